@@ -1,0 +1,138 @@
+"""The typed schema of the composed configuration: every key, its type and its default.
+
+Nodes that name a plugin (``_target_: module.Name`` plus arguments) are plain mappings here and become objects only when a
+stage asks for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class DatasetConfig:
+    """The training set and the target splits; each node names a map-style dataset."""
+
+    train: Any = None
+    targets: dict[str, Any] = field(default_factory=dict)
+    collate: Any = None
+
+
+@dataclass
+class GradientsConfig:
+    """How per-sample gradients are computed, and of which parameters."""
+
+    engine: str = "vmap"
+    include: list[str] = field(default_factory=lambda: ["*"])
+    exclude: list[str] = field(default_factory=list)
+    memory_mb: int = 2048
+    microbatch: int | None = None
+
+
+@dataclass
+class ProjectionConfig:
+    """The random matrix: what it is, and which kernel multiplies by it."""
+
+    kind: str = "rademacher"
+    dim: int = 2048
+    seed: int = 0
+    nonzeros: int = 1
+    kernel: str = "auto"
+
+
+@dataclass
+class FeaturesConfig:
+    """How features are stored."""
+
+    dtype: str = "float32"
+    shard_rows: int = 1024
+
+
+@dataclass
+class EstimatorConfig:
+    """One member of the estimator family; see docs/method.md for the formula that the fields fill in."""
+
+    name: str = MISSING
+    metric: str = "gram"
+    gram_exponent: float = 0.0
+    front_exponent: float = 1.0
+    unit_norm: bool = False
+    ridge: str = "auto"
+    checkpoints: list[str] = field(default_factory=lambda: ["*"])
+
+
+@dataclass
+class ScoreConfig:
+    """Which targets are scored, and how much of the result is kept."""
+
+    splits: list[str] | None = None
+    top_k: int | None = None
+    target_block: int = 4096
+    overwrite: bool = False
+
+
+@dataclass
+class LdsConfig:
+    """What scores are evaluated against, and how."""
+
+    split: str | None = None
+    ground_truth: str | None = None
+    estimators: list[str] = field(default_factory=list)
+    scores: dict[str, str] = field(default_factory=dict)
+    bootstrap: int = 1000
+    seed: int = 0
+    plot: bool = True
+
+
+@dataclass
+class TrainConfig:
+    """`trak train`: how many checkpoints, from which seed, on which part of the training set."""
+
+    count: int = 3
+    seed: int = 0
+    folder: str = "${store}/checkpoints"
+
+
+@dataclass
+class RetrainConfig:
+    """`trak retrain`: the ground truth of the LDS."""
+
+    subsets: int = 50
+    fraction: float = 0.5
+    models_per_subset: int = 1
+    seed: int = 1000
+
+
+@dataclass
+class WorkerConfig:
+    """Which part of the shards this process takes; null: from the cluster's environment, else all of them."""
+
+    index: int | None = None
+    count: int | None = None
+
+
+@dataclass
+class TrakConfig:
+    """The whole configuration."""
+
+    name: str = MISSING
+    store: str = "runs/${name}"
+    device: str = "auto"
+    threads: int | None = None
+    checkpoints: Any = None
+    model: Any = None
+    task: Any = None
+    trainer: Any = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    gradients: GradientsConfig = field(default_factory=GradientsConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    lds: LdsConfig = field(default_factory=LdsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    worker: WorkerConfig = field(default_factory=WorkerConfig)

@@ -1,0 +1,92 @@
+"""Small types that every floor shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+#: Anything that JSON can hold: the only kind of metadata that a store keeps.
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The half-open range of rows [start, stop) of a split; row i is sample i of its dataset."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {self.stop})"
+
+
+def shards_of(rows: int, shard_rows: int) -> Iterator[Rows]:
+    """The shards of a split of ``rows`` rows: every one ``shard_rows`` long but the last."""
+    for start in range(0, rows, shard_rows):
+        yield Rows(start, min(start + shard_rows, rows))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Per-sample gradients of one parameter tensor (or of a run of its coordinates), on their way to the projection.
+
+    Attributes:
+        name: canonical parameter name (the first under which ``model.named_parameters()`` lists it).
+        gradient: (B, d), any floating dtype: row b is the gradient of sample b, flattened in C order.
+        offset: coordinate, inside the flattened parameter tensor, of the first column.
+    """
+
+    name: str
+    gradient: torch.Tensor
+    offset: int = 0
+
+
+class Meter(Protocol):
+    """Counts finished units of one long piece of work."""
+
+    def advance(self, amount: int = 1) -> None: ...
+
+
+class Reporter(Protocol):
+    """What a stage tells while it runs. The command line draws it; a library user may pass :class:`Silent`."""
+
+    def log(self, message: str) -> None:
+        """Say one sentence (stderr)."""
+
+    def meter(self, label: str, total: int, unit: str) -> AbstractContextManager[Meter]:
+        """Begin a piece of work of ``total`` ``unit`` s, shown with rate and time left."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def log(self, message: str) -> None:
+        del message
+
+    def meter(self, label: str, total: int, unit: str) -> Silent:
+        del label, total, unit
+        return self
+
+    def advance(self, amount: int = 1) -> None:
+        del amount
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        del exception
