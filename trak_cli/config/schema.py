@@ -1,7 +1,7 @@
 """The typed schema of the composed configuration: every key, its type and its default.
 
-Nodes that name a plugin (``_target_: module.Name`` plus arguments) are plain mappings here and become objects only when a
-stage asks for them.
+Nodes that name a plugin (``_target_: module.Name`` plus arguments) are plain mappings here and become objects only when
+a stage asks for them.
 """
 
 from __future__ import annotations

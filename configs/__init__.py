@@ -1,0 +1,1 @@
+"""The shipped configuration files (``trak_cli.configs`` once installed)."""

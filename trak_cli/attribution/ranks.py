@@ -1,0 +1,91 @@
+"""Ranks within rows, ties averaged, also when some columns count several times or not at all.
+
+A rank here is centred: how many of the others lie below, minus how many lie above, halved. It differs from the
+textbook rank 1…s by a constant, which no correlation sees, and its weighted mean is 0 exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.types import Float64, FloatArray, IntArray
+
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class RankedRows:
+    """The sorted order of each row of a (t, s) array: sorted once, ranked for any number of resamples.
+
+    Attributes:
+        order: (t, s) column at each sorted position.
+        below: (t, s) for each column, the sorted position where the values equal to its own begin.
+        through: (t, s) for each column, the sorted position after them.
+    """
+
+    order: IntArray
+    below: IntArray
+    through: IntArray
+
+    def balance(self, weights: Float64) -> Float64:
+        """Half of (total weight of the columns below − total weight of those above), for each column: (t, s).
+
+        ``weights`` is (s,) or (t, s). When (s,) says how often each column occurs, this is the centred rank.
+        """
+        cumulated = np.zeros((len(self.order), self.order.shape[1] + 1))
+        ascending = np.take_along_axis(np.broadcast_to(weights, self.order.shape), self.order, 1)
+        np.cumsum(ascending, axis=1, out=cumulated[:, 1:])
+        below = np.take_along_axis(cumulated, self.below, 1)
+        through = np.take_along_axis(cumulated, self.through, 1)
+        balance: Float64 = 0.5 * (below + through - cumulated[:, -1:])
+        return balance
+
+
+def rank_rows(values: FloatArray) -> RankedRows:
+    """Sort each row of (t, s)."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ascending = np.take_along_axis(values, order, 1)
+    positions = np.arange(values.shape[1])
+    new = np.ones(values.shape, bool)
+    new[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+    last = np.ones(values.shape, bool)
+    last[:, :-1] = new[:, 1:]
+    below = np.maximum.accumulate(np.where(new, positions, 0), axis=1)
+    through = np.minimum.accumulate(np.where(last, positions + 1, values.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    return RankedRows(order, _unsorted(below, order), _unsorted(through, order))
+
+
+def rank_correlation(first: Float64, second: Float64, counts: Float64) -> Float64:
+    """Correlation of two (t, s) arrays of centred ranks, row by row, columns weighted with ``counts`` (s,) → (t,).
+
+    On ranks it is Spearman's correlation. NaN where a row is constant.
+    """
+    scale = ((first * first) @ counts) * ((second * second) @ counts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = ((first * second) @ counts) / np.sqrt(scale)
+    return np.where(scale > 0, np.clip(correlation, -1.0, 1.0), np.nan)
+
+
+def spearman(first: FloatArray, second: FloatArray) -> Float64:
+    """Spearman's correlation of the rows of two (t, s) arrays, ties averaged → (t,); NaN where a row is constant."""
+    once = np.ones(first.shape[1])
+    result = np.empty(len(first))
+    for rows in row_blocks(len(first)):
+        ranks = rank_rows(first[rows]).balance(once), rank_rows(second[rows]).balance(once)
+        result[rows] = rank_correlation(*ranks, once)
+    return result
+
+
+def row_blocks(rows: int) -> Iterator[slice]:
+    """Slices that cover ``rows`` rows, each small enough for temporaries of (block, s) not to matter."""
+    for start in range(0, rows, _ROWS_AT_ONCE):
+        yield slice(start, min(start + _ROWS_AT_ONCE, rows))
+
+
+def _unsorted(values: IntArray, order: IntArray) -> IntArray:
+    result = np.empty_like(values)
+    np.put_along_axis(result, order, values, 1)
+    return result

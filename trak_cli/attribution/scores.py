@@ -1,0 +1,124 @@
+"""From features to scores: the formula as it stands in :mod:`trak_cli.attribution.spec`, once plainly and once
+streamed.
+
+Scores are laid out (targets, training samples). A positive score says that training on sample i raises f on target j.
+The out-to-loss gradients are averaged over checkpoints apart from the kernel, and then multiplied (TRAK, section 3.2,
+step 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.attribution.gram import Gram
+from trak_cli.attribution.ridge import parse_ridge, resolve
+from trak_cli.attribution.rows import unit_rows
+from trak_cli.attribution.solve import precondition
+from trak_cli.attribution.spec import EstimatorSpec
+from trak_cli.attribution.spectrum import Spectrum, decompose
+from trak_cli.errors import InputError, Problem
+from trak_cli.types import Float32, Float64, FloatArray
+
+
+@dataclass(frozen=True)
+class TargetFactor:
+    """The targets of one checkpoint, ready to be multiplied by training features.
+
+    ``rows`` (t, k) float32 times ``scale`` (t, 1) is t_jᵀ A⁻¹. The scales, powers of two, keep float32 in range
+    whatever the units of the gradients are: A⁻¹ grows with their inverse square.
+    """
+
+    rows: Float32
+    scale: Float64
+
+
+def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
+    """The factor in front of each training sample: sign(q̄)|q̄|^a with q̄ the mean over checkpoints; (n,) each → (n,).
+
+    With a = 0 the sign is left (it is 1 where q̄ is 0), so tasks whose q has one sign have no factor at all.
+    """
+    mean = np.mean([q.astype(np.float64) for q in out_to_loss], axis=0)
+    magnitude: Float64 = np.abs(mean) ** spec.front_exponent
+    return np.where(mean < 0, -magnitude, magnitude)
+
+
+def target_factor(spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum | None, ridge: float) -> TargetFactor:
+    """Prepare the targets (t, k) of one checkpoint; ``spectrum`` and ``ridge`` (λ itself) count for metric "gram" only.
+
+    Raises:
+        ConfigError: when Gram + λI is singular.
+    """
+    rows = targets.astype(np.float64)
+    if spec.unit_norm:
+        rows = unit_rows(rows)
+    if spec.needs_gram:
+        if spectrum is None:
+            raise ValueError("metric 'gram' needs a spectrum")
+        rows = precondition(spectrum, ridge, rows)
+    _, exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
+    scale = np.ldexp(1.0, exponents - 1)
+    return TargetFactor((rows / scale).astype(np.float32), scale)
+
+
+def score_block(
+    spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], front: Float64
+) -> Float32:
+    """Scores of t targets on r training samples, (t, r) float32.
+
+    Args:
+        spec: the estimator.
+        targets: one factor per checkpoint.
+        train: (r, k) features of the same checkpoints in the same order; taken one at a time, so a generator that reads
+            them from disk keeps one in memory.
+        front: (r,) what :func:`front` gives for these samples.
+
+    Raises:
+        InputError: when a score is too large for float32.
+    """
+    total: Float64 | None = None
+    count = 0
+    for factor, features in zip(targets, train, strict=True):
+        kernel = factor.rows @ (unit_rows(features) if spec.unit_norm else features).T
+        scaled = np.multiply(kernel, factor.scale, dtype=np.float64)
+        total = scaled if total is None else np.add(total, scaled, out=total)
+        count += 1
+    if total is None:
+        raise ValueError("no checkpoint")
+    total *= front / count
+    if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
+        found = "a score that float32 cannot hold"
+        raise InputError(
+            Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x")
+        )
+    return total.astype(np.float32)
+
+
+def scores(
+    spec: EstimatorSpec, train: Sequence[FloatArray], out_to_loss: Sequence[FloatArray], targets: Sequence[FloatArray]
+) -> Float64:
+    """The formula written out on whole matrices in float64, with a linear solve: the oracle, and enough for small data.
+
+    Args:
+        spec: the estimator.
+        train: X_m (n, k) of each checkpoint.
+        out_to_loss: q_m (n,) of each checkpoint.
+        targets: T_m (t, k) of each checkpoint.
+
+    Returns:
+        (t, n) scores.
+    """
+    kernels = []
+    for X32, q, T32 in zip(train, out_to_loss, targets, strict=True):
+        X, T = X32.astype(np.float64), T32.astype(np.float64)
+        if spec.unit_norm:
+            X, T = unit_rows(X), unit_rows(T)
+        if spec.needs_gram:
+            gram = (X.T * np.abs(q.astype(np.float64)) ** spec.gram_exponent) @ X
+            ridge = resolve(parse_ridge(spec.ridge), decompose(Gram(gram, len(X))))
+            T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
+        kernels.append(T @ X.T)
+    mean: Float64 = np.mean(kernels, axis=0)
+    return mean * front(spec, out_to_loss)

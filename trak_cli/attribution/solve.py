@@ -1,0 +1,36 @@
+"""Applying A⁻¹ = (Gram + λI)⁻¹ to targets through the eigendecomposition: a new λ needs no pass over any data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trak_cli.attribution.spectrum import Spectrum
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.types import Float64, FloatArray
+
+
+def precondition(spectrum: Spectrum, ridge: float, targets: FloatArray) -> Float64:
+    """Targets times A⁻¹: (t, k), any floating dtype → (t, k) float64.
+
+    It is the few targets that are multiplied, never the training set.
+
+    Raises:
+        ConfigError: when A is singular to float64 precision.
+    """
+    problems = singular_problems(spectrum, ridge)
+    if problems:
+        raise ConfigError(problems)
+    rotated = targets.astype(np.float64) @ spectrum.vectors
+    rotated /= spectrum.values + ridge
+    return rotated @ spectrum.vectors.T
+
+
+def singular_problems(spectrum: Spectrum, ridge: float) -> list[Problem]:
+    """Whether Gram + λI is too near singular to invert: smallest eigenvalue ≤ k · 2.2e-16 · largest."""
+    smallest, largest = float(spectrum.values[0]), float(spectrum.values[-1])
+    tolerance = len(spectrum.values) * np.finfo(np.float64).eps
+    if smallest + ridge > tolerance * (largest + ridge):
+        return []
+    found = f"{ridge:g} with a singular Gram (eigenvalues from {smallest:.3g} to {largest:.3g}, {spectrum.n} samples)"
+    expected = "a ridge that makes it invertible"
+    return [Problem("estimator.ridge", found, expected, "set e.g. estimator.ridge=1x")]

@@ -1,0 +1,133 @@
+"""What an estimator is: one small record of choices, shared by every formula in this room.
+
+With features x (training) and t (targets), out-to-loss gradients q and checkpoints m = 1…M, the family is
+
+    score(i, j) = mean_m [ x_{m,i}ᵀ B_m t_{m,j} ] · sign(q̄_i) |q̄_i|^a,      q̄_i = mean_m q_{m,i}
+
+where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". To add a
+member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
+a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from trak_cli.attribution.ridge import ridge_problems
+from trak_cli.errors import Problem
+
+METRICS = ("gram", "identity")
+
+_PATH_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class EstimatorSpec:
+    """One member of the estimator family.
+
+    Attributes:
+        name: what its results are filed under; safe as a folder name.
+        metric: "gram" (features are compared through the inverse of the ridged Gram matrix) or "identity" (directly).
+        gram_exponent: b; sample i enters the Gram with weight |q_i|^b. b = 1 is the Gram of features scaled by √q,
+            b = 2 that of loss gradients (the empirical Fisher matrix).
+        front_exponent: a; sign(q̄_i)|q̄_i|^a multiplies the scores of training sample i. a = 0 leaves the sign of q̄ only.
+        unit_norm: every row of training and target features is brought to unit length before anything else.
+        ridge: λ, as :mod:`trak_cli.attribution.ridge` reads it.
+    """
+
+    name: str
+    metric: str = "gram"
+    gram_exponent: float = 0.0
+    front_exponent: float = 1.0
+    unit_norm: bool = False
+    ridge: str = "auto"
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether a Gram matrix must be finalised before this estimator can score."""
+        return self.metric == "gram"
+
+
+#: ``trak`` is the paper's τ_TRAK (Park et al. 2023, section 3.2, arXiv 2303.14186); ``dot`` is TracIn over
+#: checkpoints of one run with equal learning rates (Pruthi et al. 2020, arXiv 2002.08484), with q averaged over
+#: checkpoints apart from the kernel as everywhere here (with one checkpoint the two are the same); ``cosine`` is the
+#: cosine of loss and output gradients.
+MEMBERS = {
+    spec.name: spec
+    for spec in (
+        EstimatorSpec("trak"),
+        EstimatorSpec("dot", metric="identity"),
+        EstimatorSpec("cosine", metric="identity", front_exponent=0.0, unit_norm=True),
+    )
+}
+
+
+def spec_problems(spec: EstimatorSpec) -> list[Problem]:
+    """Everything that is wrong with a spec, each under its config key; empty when it can be used."""
+    problems = [
+        *_exponent_problems("estimator.gram_exponent", spec.gram_exponent),
+        *_exponent_problems("estimator.front_exponent", spec.front_exponent),
+        *ridge_problems(spec.ridge),
+    ]
+    if not _PATH_SAFE.fullmatch(spec.name):
+        expected = "letters, digits, '.', '_' and '-', beginning with a letter or digit (it names a folder)"
+        problems.append(Problem("estimator.name", repr(spec.name), expected, "choose such a name"))
+    if spec.metric not in METRICS:
+        expected = " or ".join(METRICS)
+        problems.append(Problem("estimator.metric", repr(spec.metric), expected, "set estimator.metric=gram"))
+    if spec.metric == "identity":
+        problems += _unused_problems(spec)
+    return problems
+
+
+def gram_key(spec: EstimatorSpec) -> str:
+    """A path-safe name of the Gram that this spec needs: "plain", "q1", "q0.5-unit", …; equal keys share one Gram.
+
+    A spec that needs none (``spec.needs_gram`` is false) has the key "identity".
+    """
+    if not spec.needs_gram:
+        return "identity"
+    weight = f"q{_short(spec.gram_exponent)}" if spec.gram_exponent else ""
+    return "-".join(part for part in (weight, "unit" if spec.unit_norm else "") if part) or "plain"
+
+
+def describe_formula(spec: EstimatorSpec) -> str:
+    """The estimator in one line, for people."""
+    kernel = "xᵢᵀ tⱼ"
+    if spec.needs_gram:
+        weight = _power("|q|", spec.gram_exponent)
+        kernel = f"xᵢᵀ (Σ {weight + ' ' if weight else ''}x xᵀ + λI)⁻¹ tⱼ"
+    front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
+    notes = ["x, t of unit length"] if spec.unit_norm else []
+    notes += [f"λ = {spec.ridge}"] if spec.needs_gram else []
+    return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")
+
+
+def _exponent_problems(key: str, exponent: float) -> list[Problem]:
+    if math.isfinite(exponent) and exponent >= 0:
+        return []
+    return [Problem(key, repr(exponent), "a finite number, 0 or more", f"set {key}=1")]
+
+
+def _unused_problems(spec: EstimatorSpec) -> list[Problem]:
+    reason = "because metric identity has no Gram matrix"
+    problems = []
+    if spec.gram_exponent != 0:
+        remedy = "leave it out, or set estimator.metric=gram"
+        problems.append(Problem("estimator.gram_exponent", repr(spec.gram_exponent), f"0, {reason}", remedy))
+    if spec.ridge != "auto":
+        remedy = "leave it out, or set estimator.metric=gram"
+        problems.append(Problem("estimator.ridge", repr(spec.ridge), f"auto, {reason}", remedy))
+    return problems
+
+
+def _short(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")
+
+
+def _power(base: str, exponent: float) -> str:
+    if exponent == 0:
+        return ""
+    return base if exponent == 1 else f"{base}^{_short(exponent)}"

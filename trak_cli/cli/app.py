@@ -1,0 +1,58 @@
+"""The ``trak`` program: its subcommands in the order in which they are used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from trak_cli import __version__
+from trak_cli.cli import config, eval_lds, featurize, finalize, retrain, score, status, top, train
+
+EXIT_CODES = """\
+Exit codes: 0 done · 1 a bug in trak (please report the traceback) · 2 bad usage or configuration · 3 a store that does not fit
+(other fingerprint, damaged, or something missing) · 4 model, checkpoint or data refused · 5 the machine could not do it (disk
+full, no such device) · 130 interrupted."""
+
+app = typer.Typer(
+    name="trak",
+    help="Which training examples made the model say this?\n\n"
+    "TRAK data attribution (arXiv 2303.14186): featurize, finalize, score, eval-lds.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trak {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top_level(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+for _module in (featurize, finalize, score, eval_lds, top, status, config, train, retrain):
+    app.command(_module.NAME, help=_module.HELP, epilog=_module.EXAMPLES, no_args_is_help=False)(_module.command)
+
+
+def main() -> None:
+    """Entry point of the ``trak`` script."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our stdout (head, less) went away: not an error; keep the interpreter from flushing into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

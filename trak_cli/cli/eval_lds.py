@@ -1,0 +1,61 @@
+"""``trak eval-lds``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+
+if TYPE_CHECKING:
+    from trak_cli.stages.eval_lds import EvalSummary
+
+NAME = "eval-lds"
+HELP = """Measure how well scores predict models retrained on random subsets (the linear datamodeling score).
+
+LDS = Spearman correlation over subsets between the summed scores of a subset and the output of models trained on it, averaged
+over targets; 1 is perfect, 0 is chance. The ground truth comes from `trak retrain` or from a file of your own."""
+EXAMPLES = """Examples:
+
+  trak eval-lds experiment=digits
+
+  trak eval-lds experiment=digits 'lds.estimators=[trak, cosine, dot]'
+
+  trak eval-lds experiment=digits lds.ground_truth=my_subsets.npz      (masks: subsets × rows, outputs: subsets × targets)
+
+  trak eval-lds experiment=digits 'lds.scores={theirs: other_tool.npy}'"""
+
+
+def command(
+    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+) -> None:
+    from trak_cli.stages.eval_lds import eval_lds
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), eval_lds, show)
+
+
+def show(summary: EvalSummary, console: Console) -> None:
+    reference = summary.score_sets[0].name
+    rows = table("scores", "#LDS", "95% interval", f"#difference from {reference}", "95% interval", "#p")
+    for one in summary.score_sets:
+        interval = f"[{one.low:.3f}, {one.high:.3f}]"
+        if one.difference is None:
+            rows.add_row(one.name, f"{one.lds:.3f}", interval, "", "", "")
+        else:
+            change = one.difference
+            rows.add_row(
+                one.name,
+                f"{one.lds:.3f}",
+                interval,
+                f"{change.mean:+.3f}",
+                f"[{change.low:+.3f}, {change.high:+.3f}]",
+                f"{change.p_value:.3f}",
+            )
+    console.print(rows)
+    console.print(
+        f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets"
+        + (f", {summary.left_out} target(s) left out (constant outputs)" if summary.left_out else "")
+    )
+    for path in summary.files:
+        console.print(str(path))

@@ -1,0 +1,113 @@
+"""What every subcommand does: compose the config, call one stage, show its summary or its problems."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trak_cli.cli.reporting import make_reporter
+from trak_cli.errors import TrakError
+from trak_cli.types import Reporter
+
+if TYPE_CHECKING:
+    from trak_cli.config import Loaded
+
+Summary = TypeVar("Summary")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Hydra overrides: key=value, +key=value, group=option (model=…, dataset=…, projection=…, experiment=…).",
+        show_default=False,
+    ),
+]
+ConfigName = Annotated[
+    str | None, typer.Option("--config-name", "-n", help="Config to compose (a YAML file name without .yaml).")
+]
+ConfigDir = Annotated[
+    Path | None,
+    typer.Option("--config-dir", "-d", help="Folder with your own YAML files and plugins; searched before the shipped ones."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that every subcommand shares."""
+
+    overrides: Sequence[str]
+    config_name: str | None
+    config_dir: Path | None
+    as_json: bool
+
+    @staticmethod
+    def of(overrides: list[str] | None, config_name: str | None, config_dir: Path | None, as_json: bool) -> Call:
+        return Call(tuple(overrides or ()), config_name, config_dir, as_json)
+
+
+def run(
+    stage: str,
+    call: Call,
+    work: Callable[[Loaded, Reporter], Summary],
+    show: Callable[[Summary, Console], None],
+) -> None:
+    """Run one stage as the whole of this process; leaves with the documented exit code on a user error."""
+    from trak_cli.config import load  # Hydra and torch take seconds to import: not for --help
+
+    reporter = make_reporter()
+    try:
+        summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)
+    except TrakError as error:
+        show_problems(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        reporter.log("interrupted: what is finished is safe; run the same command again to go on")
+        raise typer.Exit(130) from None
+    if call.as_json:
+        typer.echo(json.dumps(plain(summary), indent=2))
+    else:
+        show(summary, Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+
+
+def show_problems(error: TrakError) -> None:
+    """All problems of an error on stderr, each with what was found, what was expected and what to do."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    count = len(error.problems)
+    console.print(Text(f"trak: {error.headline}" + (f" ({count} problems)" if count > 1 else ""), style="bold red"))
+    for problem in error.problems:
+        console.print(Text(f"  {problem.where}", style="bold"))
+        for label, text in (("found", problem.found), ("expected", problem.expected), ("do", problem.remedy)):
+            console.print(Text(f"    {label + ':':<10}{text}"))
+
+
+def plain(value: Any) -> Any:
+    """A summary as JSON values: dataclasses become objects, paths text, and NaN null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def table(*headings: str, title: str | None = None) -> Table:
+    """An empty table in the house style: text left, figures (headings that start with '#') right."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        result.add_column(heading.lstrip("#"), justify="right" if heading.startswith("#") else "left", header_style="bold")
+    return result

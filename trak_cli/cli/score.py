@@ -1,0 +1,50 @@
+"""``trak score``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+
+if TYPE_CHECKING:
+    from trak_cli.stages.score import ScoreSummary
+
+NAME = "score"
+HELP = """Score every training example for every target, from shards alone.
+
+A positive score means: training on this example raises the model output on that target. Dense scores become one HDF5 dataset
+(targets × training rows); score.top_k=K keeps only the K highest and lowest of each target."""
+EXAMPLES = """Examples:
+
+  trak score experiment=digits
+
+  trak score experiment=digits estimator=cosine
+
+  trak score experiment=digits score.splits=[mine] score.top_k=20
+
+  trak score store=runs/digits estimator.name=ridge3 estimator.ridge=3x"""
+
+
+def command(
+    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+) -> None:
+    from trak_cli.stages.score import score
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), score, show)
+
+
+def show(summary: ScoreSummary, console: Console) -> None:
+    console.print(f"estimator {summary.estimator}: {summary.formula}", soft_wrap=True)
+    rows = table("split", "#targets", "#training rows", "#shards written", "#already there", "scores")
+    for split in summary.splits:
+        rows.add_row(
+            split.name,
+            f"{split.targets:,}",
+            f"{split.rows:,}",
+            str(split.written),
+            str(split.already_there),
+            str(split.path) if split.complete else f"{split.left_to_others} shard(s) left to other workers",
+        )
+    console.print(rows)

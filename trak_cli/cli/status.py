@@ -1,0 +1,47 @@
+"""``trak status``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+
+if TYPE_CHECKING:
+    from trak_cli.stages.status import StatusSummary
+
+NAME = "status"
+HELP = """What is in a store: shards done, missing and damaged of each checkpoint and split. Every digest is checked."""
+EXAMPLES = """Examples:
+
+  trak status experiment=digits
+
+  trak status store=runs/digits --json"""
+
+
+def command(
+    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+) -> None:
+    from trak_cli.stages.status import status
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), status, show)
+
+
+def show(summary: StatusSummary, console: Console) -> None:
+    if not summary.features:
+        console.print(f"{summary.store}: no features yet; begin with trak featurize")
+        return
+    rows = table("checkpoint", "split", "#rows", "#shards", "#done", "#missing", "#damaged", "#other run's")
+    for part in summary.features:
+        rows.add_row(
+            part.checkpoint,
+            part.split,
+            f"{part.rows:,}",
+            *(str(count) for count in (part.shards, part.done, part.missing, part.damaged, part.foreign)),
+        )
+    console.print(rows)
+    for gram in summary.grams:
+        console.print(f"Gram {gram.key}: {len(gram.checkpoints)} checkpoint(s)")
+    for scores in summary.scores:
+        console.print(f"scores {scores.estimator}/{scores.split}: {'complete' if scores.complete else 'incomplete'}")

@@ -1,0 +1,56 @@
+"""``trak top``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+
+if TYPE_CHECKING:
+    from trak_cli.stages.top import TopSummary
+
+NAME = "top"
+HELP = """Show the training examples that raised or lowered the model output on a target the most."""
+EXAMPLES = """Examples:
+
+  trak top experiment=digits --target 0 --target 7 -k 5
+
+  trak top experiment=digits --split mine --json | jq '.targets[0].helpful[].row'
+
+  trak top store=runs/digits estimator=cosine --target 3"""
+
+
+def command(
+    overrides: Overrides = None,
+    target: Annotated[
+        list[int] | None, typer.Option("--target", "-t", help="Row of the target in its split; may be repeated.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the only one).")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many of each end.")] = 5,
+    config_name: ConfigName = None,
+    config_dir: ConfigDir = None,
+    as_json: AsJson = False,
+) -> None:
+    from trak_cli.stages.top import top
+
+    targets = tuple(target or (0,))
+    run(
+        NAME,
+        Call.of(overrides, config_name, config_dir, as_json),
+        lambda loaded, reporter: top(loaded, reporter, split=split, targets=targets, k=k),
+        show,
+    )
+
+
+def show(summary: TopSummary, console: Console) -> None:
+    for target in summary.targets:
+        about = f" ({target.description})" if target.description else ""
+        console.print(f"target {target.row} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
+        rows = table("", "#row", "#score", "what it is")
+        for sign, neighbours in (("+", target.helpful), ("−", target.harmful)):
+            for one in neighbours:
+                rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)
+        console.print(rows)

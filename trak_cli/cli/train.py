@@ -1,0 +1,36 @@
+"""``trak train``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
+
+if TYPE_CHECKING:
+    from trak_cli.stages.train import TrainSummary
+
+NAME = "train"
+HELP = """Train a few checkpoints of the configured model on the configured training set.
+
+For trying things out and for the LDS; checkpoints of your own need no `trak train`. The trainer is a plugin (`trainer=…`)."""
+EXAMPLES = """Examples:
+
+  trak train experiment=digits
+
+  trak train experiment=digits train.count=10 trainer.epochs=30"""
+
+
+def command(
+    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+) -> None:
+    from trak_cli.stages.train import train
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), train, show)
+
+
+def show(summary: TrainSummary, console: Console) -> None:
+    for path in summary.checkpoints:
+        console.print(str(path))
+    console.print(f"{summary.trained} trained, {len(summary.checkpoints) - summary.trained} already there")

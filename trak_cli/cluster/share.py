@@ -1,0 +1,117 @@
+"""Division of numbered units of work among processes that do not talk to one another.
+
+Every process computes the same numbering and takes its own part; what nobody finished is simply missing on disk and is
+taken by whoever runs again, with whatever number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from trak_cli.errors import ConfigError, Problem
+
+Unit = TypeVar("Unit")
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of the work.
+
+    Attributes:
+        index, count: unit u is this process's when ``u % count == index``.
+        shuffle: set for a Slurm array given as an irregular list, where a task cannot tell its place in the list: then each
+            process goes through *all* units in an order of its own (seeded by this text), leaving out what is on disk by then.
+        source: where the division was read from, for the log.
+    """
+
+    index: int = 0
+    count: int = 1
+    shuffle: str | None = None
+    source: str = "one process"
+
+    def of(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units this process should look at, in the order in which it should."""
+        if self.shuffle is None:
+            return list(units[self.index :: self.count])
+        order = list(units)
+        seed = hashlib.sha256(self.shuffle.encode()).digest()
+        random.Random(seed).shuffle(order)
+        return order
+
+    def __str__(self) -> str:
+        if self.shuffle is not None:
+            return f"all shards in an order of its own, shared with the other workers ({self.source})"
+        return f"worker {self.index} of {self.count} ({self.source})"
+
+
+def share_from(index: int | None, count: int | None, environment: Mapping[str, str]) -> Share:
+    """The share of this process.
+
+    ``worker.index``/``worker.count`` decide when given. Otherwise a Slurm array (any list or step) is combined with the rank
+    inside the job: torchrun's ``RANK``/``WORLD_SIZE``, else ``SLURM_PROCID`` of a job step. With none of them: everything.
+
+    Raises:
+        ConfigError: index and count do not fit each other, or a variable is not a number.
+    """
+    if index is not None or count is not None:
+        return _explicit(index, count)
+    array = _array(environment)
+    rank, size, rank_source = _rank(environment)
+    sources = " and ".join(source for source in (array.source, rank_source) if source != "one process") or "one process"
+    if array.shuffle is not None:
+        return Share(shuffle=f"{array.shuffle}/{rank}", source=sources)
+    return Share(array.index * size + rank, array.count * size, source=sources)
+
+
+def _explicit(index: int | None, count: int | None) -> Share:
+    if index is None or count is None or not 0 <= index < count:
+        raise ConfigError(
+            Problem(
+                "worker.index, worker.count",
+                f"index={index}, count={count}",
+                "both, with 0 <= index < count",
+                "give both, or neither to take all shards",
+            )
+        )
+    return Share(index, count, source="worker.index and worker.count")
+
+
+def _array(environment: Mapping[str, str]) -> Share:
+    if "SLURM_ARRAY_TASK_ID" not in environment:
+        return Share()
+    task = _number(environment, "SLURM_ARRAY_TASK_ID")
+    count = _number(environment, "SLURM_ARRAY_TASK_COUNT", 1)
+    low = _number(environment, "SLURM_ARRAY_TASK_MIN", task)
+    high = _number(environment, "SLURM_ARRAY_TASK_MAX", task)
+    step = max(1, _number(environment, "SLURM_ARRAY_TASK_STEP", 1))
+    source = f"Slurm array task {task}"
+    if count <= 2:
+        return Share(0 if task == low else count - 1, count, source=source)
+    if (high - low) % step == 0 and (high - low) // step + 1 == count and (task - low) % step == 0:
+        return Share((task - low) // step, count, source=source)
+    return Share(shuffle=f"{environment.get('SLURM_ARRAY_JOB_ID', '')}/{task}", source=f"{source} of an irregular list")
+
+
+def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return _number(environment, "RANK"), _number(environment, "WORLD_SIZE"), "RANK and WORLD_SIZE"
+    # A batch script has SLURM_PROCID=0 and SLURM_NTASKS=n too, though it runs once; only a step has its own task count.
+    if "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
+        return _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_STEP_NUM_TASKS"), "SLURM_PROCID"
+    return 0, 1, "one process"
+
+
+def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environment.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return int(text or "")
+    except ValueError:
+        raise ConfigError(
+            Problem(name, repr(text), "a whole number", f"unset {name}, or give worker.index and worker.count")
+        ) from None

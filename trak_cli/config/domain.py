@@ -1,0 +1,145 @@
+"""What the types cannot say: choices, ranges, and values that must go together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from trak_cli import attribution
+from trak_cli.attribution import EstimatorSpec
+from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig
+from trak_cli.config.wording import join, nearest, one_of, shown
+from trak_cli.errors import Problem
+from trak_cli.projection import spec as projection
+from trak_cli.projection.spec import ProjectionSpec
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "gradients.engine": ("vmap", "loop"),
+    "features.dtype": ("float32", "float16", "bfloat16"),
+}
+
+#: Smallest value of each number; null, where the type allows it, is always in order.
+AT_LEAST: dict[str, int] = {
+    "threads": 1,
+    "gradients.memory_mb": 1,
+    "gradients.microbatch": 1,
+    "features.shard_rows": 1,
+    "score.top_k": 1,
+    "score.target_block": 1,
+    "lds.bootstrap": 0,
+    "lds.seed": 0,
+    "train.count": 1,
+    "train.seed": 0,
+    "retrain.subsets": 1,
+    "retrain.models_per_subset": 1,
+    "retrain.seed": 0,
+    "worker.index": 0,
+    "worker.count": 1,
+}
+
+NOT_EMPTY = ("name", "store", "gradients.include", "estimator.checkpoints", "train.folder")
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def domain_problems(config: TrakConfig) -> Iterator[Problem]:
+    """Every value that has the right type and still makes no sense."""
+    for key, allowed in CHOICES.items():
+        value = get(config, key)
+        if value not in allowed:
+            meant = nearest(str(value), allowed)
+            remedy = f"did you mean {key}={meant}?" if meant else f"give {key} one of those"
+            yield Problem(key, shown(value), one_of(allowed), remedy)
+    for key, least in AT_LEAST.items():
+        value = get(config, key)
+        if value is not None and value < least:
+            yield Problem(key, shown(value), f"a whole number ≥ {least}", f"give {key}={least} or more")
+    for key in NOT_EMPTY:
+        if not get(config, key):
+            yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
+    yield from _numbers(config, "")
+    yield from _device(config.device)
+    yield from _estimator(config.estimator)
+    yield from _projection(config.projection)
+    yield from _fraction(config.retrain.fraction)
+    yield from _worker(config)
+    if "train" in config.dataset.targets:
+        yield Problem(
+            "dataset.targets.train",
+            "a target split called train",
+            "another name: train is the training set",
+            "rename the split",
+        )
+
+
+def get(config: Any, key: str) -> Any:
+    """The value at a dotted key of nested dataclasses; None where a mapping on the way is absent."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def _numbers(section: Any, prefix: str) -> Iterator[Problem]:
+    for item in fields(section):
+        value = getattr(section, item.name)
+        key = join(prefix, item.name)
+        if is_dataclass(value):
+            yield from _numbers(value, key)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield Problem(key, str(value), "a finite number", f"give {key} a finite number")
+
+
+def _device(device: str) -> Iterator[Problem]:
+    if not _DEVICE.fullmatch(device):
+        yield Problem(
+            "device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one"
+        )
+
+
+def _estimator(estimator: EstimatorConfig) -> list[Problem]:
+    """What the estimators themselves say; one without a name is no estimator yet."""
+    if estimator.name == MISSING:
+        return []
+    choices = {item.name: getattr(estimator, item.name) for item in fields(EstimatorSpec)}
+    return attribution.spec_problems(EstimatorSpec(**choices))
+
+
+def _projection(asked: ProjectionConfig) -> list[Problem]:
+    """What the projections themselves say."""
+    return projection.spec_problems(ProjectionSpec(asked.kind, asked.dim, asked.seed, asked.nonzeros))
+
+
+def _fraction(fraction: float) -> Iterator[Problem]:
+    if not 0 < fraction < 1:
+        yield Problem(
+            "retrain.fraction", shown(fraction), "a number between 0 and 1, both excluded", "give retrain.fraction=0.5"
+        )
+
+
+def _worker(config: TrakConfig) -> Iterator[Problem]:
+    index, count = config.worker.index, config.worker.count
+    if (index is None) != (count is None):
+        given, absent = ("index", "count") if count is None else ("count", "index")
+        yield Problem(
+            f"worker.{absent}",
+            f"nothing, beside worker.{given}={index if count is None else count}",
+            "both worker.index and worker.count, or neither",
+            f"give worker.{absent} too",
+        )
+    elif index is not None and count is not None and index >= count >= 1:
+        yield Problem("worker.index", str(index), f"0 to {count - 1} (worker.count is {count})", "count workers from 0")
+
+
+def absent(config: TrakConfig, keys: Iterable[str]) -> list[str]:
+    """Those of the keys that have no value. A store is absent when it is to be named after a run without a name."""
+    lacking = []
+    for key in keys:
+        value = config.name if key == "store" else get(config, key)
+        if value is None or value == MISSING or (isinstance(value, Sequence | dict) and not value):
+            lacking.append(key)
+    return lacking

@@ -1,0 +1,110 @@
+"""Where the YAML files are: those shipped with the program, and those of the user's folder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import trak_cli
+from trak_cli.config.wording import nearest, one_of
+from trak_cli.errors import ConfigError, Problem
+
+SUFFIX = ".yaml"
+SHIPPED_PACKAGE = "trak_cli.configs"
+DEFAULT_NAME = "trak"
+
+
+def shipped_folder() -> Traversable:
+    """The folder of the shipped YAML files, wherever the package was installed."""
+    if is_installed():
+        return importlib.resources.files(SHIPPED_PACKAGE)
+    return source_folder()
+
+
+def is_installed() -> bool:
+    """Whether the shipped files can be imported as a package (they cannot in a bare checkout on ``sys.path``)."""
+    try:
+        importlib.import_module(SHIPPED_PACKAGE)
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+def source_folder() -> Path:
+    """The shipped files in a source checkout: beside the package."""
+    return Path(trak_cli.__file__).resolve().parent.parent / "configs"
+
+
+def names_in(folder: Traversable) -> list[str]:
+    """Names of the YAML files that lie directly in the folder, without the suffix."""
+    return sorted(item.name.removesuffix(SUFFIX) for item in folder.iterdir() if item.name.endswith(SUFFIX))
+
+
+def config_groups(config_dir: Path | None = None) -> dict[str, list[str]]:
+    """Every config group and its options: the shipped ones and, where a folder is given, the user's.
+
+    A folder of the user's counts as a group when a YAML file lies in it.
+    """
+    groups: dict[str, set[str]] = {}
+    for root in _roots(config_dir):
+        for folder in root.iterdir():
+            if folder.is_dir() and not folder.name.startswith((".", "_")):
+                names = names_in(folder)
+                if names:
+                    groups.setdefault(folder.name, set()).update(names)
+    return {group: sorted(groups[group]) for group in sorted(groups)}
+
+
+def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
+    """Whether ``group=option`` names a file (an option may lie in a sub-folder of the group)."""
+    name = f"{group}/{option}".removesuffix(SUFFIX) + SUFFIX
+    return any(root.joinpath(name).is_file() for root in _roots(config_dir))
+
+
+def choose_config(config_name: str | None, config_dir: Path | None) -> str:
+    """The name of the config to compose.
+
+    Without a name: the only YAML file of the user's folder, else the shipped default.
+
+    Raises:
+        ConfigError: the folder is none, several files could be meant, or there is no file of that name.
+    """
+    if config_dir is not None and not config_dir.is_dir():
+        kind = "a file" if config_dir.exists() else "nothing of that name"
+        raise ConfigError(
+            Problem(
+                "--config-dir", f"{config_dir} ({kind})", "a folder with YAML files", "check the path to the folder"
+            )
+        )
+    own = names_in(config_dir) if config_dir is not None else []
+    if config_name is None:
+        if len(own) > 1:
+            raise ConfigError(
+                Problem(
+                    "--config-name",
+                    f"no name, and {len(own)} YAML files in {config_dir}",
+                    one_of(own),
+                    f"name the one to use, for example --config-name {own[0]}",
+                )
+            )
+        return own[0] if own else DEFAULT_NAME
+    name = config_name.removesuffix(SUFFIX)
+    if any(root.joinpath(name + SUFFIX).is_file() for root in _roots(config_dir)):
+        return name
+    known = sorted({*own, *names_in(shipped_folder())})
+    meant = nearest(name, known)
+    remedy = (
+        f"did you mean --config-name {meant}?"
+        if meant
+        else "give the name of a YAML file, with --config-dir its folder"
+    )
+    raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))
+
+
+def _roots(config_dir: Path | None) -> Iterator[Traversable]:
+    if config_dir is not None:
+        yield config_dir
+    yield shipped_folder()

@@ -1,0 +1,153 @@
+"""From a stage, a config name and overrides to one checked configuration, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trak_cli.config.check import Checker, with_defaults
+from trak_cli.config.checkpoints import checkpoint_problems
+from trak_cli.config.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
+from trak_cli.config.domain import absent, domain_problems, get
+from trak_cli.config.files import choose_config, config_groups
+from trak_cli.config.modules import use_folder
+from trak_cli.config.needs import REMEDIES, STAGES, TARGETS, Needs
+from trak_cli.config.overrides import Parsed, parse
+from trak_cli.config.plugins import plugin_problems
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.wording import covers, nearest, one_of
+from trak_cli.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked configuration.
+
+    Attributes:
+        config: the values, resolved, as plain objects. What the stage does not read may still be ``???`` or ``${…}``.
+        yaml: the same as YAML text, for people.
+        base: the folder where relative paths start (the current one).
+    """
+
+    config: TrakConfig
+    yaml: str
+    base: Path
+
+
+def load(stage: str, config_name: str | None, config_dir: Path | None, overrides: Sequence[str]) -> Loaded:
+    """Compose the configuration and check everything that the stage is going to use, before any work.
+
+    Args:
+        stage: which stage it is for (a key of :data:`~trak_cli.config.needs.STAGES`); decides what is required.
+        config_name: YAML file without its suffix; None: the only one in ``config_dir``, else the shipped ``trak``.
+        config_dir: the user's folder of YAML files and plugin modules, searched before the shipped files.
+        overrides: ``key=value``, ``+key=value``, ``~key`` and ``group=option``, in Hydra's syntax.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    if stage not in STAGES:
+        meant = nearest(stage, STAGES)
+        remedy = f"did you mean {meant}?" if meant else "name one of those"
+        raise ConfigError(Problem("stage", repr(stage), one_of(list(STAGES)), remedy))
+    source = Source(choose_config(config_name, config_dir), config_dir)
+    parsed = parse(overrides, config_groups(config_dir), config_dir)
+    if config_dir is not None:
+        use_folder(config_dir)
+    problems = list(parsed.problems)
+    if (section := hydra_problem(source)) is not None:
+        problems.append(section)
+    try:
+        tree = compose_files(source, parsed.choices)
+    except ConfigError as error:
+        problems += error.problems + tuple(_of_what_can_be_read(source, parsed))
+        raise ConfigError(problems) from error
+    tree.pop("hydra", None)
+    problems += apply_changes(tree, parsed.changes)
+    return _checked(STAGES[stage], tree, parsed, problems)
+
+
+def _checked(needs: Needs, tree: DictConfig, parsed: Parsed, problems: list[Problem]) -> Loaded:
+    tree = with_defaults(tree)
+    _name_after_store(tree)
+    checker = Checker(needs.reads)
+    config = checker.read(TrakConfig, tree)
+    problems += checker.problems
+    base = Path.cwd()
+    for problem in [*domain_problems(config), *_needed(needs, config, base, parsed.dropped)]:
+        # A key that is wrong in one way already keeps its default or nothing; what follows from that is no news.
+        if not any(covers(known.where, problem.where) for known in problems):
+            problems.append(problem)
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(config, _as_yaml(config, checker.raw), base)
+
+
+def _of_what_can_be_read(source: Source, parsed: Parsed) -> Iterator[Problem]:
+    """Where the files cannot be composed: what is wrong with the user's own file and with the overrides."""
+    tree = own_tree(source)
+    tree.pop("hydra", None)
+    yield from apply_changes(tree, [change for change in parsed.changes if not change.delete])
+    checker = Checker(lambda _: False)
+    config = checker.read(TrakConfig, with_defaults(tree))
+    yield from checker.problems
+    yield from domain_problems(config)
+
+
+def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> Iterator[Problem]:
+    """What the stage requires and does not find, plugins that cannot be built, and patterns without a file."""
+    for key in absent(config, needs.required):
+        # An override that was refused may have meant to give it; an experiment may have meant to give anything.
+        names = ("name", "store") if key == "store" else (key,)
+        if "experiment" not in dropped and not any(
+            covers(name, lost) or covers(lost, name) for name in names for lost in dropped
+        ):
+            yield _missing(key)
+    for plugin in needs.plugins:
+        node = get(config, plugin)
+        nodes = {f"{plugin}.{name}": item for name, item in node.items()} if plugin == TARGETS else {plugin: node}
+        for key, item in nodes.items():
+            if plugin == TARGETS or item not in (None, MISSING):
+                yield from plugin_problems(item, key)
+    waits_for_name = config.name == MISSING and "${" in str(config.checkpoints)
+    if "checkpoints" in needs.required and config.checkpoints not in (None, MISSING, []) and not waits_for_name:
+        yield from checkpoint_problems(config.checkpoints, base)
+
+
+def _missing(key: str) -> Problem:
+    if key == "store":
+        return Problem(
+            "name", "nothing", "a name for the run (its store is then runs/NAME)", "give name=NAME or store=FOLDER"
+        )
+    expected, remedy = REMEDIES[key]
+    return Problem(key, "nothing", expected, remedy)
+
+
+def _name_after_store(tree: DictConfig) -> None:
+    """A run that was given a store and no name is called after the folder."""
+    if not OmegaConf.is_missing(tree, "name"):
+        return
+    try:
+        store = tree["store"]
+    except OmegaConfBaseException:  # it waits for the name, or is broken: reported where it is read
+        return
+    if isinstance(store, str) and store.strip("/."):
+        tree["name"] = Path(store).name
+
+
+def _as_yaml(config: TrakConfig, raw: set[str]) -> str:
+    """The configuration as YAML; a resolved text that holds ``${`` is escaped, so that it reads back the same."""
+
+    def escape(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: escape(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [escape(item) for item in value]
+        return value.replace("${", "\\${") if isinstance(value, str) and value not in raw else value
+
+    return OmegaConf.to_yaml(OmegaConf.create(escape(asdict(config))))

@@ -1,0 +1,146 @@
+"""Finding the object that ``_target_: module.Name`` means, and saying exactly why it cannot be found."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from trak_cli.config.wording import nearest, one_line
+from trak_cli.errors import ConfigError, Problem
+
+#: Folders that were put on the path, the present one first: modules of the others are stale.
+_folders: list[Path] = []
+
+
+def use_folder(folder: Path) -> None:
+    """Let modules beside the user's YAML be imported, in place of those of a folder used earlier in this process."""
+    folder = folder.resolve()
+    for old in _folders:
+        if old != folder and str(old) in sys.path:
+            sys.path.remove(str(old))
+    if folder in _folders:
+        _folders.remove(folder)
+    _folders.insert(0, folder)
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+
+
+def locate(path: str, key: str) -> Any:
+    """The object at a dotted path.
+
+    Args:
+        path: ``package.module.Name`` (or ``….Class.method``).
+        key: the config key that names it, for messages.
+
+    Raises:
+        ConfigError: the path is none, no such module, the module does not import, or it has no such name.
+    """
+    parts = path.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ConfigError(
+            Problem(key, repr(path), "a dotted path, module.Name", "name the module and what to take from it")
+        )
+    _forget_stale(parts[0], key)
+    module, rest = _import_longest(parts, key)
+    found: Any = module
+    for depth, name in enumerate(rest):
+        if not hasattr(found, name):
+            holder = ".".join(parts[: len(parts) - len(rest) + depth])
+            raise ConfigError(_no_attribute(key, path, holder, found, name))
+        found = getattr(found, name)
+    return found
+
+
+def _import_longest(parts: list[str], key: str) -> tuple[ModuleType, list[str]]:
+    """The longest leading part of the path that is a module, and what is left of the path."""
+    module = _import(parts[0], parts, key)
+    for end in range(1, len(parts)):
+        name = ".".join(parts[: end + 1])
+        is_attribute = hasattr(module, parts[end]) and name not in sys.modules
+        if is_attribute or not hasattr(module, "__path__") or importlib.util.find_spec(name) is None:
+            return module, parts[end:]
+        module = _import(name, parts, key)
+    return module, []
+
+
+def _import(name: str, parts: list[str], key: str) -> ModuleType:
+    path = ".".join(parts)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise ConfigError(
+                Problem(
+                    key,
+                    f"{path}, but there is no module {name!r}",
+                    "a module that can be imported",
+                    f"put {parts[0]}.py beside your YAML and give that folder as --config-dir, or install the package",
+                )
+            ) from error
+        raise ConfigError(_broken_module(key, path, name, error)) from error
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # the user's code runs here, and may raise anything, SystemExit included
+        raise ConfigError(_broken_module(key, path, name, error)) from error
+
+
+def _broken_module(key: str, path: str, name: str, error: BaseException) -> Problem:
+    place = ""
+    if isinstance(error, SyntaxError):
+        place = f" ({error.filename}, line {error.lineno})"
+    elif error.__traceback__ is not None:
+        trace = error.__traceback__
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
+    reason = one_line(error.msg if isinstance(error, SyntaxError) else error)
+    return Problem(
+        key,
+        f"{path}, but importing {name} raised {type(error).__name__}: {reason}{place}",
+        "a module that can be imported",
+        f"mend the module; try it with: python -c 'import {name}'",
+    )
+
+
+def _no_attribute(key: str, path: str, holder: str, found: Any, name: str) -> Problem:
+    public = sorted(item for item in dir(found) if not item.startswith("_"))
+    meant = nearest(name, public)
+    remedy = f"did you mean {holder}.{meant}?" if meant else f"check the spelling, or define {name} in {holder}"
+    source = getattr(found, "__file__", None)
+    where = f" ({source})" if source else ""
+    return Problem(key, f"{path}, but {holder}{where} has no {name!r}", "a name that is defined there", remedy)
+
+
+def _forget_stale(top: str, key: str) -> None:
+    """Drop a module of that name loaded from a folder used before; refuse one that is somebody else's."""
+    loaded = sys.modules.get(top)
+    own = _own_file(top)
+    if loaded is None or own is None or getattr(loaded, "__file__", None) is None:
+        return
+    origin = Path(str(loaded.__file__)).resolve()
+    if origin == own:
+        return
+    if not any(origin.is_relative_to(folder) for folder in _folders[1:]):
+        raise ConfigError(
+            Problem(
+                key,
+                f"the module {top}, which is {own} and also the loaded {origin}",
+                "a module name of its own",
+                f"rename {own.name}",
+            )
+        )
+    for name in [name for name in sys.modules if name == top or name.startswith(top + ".")]:
+        del sys.modules[name]
+
+
+def _own_file(top: str) -> Path | None:
+    """The file of that module in the user's folder, if it lies there."""
+    if not _folders:
+        return None
+    candidates = (_folders[0] / f"{top}.py", _folders[0] / top / "__init__.py")
+    return next((path.resolve() for path in candidates if path.is_file()), None)

@@ -1,0 +1,70 @@
+"""Which keys each stage cannot do without, and which plugins it is going to build.
+
+``store`` is met by ``name`` too: its default is ``runs/${name}``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trak_cli.config.wording import covers
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one stage reads.
+
+    Attributes:
+        required: keys that must have a value.
+        plugins: keys whose plugins the stage builds; other plugins are left alone, so that `trak score` runs on a machine
+            that has neither the model's code nor the data.
+    """
+
+    required: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+    def reads(self, key: str) -> bool:
+        """Whether the stage looks at this key at all."""
+        if covers("checkpoints", key):
+            return "checkpoints" in self.required
+        if any(covers(plugin, key) for plugin in PLUGINS):
+            return any(covers(plugin, key) for plugin in self.plugins)
+        return True
+
+
+#: The mapping of target splits to plugins.
+TARGETS = "dataset.targets"
+
+#: Every key that names a plugin, or holds a mapping of them.
+PLUGINS = ("model", "task", "trainer", "dataset.train", TARGETS, "dataset.collate")
+
+_DATA = ("model", "task", "dataset.train", TARGETS, "dataset.collate")
+
+STAGES: dict[str, Needs] = {
+    "featurize": Needs(("store", "model", "task", "dataset.train", "checkpoints"), _DATA),
+    "finalize": Needs(("store", "estimator.name")),
+    "score": Needs(("store", "estimator.name")),
+    "eval-lds": Needs(("store",)),
+    "train": Needs(
+        ("store", "model", "task", "dataset.train", "trainer"),
+        ("model", "task", "trainer", "dataset.train", "dataset.collate"),
+    ),
+    "retrain": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
+    "top": Needs(("store",)),
+    "status": Needs(("store",)),
+    "config": Needs((), PLUGINS),
+}
+
+#: How to give each key that a stage may require: (what is expected, what to do).
+REMEDIES: dict[str, tuple[str, str]] = {
+    "model": ("a model plugin", "select one (model=digits_cnn) or give model._target_ in your YAML"),
+    "task": ("a task plugin", "select one (task=classification) or give task._target_ in your YAML"),
+    "trainer": ("a trainer plugin", "select one (trainer=sgd) or give trainer._target_ in your YAML"),
+    "dataset.train": ("a dataset plugin", "select one (dataset=digits) or give dataset.train._target_ in your YAML"),
+    "dataset.targets": ("at least one target split", "give dataset.targets.test._target_ in your YAML"),
+    "checkpoints": (
+        "the checkpoint files: a glob pattern, or a list of them",
+        "give checkpoints=FOLDER/*.safetensors, or checkpoints=[A.pt,B.pt]",
+    ),
+    "estimator.name": ("an estimator", "select one: estimator=trak, estimator=dot or estimator=cosine"),
+}

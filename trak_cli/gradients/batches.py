@@ -1,0 +1,85 @@
+"""Batches: nested tuples, lists and mappings of tensors that share their leading dimension.
+
+A list or tuple that holds only plain values (strings, numbers, None) is one value per sample, as the default collate
+makes of strings; it counts as one leaf.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trak_cli.errors import InputError, Problem
+
+_PLAIN = (str, bytes, bool, int, float, complex, type(None))
+
+
+def batch_size(batch: Any) -> int:
+    """B, the leading dimension that all leaves of ``batch`` share.
+
+    Raises:
+        InputError: no tensor, a tensor without dimensions, or leaves of different lengths.
+    """
+    sizes: dict[int, str] = {}
+    for name, leaf in leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.dim() == 0:
+            raise _unusable(f"a tensor without dimensions at {name}", "every tensor of a batch to begin with B")
+        if isinstance(leaf, Tensor | list | tuple):
+            sizes.setdefault(len(leaf), name)
+    if len(sizes) > 1:
+        found = ", ".join(f"{size} at {name}" for size, name in sizes.items())
+        raise _unusable(f"leading dimensions {found}", "the same number of samples in every part of a batch")
+    if not sizes:
+        raise _unusable(f"no tensor ({type(batch).__name__})", "tensors, or tuples, lists or mappings of tensors")
+    return next(iter(sizes))
+
+
+def one_sample(batch: Any, position: int) -> Any:
+    """The batch of one (B = 1) that holds the sample at ``position``; values that are not per sample stay."""
+
+    def cut(leaf: Any) -> Any:
+        return leaf[position : position + 1] if isinstance(leaf, Tensor | list | tuple) else leaf
+
+    return map_leaves(cut, batch)
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """The batch with every tensor on ``device``."""
+    return map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, batch)
+
+
+def leaves(batch: Any, name: str = "batch") -> Iterator[tuple[str, Any]]:
+    """(name, leaf) in order; names look like ``batch[0]['mask']``."""
+    if isinstance(batch, Mapping):
+        for key, value in batch.items():
+            yield from leaves(value, f"{name}[{key!r}]")
+    elif isinstance(batch, list | tuple) and not _is_per_sample(batch):
+        for position, value in enumerate(batch):
+            yield from leaves(value, f"{name}[{position}]")
+    else:
+        yield name, batch
+
+
+def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
+    """The same nesting with ``function`` of every leaf; mappings other than OrderedDict become plain dicts."""
+    if isinstance(batch, Mapping):
+        items = [(key, map_leaves(function, value)) for key, value in batch.items()]
+        return OrderedDict(items) if isinstance(batch, OrderedDict) else dict(items)
+    if isinstance(batch, list | tuple) and not _is_per_sample(batch):
+        values = [map_leaves(function, value) for value in batch]
+        if hasattr(batch, "_fields"):
+            return type(batch)(*values)
+        return values if isinstance(batch, list) else tuple(values)
+    return function(batch)
+
+
+def _is_per_sample(values: list[Any] | tuple[Any, ...]) -> bool:
+    return len(values) > 0 and all(isinstance(value, _PLAIN) for value in values)
+
+
+def _unusable(found: str, expected: str) -> InputError:
+    return InputError(Problem("batch", found, expected, "let dataset.collate return such batches"))

@@ -1,0 +1,60 @@
+"""What an engine is given and what it gives: the contracts of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from trak_cli.types import Block
+
+
+class ModelOutput(Protocol):
+    """The part of a task that gradients need: f and q of every sample of a batch."""
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """f, shape (B,), floating, differentiable in the parameters."""
+
+    def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
+        """q = −∂ℓ/∂f, shape (B,), given f detached."""
+
+
+@dataclass(frozen=True)
+class PerSample:
+    """Everything that featurizing needs to know about the B samples of one microbatch.
+
+    Attributes:
+        outputs: (B,) f(z; θ), detached, floating.
+        out_to_loss: (B,) q = −∂ℓ/∂f, detached, floating.
+        blocks: gradients g = ∇_θ f of the *output* (not of the loss), one :class:`Block` (B, d) for each selected
+            parameter tensor, in the order of the selection, in the dtype of the parameter. To be read once; a block is
+            let go when the next one is asked for, so memory falls while they are consumed.
+    """
+
+    outputs: Tensor
+    out_to_loss: Tensor
+    blocks: Iterator[Block]
+
+
+class Engine(Protocol):
+    """One way of computing per-sample gradients of one model under one task."""
+
+    name: str
+
+    def per_sample(self, batch: Any) -> PerSample:
+        """Outputs, out-to-loss gradients and gradients of every sample of a batch that lies on the model's device.
+
+        Raises:
+            InputError: the model or the batch cannot be taken; says why and what to do.
+            MachineError: out of memory.
+        """
+
+
+def draining(gradients: dict[str, Tensor]) -> Iterator[Block]:
+    """Blocks of (B, …) gradients, each flattened in C order; empties ``gradients``, so that no block is held twice."""
+    for name in list(gradients):
+        gradient = gradients.pop(name)
+        yield Block(name, gradient.reshape(gradient.shape[0], -1))
+        del gradient

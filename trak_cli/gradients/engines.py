@@ -1,0 +1,33 @@
+"""The engines by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.loop import LoopEngine
+from trak_cli.gradients.vmap import VmapEngine
+
+#: The names that ``gradients.engine`` may take.
+ENGINES = ("vmap", "loop")
+
+
+def make_engine(name: str, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor]) -> Engine:
+    """The engine ``name`` for ``parameters`` (as :func:`~trak_cli.gradients.select` gives them).
+
+    Puts the model into evaluation mode.
+
+    Raises:
+        ConfigError: no such engine.
+    """
+    if name not in ENGINES:
+        raise ConfigError(
+            Problem(
+                "gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one, for example gradients=loop"
+            )
+        )
+    model.eval()
+    return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

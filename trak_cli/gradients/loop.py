@@ -1,0 +1,65 @@
+"""Per-sample gradients one sample at a time: plain autograd, the oracle of the faster engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.gradients.batches import batch_size, one_sample
+from trak_cli.gradients.contract import ModelOutput, PerSample, draining
+from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.parameters import only
+from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
+
+
+class LoopEngine:
+    """The engine for any model that autograd can differentiate; batches may hold lists of plain values.
+
+    Memory: gradients of the whole microbatch (they leave as blocks of B rows), activations of one sample only.
+    """
+
+    name = "loop"
+
+    def __init__(self, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor]) -> None:
+        self._model = model
+        self._task = task
+        self._parameters = dict(parameters)
+
+    def per_sample(self, batch: Any) -> PerSample:
+        """See :class:`~trak_cli.gradients.contract.Engine`."""
+        if self._model.training:
+            raise RuntimeError("the model is in training mode; engines need evaluation mode")
+        size = batch_size(batch)
+        try:
+            with exact(), only(self._model, self._parameters):
+                return self._one_by_one(batch, size)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(size, error) from error
+            raise
+
+    def _one_by_one(self, batch: Any, size: int) -> PerSample:
+        gradients = {name: value.new_zeros((size, value.numel())) for name, value in self._parameters.items()}
+        outputs, ratios = [], []
+        for position in range(size):
+            output, ratio = self._of_one(one_sample(batch, position), position, gradients)
+            outputs.append(output)
+            ratios.append(ratio)
+        return PerSample(torch.cat(outputs), torch.cat(ratios), draining(gradients))
+
+    def _of_one(self, sample: Any, position: int, gradients: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """f and q of one sample, each (1,); its gradient goes into row ``position`` of ``gradients``."""
+        with torch.enable_grad():
+            output = checked_vector(self._task.output(self._model, sample), 1, "output")
+        if output.requires_grad:  # else f uses none of the parameters, and the rows stay zero
+            found = torch.autograd.grad(output.squeeze(0), list(self._parameters.values()), allow_unused=True)
+            for rows, gradient in zip(gradients.values(), found, strict=True):
+                if gradient is not None:
+                    dense = gradient.to_dense() if gradient.is_sparse else gradient
+                    rows[position].copy_(dense.reshape(-1))
+        with torch.no_grad():
+            ratio = self._task.out_to_loss_grad(self._model, sample, output.detach())
+        return output.detach(), checked_vector(ratio, 1, "out_to_loss_grad").detach()

@@ -1,0 +1,71 @@
+"""What an engine says when a model or a task does not keep the contract, and when memory runs out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trak_cli.errors import InputError, MachineError, Problem
+
+
+def checked_vector(values: Any, size: int, method: str) -> Tensor:
+    """``values``, which a task's ``method`` gave for a batch of ``size`` samples.
+
+    Raises:
+        InputError: not a floating tensor of shape (size,).
+    """
+    if isinstance(values, Tensor) and values.shape == (size,) and values.is_floating_point():
+        return values
+    found = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+    raise InputError(
+        Problem(
+            f"task.{method}",
+            f"{found} for a batch of {size}",
+            f"a floating tensor of shape ({size},): one value for each sample",
+            "return one value per sample, without averaging over the batch",
+        )
+    )
+
+
+def random_output(found: str) -> InputError:
+    """The model gives other outputs when asked again."""
+    return InputError(
+        Problem(
+            "model",
+            found,
+            "an output that is a function of the sample and the parameters alone, in evaluation mode",
+            "let dropout and other random layers follow self.training",
+        )
+    )
+
+
+def not_for_vmap(found: str, where: str = "model") -> InputError:
+    """vmap cannot take this model or batch, the loop can."""
+    return InputError(
+        Problem(where, found, "operations and tensors that torch.func.vmap can batch", "run again with gradients=loop")
+    )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """True for the errors that PyTorch raises when an allocation fails, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(size: int, error: RuntimeError) -> MachineError:
+    """Not enough memory for a microbatch of ``size`` samples."""
+    return MachineError(
+        Problem(
+            "gradients",
+            f"out of memory with a microbatch of {size} ({first_line(error)})",
+            "a microbatch whose gradients fit",
+            "lower gradients.memory_mb, or set gradients.microbatch",
+        )
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, cut at 200 characters."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,0 +1,138 @@
+"""The identity of a dataset's samples: what a sample is, as 64 bits, and whether it stays that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from trak_cli.errors import InputError, Problem
+
+
+class Indexed(Protocol):
+    """What is asked of a dataset: map-style access."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def collate(samples: list[Any]) -> Any:
+    """The batch of several samples: PyTorch's default collate."""
+    return default_collate(samples)
+
+
+def sample_id(sample: Any) -> int:
+    """64 bits (unsigned) of BLAKE2b over the values of a sample, with their types and shapes.
+
+    A tensor, a NumPy array and a NumPy number of equal dtype, shape and bytes are the same; the order of a mapping's
+    keys does not count. Equal on every machine.
+
+    Raises:
+        InputError: the sample holds something other than tensors, arrays, numbers, text, bytes, None, PIL images, and
+            tuples, lists, mappings and dataclasses of them.
+    """
+    digest = blake2b(digest_size=8)
+    for piece in _pieces(sample):
+        digest.update(len(piece).to_bytes(8, "little"))
+        digest.update(piece)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def check_repeatable(dataset: Indexed, indices: Sequence[int]) -> None:
+    """Refuse a dataset that returns different values for the same index: reads all ``indices``, then all again.
+
+    Raises:
+        InputError: every index that changed.
+    """
+    first = [sample_id(dataset[index]) for index in indices]
+    problems = [
+        Problem(
+            f"dataset sample {index}",
+            "other values when it was read again",
+            "the same values every time",
+            "take random augmentation out of the dataset that is attributed",
+        )
+        for index, before in zip(indices, first, strict=True)
+        if sample_id(dataset[index]) != before
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def check_length(dataset: object, name: str) -> int:
+    """The number of samples of the split ``name``.
+
+    Raises:
+        InputError: an empty dataset, or one without ``__len__`` and ``__getitem__``.
+    """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        expected = "a map-style dataset, with __len__ and __getitem__"
+        raise InputError(Problem(f"dataset {name}", type(dataset).__name__, expected, "read it into a list first"))
+    length = len(dataset)
+    if length == 0:
+        remedy = "look at the arguments of the dataset"
+        raise InputError(Problem(f"dataset {name}", "no sample", "at least one sample", remedy))
+    return length
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    """The value as a stream of byte strings that no other value gives."""
+    if isinstance(value, Tensor):
+        yield from _tensor_pieces(value)
+    elif isinstance(value, np.ndarray | np.generic):
+        yield from _array_pieces(np.asarray(value))
+    elif value is None or isinstance(value, bool | int | float | complex | str):
+        yield f"{type(value).__name__} {value!r}".encode("utf-8", "surrogatepass")
+    elif isinstance(value, bytes | bytearray):
+        yield b"bytes"
+        yield bytes(value)
+    elif isinstance(value, Mapping):
+        yield f"mapping {len(value)}".encode()
+        for key in sorted(value, key=lambda key: (type(key).__name__, key)):
+            yield from _pieces(key)
+            yield from _pieces(value[key])
+    elif isinstance(value, list | tuple):
+        yield f"sequence {len(value)}".encode()
+        for item in value:
+            yield from _pieces(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _pieces({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    elif _is_image(value):
+        yield f"image {value.mode} {value.size}".encode()
+        yield value.tobytes()
+        yield bytes(value.getpalette() or b"")
+    else:
+        raise _unreadable(type(value).__name__)
+
+
+def _tensor_pieces(value: Tensor) -> Iterator[bytes]:
+    if value.layout != torch.strided or value.is_quantized:
+        raise _unreadable(f"a tensor of layout {value.layout}")
+    plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    yield f"array {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}".encode()
+    yield plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _array_pieces(value: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    if value.dtype.hasobject:
+        raise _unreadable("an array of Python objects")
+    little = value.astype(value.dtype.newbyteorder("<"), order="C", copy=False)
+    yield f"array {value.dtype.name} {value.shape}".encode()
+    yield little.tobytes()
+
+
+def _is_image(value: Any) -> bool:
+    """A PIL image, told by its class, so that Pillow is not needed where no dataset uses it."""
+    return any(f"{kind.__module__}.{kind.__name__}" == "PIL.Image.Image" for kind in type(value).__mro__)
+
+
+def _unreadable(found: str) -> InputError:
+    expected = "tensors, arrays, numbers, text, bytes, images, and tuples, lists or mappings of them"
+    return InputError(Problem("dataset sample", found, expected, "let the dataset return such values"))

@@ -1,0 +1,150 @@
+"""Training models: the contract that `trak train` and `trak retrain` use, and a plain trainer that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.plugins.samples import Indexed
+
+Collate = Callable[[list[Any]], Any]
+
+
+class Loss(Protocol):
+    """The part of a task that training needs."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Mean loss of a batch, a scalar."""
+
+
+class Trainer(Protocol):
+    """How a model is trained on a subset of the training set: the place to put one's own training program.
+
+    The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``.
+    """
+
+    def train(
+        self,
+        model: nn.Module,
+        task: Loss,
+        dataset: Indexed,
+        indices: Sequence[int],
+        seed: int,
+        collate: Collate,
+        device: torch.device,
+    ) -> None:
+        """Train ``model`` in place on the samples ``indices`` of ``dataset``; the same seed must give the same model."""
+
+
+class SGDTrainer:
+    """Stochastic gradient descent with momentum, weight decay, and a learning rate that falls linearly to zero.
+
+    Args:
+        epochs: passes over the subset.
+        batch_size: samples of one step; a last batch of a single sample joins the one before it.
+        lr: learning rate of the first step.
+        momentum: of the gradient.
+        weight_decay: L2 penalty.
+        cache_mb: samples are read once and kept in memory when they need at most so many MiB.
+
+    Raises:
+        ConfigError: arguments out of range, all at once.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 15,
+        batch_size: int = 64,
+        lr: float = 0.05,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        cache_mb: int = 512,
+    ) -> None:
+        least = {"epochs": (epochs, 1), "batch_size": (batch_size, 1), "lr": (lr, 0), "momentum": (momentum, 0)}
+        least |= {"weight_decay": (weight_decay, 0), "cache_mb": (cache_mb, 0)}
+        problems = [
+            Problem(f"trainer.{name}", str(value), f"at least {low}", "choose a larger value")
+            for name, (value, low) in least.items()
+            if not value >= low
+        ]
+        if problems:
+            raise ConfigError(problems)
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.cache_mb = cache_mb
+
+    def train(
+        self,
+        model: nn.Module,
+        task: Loss,
+        dataset: Indexed,
+        indices: Sequence[int],
+        seed: int,
+        collate: Collate,
+        device: torch.device,
+    ) -> None:
+        """See :class:`Trainer`. Leaves the model in evaluation mode and the global random numbers as they were."""
+        read = self._reader(dataset, indices)
+        order = torch.Generator().manual_seed(seed)
+        optimiser = torch.optim.SGD(
+            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+        steps = self.epochs * len(list(self._batches(range(len(indices)))))
+        falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+        model.train()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+            torch.manual_seed(seed)  # for dropout
+            for _ in range(self.epochs):
+                shuffled = torch.randperm(len(indices), generator=order).tolist()
+                for positions in self._batches(shuffled):
+                    batch = _moved(collate([read(position) for position in positions]), device)
+                    optimiser.zero_grad(set_to_none=True)
+                    task.loss(model, batch).backward()
+                    optimiser.step()
+                    falling.step()
+        model.eval()
+
+    def _batches(self, positions: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Runs of ``batch_size``; a lone last one is joined to its neighbour, as BatchNorm cannot train on one sample."""
+        starts = list(range(0, len(positions), self.batch_size))
+        if len(starts) > 1 and len(positions) - starts[-1] == 1 and self.batch_size > 1:
+            starts.pop()
+        for start, stop in zip(starts, [*starts[1:], len(positions)], strict=True):
+            yield positions[start:stop]
+
+    def _reader(self, dataset: Indexed, indices: Sequence[int]) -> Callable[[int], Any]:
+        """Position in ``indices`` -> sample, from memory where all of them fit."""
+        if _bytes(dataset[indices[0]]) * len(indices) > self.cache_mb * 2**20:
+            return lambda position: dataset[indices[position]]
+        return [dataset[index] for index in indices].__getitem__
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """A nested batch with its tensors on ``device``."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple) and not hasattr(batch, "_fields"):
+        return type(batch)(_moved(value, device) for value in batch)
+    if isinstance(batch, tuple):
+        return type(batch)(*(_moved(value, device) for value in batch))
+    return batch
+
+
+def _bytes(sample: Any) -> int:
+    """Roughly the bytes that a sample takes in memory."""
+    if isinstance(sample, Tensor):
+        return sample.nbytes
+    if isinstance(sample, dict):
+        return sum(map(_bytes, sample.values()))
+    if isinstance(sample, list | tuple):
+        return sum(map(_bytes, sample))
+    return int(getattr(sample, "nbytes", 64))

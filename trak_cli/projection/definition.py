@@ -1,0 +1,147 @@
+"""What every entry of the random matrix P ∈ R^{p×k} is: pure functions that all kernels must reproduce to the bit.
+
+An entry depends on (seed, checkpoint, parameter name, coordinate i inside that parameter, column c) and on nothing
+else: not on the device, the batch, the threads, nor on how a gradient was cut into blocks. Hence:
+
+1. **T**, one 64-bit key for a parameter tensor: :func:`tensor_key`.
+2. **S** = mix64(T + code(kind)·0x9E3779B97F4A7C15), where the tensor's stream of keys starts: :func:`stream_key`. S is
+   all that a kernel needs to be handed.
+3. **K** = mix64(S + (b+1)·0x9E3779B97F4A7C15), the key of block b of neighbouring coordinates, b a 64-bit number:
+   :func:`block_key`. This is output b of the splitmix64 generator started at S.
+4. **W(b, c)** = fmix(fmix(0x9E3779B1·c + lo K) + hi K), 32 random bits for a block and a column: :func:`words`.
+
+All arithmetic is modulo 2^64 or 2^32; mix64 is splitmix64's finaliser and fmix is MurmurHash3's 32-bit one. lo and hi
+are the lower and the upper 32 bits.
+
+==========  =====  =================================================================================================
+kind        block  entries of row i, which lies in block b = i // block
+==========  =====  =================================================================================================
+rademacher  32     column c: −1 where bit i % 32 of W(b, c) is set, +1 where it is not
+gaussian    4      column c: GAUSSIAN_TABLE[byte i % 4 of W(b, c)], byte 0 being the lowest
+sjlt        16     for each r < s, with n = k / (16 s), w1 = W(b, 2r), w2 = W(b, 2r+1): one entry, in column
+                   16·(r·n + ⌊w2·n / 2^32⌋) + ((i % 16) xor (w1 & 15)), of magnitude sqrt(k/s), negative where bit
+                   16 + i % 16 of w1 is set; zero elsewhere
+==========  =====  =================================================================================================
+
+For every kind E[P Pᵀ] = k·I; a dense matrix with fewer columns is a prefix of one with more. Any change to a value is a
+new matrix: it must raise MATRIX_VERSION, which is part of every shard's fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
+from trak_cli.types import Float64, IntArray
+
+MATRIX_VERSION = 1
+
+#: Coordinates that share one block key.
+BLOCK = {"rademacher": 32, "gaussian": 4, "sjlt": 16}
+
+#: What tells the kinds' streams of one tensor apart.
+KIND_CODE = {"rademacher": 1, "gaussian": 2, "sjlt": 3}
+
+GOLDEN64 = 0x9E3779B97F4A7C15
+GOLDEN32 = 0x9E3779B1
+
+UInt32 = npt.NDArray[np.uint32]
+UInt64 = npt.NDArray[np.uint64]
+
+_MASK64 = 2**64 - 1
+
+
+def mix64(x: UInt64) -> UInt64:
+    """splitmix64's finaliser, elementwise: a bijection of 64-bit words."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def fmix(x: UInt32) -> UInt32:
+    """MurmurHash3's 32-bit finaliser, elementwise: a bijection of 32-bit words."""
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> np.uint32(16))
+
+
+def tensor_key(seed: int, checkpoint: str, name: str) -> int:
+    """T: the 64-bit key of one parameter tensor under one checkpoint.
+
+    The first eight bytes, as a little-endian number, of the SHA-256 of: the seed in eight little-endian bytes, the 32
+    bytes of the checkpoint's digest, the name in UTF-8. The fields before the name have fixed widths, so no two triples
+    are encoded alike.
+
+    Args:
+        seed: 0 ≤ seed < 2^64.
+        checkpoint: SHA-256 of the checkpoint file, 64 hexadecimal digits.
+        name: canonical parameter name.
+
+    Raises:
+        ValueError: ``checkpoint`` is not such a digest.
+        OverflowError: ``seed`` does not fit into 64 unsigned bits.
+    """
+    digest = bytes.fromhex(checkpoint)
+    if len(digest) != 32:
+        raise ValueError(f"a checkpoint is named by its SHA-256 (64 hexadecimal digits), not by {checkpoint!r}")
+    text = seed.to_bytes(8, "little") + digest + name.encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+
+
+def stream_key(T: int, kind: str) -> int:
+    """S: where the stream of block keys of a tensor begins, 64 bits."""
+    start = np.array([(T + KIND_CODE[kind] * GOLDEN64) & _MASK64], dtype=np.uint64)
+    return int(mix64(start)[0])
+
+
+def block_key(T: int, kind: str, b: npt.ArrayLike) -> UInt64:
+    """K: the keys of the blocks numbered ``b`` (any shape, at least 1-d in the answer), uint64."""
+    number = np.atleast_1d(np.asarray(b)).astype(np.uint64)
+    return mix64(np.uint64(stream_key(T, kind)) + (number + np.uint64(1)) * np.uint64(GOLDEN64))
+
+
+def words(K: UInt64, columns: npt.ArrayLike) -> UInt32:
+    """W: 32 random bits for every block key in ``K`` (n,) and every column in ``columns`` (m,): (n, m) uint32."""
+    low = K.astype(np.uint32)[:, None]
+    high = (K >> np.uint64(32)).astype(np.uint32)[:, None]
+    c = np.atleast_1d(np.asarray(columns)).astype(np.uint32)[None, :]
+    return fmix(fmix(np.uint32(GOLDEN32) * c + low) + high)
+
+
+def _bits(word: UInt32, shift: npt.NDArray[Any], mask: int) -> UInt32:
+    """The bits of each word above ``shift``, cut to ``mask``."""
+    return (word >> shift.astype(np.uint32)) & np.uint32(mask)
+
+
+def rademacher(T: int, rows: IntArray, columns: IntArray) -> Float64:
+    """Entries ±1 of the Rademacher matrix: (len(rows), len(columns)) float64."""
+    word = words(block_key(T, "rademacher", rows // 32), columns)
+    return np.where(_bits(word, rows[:, None] % 32, 1) == 1, -1.0, 1.0)
+
+
+def gaussian(T: int, rows: IntArray, columns: IntArray) -> Float64:
+    """Entries of the Gaussian matrix, of mean 0 and variance 1: (len(rows), len(columns)) float64."""
+    word = words(block_key(T, "gaussian", rows // 4), columns)
+    return GAUSSIAN_TABLE[_bits(word, 8 * (rows[:, None] % 4), 255)]
+
+
+def sjlt(T: int, rows: IntArray, dim: int, nonzeros: int) -> tuple[IntArray, Float64]:
+    """The s = ``nonzeros`` entries of each row of the sparse matrix: columns (len(rows), s) int64 and values float64.
+
+    The s columns of a row are distinct: they lie in s disjoint ranges of dim/s columns. ``dim`` must be divisible by
+    16·``nonzeros``.
+    """
+    r = np.arange(nonzeros)
+    n = dim // (16 * nonzeros)
+    word = words(block_key(T, "sjlt", rows // 16), np.arange(2 * nonzeros))
+    w1, w2 = word[:, 0::2], word[:, 1::2]
+    lane = (rows % 16)[:, None]
+    bucket = ((w2.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)).astype(np.int64)
+    column = 16 * (r * n + bucket) + (lane ^ (w1 & np.uint32(15)).astype(np.int64))
+    sign = np.where(_bits(w1, 16 + lane, 1) == 1, -1.0, 1.0)
+    return column, sign * math.sqrt(dim / nonzeros)

@@ -1,0 +1,48 @@
+"""The projection as its formula reads: slow, in float64, with the matrix written out. Kernels are tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from trak_cli.projection.definition import gaussian, rademacher, sjlt, tensor_key
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.types import Block, Float64
+
+
+def matrix(spec: ProjectionSpec, checkpoint: str, name: str, rows: range | npt.ArrayLike) -> Float64:
+    """Rows of one parameter's part of P.
+
+    Args:
+        spec: a random kind (``none`` has no random matrix).
+        checkpoint: SHA-256 of the checkpoint file, hexadecimal.
+        name: canonical parameter name.
+        rows: coordinates inside the flattened parameter, any size up to 2^63 - 1, in any order.
+
+    Returns:
+        (len(rows), spec.dim) float64.
+    """
+    i = np.array(rows, dtype=np.int64)
+    T = tensor_key(spec.seed, checkpoint, name)
+    if spec.kind == "rademacher":
+        return rademacher(T, i, np.arange(spec.dim))
+    if spec.kind == "gaussian":
+        return gaussian(T, i, np.arange(spec.dim))
+    if spec.kind == "sjlt":
+        P = np.zeros((len(i), spec.dim))
+        column, value = sjlt(T, i, spec.dim, spec.nonzeros)
+        np.put_along_axis(P, column, value, axis=1)
+        return P
+    raise ValueError(f"projection kind {spec.kind!r} has no random matrix")
+
+
+def project(spec: ProjectionSpec, checkpoint: str, blocks: Iterable[Block]) -> Float64:
+    """Σ_blocks G_block · P_block: (B, spec.dim) float64. Holds the matrix of one block at a time; no 1/√p."""
+    total: Float64 = np.zeros((1, spec.dim))
+    for block in blocks:
+        G = block.gradient.detach().double().cpu().numpy()
+        P = matrix(spec, checkpoint, block.name, range(block.offset, block.offset + G.shape[1]))
+        total = total + G @ P
+    return total

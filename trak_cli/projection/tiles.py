@@ -1,0 +1,87 @@
+"""Fills small tiles of a dense random matrix, transposed, quickly: whole blocks of coordinates × a strip of columns.
+
+The words are hashed in place and then looked up byte by byte: a byte of a word stands for 8 Rademacher entries or for
+one Gaussian entry. The values are those of :mod:`trak_cli.projection.definition`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from trak_cli.projection.definition import BLOCK, GOLDEN32, UInt32, block_key, tensor_key
+from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.types import Float32, Float64
+
+
+#: (256, 8): −1 where bit j of the byte is set, +1 where it is not.
+SIGNS: Final[Float64] = 1.0 - 2.0 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)
+
+#: The entries that a byte of a word stands for.
+_ENTRIES: Final[dict[str, Float32]] = {
+    "rademacher": SIGNS.astype(np.float32),
+    "gaussian": GAUSSIAN_TABLE.astype(np.float32)[:, None],
+}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a run of neighbouring blocks of one tensor: their low and high halves, (n,) uint32 each."""
+
+    low: UInt32
+    high: UInt32
+
+    @staticmethod
+    def of(spec: ProjectionSpec, checkpoint: str, name: str, blocks: range) -> Keys:
+        """The keys of the blocks numbered ``blocks`` of the parameter ``name``."""
+        T = tensor_key(spec.seed, checkpoint, name)
+        key = block_key(T, spec.kind, np.arange(blocks.start, blocks.stop, dtype=np.uint64))
+        return Keys(key.astype(np.uint32), (key >> np.uint64(32)).astype(np.uint32))
+
+    def part(self, start: int, stop: int) -> Keys:
+        """The keys at positions [start, stop) of this run."""
+        return Keys(self.low[start:stop], self.high[start:stop])
+
+
+class TileFiller:
+    """Reused buffers for tiles of at most ``coordinates`` rows (whole blocks) and ``columns`` columns of P."""
+
+    def __init__(self, kind: str, coordinates: int, columns: int) -> None:
+        self._block = BLOCK[kind]
+        self._entries = _ENTRIES[kind]
+        count = coordinates // self._block * columns
+        self._word = np.empty(count, dtype=np.uint32)
+        self._spare = np.empty(count, dtype=np.uint32)
+        self._tile = np.empty(coordinates * columns, dtype=np.float32)
+
+    def fill(self, keys: Keys, columns: range) -> Float32:
+        """Pᵀ for the blocks of ``keys`` and for ``columns``: (len(columns), coordinates) float32.
+
+        The next call overwrites the answer.
+        """
+        shape = (len(columns), len(keys.low))
+        count = shape[0] * shape[1]
+        word = self._word[:count].reshape(shape)
+        step = np.arange(columns.start, columns.stop, dtype=np.uint32) * np.uint32(GOLDEN32)
+        np.add(step[:, None], keys.low, out=word)
+        _fmix_in_place(self._word[:count], self._spare[:count])
+        np.add(word, keys.high, out=word)
+        _fmix_in_place(self._word[:count], self._spare[:count])
+        tile = self._tile[: count * self._block]
+        # Bytes are counted from the lowest; "clip" only spares a buffer, for no byte is outside the table.
+        byte = self._word[:count].astype("<u4", copy=False).view(np.uint8)
+        np.take(self._entries, byte, axis=0, out=tile.reshape(byte.size, -1), mode="clip")
+        return tile.reshape(shape[0], -1)
+
+
+def _fmix_in_place(x: UInt32, spare: UInt32) -> None:
+    """:func:`trak_cli.projection.definition.fmix` without new arrays."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        np.right_shift(x, np.uint32(shift), out=spare)
+        np.bitwise_xor(x, spare, out=x)
+        np.multiply(x, np.uint32(factor), out=x)
+    np.right_shift(x, np.uint32(16), out=spare)
+    np.bitwise_xor(x, spare, out=x)

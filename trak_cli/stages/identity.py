@@ -1,0 +1,96 @@
+"""Fingerprints: what determines the values in a file. Two files with equal fingerprints hold the same numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from trak_cli.attribution import EstimatorSpec, gram_key
+from trak_cli.config import TrakConfig, target_of
+from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
+from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
+from trak_cli.types import Json
+
+
+def features_fingerprint(
+    config: TrakConfig, checkpoint: str, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
+) -> Json:
+    """What determines the features of any sample under one checkpoint (its sha256).
+
+    The samples are not in it: their own digests are stored beside the features, so a data set that grows keeps its shards.
+    """
+    shapes = [[name, list(tensor.shape)] for name, tensor in parameters.items()]
+    return {
+        "kind": "features",
+        "format": FORMAT_VERSION,
+        "checkpoint": checkpoint,
+        "model": target_of(config.model),
+        "task": target_of(config.task),
+        "collate": target_of(config.dataset.collate) if config.dataset.collate is not None else None,
+        "parameters": {
+            "count": sum(tensor.numel() for tensor in parameters.values()),
+            "tensors": len(shapes),
+            "shapes_sha256": hashlib.sha256(json.dumps(shapes).encode()).hexdigest(),
+        },
+        "projection": {
+            "matrix_version": MATRIX_VERSION,
+            "kind": spec.kind,
+            "dim": spec.dim,
+            "seed": spec.seed,
+            "nonzeros": spec.nonzeros,
+        },
+        "dtype": config.features.dtype,
+    }
+
+
+def shard_fingerprint(features: Json, split: str) -> Json:
+    """The fingerprint of one shard of features."""
+    return {**features, "split": split}
+
+
+def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Json:
+    """The fingerprint of a finalised Gram matrix: the features it sums, their number, and their weights."""
+    return {"kind": "gram", "format": FORMAT_VERSION, "gram": gram_key(estimator), "features": features, "rows": rows}
+
+
+def scores_fingerprint(
+    estimator: EstimatorSpec, features: Sequence[Json], rows: int, split: str, targets: int, top_k: int | None
+) -> Json:
+    """The fingerprint of the scores of one split: the estimator and the features of every checkpoint it averages."""
+    return {
+        "kind": "scores" if top_k is None else "top-k",
+        "format": FORMAT_VERSION,
+        "estimator": {
+            "metric": estimator.metric,
+            "gram_exponent": estimator.gram_exponent,
+            "front_exponent": estimator.front_exponent,
+            "unit_norm": estimator.unit_norm,
+            "ridge": estimator.ridge,
+        },
+        "checkpoints": [digest(one) for one in features],
+        "rows": rows,
+        "split": split,
+        "targets": targets,
+        "top_k": top_k,
+    }
+
+
+def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
+    """Note beside a checkpoint's shards what they are expected to be.
+
+    Raises:
+        StoreError: something else is noted there already; each differing key is named.
+    """
+    path = layout.fingerprint(checkpoint)
+    write_json_once(path, fingerprint)
+    require_same(path, read_json(path), fingerprint)
+
+
+def check_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
+    """Like :func:`record_fingerprint`, without writing anything."""
+    path = layout.fingerprint(checkpoint)
+    if path.exists():
+        require_same(path, read_json(path), fingerprint)

@@ -1,0 +1,129 @@
+"""What finalize and score find in a store: the checkpoints, their shards and whether all of them are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from trak_cli.errors import Problem, StoreError
+from trak_cli.stages.identity import shard_fingerprint
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.run_plan import RunPlan, require_plan
+from trak_cli.stages.splits import rows_of
+from trak_cli.store import FeatureShard, Layout, State, inspect_features, read_features, read_json
+from trak_cli.types import Json, Rows, shards_of
+
+#: Problems shown of one kind before the rest is only counted.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The part of a store that an estimator uses.
+
+    Attributes:
+        features: features fingerprint of each checkpoint, in the order of ``checkpoints``.
+        rows: number of training rows.
+    """
+
+    layout: Layout
+    plan: RunPlan
+    checkpoints: list[str]
+    features: list[Json]
+    rows: int
+
+    @property
+    def dim(self) -> int:
+        """k, the number of features."""
+        return int(self.features[0]["projection"]["dim"])
+
+    def shards(self, split: str) -> list[Rows]:
+        """The shards of a split."""
+        return list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
+
+    def read(self, checkpoint: str, split: str, index: int) -> FeatureShard:
+        """One shard, checked to be whole and the expected one.
+
+        Raises:
+            StoreError: it is missing, damaged or another run's.
+        """
+        rows = self.shards(split)[index]
+        fingerprint = shard_fingerprint(self.features[self.checkpoints.index(checkpoint)], split)
+        return read_features(self.layout.features(checkpoint, split, index), rows, fingerprint)
+
+    def read_all(self, checkpoint: str, split: str) -> Iterator[FeatureShard]:
+        """Every shard of a split, in row order."""
+        for index in range(len(self.shards(split))):
+            yield self.read(checkpoint, split, index)
+
+
+def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
+    """The checkpoints of the store whose names match, and what they hold.
+
+    Raises:
+        StoreError: no features, no matching checkpoint, or checkpoints whose features do not belong together.
+    """
+    plan = require_plan(layout)
+    known = layout.checkpoints()
+    checkpoints = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if not checkpoints:
+        raise StoreError(
+            Problem(
+                "estimator.checkpoints",
+                f"{list(patterns)}, which matches none",
+                f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}",
+                "mend the patterns, or run trak featurize first",
+            )
+        )
+    features = [read_json(layout.fingerprint(name)) for name in checkpoints]
+    _require_alike(checkpoints, features)
+    return Inventory(layout, plan, checkpoints, features, rows_of(layout, TRAIN))
+
+
+def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
+    """Check that every shard of these splits is there, before any long work.
+
+    Raises:
+        StoreError: names the shards that are missing, damaged or another run's.
+    """
+    problems: list[Problem] = []
+    missing: list[str] = []
+    for checkpoint, features in zip(inventory.checkpoints, inventory.features, strict=True):
+        for split in splits:
+            for index, rows in enumerate(inventory.shards(split)):
+                path = inventory.layout.features(checkpoint, split, index)
+                found = inspect_features(path, rows, shard_fingerprint(features, split))
+                if found.state in (State.MISSING, State.SHORTER):
+                    missing.append(str(path))
+                else:
+                    problems += found.problems
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        problems.append(
+            Problem(
+                f"{len(missing)} shard(s) of features",
+                f"nothing (or too few rows) at {', '.join(missing[:SHOWN])}{more}",
+                "every shard of every checkpoint",
+                "run trak featurize again, or choose checkpoints with estimator.checkpoints",
+            )
+        )
+    if problems:
+        raise StoreError(problems)
+
+
+def _require_alike(checkpoints: Sequence[str], features: Sequence[Json]) -> None:
+    """Features can be averaged over checkpoints only when all but the checkpoint is the same."""
+    problems = [
+        Problem(
+            f"features of {name}",
+            f"{key} = {one.get(key)!r}",
+            f"{first!r}, as in {checkpoints[0]}",
+            "choose checkpoints that belong together with estimator.checkpoints, or use another store",
+        )
+        for name, one in zip(checkpoints[1:], features[1:], strict=True)
+        for key, first in features[0].items()
+        if key != "checkpoint" and one.get(key) != first
+    ]
+    if problems:
+        raise StoreError(problems)

@@ -1,0 +1,160 @@
+"""A featurize call, prepared: everything is loaded and checked here, before the first gradient."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trak_cli.cluster import Share, share_from
+from trak_cli.config import Loaded, TrakConfig
+from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.gradients import check_independence, choose_microbatch, make_engine, select
+from trak_cli.projection import ProjectionSpec, make_projector, spec_problems
+from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
+from trak_cli.stages.machine import choose_device, use_threads
+from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
+from trak_cli.stages.run_plan import RunPlan, settle_plan
+from trak_cli.stages.splits import record_rows
+from trak_cli.store import Layout, write_once
+from trak_cli.types import Json, Rows, shards_of
+
+#: Samples that are compared alone and together, to see whether a model's outputs depend on the rest of the batch.
+INDEPENDENCE_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One shard to be computed: the unit of work."""
+
+    checkpoint: Checkpoint
+    split: Split
+    index: int
+    rows: Rows
+    fingerprint: Json
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prepared featurize call.
+
+    Attributes:
+        sizes: canonical parameter name -> number of coordinates, of the selected parameters.
+        units: every shard of the store, in the order on which all workers agree.
+    """
+
+    config: TrakConfig
+    layout: Layout
+    device: torch.device
+    share: Share
+    parts: Parts
+    checkpoints: list[Checkpoint]
+    splits: list[Split]
+    spec: ProjectionSpec
+    sizes: Mapping[str, int]
+    plan: RunPlan
+    units: list[Unit]
+
+    @property
+    def parameters(self) -> int:
+        """p, the number of selected parameters."""
+        return sum(self.sizes.values())
+
+    def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
+        """The model with this checkpoint's weights, its gradient engine and its projection."""
+        load_checkpoint(self.parts.model, checkpoint, self.device)
+        gradients = self.config.gradients
+        selected = select(self.parts.model, gradients.include, gradients.exclude)
+        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected)
+        projector = make_projector(
+            self.spec,
+            checkpoint.sha256,
+            self.sizes,
+            device=self.device,
+            kernel=self.config.projection.kernel,
+            threads=self.config.threads,
+        )
+        return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
+
+
+def prepare(loaded: Loaded) -> Job:
+    """Load and check everything, settle the run plan, and number the work.
+
+    Raises:
+        ConfigError, InputError, StoreError, MachineError: nothing that the store holds was changed.
+    """
+    config = loaded.config
+    device = choose_device(config.device)
+    use_threads(config.threads)
+    share = share_from(config.worker.index, config.worker.count, os.environ)
+    layout = Layout(Path(config.store))
+    checkpoints = find_checkpoints(config, loaded.base)
+    parts = make_parts(config)
+    splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
+    load_checkpoint(parts.model, checkpoints[0], device)
+    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
+    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
+    _check_store(layout, fingerprints)
+    _check_batches(parts, splits)
+    plan = settle_plan(layout, config, lambda: _measure_microbatch(config, parts, splits[0], selected))
+    for split in splits:
+        record_rows(layout, split.name, split.rows)
+    for one in checkpoints:
+        record_fingerprint(layout, one.name, fingerprints[one.name])
+    write_once(layout.config, loaded.yaml.encode())
+    units = [
+        Unit(one, split, index, rows, shard_fingerprint(fingerprints[one.name], split.name))
+        for one in checkpoints
+        for split in splits
+        for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
+    ]
+    sizes = {name: tensor.numel() for name, tensor in selected.items()}
+    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
+
+
+def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
+    """The projection of the config; kind ``none`` keeps all coordinates.
+
+    Raises:
+        ConfigError: a dimension that this kind cannot have.
+    """
+    asked = config.projection
+    dim = parameters if asked.kind == "none" else asked.dim
+    spec = ProjectionSpec(asked.kind, dim, asked.seed, asked.nonzeros)
+    problems = spec_problems(spec)
+    if problems:
+        raise ConfigError(problems)
+    return spec
+
+
+def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
+    problems: list[Problem] = []
+    for name, fingerprint in fingerprints.items():
+        try:
+            check_fingerprint(layout, name, fingerprint)
+        except StoreError as error:
+            problems += error.problems
+    if problems:
+        raise StoreError(problems)
+
+
+def _check_batches(parts: Parts, splits: list[Split]) -> None:
+    """Refuse a model whose output for a sample depends on the other samples of its batch."""
+    train = splits[0]
+    samples = train.samples(Rows(0, min(INDEPENDENCE_SAMPLES, train.rows)))
+    check_independence(
+        parts.model, parts.task, train.batch(samples), [train.batch([sample]) for sample in samples]
+    )
+
+
+def _measure_microbatch(
+    config: TrakConfig, parts: Parts, split: Split, selected: Mapping[str, torch.Tensor]
+) -> int:
+    sample = split.batch(split.samples(Rows(0, 1)))
+    gradients = config.gradients
+    return choose_microbatch(gradients.engine, parts.model, parts.task, sample, selected, gradients.memory_mb)

@@ -1,0 +1,57 @@
+"""The machine a stage runs on: its device, its threads, its name."""
+
+from __future__ import annotations
+
+import platform
+import socket
+
+import torch
+
+from trak_cli import __version__
+from trak_cli.errors import MachineError, Problem
+from trak_cli.types import Json
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for ``device``: ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        MachineError: CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MachineError(
+            Problem(
+                "device",
+                f"{name}, but PyTorch sees {torch.cuda.device_count()} CUDA device(s)",
+                "a device of this machine",
+                "use device=cpu or device=auto, or install a CUDA build of PyTorch",
+            )
+        )
+    return device
+
+
+def use_threads(threads: int | None) -> None:
+    """Let PyTorch use this many CPU threads (null: its own choice)."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def device_name(device: torch.device) -> str:
+    """The model name of the device, for the log."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()})"
+
+
+def provenance(device: torch.device, **more: str | int) -> Json:
+    """Where and by what a file was made: kept in the file, never compared."""
+    return {
+        "program": f"trak {__version__}",
+        "torch": torch.__version__,
+        "host": socket.gethostname(),
+        "device": device_name(device),
+        **more,
+    }

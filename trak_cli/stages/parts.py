@@ -1,0 +1,118 @@
+"""The objects that the config names: model, task, datasets, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trak_cli.config import TrakConfig, instantiate
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins import check_length, check_repeatable, default_collate
+from trak_cli.plugins import checkpoints as files
+from trak_cli.tasks import Task
+
+#: Key of the training set among the splits; target splits may not be called so.
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint file: where it is, what is in it, and what its folder in a store is called."""
+
+    path: Path
+    sha256: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the stages that run models work with."""
+
+    model: nn.Module
+    task: Task
+    splits: Mapping[str, Any]
+    collate: Callable[[list[Any]], Any]
+
+
+def make_model(config: TrakConfig) -> nn.Module:
+    """A fresh model in evaluation mode.
+
+    Raises:
+        InputError: the plugin returned something else.
+    """
+    model = instantiate(config.model, "model")
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            Problem("model", f"{type(model).__name__}", "a torch.nn.Module", "let the model plugin return the module")
+        )
+    return model.eval()
+
+
+def make_task(config: TrakConfig) -> Task:
+    """The task.
+
+    Raises:
+        InputError: the plugin is no :class:`~trak_cli.tasks.Task`.
+    """
+    task = instantiate(config.task, "task")
+    if not isinstance(task, Task):
+        raise InputError(
+            Problem(
+                "task",
+                type(task).__name__,
+                "a trak_cli.tasks.Task",
+                "derive the class from trak_cli.tasks.Task and give it output(model, batch)",
+            )
+        )
+    return task
+
+
+def make_splits(config: TrakConfig) -> dict[str, Any]:
+    """The training set and every target split, each checked to have a length and to give the same sample twice."""
+    splits = {TRAIN: instantiate(config.dataset.train, "dataset.train")}
+    for name, node in config.dataset.targets.items():
+        splits[name] = instantiate(node, f"dataset.targets.{name}")
+    problems: list[Problem] = []
+    for name, dataset in splits.items():
+        key = "dataset.train" if name == TRAIN else f"dataset.targets.{name}"
+        try:
+            check_length(dataset, key)
+            check_repeatable(dataset, key)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return splits
+
+
+def make_collate(config: TrakConfig) -> Callable[[list[Any]], Any]:
+    """The function that makes a batch of samples."""
+    if config.dataset.collate is None:
+        return default_collate
+    collate: Callable[[list[Any]], Any] = instantiate(config.dataset.collate, "dataset.collate")
+    return collate
+
+
+def make_parts(config: TrakConfig) -> Parts:
+    """Model, task, splits and collate of the config."""
+    return Parts(make_model(config), make_task(config), make_splits(config), make_collate(config))
+
+
+def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
+    """The checkpoints of the config, in natural order; a file listed twice (or copied) counts once."""
+    found: dict[str, Checkpoint] = {}
+    for path in files.find(config.checkpoints, base):
+        sha256 = files.sha256(path)
+        found.setdefault(sha256, Checkpoint(path, sha256, files.name_of(path, sha256)))
+    return list(found.values())
+
+
+def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, device: torch.device) -> None:
+    """Put a checkpoint's weights into the model, on the device, in evaluation mode."""
+    files.apply(model, files.load(checkpoint.path), checkpoint.path)
+    model.to(device).eval()

@@ -1,0 +1,112 @@
+"""``trak retrain``: the ground truth of the LDS. Models trained on random subsets, and their outputs on the targets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trak_cli.cluster import share_from
+from trak_cli.config import Loaded, TrakConfig, target_of
+from trak_cli.stages.machine import choose_device, provenance, use_threads
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.training import Training
+from trak_cli.store import FORMAT_VERSION, Layout, MissingError, read_image, require_same, sweep, write_image
+from trak_cli.types import BoolArray, Float32, Json, Reporter
+
+
+@dataclass(frozen=True)
+class RetrainSummary:
+    """What a call of retrain found and did; ``subset_rows`` is the size of every subset."""
+
+    folder: Path
+    rows: int
+    subsets: int
+    subset_rows: int
+    models_per_subset: int
+    trained: int
+    left_to_others: int
+
+
+def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
+    """Train on every subset of this worker's share that is not there yet, and store masks and outputs.
+
+    Raises:
+        ConfigError, InputError, StoreError, MachineError: see the classes.
+    """
+    config = loaded.config
+    asked = config.retrain
+    device = choose_device(config.device)
+    use_threads(config.threads)
+    training = Training(config, device)
+    layout = Layout(Path(config.store))
+    share = share_from(config.worker.index, config.worker.count, os.environ)
+    fingerprint = _fingerprint(config, training)
+    every = list(range(asked.subsets))
+    mine = share.of(every)
+    pending = [subset for subset in mine if not _is_there(layout, subset, fingerprint)]
+    with reporter.meter("retrain", len(pending) * asked.models_per_subset, "models") as meter:
+        for subset in pending:
+            mask = subset_mask(training.rows, asked.fraction, asked.seed, subset)
+            arrays: dict[str, BoolArray | Float32] = {"mask": mask}
+            rows = np.flatnonzero(mask).tolist()
+            outputs: dict[str, list[Float32]] = {name: [] for name in training.splits if name != TRAIN}
+            for repeat in range(asked.models_per_subset):
+                model = training.model(rows, _model_seed(config, subset, repeat))
+                for name, found in outputs.items():
+                    found.append(training.outputs(model, name))
+                meter.advance()
+            arrays |= {f"outputs_{name}": np.stack(found) for name, found in outputs.items()}
+            write_image(layout.retrained(subset), arrays, fingerprint, provenance(device))
+    sweep(layout.retrained_folder)
+    return RetrainSummary(
+        layout.retrained_folder,
+        training.rows,
+        asked.subsets,
+        _subset_size(training.rows, asked.fraction),
+        asked.models_per_subset,
+        len(pending),
+        len(every) - len(mine),
+    )
+
+
+def subset_mask(rows: int, fraction: float, seed: int, subset: int) -> BoolArray:
+    """Random subset number ``subset``: (rows,) bool with round(fraction · rows) true; independent of how many there are."""
+    generator = np.random.default_rng([seed, subset])
+    mask = np.zeros(rows, dtype=np.bool_)
+    mask[generator.permutation(rows)[: _subset_size(rows, fraction)]] = True
+    return mask
+
+
+def _subset_size(rows: int, fraction: float) -> int:
+    return max(1, round(fraction * rows))
+
+
+def _model_seed(config: TrakConfig, subset: int, repeat: int) -> int:
+    return int(np.random.SeedSequence([config.retrain.seed, subset, repeat]).generate_state(1)[0])
+
+
+def _fingerprint(config: TrakConfig, training: Training) -> Json:
+    targets = {name: len(dataset) for name, dataset in training.splits.items()}
+    return {
+        "kind": "retrained",
+        "format": FORMAT_VERSION,
+        "model": target_of(config.model),
+        "task": target_of(config.task),
+        "trainer": target_of(config.trainer),
+        "rows": targets,
+        "fraction": config.retrain.fraction,
+        "models_per_subset": config.retrain.models_per_subset,
+        "seed": config.retrain.seed,
+    }
+
+
+def _is_there(layout: Layout, subset: int, fingerprint: Json) -> bool:
+    try:
+        image = read_image(layout.retrained(subset), only=())
+    except MissingError:
+        return False
+    require_same(image.path, image.fingerprint, fingerprint)
+    return True

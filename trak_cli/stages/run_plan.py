@@ -1,0 +1,94 @@
+"""The run plan: what is decided once, before the first shard, and reused by every worker and every restart.
+
+Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. They are
+measured or read from the config by whoever comes first, written once, and obeyed by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from trak_cli.config import TrakConfig
+from trak_cli.errors import Problem, StoreError
+from trak_cli.store import Layout, read_json, write_json_once
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Attributes:
+    engine: gradient engine.
+    microbatch: samples per gradient computation; microbatches lie on a grid of absolute row numbers.
+    shard_rows: rows of every shard but the last of a split.
+    """
+
+    engine: str
+    microbatch: int
+    shard_rows: int
+
+
+def read_plan(layout: Layout) -> RunPlan | None:
+    """The plan of a store, or None before the first featurize.
+
+    Raises:
+        StoreError: the file is not a run plan of this version.
+    """
+    if not layout.plan.exists():
+        return None
+    stored = read_json(layout.plan)
+    try:
+        if stored["version"] != VERSION:
+            raise KeyError("version")
+        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]))
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(
+            Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", "use the trak that made this store")
+        ) from None
+
+
+def require_plan(layout: Layout) -> RunPlan:
+    """The plan of a store that has features.
+
+    Raises:
+        StoreError: there is none.
+    """
+    plan = read_plan(layout)
+    if plan is None:
+        raise StoreError(
+            Problem(str(layout.root), "no features", "a store that trak featurize has filled", "run trak featurize first")
+        )
+    return plan
+
+
+def settle_plan(layout: Layout, config: TrakConfig, measure: Callable[[], int]) -> RunPlan:
+    """The store's plan; on the first call the one that the config asks for, with the microbatch that ``measure`` finds.
+
+    Raises:
+        StoreError: the config asks for something else than the store was begun with.
+    """
+    plan = read_plan(layout)
+    if plan is None:
+        microbatch = config.gradients.microbatch or measure()
+        plan = RunPlan(config.gradients.engine, microbatch, config.features.shard_rows)
+        write_json_once(layout.plan, {"version": VERSION, **asdict(plan)})
+        plan = require_plan(layout)  # another worker may have been first: its plan is everybody's
+    asked: dict[str, tuple[object, object]] = {
+        "gradients.engine": (plan.engine, config.gradients.engine),
+        "gradients.microbatch": (plan.microbatch, config.gradients.microbatch or plan.microbatch),
+        "features.shard_rows": (plan.shard_rows, config.features.shard_rows),
+    }
+    problems = [
+        Problem(
+            key,
+            f"{wanted} in the config",
+            f"{planned}, with which {layout.plan} was begun",
+            f"use {key}={planned}, or another store",
+        )
+        for key, (planned, wanted) in asked.items()
+        if planned != wanted
+    ]
+    if problems:
+        raise StoreError(problems)
+    return plan

@@ -1,0 +1,139 @@
+"""``trak score``: scores of every training row for every target, in blocks, from shards alone.
+
+The unit of work is one block of targets against one shard of training rows. The whole (targets, rows) matrix is then one
+virtual dataset over the blocks; with ``score.top_k`` only the extremes of each block are kept, and merged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trak_cli.attribution import EstimatorSpec, describe_formula
+from trak_cli.cluster import Share, share_from
+from trak_cli.config import Loaded, TrakConfig
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.stages.estimators import make_estimator
+from trak_cli.stages.identity import scores_fingerprint
+from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.machine import use_threads
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.score_blocks import BlockScorer, Fronts, load_spectra
+from trak_cli.stages.score_files import ScoreFiles, ScoreUnit
+from trak_cli.stages.splits import rows_of
+from trak_cli.store import Layout
+from trak_cli.types import Reporter, shards_of
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """The scores of one target split; ``path`` holds them all once ``complete``."""
+
+    name: str
+    targets: int
+    rows: int
+    written: int
+    already_there: int
+    left_to_others: int
+    complete: bool
+    path: Path
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What a call of score found and did."""
+
+    store: Path
+    estimator: str
+    formula: str
+    checkpoints: list[str]
+    splits: list[SplitScores]
+
+
+def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
+    """Write the scores of this worker's share that are not there yet, and the whole once every part is.
+
+    Raises:
+        ConfigError, StoreError, MachineError: see the classes.
+    """
+    config = loaded.config
+    use_threads(config.threads)
+    estimator = make_estimator(config)
+    layout = Layout(Path(config.store))
+    inventory = take_inventory(layout, config.estimator.checkpoints)
+    splits = target_splits(config, layout)
+    require_shards(inventory, [TRAIN, *splits])
+    share = share_from(config.worker.index, config.worker.count, os.environ)
+    spectra = load_spectra(inventory, estimator)
+    fronts = Fronts(inventory, estimator)
+    summary = ScoreSummary(layout.root, estimator.name, describe_formula(estimator), inventory.checkpoints, [])
+    for split in splits:
+        files = _files(config, inventory, estimator, split)
+        scorer = BlockScorer(inventory, estimator, spectra, fronts, split)
+        summary.splits.append(_score_split(files, scorer, share, reporter))
+    return summary
+
+
+def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
+    """The target splits to score: ``score.splits``, or all that the store holds.
+
+    Raises:
+        ConfigError: there is none, or the training set was named.
+    """
+    splits = config.score.splits if config.score.splits is not None else [s for s in layout.splits() if s != TRAIN]
+    if not splits or TRAIN in splits:
+        raise ConfigError(
+            Problem(
+                "score.splits",
+                str(splits),
+                f"target splits of the store: {', '.join(s for s in layout.splits() if s != TRAIN) or 'it has none'}",
+                "featurize a target split (dataset.targets.NAME) first" if not splits else "leave out 'train'",
+            )
+        )
+    return list(splits)
+
+
+def _files(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, split: str) -> ScoreFiles:
+    targets = rows_of(inventory.layout, split)
+    fingerprint = scores_fingerprint(
+        estimator, inventory.features, inventory.rows, split, targets, config.score.top_k
+    )
+    return ScoreFiles(
+        layout=inventory.layout,
+        estimator=estimator.name,
+        split=split,
+        top_k=config.score.top_k,
+        blocks=list(shards_of(targets, config.score.target_block)),
+        shards=inventory.shards(TRAIN),
+        fingerprint=fingerprint | {"target_block": config.score.target_block},
+        overwrite=config.score.overwrite,
+    )
+
+
+def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter: Reporter) -> SplitScores:
+    files.require_ours()
+    mine = share.of(files.units())
+    pending = [unit for unit in mine if not files.has(unit)]
+    total = sum(len(unit.targets) * len(unit.rows) for unit in pending)
+    with reporter.meter(f"score {files.split}", total, "scores") as meter:
+        for unit in _by_block(pending):
+            files.write(unit, scorer.scores(unit))
+            meter.advance(len(unit.targets) * len(unit.rows))
+    complete = files.assemble()
+    return SplitScores(
+        files.split,
+        files.targets,
+        files.rows,
+        len(pending),
+        len(mine) - len(pending),
+        len(files.units()) - len(mine),
+        complete,
+        files.whole,
+    )
+
+
+def _by_block(units: Sequence[ScoreUnit]) -> list[ScoreUnit]:
+    """Block after block: the targets of one block are prepared once."""
+    return sorted(units, key=lambda unit: (unit.block, unit.shard))

@@ -1,0 +1,61 @@
+"""One block of scores: some targets of a split against the training rows of one shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from trak_cli.attribution import (
+    EstimatorSpec,
+    Spectrum,
+    TargetFactor,
+    front,
+    parse_ridge,
+    resolve,
+    score_block,
+    target_factor,
+)
+from trak_cli.stages.grams import require_spectrum
+from trak_cli.stages.inventory import Inventory
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.score_files import ScoreUnit
+from trak_cli.types import Float32, Float64, Rows
+
+
+class BlockScorer:
+    """Scores the units of one split; keeps the prepared targets of one block: checkpoints × targets × k float32.
+
+    Spectra are read one at a time while a block is prepared, so that only one k × k factorisation is in memory.
+    """
+
+    def __init__(self, inventory: Inventory, estimator: EstimatorSpec, split: str) -> None:
+        self._inventory = inventory
+        self._estimator = estimator
+        self._split = split
+        self._block: int | None = None
+        self._factors: list[TargetFactor] = []
+
+    def scores(self, unit: ScoreUnit) -> Float32:
+        """(targets of the unit, rows of the unit) float32."""
+        if unit.block != self._block:
+            self._factors = [self._factor(name, unit.targets) for name in self._inventory.checkpoints]
+            self._block = unit.block
+        shards = [self._inventory.read(name, TRAIN, unit.shard) for name in self._inventory.checkpoints]
+        weights = front(self._estimator, [shard.out_to_loss for shard in shards])
+        return score_block(self._estimator, self._factors, (shard.features for shard in shards), weights)
+
+    def _factor(self, checkpoint: str, targets: Rows) -> TargetFactor:
+        features = np.concatenate(list(self._features(checkpoint, targets)))
+        if not self._estimator.needs_gram:
+            return target_factor(self._estimator, features, None, 0.0)
+        spectrum = require_spectrum(self._inventory, self._estimator, checkpoint)
+        ridge = resolve(parse_ridge(self._estimator.ridge), spectrum)
+        return target_factor(self._estimator, features, spectrum, ridge)
+
+    def _features(self, checkpoint: str, targets: Rows) -> Iterator[Float32]:
+        for index, rows in enumerate(self._inventory.shards(self._split)):
+            inside = Rows(max(rows.start, targets.start), min(rows.stop, targets.stop))
+            if inside.start < inside.stop:
+                shard = self._inventory.read(checkpoint, self._split, index)
+                yield shard.features[inside.start - rows.start : inside.stop - rows.start]

@@ -1,0 +1,162 @@
+"""The files of one estimator's scores on one split: what is there, what is missing, and the whole once nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trak_cli.attribution import Ends, Extremes, TopK
+from trak_cli.errors import StoreError
+from trak_cli.stages.machine import provenance
+from trak_cli.store import (
+    Layout,
+    MissingError,
+    Source,
+    assemble,
+    read_fingerprint,
+    read_image,
+    remove,
+    require_same,
+    sweep,
+    write_image,
+)
+from trak_cli.types import Float32, Json, Rows
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """One block of targets against one shard of training rows: the unit of work."""
+
+    block: int
+    targets: Rows
+    shard: int
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """Attributes:
+    top_k: how many extremes of each target are kept; None: every score.
+    blocks: blocks of targets.
+    shards: shards of training rows.
+    overwrite: files of another fingerprint are removed instead of refused.
+    """
+
+    layout: Layout
+    estimator: str
+    split: str
+    top_k: int | None
+    blocks: Sequence[Rows]
+    shards: Sequence[Rows]
+    fingerprint: Json
+    overwrite: bool
+
+    @property
+    def targets(self) -> int:
+        return self.blocks[-1].stop
+
+    @property
+    def rows(self) -> int:
+        return self.shards[-1].stop
+
+    @property
+    def whole(self) -> Path:
+        """The file that holds, or refers to, all of them."""
+        if self.top_k is None:
+            return self.layout.scores(self.estimator, self.split)
+        return self.layout.top_k(self.estimator, self.split)
+
+    def units(self) -> list[ScoreUnit]:
+        """All units, in the order on which all workers agree."""
+        return [
+            ScoreUnit(block, targets, shard, rows)
+            for block, targets in enumerate(self.blocks)
+            for shard, rows in enumerate(self.shards)
+        ]
+
+    def path(self, unit: ScoreUnit) -> Path:
+        """The file of one unit."""
+        return self.layout.score_block(self.estimator, self.split, unit.block, unit.shard)
+
+    def require_ours(self) -> None:
+        """Make sure that no file of other scores lies where these belong.
+
+        Raises:
+            StoreError: one does (and ``overwrite`` is not set); each differing key is named.
+        """
+        present = [path for path in (self.whole, *map(self.path, self.units())) if path.exists()]
+        for path in present:
+            try:
+                require_same(path, read_fingerprint(path), self.fingerprint)
+            except StoreError as error:
+                if not self.overwrite:
+                    raise StoreError([_with_remedy(problem) for problem in error.problems]) from None
+                remove(path)
+
+    def has(self, unit: ScoreUnit) -> bool:
+        """Whether a unit's file is there; it must be whole and ours.
+
+        Raises:
+            StoreError: it is damaged or another run's.
+        """
+        try:
+            image = read_image(self.path(unit), only=())
+        except MissingError:
+            return False
+        require_same(image.path, image.fingerprint, self.fingerprint)
+        return True
+
+    def write(self, unit: ScoreUnit, scores: Float32) -> None:
+        """File the scores (targets, rows) of a unit, or their extremes."""
+        arrays: dict[str, np.ndarray] = {"scores": scores}
+        if self.top_k is not None:
+            best = TopK(len(unit.targets), self.top_k)
+            best.update(scores, unit.rows.start)
+            arrays = _arrays_of(best.result())
+        write_image(self.path(unit), arrays, self.fingerprint, provenance(torch.device("cpu")))
+
+    def assemble(self) -> bool:
+        """Make the whole of the units, if all are there; whether it is there afterwards."""
+        sweep(self.whole.parent)
+        if not all(self.has(unit) for unit in self.units()):
+            return False
+        if self.top_k is not None:
+            self._merge(self.top_k)
+        elif not self.whole.exists():
+            sources = [Source(self.path(unit), unit.targets, unit.rows) for unit in self.units()]
+            assemble(self.whole, sources, (self.targets, self.rows), self.fingerprint, provenance(torch.device("cpu")))
+        return True
+
+    def _merge(self, k: int) -> None:
+        """Merge the extremes of every shard, block of targets after block of targets."""
+        if self.whole.exists():
+            return
+        merged = []
+        for block, targets in enumerate(self.blocks):
+            best = TopK(len(targets), k)
+            for unit in self.units():
+                if unit.block == block:
+                    best.merge(TopK.restore(ends_of(read_image(self.path(unit)).arrays), k))
+            merged.append(_arrays_of(best.result()))
+        arrays = {key: np.concatenate([part[key] for part in merged]) for key in merged[0]}
+        write_image(self.whole, arrays, self.fingerprint, provenance(torch.device("cpu")))
+
+
+def ends_of(arrays: dict[str, np.ndarray]) -> Ends:
+    """The extremes that a file holds."""
+    return Ends(
+        Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"])
+    )
+
+
+def _arrays_of(ends: Ends) -> dict[str, np.ndarray]:
+    return {
+        "top_rows": ends.top.indices,
+        "top_scores": ends.top.values,
+        "bottom_rows": ends.bottom.indices,
+        "bottom_scores": ends.bottom.values,
+    }

@@ -1,0 +1,89 @@
+"""Scores as they are read back: from this store, dense or top-k, or from a file of another tool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trak_cli.attribution import Ends, Extremes, TopK
+from trak_cli.errors import ConfigError, InputError, Problem, StoreError
+from trak_cli.stages.score_files import ends_of
+from trak_cli.store import Layout, read_array_file, read_image, read_scores
+from trak_cli.types import Float32, Rows, shards_of
+
+#: Scores that are in memory at a time when a whole matrix is read in blocks of targets.
+SCORES_AT_ONCE = 32_000_000
+
+
+def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[Ends]:
+    """The k highest and lowest scores of some targets, from the dense scores or from the stored extremes.
+
+    Raises:
+        StoreError: there are no scores.
+        ConfigError: fewer than k were kept.
+    """
+    dense = layout.scores(estimator, split)
+    if dense.exists():
+        return [_extremes(read_scores(dense, Rows(target, target + 1)), k) for target in targets]
+    kept = layout.top_k(estimator, split)
+    if not kept.exists():
+        raise no_scores(layout, estimator, split)
+    ends = ends_of(read_image(kept).arrays)
+    available = ends.top.indices.shape[1]
+    if k > available:
+        raise ConfigError(
+            Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", "score again with a larger score.top_k")
+        )
+    return [
+        Ends(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
+        for target in targets
+    ]
+
+
+def dense_blocks(path: Path, targets: int, rows: int) -> Iterator[tuple[Rows, Float32]]:
+    """A stored (targets, rows) matrix, block of targets after block of targets."""
+    for block in shards_of(targets, max(1, SCORES_AT_ONCE // rows)):
+        yield block, read_scores(path, block)
+
+
+def read_foreign_scores(name: str, path: Path, targets: int, rows: int) -> Float32:
+    """Scores that another tool wrote: .npy, or the array ``scores`` of .npz, .safetensors or HDF5; (targets, rows).
+
+    Raises:
+        InputError: the file cannot be read, or holds another shape.
+    """
+    scores = read_array_file(path, ("scores",))["scores"]
+    if scores.shape != (targets, rows) or scores.dtype.kind not in "fiu":
+        hint = "transpose it" if scores.shape == (rows, targets) else "score the same targets and training rows"
+        raise InputError(
+            Problem(
+                f"lds.scores.{name} ({path})",
+                f"{scores.dtype} of shape {scores.shape}",
+                f"numbers of shape (targets, training rows) = ({targets}, {rows})",
+                hint,
+            )
+        )
+    if not np.isfinite(scores).all():
+        raise InputError(Problem(f"lds.scores.{name} ({path})", "NaN or infinite scores", "finite numbers", "mend the file"))
+    return scores.astype(np.float32)
+
+
+def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
+    """The error for scores that are not there."""
+    known = ", ".join(f"{one}/{s}" for one in layout.estimators() for s in layout.scored_splits(one))
+    return StoreError(
+        Problem(
+            f"scores of estimator {estimator} on split {split}",
+            "none that are complete",
+            f"complete scores (there are: {known or 'none'})",
+            "run trak score with this estimator and split first",
+        )
+    )
+
+
+def _extremes(scores: Float32, k: int) -> Ends:
+    best = TopK(len(scores), min(k, scores.shape[1]))
+    best.update(scores, 0)
+    return best.result()

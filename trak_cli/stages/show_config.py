@@ -1,0 +1,22 @@
+"""``trak config``: the composed configuration; that it could be composed is the check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trak_cli.config import Loaded, TrakConfig
+from trak_cli.types import Reporter
+
+
+@dataclass(frozen=True)
+class ConfigSummary:
+    """The resolved configuration, as text and as values."""
+
+    yaml: str
+    config: TrakConfig
+
+
+def show_config(loaded: Loaded, reporter: Reporter) -> ConfigSummary:
+    """The configuration as every stage sees it."""
+    del reporter
+    return ConfigSummary(loaded.yaml, loaded.config)

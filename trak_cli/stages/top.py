@@ -1,0 +1,118 @@
+"""``trak top``: the training rows at both ends of the scores of chosen targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trak_cli.attribution import Ends, Extremes
+from trak_cli.config import Loaded, TrakConfig, instantiate
+from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.score_sets import read_extremes
+from trak_cli.stages.splits import rows_of
+from trak_cli.store import Layout
+from trak_cli.types import Reporter
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training row, its score, and what the dataset says it is (empty where it says nothing)."""
+
+    row: int
+    score: float
+    description: str
+
+
+@dataclass(frozen=True)
+class TargetTop:
+    """Both ends of one target's scores, the largest effect first."""
+
+    row: int
+    description: str
+    helpful: list[Neighbour]
+    harmful: list[Neighbour]
+
+
+@dataclass(frozen=True)
+class TopSummary:
+    """The answer for every target asked for."""
+
+    store: Path
+    estimator: str
+    split: str
+    targets: list[TargetTop]
+
+
+def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Sequence[int], k: int) -> TopSummary:
+    """The k highest and k lowest scores of each target.
+
+    Raises:
+        ConfigError: no such split or target, or fewer than k were kept.
+        StoreError: there are no scores yet.
+    """
+    del reporter
+    config = loaded.config
+    layout = Layout(Path(config.store))
+    estimator = config.estimator.name
+    split = split or _only_split(layout, estimator)
+    _check_targets(targets, split, rows_of(layout, split))
+    ends = read_extremes(layout, estimator, split, targets, k)
+    training = _describer(config, TRAIN)
+    described = _describer(config, split)
+    found = [
+        TargetTop(target, described(target), _neighbours(one.top, training), _neighbours(one.bottom, training))
+        for target, one in zip(targets, ends, strict=True)
+    ]
+    return TopSummary(layout.root, estimator, split, found)
+
+
+def _only_split(layout: Layout, estimator: str) -> str:
+    scored = layout.scored_splits(estimator)
+    if not scored:
+        raise StoreError(
+            Problem(
+                str(layout.root),
+                f"no scores of estimator {estimator}",
+                f"scores (there are some of: {', '.join(layout.estimators()) or 'no estimator'})",
+                "run trak score first, or choose estimator=NAME",
+            )
+        )
+    if len(scored) > 1:
+        raise ConfigError(Problem("--split", "nothing", f"one of: {', '.join(scored)}", "say which split the targets are in"))
+    return scored[0]
+
+
+def _check_targets(targets: Sequence[int], split: str, rows: int) -> None:
+    problems = [
+        Problem("--target", str(target), f"a row of {split}: 0 to {rows - 1}", "choose a row that exists")
+        for target in targets
+        if not 0 <= target < rows
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _neighbours(extremes: Extremes, describe: Callable[[int], str]) -> list[Neighbour]:
+    pairs = zip(extremes.indices[0].tolist(), extremes.values[0].tolist(), strict=True)
+    return [Neighbour(row, score, describe(row)) for row, score in pairs]
+
+
+def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
+    """What the dataset says of a row; a split that the config does not name, or that says nothing, gives empty texts."""
+    node = config.dataset.train if split == TRAIN else config.dataset.targets.get(split)
+    if node is None:
+        return lambda row: ""
+    dataset: Any = instantiate(node, "dataset.train" if split == TRAIN else f"dataset.targets.{split}")
+    if not hasattr(dataset, "describe"):
+        return lambda row: ""
+    return lambda row: in_words(dataset.describe(row))
+
+
+def in_words(description: Any) -> str:
+    """A description in one line: the texts and numbers of it, without images and other arrays."""
+    if isinstance(description, dict):
+        return ", ".join(f"{key} {value}" for key, value in description.items() if isinstance(value, str | int | float))
+    return description if isinstance(description, str) else ""

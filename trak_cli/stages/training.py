@@ -1,0 +1,74 @@
+"""One model, trained: what `trak train` and `trak retrain` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trak_cli.config import TrakConfig, instantiate
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins import Trainer
+from trak_cli.stages.microbatches import to_device
+from trak_cli.stages.parts import TRAIN, Parts, make_collate, make_model, make_splits, make_task
+from trak_cli.types import Float32
+
+#: Samples per forward pass when the outputs on a split are computed.
+OUTPUT_BATCH = 256
+
+
+class Training:
+    """The configured model, task, data and trainer; trains any number of models on any part of the training set."""
+
+    def __init__(self, config: TrakConfig, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+        self._task = make_task(config)
+        self._collate = make_collate(config)
+        self.splits = make_splits(config)
+        trainer = instantiate(config.trainer, "trainer")
+        if not hasattr(trainer, "train"):
+            raise InputError(
+                Problem(
+                    "trainer",
+                    f"{type(trainer).__name__} without a method train",
+                    "train(model, task, dataset, indices, seed, collate, device)",
+                    "see trak_cli.plugins.Trainer for the contract",
+                )
+            )
+        self._trainer: Trainer = trainer
+
+    @property
+    def rows(self) -> int:
+        """n, the number of training samples."""
+        return len(self.splits[TRAIN])
+
+    def model(self, indices: Sequence[int], seed: int) -> nn.Module:
+        """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode."""
+        torch.manual_seed(seed)
+        model = make_model(self._config).to(self._device)
+        self._trainer.train(
+            model, self._task, self.splits[TRAIN], indices, seed, collate=self._collate, device=self._device
+        )
+        return model.eval()
+
+    def outputs(self, model: nn.Module, split: str) -> Float32:
+        """f of every sample of a split, (rows,) float32."""
+        dataset = self.splits[split]
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(dataset), OUTPUT_BATCH):
+                samples: list[Any] = [dataset[row] for row in range(start, min(start + OUTPUT_BATCH, len(dataset)))]
+                batch = to_device(self._collate(samples), self._device)
+                parts.append(self._task.output(model, batch).to("cpu", torch.float32).numpy())
+        outputs: Float32 = np.concatenate(parts)
+        if not np.isfinite(outputs).all():
+            row = int(np.flatnonzero(~np.isfinite(outputs))[0])
+            raise InputError(
+                Problem(f"sample {row} of {split}", "a model output that is NaN or infinite", "finite outputs",
+                        "look at the trainer's settings (a diverged model?) and at this sample")
+            )
+        return outputs

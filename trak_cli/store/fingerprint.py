@@ -1,0 +1,92 @@
+"""Fingerprints: what determines the values in a file, as JSON; compared key by key before a file is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from trak_cli.errors import Problem
+from trak_cli.store.failures import ForeignError
+from trak_cli.types import Json
+
+_ABSENT = "(absent)"
+_SHOWN = 120
+
+
+def canonical(document: Json) -> str:
+    """The one JSON text of ``document``: keys sorted, no spaces, ASCII only.
+
+    Raises:
+        TypeError, ValueError: something in it is not JSON (NaN and infinities included); a bug of the caller.
+    """
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def parse(text: str) -> Json:
+    """The JSON object that ``text`` holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError("JSON that is not an object")
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def digest(fingerprint: Json) -> str:
+    """The sha256, in hexadecimal, of the canonical JSON."""
+    return hashlib.sha256(canonical(fingerprint).encode()).hexdigest()
+
+
+def differences(found: Json, expected: Json) -> list[tuple[str, Any, Any]]:
+    """Every key, dotted and sorted, whose value differs: (key, found, expected); "(absent)" where one has no such key.
+
+    Values are the same when their JSON texts are: 1 and 1.0 differ, a tuple and a list do not.
+    """
+    differing: list[tuple[str, Any, Any]] = []
+    for key in sorted(found.keys() | expected.keys()):
+        ours, theirs = expected.get(key, _ABSENT), found.get(key, _ABSENT)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            differing += [(f"{key}.{inner}", a, b) for inner, a, b in differences(theirs, ours)]
+        elif canonical({"": theirs}) != canonical({"": ours}):
+            differing.append((key, theirs, ours))
+    return differing
+
+
+def problems_between(path: Path, found: Json, expected: Json) -> list[Problem]:
+    """One problem for each key in which the fingerprint found in ``path`` differs from the expected one."""
+    return [
+        Problem(
+            where=f"{path}: fingerprint {key}",
+            found=_shown(theirs),
+            expected=_shown(ours),
+            remedy="go back to the configuration that wrote it, or choose another store folder",
+        )
+        for key, theirs, ours in differences(found, expected)
+    ]
+
+
+def require_same(path: Path, found: Json, expected: Json) -> None:
+    """Raise unless the fingerprint ``found`` in ``path`` is the ``expected`` one.
+
+    Raises:
+        ForeignError: with one problem for each differing key.
+    """
+    problems = problems_between(path, found, expected)
+    if problems:
+        raise ForeignError(problems)
+
+
+def _shown(value: Any) -> str:
+    text = _ABSENT if value == _ABSENT else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -1,0 +1,181 @@
+"""The one place that knows every path of a store.
+
+    ROOT/
+      config.yaml  plan.json
+      splits/SPLIT.json
+      features/CHECKPOINT/SPLIT/SHARD.h5
+      finalized/GRAM/CHECKPOINT.h5
+      scores/ESTIMATOR/SPLIT/BLOCK/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
+      lds/masks.h5  retrained/SUBSET.h5  SPLIT.json  SPLIT.png
+      checkpoints/
+
+SHARD and SUBSET are numbers of five digits, BLOCK of four (more digits when there are more).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.store.failures import reading
+
+_TAKEN = (".h5", ".topk", ".json", ".png", ".tmp")
+_MAX_NAME = 120
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of the store in the folder ``root``. Nothing is created by asking for a path."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def trained(self) -> Path:
+        """The folder of the checkpoints that `trak train` makes."""
+        return self.root / "checkpoints"
+
+    def split(self, split: str) -> Path:
+        return self.root / "splits" / f"{check_name(split, 'split')}.json"
+
+    def features_folder(self, checkpoint: str, split: str) -> Path:
+        return self.root / "features" / check_name(checkpoint, "checkpoint") / check_name(split, "split")
+
+    def features(self, checkpoint: str, split: str, shard: int) -> Path:
+        return self.features_folder(checkpoint, split) / f"{shard:05}.h5"
+
+    def finalized(self, gram: str, checkpoint: str) -> Path:
+        return self.root / "finalized" / check_name(gram, "gram") / f"{check_name(checkpoint, 'checkpoint')}.h5"
+
+    def scores_folder(self, estimator: str, split: str) -> Path:
+        return self.root / "scores" / check_name(estimator, "estimator") / check_name(split, "split")
+
+    def scores_shard(self, estimator: str, split: str, block: int, shard: int) -> Path:
+        """Scores of the targets of one block for the training rows of one shard."""
+        return self.scores_folder(estimator, split) / f"{block:04}" / f"{shard:05}.h5"
+
+    def scores(self, estimator: str, split: str) -> Path:
+        """The whole (targets, n), as one virtual dataset over the shards."""
+        folder = self.scores_folder(estimator, split)
+        return folder.with_name(f"{folder.name}.h5")
+
+    def scores_top(self, estimator: str, split: str) -> Path:
+        folder = self.scores_folder(estimator, split)
+        return folder.with_name(f"{folder.name}.topk.h5")
+
+    @property
+    def lds_masks(self) -> Path:
+        """The random subsets, (subsets, n)."""
+        return self.root / "lds" / "masks.h5"
+
+    def lds_retrained(self, subset: int) -> Path:
+        """The outputs of the models retrained on one subset."""
+        return self.root / "lds" / "retrained" / f"{subset:05}.h5"
+
+    def lds_report(self, split: str) -> Path:
+        return self.root / "lds" / f"{check_name(split, 'split')}.json"
+
+    def lds_plot(self, split: str) -> Path:
+        return self.root / "lds" / f"{check_name(split, 'split')}.png"
+
+    def described_splits(self) -> list[str]:
+        """Splits whose description is stored."""
+        return _stems(self.root / "splits", ".json")
+
+    def checkpoints(self) -> list[str]:
+        """Checkpoints that have a features folder."""
+        return _folders(self.root / "features")
+
+    def splits(self, checkpoint: str) -> list[str]:
+        """Splits that have a features folder under ``checkpoint``."""
+        return _folders(self.root / "features" / check_name(checkpoint, "checkpoint"))
+
+    def shards(self, checkpoint: str, split: str) -> list[int]:
+        """Numbers of the feature shards that are there, in order."""
+        return _numbers(_stems(self.features_folder(checkpoint, split), ".h5"))
+
+    def grams(self) -> list[str]:
+        return _folders(self.root / "finalized")
+
+    def finalized_checkpoints(self, gram: str) -> list[str]:
+        return _stems(self.root / "finalized" / check_name(gram, "gram"), ".h5")
+
+    def estimators(self) -> list[str]:
+        """Estimators that have a scores folder."""
+        return _folders(self.root / "scores")
+
+    def scored_splits(self, estimator: str) -> list[str]:
+        """Splits of which whole scores, or the top of them, are stored."""
+        stems = _stems(self.root / "scores" / check_name(estimator, "estimator"), ".h5")
+        return sorted({stem.removesuffix(".topk") for stem in stems})
+
+    def score_blocks(self, estimator: str, split: str) -> list[int]:
+        return _numbers(_folders(self.scores_folder(estimator, split)))
+
+    def score_shards(self, estimator: str, split: str, block: int) -> list[int]:
+        return _numbers(_stems(self.scores_folder(estimator, split) / f"{block:04}", ".h5"))
+
+    def retrained_subsets(self) -> list[int]:
+        return _numbers(_stems(self.root / "lds" / "retrained", ".h5"))
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it can be the name of a ``what`` in a store, that is, of a file.
+
+    Raises:
+        ConfigError: it is empty, begins with a dot, holds a separator or a control character, ends like one of the
+            store's own files, or is too long.
+    """
+    fault = _fault_of(name)
+    if fault is None:
+        return name
+    raise ConfigError(
+        Problem(
+            where=f"{what} name",
+            found=f"{name!r}, which {fault}",
+            expected="letters, digits, dots, dashes, underscores or any other printable characters but / and \\",
+            remedy=f"rename the {what}",
+        )
+    )
+
+
+def _fault_of(name: str) -> str | None:
+    faults = {
+        "is empty": not name,
+        "begins with a dot": name.startswith("."),
+        "holds a separator": "/" in name or "\\" in name,
+        "holds a control character": not name.isprintable(),
+        "begins or ends with a space": name != name.strip(),
+        f"ends with one of {', '.join(_TAKEN)}": name.endswith(_TAKEN),
+        f"is longer than {_MAX_NAME} bytes": len(name.encode(errors="surrogateescape")) > _MAX_NAME,
+    }
+    return next((fault for fault, applies in faults.items() if applies), None)
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _stems(folder: Path, suffix: str) -> list[str]:
+    return sorted(entry.name.removesuffix(suffix) for entry in _entries(folder) if entry.name.endswith(suffix))
+
+
+def _numbers(names: list[str]) -> list[int]:
+    return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in ``folder``, without hidden files (temporaries among them); a folder that is not there is empty."""
+    with reading(folder):
+        if not folder.is_dir():
+            return []
+        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

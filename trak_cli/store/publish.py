@@ -1,0 +1,45 @@
+"""Store one image under the write protocol, and make sure of the file that is there when another writer was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from trak_cli.store.dtypes import AnyArray
+from trak_cli.store.fingerprint import require_same
+from trak_cli.store.image import build_image, read_image
+from trak_cli.store.promote import replace, write_once
+from trak_cli.types import Json
+
+
+def write_image(
+    path: Path,
+    arrays: Mapping[str, AnyArray],
+    fingerprint: Json,
+    provenance: Json,
+    *,
+    bfloat16: Collection[str] = (),
+    overwrite: bool = False,
+) -> bool:
+    """Write ``arrays`` as the file ``path``.
+
+    Args:
+        path: the file; its folder is made.
+        arrays, fingerprint, provenance, bfloat16: as for :func:`~trak_cli.store.image.build_image`.
+        overwrite: take the place of a file that is already there.
+
+    Returns:
+        True: ours was written. False: a whole file with the same fingerprint was already there.
+
+    Raises:
+        DamagedError, ForeignError: a file was already there, and it is damaged or has another fingerprint.
+        MachineError: no room, read-only, no permission, ...
+    """
+    data = build_image(arrays, fingerprint, provenance, bfloat16)
+    if overwrite:
+        replace(path, data)
+        return True
+    if write_once(path, data):
+        return True
+    require_same(path, read_image(path, only=()).fingerprint, fingerprint)
+    return False

@@ -1,0 +1,198 @@
+"""Feature shards: rows [a, b) of one split under one checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trak_cli.errors import Problem
+from trak_cli.store.dtypes import FEATURE_DTYPES, encode_features
+from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
+from trak_cli.store.fingerprint import problems_between
+from trak_cli.store.image import Image, decode_features, read_image
+from trak_cli.store.publish import write_image
+from trak_cli.types import Float32, Json, Rows
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """The values of one shard.
+
+    Attributes:
+        rows: which rows of the split.
+        features: (rows, k) float32, φ.
+        out_to_loss: (rows,) float32, q.
+        sample_ids: (rows,) uint64, a hash of each sample.
+    """
+
+    rows: Rows
+    features: Float32
+    out_to_loss: Float32
+    sample_ids: npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class FeatureShard(FeatureRows):
+    """One shard as it was read.
+
+    Attributes:
+        fingerprint: what determines the values.
+        digest: sha256 of the file.
+        content: digest of values and fingerprint; the same whoever wrote the shard.
+        dtype: what the features are stored as.
+    """
+
+    fingerprint: Json
+    digest: str
+    content: str
+    dtype: str
+
+
+class Condition(Enum):
+    """What a look at a shard's place finds."""
+
+    MISSING = "missing"
+    WHOLE = "whole"
+    SHORTER = "shorter"
+    DAMAGED = "damaged"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a look at a shard's place found.
+
+    Attributes:
+        condition: ``SHORTER``: whole and ours, but written when the split had fewer rows; it is to be replaced.
+        rows: the rows that it holds, when it could be read.
+        problems: what is wrong, when something is.
+    """
+
+    condition: Condition
+    rows: Rows | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def write_features(
+    path: Path,
+    values: FeatureRows,
+    fingerprint: Json,
+    provenance: Json,
+    dtype: str = "float32",
+    *,
+    overwrite: bool = False,
+) -> bool:
+    """Store one shard, its features as ``dtype`` (float32, float16 or bfloat16).
+
+    Args:
+        path: the shard's place, from the layout.
+        values: what to store.
+        fingerprint, provenance: see :func:`~trak_cli.store.image.build_image`; the rows are kept apart from them.
+        dtype: what the features are rounded to.
+        overwrite: take the place of a shard that is there (one that is ``SHORTER``).
+
+    Returns:
+        True: ours was written. False: another writer's whole shard was already there.
+
+    Raises:
+        InputError: a value is not finite, overflows, or too many underflow (names the sample).
+        DamagedError, ForeignError: another file was already there.
+        MachineError: no room, read-only, no permission, ...
+        ValueError: shapes that do not fit together.
+    """
+    count = len(values.rows)
+    if values.features.ndim != 2 or {len(values.features), len(values.out_to_loss), len(values.sample_ids)} != {count}:
+        raise ValueError(f"rows {values.rows} with arrays of other lengths")
+    first = values.rows.start
+    arrays = {
+        "features": encode_features(values.features, dtype, first),
+        "out_to_loss": encode_features(values.out_to_loss, "float32", first, "out_to_loss"),
+        "sample_ids": np.asarray(values.sample_ids, dtype=np.uint64),
+        "rows": np.array([values.rows.start, values.rows.stop], dtype=np.int64),
+    }
+    bfloat16 = ("features",) if dtype == "bfloat16" else ()
+    if write_image(path, arrays, fingerprint, provenance, bfloat16=bfloat16, overwrite=overwrite):
+        return True
+    rows = _rows_of(read_image(path, only=("rows",)))
+    if rows != values.rows:
+        raise ForeignError(_other_rows(path, rows, values.rows))
+    return False
+
+
+def read_features(path: Path) -> FeatureShard:
+    """Read and check one shard; its fingerprint is for the caller to compare.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError.
+    """
+    image = read_image(path)
+    rows = _rows_of(image)
+    return FeatureShard(
+        rows=rows,
+        features=decode_features(image),
+        out_to_loss=image.arrays["out_to_loss"],
+        sample_ids=image.arrays["sample_ids"],
+        fingerprint=image.fingerprint,
+        digest=image.digest,
+        content=image.content,
+        dtype=image.dtypes["features"],
+    )
+
+
+def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprint: Json | None) -> State:
+    """Look at a shard's place, checking every byte of what is there; None stands for anything.
+
+    Raises:
+        MachineError: it cannot be read.
+    """
+    try:
+        image = read_image(path, only=("rows",))
+        rows = _rows_of(image)
+    except MissingError as error:
+        return State(Condition.MISSING, problems=error.problems)
+    except DamagedError as error:
+        return State(Condition.DAMAGED, problems=error.problems)
+    except ForeignError as error:
+        return State(Condition.FOREIGN, problems=error.problems)
+    problems = (
+        problems_between(path, image.fingerprint, expected_fingerprint) if expected_fingerprint is not None else []
+    )
+    shorter = False
+    if expected_rows is not None and rows != expected_rows:
+        shorter = rows.start == expected_rows.start and rows.stop < expected_rows.stop
+        if not shorter:
+            problems.append(_other_rows(path, rows, expected_rows))
+    if problems:
+        return State(Condition.FOREIGN, rows, tuple(problems))
+    return State(Condition.SHORTER if shorter else Condition.WHOLE, rows)
+
+
+def _rows_of(image: Image) -> Rows:
+    """The rows of a feature shard, once its shapes and dtypes are found to fit together."""
+    shapes, dtypes = image.shapes, image.dtypes
+    if set(shapes) != {"features", "out_to_loss", "sample_ids", "rows"} or shapes["rows"] != (2,):
+        raise foreign(image.path, f"the datasets {sorted(shapes)}", "a feature shard")
+    rows = Rows(*(int(bound) for bound in image.arrays["rows"]))
+    fits = (
+        0 <= rows.start < rows.stop
+        and len(shapes["features"]) == 2
+        and shapes["out_to_loss"] == shapes["sample_ids"] == (len(rows),) == shapes["features"][:1]
+        and dtypes["features"] in FEATURE_DTYPES
+        and (dtypes["out_to_loss"], dtypes["sample_ids"], dtypes["rows"]) == ("float32", "uint64", "int64")
+    )
+    if not fits:
+        raise foreign(image.path, f"rows {rows} with shapes {shapes} and dtypes {dtypes}", "a feature shard")
+    return rows
+
+
+def _other_rows(path: Path, found: Rows, expected: Rows) -> Problem:
+    return Problem(
+        where=f"{path}: rows",
+        found=str(found),
+        expected=str(expected),
+        remedy="go back to the shard_rows and the dataset that wrote it, or choose another store folder",
+    )

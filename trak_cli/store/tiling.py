@@ -1,0 +1,65 @@
+"""How score shards lie in the whole: which rows and columns each of them covers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trak_cli.errors import Problem
+from trak_cli.store.failures import ForeignError
+from trak_cli.types import Rows
+
+
+@dataclass(frozen=True)
+class Source:
+    """One score shard, and its place in the whole: the rows ``targets`` and the columns ``train``.
+
+    Attributes:
+        path: the file; its dataset "scores" is (targets, train) float32.
+        targets: which targets.
+        train: which training rows.
+    """
+
+    path: Path
+    targets: Rows
+    train: Rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.targets), len(self.train)
+
+
+def require_tiling(path: Path, sources: Sequence[Source], shape: tuple[int, int]) -> None:
+    """Raise unless every cell of ``shape`` belongs to exactly one source; seen on the grid of all the sources' borders.
+
+    Raises:
+        ForeignError: they leave gaps, overlap or stick out.
+    """
+    edges = [
+        np.unique([0, length, *(bound for source in sources for bound in bounds(getattr(source, axis)))])
+        for axis, length in (("targets", shape[0]), ("train", shape[1]))
+    ]
+    covered = np.zeros([len(edge) - 1 for edge in edges], dtype=np.int64)
+    for source in sources:
+        top, bottom = np.searchsorted(edges[0], bounds(source.targets))
+        left, right = np.searchsorted(edges[1], bounds(source.train))
+        covered[top:bottom, left:right] += 1
+    inside = all(edge[0] == 0 and edge[-1] == length for edge, length in zip(edges, shape, strict=True))
+    if not inside or (covered != 1).any():
+        raise ForeignError(
+            Problem(str(path), "sources that leave gaps, overlap or stick out", f"{shape} covered once", "score again")
+        )
+
+
+def bounds(rows: Rows) -> list[int]:
+    """Start and stop, as JSON has them."""
+    return [rows.start, rows.stop]
+
+
+def overlap(a: Rows, b: Rows) -> Rows:
+    """The rows that are in both; empty if none."""
+    start = max(a.start, b.start)
+    return Rows(start, max(start, min(a.stop, b.stop)))

@@ -1,0 +1,177 @@
+"""Whole scores: one virtual dataset (targets, n) over the score shards, for any program that reads HDF5.
+
+Other programs follow the virtual dataset. This one does not: it reads the list of sources in the attribute ``sources``
+and each source as a file of its own, with its digest, so that neither a missing source (which would read as fill) nor a
+damaged one can pass for scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+
+from trak_cli.errors import Problem, StoreError
+from trak_cli.store.failures import MissingError, foreign, missing, reading
+from trak_cli.store.fingerprint import canonical, parse
+from trak_cli.store.header import VIRTUAL, load, seal
+from trak_cli.store.image import CREATED_BY, hdf5_payload, metadata, opened, read_image, write_text
+from trak_cli.store.promote import replace
+from trak_cli.store.tiling import Source, bounds, overlap, require_tiling
+from trak_cli.store.vetting import text_attribute
+from trak_cli.types import Float32, Json, Rows
+
+DATASET = "scores"
+
+
+@dataclass(frozen=True)
+class WholeScores:
+    """What :func:`assemble` stored.
+
+    Attributes:
+        path: the file.
+        shape: (targets, n).
+        sources: the score shards, with the content digest of each.
+        fingerprint, provenance: as given.
+        content: digest of the fingerprint and of every source's content.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    sources: tuple[tuple[Source, str], ...]
+    fingerprint: Json
+    provenance: Json
+    content: str
+
+
+def assemble(
+    path: Path, sources: Sequence[Source], shape: tuple[int, int], fingerprint: Json, provenance: Json
+) -> None:
+    """Write the virtual dataset of ``shape`` over ``sources``, in place of one that is there.
+
+    The sources lie in the folder of ``path`` or below, and are named relative to it: the store can be moved.
+
+    Raises:
+        StoreError: with a problem for each source that is missing, damaged or of another shape or dtype, or because
+            they do not cover ``shape`` exactly once.
+        MachineError: something cannot be read or written.
+    """
+    require_tiling(path, sources, shape)
+    sources = sorted(sources, key=lambda source: (source.targets.start, source.train.start))
+    contents = _check_sources(sources)
+    names = [source.path.relative_to(path.parent).as_posix() for source in sources]
+    listed = [
+        {"path": name, "targets": bounds(source.targets), "train": bounds(source.train), "content": content}
+        for name, source, content in zip(names, sources, contents, strict=True)
+    ]
+    texts = {
+        "created_by": CREATED_BY,
+        "fingerprint": canonical(fingerprint),
+        "provenance": canonical(provenance),
+        "sources": canonical({"sources": listed}),
+    }
+
+    def fill(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout(shape, np.dtype("<f4"))
+        for name, source in zip(names, sources, strict=True):
+            place = np.s_[source.targets.start : source.targets.stop, source.train.start : source.train.stop]
+            # HDF5 takes a percent sign in a source's name for the start of a pattern.
+            layout[place] = h5py.VirtualSource(name.replace("%", "%%"), DATASET, source.shape, np.dtype("<f4"))
+        write_text(file.create_virtual_dataset(DATASET, layout, fillvalue=np.nan), "dtype", "float32")
+
+    content = hashlib.sha256((texts["fingerprint"] + texts["sources"]).encode()).hexdigest()
+    replace(path, seal(hdf5_payload(fill, texts), content, VIRTUAL))
+
+
+def open_scores(path: Path) -> WholeScores:
+    """Read and check the file that :func:`assemble` wrote, without its sources.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError.
+    """
+    header, data = load(path)
+    if header.kind != VIRTUAL:
+        raise foreign(path, "a file that holds its own values", "the virtual dataset of whole scores")
+    with opened(path, data, VIRTUAL) as file:
+        if list(file) != [DATASET] or len(file[DATASET].shape) != 2 or file[DATASET].dtype != np.float32:
+            raise foreign(path, f"the datasets {list(file)}", f"{DATASET!r} alone, (targets, n) float32")
+        rows, columns = file[DATASET].shape
+        fingerprint, provenance = metadata(path, file)
+        listed = parse(text_attribute(path, file, "sources"))["sources"]
+        mapped = {mapping.file_name.replace("%%", "%") for mapping in file[DATASET].virtual_sources()}
+        if mapped != {str(entry["path"]) for entry in listed}:
+            raise foreign(path, "a virtual dataset over other files than the listed ones", "the listed sources")
+        sources = tuple((_source(path, entry), str(entry["content"])) for entry in listed)
+    require_tiling(path, [source for source, _ in sources], (rows, columns))
+    return WholeScores(path, (rows, columns), sources, fingerprint, provenance, header.content)
+
+
+def score_blocks(scores: WholeScores, targets: Rows | None = None) -> Iterator[tuple[Rows, Rows, Float32]]:
+    """The scores, source by source: (targets, training rows, block of that shape), only those of ``targets`` if given.
+
+    Raises:
+        MissingError: before the first block, with a problem for each source that does not exist.
+        DamagedError, ForeignError: a source is damaged, or is not the one that was there when the whole was assembled.
+    """
+    wanted = targets or Rows(0, scores.shape[0])
+    chosen = [(source, content) for source, content in scores.sources if len(overlap(source.targets, wanted)) > 0]
+    absent = [problem for source, _ in chosen if not source.path.exists() for problem in missing(source.path).problems]
+    if absent:
+        raise MissingError(absent)
+    for source, content in chosen:
+        block, found = _read_source(source)
+        if found != content:
+            raise foreign(source.path, f"content {found[:12]}", f"{content[:12]}, as when the scores were assembled")
+        shared = overlap(source.targets, wanted)
+        yield shared, source.train, block[shared.start - source.targets.start : shared.stop - source.targets.start]
+
+
+def read_scores(path: Path, targets: Rows | None = None) -> Float32:
+    """The scores of ``targets`` (all if None) for every training row: (targets, n) float32.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError: also of any source.
+    """
+    scores = open_scores(path)
+    wanted = targets or Rows(0, scores.shape[0])
+    with reading(path):
+        whole = np.full((len(wanted), scores.shape[1]), np.nan, dtype=np.float32)
+    for rows, train, block in score_blocks(scores, wanted):
+        whole[rows.start - wanted.start : rows.stop - wanted.start, train.start : train.stop] = block
+    return whole
+
+
+def _read_source(source: Source) -> tuple[Float32, str]:
+    image = read_image(source.path, only=(DATASET,))
+    block = image.arrays[DATASET]
+    if block.shape != source.shape or block.dtype != np.float32:
+        raise foreign(source.path, f"scores {block.shape} {block.dtype}", f"{source.shape} float32")
+    return block, image.content
+
+
+def _check_sources(sources: Sequence[Source]) -> list[str]:
+    contents: list[str] = []
+    problems: list[Problem] = []
+    for source in sources:
+        try:
+            contents.append(_read_source(source)[1])
+        except StoreError as error:
+            problems += error.problems
+    if problems:
+        raise StoreError(problems)
+    return contents
+
+
+def _source(path: Path, entry: Any) -> Source:
+    """A listed source; its path stays in the folder of ``path``, whatever the list says."""
+    relative = PurePosixPath(str(entry["path"]))
+    if relative.is_absolute() or ".." in relative.parts:
+        raise foreign(path, f"the source {str(relative)!r}", "sources in the folder of the whole scores")
+    return Source(
+        path.parent / relative, *(Rows(int(entry[axis][0]), int(entry[axis][1])) for axis in ("targets", "train"))
+    )

@@ -1,0 +1,142 @@
+"""Classifiers: f is the log-odds of the right class."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.tasks.margin import margin, widened
+from trak_cli.tasks.task import SampleError, Task, field
+
+
+class Classification(Task):
+    """One right class out of C ≥ 2: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
+
+    Args:
+        inputs: the part of the batch that the model takes: a position in a tuple or a key of a mapping.
+        label: the part that holds the labels, shape (B,), any integer dtype, values in [0, C).
+
+    The model maps the inputs to logits (B, C). For any other signature, override :meth:`logits`.
+    """
+
+    def __init__(self, inputs: int | str = 0, label: int | str = 1) -> None:
+        self.inputs = inputs
+        self.label = label
+        self._classes: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+    def logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """The logits (B, C) of a batch."""
+        return _as_logits(model(field(batch, self.inputs)))
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """The margin of the right class, (B,)."""
+        return margin(_checked(self.logits(model, batch)), field(batch, self.label))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Mean cross entropy, a scalar."""
+        logits = _checked(self.logits(model, batch))
+        return nn.functional.cross_entropy(widened(logits), field(batch, self.label).long())
+
+    def validate(self, model: nn.Module, batch: Any) -> None:
+        """Labels must be integers, shape (B,), in [0, C); C is asked of each model once.
+
+        Raises:
+            SampleError: the first sample whose label is out of range.
+            InputError: labels or logits of the wrong shape or dtype, or a model with one class.
+        """
+        labels = _integer_labels(field(batch, self.label))
+        if model not in self._classes:
+            with torch.no_grad():
+                self._classes[model] = int(_checked(self.logits(model, batch)).shape[1])
+        _check_range(labels, self._classes[model])
+
+
+class BinaryClassification(Task):
+    """Two classes from a single logit z = log-odds of class 1: f = z for label 1, −z for label 0.
+
+    Args:
+        inputs: the part of the batch that the model takes.
+        label: the part that holds the labels, shape (B,), 0 or 1, integer or bool.
+
+    The model maps the inputs to (B,) or (B, 1).
+    """
+
+    def __init__(self, inputs: int | str = 0, label: int | str = 1) -> None:
+        self.inputs = inputs
+        self.label = label
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """Log-odds of the right answer, (B,)."""
+        logit = widened(single_value(model(field(batch, self.inputs))))
+        sign: Tensor = 2 * field(batch, self.label).to(logit.dtype) - 1
+        return sign * logit
+
+    def validate(self, model: nn.Module, batch: Any) -> None:
+        """Labels must be 0 or 1.
+
+        Raises:
+            SampleError: the first sample whose label is neither.
+            InputError: labels of the wrong shape or dtype.
+        """
+        del model
+        _check_range(_integer_labels(field(batch, self.label)), 2)
+
+
+def single_value(found: Any) -> Tensor:
+    """What a model with one output per sample returned, as (B,): (B,) and (B, 1) are taken."""
+    value = _as_logits(found)
+    if value.dim() == 2 and value.shape[1] == 1:
+        value = value.squeeze(1)
+    if value.dim() != 1:
+        raise _misshaped(value, "one value for each sample, (B,) or (B, 1)", "use a task that fits this model")
+    return value
+
+
+def _as_logits(found: Any) -> Tensor:
+    """The tensor that a model returned, itself or as the attribute ``logits``."""
+    value = getattr(found, "logits", found)
+    if not isinstance(value, Tensor):
+        raise InputError(
+            Problem("model output", type(found).__name__, "a tensor", "override the task's output for this model")
+        )
+    return value
+
+
+def _checked(logits: Tensor) -> Tensor:
+    if logits.dim() != 2:
+        raise _misshaped(logits, "logits (B, C)", "override Classification.logits to return such logits")
+    if logits.shape[1] < 2:
+        raise _misshaped(
+            logits, "at least 2 classes, for the log-odds to exist", "use BinaryClassification for a single logit"
+        )
+    return logits
+
+
+def _misshaped(value: Tensor, expected: str, remedy: str) -> InputError:
+    return InputError(Problem("model output", f"shape {tuple(value.shape)}", expected, remedy))
+
+
+def _integer_labels(labels: Any) -> Tensor:
+    if isinstance(labels, Tensor) and labels.dim() == 1 and not (labels.is_floating_point() or labels.is_complex()):
+        return labels
+    found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+    raise InputError(
+        Problem("labels", found, "a tensor of integers, (B,)", "let the dataset return one int per sample")
+    )
+
+
+def _check_range(labels: Tensor, classes: int) -> None:
+    values = labels.long()  # bool labels count as 0 and 1
+    bad = ((values < 0) | (values >= classes)).nonzero()
+    if len(bad):
+        position = int(bad[0, 0])
+        raise SampleError(
+            position,
+            f"label {int(values[position])}",
+            f"a label in [0, {classes})",
+            f"correct the label, or load a model with more than {classes} classes",
+        )

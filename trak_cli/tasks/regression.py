@@ -1,0 +1,51 @@
+"""Regression: f is the prediction itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.tasks.classification import single_value
+from trak_cli.tasks.margin import widened
+from trak_cli.tasks.task import Task, field
+
+
+class Regression(Task):
+    """One real number per sample under the squared loss ½ (f − y)²: f = prediction, q = −∂ℓ/∂f = y − f, of either sign.
+
+    Args:
+        inputs: the part of the batch that the model takes.
+        value: the part that holds y, shape (B,) or (B, 1).
+
+    The model maps the inputs to (B,) or (B, 1).
+    """
+
+    def __init__(self, inputs: int | str = 0, value: int | str = 1) -> None:
+        self.inputs = inputs
+        self.value = value
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """The prediction, (B,)."""
+        return widened(single_value(model(field(batch, self.inputs))))
+
+    def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
+        """y − f, (B,)."""
+        del model
+        return self._truth(batch, output) - output
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Mean ½ (f − y)², a scalar."""
+        output = self.output(model, batch)
+        return 0.5 * (output - self._truth(batch, output)).square().mean()
+
+    def _truth(self, batch: Any, output: Tensor) -> Tensor:
+        """y in the dtype and shape of the output; refused where broadcasting would compare other samples."""
+        value = field(batch, self.value)
+        if not isinstance(value, Tensor) or value.numel() != output.numel():
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                Problem("regression values", found, "one number for each sample, (B,)", "reshape them in the dataset")
+            )
+        return value.to(output.dtype).reshape(output.shape)
