@@ -56,9 +56,7 @@ def _dtype_problems(masks: _Any, outputs: _Any) -> list[Problem]:
             remedy = "store true where the sample is in the subset (not lists of indices or weights)"
         problems.append(Problem(_MASKS, f"dtype {masks.dtype}", "dtype bool", remedy))
     if outputs.dtype.kind != "f":
-        problems.append(
-            Problem(_OUTPUTS, f"dtype {outputs.dtype}", "a floating dtype", "store the real-valued outputs f")
-        )
+        problems.append(Problem(_OUTPUTS, f"dtype {outputs.dtype}", "a floating dtype", "store the real-valued outputs f"))
     return problems
 
 

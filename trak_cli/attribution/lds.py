@@ -47,9 +47,7 @@ def lds(scores: FloatArray, masks: BoolArray, outputs: FloatArray) -> LdsResult:
 def lds_of_predictions(predictions: Float64, outputs: FloatArray) -> LdsResult:
     """LDS when the sums of scores (t, s) are there already; ``outputs`` is (s, t)."""
     if predictions.shape != outputs.T.shape:
-        raise ValueError(
-            f"predictions {predictions.shape} (targets, subsets), outputs {outputs.shape} (subsets, targets)"
-        )
+        raise ValueError(f"predictions {predictions.shape} (targets, subsets), outputs {outputs.shape} (subsets, targets)")
     per_target = spearman(predictions, outputs.T)
     valid = np.isfinite(per_target)
     same_output = np.ptp(outputs, axis=0) == 0

@@ -63,9 +63,7 @@ def target_factor(spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum |
     return TargetFactor((rows / scale).astype(np.float32), scale)
 
 
-def score_block(
-    spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], front: Float64
-) -> Float32:
+def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], front: Float64) -> Float32:
     """Scores of t targets on r training samples, (t, r) float32.
 
     Args:
@@ -90,9 +88,7 @@ def score_block(
     total *= front / count
     if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
         found = "a score that float32 cannot hold"
-        raise InputError(
-            Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x")
-        )
+        raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x"))
     return total.astype(np.float32)
 
 

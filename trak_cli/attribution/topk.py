@@ -48,6 +48,14 @@ class TopK:
         self._top: _Keys = np.empty((targets, 0), np.uint64)
         self._bottom: _Keys = np.empty((targets, 0), np.uint64)
 
+    @classmethod
+    def restore(cls, ends: Ends, k: int) -> TopK:
+        """What gave these ``ends``, ready to be merged into another."""
+        restored = cls(len(ends.top.values), k)
+        restored._top = _keys(ends.top.values, ends.top.indices.astype(np.uint64))
+        restored._bottom = _keys(-ends.bottom.values, ends.bottom.indices.astype(np.uint64))
+        return restored
+
     def update(self, scores: Float32, start_row: int) -> None:
         """Take ``scores`` (t, r), whose column c is training row ``start_row`` + c; no row may be given twice."""
         if np.isnan(scores).any():

@@ -38,9 +38,7 @@ def command(
 def show(summary: FeaturizeSummary, console: Console) -> None:
     rows = table("split", "#rows", "#shards written", "#already there", "#left to others")
     for split in summary.splits:
-        rows.add_row(
-            split.name, f"{split.rows:,}", str(split.written), str(split.already_there), str(split.left_to_others)
-        )
+        rows.add_row(split.name, f"{split.rows:,}", str(split.written), str(split.already_there), str(split.left_to_others))
     console.print(rows)
     console.print(
         f"{len(summary.checkpoints)} checkpoint(s), {summary.parameters:,} parameters -> {summary.dim:,} features"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Summary = TypeVar("Summary")
 
+#: Columns of tables that go to a pipe or a file.
+PIPE_WIDTH = 240
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -78,7 +81,8 @@ def run(
     if call.as_json:
         typer.echo(json.dumps(plain(summary), indent=2))
     else:
-        show(summary, Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+        # Piped output keeps whole lines: a reader such as grep or cut must not see names cut to a terminal's width.
+        show(summary, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))
 
 
 def show_problems(error: TrakError) -> None:

@@ -119,7 +119,7 @@ class Checker:
         try:
             value = node[name]
         except OmegaConfBaseException as error:
-            raw = str(OmegaConf.to_container(node, resolve=False)[name])  # type: ignore[call-overload, index]
+            raw = str(typing.cast("Any", OmegaConf.to_container(node, resolve=False))[name])
             self.raw.add(raw)
             known = {problem.where for problem in self.problems}
             if self._reads(key) and not _waits_for_name(node, error) and known.isdisjoint(_REFERENCE.findall(raw)):
@@ -151,7 +151,7 @@ def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, hint in typing.get_type_hints(schema).items():
         key = join(prefix, name)
-        keys += [key, *(all_keys(hint, key) if dataclasses.is_dataclass(hint) else [])]
+        keys += [key, *(all_keys(typing.cast("type[Any]", hint), key) if dataclasses.is_dataclass(hint) else [])]
     return keys
 
 

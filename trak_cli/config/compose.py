@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -81,9 +81,7 @@ def hydra_problem(source: Source) -> Problem | None:
     """A ``hydra:`` section in the user's file would be ignored: say so."""
     if "hydra" not in own_tree(source):
         return None
-    return Problem(
-        "hydra", f"a section in {source.own_file}", NO_HYDRA, "remove the section; the folder of a run is store: …"
-    )
+    return Problem("hydra", f"a section in {source.own_file}", NO_HYDRA, "remove the section; the folder of a run is store: …")
 
 
 def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
@@ -124,17 +122,11 @@ def _unreadable(path: Path) -> Problem | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-        return Problem(
-            where, one_line(error.problem or error), "valid YAML", "correct the line; indentation is by spaces"
-        )
+        return Problem(where, one_line(error.problem or error), "valid YAML", "correct the line; indentation is by spaces")
     except OmegaConfBaseException as error:
-        return Problem(
-            str(path), one_line(error), "a ${…} that can be read", "close the braces, or write \\${ for the text ${"
-        )
+        return Problem(str(path), one_line(error), "a ${…} that can be read", "close the braces, or write \\${ for the text ${")
     except (YAMLError, UnicodeDecodeError, OSError) as error:
-        return Problem(
-            str(path), one_line(error), "a readable YAML file in UTF-8", "check the file and its permissions"
-        )
+        return Problem(str(path), one_line(error), "a readable YAML file in UTF-8", "check the file and its permissions")
     return None
 
 
@@ -148,16 +140,16 @@ def _hydra(source: Source) -> Iterator[str]:
         with warnings.catch_warnings():
             # Without _self_ in a defaults list, the file's own keys win: what its writer means.
             warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
-            if source.config_dir is not None:
-                context = initialize_config_dir(str(source.config_dir.resolve()), version_base="1.3")
-            elif is_installed():
-                context = initialize_config_module(SHIPPED_PACKAGE, version_base="1.3")
-            else:
-                context = initialize_config_dir(str(source_folder()), version_base="1.3")
-            with context:
+            with _initialised(source):
                 yield f"hydra.searchpath=['{quoted}']"
     finally:
         GlobalHydra.instance().clear()
+
+
+def _initialised(source: Source) -> AbstractContextManager[Any]:
+    if source.config_dir is None and is_installed():
+        return initialize_config_module(SHIPPED_PACKAGE, version_base="1.3")
+    return initialize_config_dir(str((source.config_dir or source_folder()).resolve()), version_base="1.3")
 
 
 def _as_hydra_wants(source: Source, choices: Sequence[Choice], search_path: str) -> list[str]:
@@ -194,4 +186,4 @@ def _delete(tree: DictConfig, change: Change) -> Problem | None:
     known = sorted(str(key) for key in node) if isinstance(node, DictConfig) else []
     meant = nearest(name, known)
     remedy = f"did you mean ~{join(parent, meant)}?" if meant else "leave the override out"
-    return Problem(change.key, "no such key to delete", one_of(cast("list[str]", known)), remedy)
+    return Problem(change.key, "no such key to delete", one_of(known), remedy)

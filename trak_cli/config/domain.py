@@ -96,9 +96,7 @@ def _numbers(section: Any, prefix: str) -> Iterator[Problem]:
 
 def _device(device: str) -> Iterator[Problem]:
     if not _DEVICE.fullmatch(device):
-        yield Problem(
-            "device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one"
-        )
+        yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
 
 
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:

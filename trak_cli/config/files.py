@@ -75,9 +75,7 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
     if config_dir is not None and not config_dir.is_dir():
         kind = "a file" if config_dir.exists() else "nothing of that name"
         raise ConfigError(
-            Problem(
-                "--config-dir", f"{config_dir} ({kind})", "a folder with YAML files", "check the path to the folder"
-            )
+            Problem("--config-dir", f"{config_dir} ({kind})", "a folder with YAML files", "check the path to the folder")
         )
     own = names_in(config_dir) if config_dir is not None else []
     if config_name is None:
@@ -96,11 +94,7 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
         return name
     known = sorted({*own, *names_in(shipped_folder())})
     meant = nearest(name, known)
-    remedy = (
-        f"did you mean --config-name {meant}?"
-        if meant
-        else "give the name of a YAML file, with --config-dir its folder"
-    )
+    remedy = f"did you mean --config-name {meant}?" if meant else "give the name of a YAML file, with --config-dir its folder"
     raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))
 
 

@@ -121,9 +121,7 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> 
 
 def _missing(key: str) -> Problem:
     if key == "store":
-        return Problem(
-            "name", "nothing", "a name for the run (its store is then runs/NAME)", "give name=NAME or store=FOLDER"
-        )
+        return Problem("name", "nothing", "a name for the run (its store is then runs/NAME)", "give name=NAME or store=FOLDER")
     expected, remedy = REMEDIES[key]
     return Problem(key, "nothing", expected, remedy)
 

@@ -42,9 +42,7 @@ def locate(path: str, key: str) -> Any:
     """
     parts = path.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise ConfigError(
-            Problem(key, repr(path), "a dotted path, module.Name", "name the module and what to take from it")
-        )
+        raise ConfigError(Problem(key, repr(path), "a dotted path, module.Name", "name the module and what to take from it"))
     _forget_stale(parts[0], key)
     module, rest = _import_longest(parts, key)
     found: Any = module

@@ -21,9 +21,8 @@ NO_HYDRA = "keys of trak only: Hydra composes the configuration here and does no
 
 @dataclass(frozen=True)
 class Choice:
-    """``group=option`` (or a list of options)."""
+    """``group=option`` (or a list of options), as written, without a leading +."""
 
-    group: str
     text: str
 
 
@@ -82,9 +81,7 @@ def _refusal(text: str) -> Problem | None:
     if text in ("-m", "--multirun"):
         return Problem(text, "a sweep", NO_SWEEPS, "run trak once per value, each with its own name=…")
     if text.startswith("-"):
-        return Problem(
-            text, "an option", "key=value", "put options before the overrides; see --help for those there are"
-        )
+        return Problem(text, "an option", "key=value", "put options before the overrides; see --help for those there are")
     key = text.partition("=")[0].lstrip("+~")
     if key == "hydra" or key.startswith(("hydra.", "hydra/", "hydra@")):
         return Problem(key, repr(text), NO_HYDRA, f"leave {key} out; the folder of a run is store=…")
@@ -106,24 +103,18 @@ def _sort(
     """File the override under choices or changes; or say what is wrong with it."""
     key = override.key_or_group
     if override.is_sweep_override():
-        value = text.partition("=")[2]
-        return Problem(
-            key, f"a sweep over {value}", NO_SWEEPS, f"for a list write '{key}=[…]'; else run trak once per value"
-        )
-    value = override.value()
+        found = f"a sweep over {text.partition('=')[2]}"
+        return Problem(key, found, NO_SWEEPS, f"run trak once per value, or write '{key}=[…]' if a list was meant")
+    value: Any = override.value()
     group = key.split("/", 1)[0]
     if group in groups and not override.is_delete() and isinstance(value, str | list):
         problem = _unknown_option(key, value, groups, config_dir)
         if problem is None:
-            parsed.choices.append(Choice(override.key_or_group, text.lstrip("+")))
+            parsed.choices.append(Choice(text.lstrip("+")))
         return problem
     if override.package is not None or "/" in key:
-        return Problem(
-            key,
-            repr(text),
-            f"a config group ({one_of(list(groups))}) before '@' and '/'",
-            "write a dotted key, or a group",
-        )
+        expected = f"a config group before '@' and '/': {one_of(list(groups))}"
+        return Problem(key, repr(text), expected, "write a dotted key, or select from a group")
     parsed.changes.append(Change(key, value, override.is_delete()))
     return None
 
@@ -135,8 +126,6 @@ def _unknown_option(
     for option in value if isinstance(value, list) else [value]:
         if not option_exists(group, str(option), config_dir):
             meant = nearest(str(option), known)
-            remedy = (
-                f"did you mean {group}={meant}?" if meant else "select one of those, or add a YAML file to the group"
-            )
+            remedy = f"did you mean {group}={meant}?" if meant else "select one of those, or add a YAML file to the group"
             return Problem(group, f"no option {str(option)!r}", one_of(known), remedy)
     return None

@@ -106,9 +106,7 @@ def _signature_problems(
         required = parameter.default is inspect.Parameter.empty
         if required and parameter.kind in _NAMED and parameter.name not in arguments:
             where = join(key, parameter.name)
-            yield Problem(
-                where, "nothing", f"the argument {parameter.name}, which {node[TARGET]} needs", f"give {where}=VALUE"
-            )
+            yield Problem(where, "nothing", f"the argument {parameter.name}, which {node[TARGET]} needs", f"give {where}=VALUE")
 
 
 def _nested_problems(value: Any, key: str) -> Iterator[Problem]:
@@ -136,9 +134,7 @@ def _build(value: Any, key: str) -> Any:
 def _canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            str(name): _canonical(value[name])
-            for name in sorted(value, key=str)
-            if (name, value[name]) != (PARTIAL, False)
+            str(name): _canonical(value[name]) for name in sorted(value, key=str) if (name, value[name]) != (PARTIAL, False)
         }
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]

@@ -39,9 +39,7 @@ def check_independence(model: nn.Module, task: ModelOutput, batch: Any, singles:
     limit = _tolerance(model) * max(1.0, float(together.abs().nan_to_num(0.0, 0.0).max()))
     position, repeated = _worst(together, again)
     if repeated > limit:
-        raise random_output(
-            f"f = {float(together[position]):.6g}, then {float(again[position]):.6g} for the same sample"
-        )
+        raise random_output(f"f = {float(together[position]):.6g}, then {float(again[position]):.6g} for the same sample")
     position, difference = _worst(together, alone)
     if difference > limit:
         raise InputError(

@@ -25,9 +25,7 @@ def make_engine(name: str, model: nn.Module, task: ModelOutput, parameters: Mapp
     """
     if name not in ENGINES:
         raise ConfigError(
-            Problem(
-                "gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one, for example gradients=loop"
-            )
+            Problem("gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one, for example gradients=loop")
         )
     model.eval()
     return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

@@ -86,8 +86,6 @@ def _idle(key: str, patterns: Sequence[str], names: dict[str, list[str]]) -> lis
     for pattern in patterns:
         if not _any([pattern], every):
             close = get_close_matches(pattern.strip("*"), every, n=3, cutoff=0.4) or every[:3]
-            expected = (
-                f"a pattern over parameter names such as {', '.join(close)}" if close else "a model with parameters"
-            )
+            expected = f"a pattern over parameter names such as {', '.join(close)}" if close else "a model with parameters"
             problems.append(Problem(key, f"{pattern!r}, which matches no parameter", expected, "correct the pattern"))
     return problems

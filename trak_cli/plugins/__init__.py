@@ -1,7 +1,7 @@
 """Models, datasets and trainers that the shipped configs name, and the reading of checkpoints and sample files."""
 
 from trak_cli.plugins.archive import read_archive
-from trak_cli.plugins.checkpoints import apply, find, load, name_of, sha256
+from trak_cli.plugins.checkpoints import apply, dump, find, load, name_of, sha256
 from trak_cli.plugins.digits import Digits, SmallCNN
 from trak_cli.plugins.files import SampleFile
 from trak_cli.plugins.mlp import MLP
@@ -19,6 +19,7 @@ __all__ = [
     "check_length",
     "check_repeatable",
     "collate",
+    "dump",
     "find",
     "load",
     "name_of",

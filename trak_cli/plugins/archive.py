@@ -38,9 +38,7 @@ def read_archive(path: Path) -> object:
         raise InputError(_refused(path, error)) from error
     except OSError as error:
         found = f"a file that cannot be read ({error})"
-        raise InputError(
-            Problem(str(path), found, "a readable file", "look at its permissions and the disk")
-        ) from error
+        raise InputError(Problem(str(path), found, "a readable file", "look at its permissions and the disk")) from error
     except (SafetensorError, *_DAMAGED) as error:
         found = f"a damaged file, or one of another format ({_first_line(error)})"
         raise InputError(Problem(str(path), found, _EXPECTED, "copy or write the file again")) from error

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, Problem
@@ -53,9 +54,7 @@ def sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(
-            Problem(str(path), f"{error.strerror}", "a readable checkpoint", "correct the path")
-        ) from error
+        raise InputError(Problem(str(path), f"{error.strerror}", "a readable checkpoint", "correct the path")) from error
 
 
 def name_of(path: Path, digest: str) -> str:
@@ -91,6 +90,14 @@ def load(path: Path) -> dict[str, Tensor]:
     raise InputError(Problem(str(path), found, expected, "save torch.save(model.state_dict(), path)"))
 
 
+def dump(model: nn.Module) -> bytes:
+    """A model's weights as the bytes of a safetensors file; a tensor with several names is stored once, under the first."""
+    unique: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        unique.setdefault(id(tensor), (name, tensor))
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()})
+
+
 def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Put a state_dict into a model, in place, in the model's dtypes and on its device.
 
@@ -116,9 +123,7 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
             own[name].copy_(value)
 
 
-def _problems(
-    own: dict[str, Tensor], state: Mapping[str, Tensor], tied: dict[str, list[str]], path: str
-) -> list[Problem]:
+def _problems(own: dict[str, Tensor], state: Mapping[str, Tensor], tied: dict[str, list[str]], path: str) -> list[Problem]:
     remedy = "load it into the model that it was saved from"
     problems = []
     for name, value in own.items():
@@ -175,6 +180,4 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _nothing(found: str) -> Problem:
-    return Problem(
-        "checkpoints", found, "patterns that match checkpoint files", "correct checkpoints, or run `trak train`"
-    )
+    return Problem("checkpoints", found, "patterns that match checkpoint files", "correct checkpoints, or run `trak train`")

@@ -90,9 +90,7 @@ def _load() -> tuple[Float32, IntArray]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ConfigError(
-            Problem(
-                "dataset", "no scikit-learn", "scikit-learn, which holds the digits", "pip install 'trak-cli[demo]'"
-            )
+            Problem("dataset", "no scikit-learn", "scikit-learn, which holds the digits", "pip install 'trak-cli[demo]'")
         ) from error
     digits = load_digits()
     images: Float32 = (digits.images / 16).astype(np.float32)

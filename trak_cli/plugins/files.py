@@ -39,9 +39,7 @@ class SampleFile(Dataset[Any]):
         content = read_archive(Path(path))
         held = content if isinstance(content, dict) else {}
         problems = [
-            Problem(
-                path, f"the arrays {', '.join(map(str, held)) or 'of no name'}", f"an array {name!r}", "correct names"
-            )
+            Problem(path, f"the arrays {', '.join(map(str, held)) or 'of no name'}", f"an array {name!r}", "correct names")
             for name in names
             if name not in held
         ]

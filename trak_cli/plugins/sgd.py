@@ -93,9 +93,7 @@ class SGDTrainer:
         """See :class:`Trainer`. Leaves the model in evaluation mode and the global random numbers as they were."""
         read = self._reader(dataset, indices)
         order = torch.Generator().manual_seed(seed)
-        optimiser = torch.optim.SGD(
-            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        optimiser = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         steps = self.epochs * len(list(self._batches(range(len(indices)))))
         falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
         model.train()

@@ -16,7 +16,6 @@ from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Float32, Float64
 
-
 #: (256, 8): −1 where bit j of the byte is set, +1 where it is not.
 SIGNS: Final[Float64] = 1.0 - 2.0 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)
 

@@ -14,9 +14,7 @@ def make_estimator(config: TrakConfig) -> EstimatorSpec:
         ConfigError: names every field that is wrong.
     """
     asked = config.estimator
-    spec = EstimatorSpec(
-        asked.name, asked.metric, asked.gram_exponent, asked.front_exponent, asked.unit_norm, asked.ridge
-    )
+    spec = EstimatorSpec(asked.name, asked.metric, asked.gram_exponent, asked.front_exponent, asked.unit_norm, asked.ridge)
     problems = spec_problems(spec)
     if problems:
         raise ConfigError(problems)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trak_cli.attribution import Bootstrap, Comparison, LdsResult, compare, lds_of_predictions, subset_predictions
 from trak_cli.config import Loaded, TrakConfig
-from trak_cli.errors import ConfigError, Problem, TrakError
+from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.stages.ground_truth import GroundTruth, read_ground_truth
 from trak_cli.stages.lds_plot import draw
 from trak_cli.stages.machine import use_threads
@@ -86,3 +86,83 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         [],
     )
     return _write(config, layout, summary)
+
+
+def _only_target_split(layout: Layout) -> str:
+    splits = [name for name in layout.described_splits() if name != TRAIN]
+    if len(splits) == 1:
+        return splits[0]
+    raise ConfigError(
+        Problem(
+            "lds.split",
+            "nothing",
+            f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
+            "say which split to evaluate" if splits else "run trak featurize first",
+        )
+    )
+
+
+def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTruth, reporter: Reporter) -> dict[str, Float64]:
+    """For every set of scores, (targets, subsets) sums over the subsets; all missing sets are reported together."""
+    targets, rows = truth.outputs.shape[1], truth.masks.shape[1]
+    names = list(dict.fromkeys([config.estimator.name, *config.lds.estimators]))
+    found: dict[str, Float64] = {}
+    problems: list[Problem] = []
+    for name in names:
+        path = layout.scores(name, split)
+        if not path.exists():
+            problems += no_scores(layout, name, split).problems
+            continue
+        reporter.log(f"reading {path}")
+        blocks = (subset_predictions(block, truth.masks) for _, block in dense_blocks(path, targets, rows))
+        found[name] = np.concatenate(list(blocks))
+    for name, file in config.lds.scores.items():
+        try:
+            found[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise StoreError(problems)
+    return found
+
+
+def _score_sets(results: dict[str, LdsResult], comparison: Comparison) -> list[ScoreSet]:
+    reference = next(iter(results))
+    changes = {
+        one.second: Change(-one.interval.estimate, -one.interval.high, -one.interval.low, one.p_value)
+        for one in comparison.differences
+        if one.first == reference
+    }
+    return [
+        ScoreSet(
+            name,
+            result.mean,
+            comparison.sets[name].low,
+            comparison.sets[name].high,
+            changes.get(name),
+            [float(value) for value in result.per_target],
+        )
+        for name, result in results.items()
+    ]
+
+
+def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSummary:
+    """File the table (and the picture) of this evaluation; another evaluation of the split takes their place."""
+    report = layout.lds_report(summary.split)
+    document = {
+        "ground_truth": str(summary.ground_truth),
+        "targets": summary.targets,
+        "subsets": summary.subsets,
+        "left_out": summary.left_out,
+        "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.lds.seed, "method": summary.method},
+        "scores": [
+            {**asdict(one), "per_target": [value if np.isfinite(value) else None for value in one.per_target]}
+            for one in summary.score_sets
+        ],
+    }
+    replace_json(report, document)
+    files = [report]
+    if config.lds.plot:
+        replace(layout.lds_plot(summary.split), draw(summary))
+        files.append(layout.lds_plot(summary.split))
+    return dataclasses.replace(summary, files=files)

@@ -11,7 +11,7 @@ from trak_cli.stages.job import Job, Unit, prepare
 from trak_cli.stages.machine import device_name, provenance
 from trak_cli.stages.microbatches import Featurizer
 from trak_cli.stages.pending import is_done, pending_units
-from trak_cli.store import ShardContents, sweep, write_features
+from trak_cli.store import sweep, write_features
 from trak_cli.types import Meter, Reporter
 
 
@@ -93,20 +93,18 @@ def _write(job: Job, featurizer: Featurizer, unit: Unit, meter: Meter) -> None:
     if is_done(job.layout, unit):  # by another worker, meanwhile
         meter.advance(len(unit.rows))
         return
-    rows = featurizer.rows(unit.split, unit.rows, meter.advance)
     write_features(
         job.layout.features(unit.checkpoint.name, unit.split.name, unit.index),
-        ShardContents(unit.rows, rows.features, rows.out_to_loss, rows.outputs, rows.sample_ids),
+        featurizer.rows(unit.split, unit.rows, meter.advance),
         unit.fingerprint,
         provenance(job.device, kernel=featurizer.projector.kernel),
         job.config.features.dtype,
+        overwrite=unit.shorter,
     )
 
 
 def _per_split(job: Job, mine: list[Unit], pending: list[Unit]) -> list[SplitSummary]:
-    every, own, written = (
-        Counter(unit.split.name for unit in units) for units in (job.units, mine, pending)
-    )
+    every, own, written = (Counter(unit.split.name for unit in units) for units in (job.units, mine, pending))
     return [
         SplitSummary(
             split.name,

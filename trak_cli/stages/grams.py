@@ -17,13 +17,11 @@ from trak_cli.stages.identity import gram_fingerprint
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.machine import provenance
 from trak_cli.stages.parts import TRAIN
-from trak_cli.store import build_image, differences, read_image, replace, require_same, write_once
+from trak_cli.store import differences, read_image, require_same, write_image
 from trak_cli.types import Json
 
 
-def sum_gram(
-    inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]
-) -> Spectrum:
+def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Spectrum:
     """One pass over a checkpoint's training features, for the factorised Gram matrix."""
     total = GramSum(inventory.dim, estimator.gram_exponent, estimator.unit_norm)
     for shard in inventory.read_all(checkpoint, TRAIN):
@@ -41,11 +39,8 @@ def write_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: s
         "rows": np.array([spectrum.n]),
         "mean_diagonal": np.array([spectrum.mean_diag]),
     }
-    image = build_image(arrays, _expected(inventory, estimator, checkpoint), provenance(torch.device("cpu")))
-    if path.exists():
-        replace(path, image)
-    else:
-        write_once(path, image)
+    fingerprint = _expected(inventory, estimator, checkpoint)
+    write_image(path, arrays, fingerprint, provenance(torch.device("cpu")), overwrite=path.exists())
 
 
 def find_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Spectrum | None:
@@ -92,7 +87,7 @@ def require_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint:
 
 def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Path:
     """Where the Gram matrix that this estimator needs is filed."""
-    return inventory.layout.gram(gram_key(estimator), checkpoint)
+    return inventory.layout.finalized(gram_key(estimator), checkpoint)
 
 
 def _expected(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Json:

@@ -9,7 +9,8 @@ import numpy as np
 
 from trak_cli.attribution import check_ground_truth
 from trak_cli.errors import InputError, Problem, StoreError
-from trak_cli.store import Layout, read_array_file, read_image
+from trak_cli.stages.array_files import read_array_file
+from trak_cli.store import Layout, read_image
 from trak_cli.types import BoolArray, FloatArray
 
 
@@ -36,9 +37,7 @@ def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, t
     truth = _retrained(layout, split) if file is None else _from_file(Path(file))
     problems = check_ground_truth(truth.masks, truth.outputs, rows, targets)
     if problems:
-        raise InputError(
-            [Problem(f"{truth.source}: {one.where}", one.found, one.expected, one.remedy) for one in problems]
-        )
+        raise InputError([Problem(f"{truth.source}: {one.where}", one.found, one.expected, one.remedy) for one in problems])
     return GroundTruth(truth.masks.astype(np.bool_), truth.outputs, truth.source)
 
 
@@ -50,7 +49,8 @@ def _from_file(path: Path) -> GroundTruth:
 def _retrained(layout: Layout, split: str) -> GroundTruth:
     key = f"outputs_{split}"
     masks, outputs = [], []
-    for path in layout.retrained_files():
+    for subset in layout.retrained_subsets():
+        path = layout.retrained(subset)
         image = read_image(path)
         if key not in image.arrays:
             known = ", ".join(name.removeprefix("outputs_") for name in image.arrays if name.startswith("outputs_"))

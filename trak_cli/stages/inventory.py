@@ -11,7 +11,15 @@ from trak_cli.stages.identity import shard_fingerprint
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.run_plan import RunPlan, require_plan
 from trak_cli.stages.splits import rows_of
-from trak_cli.store import FeatureShard, Layout, State, inspect_features, read_features, read_json
+from trak_cli.store import (
+    Condition,
+    FeatureShard,
+    Layout,
+    inspect_features,
+    read_features,
+    read_json,
+    require_same,
+)
 from trak_cli.types import Json, Rows, shards_of
 
 #: Problems shown of one kind before the rest is only counted.
@@ -50,7 +58,10 @@ class Inventory:
         """
         rows = self.shards(split)[index]
         fingerprint = shard_fingerprint(self.features[self.checkpoints.index(checkpoint)], split)
-        return read_features(self.layout.features(checkpoint, split, index), rows, fingerprint)
+        path = self.layout.features(checkpoint, split, index)
+        shard = read_features(path)
+        require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
+        return shard
 
     def read_all(self, checkpoint: str, split: str) -> Iterator[FeatureShard]:
         """Every shard of a split, in row order."""
@@ -94,7 +105,7 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
             for index, rows in enumerate(inventory.shards(split)):
                 path = inventory.layout.features(checkpoint, split, index)
                 found = inspect_features(path, rows, shard_fingerprint(features, split))
-                if found.state in (State.MISSING, State.SHORTER):
+                if found.condition in (Condition.MISSING, Condition.SHORTER):
                     missing.append(str(path))
                 else:
                     problems += found.problems

@@ -12,7 +12,7 @@ import torch
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.gradients import check_independence, choose_microbatch, make_engine, select
+from trak_cli.gradients import check_independence, check_reach, choose_microbatch, make_engine, select
 from trak_cli.projection import ProjectionSpec, make_projector, spec_problems
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
 from trak_cli.stages.machine import choose_device, use_threads
@@ -29,13 +29,14 @@ INDEPENDENCE_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Unit:
-    """One shard to be computed: the unit of work."""
+    """One shard to be computed: the unit of work. ``shorter``: one of fewer rows is there, and is to be replaced."""
 
     checkpoint: Checkpoint
     split: Split
     index: int
     rows: Rows
     fingerprint: Json
+    shorter: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def prepare(loaded: Loaded) -> Job:
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
     _check_store(layout, fingerprints)
-    _check_batches(parts, splits)
+    _check_batches(parts, splits[0])
+    check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     plan = settle_plan(layout, config, lambda: _measure_microbatch(config, parts, splits[0], selected))
     for split in splits:
         record_rows(layout, split.name, split.rows)
@@ -143,18 +145,15 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
         raise StoreError(problems)
 
 
-def _check_batches(parts: Parts, splits: list[Split]) -> None:
+def _check_batches(parts: Parts, train: Split) -> None:
     """Refuse a model whose output for a sample depends on the other samples of its batch."""
-    train = splits[0]
+    if train.rows < 2:
+        return
     samples = train.samples(Rows(0, min(INDEPENDENCE_SAMPLES, train.rows)))
-    check_independence(
-        parts.model, parts.task, train.batch(samples), [train.batch([sample]) for sample in samples]
-    )
+    check_independence(parts.model, parts.task, train.batch(samples), [train.batch([sample]) for sample in samples])
 
 
-def _measure_microbatch(
-    config: TrakConfig, parts: Parts, split: Split, selected: Mapping[str, torch.Tensor]
-) -> int:
+def _measure_microbatch(config: TrakConfig, parts: Parts, split: Split, selected: Mapping[str, torch.Tensor]) -> int:
     sample = split.batch(split.samples(Rows(0, 1)))
     gradients = config.gradients
     return choose_microbatch(gradients.engine, parts.model, parts.task, sample, selected, gradients.memory_mb)

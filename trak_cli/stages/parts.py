@@ -12,12 +12,14 @@ from torch import nn
 
 from trak_cli.config import TrakConfig, instantiate
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins import check_length, check_repeatable, default_collate
-from trak_cli.plugins import checkpoints as files
+from trak_cli.plugins import apply, check_length, check_repeatable, collate, find, load, name_of, sha256
 from trak_cli.tasks import Task
 
 #: Key of the training set among the splits; target splits may not be called so.
 TRAIN = "train"
+
+#: Rows of a dataset that are read twice, to see whether it gives the same sample twice.
+PROBES = 8
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,7 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
     for name, dataset in splits.items():
         key = "dataset.train" if name == TRAIN else f"dataset.targets.{name}"
         try:
-            check_length(dataset, key)
-            check_repeatable(dataset, key)
+            check_repeatable(dataset, probes(check_length(dataset, key)))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -90,12 +91,17 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
     return splits
 
 
+def probes(rows: int) -> list[int]:
+    """A few rows, both ends among them, that are read twice before any work."""
+    return sorted({0, rows - 1, *(rows * part // PROBES for part in range(PROBES))})
+
+
 def make_collate(config: TrakConfig) -> Callable[[list[Any]], Any]:
     """The function that makes a batch of samples."""
     if config.dataset.collate is None:
-        return default_collate
-    collate: Callable[[list[Any]], Any] = instantiate(config.dataset.collate, "dataset.collate")
-    return collate
+        return collate
+    configured: Callable[[list[Any]], Any] = instantiate(config.dataset.collate, "dataset.collate")
+    return configured
 
 
 def make_parts(config: TrakConfig) -> Parts:
@@ -106,13 +112,13 @@ def make_parts(config: TrakConfig) -> Parts:
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
     """The checkpoints of the config, in natural order; a file listed twice (or copied) counts once."""
     found: dict[str, Checkpoint] = {}
-    for path in files.find(config.checkpoints, base):
-        sha256 = files.sha256(path)
-        found.setdefault(sha256, Checkpoint(path, sha256, files.name_of(path, sha256)))
+    for path in find(config.checkpoints, base):
+        digest = sha256(path)
+        found.setdefault(digest, Checkpoint(path, digest, name_of(path, digest)))
     return list(found.values())
 
 
 def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, device: torch.device) -> None:
     """Put a checkpoint's weights into the model, on the device, in evaluation mode."""
-    files.apply(model, files.load(checkpoint.path), checkpoint.path)
+    apply(model, load(checkpoint.path), checkpoint.path)
     model.to(device).eval()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.plugins import sample_id
 from trak_cli.stages.job import Job, Unit
-from trak_cli.store import Layout, State, inspect_features, set_aside
+from trak_cli.store import Condition, Layout, inspect_features, set_aside
 from trak_cli.types import Reporter
 
 
@@ -27,15 +28,15 @@ def pending_units(job: Job, units: Sequence[Unit], reporter: Reporter) -> list[U
     for unit in units:
         path = job.layout.features(unit.checkpoint.name, unit.split.name, unit.index)
         found = inspect_features(path, unit.rows, unit.fingerprint)
-        if found.state is State.FOREIGN:
+        if found.condition is Condition.FOREIGN:
             foreign += found.problems
             continue
-        if found.state is State.DAMAGED:
+        if found.condition is Condition.DAMAGED:
             reporter.log(f"{path} is damaged: set aside as {set_aside(path).name}, to be computed again")
-        elif found.state is not State.MISSING and found.shard is not None:
-            changed += _changed_samples(unit, found.shard.sample_ids)
-        if found.state is not State.WHOLE:
-            pending.append(unit)
+        elif found.sample_ids is not None:
+            changed += _changed_samples(unit, found.sample_ids.tolist())
+        if found.condition is not Condition.WHOLE:
+            pending.append(replace(unit, shorter=found.condition is Condition.SHORTER))
     if foreign:
         raise StoreError(foreign)
     if changed:
@@ -46,14 +47,14 @@ def pending_units(job: Job, units: Sequence[Unit], reporter: Reporter) -> list[U
 def is_done(layout: Layout, unit: Unit) -> bool:
     """Whether a whole shard of this unit is there by now."""
     path = layout.features(unit.checkpoint.name, unit.split.name, unit.index)
-    return inspect_features(path, unit.rows, unit.fingerprint).state is State.WHOLE
+    return inspect_features(path, unit.rows, unit.fingerprint).condition is Condition.WHOLE
 
 
 def _changed_samples(unit: Unit, sample_ids: Sequence[int]) -> list[Problem]:
     """Compare the first and the last sample of a shard with the dataset (all of them would cost a whole pass)."""
-    for position in {0, len(sample_ids) - 1}:
+    for position in (0, len(sample_ids) - 1):
         row = unit.rows.start + position
-        if sample_id(unit.split.dataset[row]) != int(sample_ids[position]):
+        if sample_id(unit.split.dataset[row]) != sample_ids[position]:
             return [
                 Problem(
                     f"sample {row} of {unit.split.name}",

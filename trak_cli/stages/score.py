@@ -20,7 +20,7 @@ from trak_cli.stages.identity import scores_fingerprint
 from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.score_blocks import BlockScorer, Fronts, load_spectra
+from trak_cli.stages.score_blocks import BlockScorer
 from trak_cli.stages.score_files import ScoreFiles, ScoreUnit
 from trak_cli.stages.splits import rows_of
 from trak_cli.store import Layout
@@ -66,12 +66,10 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     splits = target_splits(config, layout)
     require_shards(inventory, [TRAIN, *splits])
     share = share_from(config.worker.index, config.worker.count, os.environ)
-    spectra = load_spectra(inventory, estimator)
-    fronts = Fronts(inventory, estimator)
     summary = ScoreSummary(layout.root, estimator.name, describe_formula(estimator), inventory.checkpoints, [])
     for split in splits:
         files = _files(config, inventory, estimator, split)
-        scorer = BlockScorer(inventory, estimator, spectra, fronts, split)
+        scorer = BlockScorer(inventory, estimator, split)
         summary.splits.append(_score_split(files, scorer, share, reporter))
     return summary
 
@@ -82,13 +80,13 @@ def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
     Raises:
         ConfigError: there is none, or the training set was named.
     """
-    splits = config.score.splits if config.score.splits is not None else [s for s in layout.splits() if s != TRAIN]
+    splits = config.score.splits if config.score.splits is not None else [s for s in layout.described_splits() if s != TRAIN]
     if not splits or TRAIN in splits:
         raise ConfigError(
             Problem(
                 "score.splits",
                 str(splits),
-                f"target splits of the store: {', '.join(s for s in layout.splits() if s != TRAIN) or 'it has none'}",
+                f"target splits of the store: {', '.join(s for s in layout.described_splits() if s != TRAIN) or 'it has none'}",
                 "featurize a target split (dataset.targets.NAME) first" if not splits else "leave out 'train'",
             )
         )
@@ -97,9 +95,7 @@ def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
 
 def _files(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, split: str) -> ScoreFiles:
     targets = rows_of(inventory.layout, split)
-    fingerprint = scores_fingerprint(
-        estimator, inventory.features, inventory.rows, split, targets, config.score.top_k
-    )
+    fingerprint = scores_fingerprint(estimator, inventory.features, inventory.rows, split, targets, config.score.top_k)
     return ScoreFiles(
         layout=inventory.layout,
         estimator=estimator.name,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from trak_cli.attribution import (
     EstimatorSpec,
-    Spectrum,
     TargetFactor,
     front,
     parse_ridge,
@@ -20,7 +19,7 @@ from trak_cli.stages.grams import require_spectrum
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_files import ScoreUnit
-from trak_cli.types import Float32, Float64, Rows
+from trak_cli.types import Float32, Rows
 
 
 class BlockScorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from trak_cli.store import (
     write_image,
 )
 from trak_cli.types import Float32, Json, Rows
+
+_REMEDY = "keep both by naming this one (estimator.name=NAME), or give score.overwrite=true"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class ScoreFiles:
         """The file that holds, or refers to, all of them."""
         if self.top_k is None:
             return self.layout.scores(self.estimator, self.split)
-        return self.layout.top_k(self.estimator, self.split)
+        return self.layout.scores_top(self.estimator, self.split)
 
     def units(self) -> list[ScoreUnit]:
         """All units, in the order on which all workers agree."""
@@ -80,7 +82,7 @@ class ScoreFiles:
 
     def path(self, unit: ScoreUnit) -> Path:
         """The file of one unit."""
-        return self.layout.score_block(self.estimator, self.split, unit.block, unit.shard)
+        return self.layout.scores_shard(self.estimator, self.split, unit.block, unit.shard)
 
     def require_ours(self) -> None:
         """Make sure that no file of other scores lies where these belong.
@@ -94,7 +96,7 @@ class ScoreFiles:
                 require_same(path, read_fingerprint(path), self.fingerprint)
             except StoreError as error:
                 if not self.overwrite:
-                    raise StoreError([_with_remedy(problem) for problem in error.problems]) from None
+                    raise StoreError([replace(problem, remedy=_REMEDY) for problem in error.problems]) from None
                 remove(path)
 
     def has(self, unit: ScoreUnit) -> bool:
@@ -148,9 +150,7 @@ class ScoreFiles:
 
 def ends_of(arrays: dict[str, np.ndarray]) -> Ends:
     """The extremes that a file holds."""
-    return Ends(
-        Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"])
-    )
+    return Ends(Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"]))
 
 
 def _arrays_of(ends: Ends) -> dict[str, np.ndarray]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from trak_cli.attribution import Ends, Extremes, TopK
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
+from trak_cli.stages.array_files import read_array_file
 from trak_cli.stages.score_files import ends_of
-from trak_cli.store import Layout, read_array_file, read_image, read_scores
+from trak_cli.store import Layout, read_image, read_scores
 from trak_cli.types import Float32, Rows, shards_of
 
 #: Scores that are in memory at a time when a whole matrix is read in blocks of targets.
@@ -27,7 +28,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
     dense = layout.scores(estimator, split)
     if dense.exists():
         return [_extremes(read_scores(dense, Rows(target, target + 1)), k) for target in targets]
-    kept = layout.top_k(estimator, split)
+    kept = layout.scores_top(estimator, split)
     if not kept.exists():
         raise no_scores(layout, estimator, split)
     ends = ends_of(read_image(kept).arrays)

@@ -36,7 +36,7 @@ def rows_of(layout: Layout, split: str) -> int:
     """
     path = layout.split(split)
     if not path.exists():
-        known = ", ".join(layout.splits()) or "none"
+        known = ", ".join(layout.described_splits()) or "none"
         raise StoreError(
             Problem(f"split {split}", "no features of it", f"one of: {known}", "run trak featurize with this split first")
         )

@@ -61,7 +61,7 @@ def status(loaded: Loaded, reporter: Reporter) -> StatusSummary:
     plan = read_plan(layout)
     summary = StatusSummary(layout.root, [], [], [])
     if plan is not None:
-        splits = {name: list(shards_of(rows_of(layout, name), plan.shard_rows)) for name in layout.splits()}
+        splits = {name: list(shards_of(rows_of(layout, name), plan.shard_rows)) for name in layout.described_splits()}
         checkpoints = layout.checkpoints()
         with reporter.meter("status", len(checkpoints) * sum(map(len, splits.values())), "shards") as meter:
             for checkpoint in checkpoints:
@@ -87,6 +87,6 @@ def status(loaded: Loaded, reporter: Reporter) -> StatusSummary:
     summary.grams.extend(GramStatus(key, layout.finalized_checkpoints(key)) for key in layout.grams())
     for estimator in layout.estimators():
         for split in layout.scored_splits(estimator):
-            complete = layout.scores(estimator, split).exists() or layout.top_k(estimator, split).exists()
+            complete = layout.scores(estimator, split).exists() or layout.scores_top(estimator, split).exists()
             summary.scores.append(ScoreStatus(estimator, split, complete))
     return summary

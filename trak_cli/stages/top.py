@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trak_cli.attribution import Ends, Extremes
+from trak_cli.attribution import Extremes
 from trak_cli.config import Loaded, TrakConfig, instantiate
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.parts import TRAIN
@@ -104,10 +104,10 @@ def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
     """What the dataset says of a row; a split that the config does not name, or that says nothing, gives empty texts."""
     node = config.dataset.train if split == TRAIN else config.dataset.targets.get(split)
     if node is None:
-        return lambda row: ""
+        return lambda _: ""
     dataset: Any = instantiate(node, "dataset.train" if split == TRAIN else f"dataset.targets.{split}")
     if not hasattr(dataset, "describe"):
-        return lambda row: ""
+        return lambda _: ""
     return lambda row: in_words(dataset.describe(row))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.config import Loaded
-from trak_cli.plugins import checkpoints
+from trak_cli.plugins import dump
 from trak_cli.stages.machine import choose_device, use_threads
 from trak_cli.stages.training import Training
 from trak_cli.store import sweep, write_once
@@ -39,7 +39,7 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     with reporter.meter("train", len(pending), "models") as meter:
         for seed in pending:
             model = training.model(everything, seed)
-            write_once(paths[seed], checkpoints.dump(model))
+            write_once(paths[seed], dump(model))
             meter.advance()
     sweep(folder)
     return TrainSummary(list(paths.values()), len(pending))

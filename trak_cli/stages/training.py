@@ -11,9 +11,9 @@ from torch import nn
 
 from trak_cli.config import TrakConfig, instantiate
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients import to_device
 from trak_cli.plugins import Trainer
-from trak_cli.stages.microbatches import to_device
-from trak_cli.stages.parts import TRAIN, Parts, make_collate, make_model, make_splits, make_task
+from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_splits, make_task
 from trak_cli.types import Float32
 
 #: Samples per forward pass when the outputs on a split are computed.
@@ -50,9 +50,7 @@ class Training:
         """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode."""
         torch.manual_seed(seed)
         model = make_model(self._config).to(self._device)
-        self._trainer.train(
-            model, self._task, self.splits[TRAIN], indices, seed, collate=self._collate, device=self._device
-        )
+        self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device)
         return model.eval()
 
     def outputs(self, model: nn.Module, split: str) -> Float32:
@@ -68,7 +66,11 @@ class Training:
         if not np.isfinite(outputs).all():
             row = int(np.flatnonzero(~np.isfinite(outputs))[0])
             raise InputError(
-                Problem(f"sample {row} of {split}", "a model output that is NaN or infinite", "finite outputs",
-                        "look at the trainer's settings (a diverged model?) and at this sample")
+                Problem(
+                    f"sample {row} of {split}",
+                    "a model output that is NaN or infinite",
+                    "finite outputs",
+                    "look at the trainer's settings (a diverged model?) and at this sample",
+                )
             )
         return outputs

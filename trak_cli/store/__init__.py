@@ -6,11 +6,12 @@ The only room that touches HDF5.
 from trak_cli.store.dtypes import FEATURE_DTYPES, MAX_UNDERFLOW, encode_features, underflows
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError
 from trak_cli.store.fingerprint import differences, digest, problems_between, require_same
-from trak_cli.store.header import Header, read_header, verify
+from trak_cli.store.given import read_given_hdf5
+from trak_cli.store.header import FORMAT_VERSION, Header, read_header, verify
 from trak_cli.store.image import Image, build_image, decode_features, read_image
 from trak_cli.store.layout import Layout, check_name
 from trak_cli.store.leftovers import sweep
-from trak_cli.store.promote import STEPS, replace, write_once
+from trak_cli.store.promote import STEPS, remove, replace, set_aside, write_once
 from trak_cli.store.publish import write_image
 from trak_cli.store.records import read_json, replace_json, write_json_once
 from trak_cli.store.shards import (
@@ -23,10 +24,11 @@ from trak_cli.store.shards import (
     write_features,
 )
 from trak_cli.store.tiling import Source
-from trak_cli.store.virtual import WholeScores, assemble, open_scores, read_scores, score_blocks
+from trak_cli.store.virtual import WholeScores, assemble, open_scores, read_fingerprint, read_scores, score_blocks
 
 __all__ = [
     "FEATURE_DTYPES",
+    "FORMAT_VERSION",
     "MAX_UNDERFLOW",
     "STEPS",
     "Condition",
@@ -52,14 +54,18 @@ __all__ = [
     "open_scores",
     "problems_between",
     "read_features",
+    "read_fingerprint",
+    "read_given_hdf5",
     "read_header",
     "read_image",
     "read_json",
     "read_scores",
+    "remove",
     "replace",
     "replace_json",
     "require_same",
     "score_blocks",
+    "set_aside",
     "sweep",
     "underflows",
     "verify",

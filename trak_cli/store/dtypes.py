@@ -72,9 +72,7 @@ def _narrow(features: Float32, dtype: str) -> AnyArray:
         bits = np.ascontiguousarray(features, dtype=np.float32).view(np.uint32)
         # Adding just under half of the last kept bit, and one more when that bit is set, rounds to nearest, ties to
         # even; a carry into the exponent is what rounding up across a power of two (or to infinity) means.
-        return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(
-            np.uint16
-        )
+        return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
     raise ValueError(f"features dtype {dtype!r} is none of {FEATURE_DTYPES}")
 
 

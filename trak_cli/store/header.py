@@ -138,9 +138,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[Header, bytes]:
     if magic != _MAGIC:
         raise damaged(path, "a file that does not begin as this program's files do (bytes changed, or not its file)")
     if size != HEADER_BYTES + length:
-        raise damaged(
-            path, f"{size:,} bytes where the header says {HEADER_BYTES + length:,} (file cut short or changed)"
-        )
+        raise damaged(path, f"{size:,} bytes where the header says {HEADER_BYTES + length:,} (file cut short or changed)")
     if size > _MAX_FILE:
         raise foreign(path, f"a file of {size:,} bytes", f"at most {_MAX_FILE:,} bytes")
     return Header(version, kind, length, digest.hex(), content.hex()), raw

@@ -22,6 +22,8 @@ from trak_cli.types import Float32, Json
 
 CREATED_BY = "trak store format 1"
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 #: HDF5 keeps a table of the files that are open, by name: each image that is being built needs its own.
 _serial = itertools.count()
 
@@ -134,7 +136,8 @@ def hdf5_payload(fill: Callable[[h5py.File], None], texts: Mapping[str, str]) ->
         for name, text in texts.items():
             write_text(file, name, text)
         file.flush()
-        return memoryview(file.id.get_file_image())[HEADER_BYTES:]
+        image = file.id.get_file_image()
+    return memoryview(image)[image.index(_SIGNATURE) :]  # HDF5 leaves the user block out; should it not, we do
 
 
 @contextmanager

@@ -3,10 +3,11 @@
     ROOT/
       config.yaml  plan.json
       splits/SPLIT.json
+      features/CHECKPOINT/fingerprint.json
       features/CHECKPOINT/SPLIT/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
-      lds/masks.h5  retrained/SUBSET.h5  SPLIT.json  SPLIT.png
+      lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png
       checkpoints/
 
 SHARD and SUBSET are numbers of five digits, BLOCK of four (more digits when there are more).
@@ -47,14 +48,21 @@ class Layout:
     def split(self, split: str) -> Path:
         return self.root / "splits" / f"{check_name(split, 'split')}.json"
 
+    def fingerprint(self, checkpoint: str) -> Path:
+        """What the features of a checkpoint are expected to be; written before the first of them."""
+        return self.root / "features" / check_name(checkpoint, "checkpoint") / "fingerprint.json"
+
     def features_folder(self, checkpoint: str, split: str) -> Path:
         return self.root / "features" / check_name(checkpoint, "checkpoint") / check_name(split, "split")
 
     def features(self, checkpoint: str, split: str, shard: int) -> Path:
         return self.features_folder(checkpoint, split) / f"{shard:05}.h5"
 
+    def finalized_folder(self, gram: str) -> Path:
+        return self.root / "finalized" / check_name(gram, "gram")
+
     def finalized(self, gram: str, checkpoint: str) -> Path:
-        return self.root / "finalized" / check_name(gram, "gram") / f"{check_name(checkpoint, 'checkpoint')}.h5"
+        return self.finalized_folder(gram) / f"{check_name(checkpoint, 'checkpoint')}.h5"
 
     def scores_folder(self, estimator: str, split: str) -> Path:
         return self.root / "scores" / check_name(estimator, "estimator") / check_name(split, "split")
@@ -73,13 +81,12 @@ class Layout:
         return folder.with_name(f"{folder.name}.topk.h5")
 
     @property
-    def lds_masks(self) -> Path:
-        """The random subsets, (subsets, n)."""
-        return self.root / "lds" / "masks.h5"
+    def retrained_folder(self) -> Path:
+        return self.root / "lds" / "retrained"
 
-    def lds_retrained(self, subset: int) -> Path:
-        """The outputs of the models retrained on one subset."""
-        return self.root / "lds" / "retrained" / f"{subset:05}.h5"
+    def retrained(self, subset: int) -> Path:
+        """One random subset, and the outputs of the models retrained on it."""
+        return self.retrained_folder / f"{subset:05}.h5"
 
     def lds_report(self, split: str) -> Path:
         return self.root / "lds" / f"{check_name(split, 'split')}.json"
@@ -125,7 +132,7 @@ class Layout:
         return _numbers(_stems(self.scores_folder(estimator, split) / f"{block:04}", ".h5"))
 
     def retrained_subsets(self) -> list[int]:
-        return _numbers(_stems(self.root / "lds" / "retrained", ".h5"))
+        return _numbers(_stems(self.retrained_folder, ".h5"))
 
 
 def check_name(name: str, what: str) -> str:

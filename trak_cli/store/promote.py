@@ -197,3 +197,29 @@ def _problem(path: Path, size: int, error: OSError) -> Problem:
     else:
         remedy = "check the file system and run the stage again; finished shards are kept"
     return Problem(str(path), found, f"a writable folder {path.parent} with room for {size:,} bytes", remedy)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file out of the way (``NAME.damaged``, numbered when that is taken); nothing is deleted.
+
+    Raises:
+        MachineError: it cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged{number}")
+    with _writing(path, 0):
+        path.rename(aside)
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Delete a file that can be made again; one that is not there is no error.
+
+    Raises:
+        MachineError: it cannot be deleted.
+    """
+    with _writing(path, 0):
+        path.unlink(missing_ok=True)

@@ -26,12 +26,14 @@ class FeatureRows:
         rows: which rows of the split.
         features: (rows, k) float32, φ.
         out_to_loss: (rows,) float32, q.
+        outputs: (rows,) float32, f.
         sample_ids: (rows,) uint64, a hash of each sample.
     """
 
     rows: Rows
     features: Float32
     out_to_loss: Float32
+    outputs: Float32
     sample_ids: npt.NDArray[np.uint64]
 
 
@@ -69,11 +71,13 @@ class State:
     Attributes:
         condition: ``SHORTER``: whole and ours, but written when the split had fewer rows; it is to be replaced.
         rows: the rows that it holds, when it could be read.
+        sample_ids: the hashes of their samples, likewise.
         problems: what is wrong, when something is.
     """
 
     condition: Condition
     rows: Rows | None = None
+    sample_ids: npt.NDArray[np.uint64] | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -105,12 +109,14 @@ def write_features(
         ValueError: shapes that do not fit together.
     """
     count = len(values.rows)
-    if values.features.ndim != 2 or {len(values.features), len(values.out_to_loss), len(values.sample_ids)} != {count}:
+    columns = (values.features, values.out_to_loss, values.outputs, values.sample_ids)
+    if values.features.ndim != 2 or any(len(column) != count for column in columns):
         raise ValueError(f"rows {values.rows} with arrays of other lengths")
     first = values.rows.start
     arrays = {
         "features": encode_features(values.features, dtype, first),
         "out_to_loss": encode_features(values.out_to_loss, "float32", first, "out_to_loss"),
+        "outputs": encode_features(values.outputs, "float32", first, "outputs"),
         "sample_ids": np.asarray(values.sample_ids, dtype=np.uint64),
         "rows": np.array([values.rows.start, values.rows.stop], dtype=np.int64),
     }
@@ -135,6 +141,7 @@ def read_features(path: Path) -> FeatureShard:
         rows=rows,
         features=decode_features(image),
         out_to_loss=image.arrays["out_to_loss"],
+        outputs=image.arrays["outputs"],
         sample_ids=image.arrays["sample_ids"],
         fingerprint=image.fingerprint,
         digest=image.digest,
@@ -150,7 +157,7 @@ def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprin
         MachineError: it cannot be read.
     """
     try:
-        image = read_image(path, only=("rows",))
+        image = read_image(path, only=("rows", "sample_ids"))
         rows = _rows_of(image)
     except MissingError as error:
         return State(Condition.MISSING, problems=error.problems)
@@ -158,31 +165,30 @@ def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprin
         return State(Condition.DAMAGED, problems=error.problems)
     except ForeignError as error:
         return State(Condition.FOREIGN, problems=error.problems)
-    problems = (
-        problems_between(path, image.fingerprint, expected_fingerprint) if expected_fingerprint is not None else []
-    )
+    problems = problems_between(path, image.fingerprint, expected_fingerprint) if expected_fingerprint is not None else []
     shorter = False
     if expected_rows is not None and rows != expected_rows:
         shorter = rows.start == expected_rows.start and rows.stop < expected_rows.stop
         if not shorter:
             problems.append(_other_rows(path, rows, expected_rows))
     if problems:
-        return State(Condition.FOREIGN, rows, tuple(problems))
-    return State(Condition.SHORTER if shorter else Condition.WHOLE, rows)
+        return State(Condition.FOREIGN, rows, problems=tuple(problems))
+    return State(Condition.SHORTER if shorter else Condition.WHOLE, rows, image.arrays["sample_ids"])
 
 
 def _rows_of(image: Image) -> Rows:
     """The rows of a feature shard, once its shapes and dtypes are found to fit together."""
     shapes, dtypes = image.shapes, image.dtypes
-    if set(shapes) != {"features", "out_to_loss", "sample_ids", "rows"} or shapes["rows"] != (2,):
+    if set(shapes) != {"features", "out_to_loss", "outputs", "sample_ids", "rows"} or shapes["rows"] != (2,):
         raise foreign(image.path, f"the datasets {sorted(shapes)}", "a feature shard")
     rows = Rows(*(int(bound) for bound in image.arrays["rows"]))
     fits = (
         0 <= rows.start < rows.stop
         and len(shapes["features"]) == 2
-        and shapes["out_to_loss"] == shapes["sample_ids"] == (len(rows),) == shapes["features"][:1]
+        and shapes["out_to_loss"] == shapes["outputs"] == shapes["sample_ids"] == (len(rows),) == shapes["features"][:1]
         and dtypes["features"] in FEATURE_DTYPES
-        and (dtypes["out_to_loss"], dtypes["sample_ids"], dtypes["rows"]) == ("float32", "uint64", "int64")
+        and [dtypes[name] for name in ("out_to_loss", "outputs", "sample_ids", "rows")]
+        == ["float32", "float32", "uint64", "int64"]
     )
     if not fits:
         raise foreign(image.path, f"rows {rows} with shapes {shapes} and dtypes {dtypes}", "a feature shard")

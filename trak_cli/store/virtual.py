@@ -19,7 +19,7 @@ import numpy as np
 from trak_cli.errors import Problem, StoreError
 from trak_cli.store.failures import MissingError, foreign, missing, reading
 from trak_cli.store.fingerprint import canonical, parse
-from trak_cli.store.header import VIRTUAL, load, seal
+from trak_cli.store.header import VIRTUAL, load, seal, verify
 from trak_cli.store.image import CREATED_BY, hdf5_payload, metadata, opened, read_image, write_text
 from trak_cli.store.promote import replace
 from trak_cli.store.tiling import Source, bounds, overlap, require_tiling
@@ -49,9 +49,7 @@ class WholeScores:
     content: str
 
 
-def assemble(
-    path: Path, sources: Sequence[Source], shape: tuple[int, int], fingerprint: Json, provenance: Json
-) -> None:
+def assemble(path: Path, sources: Sequence[Source], shape: tuple[int, int], fingerprint: Json, provenance: Json) -> None:
     """Write the virtual dataset of ``shape`` over ``sources``, in place of one that is there.
 
     The sources lie in the folder of ``path`` or below, and are named relative to it: the store can be moved.
@@ -118,7 +116,7 @@ def score_blocks(scores: WholeScores, targets: Rows | None = None) -> Iterator[t
         MissingError: before the first block, with a problem for each source that does not exist.
         DamagedError, ForeignError: a source is damaged, or is not the one that was there when the whole was assembled.
     """
-    wanted = targets or Rows(0, scores.shape[0])
+    wanted = _wanted(scores, targets)
     chosen = [(source, content) for source, content in scores.sources if len(overlap(source.targets, wanted)) > 0]
     absent = [problem for source, _ in chosen if not source.path.exists() for problem in missing(source.path).problems]
     if absent:
@@ -138,12 +136,19 @@ def read_scores(path: Path, targets: Rows | None = None) -> Float32:
         MissingError, DamagedError, ForeignError, MachineError: also of any source.
     """
     scores = open_scores(path)
-    wanted = targets or Rows(0, scores.shape[0])
+    wanted = _wanted(scores, targets)
     with reading(path):
         whole = np.full((len(wanted), scores.shape[1]), np.nan, dtype=np.float32)
     for rows, train, block in score_blocks(scores, wanted):
         whole[rows.start - wanted.start : rows.stop - wanted.start, train.start : train.stop] = block
     return whole
+
+
+def _wanted(scores: WholeScores, targets: Rows | None) -> Rows:
+    every = Rows(0, scores.shape[0])
+    if targets is not None and overlap(targets, every) != targets:
+        raise ValueError(f"targets {targets} are not in {every}")
+    return every if targets is None else targets
 
 
 def _read_source(source: Source) -> tuple[Float32, str]:
@@ -172,6 +177,15 @@ def _source(path: Path, entry: Any) -> Source:
     relative = PurePosixPath(str(entry["path"]))
     if relative.is_absolute() or ".." in relative.parts:
         raise foreign(path, f"the source {str(relative)!r}", "sources in the folder of the whole scores")
-    return Source(
-        path.parent / relative, *(Rows(int(entry[axis][0]), int(entry[axis][1])) for axis in ("targets", "train"))
-    )
+    return Source(path.parent / relative, *(Rows(int(entry[axis][0]), int(entry[axis][1])) for axis in ("targets", "train")))
+
+
+def read_fingerprint(path: Path) -> Json:
+    """The fingerprint of any file of scores, whether it holds its values or refers to them.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError.
+    """
+    if verify(path).kind == VIRTUAL:
+        return open_scores(path).fingerprint
+    return read_image(path, only=()).fingerprint

@@ -100,9 +100,7 @@ def _as_logits(found: Any) -> Tensor:
     """The tensor that a model returned, itself or as the attribute ``logits``."""
     value = getattr(found, "logits", found)
     if not isinstance(value, Tensor):
-        raise InputError(
-            Problem("model output", type(found).__name__, "a tensor", "override the task's output for this model")
-        )
+        raise InputError(Problem("model output", type(found).__name__, "a tensor", "override the task's output for this model"))
     return value
 
 
@@ -110,9 +108,7 @@ def _checked(logits: Tensor) -> Tensor:
     if logits.dim() != 2:
         raise _misshaped(logits, "logits (B, C)", "override Classification.logits to return such logits")
     if logits.shape[1] < 2:
-        raise _misshaped(
-            logits, "at least 2 classes, for the log-odds to exist", "use BinaryClassification for a single logit"
-        )
+        raise _misshaped(logits, "at least 2 classes, for the log-odds to exist", "use BinaryClassification for a single logit")
     return logits
 
 
@@ -124,9 +120,7 @@ def _integer_labels(labels: Any) -> Tensor:
     if isinstance(labels, Tensor) and labels.dim() == 1 and not (labels.is_floating_point() or labels.is_complex()):
         return labels
     found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-    raise InputError(
-        Problem("labels", found, "a tensor of integers, (B,)", "let the dataset return one int per sample")
-    )
+    raise InputError(Problem("labels", found, "a tensor of integers, (B,)", "let the dataset return one int per sample"))
 
 
 def _check_range(labels: Tensor, classes: int) -> None:

@@ -94,7 +94,5 @@ def field(batch: Any, key: int | str) -> Any:
     else:
         held = f"one {type(batch).__name__}"
     raise InputError(
-        Problem(
-            "batch", held, f"a batch with the part {key!r}", "give the task's arguments the names of the parts to read"
-        )
+        Problem("batch", held, f"a batch with the part {key!r}", "give the task's arguments the names of the parts to read")
     )

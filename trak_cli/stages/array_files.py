@@ -1,0 +1,54 @@
+"""Arrays in files that users bring: .npy, .npz, .safetensors, HDF5. Nothing in them is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins import read_archive
+from trak_cli.store import read_given_hdf5
+
+_HDF5 = (".h5", ".hdf5", ".hdf")
+
+
+def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays ``names`` of a file; a .npy file has no names and answers for a single one.
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, or lacks an array.
+    """
+    if not path.is_file():
+        raise InputError(Problem(str(path), "no such file", "a .npy, .npz, .safetensors or HDF5 file", "correct the path"))
+    if path.suffix in _HDF5:
+        return read_given_hdf5(path, names)
+    if path.suffix == ".npy" and len(names) == 1:
+        return {names[0]: _read_npy(path)}
+    content = read_archive(path)
+    arrays = content if isinstance(content, dict) else {}
+    problems = [
+        Problem(
+            f"{path}: {name}",
+            f"no such array (the file has {', '.join(map(str, arrays)) or 'none'})",
+            f"an array {name!r}",
+            "save it under this name",
+        )
+        for name in names
+        if not isinstance(arrays.get(name), np.ndarray | torch.Tensor)
+    ]
+    if problems:
+        raise InputError(problems)
+    return {name: np.asarray(arrays[name]) for name in names}
+
+
+def _read_npy(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            Problem(str(path), f"no array that can be read ({error})", "a .npy file of numbers", "save it with numpy.save")
+        ) from error
