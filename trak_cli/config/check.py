@@ -1,4 +1,4 @@
-"""The plain tree against the schema, key by key: all unknown keys, wrong types and broken interpolations are collected."""
+"""The plain tree against the schema, key by key: unknown keys, wrong types and broken interpolations."""
 
 from __future__ import annotations
 
@@ -63,11 +63,12 @@ class Checker:
         for name in node:
             if name not in hints:
                 self.problems.append(_unknown(str(name), prefix, list(hints)))
-        values = {name: self._field(schema, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
+        probe = OmegaConf.structured(schema)
+        values = {name: self._field(probe, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
         return schema(**values)
 
-    def _field(self, schema: type[Any], name: str, hint: Any, node: DictConfig, key: str) -> Any:
-        default = getattr(schema(), name)
+    def _field(self, probe: DictConfig, name: str, hint: Any, node: DictConfig, key: str) -> Any:
+        default = getattr(OmegaConf.get_type(probe)(), name)  # type: ignore[misc]
         found, value = self._value(node, name, key)
         if not found:
             if value == MISSING and hint is not Any and default != MISSING:
@@ -86,12 +87,11 @@ class Checker:
                 self._wrong(key, plain, "a mapping of names to plugins")
                 return default
             return {str(item): plain[item] for item in plain}
-        converted = self._convert(schema, name, hint, plain, key)
+        converted = self._convert(probe, name, hint, plain, key)
         return default if converted is _REFUSED else converted
 
-    def _convert(self, schema: type[Any], name: str, hint: Any, value: Any, key: str) -> Any:
+    def _convert(self, probe: DictConfig, name: str, hint: Any, value: Any, key: str) -> Any:
         """OmegaConf's own conversion ('5' to 5, 0.5 to '0.5'), except that a truth value is never taken for text."""
-        probe = OmegaConf.structured(schema)
         if isinstance(value, bool) and str in _members(hint):
             self._wrong(key, value, describe(hint), f"quote it: {key}: '{shown(value)}'")
             return _REFUSED

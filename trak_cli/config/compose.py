@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra import compose, version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -48,9 +51,8 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
         ConfigError: a file cannot be read, or its defaults list cannot be followed. All unreadable files are named.
     """
     try:
-        with _hydra(source) as search_path:
-            texts = [search_path, *_as_hydra_wants(source, choices, search_path)]
-            tree = compose(source.name, overrides=texts)
+        with _hydra(source) as loader:
+            tree = compose(source.name, overrides=_as_hydra_wants(source, choices, loader))
     except RecursionError as error:
         problem = Problem(
             source.name,
@@ -94,7 +96,8 @@ def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
                 problems.append(problem)
             continue
         try:
-            OmegaConf.update(tree, change.key, change.value, merge=True, force_add=True)
+            # A list replaces whatever there is; OmegaConf cannot merge one into a mapping.
+            OmegaConf.update(tree, change.key, change.value, merge=isinstance(change.value, dict), force_add=True)
         except (OmegaConfBaseException, ValueError) as error:  # ValueError: a name where a list index belongs
             reason = one_line(str(error).partition("full_key")[0])
             problems.append(
@@ -131,33 +134,33 @@ def _unreadable(path: Path) -> Problem | None:
 
 
 @contextmanager
-def _hydra(source: Source) -> Iterator[str]:
-    """Hydra for one composition, leaving no global state; yields the override that adds the shipped files."""
-    shipped = f"pkg://{SHIPPED_PACKAGE}" if is_installed() else f"file://{source_folder()}"
-    quoted = shipped.replace("\\", "\\\\").replace("'", "\\'")
+def _hydra(source: Source) -> Iterator[ConfigLoader]:
+    """Hydra for one composition, with the user's folder before the shipped one; leaves no Hydra behind.
+
+    By Hydra's public functions the first config must come from the first folder; these two of its inner ones let it
+    come from either.
+    """
+    shipped = f"pkg://{SHIPPED_PACKAGE}" if is_installed() else str(source_folder())
+    own = str(source.config_dir.resolve()) if source.config_dir is not None else None
+    search_path = create_config_search_path(own or shipped)
+    if own is not None:
+        search_path.append("trak", shipped, anchor=SearchPathQuery("main", own))
     GlobalHydra.instance().clear()
     try:
         with warnings.catch_warnings():
             # Without _self_ in a defaults list, the file's own keys win: what its writer means.
             warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
-            with _initialised(source):
-                yield f"hydra.searchpath=['{quoted}']"
+            version.setbase("1.3")
+            yield Hydra.create_main_hydra2("trak", search_path).config_loader
     finally:
         GlobalHydra.instance().clear()
 
 
-def _initialised(source: Source) -> AbstractContextManager[Any]:
-    if source.config_dir is None and is_installed():
-        return initialize_config_module(SHIPPED_PACKAGE, version_base="1.3")
-    return initialize_config_dir(str((source.config_dir or source_folder()).resolve()), version_base="1.3")
-
-
-def _as_hydra_wants(source: Source, choices: Sequence[Choice], search_path: str) -> list[str]:
+def _as_hydra_wants(source: Source, choices: Sequence[Choice], loader: ConfigLoader) -> list[str]:
     """``group=option`` where the defaults list has the group, ``+group=option`` where it has not."""
     if not choices:
         return []
-    loader = GlobalHydra.instance().config_loader()
-    known = loader.compute_defaults_list(source.name, [search_path], RunMode.RUN).overrides.known_choices
+    known = loader.compute_defaults_list(source.name, [], RunMode.RUN).overrides.known_choices
     texts: dict[str, str] = {}
     for choice in choices:  # of one group chosen twice, the last holds
         key = choice.text.partition("=")[0]

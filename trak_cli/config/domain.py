@@ -10,16 +10,17 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from trak_cli import attribution
+from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
 from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
-from trak_cli.projection import spec as projection
-from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.projection import ProjectionSpec
+from trak_cli.projection.registry import KERNELS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "gradients.engine": ("vmap", "loop"),
+    "projection.kernel": ("auto", *(kernel.name for kernel in KERNELS)),
     "features.dtype": ("float32", "float16", "bfloat16"),
 }
 

@@ -16,8 +16,8 @@ class Needs:
 
     Attributes:
         required: keys that must have a value.
-        plugins: keys whose plugins the stage builds; other plugins are left alone, so that `trak score` runs on a machine
-            that has neither the model's code nor the data.
+        plugins: keys whose plugins the stage builds; other plugins are left alone, so that `trak score` runs on a
+            machine that has neither the model's code nor the data.
     """
 
     required: tuple[str, ...] = ()

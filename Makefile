@@ -1,0 +1,44 @@
+# The commands of the house. Everything sets itself up: `make demo` and `make test` work on a fresh clone.
+
+VENV ?= .venv
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test check format clean
+
+help:
+	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
+	@echo "make test    run the test suite"
+	@echo "make check   lint, format check, types, import contracts"
+	@echo "make format  format the code"
+	@echo "make clean   remove the virtual environment and build products (runs/ stays)"
+
+setup: $(VENV)/.ready
+
+# PIP_ARGS passes anything on to pip, for example: make demo PIP_ARGS="--find-links /my/wheels"
+$(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) \
+		--no-build-isolation --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python scripts/demo.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

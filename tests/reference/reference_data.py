@@ -1,0 +1,36 @@
+"""Gradients of the reference checkpoints, by this program's own engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trak_cli.gradients import make_engine, select
+from trak_cli.plugins import SmallCNN, apply, load
+from trak_cli.tasks import Classification
+
+
+def samples(rows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Digits by their row in scikit-learn's data set."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.tensor(digits.images[rows] / 16, dtype=torch.float32)[:, None]
+    return images, torch.tensor(digits.target[rows])
+
+
+def gradients(checkpoint: Path, rows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
+    """Per-sample gradients (rows, p) of the margin, in named_parameters order, and out-to-loss (rows,)."""
+    model = SmallCNN()
+    apply(model, load(checkpoint), checkpoint)
+    engine = make_engine("vmap", model, Classification(), select(model, ["*"]))
+    images, labels = samples(rows)
+    parts, weights = [], []
+    for start in range(0, len(rows), 200):
+        result = engine.per_sample((images[start : start + 200], labels[start : start + 200]))
+        parts.append(torch.cat([block.gradient for block in result.blocks], dim=1))
+        weights.append(result.out_to_loss)
+    return torch.cat(parts), torch.cat(weights).numpy()

@@ -1,0 +1,48 @@
+"""Quality of the defaults on the reference ground truth: LDS with no ground truth used, mean over projection seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference_data import gradients
+
+from trak_cli.attribution import MEMBERS, lds, scores
+from trak_cli.plugins import sha256
+from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.types import Block
+
+SEEDS = range(5)
+BARS = {1: 0.16, 5: 0.24, 10: 0.26}
+DEFAULT = MEMBERS["trak"]
+
+
+@pytest.mark.slow
+def test_lds_of_the_defaults(reference: Path) -> None:
+    split, truth = np.load(reference / "split.npz"), np.load(reference / "groundtruth.npz")
+    rows = np.concatenate([split["train_index"], split["target_index"]])
+    n = len(split["train_index"])
+    features: dict[int, list[Any]] = {seed: [] for seed in SEEDS}
+    weights = []
+    for checkpoint in range(10):
+        path = reference / f"full_{checkpoint}.pt"
+        gradient, out_to_loss = gradients(path, rows)
+        weights.append(out_to_loss[:n])
+        for seed in SEEDS:
+            spec = ProjectionSpec("rademacher", 512, seed)
+            projector = make_projector(spec, sha256(path), {"all": gradient.shape[1]}, device=torch.device("cpu"))
+            features[seed].append((projector.project([Block("all", gradient)]) / gradient.shape[1] ** 0.5).numpy())
+    measured = {}
+    for count in BARS:
+        per_seed = []
+        for seed in SEEDS:
+            X = [one[:n] for one in features[seed][:count]]
+            T = [one[n:] for one in features[seed][:count]]
+            found = scores(DEFAULT, X, weights[:count], T)
+            per_seed.append(lds(found, truth["masks"], truth["outputs"]).mean)
+        measured[count] = float(np.mean(per_seed))
+    print({count: round(value, 3) for count, value in measured.items()})
+    assert all(measured[count] >= bar for count, bar in BARS.items()), measured

@@ -1,0 +1,188 @@
+"""What a good configuration comes to: layers, precedence, groups, plain objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from config_project import Project
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from trak_cli.config import TrakConfig, config_groups, load
+
+
+def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> None:
+    config = load("top", None, None, ["name=run"]).config
+    expected = TrakConfig(name="run", store="runs/run")
+    expected.task = {"_target_": "trak_cli.tasks.Classification"}
+    expected.trainer = {"_target_": "trak_cli.plugins.SGDTrainer"}
+    expected.estimator.name = "trak"
+    expected.train.folder = "runs/run/checkpoints"
+    assert config == expected
+
+
+def test_the_shipped_file_states_every_key_of_the_schema() -> None:
+    shipped = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[3] / "configs" / "trak.yaml"))
+    schema = OmegaConf.to_container(OmegaConf.structured(TrakConfig))
+    assert isinstance(shipped, dict)
+    assert isinstance(schema, dict)
+    selected = {"model", "task", "trainer", "gradients.engine", "projection.kind", "estimator.name"}
+    assert set(schema) - set(shipped) == {"model", "task", "trainer"}
+    for section, keys in schema.items():
+        if isinstance(keys, dict):
+            assert {f"{section}.{key}" for key in set(keys) - set(shipped[section])} <= selected
+
+
+def test_the_digits_example_is_complete_but_for_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "digits" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "0.safetensors").touch()
+    loaded = load("featurize", None, None, ["experiment=digits"])
+    assert loaded.base == tmp_path
+    assert loaded.config.checkpoints == "runs/digits/checkpoints/*.safetensors"
+    assert loaded.config.projection.dim == 512
+    assert list(loaded.config.dataset.targets) == ["test"]
+    for stage in ("train", "retrain", "config", "finalize", "score", "eval-lds", "top", "status"):
+        assert load(stage, None, None, ["experiment=digits"]).config == loaded.config
+
+
+def test_every_shipped_option_composes() -> None:
+    for group, options in config_groups().items():
+        for option in options:
+            load("config", None, None, ["name=run", f"{group}={option}"])
+
+
+def test_groups_are_listed_with_those_of_the_user(project: Project) -> None:
+    project.write("model/big.yaml", "_target_: plug.Net\n")
+    project.write("data/readme.txt", "no group")
+    assert config_groups()["gradients"] == ["loop", "vmap"]
+    groups = config_groups(project.folder)
+    assert groups["model"] == ["big", "digits_cnn"]
+    assert "data" not in groups
+
+
+def test_a_users_file_inherits_the_defaults_and_overrides_them(project: Project) -> None:
+    project.write("mine.yaml", "defaults: [trak, _self_]\nname: other\nprojection: {dim: 64}\n")
+    config = project.load(stage="top").config
+    assert (config.name, config.projection.dim, config.projection.kind) == ("other", 64, "rademacher")
+
+
+def test_overrides_win_over_the_users_file_and_the_last_one_wins(project: Project) -> None:
+    project.write("mine.yaml", "defaults: [trak, _self_]\nname: other\nprojection: {dim: 64}\n")
+    assert project.load("projection.dim=8", "projection.dim=16", stage="top").config.projection.dim == 16
+
+
+def test_a_users_file_wins_over_the_experiment_it_selects(project: Project) -> None:
+    project.write(
+        "mine.yaml",
+        """
+        defaults:
+          - trak
+          - _self_
+          - override experiment: digits
+        projection: {dim: 64}
+        """,
+    )
+    config = project.load(stage="top").config
+    assert (config.name, config.projection.dim, config.train.count) == ("digits", 64, 5)
+
+
+def test_a_group_and_a_value_in_it_can_both_be_given_in_any_order() -> None:
+    for overrides in (
+        ["gradients.memory_mb=512", "gradients=loop"],
+        ["gradients=vmap", "+gradients=loop", "gradients.memory_mb=512"],
+    ):
+        gradients = load("top", None, None, ["name=run", *overrides]).config.gradients
+        assert (gradients.engine, gradients.memory_mb) == ("loop", 512)
+
+
+def test_the_users_options_come_before_the_shipped_ones(project: Project) -> None:
+    project.write("projection/sjlt.yaml", "kind: sjlt\ndim: 320\nnonzeros: 4\n")
+    project.write("cluster/big.yaml", "# @package _global_\nthreads: 3\n")
+    config = project.load("projection=sjlt", "cluster=big", stage="top").config
+    assert (config.projection.dim, config.threads) == (320, 3)
+
+
+def test_a_folder_called_like_a_key_is_no_group(project: Project) -> None:
+    project.write("checkpoints/notes.yaml", "a: 1\n")
+    assert project.load("checkpoints=*.pt").config.checkpoints == "*.pt"
+
+
+@pytest.mark.parametrize(("written", "ridge"), [("0.5", "0.5"), ("3x", "3x"), ("1", "1"), ("auto", "auto")])
+def test_a_ridge_is_text_however_it_is_written(written: str, ridge: str) -> None:
+    assert load("score", None, None, ["name=run", f"estimator.ridge={written}"]).config.estimator.ridge == ridge
+
+
+def test_estimators_are_named_after_their_files() -> None:
+    for name in config_groups()["estimator"]:
+        assert load("score", None, None, ["name=run", f"estimator={name}"]).config.estimator.name == name
+
+
+def test_interpolations_and_the_environment_are_resolved(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAK_TEST_ROWS", "7")
+    config = project.load(
+        "dataset.train.rows=${oc.decode:${oc.env:TRAK_TEST_ROWS}}",
+        "dataset.targets.again=${dataset.targets.test}",
+        "model.width=${dataset.train.rows}",
+    ).config
+    assert config.dataset.train["rows"] == config.model["width"] == 7
+    assert config.dataset.targets["again"] == config.dataset.targets["test"]
+    assert type(config.dataset.targets["again"]) is dict
+
+
+def test_nulls_deletions_lists_and_mappings(project: Project) -> None:
+    config = project.load(
+        "~model.width",
+        "+model={width: 9}",
+        "threads=null",
+        "score.splits=[test]",
+        "gradients.exclude=['head.*']",
+        "~dataset.targets.test",
+        "trainer=null",
+    ).config
+    assert config.model["width"] == 9
+    assert config.score.splits == ["test"]
+    assert config.gradients.exclude == ["head.*"]
+    assert config.dataset.targets == {}
+    assert config.trainer is None
+
+
+def test_a_run_without_a_name_is_called_after_its_store() -> None:
+    config = load("status", None, None, ["store=somewhere/here/"]).config
+    assert (config.name, config.store) == ("here", "somewhere/here/")
+
+
+def test_the_yaml_is_resolved_and_reads_back_the_same(project: Project) -> None:
+    loaded = project.load(r"dataset.train.transform=\${not.one}", "estimator.ridge=1e-3")
+    assert loaded.config.dataset.train["transform"] == "${not.one}"
+    project.write("back/saved.yaml", loaded.yaml)
+    assert load("featurize", "saved", project.folder / "back", []).config == loaded.config
+
+
+def test_configuration_without_a_name_can_be_looked_at() -> None:
+    loaded = load("config", None, None, [])
+    assert loaded.config.name == "???"
+    assert "store: runs/${name}" in loaded.yaml
+
+
+def test_the_only_yaml_file_needs_no_name(project: Project) -> None:
+    assert project.load().config.name == "mine"
+    project.write("second.yaml", "defaults: [trak, _self_]\nname: second\n")
+    assert set(project.problems()) == {"--config-name"}
+    project.name = "second.yaml"
+    assert project.load(stage="top").config.name == "second"
+
+
+def test_a_folder_of_plugins_only_uses_the_shipped_config(project: Project) -> None:
+    (project.folder / "mine.yaml").unlink()
+    assert project.load("name=run", stage="top").config.name == "run"
+
+
+def test_nothing_global_is_left_behind(project: Project) -> None:
+    for _ in range(2):
+        project.load("gradients=loop")
+        assert not GlobalHydra.instance().is_initialized()
+        project.problems("gradients=lop")
+        assert not GlobalHydra.instance().is_initialized()
