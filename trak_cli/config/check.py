@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -16,6 +15,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from trak_cli.config.kinds import all_keys, describe, kind_of, members
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import join, nearest, one_line, one_of, shown
 from trak_cli.errors import Problem
@@ -27,8 +27,6 @@ _REFUSED = object()
 
 #: The keys that an interpolation refers to: what is wrong with one of those is said once, there.
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-
-_WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def with_defaults(tree: DictConfig) -> DictConfig:
@@ -51,11 +49,17 @@ class Checker:
         raw: texts of interpolations left as they are, because they lead to a value that nobody needs yet.
     """
 
-    def __init__(self, reads: Callable[[str], bool]) -> None:
-        """``reads(key)``: whether the stage looks at the key; what it does not read may stay unresolved or missing."""
+    def __init__(self, reads: Callable[[str], bool], refused: Collection[str] = ()) -> None:
+        """A checker without problems yet.
+
+        Args:
+            reads: whether the stage looks at a key; what it does not read may stay unresolved or missing.
+            refused: keys whose overrides were refused, so that what refers to them cannot resolve.
+        """
         self.problems: list[Problem] = []
         self.raw: set[str] = set()
         self._reads = reads
+        self._refused = set(refused)
 
     def read(self, schema: type[Section], node: DictConfig, prefix: str = "") -> Section:
         """One section as an object of its dataclass; a field with a problem keeps the schema's default."""
@@ -92,7 +96,7 @@ class Checker:
 
     def _convert(self, probe: DictConfig, name: str, hint: Any, value: Any, key: str) -> Any:
         """OmegaConf's own conversion ('5' to 5, 0.5 to '0.5'), except that a truth value is never taken for text."""
-        if isinstance(value, bool) and str in _members(hint):
+        if isinstance(value, bool) and str in members(hint):
             self._wrong(key, value, describe(hint), f"quote it: {key}: '{shown(value)}'")
             return _REFUSED
         try:
@@ -121,7 +125,7 @@ class Checker:
         except OmegaConfBaseException as error:
             raw = str(typing.cast("Any", OmegaConf.to_container(node, resolve=False))[name])
             self.raw.add(raw)
-            known = {problem.where for problem in self.problems}
+            known = {problem.where for problem in self.problems} | self._refused
             if self._reads(key) and not _waits_for_name(node, error) and known.isdisjoint(_REFERENCE.findall(raw)):
                 self.problems.append(_unresolved(key, raw, error))
             return False, raw
@@ -136,43 +140,11 @@ class Checker:
         if remedy is None:
             listed = expected.startswith("a list") and isinstance(value, str)
             remedy = f"write '{key}=[{value}]'" if listed else f"give {key} {expected}"
-        self.problems.append(Problem(key, f"{shown(value)} ({_kind(value)})", expected, remedy))
-
-
-def describe(hint: Any) -> str:
-    """A type of the schema in words."""
-    members = _members(hint)
-    word = " or ".join(_WORDS.get(member, "") or _container(member) for member in members if member is not type(None))
-    return f"{word}, or null" if type(None) in members else word
-
-
-def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of the schema."""
-    keys: list[str] = []
-    for name, hint in typing.get_type_hints(schema).items():
-        key = join(prefix, name)
-        keys += [key, *(all_keys(typing.cast("type[Any]", hint), key) if dataclasses.is_dataclass(hint) else [])]
-    return keys
+        self.problems.append(Problem(key, f"{shown(value)} ({kind_of(value)})", expected, remedy))
 
 
 def _plain_mapping(tree: DictConfig) -> dict[Any, Any]:
     return typing.cast("dict[Any, Any]", OmegaConf.to_container(tree, resolve=False))
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
-def _container(hint: Any) -> str:
-    return "a list of texts" if typing.get_origin(hint) is list else "a mapping of names to texts"
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return _WORDS.get(type(value), type(value).__name__)
 
 
 def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:

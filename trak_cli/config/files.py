@@ -16,6 +16,9 @@ SUFFIX = ".yaml"
 SHIPPED_PACKAGE = "trak_cli.configs"
 DEFAULT_NAME = "trak"
 
+#: Keys of the schema that hold neither a section nor a plugin.
+_VALUES = ("name", "store", "device", "threads", "checkpoints")
+
 
 def shipped_folder() -> Traversable:
     """The folder of the shipped YAML files, wherever the package was installed."""
@@ -46,12 +49,13 @@ def names_in(folder: Traversable) -> list[str]:
 def config_groups(config_dir: Path | None = None) -> dict[str, list[str]]:
     """Every config group and its options: the shipped ones and, where a folder is given, the user's.
 
-    A folder of the user's counts as a group when a YAML file lies in it.
+    A folder of the user's counts as a group when a YAML file lies in it, unless it is called like a key that holds a
+    single value (a folder of checkpoints does not turn ``checkpoints=…`` into a selection).
     """
     groups: dict[str, set[str]] = {}
     for root in _roots(config_dir):
         for folder in root.iterdir():
-            if folder.is_dir() and not folder.name.startswith((".", "_")):
+            if folder.is_dir() and not folder.name.startswith((".", "_")) and folder.name not in _VALUES:
                 names = names_in(folder)
                 if names:
                     groups.setdefault(folder.name, set()).update(names)

@@ -75,7 +75,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
 def _checked(needs: Needs, tree: DictConfig, parsed: Parsed, problems: list[Problem]) -> Loaded:
     tree = with_defaults(tree)
     _name_after_store(tree)
-    checker = Checker(needs.reads)
+    checker = Checker(needs.reads, parsed.dropped)
     config = checker.read(TrakConfig, tree)
     problems += checker.problems
     base = Path.cwd()

@@ -19,8 +19,8 @@ from trak_cli.projection.definition import BLOCK
 from trak_cli.projection.tiles import Keys, TileFiller
 from trak_cli.types import Block
 
-#: A tile of 512 × 256 float32 entries fills half of a common second-level cache.
-TILE_COORDINATES = 512
+#: 2 MB of float32 entries: they stay in the cache, and are many enough for the calls from Python to cost little.
+TILE_COORDINATES = 2048
 TILE_COLUMNS = 256
 
 

@@ -23,7 +23,7 @@ from trak_cli.projection.tiles import SIGNS
 from trak_cli.types import Block
 
 #: Coordinates taken at once: their columns and signs stay in the cache while every sample passes.
-PIECE = 8192
+PIECE = 16384
 
 
 class SparseProjector:

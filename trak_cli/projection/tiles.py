@@ -17,7 +17,7 @@ from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Float32, Float64
 
 #: (256, 8): −1 where bit j of the byte is set, +1 where it is not.
-SIGNS: Final[Float64] = 1.0 - 2.0 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)
+SIGNS: Final[Float64] = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)).astype(np.float64)
 
 #: The entries that a byte of a word stands for.
 _ENTRIES: Final[dict[str, Float32]] = {

@@ -123,7 +123,7 @@ def test_estimators_are_named_after_their_files() -> None:
 def test_interpolations_and_the_environment_are_resolved(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAK_TEST_ROWS", "7")
     config = project.load(
-        "dataset.train.rows=${oc.decode:${oc.env:TRAK_TEST_ROWS}}",
+        "dataset.train.rows='${oc.decode:${oc.env:TRAK_TEST_ROWS}}'",
         "dataset.targets.again=${dataset.targets.test}",
         "model.width=${dataset.train.rows}",
     ).config

@@ -1,0 +1,47 @@
+"""The types of the schema and of values, in words; and the schema's dotted keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.wording import join
+
+_WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def describe(hint: Any) -> str:
+    """A type of the schema in words."""
+    united = members(hint)
+    word = " or ".join(_WORDS.get(member, "") or _container(member) for member in united if member is not type(None))
+    return f"{word}, or null" if type(None) in united else word
+
+
+def kind_of(value: Any) -> str:
+    """The type of a value in words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return _WORDS.get(type(value), type(value).__name__)
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The types that a union joins; a type by itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
+    """Every dotted key of the schema."""
+    keys: list[str] = []
+    for name, hint in typing.get_type_hints(schema).items():
+        key = join(prefix, name)
+        keys += [key, *(all_keys(typing.cast("type[Any]", hint), key) if dataclasses.is_dataclass(hint) else [])]
+    return keys
+
+
+def _container(hint: Any) -> str:
+    return "a list of texts" if typing.get_origin(hint) is list else "a mapping of names to texts"
