@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,14 +46,17 @@ def test_the_digits_example_is_complete_but_for_its_checkpoints(tmp_path: Path, 
     assert loaded.config.checkpoints == "runs/digits/checkpoints/*.safetensors"
     assert loaded.config.projection.dim == 512
     assert list(loaded.config.dataset.targets) == ["test"]
-    for stage in ("train", "retrain", "config", "finalize", "score", "eval-lds", "top", "status"):
+    for stage in ("train", "retrain", "config"):
         assert load(stage, None, None, ["experiment=digits"]).config == loaded.config
 
 
 def test_every_shipped_option_composes() -> None:
-    for group, options in config_groups().items():
-        for option in options:
-            load("config", None, None, ["name=run", f"{group}={option}"])
+    left = [(group, option) for group, options in config_groups().items() for option in options]
+    while left:  # one option of every group at a time
+        choices = dict(left)
+        config = load("config", None, None, ["name=run", *(f"{group}={option}" for group, option in choices.items())])
+        assert config.config.projection.kind == choices.get("projection", "rademacher")
+        left = [choice for choice in left if choice not in choices.items()]
 
 
 def test_groups_are_listed_with_those_of_the_user(project: Project) -> None:
@@ -178,6 +183,20 @@ def test_the_only_yaml_file_needs_no_name(project: Project) -> None:
 def test_a_folder_of_plugins_only_uses_the_shipped_config(project: Project) -> None:
     (project.folder / "mine.yaml").unlink()
     assert project.load("name=run", stage="top").config.name == "run"
+
+
+def test_shipped_files_are_found_in_an_installed_package_too(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parents[3] / "configs"
+    spec = importlib.util.spec_from_file_location(
+        "trak_cli.configs", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    monkeypatch.setitem(sys.modules, "trak_cli.configs", importlib.util.module_from_spec(spec))
+    monkeypatch.setattr("trak_cli.config.files.source_folder", lambda: Path("/nowhere"))
+    monkeypatch.setattr("trak_cli.config.compose.source_folder", lambda: Path("/nowhere"))
+    assert config_groups()["gradients"] == ["loop", "vmap"]
+    assert load("top", None, None, ["name=run", "gradients=loop"]).config.gradients.engine == "loop"
+    assert project.load("gradients=loop").config.gradients.engine == "loop"
 
 
 def test_nothing_global_is_left_behind(project: Project) -> None:
