@@ -19,9 +19,8 @@ setup: $(VENV)/.ready
 # PIP_ARGS passes anything on to pip, for example: make demo PIP_ARGS="--find-links /my/wheels"
 $(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) setuptools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) \
-		--no-build-isolation --editable '.[dev]'
+		--editable '.[dev]'
 	touch $@
 
 demo: setup

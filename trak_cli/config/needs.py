@@ -44,13 +44,11 @@ STAGES: dict[str, Needs] = {
     "featurize": Needs(("store", "model", "task", "dataset.train", "checkpoints"), _DATA),
     "finalize": Needs(("store", "estimator.name")),
     "score": Needs(("store", "estimator.name")),
-    "eval-lds": Needs(("store",)),
-    "train": Needs(
-        ("store", "model", "task", "dataset.train", "trainer"),
-        ("model", "task", "trainer", "dataset.train", "dataset.collate"),
-    ),
+    "eval-lds": Needs(("store", "estimator.name")),
+    "train": Needs(("store", "model", "task", "dataset.train", "trainer"), (*_DATA, "trainer")),
     "retrain": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
-    "top": Needs(("store",)),
+    # The datasets describe the rows it shows.
+    "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "status": Needs(("store",)),
     "config": Needs((), PLUGINS),
 }

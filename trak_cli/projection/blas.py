@@ -13,7 +13,8 @@ from functools import partial
 
 import torch
 
-from trak_cli.projection.contract import ProjectionJob, checked
+from trak_cli.projection.blocks import checked, pieces
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.crew import Crew
 from trak_cli.projection.definition import BLOCK
 from trak_cli.projection.tiles import Keys, TileFiller
@@ -74,18 +75,11 @@ class _BlockProduct:
         first = self.block.offset // width
         filler = TileFiller(self.kind, min(TILE_COORDINATES, len(self.keys.low) * width), len(strips[0]))
         for start, stop in pieces(self.block, TILE_COORDINATES):
-            gradient = self.block.gradient[:, start - self.block.offset : stop - self.block.offset].float()
+            part = self.block.gradient[:, start - self.block.offset : stop - self.block.offset]
+            # A copy even of float32: aligned and contiguous, so that the BLAS rounds alike wherever the block lay.
+            gradient = torch.empty(part.shape).copy_(part)
             keys = self.keys.part(start // width - first, -(-stop // width) - first)
             lead = start % width
             for strip in strips:
                 tile = torch.from_numpy(filler.fill(keys, strip))[:, lead : lead + stop - start]
                 total[:, strip.start : strip.stop] += gradient @ tile.T
-
-
-def pieces(block: Block, length: int) -> Iterator[tuple[int, int]]:
-    """The coordinates of ``block``, cut at the multiples of ``length``: half-open ranges inside the parameter."""
-    start, end = block.offset, block.offset + block.gradient.shape[1]
-    while start < end:
-        stop = min((start // length + 1) * length, end)
-        yield start, stop
-        start = stop

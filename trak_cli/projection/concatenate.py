@@ -7,7 +7,8 @@ from itertools import accumulate
 
 import torch
 
-from trak_cli.projection.contract import ProjectionJob, checked
+from trak_cli.projection.blocks import checked
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.types import Block
 
 

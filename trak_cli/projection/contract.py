@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,29 +55,3 @@ class ProjectionJob:
     sizes: Mapping[str, int]
     device: torch.device
     threads: int
-
-
-def checked(blocks: Iterable[Block], job: ProjectionJob) -> Iterator[Block]:
-    """The same blocks, detached, each refused with ValueError (see :meth:`Projector.project`) if it does not fit."""
-    batch = None
-    for block in blocks:
-        gradient = block.gradient.detach()
-        if block.name not in job.sizes:
-            raise ValueError(f"a gradient block names {block.name!r}, which is no parameter of this projection")
-        if gradient.ndim != 2 or not gradient.dtype.is_floating_point:
-            raise ValueError(f"{block.name}: a block is a (B, d) floating tensor, not {_kind_of(gradient)}")
-        if batch is not None and len(gradient) != batch:
-            raise ValueError(f"{block.name}: {len(gradient)} samples in this block, {batch} in the one before")
-        if gradient.device.type != job.device.type:
-            raise ValueError(f"{block.name}: gradient on {gradient.device}, projector on {job.device}")
-        if block.offset < 0 or block.offset + gradient.shape[1] > job.sizes[block.name]:
-            end = block.offset + gradient.shape[1]
-            raise ValueError(f"{block.name}: coordinates [{block.offset}, {end}) of {job.sizes[block.name]}")
-        batch = len(gradient)
-        yield Block(block.name, gradient, block.offset)
-    if batch is None:
-        raise ValueError("there is no gradient block to project")
-
-
-def _kind_of(gradient: torch.Tensor) -> str:
-    return f"{tuple(gradient.shape)} {gradient.dtype}"

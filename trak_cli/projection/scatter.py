@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from trak_cli.projection.blas import pieces
-from trak_cli.projection.contract import ProjectionJob, checked
+from trak_cli.projection.blocks import checked, pieces
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.crew import Crew
 from trak_cli.projection.definition import BLOCK, block_key, tensor_key, words
 from trak_cli.projection.spec import ProjectionSpec

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 
 from trak_cli.projection.definition import BLOCK, GOLDEN32, UInt32, block_key, tensor_key
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
@@ -54,7 +55,8 @@ class TileFiller:
         count = coordinates // self._block * columns
         self._word = np.empty(count, dtype=np.uint32)
         self._spare = np.empty(count, dtype=np.uint32)
-        self._tile = np.empty(coordinates * columns, dtype=np.float32)
+        # PyTorch aligns its memory, NumPy need not; the rounding of a BLAS may depend on alignment.
+        self._tile: Float32 = torch.empty(coordinates * columns).numpy()
 
     def fill(self, keys: Keys, columns: range) -> Float32:
         """Pᵀ for the blocks of ``keys`` and for ``columns``: (len(columns), coordinates) float32.

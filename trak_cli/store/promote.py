@@ -202,6 +202,8 @@ def _problem(path: Path, size: int, error: OSError) -> Problem:
 def set_aside(path: Path) -> Path:
     """Rename a damaged file out of the way (``NAME.damaged``, numbered when that is taken); nothing is deleted.
 
+    That another process has just done the same is no error.
+
     Raises:
         MachineError: it cannot be renamed.
     """
@@ -210,7 +212,7 @@ def set_aside(path: Path) -> Path:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.name}.damaged{number}")
-    with _writing(path, 0):
+    with _writing(path, 0), suppress(FileNotFoundError):
         path.rename(aside)
     return aside
 

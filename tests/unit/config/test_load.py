@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from config_project import Project
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from trak_cli.attribution import MEMBERS, EstimatorSpec
 from trak_cli.config import TrakConfig, config_groups, load
 
 
@@ -33,7 +35,7 @@ def test_the_shipped_file_states_every_key_of_the_schema() -> None:
     assert set(schema) - set(shipped) == {"model", "task", "trainer"}
     for section, keys in schema.items():
         if isinstance(keys, dict):
-            assert {f"{section}.{key}" for key in set(keys) - set(shipped[section])} <= selected
+            assert {f"{section}.{key!s}" for key in set(keys) - set(shipped[section])} <= selected
 
 
 def test_the_digits_example_is_complete_but_for_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +122,12 @@ def test_a_ridge_is_text_however_it_is_written(written: str, ridge: str) -> None
     assert load("score", None, None, ["name=run", f"estimator.ridge={written}"]).config.estimator.ridge == ridge
 
 
-def test_estimators_are_named_after_their_files() -> None:
+def test_estimators_are_named_after_their_files_and_are_those_of_the_family() -> None:
     for name in config_groups()["estimator"]:
-        assert load("score", None, None, ["name=run", f"estimator={name}"]).config.estimator.name == name
+        estimator = load("score", None, None, ["name=run", f"estimator={name}"]).config.estimator
+        assert estimator.name == name
+        for item in fields(EstimatorSpec):
+            assert getattr(estimator, item.name) == getattr(MEMBERS[name], item.name)
 
 
 def test_interpolations_and_the_environment_are_resolved(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,10 +232,10 @@ REQUIRED = {
     "featurize": {"name", "model", "dataset.train", "checkpoints", "task"},
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},
-    "eval-lds": {"name"},
+    "eval-lds": {"name", "estimator.name"},
     "train": {"name", "model", "dataset.train", "task", "trainer"},
     "retrain": {"name", "model", "dataset.train", "dataset.targets", "task", "trainer"},
-    "top": {"name"},
+    "top": {"name", "estimator.name"},
     "status": {"name"},
 }
 
@@ -258,7 +258,7 @@ def test_an_unknown_stage_is_named(shipped: Problems) -> None:
 
 def test_stages_that_build_nothing_do_not_look_at_plugins_or_checkpoints(project: Project) -> None:
     overrides = ("model._target_=nowhere.Net", "checkpoints=none/*.pt", "dataset.train.rows=${oc.env:TRAK_UNSET}")
-    for stage in ("finalize", "score", "eval-lds", "top", "status"):
+    for stage in ("finalize", "score", "eval-lds", "status"):
         assert project.load(*overrides, stage=stage).config.model["_target_"] == "nowhere.Net"
     assert set(project.problems(*overrides)) == {"model._target_", "checkpoints", "dataset.train.rows"}
     assert set(project.problems(*overrides, stage="train")) == {"model._target_", "dataset.train.rows"}

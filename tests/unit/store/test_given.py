@@ -1,0 +1,64 @@
+"""A user's own HDF5 file: plain numbers are read, everything else is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from trak_cli.errors import InputError
+from trak_cli.store import read_given_hdf5
+
+
+def test_plain_and_compressed_numbers_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "truth.h5"
+    masks, outputs = np.eye(4, dtype=bool), np.arange(8.0).reshape(4, 2)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("masks", data=masks, compression="gzip")
+        file["outputs"] = outputs
+        file["notes"] = "more than was asked for"
+    found = read_given_hdf5(path, ["masks", "outputs"])
+    assert set(found) == {"masks", "outputs"}
+    np.testing.assert_array_equal(found["masks"], masks)
+    np.testing.assert_array_equal(found["outputs"], outputs)
+
+
+def _virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((2,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (2,))
+    file.create_virtual_dataset("masks", layout)
+
+
+def _external(file: h5py.File) -> None:
+    file.create_dataset("masks", (4,), "u1", external=[("/etc/passwd", 0, 4)])
+
+
+def _link(file: h5py.File) -> None:
+    file["masks"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def _objects(file: h5py.File) -> None:
+    file["masks"] = np.array(["a", "b"], dtype=h5py.string_dtype())
+
+
+def _group(file: h5py.File) -> None:
+    file.create_group("masks")
+
+
+@pytest.mark.parametrize("fill", [_virtual, _external, _link, _objects, _group, lambda file: None])
+def test_anything_else_is_refused_and_every_dataset_named(tmp_path: Path, fill: Callable[[h5py.File], None]) -> None:
+    with h5py.File(tmp_path / "truth.h5", "w") as file:
+        fill(file)
+    with pytest.raises(InputError) as caught:
+        read_given_hdf5(tmp_path / "truth.h5", ["masks", "outputs"])
+    assert [problem.where.split(": ")[1] for problem in caught.value.problems] == ["masks", "outputs"]
+
+
+def test_what_is_no_hdf5_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "truth.h5").write_bytes(b"no HDF5")
+    for name in ("truth.h5", "nothing.h5"):
+        with pytest.raises(InputError, match=name):
+            read_given_hdf5(tmp_path / name, ["masks"])

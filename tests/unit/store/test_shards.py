@@ -1,0 +1,201 @@
+"""Feature shards: what is stored comes back, rounded as asked; the state of a shard's place is told right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace as changed
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trak_cli.errors import InputError
+from trak_cli.store import (
+    Condition,
+    DamagedError,
+    FeatureRows,
+    ForeignError,
+    MissingError,
+    encode_features,
+    inspect_features,
+    read_features,
+    underflows,
+    write_features,
+    write_image,
+)
+from trak_cli.store.dtypes import widen
+from trak_cli.types import Json, Rows
+
+Make = Callable[[Rows], FeatureRows]
+
+_FINITE = st.integers(0, 2**32 - 1).map(lambda bits: np.array([bits], np.uint32).view(np.float32)[0]).filter(np.isfinite)
+
+
+@settings(deadline=None, max_examples=50)
+@given(hnp.arrays(np.float32, st.integers(1, 64), elements=st.one_of(_FINITE, st.floats(-2, 2, width=32))))
+def test_bfloat16_is_rounded_as_torch_rounds_it(values: np.ndarray) -> None:
+    theirs = torch.from_numpy(values.copy()).to(torch.bfloat16)
+    if torch.isinf(theirs).any():
+        with pytest.raises(InputError, match="overflows"):
+            encode_features(values, "bfloat16")
+        return
+    if int(((theirs == 0) & (torch.from_numpy(values.copy()) != 0)).sum()):
+        return  # refused as underflow; tested below
+    ours = encode_features(values, "bfloat16")
+    np.testing.assert_array_equal(ours, theirs.view(torch.uint16).numpy())
+    np.testing.assert_array_equal(widen(ours, "bfloat16"), theirs.to(torch.float32).numpy())
+
+
+def test_bfloat16_ties_go_to_even() -> None:
+    bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0xBF818000, 0x00000000, 0x80000000], np.uint32)
+    expected = np.array([0x3F80, 0x3F82, 0x3F81, 0x3F80, 0xBF82, 0x0000, 0x8000], np.uint16)
+    np.testing.assert_array_equal(encode_features(bits.view(np.float32), "bfloat16"), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "too_large"),
+    [("float16", 65519.996, 65520.0), ("bfloat16", 3.3895e38, 3.4e38)],
+)
+def test_overflow_names_sample_and_value(dtype: str, largest: float, too_large: float) -> None:
+    features = np.ones((4, 5), dtype=np.float32)
+    features[2, 3] = -largest
+    assert np.isfinite(widen(encode_features(features, dtype), dtype)).all()
+    features[2, 3] = -too_large
+    features[3, 4] = too_large
+    with pytest.raises(InputError, match=r"sample 1002, column 3: found -.*overflows \(and 1 more such values\)"):
+        encode_features(features, dtype, first_row=1000)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(dtype: str, value: float) -> None:
+    features = np.ones((4, 5), dtype=np.float32)
+    features[1, 0] = value
+    with pytest.raises(InputError, match=rf"features of sample 11, column 0: found {value}"):
+        encode_features(features, dtype, first_row=10)
+
+
+def test_underflow_is_counted_and_refused_above_one_in_ten_thousand() -> None:
+    features = np.ones((2, 10_000), dtype=np.float32)
+    features[1] = 0  # zeros are not counted among the values that could be lost
+    features[0, 0] = 1e-8
+    assert underflows(features, "float16") == 1
+    assert underflows(features, "bfloat16") == 0
+    assert encode_features(features, "float16")[0, 0] == 0
+    features[0, 1] = -1e-9
+    assert underflows(features, "float16") == 2
+    with pytest.raises(InputError, match="float16, in which 2 of 10000 non-zero values become zero"):
+        encode_features(features, "float16")
+    assert encode_features(features, "bfloat16").all(axis=1).tolist() == [True, False]
+    features[0, 2] = 6e-8  # a subnormal of float16 is kept
+    assert underflows(features, "float16") == 2
+
+
+def test_an_unknown_dtype_is_refused(values: FeatureRows) -> None:
+    with pytest.raises(ValueError, match="float8"):
+        encode_features(values.features, "float8")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_shard_comes_back(tmp_path: Path, values: FeatureRows, fingerprint: Json, dtype: str) -> None:
+    path = tmp_path / "00000.h5"
+    assert write_features(path, values, fingerprint, {}, dtype)
+    shard = read_features(path)
+    rounded = torch.from_numpy(values.features).to(getattr(torch, dtype)).to(torch.float32).numpy()
+    np.testing.assert_array_equal(shard.features, rounded)
+    np.testing.assert_array_equal(shard.out_to_loss, values.out_to_loss)
+    np.testing.assert_array_equal(shard.outputs, values.outputs)
+    np.testing.assert_array_equal(shard.sample_ids, values.sample_ids)
+    arrays = (shard.features, shard.out_to_loss, shard.outputs, shard.sample_ids)
+    assert [array.dtype for array in arrays] == ["f4", "f4", "f4", "u8"]
+    assert (shard.rows, shard.fingerprint, shard.dtype) == (values.rows, fingerprint, dtype)
+    assert inspect_features(path, values.rows, fingerprint).condition is Condition.WHOLE
+
+
+@pytest.mark.parametrize("field", ["features", "out_to_loss", "outputs"])
+def test_nothing_is_written_when_a_value_is_refused(tmp_path: Path, values: FeatureRows, field: str) -> None:
+    getattr(values, field)[3] = np.nan
+    with pytest.raises(InputError, match=f"{field} of sample 11.*: found nan"):
+        write_features(tmp_path / "00000.h5", values, {}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("field", ["features", "out_to_loss", "outputs", "sample_ids"])
+def test_arrays_of_other_lengths_are_a_bug_of_the_caller(tmp_path: Path, values: FeatureRows, field: str) -> None:
+    with pytest.raises(ValueError, match="other lengths"):
+        write_features(tmp_path / "x.h5", changed(values, **{field: getattr(values, field)[1:]}), {}, {})
+
+
+def test_the_state_of_a_place(tmp_path: Path, rows_of_sines: Make, fingerprint: Json) -> None:
+    path = tmp_path / "00001.h5"
+    state = inspect_features(path, Rows(8, 20), fingerprint)
+    assert state.condition is Condition.MISSING
+    assert str(path) in str(state.problems[0])
+
+    write_features(path, rows_of_sines(Rows(8, 14)), fingerprint, {})
+    assert inspect_features(path, Rows(8, 14), fingerprint).condition is Condition.WHOLE
+    assert inspect_features(path, None, None).rows == Rows(8, 14)
+    state = inspect_features(path, Rows(8, 20), fingerprint)
+    assert (state.condition, state.rows, state.problems) == (Condition.SHORTER, Rows(8, 14), ())
+    np.testing.assert_array_equal(state.sample_ids, rows_of_sines(Rows(8, 14)).sample_ids)
+    for other in (Rows(8, 12), Rows(9, 14), Rows(0, 20)):
+        state = inspect_features(path, other, fingerprint)
+        assert state.condition is Condition.FOREIGN
+        assert f"rows: found [8, 14); expected {other}" in str(state.problems[0])
+
+    path.write_bytes(path.read_bytes()[:-1])
+    assert inspect_features(path, Rows(8, 14), fingerprint).condition is Condition.DAMAGED
+
+
+def test_another_fingerprint_is_foreign_even_when_shorter(tmp_path: Path, values: FeatureRows, fingerprint: Json) -> None:
+    path = tmp_path / "00000.h5"
+    write_features(path, values, fingerprint, {})
+    expected = {**fingerprint, "projection": {"kind": "sjlt", "dim": 16, "seed": 0}}
+    for rows in (values.rows, Rows(8, 21)):
+        state = inspect_features(path, rows, expected)
+        assert state.condition is Condition.FOREIGN
+        assert [str(problem) for problem in state.problems] == [
+            f'{path}: fingerprint projection.kind: found "rademacher"; expected "sjlt"; go back to the configuration '
+            "that wrote it, or choose another store folder"
+        ]
+
+
+def test_a_shorter_shard_is_replaced_only_when_asked(tmp_path: Path, rows_of_sines: Make) -> None:
+    path = tmp_path / "00000.h5"
+    write_features(path, rows_of_sines(Rows(0, 4)), {}, {})
+    with pytest.raises(ForeignError, match=r"rows: found \[0, 4\); expected \[0, 6\)"):
+        write_features(path, rows_of_sines(Rows(0, 6)), {}, {})
+    assert write_features(path, rows_of_sines(Rows(0, 6)), {}, {}, overwrite=True)
+    assert read_features(path).rows == Rows(0, 6)
+
+
+def test_the_loser_is_told_when_the_file_that_is_there_is_damaged(tmp_path: Path, values: FeatureRows) -> None:
+    path = tmp_path / "00000.h5"
+    write_features(path, values, {}, {})
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedError):
+        write_features(path, values, {}, {})
+
+
+def test_another_kind_of_image_is_no_shard(tmp_path: Path, values: FeatureRows) -> None:
+    path = tmp_path / "gram.h5"
+    write_image(path, {"gram": np.eye(2)}, {}, {})
+    assert inspect_features(path, None, None).condition is Condition.FOREIGN
+    with pytest.raises(ForeignError):
+        read_features(path)
+    arrays = {
+        "features": values.features[1:],
+        "out_to_loss": values.out_to_loss,
+        "outputs": values.outputs,
+        "sample_ids": values.sample_ids,
+        "rows": np.array([8, 20]),
+    }
+    write_image(path, arrays, {}, {}, overwrite=True)
+    with pytest.raises(ForeignError, match="a feature shard"):
+        read_features(path)
+    with pytest.raises(MissingError):
+        read_features(tmp_path / "nothing.h5")
