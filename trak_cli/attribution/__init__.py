@@ -9,7 +9,7 @@ from trak_cli.attribution.gram import Gram, GramSum
 from trak_cli.attribution.ground_truth import check_ground_truth
 from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, subset_predictions
 from trak_cli.attribution.ranks import spearman
-from trak_cli.attribution.ridge import Ridge, default_ridge, parse_ridge, resolve, ridge_problems
+from trak_cli.attribution.ridge import Ridge, default_ridge, describe_ridge, parse_ridge, resolve, ridge_problems
 from trak_cli.attribution.scores import TargetFactor, front, score_block, scores, target_factor
 from trak_cli.attribution.solve import precondition, singular_problems
 from trak_cli.attribution.spec import MEMBERS, METRICS, EstimatorSpec, describe_formula, gram_key, spec_problems
@@ -39,6 +39,7 @@ __all__ = [
     "decompose",
     "default_ridge",
     "describe_formula",
+    "describe_ridge",
     "front",
     "gram_key",
     "lds",

@@ -48,6 +48,16 @@ def parse_ridge(text: str) -> Ridge:
     return ridge
 
 
+def describe_ridge(text: str) -> str:
+    """How λ is chosen, in words."""
+    ridge = parse_ridge(text)
+    if ridge.kind == "absolute":
+        return f"λ = {ridge.value:g}, as given"
+    if ridge.kind == "auto":
+        return "λ = the mean diagonal of the Gram matrix (the default rule)"
+    return f"λ = {ridge.value:g} × the mean diagonal of the Gram matrix, as given"
+
+
 def resolve(ridge: Ridge, spectrum: Spectrum) -> float:
     """λ itself, in the units of the Gram matrix whose spectrum this is."""
     if ridge.kind == "auto":

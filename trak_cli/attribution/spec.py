@@ -50,6 +50,8 @@ class EstimatorSpec:
         return self.metric == "gram"
 
 
+#: ``balanced``, the default, weights sample i by q_i once in the Gram and by √q_i in front: the Gram is then nearly the
+#: Gauss-Newton matrix of the log loss, Σ q(1 - q) g gᵀ, and one sample of large loss can no longer rule every score.
 #: ``trak`` is the paper's τ_TRAK (Park et al. 2023, section 3.2, arXiv 2303.14186); ``dot`` is TracIn over
 #: checkpoints of one run with equal learning rates (Pruthi et al. 2020, arXiv 2002.08484), with q averaged over
 #: checkpoints apart from the kernel as everywhere here (with one checkpoint the two are the same); ``cosine`` is the
@@ -57,6 +59,7 @@ class EstimatorSpec:
 MEMBERS = {
     spec.name: spec
     for spec in (
+        EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
         EstimatorSpec("trak"),
         EstimatorSpec("dot", metric="identity"),
         EstimatorSpec("cosine", metric="identity", front_exponent=0.0, unit_norm=True),

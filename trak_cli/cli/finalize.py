@@ -49,4 +49,4 @@ def show(summary: FinalizeSummary, console: Console) -> None:
             "already there" if gram.reused else "computed",
         )
     console.print(rows)
-    console.print(f"ridge: {summary.ridge_rule}")
+    console.print(summary.ridge_rule)

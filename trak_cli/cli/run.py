@@ -31,7 +31,7 @@ PIPE_WIDTH = 240
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Hydra overrides: key=value, +key=value, group=option (model=…, dataset=…, projection=…, experiment=…).",
         show_default=False,
     ),

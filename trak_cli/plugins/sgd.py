@@ -104,7 +104,7 @@ class SGDTrainer:
                 for positions in self._batches(shuffled):
                     batch = _moved(collate([read(position) for position in positions]), device)
                     optimiser.zero_grad(set_to_none=True)
-                    task.loss(model, batch).backward()
+                    task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
                     falling.step()
         model.eval()

@@ -9,6 +9,7 @@ from pathlib import Path
 from trak_cli.attribution import (
     Spectrum,
     describe_formula,
+    describe_ridge,
     gram_key,
     parse_ridge,
     resolve,
@@ -67,15 +68,15 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     estimator = make_estimator(config)
     layout = Layout(Path(config.store))
     inventory = take_inventory(layout, config.estimator.checkpoints)
-    summary = FinalizeSummary(layout.root, estimator.name, describe_formula(estimator), estimator.ridge, [])
+    summary = FinalizeSummary(layout.root, estimator.name, describe_formula(estimator), describe_ridge(estimator.ridge), [])
     if not estimator.needs_gram:
         return summary
     mine = share_from(config.worker.index, config.worker.count, os.environ).of(inventory.checkpoints)
     stale = [name for name in mine if find_spectrum(inventory, estimator, name) is None]
     if stale:
         require_shards(inventory, [TRAIN])
-    with reporter.meter("finalize", len(stale) * inventory.rows, "rows") as meter:
-        for name in stale:
+    for name in stale:
+        with reporter.meter(f"finalize {name}", inventory.rows, "rows") as meter:
             write_spectrum(inventory, estimator, name, sum_gram(inventory, estimator, name, meter.advance))
     sweep(layout.finalized_folder(gram_key(estimator)))
     problems: list[Problem] = []

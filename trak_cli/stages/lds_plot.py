@@ -33,7 +33,7 @@ def draw(summary: EvalSummary) -> bytes:
         axes.scatter(values, [height + 0.22] * len(values), s=14, alpha=0.25, linewidths=0, color="#4477aa")
         axes.plot([one.low, one.high], [height, height], color="#222222", linewidth=2.5, solid_capstyle="butt")
         axes.plot([one.lds], [height], "o", color="#222222", markersize=7)
-        axes.annotate(f"{one.lds:.3f}", (one.lds, height), (0, -16), textcoords="offset points", ha="center")
+        axes.annotate(f"{one.lds:.3f}", (one.lds, height), (0, 8), textcoords="offset points", ha="center")
     axes.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)

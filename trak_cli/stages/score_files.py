@@ -13,6 +13,7 @@ from trak_cli.attribution import Ends, Extremes, TopK
 from trak_cli.errors import StoreError
 from trak_cli.stages.machine import provenance
 from trak_cli.store import (
+    ForeignError,
     Layout,
     MissingError,
     Source,
@@ -95,9 +96,12 @@ class ScoreFiles:
             try:
                 require_same(path, read_fingerprint(path), self.fingerprint)
             except StoreError as error:
-                if not self.overwrite:
-                    raise StoreError([replace(problem, remedy=_REMEDY) for problem in error.problems]) from None
-                remove(path)
+                if self.overwrite:
+                    remove(path)
+                elif isinstance(error, ForeignError):
+                    raise ForeignError([replace(problem, remedy=_REMEDY) for problem in error.problems]) from None
+                else:
+                    raise
 
     def has(self, unit: ScoreUnit) -> bool:
         """Whether a unit's file is there; it must be whole and ours.

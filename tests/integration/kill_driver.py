@@ -1,0 +1,171 @@
+"""Kill one stage again and again: a process that has imported everything once forks a child for every kill.
+
+    python kill_driver.py PROJECT WORK STAGE [OVERRIDE...]
+
+PROJECT is a project in which everything before STAGE was run; WORK is an empty folder for the copies. Prints one JSON
+object: how many kills there were at each step, how many at random moments, and everything that was not as it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trak_cli.cli.app import app
+from trak_cli.store import STEPS, open_scores, promote, read_header, read_image
+
+RANDOM_KILLS = 20
+
+Hook = Callable[[str, Path], None]
+
+
+def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[str, Any]:
+    """Everything that the report holds."""
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    command = [stage, "-d", ".", *overrides]
+    whole = work / "whole"
+    shutil.copytree(project, whole)
+    trace = work / "trace"
+    code = wait(start(whole, command, tracer(trace)))
+    points = [json.loads(line) for line in trace.read_text().splitlines()]
+    faults = [] if code == 0 else [f"the uninterrupted run left with {code}"]
+    expected = contents(whole)
+    kills: Counter[str] = Counter()
+    for number, point in enumerate(points):
+        folder = work / f"step-{number}"
+        shutil.copytree(project, folder)
+        if wait(start(folder, command, killer(number))) != -signal.SIGKILL:
+            faults.append(f"not killed at {point}")
+        kills[point["step"]] += 1
+        faults += restart(folder, command, expected, str(point))
+    shards = [point["time"] for point in points if point["shard"]]
+    faults += kill_at_random(project, work, command, expected, max(shards) - min(shards))
+    return {"steps": kills, "files": len({point["path"] for point in points}), "random": RANDOM_KILLS, "faults": faults}
+
+
+def kill_at_random(project: Path, work: Path, command: list[str], expected: Any, span: float) -> list[str]:
+    """Kills at moments that have nothing to do with the protocol's steps, from the first shard's beginning on."""
+    faults = []
+    moments = random.Random(f"{command}")
+    for number in range(RANDOM_KILLS):
+        folder = work / f"random-{number}"
+        shutil.copytree(project, folder)
+        reading, writing = os.pipe()
+        child = start(folder, command, announcer(writing))
+        os.close(writing)
+        if not os.read(reading, 1):
+            faults.append("the run never began a shard")
+        os.close(reading)
+        delay = moments.uniform(0, span)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)  # a child that is done already is still there until it is waited for
+        wait(child)
+        faults += restart(folder, command, expected, f"{delay:.4f} s after the first shard began")
+    return faults
+
+
+def restart(folder: Path, command: list[str], expected: Any, when: str) -> list[str]:
+    """Run again, to the end; what differs from the uninterrupted run. The copy is deleted when nothing does."""
+    code = wait(start(folder, command))
+    faults = [] if code == 0 else [f"killed at {when}: the restart left with {code}"]
+    faults += [f"killed at {when}: {path.name} is left" for path in folder.rglob("*.tmp")]
+    found = contents(folder)
+    faults += [
+        f"killed at {when}: {name} differs" for name in sorted(expected | found) if expected.get(name) != found.get(name)
+    ]
+    if not faults:
+        shutil.rmtree(folder)
+    return faults
+
+
+def start(folder: Path, command: list[str], hook: Hook | None = None) -> int:
+    """Fork a child that calls the program in ``folder``; its process number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        os.chdir(folder)
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        if hook is not None:
+            promote.on_step = hook
+        app(command)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    finally:
+        os._exit(code)
+
+
+def wait(child: int) -> int:
+    """The exit code of a child, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def tracer(trace: Path) -> Hook:
+    """Note every step."""
+
+    def hook(step: str, path: Path) -> None:
+        with trace.open("a") as stream:
+            point = {"step": step, "path": str(path), "shard": path.suffix == ".h5", "time": time.monotonic()}
+            stream.write(json.dumps(point) + "\n")
+
+    return hook
+
+
+def killer(number: int) -> Hook:
+    """SIGKILL at the step of this number, counted over all files."""
+    left = [number]
+
+    def hook(step: str, path: Path) -> None:
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    return hook
+
+
+def announcer(descriptor: int) -> Hook:
+    """Write one byte when the first shard is begun."""
+    told = []
+
+    def hook(step: str, path: Path) -> None:
+        if path.suffix == ".h5" and not told:
+            told.append(os.write(descriptor, b"!"))
+
+    return hook
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """File by file what the store holds: datasets and fingerprint, or the text of what is no HDF5."""
+    store = folder / "runs"
+    return {str(path.relative_to(store)): content(path) for path in sorted(store.rglob("*")) if path.is_file()}
+
+
+def content(path: Path) -> Any:
+    """All of a file but its provenance."""
+    if path.suffix != ".h5":
+        return path.read_bytes()
+    if read_header(path).kind:
+        whole = open_scores(path)
+        return whole.shape, whole.fingerprint, [(source.path.name, digest) for source, digest in whole.sources]
+    image = read_image(path)
+    arrays = {name: (str(array.dtype), array.shape, array.tobytes()) for name, array in image.arrays.items()}
+    return arrays, image.fingerprint, image.dtypes
+
+
+if __name__ == "__main__":
+    report = main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3], sys.argv[4:])
+    assert set(report["steps"]) <= set(STEPS)
+    print(json.dumps(report))

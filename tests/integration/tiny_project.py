@@ -1,0 +1,103 @@
+"""A user's project as small as can be: a plugin file, a YAML file and two checkpoints, with a hook for every kind of harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+ROWS, TARGETS, DIM, SHARD_ROWS, MICROBATCH = 60, 12, 32, 16, 8
+
+PLUGIN = '''
+import itertools
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    """8 -> 6 -> 3. ``batch_statistics``: the output of a sample depends on its batch."""
+
+    def __init__(self, batch_statistics=False):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 6), nn.Linear(6, 3)
+        self.batch_statistics = batch_statistics
+
+    def forward(self, x):
+        if self.batch_statistics:
+            x = x - x.mean(dim=0, keepdim=True)
+        return self.second(torch.tanh(self.first(x)))
+
+
+class Data:
+    """Rows that depend on ``seed`` and the row number alone, unless a fault is asked for.
+
+    nan, label, edit: the row that has a NaN input, a label out of range, other content. random: a new draw at each read.
+    """
+
+    def __init__(self, rows, seed=0, nan=None, label=None, edit=None, random=False):
+        self.rows, self.seed, self.faults, self.random = rows, seed, (nan, label, edit), random
+        self.reads = itertools.count()
+
+    def __len__(self):
+        return self.rows
+
+    def __getitem__(self, row):
+        if not 0 <= row < self.rows:
+            raise IndexError(row)
+        generator = torch.Generator().manual_seed(1000 * self.seed + row)
+        inputs = torch.randn(8, generator=generator)
+        answer = int(torch.randint(3, (), generator=generator))
+        nan, label, edit = self.faults
+        if row == nan:
+            inputs[3] = float("nan")
+        if row == edit:
+            inputs = inputs + 1
+        if self.random:
+            inputs = inputs + next(self.reads)
+        return inputs, 7 if row == label else answer
+'''
+
+CONFIG = f"""
+defaults:
+  - trak
+  - _self_
+name: tiny
+device: cpu
+threads: 1
+checkpoints: checkpoints/*
+model: {{_target_: tiny_plugin.Net}}
+dataset:
+  train: {{_target_: tiny_plugin.Data, rows: {ROWS}, seed: 1}}
+  targets:
+    test: {{_target_: tiny_plugin.Data, rows: {TARGETS}, seed: 2}}
+gradients:
+  microbatch: {MICROBATCH}
+projection:
+  dim: {DIM}
+features:
+  shard_rows: {SHARD_ROWS}
+score:
+  target_block: 8
+lds:
+  bootstrap: 20
+  plot: false
+"""
+
+
+def weights(seed: int) -> dict[str, torch.Tensor]:
+    """A state_dict that fits ``tiny_plugin.Net``."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"first.weight": (6, 8), "first.bias": (6,), "second.weight": (3, 6), "second.bias": (3,)}
+    return {name: torch.randn(shape, generator=generator) / 2 for name, shape in shapes.items()}
+
+
+def write_project(folder: Path) -> None:
+    """Plugin, YAML, and one checkpoint of each kind of file."""
+    folder.mkdir(parents=True)
+    (folder / "tiny_plugin.py").write_text(PLUGIN)
+    (folder / "tiny.yaml").write_text(CONFIG)
+    (folder / "checkpoints").mkdir()
+    save_file(weights(0), folder / "checkpoints" / "a.safetensors")
+    torch.save({"state_dict": weights(1)}, folder / "checkpoints" / "b.pt")
