@@ -90,6 +90,9 @@ def test_underflow_is_counted_and_refused_above_one_in_ten_thousand() -> None:
     assert underflows(features, "float16") == 2
     with pytest.raises(InputError, match="float16, in which 2 of 10000 non-zero values become zero"):
         encode_features(features, "float16")
+    features[1] = 1
+    assert encode_features(features, "float16")[0, 1] == 0, "2 of 20000 may be lost"
+    features[1] = 0
     assert encode_features(features, "bfloat16").all(axis=1).tolist() == [True, False]
     features[0, 2] = 6e-8  # a subnormal of float16 is kept
     assert underflows(features, "float16") == 2

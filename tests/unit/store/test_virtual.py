@@ -161,6 +161,13 @@ def test_sources_cover_the_whole_exactly_once(tmp_path: Path, spoil: Callable[[l
         assemble(path, spoil(sources), TRUTH.shape, FINGERPRINT, {})
 
 
+@pytest.mark.parametrize("shape", [(4, 7), (5, 6), (6, 7), (5, 8)])
+def test_sources_of_another_shape_than_the_whole(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path, sources = store(tmp_path)
+    with pytest.raises(ForeignError, match="leave gaps, overlap or stick out"):
+        assemble(path, sources, shape, FINGERPRINT, {})
+
+
 def test_assembled_again_in_any_order_it_is_the_same_file(whole: tuple[Path, list[Source]]) -> None:
     path, sources = whole
     before = path.read_bytes()
