@@ -8,6 +8,8 @@ object: how many kills there were at each step, how many at random moments, and 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 
+from trak_cli import config
 from trak_cli.cli.app import app
 from trak_cli.store import STEPS, open_scores, promote, read_header, read_image
 
@@ -36,11 +39,9 @@ def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[st
     command = [stage, "-d", ".", *overrides]
     whole = work / "whole"
     shutil.copytree(project, whole)
-    trace = work / "trace"
-    code = wait(start(whole, command, tracer(trace)))
-    points = [json.loads(line) for line in trace.read_text().splitlines()]
-    faults = [] if code == 0 else [f"the uninterrupted run left with {code}"]
+    points = run_whole(whole, command)
     expected = contents(whole)
+    faults: list[str] = []
     kills: Counter[str] = Counter()
     for number, point in enumerate(points):
         folder = work / f"step-{number}"
@@ -52,6 +53,35 @@ def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[st
     shards = [point["time"] for point in points if point["shard"]]
     faults += kill_at_random(project, work, command, expected, max(shards) - min(shards))
     return {"steps": kills, "files": len({point["path"] for point in points}), "random": RANDOM_KILLS, "faults": faults}
+
+
+def run_whole(folder: Path, command: list[str]) -> list[dict[str, Any]]:
+    """The uninterrupted run, in this process; every step that it took. The children find everything imported by it."""
+    compose_once()
+    points: list[dict[str, Any]] = []
+
+    def trace(step: str, path: Path) -> None:
+        points.append({"step": step, "path": str(path), "shard": path.suffix == ".h5", "time": time.monotonic()})
+
+    before = promote.on_step
+    promote.on_step = trace
+    os.chdir(folder)
+    with contextlib.redirect_stdout(sys.stderr):
+        app(command, standalone_mode=False)
+    promote.on_step = before
+    return points
+
+
+def compose_once() -> None:
+    """Compose the configuration in the first run only: it takes longer than all else, and kills do not concern it."""
+    compose, composed = config.load, []
+
+    def load(*arguments: Any) -> config.Loaded:
+        if not composed:
+            composed.append(compose(*arguments))
+        return dataclasses.replace(composed[0], base=Path.cwd())
+
+    config.load = load
 
 
 def kill_at_random(project: Path, work: Path, command: list[str], expected: Any, span: float) -> list[str]:
@@ -78,7 +108,8 @@ def kill_at_random(project: Path, work: Path, command: list[str], expected: Any,
 def restart(folder: Path, command: list[str], expected: Any, when: str) -> list[str]:
     """Run again, to the end; what differs from the uninterrupted run. The copy is deleted when nothing does."""
     code = wait(start(folder, command))
-    faults = [] if code == 0 else [f"killed at {when}: the restart left with {code}"]
+    said = (folder / "stderr").read_text()
+    faults = [] if code == 0 else [f"killed at {when}: the restart left with {code}: {said}"]
     faults += [f"killed at {when}: {path.name} is left" for path in folder.rglob("*.tmp")]
     found = contents(folder)
     faults += [
@@ -111,17 +142,6 @@ def start(folder: Path, command: list[str], hook: Hook | None = None) -> int:
 def wait(child: int) -> int:
     """The exit code of a child, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def tracer(trace: Path) -> Hook:
-    """Note every step."""
-
-    def hook(step: str, path: Path) -> None:
-        with trace.open("a") as stream:
-            point = {"step": step, "path": str(path), "shard": path.suffix == ".h5", "time": time.monotonic()}
-            stream.write(json.dumps(point) + "\n")
-
-    return hook
 
 
 def killer(number: int) -> Hook:

@@ -85,6 +85,22 @@ def require_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint:
     return spectrum
 
 
+def require_spectra(inventory: Inventory, estimator: EstimatorSpec) -> None:
+    """Make sure that every checkpoint has its factorised Gram matrix; reads one at a time.
+
+    Raises:
+        StoreError: with a problem for each that is missing, damaged, another run's or out of date.
+    """
+    problems: list[Problem] = []
+    for name in inventory.checkpoints:
+        try:
+            require_spectrum(inventory, estimator, name)
+        except StoreError as error:
+            problems += error.problems
+    if problems:
+        raise StoreError(problems)
+
+
 def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Path:
     """Where the Gram matrix that this estimator needs is filed."""
     return inventory.layout.finalized(gram_key(estimator), checkpoint)

@@ -1,0 +1,87 @@
+"""Helpers of the integration tests: a store read back whole, files by content and age, and command lines as they are typed."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from trak_cli.cli.app import app
+from trak_cli.store import FeatureRows, Layout, read_features
+from trak_cli.types import Rows
+
+COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids")
+
+#: (checkpoint, split) -> all rows of it.
+Everything = dict[tuple[str, str], FeatureRows]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells whether a file was written again."""
+
+    content: bytes
+    modified: int
+    inode: int
+
+
+def read_store(root: Path) -> Everything:
+    """Every feature of a store, the shards of each split put together; they must follow one another without a gap."""
+    layout = Layout(root)
+    found = {}
+    for checkpoint in layout.checkpoints():
+        for split in layout.splits(checkpoint):
+            shards = [read_features(layout.features(checkpoint, split, i)) for i in layout.shards(checkpoint, split)]
+            bounds = [0, *(shard.rows.stop for shard in shards)]
+            assert [shard.rows.start for shard in shards] == bounds[:-1]
+            columns = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in COLUMNS}
+            found[checkpoint, split] = FeatureRows(rows=Rows(0, bounds[-1]), **columns)
+    return found
+
+
+def assert_identical(found: Everything, expected: Everything) -> None:
+    """The same bits in every column."""
+    assert found.keys() == expected.keys()
+    for key, one in expected.items():
+        for name in COLUMNS:
+            assert getattr(found[key], name).tobytes() == getattr(one, name).tobytes(), (key, name)
+
+
+def assert_close(found: Everything, expected: Everything, relative: float) -> None:
+    """The same samples; no value further off than ``relative`` times the largest one of its column."""
+    assert found.keys() == expected.keys()
+    for key, one in expected.items():
+        assert (found[key].sample_ids == one.sample_ids).all(), key
+        for name in COLUMNS[:-1]:
+            assert relative_error(getattr(found[key], name), getattr(one, name)) < relative, (key, name)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, over the largest value."""
+    assert found.shape == expected.shape
+    return float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
+
+
+def stamps(folder: Path) -> dict[str, Stamp]:
+    """Every HDF5 file below a folder."""
+    files = sorted(folder.rglob("*.h5"))
+    return {
+        str(file.relative_to(folder)): Stamp(file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) for file in files
+    }
+
+
+def type_command(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> str:
+    """Run a line of a shell that calls ``trak``, in this process and in ``folder``; it must succeed. Its stdout."""
+    program, *arguments = shlex.split(line, comments=True)
+    assert program == "trak"
+    with monkeypatch.context() as context:
+        context.chdir(folder)
+        result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, f"{line}\n{result.stderr}"
+    return result.stdout

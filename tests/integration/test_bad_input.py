@@ -1,0 +1,373 @@
+"""Everything that users bring can be wrong. The program then says where, what it found, what it expected and what to do,
+leaves with the documented exit code and without a traceback, and changes nothing that was written before."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Project
+from safetensors.torch import save_file
+from tiny_project import DIM, ROWS, SHARD_ROWS, TARGETS, weights
+
+from trak_cli.store import DamagedError, ForeignError, MissingError, digest, read_image, read_json
+
+CONFIG, STORE, INPUT, MACHINE = 2, 3, 4, 5
+READERS = ("finalize", "score")
+
+
+# Damaged shards
+
+
+@pytest.mark.parametrize("stage", READERS)
+def test_truncated_shard_is_refused_by_name(finalized: Project, stage: str) -> None:
+    shard = finalized.shard("train", 1)
+    os.truncate(shard, shard.stat().st_size - 100)
+    shutil.rmtree(finalized.store / "finalized")
+    finalized.refused(STORE, stage, says=(str(shard.relative_to(finalized.folder)), "cut short", "run the stage again"))
+
+
+def test_a_damaged_shard_is_set_aside_and_computed_again(featurized: Project) -> None:
+    shard = featurized.shard("train", 2)
+    whole = read_image(shard)
+    others = {path: data for path, data in featurized.files().items() if path != str(shard)}
+    raw = bytearray(shard.read_bytes())
+    raw[-40] ^= 0x10
+    shard.write_bytes(raw)
+    outcome = featurized.done("featurize")
+    assert "damaged" in outcome.stderr
+    assert shard.name in outcome.stderr
+    assert shard.with_name(f"{shard.name}.damaged").read_bytes() == raw, "what was there is kept"
+    again = read_image(shard)
+    assert again.fingerprint == whole.fingerprint
+    assert {name: array.tobytes() for name, array in again.arrays.items()} == {
+        name: array.tobytes() for name, array in whole.arrays.items()
+    }
+    assert others.items() <= featurized.files().items(), "no other shard is touched"
+
+
+def test_a_flipped_byte_is_found_wherever_it_is(featurized: Project, tmp_path: Path) -> None:
+    """500 positions over the whole file, both ends included: never other values without an error."""
+    shard = featurized.shard()
+    raw = shard.read_bytes()
+    whole = read_image(shard)
+    copy = tmp_path / "flipped.h5"
+    found = 0
+    for position in np.linspace(0, len(raw) - 1, 500).astype(int).tolist():
+        flipped = bytearray(raw)
+        flipped[position] ^= 0xFF
+        copy.write_bytes(flipped)
+        try:
+            image = read_image(copy)
+        except (DamagedError, ForeignError) as error:
+            assert str(copy) in str(error)
+            found += 1
+        else:
+            assert image.fingerprint == whole.fingerprint
+            assert {name: array.tobytes() for name, array in image.arrays.items()} == {
+                name: array.tobytes() for name, array in whole.arrays.items()
+            }
+    assert found > 490
+
+
+def test_missing_shards_are_named(featurized: Project) -> None:
+    shard = featurized.shard("train", 1)
+    shard.unlink()
+    featurized.refused(STORE, "finalize", says=(str(shard.relative_to(featurized.folder)), "1 shard(s)", "run trak featurize"))
+
+
+# Shards of something else
+
+
+@pytest.mark.parametrize("stage", ["featurize", *READERS])
+def test_shard_of_another_checkpoint(finalized: Project, stage: str) -> None:
+    ours, theirs = finalized.shard("train", 1), finalized.shard("train", 1, checkpoint="b")
+    expected, found = (read_image(path).fingerprint["checkpoint"] for path in (ours, theirs))
+    shutil.copy(theirs, ours)
+    shutil.rmtree(finalized.store / "finalized")
+    finalized.refused(STORE, stage, says=(f"{ours.relative_to(finalized.folder)}: fingerprint checkpoint", found, expected))
+
+
+@pytest.mark.parametrize("stage", ["featurize", *READERS])
+def test_shard_of_another_projection(finalized: Project, stage: str) -> None:
+    finalized.done("featurize", "store=runs/other", "projection.dim=16", "projection.seed=5")
+    ours = finalized.shard("test", 0)
+    theirs = finalized.folder / "runs/other" / ours.relative_to(finalized.store)
+    shutil.copy(theirs, ours)
+    ours_too = finalized.shard("train", 0)
+    shutil.copy(finalized.folder / "runs/other" / ours_too.relative_to(finalized.store), ours_too)
+    shutil.rmtree(finalized.store / "finalized")
+    message = finalized.refused(
+        STORE, stage, says=(f"{ours_too.relative_to(finalized.folder)}: fingerprint projection.dim", "16", str(DIM))
+    )
+    assert "fingerprint projection.seed" in message, "every differing key is named"
+    if stage != "finalize":
+        assert str(ours.relative_to(finalized.folder)) in message, "every shard is named"
+
+
+@pytest.mark.parametrize("stage", ["featurize", *READERS])
+def test_shard_of_a_longer_dataset(finalized: Project, stage: str) -> None:
+    """Our last shard holds rows 48 to 60; that of a longer dataset 48 to 64."""
+    finalized.done("featurize", "store=runs/other", f"dataset.train.rows={ROWS + 20}")
+    ours = finalized.shard("train", 3)
+    shutil.copy(finalized.folder / "runs/other" / ours.relative_to(finalized.store), ours)
+    shutil.rmtree(finalized.store / "finalized")
+    finalized.refused(STORE, stage, says=(f"{ours.relative_to(finalized.folder)}: rows", "[48, 64)", "[48, 60)"))
+
+
+# A machine that cannot
+
+
+def test_full_disk(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full after some shards: they stay, the next is named, no half file is left, and it goes on later."""
+    write, written = os.write, []
+
+    def until_full(descriptor: int, data: bytes) -> int:
+        written.append(len(data))
+        if sum(written) > 30_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", until_full)
+        project.refused(MACHINE, "featurize", says=("ENOSPC", ".h5", "bytes are free", "make room"))
+    kept = project.files()
+    assert any(path.endswith("00000.h5") for path in kept)
+    project.done("featurize")
+    assert kept.items() <= project.files().items()
+
+
+def test_read_only_folder(featurized: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere, so the system's answer is put in its mouth."""
+
+    def refuse(path: Path, flags: int, *rest: int, real: object = os.open, **named: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *rest, **named)  # type: ignore[operator]
+
+    monkeypatch.setattr(os, "open", refuse)
+    featurized.refused(MACHINE, "finalize", says=("runs/tiny/finalized", "EROFS", "make the folder writable"))
+
+
+def test_no_such_device(project: Project) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    project.refused(MACHINE, "featurize", "device=cuda:1", says=("device", "0 CUDA device(s)", "device=cpu"))
+
+
+# Samples
+
+
+def test_gradient_that_is_nan(project: Project) -> None:
+    project.refused(INPUT, "featurize", "+dataset.train.nan=37", says=("sample 37 of train", "NaN", "finite"))
+
+
+def test_label_out_of_range(project: Project) -> None:
+    project.refused(INPUT, "featurize", "+dataset.train.label=21", says=("sample 21 of train", "label 7", "[0, 3)"))
+
+
+def test_empty_dataset(project: Project) -> None:
+    project.refused(
+        INPUT,
+        "featurize",
+        "dataset.train.rows=0",
+        "dataset.targets.test.rows=0",
+        says=("dataset.train", "dataset.targets.test", "no sample", "at least one"),
+    )
+
+
+def test_dataset_that_is_random(project: Project) -> None:
+    project.refused(
+        INPUT, "featurize", "+dataset.train.random=true", says=("sample 0", "other values when it was read again", "random")
+    )
+
+
+def test_model_that_looks_at_the_batch(project: Project) -> None:
+    project.refused(INPUT, "featurize", "+model.batch_statistics=true", says=("model", "for a sample alone", "batch of 4"))
+
+
+# Datasets that change under a store
+
+
+def test_dataset_changed_under_the_store(featurized: Project) -> None:
+    featurized.refused(
+        INPUT, "featurize", f"+dataset.train.edit={SHARD_ROWS}", says=(f"sample {SHARD_ROWS} of train", "other content", "store")
+    )
+
+
+def test_dataset_shrunk(featurized: Project) -> None:
+    featurized.refused(
+        STORE, "featurize", "dataset.train.rows=50", says=("split train", "50 rows", f"at least the {ROWS}", "another store")
+    )
+
+
+def test_dataset_grown_keeps_its_shards(featurized: Project) -> None:
+    full = featurized.shard("train", 2).read_bytes()
+    featurized.done("featurize", "dataset.train.rows=70")
+    assert featurized.shard("train", 2).read_bytes() == full
+    assert read_image(featurized.shard("train", 3)).arrays["rows"].tolist() == [48, 64]
+    assert read_image(featurized.shard("train", 4)).arrays["rows"].tolist() == [64, 70]
+
+
+def test_other_settings_under_the_same_store(featurized: Project) -> None:
+    featurized.refused(
+        STORE, "featurize", "projection.seed=9", "features.shard_rows=16", says=("fingerprint projection.seed", "9", "store folder")
+    )
+    featurized.refused(
+        STORE, "featurize", "features.shard_rows=32", says=("features.shard_rows", "32 in the config", "features.shard_rows=16")
+    )
+
+
+# Checkpoints
+
+
+def test_checkpoint_that_does_not_fit_names_every_key(project: Project) -> None:
+    wrong = weights(0)
+    del wrong["second.bias"]
+    wrong["third.weight"] = torch.zeros(2, 2)
+    wrong["first.weight"] = torch.zeros(6, 9)
+    save_file(wrong, project.folder / "checkpoints" / "a.safetensors")
+    project.refused(
+        INPUT,
+        "featurize",
+        says=("a.safetensors", "no second.bias", "third.weight (2, 2)", "first.weight (6, 9)", "first.weight (6, 8)", "3 problems"),
+    )
+
+
+def test_second_checkpoint_that_does_not_fit(project: Project) -> None:
+    """It is found before the first shard of the first checkpoint is computed."""
+    wrong = weights(1)
+    del wrong["second.bias"]
+    torch.save(wrong, project.folder / "checkpoints" / "b.pt")
+    project.refused(INPUT, "featurize", says=("b.pt", "no second.bias"))
+    assert not list(project.store.rglob("*.h5"))
+
+
+def test_pickle_that_would_run_code_runs_none(project: Project) -> None:
+    marker = project.folder / "marker"
+    (project.folder / "checkpoints" / "a.safetensors").unlink()
+    torch.save({"state_dict": weights(1), "extra": Bomb(marker)}, project.folder / "checkpoints" / "b.pt")
+    project.refused(INPUT, "featurize", says=("b.pt", "could run code", "state_dict"))
+    (project.folder / "checkpoints" / "b.pt").write_bytes(pickle.dumps(Bomb(marker)))
+    project.refused(INPUT, "featurize", says=("b.pt", "state_dict"))
+    assert not marker.exists()
+
+
+class Bomb:
+    """Unpickling it creates a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_no_checkpoint_matches(project: Project) -> None:
+    project.refused(CONFIG, "featurize", "checkpoints=nowhere/*.pt", says=("checkpoints", "nowhere/*.pt", "matches no file"))
+
+
+# Configuration
+
+
+def test_unknown_override_proposes_the_right_key(project: Project) -> None:
+    message = project.refused(
+        CONFIG, "featurize", "projection.dims=16", "features.dtype=float8", says=("projection.dims", "projection.dim", "float8")
+    )
+    assert "2 problems" in message
+    assert not project.store.exists()
+
+
+# Gram matrices and scores
+
+
+@pytest.mark.parametrize("stage", ["finalize", "score"])
+def test_singular_gram_without_ridge_proposes_one(project: Project, stage: str) -> None:
+    """20 rows cannot span 32 dimensions."""
+    few = ("dataset.train.rows=20", "estimator.ridge=0")
+    project.done("featurize", few[0])
+    if stage == "score":
+        project.done("finalize", few[0])
+    message = project.refused(CONFIG if stage == "finalize" else CONFIG, stage, *few, says=("estimator.ridge", "0", "ridge="))
+    assert "singular" in message or "rank" in message
+
+
+def test_score_without_gram(featurized: Project) -> None:
+    featurized.refused(STORE, "score", says=("runs/tiny/finalized", "no Gram matrix", "run trak finalize"))
+
+
+def test_scores_of_another_ridge_are_kept_unless_told(scored: Project) -> None:
+    name = read_name(scored)
+    whole = scored.store / "scores" / name / "test.h5"
+    scored.refused(STORE, "score", "estimator.ridge=3x", says=(f"{name}/test.h5", "estimator.ridge", "3x", "score.overwrite=true"))
+    before = whole.read_bytes()
+    scored.done("score", "estimator.ridge=3x", "score.overwrite=true")
+    assert whole.read_bytes() != before
+    scored.done("score", "estimator.ridge=3x")
+    scored.refused(STORE, "score", says=("estimator.ridge", "score.overwrite=true"))
+
+
+@pytest.mark.parametrize("kept", ["dense", "top_k"])
+def test_damaged_scores_are_refused(finalized: Project, kept: str) -> None:
+    options = ("score.top_k=3",) if kept == "top_k" else ()
+    finalized.done("score", *options)
+    block = next((finalized.store / "scores" / read_name(finalized) / "test").rglob("00001.h5"))
+    raw = bytearray(block.read_bytes())
+    raw[-1] ^= 1
+    block.write_bytes(raw)
+    finalized.refused(STORE, "score", *options, says=(str(block.relative_to(finalized.folder)), "digest"))
+
+
+def read_name(project: Project) -> str:
+    """The default estimator's name."""
+    (folder,) = (project.store / "scores").iterdir()
+    return folder.name
+
+
+# Ground truth
+
+
+@pytest.mark.parametrize(
+    ("masks", "outputs", "says"),
+    [
+        ((5, ROWS - 1), (5, TARGETS), (f"shape (5, {ROWS - 1})", f"shape (subsets, {ROWS})", "masks")),
+        ((5, ROWS), (TARGETS, 5), (f"shape ({TARGETS}, 5)", f"shape (subsets, {TARGETS})", "transpose")),
+        ((5, ROWS), (4, TARGETS), ("outputs", "4 rows, while masks has 5", "one row for each subset")),
+    ],
+)
+def test_ground_truth_of_the_wrong_shape(
+    scored: Project, masks: tuple[int, int], outputs: tuple[int, int], says: tuple[str, ...]
+) -> None:
+    generator = np.random.default_rng(0)
+    np.savez(scored.folder / "truth.npz", masks=generator.random(masks) < 0.5, outputs=generator.normal(size=outputs))
+    scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.npz", says=("truth.npz", *says))
+
+
+def test_ground_truth_of_the_right_shape(scored: Project) -> None:
+    """The counterpart: what the message asks for is taken."""
+    generator = np.random.default_rng(0)
+    np.savez(scored.folder / "truth.npz", masks=generator.random((5, ROWS)) < 0.5, outputs=generator.normal(size=(5, TARGETS)))
+    scored.done("eval-lds", "lds.ground_truth=truth.npz")
+
+
+# The small documents of a store
+
+
+def test_changed_run_plan_is_found(featurized: Project) -> None:
+    plan = featurized.store / "plan.json"
+    plan.write_text(plan.read_text().replace(f'"shard_rows": {SHARD_ROWS}', '"shard_rows": 32'))
+    for stage in ("featurize", "finalize"):
+        featurized.refused(STORE, stage, says=("runs/tiny/plan.json", "digest"))
+
+
+def test_documents_and_their_digests(featurized: Project) -> None:
+    """A document that is not there is told apart from one that was changed."""
+    assert len(digest(read_json(featurized.store / "plan.json"))) == 64
+    with pytest.raises(MissingError, match=r"none\.json"):
+        read_json(featurized.store / "none.json")
