@@ -46,10 +46,13 @@ def read_archive(path: Path) -> object:
 
 _EXPECTED = "tensors in a .safetensors, .npz, or torch.save file"
 
+#: How torch.load(weights_only=True) says that a pickle names something other than tensors and plain values.
+_WANTS_CODE = ("WeightsUnpickler error", "Unsupported global", "unsupported GLOBAL", "is blocked")
+
 
 def _refused(path: Path, error: UnpicklingError) -> Problem:
     """Why weights_only reading stopped: the pickle wants more than tensors, or it is no pickle."""
-    if "WeightsUnpickler error" not in str(error) and "Unsupported global" not in str(error):
+    if not any(sign in str(error) for sign in _WANTS_CODE):
         return Problem(str(path), "a file that is no archive of tensors", _EXPECTED, "correct the path")
     return Problem(
         str(path),
