@@ -3,13 +3,15 @@
     python kill_driver.py PROJECT WORK STAGE [OVERRIDE...]
 
 PROJECT is a project in which everything before STAGE was run; WORK is an empty folder for the copies. Prints one JSON
-object: how many kills there were at each step, how many at random moments, and everything that was not as it should be.
+object: how many kills there were at each step and at random moments, how many of the latter came before the run's end, and
+everything that was not as it should be.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -17,6 +19,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,7 @@ from trak_cli.cli.app import app
 from trak_cli.store import STEPS, open_scores, promote, read_header, read_image
 
 RANDOM_KILLS = 20
+PROCESSES = 2
 
 Hook = Callable[[str, Path], None]
 
@@ -41,18 +45,55 @@ def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[st
     shutil.copytree(project, whole)
     points = run_whole(whole, command)
     expected = contents(whole)
-    faults: list[str] = []
-    kills: Counter[str] = Counter()
-    for number, point in enumerate(points):
-        folder = work / f"step-{number}"
-        shutil.copytree(project, folder)
-        if wait(start(folder, command, killer(number))) != -signal.SIGKILL:
-            faults.append(f"not killed at {point}")
-        kills[point["step"]] += 1
-        faults += restart(folder, command, expected, str(point))
     shards = [point["time"] for point in points if point["shard"]]
-    faults += kill_at_random(project, work, command, expected, max(shards) - min(shards))
-    return {"steps": kills, "files": len({point["path"] for point in points}), "random": RANDOM_KILLS, "faults": faults}
+    delays = random.Random(f"{command}")
+    kills: list[Callable[[Path], int]] = [functools.partial(kill_at_step, command, number) for number in range(len(points))]
+    whens = [f"{point['step']} of {point['path']}" for point in points]
+    for _ in range(RANDOM_KILLS):
+        delay = delays.uniform(0, max(shards) - min(shards))
+        kills.append(functools.partial(kill_after, command, delay))
+        whens.append(f"{delay:.4f} s after the first shard was begun")
+
+    def kill_and_restart(number: int) -> tuple[int, list[str]]:
+        folder = work / f"kill-{number}"
+        shutil.copytree(project, folder)
+        code = kills[number](folder)
+        return code, [f"killed at {whens[number]}: {fault}" for fault in restart(folder, command, expected)]
+
+    results = in_processes(work, len(kills), kill_and_restart)
+    at_steps = [code for code, _ in results[: len(points)]]
+    faults = [fault for _, found in results for fault in found]
+    faults += [f"not killed at {when}" for when, code in zip(whens, at_steps, strict=False) if code != -signal.SIGKILL]
+    return {
+        "steps": Counter(point["step"] for point in points),
+        "files": len({point["path"] for point in points}),
+        "random": RANDOM_KILLS,
+        "interrupted": sum(code == -signal.SIGKILL for code, _ in results[len(points) :]),
+        "faults": faults,
+    }
+
+
+def in_processes(work: Path, count: int, job: Callable[[int], tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The results of ``job(0)`` to ``job(count - 1)``, which ``PROCESSES`` forks of this process share."""
+    workers = []
+    for worker in range(PROCESSES):
+        child = os.fork()
+        if not child:
+            try:
+                results = {number: job(number) for number in range(worker, count, PROCESSES)}
+                (work / f"results-{worker}").write_text(json.dumps(results))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        workers.append(child)
+    codes = [wait(child) for child in workers]
+    if any(codes):
+        raise SystemExit("a worker of the driver failed")
+    merged: dict[str, tuple[int, list[str]]] = {}
+    for worker in range(PROCESSES):
+        merged |= json.loads((work / f"results-{worker}").read_text())
+    return [merged[str(number)] for number in range(count)]
 
 
 def run_whole(folder: Path, command: list[str]) -> list[dict[str, Any]]:
@@ -84,37 +125,31 @@ def compose_once() -> None:
     config.load = load
 
 
-def kill_at_random(project: Path, work: Path, command: list[str], expected: Any, span: float) -> list[str]:
-    """Kills at moments that have nothing to do with the protocol's steps, from the first shard's beginning on."""
-    faults = []
-    moments = random.Random(f"{command}")
-    for number in range(RANDOM_KILLS):
-        folder = work / f"random-{number}"
-        shutil.copytree(project, folder)
-        reading, writing = os.pipe()
-        child = start(folder, command, announcer(writing))
-        os.close(writing)
-        if not os.read(reading, 1):
-            faults.append("the run never began a shard")
-        os.close(reading)
-        delay = moments.uniform(0, span)
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)  # a child that is done already is still there until it is waited for
-        wait(child)
-        faults += restart(folder, command, expected, f"{delay:.4f} s after the first shard began")
-    return faults
+def kill_at_step(command: list[str], number: int, folder: Path) -> int:
+    """Kill a run at the step of this number, counted over all files."""
+    return wait(start(folder, command, killer(number)))
 
 
-def restart(folder: Path, command: list[str], expected: Any, when: str) -> list[str]:
+def kill_after(command: list[str], delay: float, folder: Path) -> int:
+    """Kill a run at a moment that has nothing to do with the protocol's steps: seconds after it began its first shard."""
+    reading, writing = os.pipe()
+    child = start(folder, command, announcer(writing))
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)  # a child that is done already is still there until it is waited for
+    return wait(child)
+
+
+def restart(folder: Path, command: list[str], expected: dict[str, Any]) -> list[str]:
     """Run again, to the end; what differs from the uninterrupted run. The copy is deleted when nothing does."""
     code = wait(start(folder, command))
     said = (folder / "stderr").read_text()
-    faults = [] if code == 0 else [f"killed at {when}: the restart left with {code}: {said}"]
-    faults += [f"killed at {when}: {path.name} is left" for path in folder.rglob("*.tmp")]
+    faults = [] if code == 0 else [f"the restart left with {code}: {said}"]
+    faults += [f"{path.name} is left" for path in folder.rglob("*.tmp")]
     found = contents(folder)
-    faults += [
-        f"killed at {when}: {name} differs" for name in sorted(expected | found) if expected.get(name) != found.get(name)
-    ]
+    faults += [f"{name} differs" for name in sorted(expected | found) if expected.get(name) != found.get(name)]
     if not faults:
         shutil.rmtree(folder)
     return faults
@@ -135,7 +170,10 @@ def start(folder: Path, command: list[str], hook: Hook | None = None) -> int:
         app(command)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -16,7 +16,7 @@ from conftest import Project
 from safetensors.torch import save_file
 from tiny_project import DIM, ROWS, SHARD_ROWS, TARGETS, weights
 
-from trak_cli.store import DamagedError, ForeignError, MissingError, digest, read_image, read_json
+from trak_cli.store import DamagedError, ForeignError, Image, read_image
 
 CONFIG, STORE, INPUT, MACHINE = 2, 3, 4, 5
 READERS = ("finalize", "score")
@@ -46,9 +46,7 @@ def test_a_damaged_shard_is_set_aside_and_computed_again(featurized: Project) ->
     assert shard.with_name(f"{shard.name}.damaged").read_bytes() == raw, "what was there is kept"
     again = read_image(shard)
     assert again.fingerprint == whole.fingerprint
-    assert {name: array.tobytes() for name, array in again.arrays.items()} == {
-        name: array.tobytes() for name, array in whole.arrays.items()
-    }
+    assert values(again) == values(whole)
     assert others.items() <= featurized.files().items(), "no other shard is touched"
 
 
@@ -58,22 +56,27 @@ def test_a_flipped_byte_is_found_wherever_it_is(featurized: Project, tmp_path: P
     raw = shard.read_bytes()
     whole = read_image(shard)
     copy = tmp_path / "flipped.h5"
-    found = 0
-    for position in np.linspace(0, len(raw) - 1, 500).astype(int).tolist():
-        flipped = bytearray(raw)
-        flipped[position] ^= 0xFF
-        copy.write_bytes(flipped)
-        try:
-            image = read_image(copy)
-        except (DamagedError, ForeignError) as error:
-            assert str(copy) in str(error)
-            found += 1
-        else:
-            assert image.fingerprint == whole.fingerprint
-            assert {name: array.tobytes() for name, array in image.arrays.items()} == {
-                name: array.tobytes() for name, array in whole.arrays.items()
-            }
-    assert found > 490
+    found = sum(is_noticed(copy, raw, position, whole) for position in np.linspace(0, len(raw) - 1, 500).astype(int).tolist())
+    assert found == 500, "the digest covers every byte"
+
+
+def is_noticed(copy: Path, raw: bytes, position: int, whole: Image) -> bool:
+    """Whether a flipped byte is an error; where it is none, the values must be the same."""
+    flipped = bytearray(raw)
+    flipped[position] ^= 0xFF
+    copy.write_bytes(flipped)
+    try:
+        image = read_image(copy)
+    except (DamagedError, ForeignError):
+        return True
+    assert image.fingerprint == whole.fingerprint
+    assert values(image) == values(whole)
+    return False
+
+
+def values(image: Image) -> dict[str, bytes]:
+    """The bytes of every dataset."""
+    return {name: array.tobytes() for name, array in image.arrays.items()}
 
 
 def test_missing_shards_are_named(featurized: Project) -> None:
@@ -197,7 +200,10 @@ def test_model_that_looks_at_the_batch(project: Project) -> None:
 
 def test_dataset_changed_under_the_store(featurized: Project) -> None:
     featurized.refused(
-        INPUT, "featurize", f"+dataset.train.edit={SHARD_ROWS}", says=(f"sample {SHARD_ROWS} of train", "other content", "store")
+        INPUT,
+        "featurize",
+        f"+dataset.train.edit={SHARD_ROWS}",
+        says=(f"sample {SHARD_ROWS} of train", "other content", "store"),
     )
 
 
@@ -217,7 +223,11 @@ def test_dataset_grown_keeps_its_shards(featurized: Project) -> None:
 
 def test_other_settings_under_the_same_store(featurized: Project) -> None:
     featurized.refused(
-        STORE, "featurize", "projection.seed=9", "features.shard_rows=16", says=("fingerprint projection.seed", "9", "store folder")
+        STORE,
+        "featurize",
+        "projection.seed=9",
+        "features.shard_rows=16",
+        says=("fingerprint projection.seed", "9", "store folder"),
     )
     featurized.refused(
         STORE, "featurize", "features.shard_rows=32", says=("features.shard_rows", "32 in the config", "features.shard_rows=16")
@@ -236,7 +246,14 @@ def test_checkpoint_that_does_not_fit_names_every_key(project: Project) -> None:
     project.refused(
         INPUT,
         "featurize",
-        says=("a.safetensors", "no second.bias", "third.weight (2, 2)", "first.weight (6, 9)", "first.weight (6, 8)", "3 problems"),
+        says=(
+            "a.safetensors",
+            "no second.bias",
+            "third.weight (2, 2)",
+            "first.weight (6, 9)",
+            "first.weight (6, 8)",
+            "3 problems",
+        ),
     )
 
 
@@ -249,6 +266,7 @@ def test_second_checkpoint_that_does_not_fit(project: Project) -> None:
     assert not list(project.store.rglob("*.h5"))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pickle_that_would_run_code_runs_none(project: Project) -> None:
     marker = project.folder / "marker"
     (project.folder / "checkpoints" / "a.safetensors").unlink()
@@ -294,7 +312,7 @@ def test_singular_gram_without_ridge_proposes_one(project: Project, stage: str) 
     project.done("featurize", few[0])
     if stage == "score":
         project.done("finalize", few[0])
-    message = project.refused(CONFIG if stage == "finalize" else CONFIG, stage, *few, says=("estimator.ridge", "0", "ridge="))
+    message = project.refused(CONFIG, stage, *few, says=("estimator.ridge", "0", "ridge="))
     assert "singular" in message or "rank" in message
 
 
@@ -305,7 +323,9 @@ def test_score_without_gram(featurized: Project) -> None:
 def test_scores_of_another_ridge_are_kept_unless_told(scored: Project) -> None:
     name = read_name(scored)
     whole = scored.store / "scores" / name / "test.h5"
-    scored.refused(STORE, "score", "estimator.ridge=3x", says=(f"{name}/test.h5", "estimator.ridge", "3x", "score.overwrite=true"))
+    scored.refused(
+        STORE, "score", "estimator.ridge=3x", says=(f"{name}/test.h5", "estimator.ridge", "3x", "score.overwrite=true")
+    )
     before = whole.read_bytes()
     scored.done("score", "estimator.ridge=3x", "score.overwrite=true")
     assert whole.read_bytes() != before
@@ -364,10 +384,3 @@ def test_changed_run_plan_is_found(featurized: Project) -> None:
     plan.write_text(plan.read_text().replace(f'"shard_rows": {SHARD_ROWS}', '"shard_rows": 32'))
     for stage in ("featurize", "finalize"):
         featurized.refused(STORE, stage, says=("runs/tiny/plan.json", "digest"))
-
-
-def test_documents_and_their_digests(featurized: Project) -> None:
-    """A document that is not there is told apart from one that was changed."""
-    assert len(digest(read_json(featurized.store / "plan.json"))) == 64
-    with pytest.raises(MissingError, match=r"none\.json"):
-        read_json(featurized.store / "none.json")

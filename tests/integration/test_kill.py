@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import call
 
 import trak_cli
 from trak_cli.store import STEPS
@@ -15,22 +18,42 @@ from trak_cli.store import STEPS
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
 
+#: Two shards of training rows and one of targets: the fewest files that have a first and a second shard.
+FEW_ROWS = "dataset.train.rows=20"
+
+
+@pytest.fixture(scope="module")
+def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The project of few rows as each stage finds it."""
+    folder = tmp_path_factory.mktemp("before")
+    folders = {"featurize": finished[""]}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for stage, following in (("featurize", "finalize"), ("finalize", "score")):
+            folders[following] = folder / following
+            shutil.copytree(folders[stage], folders[following])
+            outcome = call(folders[following], monkeypatch, stage, FEW_ROWS)
+            assert outcome.code == 0, outcome.stderr
+    return folders
+
+
 @pytest.mark.parametrize(
-    ("stage", "before", "overrides", "files"),
+    ("stage", "overrides", "files"),
     [
-        pytest.param("featurize", "", ("dataset.train.rows=20", "checkpoints=checkpoints/a*"), 8, id="featurize"),
-        pytest.param("finalize", "featurize", (), 2, id="finalize"),
-        pytest.param("score", "finalize", ("score.target_block=12",), 5, id="score"),
-        pytest.param("score", "finalize", ("score.target_block=12", "score.top_k=3"), 5, id="score-top-k"),
+        # The run plan, two splits, the checkpoint's fingerprint, the configuration; three shards.
+        pytest.param("featurize", ("checkpoints=checkpoints/a*",), 8, id="featurize"),
+        pytest.param("finalize", (), 2, id="finalize"),
+        # Two shards and the whole of them.
+        pytest.param("score", ("score.target_block=12",), 3, id="score"),
+        pytest.param("score", ("score.target_block=12", "score.top_k=3"), 3, id="score-top-k"),
     ],
 )
 def test_killed_anywhere_and_restarted(
-    finished: dict[str, Path], tmp_path: Path, stage: str, before: str, overrides: tuple[str, ...], files: int
+    before: dict[str, Path], tmp_path: Path, stage: str, overrides: tuple[str, ...], files: int
 ) -> None:
-    """Every step of the write protocol of every file, and 20 random moments: same datasets, same fingerprints, no leftovers."""
+    """At every step of every file and at 20 random moments: then the same datasets and fingerprints, and no leftovers."""
     result = subprocess.run(
-        [sys.executable, str(DRIVER), str(finished[before]), str(tmp_path), stage, *overrides],
-        env={"PYTHONPATH": str(Path(trak_cli.__file__).parents[1]), "PATH": "/usr/bin:/bin"},
+        [sys.executable, str(DRIVER), str(before[stage]), str(tmp_path), stage, FEW_ROWS, *overrides],
+        env={**os.environ, "PYTHONPATH": str(Path(trak_cli.__file__).parents[1])},
         capture_output=True,
         text=True,
         timeout=240,
@@ -43,3 +66,4 @@ def test_killed_anywhere_and_restarted(
     assert set(report["steps"]) == set(STEPS)
     assert report["steps"]["created"] == files
     assert report["random"] == 20
+    assert report["interrupted"] >= 5, "most of the random moments are meant to lie before the end of the run"

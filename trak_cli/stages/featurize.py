@@ -55,9 +55,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         f" {len(pending)} to do on {device_name(job.device)}"
     )
     kernel = _work(job, pending, reporter)
-    for checkpoint in job.checkpoints:
-        for split in job.splits:
-            sweep(job.layout.features_folder(checkpoint.name, split.name))
+    sweep(job.layout.root)
     return FeaturizeSummary(
         job.layout.root,
         [one.name for one in job.checkpoints],

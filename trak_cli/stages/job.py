@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
-from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.gradients import check_independence, check_reach, choose_microbatch, make_engine, select
 from trak_cli.projection import ProjectionSpec, make_projector, spec_problems
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
@@ -96,7 +96,7 @@ def prepare(loaded: Loaded) -> Job:
     checkpoints = find_checkpoints(config, loaded.base)
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
-    load_checkpoint(parts.model, checkpoints[0], device)
+    _load_each(parts, checkpoints, device)
     selected = select(parts.model, config.gradients.include, config.gradients.exclude)
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
@@ -132,6 +132,18 @@ def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
     if problems:
         raise ConfigError(problems)
     return spec
+
+
+def _load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
+    """Load every checkpoint once, the first last: one that does not fit is found now, not after hours of the others."""
+    problems: list[Problem] = []
+    for checkpoint in reversed(checkpoints):
+        try:
+            load_checkpoint(parts.model, checkpoint, device)
+        except InputError as error:
+            problems = [*error.problems, *problems]
+    if problems:
+        raise InputError(problems)
 
 
 def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
