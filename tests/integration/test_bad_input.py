@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Project
 from safetensors.torch import save_file
-from tiny_project import DIM, ROWS, SHARD_ROWS, TARGETS, weights
+from tiny_project import DIM, ROWS, SHARD_ROWS, TARGETS, Project, weights
 
 from trak_cli.store import DamagedError, ForeignError, Image, read_image
 
@@ -314,6 +313,22 @@ def test_singular_gram_without_ridge_proposes_one(project: Project, stage: str) 
         project.done("finalize", few[0])
     message = project.refused(CONFIG, stage, *few, says=("estimator.ridge", "0", "ridge="))
     assert "singular" in message or "rank" in message
+
+
+@pytest.mark.parametrize("stage", READERS)
+def test_gram_of_another_checkpoint(finalized: Project, stage: str) -> None:
+    ours, theirs = sorted(finalized.store.glob("finalized/*/*.h5"))
+    expected, found = (read_image(path).fingerprint["features"]["checkpoint"] for path in (ours, theirs))
+    shutil.copy(theirs, ours)
+    where = f"{ours.relative_to(finalized.folder)}: fingerprint features.checkpoint"
+    finalized.refused(STORE, stage, says=(where, found, expected))
+
+
+@pytest.mark.parametrize("stage", READERS)
+def test_truncated_gram(finalized: Project, stage: str) -> None:
+    gram = next(finalized.store.glob("finalized/*/*.h5"))
+    os.truncate(gram, gram.stat().st_size // 2)
+    finalized.refused(STORE, stage, says=(str(gram.relative_to(finalized.folder)), "cut short"))
 
 
 def test_score_without_gram(featurized: Project) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import call
+from tiny_project import call
 
 import trak_cli
 from trak_cli.store import STEPS

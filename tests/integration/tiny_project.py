@@ -1,11 +1,17 @@
-"""A user's project as small as can be: a plugin file, a YAML file and two checkpoints, with a hook for every kind of harm."""
+"""A user's project as small as can be (plugin file, YAML file, two checkpoints; a hook for every kind of harm), and the
+program called on it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from trak_cli.cli.app import app
 
 ROWS, TARGETS, DIM, SHARD_ROWS, MICROBATCH = 60, 12, 32, 16, 8
 
@@ -101,3 +107,73 @@ def write_project(folder: Path) -> None:
     (folder / "checkpoints").mkdir()
     save_file(weights(0), folder / "checkpoints" / "a.safetensors")
     torch.save({"state_dict": weights(1)}, folder / "checkpoints" / "b.pt")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one call of the program ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with the tiny project; ``store`` is where its run is."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "runs" / "tiny"
+
+    def trak(self, stage: str, *arguments: str) -> Outcome:
+        """Call the program in this process, in the project's folder."""
+        return call(self.folder, self.monkeypatch, stage, *arguments)
+
+    def done(self, stage: str, *arguments: str) -> Outcome:
+        """Call the program where it must succeed."""
+        outcome = self.trak(stage, *arguments)
+        assert outcome.code == 0, outcome.stderr
+        return outcome
+
+    def refused(self, code: int, stage: str, *arguments: str, says: tuple[str, ...]) -> str:
+        """Call the program where it must refuse: the exit code, every part of the problems, nothing written changed.
+
+        Args:
+            code: the documented exit code.
+            says: texts that the message must contain (where, found and expected of the problems).
+        """
+        before = self.files()
+        outcome = self.trak(stage, *arguments)
+        assert outcome.code == code, outcome.stdout + outcome.stderr
+        assert "Traceback" not in outcome.stderr
+        for text in (*says, "found:", "expected:", "do:"):
+            assert text in outcome.stderr, f"{text!r} is not in\n{outcome.stderr}"
+        after = self.files()
+        assert {path: after.get(path) for path in before} == before, "a file that was there has changed"
+        assert not list(self.folder.rglob("*.tmp"))
+        return outcome.stderr
+
+    def files(self) -> dict[str, bytes]:
+        """Everything in the store and among the checkpoints."""
+        folders = (self.folder / "runs", self.folder / "checkpoints")
+        return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+    def shard(self, split: str = "train", index: int = 0, checkpoint: str = "a") -> Path:
+        """A feature shard of the store."""
+        (folder,) = self.store.glob(f"features/{checkpoint}-*")
+        return folder / split / f"{index:05}.h5"
+
+
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Outcome:
+    """One call of the program in this process; an exception that is no exit is a bug, and raised."""
+    with monkeypatch.context() as context:
+        context.chdir(folder)
+        stage, *rest = arguments
+        result = CliRunner().invoke(app, [stage, "-d", ".", *rest])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
