@@ -1,0 +1,177 @@
+"""The streamed scores against the formula written out, and the laws that the formula obeys."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trak_cli.attribution import (
+    MEMBERS,
+    EstimatorSpec,
+    GramSum,
+    decompose,
+    front,
+    parse_ridge,
+    resolve,
+    score_block,
+    scores,
+    target_factor,
+)
+from trak_cli.errors import InputError
+
+HALF = EstimatorSpec("half", gram_exponent=1, front_exponent=0.5, ridge="1x")
+FAMILY = [
+    *MEMBERS.values(),
+    HALF,
+    EstimatorSpec("small-ridge", ridge="0.1x"),
+    EstimatorSpec("absolute", ridge="7"),
+    EstimatorSpec("fisher-unit", gram_exponent=2, unit_norm=True, ridge="3x"),
+    EstimatorSpec("no-front", front_exponent=0, ridge="3x"),
+]
+members = pytest.mark.parametrize("spec", FAMILY, ids=lambda spec: spec.name)
+
+
+def _data(n=60, t=7, k=10, checkpoints=3, seed=0):
+    generator = np.random.default_rng(seed)
+    X = [generator.standard_normal((n, k)).astype(np.float32) for _ in range(checkpoints)]
+    q = [generator.uniform(-0.3, 1, n).astype(np.float32) for _ in range(checkpoints)]
+    T = [generator.standard_normal((t, k)).astype(np.float32) for _ in range(checkpoints)]
+    return X, q, T
+
+
+def _streamed(spec, X, q, T, rows=17):
+    factors = []
+    for x, out_to_loss, targets in zip(X, q, T, strict=True):
+        spectrum, ridge = None, 0.0
+        if spec.needs_gram:
+            gram = GramSum(x.shape[1], spec.gram_exponent, spec.unit_norm)
+            gram.add(x, out_to_loss)
+            spectrum = decompose(gram.result())
+            ridge = resolve(parse_ridge(spec.ridge), spectrum)
+        factors.append(target_factor(spec, targets, spectrum, ridge))
+    blocks = []
+    for start in range(0, len(X[0]), rows):
+        block = slice(start, start + rows)
+        weights = front(spec, [values[block] for values in q])
+        blocks.append(score_block(spec, factors, (x[block] for x in X), weights))
+    return np.concatenate(blocks, axis=1)
+
+
+def _close(got, expected, tolerance=2e-5):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def test_trak_entry_by_entry():
+    """τ(i, j) = mean_m[x_iᵀ (XᵀX + λI)⁻¹ t_j] · mean_m[q_i], each piece written as loops."""
+    X, q, T = _data(n=9, t=2, k=3, checkpoints=2)
+    got = scores(EstimatorSpec("trak", ridge="2.5"), X, q, T)
+    for i in range(9):
+        for j in range(2):
+            kernel = 0.0
+            for x, t in zip(X, T, strict=True):
+                A = sum(np.outer(row, row) for row in x.astype(np.float64)) + 2.5 * np.eye(3)
+                kernel += float(x[i].astype(np.float64) @ np.linalg.inv(A) @ t[j].astype(np.float64)) / 2
+            assert got[j, i] == pytest.approx(kernel * (float(q[0][i]) + float(q[1][i])) / 2, rel=1e-9)
+
+
+def test_cosine_is_the_cosine():
+    (X,), (q,), (T,) = _data(checkpoints=1)
+    got = scores(MEMBERS["cosine"], [X], [q], [T])
+    expected = X[5] @ T[2] / np.linalg.norm(X[5]) / np.linalg.norm(T[2]) * np.sign(q[5])
+    assert got[2, 5] == pytest.approx(expected, rel=1e-5)
+
+
+def test_dot_of_one_checkpoint_is_tracin():
+    (X,), (q,), (T,) = _data(checkpoints=1)
+    np.testing.assert_allclose(scores(MEMBERS["dot"], [X], [q], [T]), T.astype(float) @ (X * q[:, None]).T, atol=1e-5)
+
+
+@members
+def test_streamed_equals_the_formula(spec):
+    X, q, T = _data()
+    X[0][4] = 0
+    T[1][2] = 0
+    got = _streamed(spec, X, q, T)
+    assert got.dtype == np.float32
+    _close(got, scores(spec, X, q, T))
+
+
+@pytest.mark.parametrize("spec", [MEMBERS["trak"], MEMBERS["cosine"], HALF], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("unit", [1e-18, 1e17])
+def test_units_of_the_gradients_do_not_leave_float32(spec, unit):
+    X, q, T = _data()
+    X, T = [x * np.float32(unit) for x in X], [t * np.float32(unit) for t in T]
+    _close(_streamed(spec, X, q, T), scores(spec, X, q, T))
+
+
+def test_a_score_beyond_float32_is_refused():
+    X, q, T = _data()
+    with pytest.raises(InputError, match="float32 cannot hold"):
+        _streamed(MEMBERS["dot"], [x * np.float32(1e30) for x in X], q, [t * np.float32(1e30) for t in T])
+
+
+def test_checkpoints_must_pair_up():
+    X, q, T = _data()
+    factors = [target_factor(MEMBERS["dot"], t, None, 0.0) for t in T]
+    with pytest.raises(ValueError, match="shorter"):
+        score_block(MEMBERS["dot"], factors, X[:2], front(MEMBERS["dot"], q))
+
+
+def test_positive_scores_raise_the_target_of_a_linear_model():
+    """Ridge regression in the features: adding a gradient step on sample i moves f(j) in the direction of the score's sign."""
+    (X,), (q,), (T,) = _data(checkpoints=1)
+    got = scores(EstimatorSpec("trak", ridge="1x"), [X], [q], [T])
+    gram = X.astype(np.float64).T @ X
+    A = gram + np.trace(gram) / len(gram) * np.eye(len(gram))
+    for i in (0, 7, 30):
+        step = np.linalg.solve(A, float(q[i]) * X[i].astype(np.float64))
+        np.testing.assert_allclose(got[:, i], T.astype(np.float64) @ step, rtol=1e-9)
+
+
+@members
+@settings(deadline=None, max_examples=10)
+@given(st.permutations(range(20)))
+def test_permuting_training_rows_permutes_scores(spec, order):
+    X, q, T = _data(n=20)
+    permuted = scores(spec, [x[order] for x in X], [values[order] for values in q], T)
+    _close(permuted, scores(spec, X, q, T)[:, order], 1e-9)
+
+
+@pytest.mark.parametrize("spec", [MEMBERS["trak"], HALF], ids=lambda spec: spec.name)
+@settings(deadline=None, max_examples=20)
+@given(st.integers(-10, 10).map(lambda power: 2.0**power))
+def test_a_relative_ridge_takes_out_the_units_of_each_checkpoint(spec, unit):
+    X, q, T = _data()
+    rescaled = scores(spec, [X[0] * np.float32(unit), *X[1:]], q, [T[0] * np.float32(unit), *T[1:]])
+    _close(rescaled, scores(spec, X, q, T), 1e-9)
+
+
+def test_scaling_training_features_alone_divides_the_scores():
+    (X,), q, T = _data(checkpoints=1)
+    _close(scores(MEMBERS["trak"], [X * np.float32(4)], q, T), scores(MEMBERS["trak"], [X], q, T) / 4, 1e-9)
+
+
+@pytest.mark.parametrize("spec", [spec for spec in FAMILY if spec.needs_gram], ids=lambda spec: spec.name)
+def test_a_huge_ridge_leaves_the_dot_product(spec):
+    (X,), q, T = _data(checkpoints=1)
+    damped = scores(dataclasses.replace(spec, ridge="1e9"), [X], q, T) * 1e9
+    _close(damped, scores(dataclasses.replace(spec, metric="identity"), [X], q, T), 1e-6)
+
+
+@members
+def test_a_checkpoint_given_twice_changes_nothing(spec):
+    X, q, T = _data(checkpoints=2)
+    _close(scores(spec, X * 2, q * 2, T * 2), scores(spec, X, q, T), 1e-12)
+
+
+def test_front_averages_before_it_takes_powers():
+    first, second = np.array([0.0, -1.0, 0.5, 0.0]), np.array([0.5, 0.5, 0.5, 0.0])
+    spec = EstimatorSpec("a", front_exponent=0.5)
+    np.testing.assert_allclose(front(spec, [first, second]), [0.5, -0.5, np.sqrt(0.5), 0])
+
+
+def test_front_without_exponent_is_the_sign_and_one_at_zero():
+    spec = EstimatorSpec("a", front_exponent=0)
+    np.testing.assert_array_equal(front(spec, [np.array([0.2, -0.1, 0.0, -0.0])]), [1, -1, 1, 1])
