@@ -1,4 +1,4 @@
-"""The optional compiled kernels; everything else is in setup.cfg."""
+"""Build entry point for tools that want one; everything is in setup.cfg."""
 
 from setuptools import setup
 
