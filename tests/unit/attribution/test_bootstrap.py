@@ -185,6 +185,8 @@ def test_the_level_is_the_share_of_resamples_inside():
     wide = bootstrap_interval(predictions, outputs, RERANKED)
     narrow = bootstrap_interval(predictions, outputs, dataclasses.replace(RERANKED, level=0.5))
     assert wide.low < narrow.low < narrow.high < wide.high
+    median = bootstrap_interval(predictions, outputs, dataclasses.replace(RERANKED, level=0.0))
+    assert narrow.low < median.low == median.high < narrow.high
 
 
 def test_expanding_takes_several_resamples_at_once():

@@ -67,8 +67,8 @@ def test_constant_targets_are_left_out_and_counted():
 
 def test_equal_scores_and_subsets_of_one_size_are_constant_despite_rounding():
     generator = np.random.default_rng(0)
-    masks = np.array([generator.permutation(1000) < 500 for _ in range(40)])
-    scores = np.full((1, 1000), 0.1, np.float32)
+    masks = np.array([generator.permutation(20_000) < 10_000 for _ in range(40)])
+    scores = np.full((1, 20_000), 0.1)  # sums of 0.1 depend on how they are grouped
     result = lds(scores, masks, generator.standard_normal((40, 1)))
     assert result.constant_predictions == 1
     assert np.isnan(result.mean)

@@ -106,6 +106,16 @@ def test_units_of_the_gradients_do_not_leave_float32(spec, unit):
     _close(_streamed(spec, X, q, T), scores(spec, X, q, T))
 
 
+def test_a_preconditioned_target_may_be_beyond_float32():
+    """A weak direction of tiny gradients: its component of A⁻¹t is about 1e40, and the scores are ordinary numbers."""
+    X, q, T = _data()
+    X, T = [x * np.float32(1e-30) for x in X], [t * np.float32(1e-30) for t in T]
+    for x in X:
+        x[:, 0] *= np.float32(1e-6)
+    spec = EstimatorSpec("no-ridge", ridge="0")
+    _close(_streamed(spec, X, q, T), scores(spec, X, q, T), 1e-3)
+
+
 def test_a_score_beyond_float32_is_refused():
     X, q, T = _data()
     with pytest.raises(InputError, match="float32 cannot hold"):
