@@ -13,7 +13,9 @@ from trak_cli.gradients.batches import batch_size
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, random_output
+from trak_cli.gradients.refusals import checked_vector, first_line, random_output
+
+_LOOK_FOR = "look for BatchNorm that uses batch statistics, other statistics over the batch, or padding without a mask"
 
 #: Allowed difference between two computations of the same output, relative to max(1, largest |f| of the batch).
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -35,7 +37,7 @@ def check_independence(model: nn.Module, task: ModelOutput, batch: Any, singles:
     with exact():
         together = _outputs(model, task, batch, size)
         again = _outputs(model, task, batch, size)
-        alone = torch.cat([_outputs(model, task, single, 1) for single in singles])
+        alone = torch.cat([_alone(model, task, single) for single in singles])
     limit = _tolerance(model) * max(1.0, float(together.abs().nan_to_num(0.0, 0.0).max()))
     position, repeated = _worst(together, again)
     if repeated > limit:
@@ -48,7 +50,7 @@ def check_independence(model: nn.Module, task: ModelOutput, batch: Any, singles:
                 f"f = {float(alone[position]):.6g} for a sample alone but {float(together[position]):.6g} for it "
                 f"at position {position} of a batch of {size}",
                 "an output that does not depend on the rest of the batch",
-                "look for BatchNorm in training mode, other statistics over the batch, or padding without a mask",
+                _LOOK_FOR,
             )
         )
 
@@ -112,6 +114,21 @@ def _outputs(model: nn.Module, task: ModelOutput, batch: Any, size: int) -> Tens
     """f of a batch, float64; with gradients enabled, so that it takes the same path as in an engine."""
     with torch.enable_grad():
         return checked_vector(task.output(model, batch), size, "output").detach().double()
+
+
+def _alone(model: nn.Module, task: ModelOutput, single: Any) -> Tensor:
+    """f of a batch of one, for a model that took a batch of several: normalisation layers refuse to see one sample."""
+    try:
+        return _outputs(model, task, single, 1)
+    except ValueError as error:
+        raise InputError(
+            Problem(
+                "model",
+                f"a failure on a sample alone, but not on several ({first_line(error)})",
+                "an output that does not depend on the rest of the batch",
+                _LOOK_FOR,
+            )
+        ) from error
 
 
 def _worst(first: Tensor, second: Tensor) -> tuple[int, float]:

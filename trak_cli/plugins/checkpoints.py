@@ -34,8 +34,8 @@ def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
     found: dict[Path, None] = {}
     problems = []
     for pattern in several:
-        whole = base / pattern
-        matches = [whole] if whole.is_file() else _matches(str(whole))
+        literal = base / pattern
+        matches = [literal] if literal.is_file() else _matches(pattern, base)
         found.update(dict.fromkeys(matches))
         if not matches:
             problems.append(_nothing(f"{pattern!r}, which matches no file in {base.resolve()}"))
@@ -118,9 +118,9 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     problems = _problems(own, state, tied, str(path))
     if problems:
         raise InputError(problems)
-    with torch.no_grad():
-        for name, value in state.items():
-            own[name].copy_(value)
+    # Not strict, as names of tied weights may be missing. Copying into ``own`` would be lost where a model's state_dict
+    # hooks return copies.
+    model.load_state_dict(dict(state), strict=False)
 
 
 def _problems(own: dict[str, Tensor], state: Mapping[str, Tensor], tied: dict[str, list[str]], path: str) -> list[Problem]:
@@ -170,13 +170,15 @@ def _as_state(content: object) -> dict[str, Tensor] | None:
     return None
 
 
-def _matches(pattern: str) -> list[Path]:
-    return sorted((path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()), key=_natural)
+def _matches(pattern: str, base: Path) -> list[Path]:
+    """The files under ``base`` that match; ``base`` itself is no pattern, whatever characters it has."""
+    paths = [base / name for name in glob.glob(pattern, root_dir=base, recursive=True)]
+    return sorted((path for path in paths if path.is_file()), key=_natural)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Sort key under which step_9 comes before step_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _nothing(found: str) -> Problem:
