@@ -170,8 +170,11 @@ def test_gradient_that_is_nan(project: Project) -> None:
     project.refused(INPUT, "featurize", "+dataset.train.nan=37", says=("sample 37 of train", "NaN", "finite"))
 
 
-def test_label_out_of_range(project: Project) -> None:
-    project.refused(INPUT, "featurize", "+dataset.train.label=21", says=("sample 21 of train", "label 7", "[0, 3)"))
+@pytest.mark.parametrize("stage", ["featurize", "train", "retrain"])
+@pytest.mark.parametrize("row", [0, 21])
+def test_label_out_of_range(project: Project, stage: str, row: int) -> None:
+    """Also in the first rows, which featurize reads before all others."""
+    project.refused(INPUT, stage, f"+dataset.train.label={row}", says=(f"sample {row} of train", "label 7", "[0, 3)"))
 
 
 def test_empty_dataset(project: Project) -> None:

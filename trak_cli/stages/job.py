@@ -20,6 +20,7 @@ from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
 from trak_cli.stages.run_plan import RunPlan, settle_plan
 from trak_cli.stages.splits import record_rows
+from trak_cli.stages.validation import validate
 from trak_cli.store import Layout, write_once
 from trak_cli.types import Json, Rows, shards_of
 
@@ -159,9 +160,11 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
 
 def _check_batches(parts: Parts, train: Split) -> None:
     """Refuse a model whose output for a sample depends on the other samples of its batch."""
-    if train.rows < 2:
+    rows = Rows(0, min(INDEPENDENCE_SAMPLES, train.rows))
+    samples = train.samples(rows)
+    validate(parts.task, parts.model, train.batch(samples), train.name, rows)
+    if len(rows) < 2:
         return
-    samples = train.samples(Rows(0, min(INDEPENDENCE_SAMPLES, train.rows)))
     check_independence(parts.model, parts.task, train.batch(samples), [train.batch([sample]) for sample in samples])
 
 

@@ -12,8 +12,9 @@ import torch
 from trak_cli.gradients import Engine, check_finite, to_device
 from trak_cli.plugins import sample_id
 from trak_cli.projection import Projector
+from trak_cli.stages.validation import validate
 from trak_cli.store import FeatureRows
-from trak_cli.tasks import SampleError, Task
+from trak_cli.tasks import Task
 from trak_cli.types import Rows
 
 
@@ -77,7 +78,7 @@ class Featurizer:
         samples = split.samples(real)
         ids = np.array([sample_id(sample) for sample in samples], dtype=np.uint64)
         batch = split.batch(samples + samples[-1:] * (len(grid) - len(real)))
-        self._validate(split, grid, batch)
+        validate(self.task, self.model, batch, split.name, real)
         result = self.engine.per_sample(batch)
         features = self.projector.project(result.blocks) / self.parameters**0.5
         names = [f"sample {row} of {split.name}" for row in range(real.start, real.stop)]
@@ -92,10 +93,3 @@ class Featurizer:
             arrays.append(values.numpy())
         outputs, out_to_loss, projected = arrays
         return projected, out_to_loss, outputs, ids
-
-    def _validate(self, split: Split, grid: Rows, batch: Any) -> None:
-        try:
-            self.task.validate(self.model, batch)
-        except SampleError as bad:
-            row = min(grid.start + bad.position, split.rows - 1)
-            raise bad.renamed(f"sample {row} of {split.name}") from None

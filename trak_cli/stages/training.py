@@ -14,7 +14,8 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.gradients import to_device
 from trak_cli.plugins import Trainer
 from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_splits, make_task
-from trak_cli.types import Float32
+from trak_cli.stages.validation import validate
+from trak_cli.types import Float32, Rows, shards_of
 
 #: Samples per forward pass when the outputs on a split are computed.
 OUTPUT_BATCH = 256
@@ -40,6 +41,7 @@ class Training:
                 )
             )
         self._trainer: Trainer = trainer
+        self._validated = False
 
     @property
     def rows(self) -> int:
@@ -50,17 +52,31 @@ class Training:
         """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode."""
         torch.manual_seed(seed)
         model = make_model(self._config).to(self._device)
+        self._validate(model)
         self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device)
         return model.eval()
+
+    def _validate(self, model: nn.Module) -> None:
+        """Let the task look at every sample of every split, once, before the first training step."""
+        if self._validated:
+            return
+        for name, dataset in self.splits.items():
+            for rows in shards_of(len(dataset), OUTPUT_BATCH):
+                batch = self._batch(dataset, rows)
+                validate(self._task, model, batch, name, rows)
+        self._validated = True
+
+    def _batch(self, dataset: Any, rows: Rows) -> Any:
+        samples = [dataset[row] for row in range(rows.start, rows.stop)]
+        return to_device(self._collate(samples), self._device)
 
     def outputs(self, model: nn.Module, split: str) -> Float32:
         """f of every sample of a split, (rows,) float32."""
         dataset = self.splits[split]
         parts = []
         with torch.no_grad():
-            for start in range(0, len(dataset), OUTPUT_BATCH):
-                samples: list[Any] = [dataset[row] for row in range(start, min(start + OUTPUT_BATCH, len(dataset)))]
-                batch = to_device(self._collate(samples), self._device)
+            for rows in shards_of(len(dataset), OUTPUT_BATCH):
+                batch = self._batch(dataset, rows)
                 parts.append(self._task.output(model, batch).to("cpu", torch.float32).numpy())
         outputs: Float32 = np.concatenate(parts)
         if not np.isfinite(outputs).all():
