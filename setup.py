@@ -1,5 +1,24 @@
-"""Build entry point for tools that want one; everything is in setup.cfg."""
+"""The optional compiled kernels of the projection; everything else is in setup.cfg.
 
-from setuptools import setup
+They need a C compiler and nothing more. Where there is none the installation goes on without them, and the projection
+uses PyTorch's matrix product instead.
+"""
 
-setup()
+import sys
+
+from setuptools import Extension, setup
+
+FOLDER = "trak_cli/projection/kernels"
+FLAGS = [] if sys.platform == "win32" else ["-O3", "-std=gnu11", "-ffp-contract=off", "-fvisibility=hidden"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "trak_cli.projection.kernels._cpu",
+            sources=[f"{FOLDER}/{name}.c" for name in ("avx2", "avx512", "library", "portable")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("dense", "job", "lookup", "matrix", "sjlt")],
+            extra_compile_args=FLAGS,
+            optional=True,
+        )
+    ]
+)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from trak_cli.errors import ConfigError, MachineError, Problem
+from trak_cli.projection import cuda, library
 from trak_cli.projection.blas import DenseProjector
+from trak_cli.projection.compiled import CompiledProjector
 from trak_cli.projection.concatenate import Concatenator
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.scatter import SparseProjector
@@ -42,10 +45,23 @@ def _cpu_projector(job: ProjectionJob) -> Projector:
     return SparseProjector(job) if job.spec.kind == "sjlt" else DenseProjector(job)
 
 
+def _compiled(job: ProjectionJob) -> Projector:
+    """The compiled kernel for the best instruction set of this processor."""
+    return CompiledProjector(job, next(iter(library.library().variants)))
+
+
+_RANDOM = ("rademacher", "gaussian", "sjlt")
+
 #: In the order in which ``auto`` prefers them.
 KERNELS: tuple[Kernel, ...] = (
     Kernel("concatenate", ("none",), ("cpu", "cuda"), _nothing, Concatenator),
-    Kernel("blas", ("rademacher", "gaussian", "sjlt"), ("cpu",), _nothing, _cpu_projector),
+    Kernel("cuda", _RANDOM, ("cuda",), cuda.missing, cuda.CudaProjector),
+    Kernel("c", _RANDOM, ("cpu",), library.missing, _compiled),
+    Kernel("blas", _RANDOM, ("cpu",), _nothing, _cpu_projector),
+    *(
+        Kernel(name, _RANDOM, ("cpu",), partial(library.missing, name), partial(CompiledProjector, variant=name))
+        for name in ("c-avx512", "c-avx2", "c-portable")
+    ),
 )
 
 

@@ -56,11 +56,16 @@ def test_make_projector_refuses_a_bad_spec_and_bad_threads_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "kernel"),
-    [("rademacher", "numpy-blas"), ("gaussian", "numpy-blas"), ("sjlt", "torch-scatter"), ("none", "concatenate")],
+    ("kind", "asked", "kernel"),
+    [
+        ("rademacher", "blas", "numpy-blas"),
+        ("gaussian", "blas", "numpy-blas"),
+        ("sjlt", "blas", "torch-scatter"),
+        ("none", "auto", "concatenate"),
+    ],
 )
-def test_auto_takes_what_runs_and_says_which(kind: str, kernel: str) -> None:
-    projector = make_projector(ProjectionSpec(kind, 64), "00" * 32, {"w": 3}, device=CPU)
+def test_a_projector_says_what_it_is(kind: str, asked: str, kernel: str) -> None:
+    projector = make_projector(ProjectionSpec(kind, 64), "00" * 32, {"w": 3}, device=CPU, kernel=asked)
     assert projector.kernel == kernel
     assert projector.dim == (3 if kind == "none" else 64)
 

@@ -1,4 +1,5 @@
-"""The fast CPU projectors against the oracle, and the laws that make features independent of how the work is cut."""
+"""The CPU projectors without a compiled kernel against the oracle, and the laws that make features independent of how the
+work is cut."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ every_random_kind = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{s
 
 
 def projector(spec: ProjectionSpec, threads: int = 2) -> Projector:
-    return make_projector(spec, CHECKPOINT, SIZES, device=torch.device("cpu"), threads=threads)
+    return make_projector(spec, CHECKPOINT, SIZES, device=torch.device("cpu"), kernel="blas", threads=threads)
 
 
 def gradients(batch: int, width: int, seed: int = 0) -> torch.Tensor:

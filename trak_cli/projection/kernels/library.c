@@ -1,0 +1,67 @@
+/* The few functions that compiled.py calls through ctypes. Nothing of Python's or NumPy's headers is needed to build them. */
+#include "job.h"
+
+#ifdef _WIN32
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+/* Raised with every change of struct job or of these functions: a stale build is then refused instead of called. */
+#define INTERFACE 1
+
+static const struct variant *const variants[] = {&avx512_variant, &avx2_variant, &portable_variant};
+
+EXPORT int64_t trak_interface(void)
+{
+    return INTERFACE;
+}
+
+/* Best first; null after the last. */
+EXPORT const char *trak_variant_name(int64_t variant)
+{
+    return variant < (int64_t)(sizeof variants / sizeof *variants) ? variants[variant]->name : 0;
+}
+
+EXPORT int64_t trak_variant_supported(int64_t variant)
+{
+    return variants[variant]->supported();
+}
+
+EXPORT int64_t trak_scratch_bytes(void)
+{
+    return SCRATCH;
+}
+
+EXPORT int64_t trak_max_columns(void)
+{
+    return MAX_COLUMNS;
+}
+
+/* How many floats `partial` (and doubles `total`) of such a job needs. */
+EXPORT int64_t trak_floats(int64_t variant, int64_t kind, int64_t rows, int64_t columns)
+{
+    return job_floats(variants[variant]->rowwise, (int)kind, rows, columns);
+}
+
+/* Adds the gradient block of the job to its sums. */
+EXPORT void trak_project(int64_t variant, int64_t kind, struct job *job)
+{
+    variants[variant]->project[kind](job);
+}
+
+/* The sums times `factor`: (rows, columns), row r at out + r * stride. The job may go on afterwards. */
+EXPORT void trak_read(int64_t variant, int64_t kind, const struct job *job, double factor, float *out, int64_t stride)
+{
+    for (int64_t r = 0; r < job->rows; r++)
+        for (int64_t c = 0; c < job->columns; c++) {
+            const int64_t at = job_place(variants[variant]->rowwise, (int)kind, job->rows, job->columns, r, c);
+            out[r * stride + c] = (float)((job->total[at] + (double)job->partial[at]) * factor);
+        }
+}
+
+/* Python wants this name in an extension; nobody imports it. */
+EXPORT void *PyInit__cpu(void)
+{
+    return 0;
+}

@@ -1,0 +1,145 @@
+/* Sparse projection, the part that all instruction sets share. Each defines, before it includes this, a function
+ * add_group(group, w1, sums) that adds the 16 floats of `group`, with the signs of w1 and in the places lane ^ (w1 & 15), to
+ * sums[0..15].
+ *
+ * The destinations of a few hundred groups are hashed once for all rows. Sums are taken in the order of the coordinates. */
+
+#define CHUNK 512       /* groups hashed at once */
+#define PLAN (16 * 512) /* (group, r) pairs hashed at once */
+
+/* How many groups ahead of their use a gradient is fetched, except where the processor's own prefetching was measured to be
+ * enough: two rows at once, each group used once. Reaching beyond the end does no harm. */
+#define AHEAD 32
+#define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address)))
+
+struct sjlt_scratch {
+    uint32_t low[CHUNK], high[CHUNK];
+    uint32_t w1[PLAN], place[PLAN]; /* [r * groups + g]; places in units of 8 bytes, which is how far 32 bits must reach */
+    float edge[16];
+};
+_Static_assert(sizeof(struct sjlt_scratch) <= SCRATCH, "scratch is too small");
+
+/* The words of the r-th non-zero of every group, and where its 16 floats go. `narrow` is a constant: whether n is below 2^16
+ * and the bucket ⌊w2·n / 2^32⌋ can be found in 32 bits, of which twice as many fit into a vector. */
+static inline __attribute__((always_inline)) void sjlt_words(
+    struct sjlt_scratch *plan, int64_t groups, uint32_t r, uint32_t n, int64_t at, const int narrow)
+{
+    uint32_t *restrict w1 = plan->w1 + at, *restrict place = plan->place + at;
+    const uint32_t even = GOLDEN32 * (2 * r), odd = GOLDEN32 * (2 * r + 1);
+    for (int64_t i = 0; i < groups; i++) {
+        w1[i] = fmix(fmix(even + plan->low[i]) + plan->high[i]);
+        const uint32_t w2 = fmix(fmix(odd + plan->low[i]) + plan->high[i]);
+        const uint32_t bucket = narrow ? ((w2 >> 16) * n + ((w2 & 65535) * n >> 16)) >> 16 : (uint32_t)((uint64_t)w2 * n >> 32);
+        place[i] = 8 * (r * n + bucket);
+    }
+}
+
+/* Hashes groups [g, g + groups) for the non-zeros [first, last). */
+static void sjlt_plan(const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
+{
+    const uint32_t n = (uint32_t)(job->columns / (16 * job->nonzeros));
+    for (int64_t i = 0; i < groups; i++) {
+        const uint64_t key = block_key(job->stream, (uint64_t)(g + i));
+        plan->low[i] = (uint32_t)key;
+        plan->high[i] = (uint32_t)(key >> 32);
+    }
+    for (int64_t r = first; r < last; r++)
+        if (n < 65536)
+            sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, 1);
+        else
+            sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, 0);
+}
+
+static inline float *at(float *sums, uint32_t place)
+{
+    return (float *)((char *)sums + 8 * (uint64_t)place);
+}
+
+static inline __attribute__((always_inline)) void sjlt_row(
+    const struct sjlt_scratch *plan, const float *gradient, int64_t groups, int64_t nonzeros, float *restrict sums)
+{
+    for (int64_t i = 0; i < groups; i++) {
+        PREFETCH(gradient + 16 * (i + AHEAD));
+        for (int64_t r = 0; r < nonzeros; r++)
+            add_group(gradient + 16 * i, plan->w1[r * groups + i], at(sums, plan->place[r * groups + i]));
+    }
+}
+
+static inline __attribute__((always_inline)) void sjlt_two_rows(
+    const struct sjlt_scratch *plan, const float *one, const float *two, int64_t groups, int64_t nonzeros, float *restrict sums,
+    float *restrict more)
+{
+    for (int64_t i = 0; i < groups; i++) {
+        if (nonzeros > 1) {
+            PREFETCH(one + 16 * (i + AHEAD));
+            PREFETCH(two + 16 * (i + AHEAD));
+        }
+        for (int64_t r = 0; r < nonzeros; r++) {
+            const uint32_t w1 = plan->w1[r * groups + i];
+            const uint32_t place = plan->place[r * groups + i];
+            add_group(one + 16 * i, w1, at(sums, place));
+            add_group(two + 16 * i, w1, at(more, place));
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void sjlt_all_rows(
+    const struct sjlt_scratch *plan, const float *gradient, int64_t stride, int64_t rows, int64_t groups, int64_t nonzeros,
+    float *sums, int64_t width)
+{
+    for (; rows >= 2; rows -= 2, gradient += 2 * stride, sums += 2 * width)
+        sjlt_two_rows(plan, gradient, gradient + stride, groups, nonzeros, sums, sums + width);
+    if (rows)
+        sjlt_row(plan, gradient, groups, nonzeros, sums);
+}
+
+/* The planned groups of `rows` rows from `row` on; the first of them begins at `gradient`. */
+static void sjlt_rows(const struct job *job, const float *gradient, int64_t stride, int64_t row, int64_t rows, int64_t groups,
+                      int64_t nonzeros, const struct sjlt_scratch *plan)
+{
+    const int64_t width = row_width(SJLT, job->columns);
+    float *sums = job->partial + row * width;
+    switch (nonzeros) { /* a constant lets the compiler unroll */
+    case 1: sjlt_all_rows(plan, gradient, stride, rows, groups, 1, sums, width); break;
+    case 2: sjlt_all_rows(plan, gradient, stride, rows, groups, 2, sums, width); break;
+    case 4: sjlt_all_rows(plan, gradient, stride, rows, groups, 4, sums, width); break;
+    case 8: sjlt_all_rows(plan, gradient, stride, rows, groups, 8, sums, width); break;
+    default: sjlt_all_rows(plan, gradient, stride, rows, groups, nonzeros, sums, width);
+    }
+}
+
+/* Coordinates [at, next) inside one group, which is padded with zeros. */
+static void sjlt_edge(const struct job *job, int64_t at, int64_t next, int64_t nonzeros, struct sjlt_scratch *plan)
+{
+    for (int64_t r = 0; r < job->rows; r++) {
+        memset(plan->edge, 0, sizeof plan->edge);
+        memcpy(plan->edge + at % 16, job->gradient + r * job->stride + (at - job->offset), (size_t)(next - at) * sizeof(float));
+        sjlt_rows(job, plan->edge, 0, r, 1, 1, nonzeros, plan);
+    }
+}
+
+static void project_sjlt(struct job *job)
+{
+    struct sjlt_scratch *plan = job->scratch;
+    const int64_t end = job->offset + job->length;
+    const int64_t most_groups = most(1, least(job->rows == 1 ? 128 : CHUNK, PLAN / least(job->nonzeros, PLAN)));
+    const int64_t segment = SJLT_ADDITIONS * (job->columns / job->nonzeros); /* a multiple of 16 */
+    for (int64_t at = job->offset; at < end;) {
+        if (at % segment == 0 && job->pending >= segment)
+            flush(job, job_floats(ROWWISE, SJLT, job->rows, job->columns));
+        /* Either whole groups, or a part of one. */
+        const int64_t segment_end = least((at / segment + 1) * segment, end);
+        const int64_t groups = at % 16 ? 0 : least(most_groups, (segment_end - at) / 16);
+        const int64_t next = groups ? at + 16 * groups : least((at / 16 + 1) * 16, end);
+        for (int64_t first = 0; first < job->nonzeros; first += PLAN) {
+            const int64_t last = least(first + PLAN, job->nonzeros);
+            sjlt_plan(job, at / 16, most(groups, 1), first, last, plan);
+            if (groups)
+                sjlt_rows(job, job->gradient + (at - job->offset), job->stride, 0, job->rows, groups, last - first, plan);
+            else
+                sjlt_edge(job, at, next, last - first, plan);
+        }
+        job->pending += next - at;
+        at = next;
+    }
+}

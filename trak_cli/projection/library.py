@@ -1,0 +1,126 @@
+"""The compiled CPU kernels: finds the shared library that setup.py built, and types its few functions.
+
+The library is plain C (``kernels/*.c``) called through ctypes, which lets other Python threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, byref, c_char_p, c_double, c_int64, c_uint64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+#: What ``trak_interface`` of a library built from the C files beside this file returns.
+INTERFACE = 1
+
+_KIND = {"rademacher": 0, "gaussian": 1, "sjlt": 2}
+
+
+class CJob(ctypes.Structure):
+    """``struct job`` of kernels/job.h, field by field."""
+
+    _fields_ = (
+        ("gradient", c_void_p),
+        ("stride", c_int64),
+        ("rows", c_int64),
+        ("offset", c_int64),
+        ("length", c_int64),
+        ("stream", c_uint64),
+        ("column", c_int64),
+        ("columns", c_int64),
+        ("nonzeros", c_int64),
+        ("table", c_void_p),
+        ("pending", c_int64),
+        ("partial", c_void_p),
+        ("total", c_void_p),
+        ("scratch", c_void_p),
+    )
+
+
+@dataclass(frozen=True)
+class Library:
+    """The loaded library, and the instruction sets for which this processor can run it.
+
+    Attributes:
+        scratch_bytes: what one call needs as working space.
+        max_columns: the widest job of a dense kind.
+        variants: name ("c-avx512", "c-avx2", "c-portable") -> number, best first.
+    """
+
+    handle: ctypes.CDLL
+    scratch_bytes: int
+    max_columns: int
+    variants: dict[str, int]
+
+    def floats(self, variant: str, kind: str, rows: int, columns: int) -> int:
+        """How many running sums a job of this shape keeps."""
+        return int(self.handle.trak_floats(self.variants[variant], _KIND[kind], rows, columns))
+
+    def project(self, variant: str, kind: str, job: CJob) -> None:
+        """Add the gradient of ``job`` to its sums."""
+        self.handle.trak_project(self.variants[variant], _KIND[kind], byref(job))
+
+    def read(self, variant: str, kind: str, job: CJob, factor: float, out: torch.Tensor) -> None:
+        """Write the sums of ``job`` times ``factor`` into ``out`` (rows, columns), float32."""
+        self.handle.trak_read(self.variants[variant], _KIND[kind], byref(job), factor, out.data_ptr(), out.stride(0))
+
+
+def missing(variant: str | None = None) -> str | None:
+    """Why the compiled kernels, or those for one instruction set, cannot run here; None when they can."""
+    loaded = _load()
+    if isinstance(loaded, str):
+        return loaded
+    return None if variant is None or variant in loaded.variants else "this processor has no such instructions"
+
+
+def library() -> Library:
+    """The loaded library. Only to be called where nothing is :func:`missing`."""
+    loaded = _load()
+    if isinstance(loaded, str):
+        raise RuntimeError(loaded)
+    return loaded
+
+
+@cache
+def _load() -> Library | str:
+    """The library, or why there is none."""
+    spec = find_spec("trak_cli.projection.kernels._cpu")
+    if spec is None or spec.origin is None:
+        return "it was not built when trak was installed: that needs a C compiler"
+    try:
+        handle = ctypes.CDLL(spec.origin)
+    except OSError as error:
+        return f"it does not load: {error}"
+    if not hasattr(handle, "trak_interface") or handle.trak_interface() != INTERFACE:
+        return "it was built from another version of trak: install trak again"
+    _declare(handle)
+    return Library(handle, handle.trak_scratch_bytes(), handle.trak_max_columns(), _supported(handle))
+
+
+def _declare(handle: ctypes.CDLL) -> None:
+    """Argument and result types of every function of kernels/library.c."""
+    number, job = c_int64, POINTER(CJob)
+    for name, result, arguments in (
+        ("trak_variant_name", c_char_p, (number,)),
+        ("trak_variant_supported", number, (number,)),
+        ("trak_scratch_bytes", number, ()),
+        ("trak_max_columns", number, ()),
+        ("trak_floats", number, (number, number, number, number)),
+        ("trak_project", None, (number, number, job)),
+        ("trak_read", None, (number, number, job, c_double, c_void_p, number)),
+    ):
+        function = getattr(handle, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def _supported(handle: ctypes.CDLL) -> dict[str, int]:
+    variants = {}
+    number = 0
+    while (name := handle.trak_variant_name(number)) is not None:
+        if handle.trak_variant_supported(number):
+            variants[name.decode()] = number
+        number += 1
+    return variants
