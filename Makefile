@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := $(VENV)/bin
+KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
 .PHONY: help setup demo test check format clean
 
@@ -17,7 +18,8 @@ help:
 setup: $(VENV)/.ready
 
 # PIP_ARGS passes anything on to pip, for example: make demo PIP_ARGS="--find-links /my/wheels"
-$(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt
+# An edited kernel is compiled again by the same install.
+$(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) \
 		--editable '.[dev]'
