@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.attribution import (
+    EstimatorSpec,
     Spectrum,
     describe_formula,
     describe_ridge,
@@ -19,8 +21,8 @@ from trak_cli.cluster import share_from
 from trak_cli.config import Loaded
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.grams import find_spectrum, require_spectrum, sum_gram, write_spectrum
-from trak_cli.stages.inventory import require_shards, take_inventory
+from trak_cli.stages.grams import find_spectrum, sum_gram, write_spectrum
+from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
 from trak_cli.store import Layout, sweep
@@ -72,22 +74,36 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     if not estimator.needs_gram:
         return summary
     mine = share_from(config.worker.index, config.worker.count, os.environ).of(inventory.checkpoints)
-    stale = [name for name in mine if find_spectrum(inventory, estimator, name) is None]
+    problems: list[Problem] = []
+    for name, spectrum, reused in _spectra(inventory, estimator, mine, reporter):
+        ridge = resolve(parse_ridge(estimator.ridge), spectrum)
+        problems += singular_problems(spectrum, ridge)
+        summary.grams.append(_summary(name, spectrum, ridge, reused))
+    sweep(layout.finalized_folder(gram_key(estimator)))
+    if problems:
+        raise ConfigError(problems)
+    summary.grams.sort(key=lambda gram: mine.index(gram.checkpoint))
+    return summary
+
+
+def _spectra(
+    inventory: Inventory, estimator: EstimatorSpec, checkpoints: Sequence[str], reporter: Reporter
+) -> Iterator[tuple[str, Spectrum, bool]]:
+    """(checkpoint, factorised Gram, whether it was there): first those that are there, then those that are summed now."""
+    stale = []
+    for name in checkpoints:
+        spectrum = find_spectrum(inventory, estimator, name)
+        if spectrum is None:
+            stale.append(name)
+        else:
+            yield name, spectrum, True
     if stale:
         require_shards(inventory, [TRAIN])
     for name in stale:
         with reporter.meter(f"finalize {name}", inventory.rows, "rows") as meter:
-            write_spectrum(inventory, estimator, name, sum_gram(inventory, estimator, name, meter.advance))
-    sweep(layout.finalized_folder(gram_key(estimator)))
-    problems: list[Problem] = []
-    for name in mine:
-        spectrum = require_spectrum(inventory, estimator, name)
-        ridge = resolve(parse_ridge(estimator.ridge), spectrum)
-        problems += singular_problems(spectrum, ridge)
-        summary.grams.append(_summary(name, spectrum, ridge, reused=name not in stale))
-    if problems:
-        raise ConfigError(problems)
-    return summary
+            spectrum = sum_gram(inventory, estimator, name, meter.advance)
+            write_spectrum(inventory, estimator, name, spectrum)
+        yield name, spectrum, False
 
 
 def _summary(name: str, spectrum: Spectrum, ridge: float, reused: bool) -> GramSummary:

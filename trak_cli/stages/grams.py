@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from trak_cli.attribution import EstimatorSpec, GramSum, Spectrum, decompose, gram_key
 from trak_cli.errors import Problem, StoreError
@@ -40,7 +39,7 @@ def write_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: s
         "mean_diagonal": np.array([spectrum.mean_diag]),
     }
     fingerprint = _expected(inventory, estimator, checkpoint)
-    write_image(path, arrays, fingerprint, provenance(torch.device("cpu")), overwrite=path.exists())
+    write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
 
 
 def find_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Spectrum | None:
@@ -107,5 +106,4 @@ def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
 
 
 def _expected(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Json:
-    features = inventory.features[inventory.checkpoints.index(checkpoint)]
-    return gram_fingerprint(features, estimator, inventory.rows)
+    return gram_fingerprint(inventory.features[checkpoint], estimator, inventory.rows)

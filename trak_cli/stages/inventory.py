@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from trak_cli.errors import Problem, StoreError
@@ -31,24 +31,31 @@ class Inventory:
     """The part of a store that an estimator uses.
 
     Attributes:
-        features: features fingerprint of each checkpoint, in the order of ``checkpoints``.
+        features: checkpoint -> its features fingerprint, in the order in which they are averaged.
         rows: number of training rows.
     """
 
     layout: Layout
     plan: RunPlan
-    checkpoints: list[str]
-    features: list[Json]
+    features: Mapping[str, Json]
     rows: int
+    _shards: dict[str, list[Rows]] = field(default_factory=dict, repr=False)
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The checkpoints that are averaged over."""
+        return list(self.features)
 
     @property
     def dim(self) -> int:
         """k, the number of features."""
-        return int(self.features[0]["projection"]["dim"])
+        return int(next(iter(self.features.values()))["projection"]["dim"])
 
     def shards(self, split: str) -> list[Rows]:
-        """The shards of a split."""
-        return list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
+        """The shards of a split; its length is read once."""
+        if split not in self._shards:
+            self._shards[split] = list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
+        return self._shards[split]
 
     def read(self, checkpoint: str, split: str, index: int) -> FeatureShard:
         """One shard, checked to be whole and the expected one.
@@ -57,7 +64,7 @@ class Inventory:
             StoreError: it is missing, damaged or another run's.
         """
         rows = self.shards(split)[index]
-        fingerprint = shard_fingerprint(self.features[self.checkpoints.index(checkpoint)], split)
+        fingerprint = shard_fingerprint(self.features[checkpoint], split)
         path = self.layout.features(checkpoint, split, index)
         shard = read_features(path)
         require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
@@ -87,9 +94,9 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
                 "mend the patterns, or run trak featurize first",
             )
         )
-    features = [read_json(layout.fingerprint(name)) for name in checkpoints]
-    _require_alike(checkpoints, features)
-    return Inventory(layout, plan, checkpoints, features, rows_of(layout, TRAIN))
+    features = {name: read_json(layout.fingerprint(name)) for name in checkpoints}
+    _require_alike(features)
+    return Inventory(layout, plan, features, rows_of(layout, TRAIN))
 
 
 def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
@@ -100,7 +107,7 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
     """
     problems: list[Problem] = []
     missing: list[str] = []
-    for checkpoint, features in zip(inventory.checkpoints, inventory.features, strict=True):
+    for checkpoint, features in inventory.features.items():
         for split in splits:
             for index, rows in enumerate(inventory.shards(split)):
                 path = inventory.layout.features(checkpoint, split, index)
@@ -123,18 +130,19 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
         raise StoreError(problems)
 
 
-def _require_alike(checkpoints: Sequence[str], features: Sequence[Json]) -> None:
+def _require_alike(features: Mapping[str, Json]) -> None:
     """Features can be averaged over checkpoints only when all but the checkpoint is the same."""
+    (reference, expected), *others = features.items()
     problems = [
         Problem(
             f"features of {name}",
             f"{key} = {one.get(key)!r}",
-            f"{first!r}, as in {checkpoints[0]}",
+            f"{value!r}, as in {reference}",
             "choose checkpoints that belong together with estimator.checkpoints, or use another store",
         )
-        for name, one in zip(checkpoints[1:], features[1:], strict=True)
-        for key, first in features[0].items()
-        if key != "checkpoint" and one.get(key) != first
+        for name, one in others
+        for key, value in expected.items()
+        if key != "checkpoint" and one.get(key) != value
     ]
     if problems:
         raise StoreError(problems)

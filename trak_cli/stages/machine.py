@@ -46,7 +46,10 @@ def device_name(device: torch.device) -> str:
     return f"CPU ({platform.machine()})"
 
 
-def provenance(device: torch.device, **more: str | int) -> Json:
+_CPU = torch.device("cpu")
+
+
+def provenance(device: torch.device = _CPU, **more: str | int) -> Json:
     """Where and by what a file was made: kept in the file, never compared."""
     return {
         "program": f"trak {__version__}",

@@ -13,7 +13,7 @@ from trak_cli.config import Loaded, TrakConfig, target_of
 from trak_cli.stages.machine import choose_device, provenance, use_threads
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.training import Training
-from trak_cli.store import FORMAT_VERSION, Layout, MissingError, read_image, require_same, sweep, write_image
+from trak_cli.store import FORMAT_VERSION, Layout, is_stored, sweep, write_image
 from trak_cli.types import BoolArray, Float32, Json, Reporter
 
 
@@ -46,7 +46,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     fingerprint = _fingerprint(config, training)
     every = list(range(asked.subsets))
     mine = share.of(every)
-    pending = [subset for subset in mine if not _is_there(layout, subset, fingerprint)]
+    pending = [subset for subset in mine if not is_stored(layout.retrained(subset), fingerprint)]
     with reporter.meter("retrain", len(pending) * asked.models_per_subset, "models") as meter:
         for subset in pending:
             mask = subset_mask(training.rows, asked.fraction, asked.seed, subset)
@@ -101,12 +101,3 @@ def _fingerprint(config: TrakConfig, training: Training) -> Json:
         "models_per_subset": config.retrain.models_per_subset,
         "seed": config.retrain.seed,
     }
-
-
-def _is_there(layout: Layout, subset: int, fingerprint: Json) -> bool:
-    try:
-        image = read_image(layout.retrained(subset), only=())
-    except MissingError:
-        return False
-    require_same(image.path, image.fingerprint, fingerprint)
-    return True

@@ -98,7 +98,8 @@ def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
 
 def _files(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, split: str) -> ScoreFiles:
     targets = rows_of(inventory.layout, split)
-    fingerprint = scores_fingerprint(estimator, inventory.features, inventory.rows, split, targets, config.score.top_k)
+    features = list(inventory.features.values())
+    fingerprint = scores_fingerprint(estimator, features, inventory.rows, split, targets, config.score.top_k)
     return ScoreFiles(
         layout=inventory.layout,
         estimator=estimator.name,
@@ -112,9 +113,9 @@ def _files(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, s
 
 
 def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter: Reporter) -> SplitScores:
-    files.require_ours()
+    present = files.require_ours()
     mine = share.of(files.units())
-    pending = [unit for unit in mine if not files.has(unit)]
+    pending = [unit for unit in mine if unit not in present]
     total = sum(len(unit.targets) * len(unit.rows) for unit in pending)
     with reporter.meter(f"score {files.split}", total, "scores") as meter:
         for unit in _by_block(pending):

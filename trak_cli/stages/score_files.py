@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from trak_cli.attribution import Ends, Extremes, TopK
 from trak_cli.errors import StoreError
@@ -15,9 +14,9 @@ from trak_cli.stages.machine import provenance
 from trak_cli.store import (
     ForeignError,
     Layout,
-    MissingError,
     Source,
     assemble,
+    is_stored,
     read_fingerprint,
     read_image,
     remove,
@@ -85,35 +84,28 @@ class ScoreFiles:
         """The file of one unit."""
         return self.layout.scores_shard(self.estimator, self.split, unit.block, unit.shard)
 
-    def require_ours(self) -> None:
-        """Make sure that no file of other scores lies where these belong.
+    def require_ours(self) -> set[ScoreUnit]:
+        """Make sure that no file of other scores lies where these belong; the units whose files are there.
 
         Raises:
-            StoreError: one does (and ``overwrite`` is not set); each differing key is named.
+            StoreError: one is damaged, or does (and ``overwrite`` is not set); each differing key is named.
         """
-        present = [path for path in (self.whole, *map(self.path, self.units())) if path.exists()]
-        for path in present:
-            try:
-                require_same(path, read_fingerprint(path), self.fingerprint)
-            except StoreError as error:
-                if self.overwrite:
-                    remove(path)
-                elif isinstance(error, ForeignError):
-                    raise ForeignError([replace(problem, remedy=_REMEDY) for problem in error.problems]) from None
-                else:
-                    raise
+        self._keep(self.whole)
+        return {unit for unit in self.units() if self._keep(self.path(unit))}
 
-    def has(self, unit: ScoreUnit) -> bool:
-        """Whether a unit's file is there; it must be whole and ours.
-
-        Raises:
-            StoreError: it is damaged or another run's.
-        """
-        try:
-            image = read_image(self.path(unit), only=())
-        except MissingError:
+    def _keep(self, path: Path) -> bool:
+        """Whether a file of ours is there; what is not ours is refused, or removed with ``overwrite``."""
+        if not path.exists():
             return False
-        require_same(image.path, image.fingerprint, self.fingerprint)
+        try:
+            require_same(path, read_fingerprint(path), self.fingerprint)
+        except StoreError as error:
+            if self.overwrite:
+                remove(path)
+                return False
+            if isinstance(error, ForeignError):
+                raise ForeignError([replace(problem, remedy=_REMEDY) for problem in error.problems]) from None
+            raise
         return True
 
     def write(self, unit: ScoreUnit, scores: Float32) -> None:
@@ -123,18 +115,18 @@ class ScoreFiles:
             best = TopK(len(unit.targets), self.top_k)
             best.update(scores, unit.rows.start)
             arrays = _arrays_of(best.result())
-        write_image(self.path(unit), arrays, self.fingerprint, provenance(torch.device("cpu")))
+        write_image(self.path(unit), arrays, self.fingerprint, provenance())
 
     def assemble(self) -> bool:
         """Make the whole of the units, if all are there; whether it is there afterwards."""
         sweep(self.whole.parent)
-        if not all(self.has(unit) for unit in self.units()):
+        if not all(is_stored(self.path(unit), self.fingerprint) for unit in self.units()):
             return False
         if self.top_k is not None:
             self._merge(self.top_k)
         elif not self.whole.exists():
             sources = [Source(self.path(unit), unit.targets, unit.rows) for unit in self.units()]
-            assemble(self.whole, sources, (self.targets, self.rows), self.fingerprint, provenance(torch.device("cpu")))
+            assemble(self.whole, sources, (self.targets, self.rows), self.fingerprint, provenance())
         return True
 
     def _merge(self, k: int) -> None:
@@ -149,7 +141,7 @@ class ScoreFiles:
                     best.merge(TopK.restore(ends_of(read_image(self.path(unit)).arrays), k))
             merged.append(_arrays_of(best.result()))
         arrays = {key: np.concatenate([part[key] for part in merged]) for key in merged[0]}
-        write_image(self.whole, arrays, self.fingerprint, provenance(torch.device("cpu")))
+        write_image(self.whole, arrays, self.fingerprint, provenance())
 
 
 def ends_of(arrays: dict[str, np.ndarray]) -> Ends:

@@ -12,7 +12,7 @@ from trak_cli.store.image import Image, build_image, decode_features, read_image
 from trak_cli.store.layout import Layout, check_name
 from trak_cli.store.leftovers import sweep
 from trak_cli.store.promote import STEPS, remove, replace, set_aside, write_once
-from trak_cli.store.publish import write_image
+from trak_cli.store.publish import is_stored, write_image
 from trak_cli.store.records import read_json, replace_json, write_json_once
 from trak_cli.store.shards import (
     Condition,
@@ -51,6 +51,7 @@ __all__ = [
     "digest",
     "encode_features",
     "inspect_features",
+    "is_stored",
     "open_scores",
     "problems_between",
     "read_features",

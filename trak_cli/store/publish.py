@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from trak_cli.store.dtypes import AnyArray
+from trak_cli.store.failures import MissingError
 from trak_cli.store.fingerprint import require_same
 from trak_cli.store.image import build_image, read_image
 from trak_cli.store.promote import replace, write_once
@@ -43,3 +44,18 @@ def write_image(
         return True
     require_same(path, read_image(path, only=()).fingerprint, fingerprint)
     return False
+
+
+def is_stored(path: Path, fingerprint: Json) -> bool:
+    """Whether a whole file with this fingerprint is there, every byte of it checked.
+
+    Raises:
+        DamagedError, ForeignError: another file is there.
+        MachineError: it cannot be read.
+    """
+    try:
+        image = read_image(path, only=())
+    except MissingError:
+        return False
+    require_same(path, image.fingerprint, fingerprint)
+    return True
