@@ -4,6 +4,7 @@ leaves with the documented exit code and without a traceback, and changes nothin
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import shutil
@@ -392,6 +393,23 @@ def test_ground_truth_of_the_right_shape(scored: Project) -> None:
     generator = np.random.default_rng(0)
     np.savez(scored.folder / "truth.npz", masks=generator.random((5, ROWS)) < 0.5, outputs=generator.normal(size=(5, TARGETS)))
     scored.done("eval-lds", "lds.ground_truth=truth.npz")
+
+
+def test_scores_of_another_tool_of_the_wrong_shape(scored: Project) -> None:
+    generator = np.random.default_rng(0)
+    np.savez(scored.folder / "truth.npz", masks=generator.random((5, ROWS)) < 0.5, outputs=generator.normal(size=(5, TARGETS)))
+    np.save(scored.folder / "theirs.npy", generator.normal(size=(ROWS, TARGETS)))
+    options = ("lds.ground_truth=truth.npz", "lds.scores={theirs: theirs.npy}")
+    scored.refused(INPUT, "eval-lds", *options, says=("lds.scores.theirs", f"({ROWS}, {TARGETS})", "transpose"))
+
+
+def test_no_resamples_give_no_intervals(scored: Project) -> None:
+    generator = np.random.default_rng(0)
+    np.savez(scored.folder / "truth.npz", masks=generator.random((5, ROWS)) < 0.5, outputs=generator.normal(size=(5, TARGETS)))
+    scored.done("eval-lds", "lds.ground_truth=truth.npz", "lds.bootstrap=0")
+    [one] = json.loads((scored.store / "lds" / "test.json").read_text())["scores"]
+    assert (one["low"], one["high"]) == (None, None)
+    assert -1 <= one["lds"] <= 1
 
 
 # The small documents of a store

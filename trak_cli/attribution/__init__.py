@@ -7,7 +7,7 @@ the formula.
 from trak_cli.attribution.bootstrap import Bootstrap, Comparison, Difference, Interval, bootstrap_interval, compare
 from trak_cli.attribution.gram import Gram, GramSum
 from trak_cli.attribution.ground_truth import check_ground_truth
-from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, subset_predictions
+from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streamed_predictions, subset_predictions
 from trak_cli.attribution.ranks import spearman
 from trak_cli.attribution.ridge import Ridge, default_ridge, describe_ridge, parse_ridge, resolve, ridge_problems
 from trak_cli.attribution.scores import TargetFactor, front, score_block, scores, target_factor
@@ -53,6 +53,7 @@ __all__ = [
     "singular_problems",
     "spearman",
     "spec_problems",
+    "streamed_predictions",
     "subset_predictions",
     "target_factor",
 ]

@@ -36,7 +36,7 @@ _RESAMPLES_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How to resample: how often, from which seed, for intervals of which level.
+    """How to resample: how often (0: no intervals, they are NaN), from which seed, for intervals of which level.
 
     ``rerank``: True and False force the exact and the linear way; None decides by the amount of work.
     """
@@ -104,8 +104,11 @@ def compare(predictions: Mapping[str, Float64], outputs: FloatArray, settings: B
     estimates = _contrast_means(contrasts, observed, np.ones((1, outputs.shape[1])))[0]
     drawn = np.concatenate(
         [
-            _contrast_means(contrasts, resample(subset_counts), target_counts)
-            for subset_counts, target_counts in _draws(outputs.shape, settings)
+            np.empty((0, len(contrasts))),
+            *(
+                _contrast_means(contrasts, resample(subset_counts), target_counts)
+                for subset_counts, target_counts in _draws(outputs.shape, settings)
+            ),
         ]
     )
 
@@ -153,5 +156,7 @@ def _interval(estimate: float, drawn: Float64, level: float) -> Interval:
 
 def _p_value(drawn: Float64) -> float:
     finite = drawn[np.isfinite(drawn)]
+    if not len(finite):
+        return float("nan")
     rarer = min((finite <= 0).sum(), (finite >= 0).sum())
     return min(1.0, 2.0 * float(rarer + 1) / (len(finite) + 1))

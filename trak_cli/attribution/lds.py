@@ -6,12 +6,13 @@ For target j and subsets S_1…S_s of the training set, the LDS of j is Spearman
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from trak_cli.attribution.ranks import spearman
-from trak_cli.types import BoolArray, Float64, FloatArray
+from trak_cli.types import BoolArray, Float64, FloatArray, Rows
 
 _TARGETS_AT_ONCE = 1024
 _ROWS_AT_ONCE = 8192
@@ -61,22 +62,35 @@ def lds_of_predictions(predictions: Float64, outputs: FloatArray) -> LdsResult:
 
 
 def subset_predictions(scores: FloatArray, masks: BoolArray) -> Float64:
-    """Σ_{i∈S} score(j, i) for ``scores`` (t, n) and ``masks`` (s, n) → (t, s) float64.
+    """Σ_{i∈S} score(j, i) for ``scores`` (t, n) and ``masks`` (s, n) → (t, s) float64; see :func:`streamed_predictions`."""
+    targets, rows = scores.shape
+    return streamed_predictions([(Rows(0, targets), Rows(0, rows), scores)], masks, targets)
+
+
+def streamed_predictions(blocks: Iterable[tuple[Rows, Rows, FloatArray]], masks: BoolArray, targets: int) -> Float64:
+    """Σ_{i∈S} score(j, i) from blocks of scores that stream by → (targets, s) float64.
 
     Sums are taken in float64. Where they differ by no more than the rounding of such a sum (a target whose scores are
     all equal, with subsets of one size), they are made equal, so that rounding is never ranked.
+
+    Args:
+        blocks: (targets, training rows, scores of that shape), which cover every target and every row exactly once.
+        masks: (s, n).
+        targets: how many there are in all.
     """
-    sums = np.zeros((len(scores), len(masks)))
-    size = np.zeros(len(scores))
-    for start in range(0, scores.shape[1], _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        members = masks[:, rows].T.astype(np.float64)
-        for first in range(0, len(scores), _TARGETS_AT_ONCE):
-            targets = slice(first, first + _TARGETS_AT_ONCE)
-            block = np.asarray(scores[targets, rows], np.float64)
-            sums[targets] += block @ members
-            size[targets] += np.abs(block).sum(axis=1)
-    rounding = size * np.finfo(np.float64).eps * np.sqrt(scores.shape[1])
+    sums = np.zeros((targets, len(masks)))
+    size = np.zeros(targets)
+    for at, rows, scores in blocks:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = scores[:, start : start + _ROWS_AT_ONCE]
+            first_row = rows.start + start
+            members = masks[:, first_row : first_row + part.shape[1]].T.astype(np.float64)
+            for first in range(0, len(at), _TARGETS_AT_ONCE):
+                block = np.asarray(part[first : first + _TARGETS_AT_ONCE], np.float64)
+                some = slice(at.start + first, at.start + first + len(block))
+                sums[some] += block @ members
+                size[some] += np.abs(block).sum(axis=1)
+    rounding = size * np.finfo(np.float64).eps * np.sqrt(masks.shape[1])
     level = np.ptp(sums, axis=1) <= rounding
     sums[level] = sums[level, :1]
     return sums

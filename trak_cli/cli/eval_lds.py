@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.eval_lds import EvalSummary
@@ -39,18 +40,17 @@ def show(summary: EvalSummary, console: Console) -> None:
     reference = summary.score_sets[0].name
     rows = table("scores", "#LDS", "95% interval", f"#difference from {reference}", "95% interval", "#p")
     for one in summary.score_sets:
-        interval = f"[{one.low:.3f}, {one.high:.3f}]"
         if one.difference is None:
-            rows.add_row(one.name, f"{one.lds:.3f}", interval, "", "", "")
+            rows.add_row(one.name, f"{one.lds:.3f}", interval(one.low, one.high), "", "", "")
         else:
             change = one.difference
             rows.add_row(
                 one.name,
                 f"{one.lds:.3f}",
-                interval,
+                interval(one.low, one.high),
                 f"{change.mean:+.3f}",
-                f"[{change.low:+.3f}, {change.high:+.3f}]",
-                f"{change.p_value:.3f}",
+                interval(change.low, change.high, "+"),
+                "" if math.isnan(change.p_value) else f"{change.p_value:.3f}",
             )
     console.print(rows)
     console.print(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,7 +17,7 @@ from rich.text import Text
 
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import TrakError
-from trak_cli.types import Reporter
+from trak_cli.types import Reporter, plain
 
 if TYPE_CHECKING:
     from trak_cli.config import Loaded
@@ -96,22 +95,14 @@ def show_problems(error: TrakError) -> None:
             console.print(Text(f"    {label + ':':<10}{text}"))
 
 
-def plain(value: Any) -> Any:
-    """A summary as JSON values: dataclasses become objects, paths text, and NaN null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
 def table(*headings: str, title: str | None = None) -> Table:
     """An empty table in the house style: text left, figures (headings that start with '#') right."""
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
         result.add_column(heading.lstrip("#"), justify="right" if heading.startswith("#") else "left", header_style="bold")
     return result
+
+
+def interval(low: float, high: float, sign: str = "") -> str:
+    """An interval in a table; empty where there is none (NaN)."""
+    return "" if math.isnan(low) else f"[{low:{sign}.3f}, {high:{sign}.3f}]"

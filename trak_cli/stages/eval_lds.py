@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution import Bootstrap, Comparison, LdsResult, compare, lds_of_predictions, subset_predictions
+from trak_cli.attribution import (
+    Bootstrap,
+    Comparison,
+    LdsResult,
+    compare,
+    lds_of_predictions,
+    streamed_predictions,
+    subset_predictions,
+)
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.stages.ground_truth import GroundTruth, read_ground_truth
 from trak_cli.stages.lds_plot import draw
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.score_sets import dense_blocks, no_scores, read_foreign_scores
+from trak_cli.stages.score_sets import no_scores, outdated_scores, read_foreign_scores
 from trak_cli.stages.splits import rows_of
-from trak_cli.store import Layout, replace, replace_json
-from trak_cli.types import Float64, Reporter
+from trak_cli.store import Layout, open_scores, replace, replace_json, score_blocks
+from trak_cli.types import Float64, Reporter, plain
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """One set of scores: its LDS, 95% interval, and difference from the first set (None for the first itself)."""
+    """One set of scores: its LDS, 95% interval (NaN without resamples), difference from the first set (None for that one)."""
 
     name: str
     lds: float
@@ -108,21 +116,25 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
     names = list(dict.fromkeys([config.estimator.name, *config.lds.estimators]))
     found: dict[str, Float64] = {}
     problems: list[Problem] = []
+    refused: list[Problem] = []
     for name in names:
         path = layout.scores(name, split)
         if not path.exists():
             problems += no_scores(layout, name, split).problems
             continue
         reporter.log(f"reading {path}")
-        blocks = (subset_predictions(block, truth.masks) for _, block in dense_blocks(path, targets, rows))
-        found[name] = np.concatenate(list(blocks))
+        scores = open_scores(path)
+        if scores.shape != (targets, rows):
+            problems += outdated_scores(path, scores.shape, (targets, rows)).problems
+            continue
+        found[name] = streamed_predictions(score_blocks(scores), truth.masks, targets)
     for name, file in config.lds.scores.items():
         try:
             found[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
         except InputError as error:
-            problems += error.problems
-    if problems:
-        raise StoreError(problems)
+            refused += error.problems
+    if problems or refused:
+        raise (StoreError if problems else InputError)([*problems, *refused])
     return found
 
 
@@ -155,10 +167,7 @@ def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSumm
         "subsets": summary.subsets,
         "left_out": summary.left_out,
         "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.lds.seed, "method": summary.method},
-        "scores": [
-            {**asdict(one), "per_target": [value if np.isfinite(value) else None for value in one.per_target]}
-            for one in summary.score_sets
-        ],
+        "scores": plain(summary.score_sets),
     }
     replace_json(report, document)
     files = [report]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,7 @@ from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.stages.array_files import read_array_file
 from trak_cli.stages.score_files import ends_of
 from trak_cli.store import Layout, read_image, read_scores
-from trak_cli.types import Float32, Rows, shards_of
-
-#: Scores that are in memory at a time when a whole matrix is read in blocks of targets.
-SCORES_AT_ONCE = 32_000_000
+from trak_cli.types import Float32, Rows
 
 
 def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[Ends]:
@@ -41,12 +38,6 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
         Ends(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
         for target in targets
     ]
-
-
-def dense_blocks(path: Path, targets: int, rows: int) -> Iterator[tuple[Rows, Float32]]:
-    """A stored (targets, rows) matrix, block of targets after block of targets."""
-    for block in shards_of(targets, max(1, SCORES_AT_ONCE // rows)):
-        yield block, read_scores(path, block)
 
 
 def read_foreign_scores(name: str, path: Path, targets: int, rows: int) -> Float32:
@@ -80,6 +71,18 @@ def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
             "none that are complete",
             f"complete scores (there are: {known or 'none'})",
             "run trak score with this estimator and split first",
+        )
+    )
+
+
+def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> StoreError:
+    """The error for scores of a split or a training set that has grown since."""
+    return StoreError(
+        Problem(
+            str(path),
+            f"scores of shape {found}",
+            f"(targets, training rows) = {expected}, as the store has them now",
+            "run trak finalize and trak score score.overwrite=true",
         )
     )
 

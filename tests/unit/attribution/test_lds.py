@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ConstantInputWarning, rankdata, spearmanr
 
-from trak_cli.attribution import lds, spearman, subset_predictions
+from trak_cli.attribution import lds, spearman, streamed_predictions, subset_predictions
 from trak_cli.attribution.ranks import rank_rows
+from trak_cli.types import Rows
 
 
 def _data(t=8, n=50, s=30, noise=1.0, seed=0):
@@ -51,6 +52,13 @@ def test_sums_of_scores_over_blocks(monkeypatch):
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 10)
     expected = [[row[mask].astype(np.float64).sum() for mask in masks] for row in scores]
     np.testing.assert_allclose(subset_predictions(scores, masks), expected, atol=1e-12)
+
+
+def test_sums_do_not_depend_on_how_the_scores_stream_by():
+    scores, masks, _ = _data(t=20, n=33)
+    tiles = [(Rows(a, b), Rows(c, d)) for a, b in ((7, 20), (0, 7)) for c, d in ((0, 10), (10, 11), (11, 33))]
+    blocks = [(at, rows, scores[at.start : at.stop, rows.start : rows.stop]) for at, rows in tiles]
+    np.testing.assert_allclose(streamed_predictions(blocks, masks, 20), subset_predictions(scores, masks), atol=1e-12)
 
 
 def test_constant_targets_are_left_out_and_counted():
