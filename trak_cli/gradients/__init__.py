@@ -1,6 +1,5 @@
 """Per-sample gradients of the model output, from (model, task, batch): engines, parameter selection, memory, checks."""
 
-from trak_cli.gradients.batches import batch_size, one_sample, to_device
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines import ENGINES, make_engine
@@ -16,15 +15,12 @@ __all__ = [
     "ModelOutput",
     "PerSample",
     "VmapEngine",
-    "batch_size",
     "check_finite",
     "check_independence",
     "check_reach",
     "choose_microbatch",
     "first_not_finite",
     "make_engine",
-    "one_sample",
     "only",
     "select",
-    "to_device",
 ]

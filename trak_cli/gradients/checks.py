@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trak_cli.batches import batch_size
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.batches import batch_size
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only

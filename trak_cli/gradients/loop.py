@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients.batches import batch_size, one_sample
+from trak_cli.batches import batch_size, one_sample
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only

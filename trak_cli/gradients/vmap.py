@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from trak_cli.gradients.batches import batch_size, leaves, map_leaves, one_sample
+from trak_cli.batches import batch_size, leaves, map_leaves, one_sample
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.refusals import (

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trak_cli.batches import to_device
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.samples import Indexed
 
@@ -102,7 +103,7 @@ class SGDTrainer:
             for _ in range(self.epochs):
                 shuffled = torch.randperm(len(indices), generator=order).tolist()
                 for positions in self._batches(shuffled):
-                    batch = _moved(collate([read(position) for position in positions]), device)
+                    batch = to_device(collate([read(position) for position in positions]), device)
                     optimiser.zero_grad(set_to_none=True)
                     task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
@@ -122,19 +123,6 @@ class SGDTrainer:
         if _bytes(dataset[indices[0]]) * len(indices) > self.cache_mb * 2**20:
             return lambda position: dataset[indices[position]]
         return [dataset[index] for index in indices].__getitem__
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    """A nested batch with its tensors on ``device``."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, list | tuple) and not hasattr(batch, "_fields"):
-        return type(batch)(_moved(value, device) for value in batch)
-    if isinstance(batch, tuple):
-        return type(batch)(*(_moved(value, device) for value in batch))
-    return batch
 
 
 def _bytes(sample: Any) -> int:

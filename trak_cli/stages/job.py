@@ -162,10 +162,11 @@ def _check_batches(parts: Parts, train: Split) -> None:
     """Refuse a model whose output for a sample depends on the other samples of its batch."""
     rows = Rows(0, min(INDEPENDENCE_SAMPLES, train.rows))
     samples = train.samples(rows)
-    validate(parts.task, parts.model, train.batch(samples), train.name, rows)
+    together = train.batch(samples)
+    validate(parts.task, parts.model, together, train.name, rows)
     if len(rows) < 2:
         return
-    check_independence(parts.model, parts.task, train.batch(samples), [train.batch([sample]) for sample in samples])
+    check_independence(parts.model, parts.task, together, [train.batch([sample]) for sample in samples])
 
 
 def _measure_microbatch(config: TrakConfig, parts: Parts, split: Split, selected: Mapping[str, torch.Tensor]) -> int:

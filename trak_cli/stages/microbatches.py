@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trak_cli.gradients import Engine, check_finite, to_device
+from trak_cli.batches import to_device
+from trak_cli.gradients import Engine, check_finite
 from trak_cli.plugins import sample_id
 from trak_cli.projection import Projector
 from trak_cli.stages.validation import validate

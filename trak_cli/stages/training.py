@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from trak_cli.batches import to_device
 from trak_cli.config import TrakConfig, instantiate
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients import to_device
 from trak_cli.plugins import Trainer
 from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_splits, make_task
 from trak_cli.stages.validation import validate
