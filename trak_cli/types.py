@@ -58,6 +58,30 @@ class Block:
     gradient: torch.Tensor
     offset: int = 0
 
+    @property
+    def batch(self) -> int:
+        """B."""
+        return len(self.gradient)
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Per-sample gradients of a parameter of which a sample reaches few rows (an embedding): those rows alone.
+
+    Attributes:
+        name: canonical parameter name; the parameter is seen as a matrix of ``values.shape[1]`` columns.
+        batch: B.
+        sample: (m,) int64, ascending: the sample that a row of ``values`` belongs to.
+        row: (m,) int64: which row of the parameter it is; distinct and ascending within a sample.
+        values: (m, width), any floating dtype. Rows that are not named are zero.
+    """
+
+    name: str
+    batch: int
+    sample: torch.Tensor
+    row: torch.Tensor
+    values: torch.Tensor
+
 
 class Meter(Protocol):
     """Counts finished units of one long piece of work."""

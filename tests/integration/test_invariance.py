@@ -141,6 +141,8 @@ def test_restarts_do_not_show(featurized: Project, reference: Everything) -> Non
         ("gradients.microbatch=64",),
         ("gradients.microbatch=null",),
         ("gradients=loop",),
+        ("gradients=vmap",),
+        ("gradients=auto", "gradients.microbatch=null"),
         ("gradients=loop", "gradients.microbatch=5"),
         ("threads=2",),
     ],

@@ -79,6 +79,7 @@ dataset:
   targets:
     test: {{_target_: tiny_plugin.Data, rows: {TARGETS}, seed: 2}}
 gradients:
+  engine: hooks
   microbatch: {MICROBATCH}
 projection:
   dim: {DIM}

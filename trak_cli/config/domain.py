@@ -15,11 +15,12 @@ from trak_cli.attribution import EstimatorSpec
 from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
+from trak_cli.gradients import ENGINES
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "gradients.engine": ("vmap", "loop"),
+    "gradients.engine": ("auto", *ENGINES),
     "projection.kernel": ("auto", *(kernel.name for kernel in KERNELS)),
     "features.dtype": ("float32", "float16", "bfloat16"),
 }

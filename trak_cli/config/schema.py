@@ -25,7 +25,7 @@ class DatasetConfig:
 class GradientsConfig:
     """How per-sample gradients are computed, and of which parameters."""
 
-    engine: str = "vmap"
+    engine: str = "auto"
     include: list[str] = field(default_factory=lambda: ["*"])
     exclude: list[str] = field(default_factory=list)
     memory_mb: int = 2048

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 
 class ModelOutput(Protocol):
@@ -28,14 +28,15 @@ class PerSample:
     Attributes:
         outputs: (B,) f(z; θ), detached, floating.
         out_to_loss: (B,) q = −∂ℓ/∂f, detached, floating.
-        blocks: gradients g = ∇_θ f of the *output* (not of the loss), one :class:`Block` (B, d) for each selected
-            parameter tensor, in the order of the selection, in the dtype of the parameter. To be read once; a block is
-            let go when the next one is asked for, so memory falls while they are consumed.
+        blocks: gradients g = ∇_θ f of the *output* (not of the loss), in the dtype of the parameter. They come in any
+            order, a parameter tensor whole or in parts; where blocks overlap (a weight used in several places), they
+            add up, and what no block brings is zero. To be read once; a block is let go when the next one is asked
+            for, so memory falls while they are consumed.
     """
 
     outputs: Tensor
     out_to_loss: Tensor
-    blocks: Iterator[Block]
+    blocks: Iterator[Block | RowBlock]
 
 
 class Engine(Protocol):

@@ -8,17 +8,23 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.hooks import HooksEngine, Routes
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.vmap import VmapEngine
 
-#: The names that ``gradients.engine`` may take.
-ENGINES = ("vmap", "loop")
+#: The names that ``gradients.engine`` may take besides ``auto``.
+ENGINES = ("hooks", "vmap", "loop")
 
 
-def make_engine(name: str, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor]) -> Engine:
+def make_engine(
+    name: str, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], routes: Routes | None = None
+) -> Engine:
     """The engine ``name`` for ``parameters`` (as :func:`~trak_cli.gradients.select` gives them).
 
     Puts the model into evaluation mode.
+
+    Args:
+        routes: for ``hooks``: what :func:`~trak_cli.gradients.find_routes` found for this model.
 
     Raises:
         ConfigError: no such engine.
@@ -28,4 +34,6 @@ def make_engine(name: str, model: nn.Module, task: ModelOutput, parameters: Mapp
             Problem("gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one, for example gradients=loop")
         )
     model.eval()
+    if name == "hooks":
+        return HooksEngine(model, task, parameters, routes)
     return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

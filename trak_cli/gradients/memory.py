@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.hooks.layers import PIECE_BYTES
 from trak_cli.gradients.parameters import only
 
 #: What autograd saves is at most about half of what exists at the peak of a backward pass; and a gradient exists twice
 #: while a consumer converts it or makes it contiguous.
 _TWICE = 2
+
+#: Pieces of gradients that exist at once: one in the making, one with its consumer, and a copy.
+_PIECES = 3
 
 
 def activation_bytes(model: nn.Module, task: ModelOutput, sample: Any, parameters: Mapping[str, Tensor]) -> int:
@@ -45,33 +49,50 @@ def choose_microbatch(
     parameters: Mapping[str, Tensor],
     memory_mb: int,
     ceiling: int = 256,
+    whole: Sequence[Tensor] = (),
 ) -> int:
     """The largest power of two, at most ``ceiling``, of samples whose gradients fit into ``memory_mb`` MiB.
 
     Counted are activations and gradients, not the model, the projection or the dataset. With A bytes of activations and
-    G bytes of gradients for each sample, vmap needs B (2 A + 2 G) and the loop 2 A + G + 2 B G.
+    G bytes of gradients for each sample, vmap needs B (2 A + 2 G), the loop 2 A + G + 2 B G, and hooks 3 A B beside a few
+    pieces of gradients.
 
     Args:
         sample: a batch of one, on the model's device; a longest one where lengths differ.
+        whole: for hooks, the parameters whose gradients are not made in pieces.
 
     Raises:
         ConfigError: not even one sample fits.
     """
-    activations = _TWICE * activation_bytes(model, task, sample, parameters)
-    gradients = sum(value.numel() * value.element_size() for value in parameters.values())
-    fixed, each = (0, activations) if engine == "vmap" else (activations + gradients, 0)
-    each += _TWICE * gradients
+    saved = activation_bytes(model, task, sample, parameters)
+    sizes = (saved, _bytes(parameters.values()), _bytes(whole))
     limit = memory_mb * 2**20
-    if fixed + each > limit:
+    least = _needed(engine, 1, *sizes)
+    if least > limit:
         raise ConfigError(
             Problem(
                 "gradients.memory_mb",
                 f"{memory_mb} MiB",
-                f"at least {-(-(fixed + each) // 2**20)} MiB, which one sample needs",
+                f"at least {-(-least // 2**20)} MiB, which one sample needs",
                 "raise gradients.memory_mb, or select fewer parameters with gradients.include",
             )
         )
     size = 1
-    while 2 * size <= ceiling and fixed + 2 * size * each <= limit:
+    while 2 * size <= ceiling and _needed(engine, 2 * size, *sizes) <= limit:
         size *= 2
     return size
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors)
+
+
+def _needed(engine: str, size: int, saved: int, gradients: int, whole: int) -> int:
+    """Bytes that a microbatch of ``size`` samples needs."""
+    if engine == "hooks":
+        # A third time: the gradients at the outputs of the layers, which are kept with their inputs.
+        pieces = min(_PIECES * PIECE_BYTES["cpu"], _TWICE * size * gradients)
+        return size * ((_TWICE + 1) * saved + _TWICE * whole) + pieces
+    if engine == "vmap":
+        return size * _TWICE * (saved + gradients)
+    return _TWICE * saved + gradients + size * _TWICE * gradients

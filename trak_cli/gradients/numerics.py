@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.utils.deterministic
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -37,6 +40,24 @@ def exact() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         for owner, attribute, value in before:
             setattr(owner, attribute, value)
+
+
+@contextmanager
+def batchable() -> Iterator[None]:
+    """Inside: scaled dot-product attention by its formula, which vmap can batch, as it cannot the fused kernels."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def computing(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each computed under :func:`exact` and without recording gradients; in between nothing is set."""
+    while True:
+        with exact(), torch.no_grad():
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
 
 
 def _read() -> list[tuple[Any, str, Any]]:

@@ -13,12 +13,12 @@ from functools import partial
 
 import torch
 
-from trak_cli.projection.blocks import checked, pieces
+from trak_cli.projection.blocks import dense, pieces
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.crew import Crew
 from trak_cli.projection.definition import BLOCK
 from trak_cli.projection.tiles import Keys, TileFiller
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 #: 2 MB of float32 entries: they stay in the cache, and are many enough for the calls from Python to cost little.
 TILE_COORDINATES = 2048
@@ -35,10 +35,10 @@ class DenseProjector:
         self._job = job
         self._crew = Crew(job.threads)
 
-    def project(self, blocks: Iterable[Block]) -> torch.Tensor:
+    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         total = torch.empty(0)
-        for block in checked(blocks, self._job):
+        for block in dense(blocks, self._job):
             if total.numel() == 0:
                 total = torch.zeros(len(block.gradient), self.dim, dtype=torch.float64)
             self._crew.run(list(self._shares(block, total)))

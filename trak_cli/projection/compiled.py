@@ -20,7 +20,7 @@ from trak_cli.projection.definition import stream_key, tensor_key
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.library import CJob, library
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 #: Coordinates that are converted to float32 at once where a gradient has another dtype; a multiple of every block.
 CONVERTED = 16384
@@ -46,47 +46,52 @@ class CompiledProjector:
         self._crew = Crew(job.threads)
         self._table = torch.tensor(GAUSSIAN_TABLE, dtype=torch.float32)
         self._shares: dict[int, list[_Share]] = {}
+        self._single: dict[int, list[_Share]] = {}
 
-    def project(self, blocks: Iterable[Block]) -> torch.Tensor:
+    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         spec = self._job.spec
-        shares: list[_Share] | None = None
+        whole: list[_Share] = []
+        single: list[_Share] = []
         batch = 0
         for block in checked(blocks, self._job):
-            if shares is None:
-                batch = len(block.gradient)
-                shares = self._begin(batch)
-            if block.gradient.numel() > 0:
-                stream = stream_key(tensor_key(spec.seed, self._job.checkpoint, block.name), spec.kind)
-                self._run(shares, block, stream)
-        features = torch.empty(batch, self.dim)
+            batch = block.batch
+            stream = stream_key(tensor_key(spec.seed, self._job.checkpoint, block.name), spec.kind)
+            if isinstance(block, RowBlock):
+                single = single or self._begin(self._single, batch, [range(row, row + 1) for row in range(batch)])
+                self._run([partial(share.add_rows, block, stream) for share in single], block.values.numel())
+            elif block.gradient.numel() > 0:
+                whole = whole or self._begin(self._shares, batch, self._rows(batch))
+                self._run([partial(share.add, block, stream) for share in whole], block.gradient.numel())
+        features = torch.zeros(batch, self.dim)
         factor = math.sqrt(self.dim / spec.nonzeros) if spec.kind == "sjlt" else 1.0
-        for share in shares or ():
+        for share in (*whole, *single):
             share.read(factor, features)
         return features
 
-    def _begin(self, batch: int) -> list[_Share]:
-        """The rectangles that make up the answer to a batch, all zero; those of the last batch if it was as large."""
-        if batch not in self._shares:
-            self._shares = {batch: self._divide(batch)}
-        for share in self._shares[batch]:
+    def _begin(self, kept: dict[int, list[_Share]], batch: int, rows: list[range]) -> list[_Share]:
+        """Rectangles over these rows of the answer, all zero; those of the last batch if it was as large."""
+        if batch not in kept:
+            kept.clear()
+            kept[batch] = [_Share(self.kernel, self._job.spec, self._table, r, c) for r in rows for c in self._columns()]
+        for share in kept[batch]:
             share.reset()
-        return self._shares[batch]
+        return kept[batch]
 
-    def _divide(self, batch: int) -> list[_Share]:
-        spec = self._job.spec
-        if spec.kind == "sjlt":
-            rows = _cut(batch, math.ceil(batch / self._crew.threads), 2)
-            columns = [range(spec.dim)]
-        else:
-            rows = _cut(batch, MAX_ROWS, 16)
-            columns = _cut(spec.dim, min(math.ceil(spec.dim / self._crew.threads), library().max_columns), 64)
-        return [_Share(self.kernel, spec, self._table, r, c) for r in rows for c in columns]
+    def _rows(self, batch: int) -> list[range]:
+        if self._job.spec.kind == "sjlt":
+            return _cut(batch, math.ceil(batch / self._crew.threads), 2)
+        return _cut(batch, MAX_ROWS, 16)
 
-    def _run(self, shares: list[_Share], block: Block, stream: int) -> None:
-        tasks = [partial(share.add, block, stream) for share in shares]
+    def _columns(self) -> list[range]:
+        dim = self._job.spec.dim
+        if self._job.spec.kind == "sjlt":
+            return [range(dim)]
+        return _cut(dim, min(math.ceil(dim / self._crew.threads), library().max_columns), 64)
+
+    def _run(self, tasks: list[partial[None]], numbers: int) -> None:
         per_entry = self._job.spec.nonzeros if self._job.spec.kind == "sjlt" else self.dim
-        if self._crew.threads == 1 or block.gradient.numel() * per_entry < WORTH_THREADS:
+        if self._crew.threads == 1 or numbers * per_entry < WORTH_THREADS:
             for task in tasks:
                 task()
         else:
@@ -138,8 +143,21 @@ class _Share:
             self._job.length = gradient.shape[1]
             self._lib.project(self._variant, self._kind, self._job)
 
+    def add_rows(self, block: RowBlock, stream: int) -> None:
+        """Add the product of the rows of the parameter that this one sample reaches."""
+        first, stop = torch.searchsorted(block.sample, torch.tensor([self._rows.start, self._rows.stop])).tolist()
+        if first == stop:
+            return
+        values = block.values[first:stop].float().contiguous()
+        rows = block.row[first:stop].contiguous()
+        self._job.stream = stream
+        self._job.stride = 0
+        self._job.gradient = values.data_ptr()
+        self._job.length = values.shape[1]
+        self._lib.project_rows(self._variant, self._kind, self._job, rows)
+
     def read(self, factor: float, features: torch.Tensor) -> None:
-        """Write the sums times ``factor`` to their place in ``features`` (B, dim)."""
+        """Add the sums times ``factor`` to their place in ``features`` (B, dim)."""
         out = features[self._rows.start : self._rows.stop, self._columns.start : self._columns.stop]
         self._lib.read(self._variant, self._kind, self._job, factor, out)
 

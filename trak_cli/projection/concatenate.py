@@ -7,9 +7,9 @@ from itertools import accumulate
 
 import torch
 
-from trak_cli.projection.blocks import checked
+from trak_cli.projection.blocks import dense
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 
 class Concatenator:
@@ -22,10 +22,10 @@ class Concatenator:
         self._job = job
         self._starts = dict(zip(job.sizes, accumulate(job.sizes.values(), initial=0), strict=False))
 
-    def project(self, blocks: Iterable[Block]) -> torch.Tensor:
+    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
         """The flat gradients in the order of the parameters: (B, p) float32, or float64 when a block is."""
         flat = torch.empty(0)
-        for block in checked(blocks, self._job):
+        for block in dense(blocks, self._job):
             gradient = block.gradient
             if flat.numel() == 0:
                 flat = torch.zeros(len(gradient), self.dim, device=gradient.device)

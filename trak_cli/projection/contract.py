@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 
 class Projector(Protocol):
@@ -23,12 +23,13 @@ class Projector(Protocol):
     kernel: str
     dim: int
 
-    def project(self, blocks: Iterable[Block]) -> torch.Tensor:
+    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block, with no factor 1/√p.
 
         Args:
             blocks: at least one; each parameter tensor whole or in parts, in any order, all with the same batch B. They
-                are taken one at a time, and none is kept. A coordinate that no block brings counts as zero.
+                are taken one at a time, and none is kept. A coordinate that no block brings counts as zero; what several
+                bring is added up.
 
         Returns:
             (B, dim) float32; for kind ``none`` float64 when a gradient is float64.

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from trak_cli.projection.blocks import checked
+from trak_cli.projection.blocks import dense
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.definition import stream_key, tensor_key
 from trak_cli.projection.gpu import Shape, add_product
 from trak_cli.projection.source import source
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 #: Shared memory that every CUDA device grants without being asked.
 _FREE_SHARED = 48 * 1024
@@ -54,11 +54,11 @@ class CudaProjector:
         self._device = torch.empty(0, device=job.device).device  # has a number, which job.device may lack
         self._gpu = CupyGpu(self._device)
 
-    def project(self, blocks: Iterable[Block]) -> torch.Tensor:
+    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32, on the device."""
         spec = self._job.spec
         features: torch.Tensor | None = None
-        for block in checked(blocks, self._job):
+        for block in dense(blocks, self._job):
             if block.gradient.device != self._device:
                 raise ValueError(f"{block.name}: gradient on {block.gradient.device}, projector on {self._device}")
             if features is None:
@@ -66,7 +66,7 @@ class CudaProjector:
             if block.gradient.numel() > 0:
                 stream = stream_key(tensor_key(spec.seed, self._job.checkpoint, block.name), spec.kind)
                 add_product(self._gpu, spec, stream, block, features)
-        assert features is not None, "checked() refuses to yield nothing"
+        assert features is not None, "dense() refuses to yield nothing"
         return features
 
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import torch
 
 #: What ``trak_interface`` of a library built from the C files beside this file returns.
-INTERFACE = 1
+INTERFACE = 2
 
 _KIND = {"rademacher": 0, "gaussian": 1, "sjlt": 2}
 
@@ -63,8 +63,12 @@ class Library:
         """Add the gradient of ``job`` to its sums."""
         self.handle.trak_project(self.variants[variant], _KIND[kind], byref(job))
 
+    def project_rows(self, variant: str, kind: str, job: CJob, rows: torch.Tensor) -> None:
+        """Add one gradient of ``job.length`` coordinates for each of ``rows``, (m,) int64: rows of that width of a matrix."""
+        self.handle.trak_project_rows(self.variants[variant], _KIND[kind], byref(job), rows.data_ptr(), len(rows))
+
     def read(self, variant: str, kind: str, job: CJob, factor: float, out: torch.Tensor) -> None:
-        """Write the sums of ``job`` times ``factor`` into ``out`` (rows, columns), float32."""
+        """Add the sums of ``job`` times ``factor`` to ``out`` (rows, columns), float32."""
         self.handle.trak_read(self.variants[variant], _KIND[kind], byref(job), factor, out.data_ptr(), out.stride(0))
 
 
@@ -110,6 +114,7 @@ def _declare(handle: ctypes.CDLL) -> None:
         ("trak_max_columns", number, ()),
         ("trak_floats", number, (number, number, number, number)),
         ("trak_project", None, (number, number, job)),
+        ("trak_project_rows", None, (number, number, job, c_void_p, number)),
         ("trak_read", None, (number, number, job, c_double, c_void_p, number)),
     ):
         function = getattr(handle, name)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trak_cli.projection.definition import gaussian, rademacher, sjlt, tensor_key
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import Block, Float64
+from trak_cli.types import Block, Float64, RowBlock
 
 
 def matrix(spec: ProjectionSpec, checkpoint: str, name: str, rows: range | npt.ArrayLike) -> Float64:
@@ -38,11 +38,22 @@ def matrix(spec: ProjectionSpec, checkpoint: str, name: str, rows: range | npt.A
     raise ValueError(f"projection kind {spec.kind!r} has no random matrix")
 
 
-def project(spec: ProjectionSpec, checkpoint: str, blocks: Iterable[Block]) -> Float64:
+def project(spec: ProjectionSpec, checkpoint: str, blocks: Iterable[Block | RowBlock]) -> Float64:
     """Σ_blocks G_block · P_block: (B, spec.dim) float64. Holds the matrix of one block at a time; no 1/√p."""
     total: Float64 = np.zeros((1, spec.dim))
     for block in blocks:
+        if isinstance(block, RowBlock):
+            total = total + _project_rows(spec, checkpoint, block)
+            continue
         G = block.gradient.detach().double().cpu().numpy()
         P = matrix(spec, checkpoint, block.name, range(block.offset, block.offset + G.shape[1]))
         total = total + G @ P
+    return total
+
+
+def _project_rows(spec: ProjectionSpec, checkpoint: str, block: RowBlock) -> Float64:
+    total: Float64 = np.zeros((block.batch, spec.dim))
+    width = block.values.shape[1]
+    for sample, row, values in zip(block.sample.tolist(), block.row.tolist(), block.values.double().cpu().numpy(), strict=True):
+        total[sample] += values @ matrix(spec, checkpoint, block.name, range(row * width, (row + 1) * width))
     return total

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from trak_cli.projection.blocks import checked, pieces
+from trak_cli.projection.blocks import dense, pieces
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.crew import Crew
 from trak_cli.projection.definition import BLOCK, block_key, tensor_key, words
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.projection.tiles import SIGNS
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 #: Coordinates taken at once: their columns and signs stay in the cache while every sample passes.
 PIECE = 16384
@@ -36,10 +36,10 @@ class SparseProjector:
         self._job = job
         self._crew = Crew(job.threads)
 
-    def project(self, blocks: Iterable[Block]) -> torch.Tensor:
+    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         total = torch.empty(0)
-        for block in checked(blocks, self._job):
+        for block in dense(blocks, self._job):
             if total.numel() == 0:
                 total = torch.zeros(len(block.gradient), self.dim, dtype=torch.float64)
             T = tensor_key(self._job.spec.seed, self._job.checkpoint, block.name)

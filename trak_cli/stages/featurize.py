@@ -47,7 +47,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes; nothing already written is touched.
     """
-    job = prepare(loaded)
+    job = prepare(loaded, reporter)
     mine = job.share.of(job.units)
     pending = pending_units(job, mine, reporter)
     reporter.log(

@@ -12,8 +12,9 @@ import torch
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.gradients import check_independence, check_reach, choose_microbatch, make_engine, select
-from trak_cli.projection import ProjectionSpec, make_projector, spec_problems
+from trak_cli.gradients import check_independence, check_reach, make_engine, select
+from trak_cli.projection import ProjectionSpec, Projector, make_projector, spec_problems
+from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
 from trak_cli.stages.machine import choose_device, use_threads
 from trak_cli.stages.microbatches import Featurizer, Split
@@ -22,7 +23,7 @@ from trak_cli.stages.run_plan import RunPlan, settle_plan
 from trak_cli.stages.splits import record_rows
 from trak_cli.stages.validation import validate
 from trak_cli.store import Layout, write_once
-from trak_cli.types import Json, Rows, shards_of
+from trak_cli.types import Json, Reporter, Rows, shards_of
 
 #: Samples that are compared alone and together, to see whether a model's outputs depend on the rest of the batch.
 INDEPENDENCE_SAMPLES = 4
@@ -71,19 +72,12 @@ class Job:
         load_checkpoint(self.parts.model, checkpoint, self.device)
         gradients = self.config.gradients
         selected = select(self.parts.model, gradients.include, gradients.exclude)
-        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected)
-        projector = make_projector(
-            self.spec,
-            checkpoint.sha256,
-            self.sizes,
-            device=self.device,
-            kernel=self.config.projection.kernel,
-            threads=self.config.threads,
-        )
+        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
+        projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
 
-def prepare(loaded: Loaded) -> Job:
+def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     """Load and check everything, settle the run plan, and number the work.
 
     Raises:
@@ -104,7 +98,9 @@ def prepare(loaded: Loaded) -> Job:
     _check_store(layout, fingerprints)
     _check_batches(parts, splits[0])
     check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
-    plan = settle_plan(layout, config, lambda: _measure_microbatch(config, parts, splits[0], selected))
+    sizes = {name: tensor.numel() for name, tensor in selected.items()}
+    bench = Bench(config, parts, splits[0], selected, lambda: _projector(config, spec, checkpoints[0], sizes, device))
+    plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
     for split in splits:
         record_rows(layout, split.name, split.rows)
     for one in checkpoints:
@@ -116,8 +112,14 @@ def prepare(loaded: Loaded) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    sizes = {name: tensor.numel() for name, tensor in selected.items()}
     return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
+
+
+def _projector(
+    config: TrakConfig, spec: ProjectionSpec, checkpoint: Checkpoint, sizes: Mapping[str, int], device: torch.device
+) -> Projector:
+    kernel, threads = config.projection.kernel, config.threads
+    return make_projector(spec, checkpoint.sha256, sizes, device=device, kernel=kernel, threads=threads)
 
 
 def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
@@ -167,9 +169,3 @@ def _check_batches(parts: Parts, train: Split) -> None:
     if len(rows) < 2:
         return
     check_independence(parts.model, parts.task, together, [train.batch([sample]) for sample in samples])
-
-
-def _measure_microbatch(config: TrakConfig, parts: Parts, split: Split, selected: Mapping[str, torch.Tensor]) -> int:
-    sample = split.batch(split.samples(Rows(0, 1)))
-    gradients = config.gradients
-    return choose_microbatch(gradients.engine, parts.model, parts.task, sample, selected, gradients.memory_mb)

@@ -6,14 +6,15 @@ measured or read from the config by whoever comes first, written once, and obeye
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from trak_cli.config import TrakConfig
 from trak_cli.errors import Problem, StoreError
+from trak_cli.stages.gradient_plan import GradientPlan
 from trak_cli.store import Layout, read_json, write_json_once
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class RunPlan:
     engine: gradient engine.
     microbatch: samples per gradient computation; microbatches lie on a grid of absolute row numbers.
     shard_rows: rows of every shard but the last of a split.
+    routes: by which way the gradients of single parameters are computed, where the engine has several.
     """
 
     engine: str
     microbatch: int
     shard_rows: int
+    routes: Mapping[str, str]
 
 
 def read_plan(layout: Layout) -> RunPlan | None:
@@ -41,8 +44,9 @@ def read_plan(layout: Layout) -> RunPlan | None:
     try:
         if stored["version"] != VERSION:
             raise KeyError("version")
-        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]))
-    except (KeyError, TypeError, ValueError):
+        routes = {str(name): str(route) for name, route in stored["routes"].items()}
+        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), routes)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(
             Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", "use the trak that made this store")
         ) from None
@@ -62,20 +66,21 @@ def require_plan(layout: Layout) -> RunPlan:
     return plan
 
 
-def settle_plan(layout: Layout, config: TrakConfig, measure: Callable[[], int]) -> RunPlan:
-    """The store's plan; on the first call the one that the config asks for, with the microbatch that ``measure`` finds.
+def settle_plan(layout: Layout, config: TrakConfig, find: Callable[[], GradientPlan]) -> RunPlan:
+    """The store's plan; on the first call what ``find`` finds. What was measured for it is noted beside it.
 
     Raises:
         StoreError: the config asks for something else than the store was begun with.
     """
     plan = read_plan(layout)
     if plan is None:
-        microbatch = config.gradients.microbatch or measure()
-        plan = RunPlan(config.gradients.engine, microbatch, config.features.shard_rows)
-        write_json_once(layout.plan, {"version": VERSION, **asdict(plan)})
+        found = find()
+        plan = RunPlan(found.engine, found.microbatch, config.features.shard_rows, dict(found.routes))
+        measured = [asdict(trial) for trial in found.trials]
+        write_json_once(layout.plan, {"version": VERSION, **asdict(plan), "measured": measured})
         plan = require_plan(layout)  # another worker may have been first: its plan is everybody's
     asked: dict[str, tuple[object, object]] = {
-        "gradients.engine": (plan.engine, config.gradients.engine),
+        "gradients.engine": (plan.engine, plan.engine if config.gradients.engine == "auto" else config.gradients.engine),
         "gradients.microbatch": (plan.microbatch, config.gradients.microbatch or plan.microbatch),
         "features.shard_rows": (plan.shard_rows, config.features.shard_rows),
     }

@@ -68,7 +68,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
     assert found["modle"].remedy == "did you mean model?"
     assert found["features.dtypo"].remedy == "did you mean features.dtype?"
     assert found["score.splits"].remedy == "write 'score.splits=[test]'"
-    assert found["gradients"].expected == "one of: loop, vmap"
+    assert found["gradients"].expected == "one of: auto, hooks, loop, vmap"
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
-"""The vmap engine gives what the per-sample loop gives, and both give what autograd gives when written out."""
+"""The engines give what autograd gives when written out (see test_hooks.py for the many layers of the hooks engine)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import gathering
 import pytest
 import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients import check_independence, choose_microbatch, make_engine, select
+from trak_cli.gradients import ENGINES, check_independence, choose_microbatch, make_engine, select
 from trak_cli.tasks import Classification
 
 
@@ -60,8 +61,7 @@ cases = pytest.mark.parametrize(("make", "data"), CASES.values(), ids=CASES.keys
 
 
 def gradients(name: str, model: nn.Module, batch: Any, include: tuple[str, ...] = ("*",)) -> dict[str, Tensor]:
-    engine = make_engine(name, model, Classification(), select(model, include))
-    return {block.name: block.gradient for block in engine.per_sample(batch).blocks}
+    return gathering.gradients(name, model, Classification(), batch, include)
 
 
 def written_out(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ def written_out(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Ten
 
 
 @cases
-@pytest.mark.parametrize("engine", ["vmap", "loop"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_gives_what_autograd_gives(make: Callable[[], nn.Module], data: Callable[[int], Any], engine: str) -> None:
     torch.manual_seed(0)
     model, batch = make().eval(), data(5)
@@ -161,3 +161,12 @@ def test_the_microbatch_fits_into_the_memory_that_is_given() -> None:
     assert 1 <= sizes[0] < sizes[1] < sizes[2] == 256
     with pytest.raises(ConfigError, match=r"gradients\.memory_mb"):
         choose_microbatch("vmap", model, Classification(), sample, select(model, ["*"]), 1)
+
+
+def test_hooks_take_the_microbatch_that_vmap_cannot_hold() -> None:
+    """Gradients come in pieces, so that their number does not weigh on the microbatch."""
+    model, sample = nn.Linear(4000, 2500), (torch.randn(1, 4000), torch.tensor([3]))
+    sizes = {
+        name: choose_microbatch(name, model, Classification(), sample, select(model, ["*"]), 400) for name in ("hooks", "vmap")
+    }
+    assert sizes["vmap"] < 8 < sizes["hooks"]

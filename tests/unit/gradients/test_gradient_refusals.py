@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gathering import gradients
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
@@ -51,11 +52,6 @@ class Of(Task):
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         out: Tensor = self.function(model, batch)
         return out
-
-
-def gradients(engine: str, model: nn.Module, task: Task, batch: Any) -> dict[str, Tensor]:
-    result = make_engine(engine, model, task, select(model, ["*"])).per_sample(batch)
-    return {block.name: block.gradient for block in result.blocks}
 
 
 def always_dropping(x: Tensor) -> Tensor:

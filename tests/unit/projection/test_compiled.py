@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trak_cli.errors import ConfigError
 from trak_cli.projection import ProjectionSpec, Projector, library, make_projector, oracle
-from trak_cli.types import Block
+from trak_cli.types import Block, RowBlock
 
 CHECKPOINT = "5a" * 32
 SIZES = {"w": 200_000, "b": 37, "huge": 2**40}
@@ -90,6 +90,31 @@ def test_a_unit_vector_reads_out_a_row_of_the_matrix_exactly(variant: str, spec:
     unit[range(len(rows)), rows] = 1
     found = projector(spec, variant).project([Block("w", unit)])
     np.testing.assert_array_equal(found.numpy(), oracle.matrix(spec, CHECKPOINT, "w", rows).astype(np.float32))
+
+
+def reached(batch: int, rows: int, width: int, seed: int) -> RowBlock:
+    """A few rows for every sample but the first."""
+    chosen = torch.rand(batch, rows, generator=torch.Generator().manual_seed(seed)) < 0.2
+    chosen[0] = False
+    sample, row = chosen.nonzero().T
+    return RowBlock("w", batch, sample, row, gradients(len(row), width, seed))
+
+
+@every_variant
+@every_spec
+@pytest.mark.parametrize(("batch", "rows", "width"), [(1, 40, 7), (5, 600, 33), (17, 90, 300)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_of_an_embedding_are_projected_as_if_they_were_written_out(
+    variant: str, spec: ProjectionSpec, batch: int, rows: int, width: int, threads: int
+) -> None:
+    blocks = [reached(batch, rows, width, 5), Block("b", gradients(batch, 37)), reached(batch, rows, width, 6)]
+    found = projector(spec, variant, threads).project(blocks)
+    expected = torch.from_numpy(oracle.project(spec, CHECKPOINT, blocks))
+    norm = expected.norm(dim=1, keepdim=True).clamp(min=1)
+    assert torch.all((found.double() - expected).abs() <= 3e-6 * norm)
+    assert torch.equal(found, projector(spec, variant, 1).project(blocks))
+    plain = make_projector(spec, CHECKPOINT, SIZES, device=CPU, kernel="blas").project(blocks)
+    assert torch.all((plain.double() - expected).abs() <= 3e-6 * norm)
 
 
 @every_variant

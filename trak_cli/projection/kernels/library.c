@@ -8,7 +8,7 @@
 #endif
 
 /* Raised with every change of struct job or of these functions: a stale build is then refused instead of called. */
-#define INTERFACE 1
+#define INTERFACE 2
 
 static const struct variant *const variants[] = {&avx512_variant, &avx2_variant, &portable_variant};
 
@@ -50,13 +50,24 @@ EXPORT void trak_project(int64_t variant, int64_t kind, struct job *job)
     variants[variant]->project[kind](job);
 }
 
-/* The sums times `factor`: (rows, columns), row r at out + r * stride. The job may go on afterwards. */
+/* The parameter is a matrix with rows of job->length coordinates; job->gradient holds the gradients of `count` of its rows, one
+ * after another, of a single sample. */
+EXPORT void trak_project_rows(int64_t variant, int64_t kind, struct job *job, const int64_t *rows, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        job->offset = rows[i] * job->length;
+        variants[variant]->project[kind](job);
+        job->gradient += job->length;
+    }
+}
+
+/* Adds the sums times `factor` to out: (rows, columns), row r at out + r * stride. The job may go on afterwards. */
 EXPORT void trak_read(int64_t variant, int64_t kind, const struct job *job, double factor, float *out, int64_t stride)
 {
     for (int64_t r = 0; r < job->rows; r++)
         for (int64_t c = 0; c < job->columns; c++) {
             const int64_t at = job_place(variants[variant]->rowwise, (int)kind, job->rows, job->columns, r, c);
-            out[r * stride + c] = (float)((job->total[at] + (double)job->partial[at]) * factor);
+            out[r * stride + c] += (float)((job->total[at] + (double)job->partial[at]) * factor);
         }
 }
 

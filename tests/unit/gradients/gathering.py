@@ -1,0 +1,43 @@
+"""Whole per-sample gradients, put together from an engine's blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from trak_cli.gradients import Engine, find_routes, make_engine, select
+from trak_cli.gradients.contract import ModelOutput, PerSample
+from trak_cli.types import Block
+
+
+def engine_of(name: str, model: nn.Module, task: ModelOutput, batch: Any, include: tuple[str, ...] = ("*",)) -> Engine:
+    """An engine as a run makes it: ``hooks`` with the ways that were found on this batch."""
+    model.eval()
+    parameters = select(model, include)
+    routes = find_routes(model, task, parameters, batch) if name == "hooks" else None
+    return make_engine(name, model, task, parameters, routes)
+
+
+def gathered(result: PerSample, model: nn.Module, include: tuple[str, ...] = ("*",)) -> dict[str, Tensor]:
+    """(B, d) of every parameter, in the order of the model and in the parameter's dtype."""
+    batch = len(result.outputs)
+    whole = {name: one.new_zeros(batch, one.numel()) for name, one in select(model, include).items()}
+    for block in result.blocks:
+        target = whole[block.name]
+        if isinstance(block, Block):
+            assert block.gradient.dtype == target.dtype
+            target[:, block.offset : block.offset + block.gradient.shape[1]] += block.gradient
+            continue
+        pairs = [*zip(block.sample.tolist(), block.row.tolist(), strict=True)]
+        assert sorted(set(pairs)) == pairs
+        rows = target.view(batch, -1, block.values.shape[1])
+        rows.index_put_((block.sample, block.row), block.values, accumulate=True)
+    return {name: one.detach() for name, one in whole.items()}
+
+
+def gradients(
+    name: str, model: nn.Module, task: ModelOutput, batch: Any, include: tuple[str, ...] = ("*",)
+) -> dict[str, Tensor]:
+    """The gradients that an engine gives for a batch."""
+    return gathered(engine_of(name, model, task, batch, include).per_sample(batch), model, include)

@@ -1,0 +1,49 @@
+"""The choice of an engine, with a clock that tells what the test wants."""
+
+from __future__ import annotations
+
+from trak_cli.gradients import Candidate, Trial, measure
+
+
+class Machine:
+    """A clock that the work itself moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.runs: list[tuple[str, int]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def candidate(self, engine: str, limit: int, fixed: float, each: float, first: float = 0.0) -> Candidate:
+        """Work that takes ``fixed`` seconds, ``each`` for each sample, and ``first`` more the first time."""
+
+        def work(size: int) -> None:
+            warm = any(name == engine for name, _ in self.runs)
+            self.runs.append((engine, size))
+            self.now += fixed + each * size + (0.0 if warm else first)
+
+        return Candidate(engine, limit, work)
+
+
+def test_the_fastest_for_each_sample_wins_whatever_its_first_run_took() -> None:
+    machine = Machine()
+    trials = measure(
+        [machine.candidate("a", 256, 0.0, 0.002), machine.candidate("b", 256, 0.1, 0.001, first=0.8)], clock=machine.clock
+    )
+    assert trials[0] == Trial("b", 128, trials[0].seconds)
+    assert abs(trials[0].seconds - (0.1 / 128 + 0.001)) < 1e-9
+    assert [one.seconds for one in trials] == sorted(one.seconds for one in trials)
+
+
+def test_no_time_is_spent_on_what_cannot_win() -> None:
+    machine = Machine()
+    measure([machine.candidate("fast", 256, 0, 0.001), machine.candidate("slow", 256, 0, 0.5)], clock=machine.clock)
+    assert [run for run in machine.runs if run[0] == "slow"] == [("slow", 8)]
+
+
+def test_a_microbatch_stays_within_its_memory() -> None:
+    machine = Machine()
+    assert {one.microbatch for one in measure([machine.candidate("a", 40, 0, 0.001)], clock=machine.clock)} == {8, 32}
+    assert {one.microbatch for one in measure([machine.candidate("a", 3, 0, 0.001)], clock=machine.clock)} == {3}
+    assert {one.microbatch for one in measure([machine.candidate("a", 5, 0, 1)], sizes=(5,), clock=machine.clock)} == {5}

@@ -1,0 +1,149 @@
+"""Which axis of each recorded tensor counts samples: found by running one sample twice over and three times over.
+
+A size that grows with the batch is an axis of samples; one that happens to equal the batch (a sequence as long as the
+batch is large) is not taken for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import map_leaves
+from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.hooks.recorder import Call, Recorder, Site
+
+#: After how many rounds the search for shared outputs is given up.
+_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Samples along ``dim``; ``packed``: several neighbouring entries for each (a flattened axis (B · c))."""
+
+    dim: int
+    packed: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axis of each input and output leaf of a site; None for what all samples share and for what is no tensor.
+
+    ``unclear``: a leaf has two growing axes, or its presence depends on the batch.
+    """
+
+    inputs: tuple[Axis | None, ...]
+    outputs: tuple[Axis | None, ...]
+    unclear: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether the site gives something that does not grow with the batch."""
+        return all(axis is None for axis in self.outputs)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Attributes:
+    axes: of every site.
+    expand: the sites whose outputs all samples share, and that are to be repeated for each.
+    """
+
+    axes: Mapping[Site, Axes]
+    expand: frozenset[Site]
+
+
+def survey(model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module]) -> Survey:
+    """The axes of all calls of ``modules`` under ``task``; the model is run on the first sample of ``batch``.
+
+    To repeat what the first sites share may turn what follows from it into something of one for each sample; so the runs
+    are repeated until the set of sites to repeat stays the same. A site whose output the model does not take once it is
+    repeated is marked as unclear.
+    """
+    expand: frozenset[Site] = frozenset()
+    refused: set[Site] = set()
+    axes = _axes_with(model, task, batch, modules, expand)
+    for _ in range(_ROUNDS):
+        shared = frozenset(site for site, one in axes.items() if one.shared and not one.unclear) - refused
+        if shared == expand:
+            break
+        try:
+            axes = _axes_with(model, task, batch, modules, shared)
+            expand = shared
+        except (RuntimeError, ValueError, IndexError):
+            refused |= _not_taken(model, task, batch, modules, shared)
+    unclear = {site: Axes((), (), unclear=True) for site, one in axes.items() if one.shared and site not in expand}
+    return Survey({**axes, **unclear}, expand)
+
+
+def _not_taken(
+    model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module], shared: frozenset[Site]
+) -> set[Site]:
+    """Those of the sites whose repeated output the model does not take, each tried alone; all if each alone is taken."""
+    refused = set()
+    for site in shared:
+        try:
+            _axes_with(model, task, batch, modules, frozenset({site}))
+        except (RuntimeError, ValueError, IndexError):
+            refused.add(site)
+    return refused or set(shared)
+
+
+def _axes_with(
+    model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module], expand: frozenset[Site]
+) -> dict[Site, Axes]:
+    two, three = (_run(model, task, _copies(batch, size), size, modules, expand) for size in (2, 3))
+    return {site: _axes(call, three.get(site)) for site, call in two.items()}
+
+
+def _run(
+    model: nn.Module, task: ModelOutput, batch: Any, size: int, modules: Mapping[str, nn.Module], expand: frozenset[Site]
+) -> dict[Site, Call]:
+    with Recorder(modules, size, expand) as recorder, torch.enable_grad():
+        task.output(model, batch)
+    return {call.site: call for call in recorder.calls}
+
+
+def _copies(batch: Any, size: int) -> Any:
+    """The first sample of a batch, ``size`` times."""
+
+    def repeat(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf[:1].expand(size, *leaf.shape[1:]).clone()
+        return type(leaf)([leaf[0]] * size) if isinstance(leaf, list | tuple) else leaf
+
+    return map_leaves(repeat, batch)
+
+
+def _axes(two: Call, three: Call | None) -> Axes:
+    """What grew from a call with two samples to the same call with three."""
+    if three is None or len(two.inputs) != len(three.inputs) or len(two.shapes) != len(three.shapes):
+        return Axes((), (), unclear=True)
+    shapes = [(_shape_of(a), _shape_of(b)) for a, b in zip(two.inputs, three.inputs, strict=True)]
+    outputs = list(zip(two.shapes, three.shapes, strict=True))
+    try:
+        return Axes(tuple(_axis(a, b) for a, b in shapes), tuple(_axis(a, b) for a, b in outputs))
+    except ValueError:
+        return Axes((), (), unclear=True)
+
+
+def _shape_of(leaf: Any) -> torch.Size | None:
+    return leaf.shape if isinstance(leaf, Tensor) else None
+
+
+def _axis(two: torch.Size | None, three: torch.Size | None) -> Axis | None:
+    """Raises ValueError where there is more than one growing axis, or one that does not grow with the batch."""
+    if two is None and three is None:
+        return None
+    if two is None or three is None or len(two) != len(three):
+        raise ValueError
+    grown = [dim for dim, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
+    if not grown:
+        return None
+    if len(grown) > 1 or 3 * two[grown[0]] != 2 * three[grown[0]]:
+        raise ValueError
+    return Axis(grown[0], packed=two[grown[0]] != 2)

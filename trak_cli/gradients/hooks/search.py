@@ -1,0 +1,111 @@
+"""The search for a right way: every parameter's gradients are compared with the loop's, and what differs goes another way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import batch_size, map_leaves, one_sample
+from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.hooks.engine import HooksEngine
+from trak_cli.gradients.hooks.recorder import NotSeparableError
+from trak_cli.gradients.hooks.routes import Routes, first_routes, next_route
+from trak_cli.gradients.loop import LoopEngine
+from trak_cli.gradients.parameters import only
+from trak_cli.types import Block, RowBlock
+
+#: Samples of the batch that are compared.
+SAMPLES = 3
+
+#: Allowed difference: relative to the gradient of the parameter itself, and to the whole gradient.
+_TOLERANCE = {
+    torch.float64: (1e-6, 1e-9),
+    torch.float32: (1e-3, 1e-5),
+    torch.bfloat16: (1e-1, 1e-3),
+    torch.float16: (1e-2, 1e-4),
+}
+
+
+def find_routes(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> Routes:
+    """A way for every parameter by which the first samples of ``batch`` get the gradients that the loop gives them.
+
+    Raises:
+        InputError: the model does not keep the contract, or the loop itself contradicts the outputs of a batch.
+    """
+    some = _first(batch, min(batch_size(batch), SAMPLES))
+    routes = first_routes(model, parameters, _unused(model, task, parameters, some))
+    while wrong := differing(model, task, parameters, routes, some):
+        for name in wrong:
+            route = next_route(model, name, parameters[name], routes.get(name))
+            if route is None:
+                raise InputError(
+                    Problem(
+                        f"parameter {name}",
+                        "other gradients in a batch than for a sample alone",
+                        "the same gradients however they are computed",
+                        "run again with gradients=loop",
+                    )
+                )
+            routes[name] = route
+    return routes
+
+
+def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> set[str]:
+    """The parameters from which autograd finds no way to the outputs."""
+    with only(model, parameters), torch.enable_grad():
+        outputs = task.output(model, batch)
+        if not outputs.requires_grad:
+            return set(parameters)
+        found: Sequence[Tensor | None] = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
+    return {name for name, gradient in zip(parameters, found, strict=True) if gradient is None}
+
+
+def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], routes: Routes, batch: Any) -> list[str]:
+    """The parameters whose gradients, for any sample of ``batch``, are not those of the loop, or could not be had."""
+    engine, loop = HooksEngine(model, task, parameters, routes), LoopEngine(model, task, parameters)
+    refused: list[NotSeparableError] = []
+    wrong: set[str] = set()
+    for position in range(batch_size(batch)):
+        found = _row(parameters, engine.attempt(batch, refused.append).blocks, position)
+        expected = _row(parameters, loop.per_sample(one_sample(batch, position)).blocks, 0)
+        whole = torch.stack([one.norm() for one in expected.values()]).norm()
+        for name, one in expected.items():
+            relative, absolute = _TOLERANCE.get(parameters[name].dtype, (1e-3, 1e-5))
+            if not (found[name] - one).norm() <= relative * one.norm() + absolute * whole:
+                wrong.add(name)
+        if refused:
+            break
+    for error in refused:
+        wrong |= {name for name in parameters if engine.passes(name, error.site[0])}
+    return [name for name in parameters if name in wrong]
+
+
+def _row(parameters: Mapping[str, Tensor], blocks: Iterable[Block | RowBlock], position: int) -> dict[str, Tensor]:
+    """The gradient of one sample of a batch, put together from its blocks: canonical name -> (d,) float32 or float64."""
+    whole = {
+        name: torch.zeros(one.numel(), device=one.device, dtype=torch.promote_types(one.dtype, torch.float32))
+        for name, one in parameters.items()
+    }
+    for block in blocks:
+        target = whole[block.name]
+        if isinstance(block, Block):
+            target[block.offset : block.offset + block.gradient.shape[1]] += block.gradient[position]
+        else:
+            of_sample = block.sample == position
+            target.view(-1, block.values.shape[1]).index_add_(0, block.row[of_sample], block.values[of_sample].to(target.dtype))
+    return whole
+
+
+def _first(batch: Any, count: int) -> Any:
+    """The first samples of a batch; of a single one a copy, so that there are two to be told apart."""
+
+    def cut(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf[:count] if count > 1 else torch.cat([leaf[:1], leaf[:1]])
+        return (leaf[:count] if count > 1 else leaf * 2) if isinstance(leaf, list | tuple) else leaf
+
+    return map_leaves(cut, batch)

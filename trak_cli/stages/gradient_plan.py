@@ -1,0 +1,124 @@
+"""How gradients will be computed: the engine, its microbatch and its ways through the model, settled on the first samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from trak_cli.config import TrakConfig
+from trak_cli.errors import ConfigError, InputError, MachineError
+from trak_cli.gradients import (
+    ENGINES,
+    Candidate,
+    Routes,
+    Trial,
+    choose_microbatch,
+    describe_routes,
+    find_routes,
+    make_engine,
+    measure,
+    whole_routed,
+)
+from trak_cli.projection import Projector
+from trak_cli.stages.microbatches import Split
+from trak_cli.stages.parts import Parts
+from trak_cli.types import Reporter, Rows
+
+#: Samples on which the ways through the model are checked.
+ROUTE_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class GradientPlan:
+    """Attributes:
+    engine: name of the engine.
+    microbatch: samples at a time.
+    routes: the engine's ways through the model (``hooks`` only).
+    trials: what was measured to choose it, the fastest first; empty where the config chose.
+    """
+
+    engine: str
+    microbatch: int
+    routes: Routes
+    trials: list[Trial]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that gradients are computed from: enough to try an engine."""
+
+    config: TrakConfig
+    parts: Parts
+    split: Split
+    selected: Mapping[str, torch.Tensor]
+    projector: Callable[[], Projector]
+
+
+def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
+    """The engine that the config names, or the fastest one that takes this model.
+
+    Raises:
+        InputError, ConfigError, MachineError: the engine (or every engine) refuses the model, or memory is too small.
+    """
+    asked = bench.config.gradients.engine
+    if asked != "auto":
+        routes = _routes(bench, asked, reporter)
+        return GradientPlan(asked, _limit(bench, asked, routes), routes, [])
+    candidates, routes_of, refused = [], {}, {}
+    for engine in ENGINES:
+        try:
+            routes_of[engine] = _routes(bench, engine, reporter)
+            work = _work(bench, engine, routes_of[engine])
+            work(1)
+            candidates.append(Candidate(engine, _limit(bench, engine, routes_of[engine]), work))
+        except (InputError, ConfigError, MachineError) as error:
+            refused[engine] = error
+            reporter.log(f"gradients={engine} does not take this model: {error.problems[0].found}")
+    if not candidates:
+        raise refused[ENGINES[-1]]
+    return _fastest(bench, candidates, routes_of, reporter)
+
+
+def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, Routes], reporter: Reporter) -> GradientPlan:
+    size = bench.config.gradients.microbatch
+    trials = measure(candidates, sizes=(size,)) if size else measure(candidates)
+    best = trials[0]
+    told = ", ".join(f"{one.engine} {1000 * one.seconds:.3g} ms ({one.microbatch} at a time)" for one in trials)
+    reporter.log(f"gradients=auto takes {best.engine}; for each sample: {told}")
+    return GradientPlan(best.engine, best.microbatch, routes_of[best.engine], trials)
+
+
+def _routes(bench: Bench, engine: str, reporter: Reporter) -> Routes:
+    if engine != "hooks":
+        return {}
+    split = bench.split
+    batch = split.batch(split.samples(Rows(0, min(ROUTE_SAMPLES, split.rows))))
+    routes = find_routes(bench.parts.model, bench.parts.task, bench.selected, batch)
+    reporter.log(f"gradients=hooks: {describe_routes(bench.selected, routes)}")
+    return routes
+
+
+def _limit(bench: Bench, engine: str, routes: Routes) -> int:
+    """The microbatch of the config, or the largest that fits into the memory of the config."""
+    gradients, split = bench.config.gradients, bench.split
+    if gradients.microbatch:
+        return gradients.microbatch
+    sample = split.batch(split.samples(Rows(0, 1)))
+    whole = whole_routed(bench.selected, routes)
+    parts = bench.parts
+    return choose_microbatch(engine, parts.model, parts.task, sample, bench.selected, gradients.memory_mb, whole=whole)
+
+
+def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
+    """Projects the gradients of the first samples (the last one repeated where there are too few)."""
+    made = make_engine(engine, bench.parts.model, bench.parts.task, bench.selected, routes)
+    projector, split = bench.projector(), bench.split
+
+    def work(size: int) -> torch.Tensor:
+        samples = split.samples(Rows(0, min(size, split.rows)))
+        batch = split.batch(samples + samples[-1:] * (size - len(samples)))
+        return projector.project(made.per_sample(batch).blocks).cpu()
+
+    return work
