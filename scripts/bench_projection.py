@@ -144,7 +144,17 @@ def threads(arguments: argparse.Namespace) -> None:
             cpu = fastest({"one": one, "two": two}, arguments.repeat, time.process_time)
             cells.append(f"{clock['one'] / clock['two']:.2f} ({2 * cpu['one'] / cpu['two']:.2f})")
         rows.append([kind if kind != "sjlt" else f"sjlt s={s}", str(batch), *cells])
+    stream = torch.zeros(STREAM // 4)
+    taken = fastest({"one": lambda: with_threads(1, stream), "two": lambda: with_threads(2, stream)}, 5, time.perf_counter)
+    rows.append(["read of memory", "", *[f"{taken['one'] / taken['two']:.2f}"] * len(NAMES)])
     table(["kind", "batch", *NAMES], rows)
+
+
+def with_threads(count: int, stream: torch.Tensor) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    stream.sum()
+    torch.set_num_threads(before)
 
 
 def others(arguments: argparse.Namespace) -> None:

@@ -82,6 +82,7 @@ gradients:
   engine: hooks
   microbatch: {MICROBATCH}
 projection:
+  kind: rademacher
   dim: {DIM}
 features:
   shard_rows: {SHARD_ROWS}

@@ -36,10 +36,10 @@ class GradientsConfig:
 class ProjectionConfig:
     """The random matrix: what it is, and which kernel multiplies by it."""
 
-    kind: str = "rademacher"
-    dim: int = 2048
+    kind: str = "sjlt"
+    dim: int = 1024
     seed: int = 0
-    nonzeros: int = 1
+    nonzeros: int = 4
     kernel: str = "auto"
 
 

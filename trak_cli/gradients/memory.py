@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput
-from trak_cli.gradients.hooks.layers import PIECE_BYTES
+from trak_cli.gradients.hooks.layers import FILTER_BYTES
 from trak_cli.gradients.parameters import only
 
 #: What autograd saves is at most about half of what exists at the peak of a backward pass; and a gradient exists twice
@@ -91,7 +91,7 @@ def _needed(engine: str, size: int, saved: int, gradients: int, whole: int) -> i
     """Bytes that a microbatch of ``size`` samples needs."""
     if engine == "hooks":
         # A third time: the gradients at the outputs of the layers, which are kept with their inputs.
-        pieces = min(_PIECES * PIECE_BYTES["cpu"], _TWICE * size * gradients)
+        pieces = min(_PIECES * FILTER_BYTES["cpu"], _TWICE * size * gradients)
         return size * ((_TWICE + 1) * saved + _TWICE * whole) + pieces
     if engine == "vmap":
         return size * _TWICE * (saved + gradients)

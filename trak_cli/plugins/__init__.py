@@ -5,12 +5,14 @@ from trak_cli.plugins.checkpoints import apply, dump, find, load, name_of, sha25
 from trak_cli.plugins.digits import Digits, SmallCNN
 from trak_cli.plugins.files import SampleFile
 from trak_cli.plugins.mlp import MLP
+from trak_cli.plugins.resnet9 import ResNet9
 from trak_cli.plugins.samples import check_length, check_repeatable, collate, sample_id
 from trak_cli.plugins.sgd import SGDTrainer, Trainer
 
 __all__ = [
     "MLP",
     "Digits",
+    "ResNet9",
     "SGDTrainer",
     "SampleFile",
     "SmallCNN",

@@ -85,8 +85,11 @@ def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, 
     size = bench.config.gradients.microbatch
     trials = measure(candidates, sizes=(size,)) if size else measure(candidates)
     best = trials[0]
-    told = ", ".join(f"{one.engine} {1000 * one.seconds:.3g} ms ({one.microbatch} at a time)" for one in trials)
-    reporter.log(f"gradients=auto takes {best.engine}; for each sample: {told}")
+    fastest = {one.engine: one for one in reversed(trials)}
+    told = ", ".join(
+        f"{fastest[engine].engine} {1000 * fastest[engine].seconds:.3g}" for engine in ENGINES if engine in fastest
+    )
+    reporter.log(f"gradients=auto takes {best.engine}, {best.microbatch} samples at a time; ms for each sample: {told}")
     return GradientPlan(best.engine, best.microbatch, routes_of[best.engine], trials)
 
 

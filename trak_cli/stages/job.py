@@ -123,14 +123,14 @@ def _projector(
 
 
 def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
-    """The projection of the config; kind ``none`` keeps all coordinates.
+    """The projection of the config; kind ``none`` keeps all coordinates, and ``nonzeros`` means something to ``sjlt`` only.
 
     Raises:
         ConfigError: a dimension that this kind cannot have.
     """
     asked = config.projection
     dim = parameters if asked.kind == "none" else asked.dim
-    spec = ProjectionSpec(asked.kind, dim, asked.seed, asked.nonzeros)
+    spec = ProjectionSpec(asked.kind, dim, asked.seed, asked.nonzeros if asked.kind == "sjlt" else 1)
     problems = spec_problems(spec)
     if problems:
         raise ConfigError(problems)

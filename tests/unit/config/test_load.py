@@ -57,7 +57,7 @@ def test_every_shipped_option_composes() -> None:
     while left:  # one option of every group at a time
         choices = dict(left)
         config = load("config", None, None, ["name=run", *(f"{group}={option}" for group, option in choices.items())])
-        assert config.config.projection.kind == choices.get("projection", "rademacher")
+        assert config.config.projection.kind == choices.get("projection", "sjlt")
         left = [choice for choice in left if choice not in choices.items()]
 
 
@@ -66,19 +66,19 @@ def test_groups_are_listed_with_those_of_the_user(project: Project) -> None:
     project.write("data/readme.txt", "no group")
     assert config_groups()["gradients"] == ["auto", "hooks", "loop", "vmap"]
     groups = config_groups(project.folder)
-    assert groups["model"] == ["big", "digits_cnn"]
+    assert {"big", "digits_cnn"} <= set(groups["model"])
     assert "data" not in groups
 
 
 def test_a_users_file_inherits_the_defaults_and_overrides_them(project: Project) -> None:
     project.write("mine.yaml", "defaults: [trak, _self_]\nname: other\nprojection: {dim: 64}\n")
     config = project.load(stage="top").config
-    assert (config.name, config.projection.dim, config.projection.kind) == ("other", 64, "rademacher")
+    assert (config.name, config.projection.dim, config.projection.kind) == ("other", 64, "sjlt")
 
 
 def test_overrides_win_over_the_users_file_and_the_last_one_wins(project: Project) -> None:
     project.write("mine.yaml", "defaults: [trak, _self_]\nname: other\nprojection: {dim: 64}\n")
-    assert project.load("projection.dim=8", "projection.dim=16", stage="top").config.projection.dim == 16
+    assert project.load("projection.dim=64", "projection.dim=128", stage="top").config.projection.dim == 128
 
 
 def test_a_users_file_wins_over_the_experiment_it_selects(project: Project) -> None:

@@ -101,7 +101,7 @@ def test_convolutions_of_every_shape(
     )
     x = torch.randn(3, channels[0] * groups, *(7, 6, 5)[:dims])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(layers.PIECE_BYTES, "cpu", pieces)
+        patch.setitem(layers.FILTER_BYTES, "cpu", pieces)
         patch.setitem(layers.UNFOLDED_BYTES, "cpu", pieces)
         assert agree(layer, x) == {}
 

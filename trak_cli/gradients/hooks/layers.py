@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from trak_cli.types import Block, RowBlock
 
-#: Bytes of a piece of a gradient: what a projector reads soon after it was written.
-PIECE_BYTES = {"cpu": 2**25, "cuda": 2**28}
+#: Bytes of a piece of a gradient: what a projector reads soon after it was written, and the allocator keeps at hand.
+PIECE_BYTES = {"cpu": 2**24, "cuda": 2**28}
+
+#: The same for convolutions, whose input is unfolded again for every piece.
+FILTER_BYTES = {"cpu": 2**26, "cuda": 2**28}
 
 #: Bytes of a convolution's unfolded input that exist at once.
 UNFOLDED_BYTES = {"cpu": 6 * 2**20, "cuda": 2**28}
@@ -90,7 +93,7 @@ def _filters(name: str, module: nn.modules.conv._ConvNd, x: Tensor, g: Tensor) -
     patches = _patches(module, x.flatten(0, 1), g.shape[3:])
     g = g.reshape(batch, c, groups, outputs, area)
     unfolded = c * groups * size * area * x.element_size()
-    for rows in _runs(outputs, groups * size * batch * x.element_size(), PIECE_BYTES[x.device.type]):
+    for rows in _runs(outputs, groups * size * batch * x.element_size(), FILTER_BYTES[x.device.type]):
         product = x.new_empty(batch, groups, rows.stop - rows.start, size)
         for some in _runs(batch, unfolded, UNFOLDED_BYTES[x.device.type]):
             # Each patch becomes a column; for c = 1 the first reshape is the only copy.

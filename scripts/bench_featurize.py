@@ -1,0 +1,245 @@
+"""How fast featurizing is, as ratios, each measured interleaved in one run; and how much memory it takes.
+
+    python scripts/bench_featurize.py
+    python scripts/bench_featurize.py --memory
+
+"step" is one ordinary forward and backward pass of the same batch (no optimizer). "gradients" computes per-sample
+gradients and throws them away; "featurize" reads samples, computes gradients, projects them, checks them and writes a
+shard. In each of ``--repeat`` rounds everything runs in turn, and the fastest run of each counts. The original library is
+timed where it is installed (pip install traker).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from bench_models import make
+from bench_projection import machine, table
+from torch import Tensor, nn
+
+from trak_cli.gradients import ENGINES, find_routes, make_engine, select
+from trak_cli.gradients.contract import Engine
+from trak_cli.plugins import collate
+from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.store import write_features
+from trak_cli.tasks import Classification
+from trak_cli.types import Rows
+
+TASK = Classification()
+CHECKPOINT = "00" * 32
+PROJECTIONS = {
+    "sjlt": ProjectionSpec("sjlt", 2048),
+    "sjlt s=4": ProjectionSpec("sjlt", 2048, nonzeros=4),
+    "rademacher": ProjectionSpec("rademacher", 2048),
+}
+#: Parameters from which on the original library's CPU projector is not waited for.
+ORIGINAL_LIMIT = 5_000_000
+MODELS = {"resnet9": 32, "bert-small": 16}
+
+Work = Callable[[], object]
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.one:
+        print(json.dumps(peak(json.loads(arguments.one))))
+        return
+    torch.set_num_threads(arguments.threads)
+    print(machine().strip() + f", {arguments.threads} threads, {arguments.device}\n")
+    if arguments.memory:
+        memory()
+    else:
+        for name in arguments.models:
+            speed(name, MODELS[name], arguments)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeat", type=int, default=10, help="rounds")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of speed (CPU only)")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def fastest(works: Mapping[str, Work], repeat: int, device: str) -> dict[str, float]:
+    """Seconds of each work: the least over rounds in which all of them run in turn, after one that does not count."""
+    best = dict.fromkeys(works, float("inf"))
+    for round_number in range(repeat + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if round_number:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
+    """One table for a model: every engine, alone and with every projection."""
+    device = torch.device(arguments.device)
+    model, samples = make(name, size)
+    model.to(device)
+    parameters = select(model, ["*"])
+    split = Split("train", samples, size, collate, device)
+    batch = split.batch(samples)
+    routes = find_routes(model, TASK, parameters, batch)
+    engines = {engine: make_engine(engine, model, TASK, parameters, routes) for engine in ENGINES}
+    works: dict[str, Work] = {"step": lambda: step(model, parameters, batch)}
+    with tempfile.TemporaryDirectory() as folder:
+        for engine, made in engines.items():
+            works[engine] = lambda made=made: drain(made, batch)  # type: ignore[misc]
+            for projection, spec in PROJECTIONS.items():
+                works[f"{engine}, {projection}"] = featurize(model, made, parameters, spec, split, Path(folder))
+        theirs = original(model, parameters, batch)
+        if isinstance(theirs, str):
+            print(f"original library: {theirs}")
+        else:
+            works["original library"] = theirs
+        seconds = fastest(works, arguments.repeat, arguments.device)
+    p = sum(one.numel() for one in parameters.values())
+    print(f"{name}, p = {p:,}, batch {size}: one training step takes {1000 * seconds['step']:.0f} ms")
+    rows = []
+    for work, taken in seconds.items():
+        engine = work.split(",")[0]
+        alone = f"{taken / seconds[engine]:.2f}" if "," in work else ""
+        ours = "" if "original library" not in seconds else f"{seconds['original library'] / taken:.1f}"
+        rows.append([work, f"{taken / seconds['step']:.2f}", alone, ours])
+    table(["", "× step", "× gradients", "original library takes × this"], rows)
+
+
+def step(model: nn.Module, parameters: Mapping[str, Tensor], batch: object) -> None:
+    with torch.enable_grad():
+        torch.autograd.grad(TASK.loss(model, batch), list(parameters.values()))
+
+
+def drain(engine: Engine, batch: object) -> None:
+    for block in engine.per_sample(batch).blocks:
+        del block
+
+
+def featurizer(
+    model: nn.Module, engine: Engine, parameters: Mapping[str, Tensor], spec: ProjectionSpec, size: int
+) -> Featurizer:
+    sizes = {name: one.numel() for name, one in parameters.items()}
+    projector = make_projector(spec, CHECKPOINT, sizes, device=next(model.parameters()).device)
+    return Featurizer(model, TASK, engine, projector, sum(sizes.values()), size)
+
+
+def featurize(
+    model: nn.Module, engine: Engine, parameters: Mapping[str, Tensor], spec: ProjectionSpec, split: Split, folder: Path
+) -> Work:
+    """All that the stage does for one shard of one microbatch."""
+    made = featurizer(model, engine, parameters, spec, split.rows)
+
+    def work() -> None:
+        rows = made.rows(split, Rows(0, split.rows), lambda _: None)
+        write_features(folder / "00000.h5", rows, {"kind": "benchmark"}, {}, "float32", overwrite=True)
+
+    return work
+
+
+def original(model: nn.Module, parameters: Mapping[str, Tensor], batch: tuple[Tensor, Tensor]) -> Work | str:
+    """The original library's featurize of the same batch, or why it was not measured."""
+    if importlib.util.find_spec("trak") is None:
+        return "not measured: pip install traker"
+    from trak import TRAKer  # type: ignore[import-not-found]
+    from trak.projectors import BasicProjector, ProjectionType  # type: ignore[import-not-found]
+
+    if batch[0].is_cuda:
+        return "not measured on a GPU"
+    p = sum(one.numel() for one in parameters.values())
+    if p > ORIGINAL_LIMIT:
+        return "not measured on this model, it would take an hour"
+    projector = BasicProjector(p, 2048, 0, ProjectionType.rademacher, "cpu", block_size=100, dtype=torch.float32)
+    folder = tempfile.mkdtemp()
+    traker = TRAKer(
+        model=model,
+        task="image_classification",
+        train_set_size=len(batch[0]),
+        save_dir=folder,
+        device="cpu",
+        projector=projector,
+        use_half_precision=False,
+        logging_level=40,
+    )
+    traker.load_checkpoint(model.state_dict(), model_id=0)
+    everything = torch.arange(len(batch[0]))
+
+    def work() -> None:
+        traker.saver.current_store["is_featurized"][:] = 0  # else it has nothing to do
+        traker.featurize(batch=batch, inds=everything)
+
+    return work
+
+
+def memory() -> None:
+    """Peak memory of a whole process beyond that of one that only loads the model, over k, p and the number of samples."""
+    rows = []
+    for model, batch in (("resnet9-wide", 16), ("bert-base", 4)):
+        base = child({"model": model, "batch": batch, "samples": 0, "kind": "sjlt", "dim": 512})
+        for kind, dim, samples in (
+            ("sjlt", 512, 2),
+            ("sjlt", 65536, 2),
+            ("sjlt", 512, 8),
+            ("rademacher", 512, 2),
+            ("rademacher", 4096, 2),
+        ):
+            asked = {"model": model, "batch": batch, "samples": samples * batch, "kind": kind, "dim": dim}
+            found = child(asked)
+            matrix = found["p"] * dim * 4 / 2**30
+            more = (found["peak"] - base["peak"]) / 2**20
+            rows.append(
+                [
+                    model,
+                    f"{found['p'] / 1e6:.0f} M",
+                    str(batch),
+                    kind,
+                    str(dim),
+                    str(samples * batch),
+                    f"{matrix:.0f}",
+                    f"{more:.0f}",
+                ]
+            )
+    print("peak memory of featurizing (hooks) beyond a process that holds the model; the matrix is never in memory")
+    table(["model", "p", "microbatch", "kind", "k", "samples", "matrix, GiB", "peak, MiB"], rows)
+
+
+def child(asked: Mapping[str, object]) -> dict[str, int]:
+    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(asked)], stdout=subprocess.PIPE, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def peak(asked: dict[str, object]) -> dict[str, int]:
+    """Featurize in this process, one microbatch to a shard, and tell the bytes of its peak."""
+    batch, count = int(str(asked["batch"])), int(str(asked["samples"]))
+    model, samples = make(str(asked["model"]), batch)
+    parameters = select(model, ["*"])
+    if count:
+        split = Split("train", samples * (count // batch), count, collate, torch.device("cpu"))
+        engine = make_engine("hooks", model, TASK, parameters)
+        made = featurizer(model, engine, parameters, ProjectionSpec(str(asked["kind"]), int(str(asked["dim"]))), batch)
+        with tempfile.TemporaryDirectory() as folder:
+            for start in range(0, count, batch):
+                rows = made.rows(split, Rows(start, start + batch), lambda _: None)
+                write_features(Path(folder) / f"{start}.h5", rows, {"kind": "benchmark"}, {}, "float32")
+    return {"peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "p": sum(o.numel() for o in parameters.values())}
+
+
+if __name__ == "__main__":
+    main()

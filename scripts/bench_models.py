@@ -1,0 +1,57 @@
+"""The models that the benchmarks run: random weights, the shapes of the real ones."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from trak_cli.plugins import ResNet9
+
+VOCABULARY = 30_000
+
+
+class Encoder(nn.Module):
+    """A BERT-like encoder with a linear head on its first token: (B, T) token numbers to logits (B, 2)."""
+
+    def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(VOCABULARY, width), nn.Embedding(length, width)
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(EncoderLayer(width, heads) for _ in range(layers))
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.norm(self.token(tokens) + self.place(torch.arange(tokens.shape[1], device=tokens.device)))
+        for layer in self.layers:
+            x = layer(x)
+        logits: Tensor = self.head(x[:, 0])
+        return logits
+
+
+class EncoderLayer(nn.Module):
+    """Attention and a feed-forward network, each with a residual connection and a LayerNorm behind it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        x = self.first(x + self.out(mixed))
+        out: Tensor = self.second(x + self.down(F.gelu(self.up(x))))
+        return out
+
+
+def make(name: str, batch: int) -> tuple[nn.Module, list[tuple[Tensor, int]]]:
+    """A model in evaluation mode and ``batch`` samples for it."""
+    torch.manual_seed(0)
+    if name.startswith("resnet9"):
+        width = 142 if name == "resnet9-wide" else 64
+        return ResNet9(width=width).eval(), [(torch.randn(3, 32, 32), i % 10) for i in range(batch)]
+    width, layers, heads, length = {"bert-small": (256, 4, 4, 128), "bert-base": (768, 12, 12, 128)}[name]
+    return Encoder(width, layers, heads, length).eval(), [(torch.randint(VOCABULARY, (length,)), i % 2) for i in range(batch)]

@@ -1,0 +1,144 @@
+"""The data of the benchmark, from what Python packages carry: written as .npz files, the same on every machine.
+
+    python scripts/lds/data.py runs/lds/data
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import sysconfig
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+#: Words, then: 0 padding, 1 any other word.
+WORDS, TOKENS = 2000, 32
+#: Packages of the standard library, told apart by their docstrings.
+PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
+#: Characters of a line of source code.
+LINE = 32
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/lds/data")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in SETS.items():
+        if not (folder / f"{name}_test.npz").exists():
+            write(folder, name, *make(np.random.default_rng(0)))
+
+
+def write(folder: Path, name: str, x: Array, y: Array, train: int) -> None:
+    """The first ``train`` samples and the rest. The test set comes last: where it is, everything is."""
+    np.savez(folder / f"{name}_train.npz", x=x[:train], y=y[:train])
+    np.savez(folder / f"{name}_test.npz", x=x[train:], y=y[train:])
+
+
+def noisy(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """600 digits of which every fifth has a random label, and 150 with the right ones."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = rng.permutation(len(digits.images))[:750]
+    x, y = (digits.images[order] / 16).astype(np.float32)[:, None], digits.target[order].astype(np.int64)
+    y[:600:5] = rng.integers(0, 10, 120)
+    return x, y, 600
+
+
+def cancer(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Breast cancer: 30 numbers of a tumour, benign or not; 420 and 149."""
+    from sklearn.datasets import load_breast_cancer
+
+    return _table(load_breast_cancer(), rng, 420, np.int64)
+
+
+def diabetes(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Ten numbers of a patient and the progression of the disease, standardised; 340 and 102."""
+    from sklearn.datasets import load_diabetes
+
+    x, y, train = _table(load_diabetes(), rng, 340, np.float32)
+    return x, ((y - y.mean()) / y.std()).astype(np.float32), train
+
+
+def _table(data: Any, rng: np.random.Generator, train: int, dtype: type) -> tuple[Array, Array, int]:
+    order = rng.permutation(len(data.target))
+    x = (data.data - data.data.mean(0)) / data.data.std(0)
+    return x[order].astype(np.float32), data.target[order].astype(dtype), train
+
+
+def patches(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Squares of 16 × 16 pixels from two photographs; which photograph, and which quarter of it. 1000 and 200."""
+    from sklearn.datasets import load_sample_images
+
+    x, y = [], []
+    for number, image in enumerate(load_sample_images().images):
+        width = image.shape[1] // 4
+        for quarter in range(4):
+            for _ in range(150):
+                top, left = rng.integers(image.shape[0] - 32), quarter * width + rng.integers(width - 32)
+                square = image[top : top + 32 : 2, left : left + 32 : 2]
+                x.append(square.transpose(2, 0, 1).astype(np.float32) / 255 - 0.5)
+                y.append(4 * number + quarter)
+    order = rng.permutation(len(y))
+    return np.stack(x)[order], np.array(y)[order], 1000
+
+
+def docstrings(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Docstrings of the standard library as word numbers, and the package they come from. 1000 and 150."""
+    texts = [(text, PACKAGES.index(package)) for package in PACKAGES for text in sorted(_docstrings(package))[:400]]
+    texts = [texts[i] for i in rng.permutation(len(texts))[:1150]]
+    words = [text.lower().split()[:TOKENS] for text, _ in texts]
+    known = {word: i + 2 for i, (word, _) in enumerate(Counter(w for one in words for w in one).most_common(WORDS - 2))}
+    x = np.zeros((len(texts), TOKENS), np.int64)
+    for row, one in zip(x, words, strict=True):
+        row[: len(one)] = [known.get(word, 1) for word in one]
+    return x, np.array([label for _, label in texts]), 1000
+
+
+def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Lines of the standard library's source code as ASCII characters, 32 of each; y is not used. 1000 and 100."""
+    lines = sorted({line.strip()[:LINE] for _, text in _sources(PACKAGES) for line in text.splitlines() if line.isascii()})
+    lines = [line for line in lines if len(line) == LINE and not line.startswith("#")]
+    chosen = [lines[i] for i in rng.permutation(len(lines))[:1100]]
+    x = np.array([[ord(c) - 32 if 32 <= ord(c) < 128 else 0 for c in line] for line in chosen], np.int64)
+    return x, np.zeros(len(x), np.int64), 1000
+
+
+def _sources(packages: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(package, text) of the modules of packages of the standard library."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = []
+    for package in packages:
+        for path in sorted((root / package).rglob("*.py")):
+            if "test" not in path.relative_to(root).as_posix():
+                found.append((package, path.read_text(encoding="utf-8", errors="replace")))
+    return found
+
+
+def _docstrings(package: str) -> set[str]:
+    """The different docstrings of a package with four words or more."""
+    texts = set()
+    for _, text in _sources((package,)):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                doc = ast.get_docstring(node)
+                if doc and len(doc.split()) >= 4:
+                    texts.add(" ".join(doc.split()))
+    return texts
+
+
+SETS = {
+    "noisy": noisy,
+    "cancer": cancer,
+    "diabetes": diabetes,
+    "patches": patches,
+    "docstrings": docstrings,
+    "source": source,
+}
+
+if __name__ == "__main__":
+    main()

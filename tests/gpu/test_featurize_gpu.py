@@ -1,0 +1,132 @@
+"""Whole runs on a CUDA device: the features of the CPU, stores that both have worked on, and the same lists of examples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from trak_cli.cli.app import app
+from trak_cli.store import Layout, read_features
+
+pytestmark = pytest.mark.gpu
+
+SMALL = ("experiment=digits", "train.count=2", "trainer.epochs=3", "features.shard_rows=256")
+KINDS = {
+    "rademacher": ("projection.dim=512",),
+    "gaussian": ("projection=gaussian", "projection.dim=512"),
+    "sjlt": ("projection=sjlt", "projection.dim=512"),
+}
+
+
+def trak(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """One call in ``folder`` that must succeed; its stdout."""
+    with monkeypatch.context() as context:
+        context.chdir(folder)
+        result = CliRunner().invoke(app, [*arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo experiment, trained on the CPU."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        trak(folder, monkeypatch, "train", *SMALL, "device=cpu")
+    return folder
+
+
+def features(store: Path) -> dict[str, np.ndarray]:
+    layout = Layout(store)
+    return {
+        f"{checkpoint}/{split}/{index}": read_features(layout.features(checkpoint, split, index)).features
+        for checkpoint in layout.checkpoints()
+        for split in layout.splits(checkpoint)
+        for index in layout.shards(checkpoint, split)
+    }
+
+
+def top_lists(folder: Path, monkeypatch: pytest.MonkeyPatch, store: str, *more: str) -> list[dict[int, float]]:
+    """The ten most helpful training rows of every target, with their scores."""
+    for stage in ("finalize", "score"):
+        trak(folder, monkeypatch, stage, *SMALL, *more, f"store={store}")
+    targets = [word for target in range(200) for word in ("--target", str(target))]
+    answer = json.loads(trak(folder, monkeypatch, "top", *SMALL, *more, f"store={store}", "--json", "-k", "10", *targets))
+    return [{one["row"]: one["score"] for one in target["helpful"]} for target in answer["targets"]]
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, store: str, device: str, *more: str) -> Path:
+    checkpoints = "checkpoints=runs/digits/checkpoints/*.safetensors"
+    trak(folder, monkeypatch, "featurize", *SMALL, *more, f"store={store}", f"device={device}", checkpoints, "gradients=hooks")
+    return folder / store
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_and_lists_of_the_gpu_are_those_of_the_cpu(trained: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    more = (*KINDS[kind], "gradients.microbatch=64")
+    stores = {device: run(trained, monkeypatch, f"runs/{kind}-{device}", device, *more) for device in ("cpu", "cuda")}
+    on_cpu, on_gpu = features(stores["cpu"]), features(stores["cuda"])
+    assert on_cpu.keys() == on_gpu.keys()
+    for name, one in on_cpu.items():
+        error = np.linalg.norm(on_gpu[name] - one, axis=1) / np.linalg.norm(one, axis=1)
+        assert error.max() < 1e-3, name
+    cpu, gpu = (top_lists(trained, monkeypatch, f"runs/{kind}-{device}", *more) for device in ("cpu", "cuda"))
+    for first, second in zip(cpu, gpu, strict=True):
+        for row in first.keys() ^ second.keys():  # only where the tenth place is a tie
+            score = first.get(row, second.get(row, 0.0))
+            assert abs(score - min(first.values())) <= 1e-3 * max(first.values())
+
+
+def test_half_of_the_shards_on_each_make_one_store(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = (*KINDS["rademacher"], "gradients.microbatch=64")
+    run(trained, monkeypatch, "runs/mixed", "cuda", *more, "worker.index=0", "worker.count=2")
+    mixed = run(trained, monkeypatch, "runs/mixed", "cpu", *more, "worker.index=1", "worker.count=2")
+    whole = run(trained, monkeypatch, "runs/whole", "cpu", *more)
+    found, expected = features(mixed), features(whole)
+    assert found.keys() == expected.keys()
+    assert any(found[name].tobytes() != expected[name].tobytes() for name in found), "nothing was made on the GPU"
+    for name, one in expected.items():
+        assert (np.linalg.norm(found[name] - one, axis=1) / np.linalg.norm(one, axis=1)).max() < 1e-3
+    assert len(top_lists(trained, monkeypatch, "runs/mixed", *more)) == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_repeated_gives_the_same_bits(trained: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    more = (*KINDS[kind], "gradients.microbatch=64")
+    first, again = (features(run(trained, monkeypatch, f"runs/again-{kind}-{i}", "cuda", *more)) for i in range(2))
+    assert {name: one.tobytes() for name, one in first.items()} == {name: one.tobytes() for name, one in again.items()}
+
+
+def test_engines_agree_on_the_gpu(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = (*KINDS["sjlt"], "gradients.microbatch=64")
+    reference = features(run(trained, monkeypatch, "runs/engine-hooks", "cuda", *more))
+    checkpoints = "checkpoints=runs/digits/checkpoints/*.safetensors"
+    for engine in ("vmap", "loop"):
+        store = f"runs/engine-{engine}"
+        trak(
+            trained,
+            monkeypatch,
+            "featurize",
+            *SMALL,
+            *more,
+            f"store={store}",
+            "device=cuda",
+            checkpoints,
+            f"gradients={engine}",
+        )
+        for name, one in features(trained / store).items():
+            error = np.linalg.norm(reference[name] - one, axis=1) / np.linalg.norm(one, axis=1)
+            assert error.max() < 1e-4, (engine, name)
+
+
+def test_memory_comes_back(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(trained, monkeypatch, "runs/memory", "cuda", *KINDS["rademacher"])
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() < 2**26
+    shutil.rmtree(trained / "runs" / "memory")
