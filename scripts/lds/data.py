@@ -1,6 +1,6 @@
 """The data of the benchmark, from what Python packages carry: written as .npz files, the same on every machine.
 
-    python scripts/lds/data.py runs/lds/data
+python scripts/lds/data.py runs/lds/data
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 #: Words, then: 0 padding, 1 any other word.
-WORDS, TOKENS = 2000, 32
+WORDS, TOKENS = 2000, 16
 #: Packages of the standard library, told apart by their docstrings.
 PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
 #: Characters of a line of source code.
-LINE = 32
+LINE = 24
 
 
 def main() -> None:
@@ -88,24 +88,24 @@ def patches(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def docstrings(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Docstrings of the standard library as word numbers, and the package they come from. 1000 and 150."""
+    """Docstrings of the standard library as word numbers, and the package they come from. 800 and 150."""
     texts = [(text, PACKAGES.index(package)) for package in PACKAGES for text in sorted(_docstrings(package))[:400]]
-    texts = [texts[i] for i in rng.permutation(len(texts))[:1150]]
+    texts = [texts[i] for i in rng.permutation(len(texts))[:950]]
     words = [text.lower().split()[:TOKENS] for text, _ in texts]
     known = {word: i + 2 for i, (word, _) in enumerate(Counter(w for one in words for w in one).most_common(WORDS - 2))}
     x = np.zeros((len(texts), TOKENS), np.int64)
     for row, one in zip(x, words, strict=True):
         row[: len(one)] = [known.get(word, 1) for word in one]
-    return x, np.array([label for _, label in texts]), 1000
+    return x, np.array([label for _, label in texts]), 800
 
 
 def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Lines of the standard library's source code as ASCII characters, 32 of each; y is not used. 1000 and 100."""
+    """Lines of the standard library's source code as ASCII characters, 24 of each; y is not used. 800 and 100."""
     lines = sorted({line.strip()[:LINE] for _, text in _sources(PACKAGES) for line in text.splitlines() if line.isascii()})
     lines = [line for line in lines if len(line) == LINE and not line.startswith("#")]
-    chosen = [lines[i] for i in rng.permutation(len(lines))[:1100]]
+    chosen = [lines[i] for i in rng.permutation(len(lines))[:900]]
     x = np.array([[ord(c) - 32 if 32 <= ord(c) < 128 else 0 for c in line] for line in chosen], np.int64)
-    return x, np.zeros(len(x), np.int64), 1000
+    return x, np.zeros(len(x), np.int64), 800
 
 
 def _sources(packages: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -113,9 +113,8 @@ def _sources(packages: tuple[str, ...]) -> list[tuple[str, str]]:
     root = Path(sysconfig.get_paths()["stdlib"])
     found = []
     for package in packages:
-        for path in sorted((root / package).rglob("*.py")):
-            if "test" not in path.relative_to(root).as_posix():
-                found.append((package, path.read_text(encoding="utf-8", errors="replace")))
+        paths = [path for path in sorted((root / package).rglob("*.py")) if "test" not in path.relative_to(root).as_posix()]
+        found += [(package, path.read_text(encoding="utf-8", errors="replace")) for path in paths]
     return found
 
 
