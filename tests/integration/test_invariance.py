@@ -73,10 +73,11 @@ def oracle(spec: EstimatorSpec, found: Everything, split: str = "test") -> Float
     checkpoints = sorted({checkpoint for checkpoint, _ in found})
     train = [found[checkpoint, "train"] for checkpoint in checkpoints]
     targets = [found[checkpoint, split].features for checkpoint in checkpoints]
-    return scores(spec, [one.features for one in train], [one.out_to_loss for one in train], targets)
+    columns = [[getattr(one, name) for one in train] for name in ("features", "out_to_loss", "outputs")]
+    return scores(spec, columns[0], columns[1], targets, columns[2])
 
 
-def dense(project: Project, estimator: str = "balanced", split: str = "test") -> Float32:
+def dense(project: Project, estimator: str = "trajectory", split: str = "test") -> Float32:
     return read_scores(Layout(project.store).scores(estimator, split))
 
 
@@ -181,7 +182,7 @@ def test_narrow_features(project: Project, reference: Everything, dtype: str, bi
         assert (error <= 2.0**-bits * np.abs(one.features) + 2.0**-25).all(), key
         assert error.max() > 0
         assert rounded[key].out_to_loss.tobytes() == one.out_to_loss.tobytes()
-    assert relative_error(dense(project), oracle(MEMBERS["balanced"], rounded)) < 1e-5
+    assert relative_error(dense(project), oracle(MEMBERS["trajectory"], rounded)) < 1e-5
 
 
 @pytest.mark.parametrize("k", [3, ROWS + 1])
@@ -231,7 +232,7 @@ def test_appended_rows_recompute_the_tail_only(scored: Project) -> None:
 
     fresh = elsewhere(scored, GROWN)
     assert_identical(read_store(scored.store), fresh)
-    assert relative_error(found, oracle(MEMBERS["balanced"], fresh)) < 1e-5
+    assert relative_error(found, oracle(MEMBERS["trajectory"], fresh)) < 1e-5
 
 
 def test_appended_rows_and_no_scores_yet(finalized: Project) -> None:
@@ -254,7 +255,7 @@ def test_another_checkpoint_keeps_the_first_two(scored: Project) -> None:
     assert {name: after[name] for name in before} == before
     everything = read_store(scored.store)
     assert len({checkpoint for checkpoint, _ in everything}) == 3
-    assert relative_error(dense(scored, "three"), oracle(MEMBERS["balanced"], everything)) < 1e-5
+    assert relative_error(dense(scored, "three"), oracle(MEMBERS["trajectory"], everything)) < 1e-5
 
 
 def test_another_target_split_costs_its_own_shards_only(scored: Project) -> None:
@@ -267,7 +268,7 @@ def test_another_target_split_costs_its_own_shards_only(scored: Project) -> None
     assert all("more" in name for name in after.keys() - before.keys())
     found = dense(scored, split="more")
     assert found.shape == (5, ROWS)
-    assert relative_error(found, oracle(MEMBERS["balanced"], read_store(scored.store), "more")) < 1e-5
+    assert relative_error(found, oracle(MEMBERS["trajectory"], read_store(scored.store), "more")) < 1e-5
 
 
 # Another place
@@ -280,7 +281,7 @@ def test_a_store_that_was_moved(scored: Project) -> None:
     moved = scored.folder / "archive" / "100% renamed"
     moved.parent.mkdir()
     shutil.move(scored.store, moved)
-    assert read_scores(Layout(moved).scores("balanced", "test")).tobytes() == whole.tobytes()
+    assert read_scores(Layout(moved).scores("trajectory", "test")).tobytes() == whole.tobytes()
     elsewhere_answer = json.loads(stdout(scored.done(*question, f"store='{moved.relative_to(scored.folder)}'")))
     assert elsewhere_answer["targets"] == answer["targets"]
     assert [one["row"] for one in answer["targets"][0]["helpful"]] == np.argsort(-whole[3])[:4].tolist()

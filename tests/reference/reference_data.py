@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,15 +22,24 @@ def samples(rows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.tensor(digits.target[rows])
 
 
-def gradients(checkpoint: Path, rows: np.ndarray[Any, Any]) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
-    """Per-sample gradients (rows, p) of the margin, in named_parameters order, and out-to-loss (rows,)."""
+class Gradients(NamedTuple):
+    """Per-sample gradients (rows, p) of the margin, in named_parameters order; the margin and its out-to-loss (rows,)."""
+
+    gradients: torch.Tensor
+    outputs: np.ndarray[Any, Any]
+    out_to_loss: np.ndarray[Any, Any]
+
+
+def gradients(checkpoint: Path, rows: np.ndarray[Any, Any]) -> Gradients:
+    """What a reference checkpoint gives for some digits."""
     model = SmallCNN()
     apply(model, load(checkpoint), checkpoint)
     engine = make_engine("vmap", model, Classification(), select(model, ["*"]))
     images, labels = samples(rows)
-    parts, weights = [], []
+    parts, outputs, weights = [], [], []
     for start in range(0, len(rows), 200):
         result = engine.per_sample((images[start : start + 200], labels[start : start + 200]))
         parts.append(torch.cat([block.gradient for block in result.blocks], dim=1))
+        outputs.append(result.outputs)
         weights.append(result.out_to_loss)
-    return torch.cat(parts), torch.cat(weights).numpy()
+    return Gradients(torch.cat(parts), torch.cat(outputs).numpy(), torch.cat(weights).numpy())

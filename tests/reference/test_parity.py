@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reference_data import gradients
 
-from trak_cli.attribution import EstimatorSpec, GramSum, decompose, front, score_block, scores, target_factor
+from trak_cli.attribution import EstimatorSpec, GramSum, decompose, front, score_block, scores, target_factor, weigh
 from trak_cli.types import Float32, Float64, FloatArray
 
 PARAMETERS = 13_706
@@ -30,8 +30,8 @@ def features(folder: Path, checkpoint: int) -> Features:
     """φ = gᵀP/√p with the fixed matrix of the reference, one per checkpoint."""
     split = np.load(folder / "split.npz")
     matrix = np.random.default_rng(checkpoint).standard_normal((PARAMETERS, 256)).astype(np.float32)
-    train, weights = gradients(folder / f"full_{checkpoint}.pt", split["train_index"])
-    targets, _ = gradients(folder / f"full_{checkpoint}.pt", split["target_index"][::10])
+    train, _, weights = gradients(folder / f"full_{checkpoint}.pt", split["train_index"])
+    targets = gradients(folder / f"full_{checkpoint}.pt", split["target_index"][::10]).gradients
     scale = np.float32(PARAMETERS**0.5)
     return Features(train.numpy() @ matrix / scale, targets.numpy() @ matrix / scale, weights)
 
@@ -43,7 +43,7 @@ def streamed(parts: list[Features], spec: EstimatorSpec, chunk: int = 100) -> Fl
         total = GramSum(part.train.shape[1])
         for start in range(0, len(part.train), chunk):
             rows = slice(start, start + chunk)
-            total.add(part.train[rows], part.out_to_loss[rows])
+            total.add(part.train[rows], weigh(spec, None, part.train[rows], part.out_to_loss[rows]).gram)
         factors.append(target_factor(spec, part.targets, decompose(total.result()), RIDGE))
     weights = front(spec, [part.out_to_loss for part in parts])
     blocks = [

@@ -9,16 +9,29 @@ from trak_cli.attribution.gram import Gram, GramSum
 from trak_cli.attribution.ground_truth import check_ground_truth
 from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streamed_predictions, subset_predictions
 from trak_cli.attribution.ranks import spearman
-from trak_cli.attribution.ridge import Ridge, default_ridge, describe_ridge, parse_ridge, resolve, ridge_problems
+from trak_cli.attribution.ridge import Ridge, describe_ridge, parse_ridge, resolve, ridge_problems
+from trak_cli.attribution.rows import unit_rows
 from trak_cli.attribution.scores import TargetFactor, front, score_block, scores, target_factor
 from trak_cli.attribution.solve import precondition, singular_problems
-from trak_cli.attribution.spec import MEMBERS, METRICS, EstimatorSpec, describe_formula, gram_key, spec_problems
+from trak_cli.attribution.spec import (
+    MEMBERS,
+    METRICS,
+    EstimatorSpec,
+    describe_formula,
+    describe_weights,
+    gram_key,
+    spec_problems,
+)
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.topk import Ends, Extremes, TopK
+from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.weights import Weights, trajectory_of, weigh, weights_of
 
 __all__ = [
+    "FLOW_ROWS",
     "MEMBERS",
     "METRICS",
+    "WINDOW",
     "Bootstrap",
     "Comparison",
     "Difference",
@@ -33,13 +46,17 @@ __all__ = [
     "Spectrum",
     "TargetFactor",
     "TopK",
+    "Trajectory",
+    "Weights",
     "bootstrap_interval",
     "check_ground_truth",
     "compare",
     "decompose",
-    "default_ridge",
     "describe_formula",
     "describe_ridge",
+    "describe_weights",
+    "flow_rows",
+    "follows_log_loss",
     "front",
     "gram_key",
     "lds",
@@ -50,10 +67,15 @@ __all__ = [
     "ridge_problems",
     "score_block",
     "scores",
+    "simulate",
     "singular_problems",
     "spearman",
     "spec_problems",
     "streamed_predictions",
     "subset_predictions",
     "target_factor",
+    "trajectory_of",
+    "unit_rows",
+    "weigh",
+    "weights_of",
 ]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from trak_cli.attribution.gram import Gram
-from trak_cli.attribution.ridge import parse_ridge, resolve
 from trak_cli.attribution.rows import unit_rows
 from trak_cli.attribution.solve import precondition
 from trak_cli.attribution.spec import EstimatorSpec
 from trak_cli.attribution.spectrum import Spectrum, decompose
+from trak_cli.attribution.weights import weights_of
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Float32, Float64, FloatArray
 
@@ -37,6 +37,8 @@ class TargetFactor:
 
 def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
     """The factor in front of each training sample: sign(q̄)|q̄|^a with q̄ the mean over checkpoints; (n,) each → (n,).
+
+    ``out_to_loss`` are the ratios that :class:`~trak_cli.attribution.weights.Weights` has for the front.
 
     With a = 0 the sign is left (it is 1 where q̄ is 0), so tasks whose q has one sign have no factor at all.
     """
@@ -93,7 +95,11 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
 
 
 def scores(
-    spec: EstimatorSpec, train: Sequence[FloatArray], out_to_loss: Sequence[FloatArray], targets: Sequence[FloatArray]
+    spec: EstimatorSpec,
+    train: Sequence[FloatArray],
+    out_to_loss: Sequence[FloatArray],
+    targets: Sequence[FloatArray],
+    outputs: Sequence[FloatArray] | None = None,
 ) -> Float64:
     """The formula written out on whole matrices in float64, with a linear solve: the oracle, and enough for small data.
 
@@ -102,19 +108,22 @@ def scores(
         train: X_m (n, k) of each checkpoint.
         out_to_loss: q_m (n,) of each checkpoint.
         targets: T_m (t, k) of each checkpoint.
+        outputs: f_m (n,) of each checkpoint; needed for weights "trajectory" only.
 
     Returns:
         (t, n) scores.
     """
-    kernels = []
-    for X32, q, T32 in zip(train, out_to_loss, targets, strict=True):
+    kernels, fronts = [], []
+    for m, (X32, q, T32) in enumerate(zip(train, out_to_loss, targets, strict=True)):
         X, T = X32.astype(np.float64), T32.astype(np.float64)
         if spec.unit_norm:
             X, T = unit_rows(X), unit_rows(T)
+        weights = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
         if spec.needs_gram:
-            gram = (X.T * np.abs(q.astype(np.float64)) ** spec.gram_exponent) @ X
-            ridge = resolve(parse_ridge(spec.ridge), decompose(Gram(gram, len(X))))
+            gram = (X.T * weights.gram) @ X
+            ridge = spec.ridge_in(decompose(Gram(gram, len(X), float((X * X).sum()) / len(X))))
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
         kernels.append(T @ X.T)
+        fronts.append(weights.front)
     mean: Float64 = np.mean(kernels, axis=0)
-    return mean * front(spec, out_to_loss)
+    return mean * front(spec, fronts)

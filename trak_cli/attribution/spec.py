@@ -4,7 +4,8 @@ With features x (training) and t (targets), out-to-loss gradients q and checkpoi
 
     score(i, j) = mean_m [ x_{m,i}ᵀ B_m t_{m,j} ] · sign(q̄_i) |q̄_i|^a,      q̄_i = mean_m q_{m,i}
 
-where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". To add a
+where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". With weights
+"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`). To add a
 member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
 """
@@ -15,10 +16,14 @@ import math
 import re
 from dataclasses import dataclass
 
-from trak_cli.attribution.ridge import ridge_problems
+from trak_cli.attribution.ridge import parse_ridge, resolve, ridge_problems
+from trak_cli.attribution.spectrum import Spectrum
+from trak_cli.attribution.trajectory import WINDOW
 from trak_cli.errors import Problem
 
 METRICS = ("gram", "identity")
+
+WEIGHTS = ("final", "trajectory")
 
 _PATH_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -35,6 +40,9 @@ class EstimatorSpec:
         front_exponent: a; sign(q̄_i)|q̄_i|^a multiplies the scores of training sample i. a = 0 leaves the sign of q̄ only.
         unit_norm: every row of training and target features is brought to unit length before anything else.
         ridge: λ, as :mod:`trak_cli.attribution.ridge` reads it.
+        weights: which q is meant: "final", as the checkpoint gives it, or "trajectory", its mean over the beginning of
+            training. Where q does not follow from f as for log-odds there is no trajectory: the front then has the final
+            q, and the Gram no weights.
     """
 
     name: str
@@ -43,15 +51,32 @@ class EstimatorSpec:
     front_exponent: float = 1.0
     unit_norm: bool = False
     ridge: str = "auto"
+    weights: str = "final"
 
     @property
     def needs_gram(self) -> bool:
         """Whether a Gram matrix must be finalised before this estimator can score."""
         return self.metric == "gram"
 
+    @property
+    def follows_training(self) -> bool:
+        """Whether its weights come from a simulated training."""
+        return self.weights == "trajectory"
 
-#: ``balanced``, the default, weights sample i by q_i once in the Gram and by √q_i in front: the Gram is then nearly the
-#: Gauss-Newton matrix of the log loss, Σ q(1 - q) g gᵀ, and one sample of large loss can no longer rule every score.
+    @property
+    def default_ridge(self) -> str:
+        """What ridge "auto" stands for. Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at
+        first), so that λ can have the scale of a single sample; measured in docs/benchmarks.md."""
+        return "1n" if self.follows_training else "1x"
+
+    def ridge_in(self, spectrum: Spectrum) -> float:
+        """λ itself, for a Gram matrix of this estimator."""
+        return resolve(parse_ridge(self.ridge, self.default_ridge), spectrum)
+
+
+#: ``trajectory``, the default, has the q of the beginning of training in the Gram and in front.
+#: ``balanced`` weights sample i by q_i once in the Gram and by √q_i in front: the Gram is then nearly the Gauss-Newton
+#: matrix of the log loss, Σ q(1 - q) g gᵀ, and one sample of large loss can no longer rule every score.
 #: ``trak`` is the paper's τ_TRAK (Park et al. 2023, section 3.2, arXiv 2303.14186); ``dot`` is TracIn over
 #: checkpoints of one run with equal learning rates (Pruthi et al. 2020, arXiv 2002.08484), with q averaged over
 #: checkpoints apart from the kernel as everywhere here (with one checkpoint the two are the same); ``cosine`` is the
@@ -59,6 +84,7 @@ class EstimatorSpec:
 MEMBERS = {
     spec.name: spec
     for spec in (
+        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
         EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
         EstimatorSpec("trak"),
         EstimatorSpec("dot", metric="identity"),
@@ -80,6 +106,9 @@ def spec_problems(spec: EstimatorSpec) -> list[Problem]:
     if spec.metric not in METRICS:
         expected = " or ".join(METRICS)
         problems.append(Problem("estimator.metric", repr(spec.metric), expected, "set estimator.metric=gram"))
+    if spec.weights not in WEIGHTS:
+        expected = " or ".join(WEIGHTS)
+        problems.append(Problem("estimator.weights", repr(spec.weights), expected, "set estimator.weights=final"))
     if spec.metric == "identity":
         problems += _unused_problems(spec)
     return problems
@@ -93,7 +122,8 @@ def gram_key(spec: EstimatorSpec) -> str:
     if not spec.needs_gram:
         return "identity"
     weight = f"q{_short(spec.gram_exponent)}" if spec.gram_exponent else ""
-    return "-".join(part for part in (weight, "unit" if spec.unit_norm else "") if part) or "plain"
+    parts = ("trajectory" if spec.follows_training else "", weight, "unit" if spec.unit_norm else "")
+    return "-".join(part for part in parts if part) or "plain"
 
 
 def describe_formula(spec: EstimatorSpec) -> str:
@@ -104,8 +134,19 @@ def describe_formula(spec: EstimatorSpec) -> str:
         kernel = f"xᵢᵀ (Σ {weight + ' ' if weight else ''}x xᵀ + λI)⁻¹ tⱼ"
     front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
     notes = ["x, t of unit length"] if spec.unit_norm else []
-    notes += [f"λ = {spec.ridge}"] if spec.needs_gram else []
+    notes += ["q averaged over the beginning of training"] if spec.follows_training else []
+    notes += [f"λ = {spec.default_ridge if spec.ridge == 'auto' else spec.ridge}"] if spec.needs_gram else []
     return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")
+
+
+def describe_weights(spec: EstimatorSpec) -> str:
+    """Which q weighs the samples, and why, in one line."""
+    if not spec.follows_training:
+        return "q = the out-to-loss gradients of the checkpoints, as they are"
+    return (
+        f"q = its mean over the first {WINDOW:.0%} of a training simulated from the features: what has been learned since"
+        " has no q left, and yet shaped the model"
+    )
 
 
 def _exponent_problems(key: str, exponent: float) -> list[Problem]:
@@ -120,6 +161,8 @@ def _unused_problems(spec: EstimatorSpec) -> list[Problem]:
     if spec.gram_exponent != 0:
         remedy = "leave it out, or set estimator.metric=gram"
         problems.append(Problem("estimator.gram_exponent", repr(spec.gram_exponent), f"0, {reason}", remedy))
+    if spec.weights != "final":
+        problems.append(Problem("estimator.weights", repr(spec.weights), f"final, {reason}", "leave it out"))
     if spec.ridge != "auto":
         remedy = "leave it out, or set estimator.metric=gram"
         problems.append(Problem("estimator.ridge", repr(spec.ridge), f"auto, {reason}", remedy))

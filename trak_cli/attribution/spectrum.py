@@ -20,12 +20,14 @@ class Spectrum:
         vectors: (k, k) V; column i belongs to ``values[i]``.
         n: how many samples the Gram is a sum over.
         mean_diag: mean of the Gram's diagonal, which is the mean eigenvalue.
+        mean_square: mean ‖x‖² of the samples, whatever their weights in the Gram.
     """
 
     values: Float64
     vectors: Float64
     n: int
     mean_diag: float
+    mean_square: float = float("nan")
 
 
 def decompose(gram: Gram) -> Spectrum:
@@ -46,4 +48,4 @@ def decompose(gram: Gram) -> Spectrum:
     values, vectors = np.linalg.eigh(gram.matrix)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
     mean_diag = float(np.mean(np.diagonal(gram.matrix)))
-    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag)
+    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square)

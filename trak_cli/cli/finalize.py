@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,6 +22,8 @@ EXAMPLES = """Examples:
 
   trak finalize experiment=digits estimator.ridge=3x     (3 times the mean diagonal of XᵀX)
 
+  trak finalize experiment=digits estimator.ridge=3n     (3 times the mean ‖x‖² of a sample)
+
   trak finalize experiment=digits estimator.ridge=0.01   (an absolute λ)"""
 
 
@@ -37,7 +40,9 @@ def show(summary: FinalizeSummary, console: Console) -> None:
     if not summary.grams:
         console.print("this estimator needs no Gram matrix: nothing to finalise")
         return
-    rows = table("checkpoint", "#rows", "#features", "#ridge λ", "#λ / mean diag", "#effective dimension", "Gram")
+    simulated = any(not math.isnan(gram.training_length) for gram in summary.grams)
+    more = ("#training length", "#effective samples") if simulated else ()
+    rows = table("checkpoint", "#rows", "#features", "#ridge λ", "#λ / mean diag", "#effective dimension", *more, "Gram")
     for gram in summary.grams:
         rows.add_row(
             gram.checkpoint,
@@ -46,7 +51,18 @@ def show(summary: FinalizeSummary, console: Console) -> None:
             f"{gram.ridge:.4g}",
             f"{gram.ridge / gram.mean_diagonal:.3g}",
             f"{gram.effective_dimension:.1f}",
+            *((f"{gram.training_length:.3g}", f"{gram.effective_samples:,.0f}") if simulated else ()),
             "already there" if gram.reused else "computed",
         )
     console.print(rows)
+    console.print(summary.weights_rule, soft_wrap=True)
+    if simulated:
+        console.print(
+            "training length: until the simulated outputs are on average those of the checkpoint, in units of 1 / mean ‖x‖²;"
+            " the longer, the more do samples that stay hard stand out (effective samples: how many count)",
+            soft_wrap=True,
+        )
     console.print(summary.ridge_rule)
+    for gram in summary.grams:
+        if not gram.arrived:
+            console.print(f"{gram.checkpoint}: the simulated training did not come as far as the checkpoint", soft_wrap=True)

@@ -61,6 +61,7 @@ class EstimatorConfig:
     front_exponent: float = 1.0
     unit_norm: bool = False
     ridge: str = "auto"
+    weights: str = "final"
     checkpoints: list[str] = field(default_factory=lambda: ["*"])
 
 

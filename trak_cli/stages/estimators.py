@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from trak_cli.attribution import EstimatorSpec, spec_problems
 from trak_cli.config import TrakConfig
 from trak_cli.errors import ConfigError
@@ -14,7 +16,7 @@ def make_estimator(config: TrakConfig) -> EstimatorSpec:
         ConfigError: names every field that is wrong.
     """
     asked = config.estimator
-    spec = EstimatorSpec(asked.name, asked.metric, asked.gram_exponent, asked.front_exponent, asked.unit_norm, asked.ridge)
+    spec = EstimatorSpec(**{field.name: getattr(asked, field.name) for field in fields(EstimatorSpec)})
     problems = spec_problems(spec)
     if problems:
         raise ConfigError(problems)

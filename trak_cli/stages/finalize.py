@@ -7,21 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from trak_cli.attribution import (
     EstimatorSpec,
-    Spectrum,
     describe_formula,
     describe_ridge,
+    describe_weights,
     gram_key,
-    parse_ridge,
-    resolve,
     singular_problems,
 )
 from trak_cli.cluster import share_from
 from trak_cli.config import Loaded
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.grams import find_spectrum, sum_gram, write_spectrum
+from trak_cli.stages.grams import Finalized, find_gram, sum_gram, write_gram
 from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
@@ -37,6 +37,9 @@ class GramSummary:
         ridge: λ, in the units of the Gram matrix.
         mean_diagonal: mean(diag XᵀX).
         effective_dimension: Σ σ/(σ + λ) over the eigenvalues σ: how many directions count.
+        training_length: how long the simulated training was, in units of 1 / mean ‖x‖²; NaN where there was none.
+        arrived: False where it did not come as far as the checkpoint.
+        effective_samples: (Σ w)² / Σ w² of the weights in front that it gave: how many samples count; NaN without it.
     """
 
     checkpoint: str
@@ -45,6 +48,9 @@ class GramSummary:
     ridge: float
     mean_diagonal: float
     effective_dimension: float
+    training_length: float
+    arrived: bool
+    effective_samples: float
     reused: bool
 
 
@@ -56,6 +62,7 @@ class FinalizeSummary:
     estimator: str
     formula: str
     ridge_rule: str
+    weights_rule: str
     grams: list[GramSummary]
 
 
@@ -70,15 +77,22 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     estimator = make_estimator(config)
     layout = Layout(Path(config.store))
     inventory = take_inventory(layout, config.estimator.checkpoints)
-    summary = FinalizeSummary(layout.root, estimator.name, describe_formula(estimator), describe_ridge(estimator.ridge), [])
+    summary = FinalizeSummary(
+        layout.root,
+        estimator.name,
+        describe_formula(estimator),
+        describe_ridge(estimator.ridge, estimator.default_ridge),
+        describe_weights(estimator),
+        [],
+    )
     if not estimator.needs_gram:
         return summary
     mine = share_from(config.worker.index, config.worker.count, os.environ).of(inventory.checkpoints)
     problems: list[Problem] = []
-    for name, spectrum, reused in _spectra(inventory, estimator, mine, reporter):
-        ridge = resolve(parse_ridge(estimator.ridge), spectrum)
-        problems += singular_problems(spectrum, ridge)
-        summary.grams.append(_summary(name, spectrum, ridge, reused))
+    for name, found, reused in _grams(inventory, estimator, mine, reporter):
+        ridge = estimator.ridge_in(found.spectrum)
+        problems += singular_problems(found.spectrum, ridge)
+        summary.grams.append(_summary(name, found, ridge, reused))
     sweep(layout.finalized_folder(gram_key(estimator)))
     if problems:
         raise ConfigError(problems)
@@ -86,27 +100,43 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     return summary
 
 
-def _spectra(
+def _grams(
     inventory: Inventory, estimator: EstimatorSpec, checkpoints: Sequence[str], reporter: Reporter
-) -> Iterator[tuple[str, Spectrum, bool]]:
+) -> Iterator[tuple[str, Finalized, bool]]:
     """(checkpoint, factorised Gram, whether it was there): first those that are there, then those that are summed now."""
     stale = []
     for name in checkpoints:
-        spectrum = find_spectrum(inventory, estimator, name)
-        if spectrum is None:
+        found = find_gram(inventory, estimator, name)
+        if found is None:
             stale.append(name)
         else:
-            yield name, spectrum, True
+            yield name, found, True
     if stale:
         require_shards(inventory, [TRAIN])
     for name in stale:
         with reporter.meter(f"finalize {name}", inventory.rows, "rows") as meter:
-            spectrum = sum_gram(inventory, estimator, name, meter.advance)
-            write_spectrum(inventory, estimator, name, spectrum)
-        yield name, spectrum, False
+            found = sum_gram(inventory, estimator, name, meter.advance)
+            write_gram(inventory, estimator, name, found)
+        yield name, found, False
 
 
-def _summary(name: str, spectrum: Spectrum, ridge: float, reused: bool) -> GramSummary:
+def _summary(name: str, found: Finalized, ridge: float, reused: bool) -> GramSummary:
+    spectrum = found.spectrum
     values = spectrum.values.clip(min=0)
     effective = float((values / (values + ridge)).sum()) if ridge > 0 else float((values > 0).sum())
-    return GramSummary(name, spectrum.n, len(values), ridge, spectrum.mean_diag, effective, reused)
+    samples = float("nan")
+    if found.front is not None and found.front.any():
+        weights = np.abs(found.front.astype(np.float64))
+        samples = float(weights.sum() ** 2 / (weights**2).sum())
+    return GramSummary(
+        name,
+        spectrum.n,
+        len(values),
+        ridge,
+        spectrum.mean_diag,
+        effective,
+        found.duration,
+        found.arrived,
+        samples,
+        reused,
+    )

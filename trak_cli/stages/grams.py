@@ -6,44 +6,104 @@ What is filed is the eigendecomposition V diag(σ) Vᵀ, which is the matrix and
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution import EstimatorSpec, GramSum, Spectrum, decompose, gram_key
+from trak_cli.attribution import (
+    EstimatorSpec,
+    GramSum,
+    Spectrum,
+    Trajectory,
+    decompose,
+    flow_rows,
+    gram_key,
+    trajectory_of,
+    unit_rows,
+    weigh,
+)
 from trak_cli.errors import Problem, StoreError
 from trak_cli.stages.identity import gram_fingerprint
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.machine import provenance
 from trak_cli.stages.parts import TRAIN
 from trak_cli.store import differences, read_image, require_same, write_image
-from trak_cli.types import Json
+from trak_cli.types import Float32, Json
 
 
-def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Spectrum:
-    """One pass over a checkpoint's training features, for the factorised Gram matrix."""
-    total = GramSum(inventory.dim, estimator.gram_exponent, estimator.unit_norm)
+@dataclass(frozen=True)
+class Finalized:
+    """What is filed for one checkpoint.
+
+    Attributes:
+        spectrum: the factorised Gram matrix.
+        front: (rows,) float32 ratios for the front of the kernel, where they are not the q of the shards; else None.
+        duration: how long the simulated training was (see :class:`trak_cli.attribution.Trajectory`); NaN without one.
+        arrived: whether it came as far as the checkpoint.
+    """
+
+    spectrum: Spectrum
+    front: Float32 | None = None
+    duration: float = float("nan")
+    arrived: bool = True
+
+
+def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
+    """One pass over a checkpoint's training features (and before it a look at some of them, for a trajectory)."""
+    trajectory = _trajectory(inventory, estimator, checkpoint)
+    total = GramSum(inventory.dim)
+    fronts = []
     for shard in inventory.read_all(checkpoint, TRAIN):
-        total.add(shard.features, shard.out_to_loss)
+        features = unit_rows(shard.features) if estimator.unit_norm else shard.features
+        weights = weigh(estimator, trajectory, features, shard.out_to_loss)
+        total.add(features, weights.gram)
+        fronts.append(weights.front.astype(np.float32))
         progress(len(shard.rows))
-    return decompose(total.result())
+    spectrum = decompose(total.result())
+    if not estimator.follows_training:
+        return Finalized(spectrum)
+    if trajectory is None:
+        return Finalized(spectrum, np.concatenate(fronts))
+    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived)
 
 
-def write_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, spectrum: Spectrum) -> None:
+def _trajectory(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Trajectory | None:
+    """The simulated training, from some of the rows; None where the estimator has none."""
+    if not estimator.follows_training:
+        return None
+    wanted = flow_rows(inventory.rows)
+    parts = []
+    for index, rows in enumerate(inventory.shards(TRAIN)):
+        some = wanted[(wanted >= rows.start) & (wanted < rows.stop)] - rows.start
+        if len(some):
+            shard = inventory.read(checkpoint, TRAIN, index)
+            parts.append((shard.features[some], shard.out_to_loss[some], shard.outputs[some]))
+    features, out_to_loss, outputs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if estimator.unit_norm:
+        features = unit_rows(features)
+    return trajectory_of(estimator, features, out_to_loss, outputs, inventory.rows)
+
+
+def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized) -> None:
     """File a factorised Gram matrix; one of fewer rows (before the training set grew) is replaced."""
     path = gram_path(inventory, estimator, checkpoint)
-    arrays = {
-        "eigenvalues": spectrum.values,
-        "eigenvectors": spectrum.vectors,
-        "rows": np.array([spectrum.n]),
-        "mean_diagonal": np.array([spectrum.mean_diag]),
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "eigenvalues": found.spectrum.values,
+        "eigenvectors": found.spectrum.vectors,
+        "rows": np.array([found.spectrum.n]),
+        "mean_diagonal": np.array([found.spectrum.mean_diag]),
+        "mean_square": np.array([found.spectrum.mean_square]),
     }
+    if found.front is not None:
+        arrays |= {"front": found.front, "duration": np.array([found.duration]), "arrived": np.array([found.arrived])}
     fingerprint = _expected(inventory, estimator, checkpoint)
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
 
 
-def find_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Spectrum | None:
-    """The factorised Gram matrix of a checkpoint, or None when it is missing or was summed before the training set grew.
+def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized | None:
+    """What is filed for a checkpoint, or None when it is missing or was summed before the training set grew.
 
     Raises:
         StoreError: the file is damaged, or another run's.
@@ -57,22 +117,28 @@ def find_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: st
     if changed == {"rows"} and image.fingerprint["rows"] < inventory.rows:
         return None
     require_same(path, image.fingerprint, expected)
-    return Spectrum(
-        image.arrays["eigenvalues"],
-        image.arrays["eigenvectors"],
-        int(image.arrays["rows"][0]),
-        float(image.arrays["mean_diagonal"][0]),
+    arrays = image.arrays
+    numbers = {key: float(arrays[key][0]) for key in ("mean_diagonal", "mean_square")}
+    spectrum = Spectrum(
+        arrays["eigenvalues"],
+        arrays["eigenvectors"],
+        int(arrays["rows"][0]),
+        numbers["mean_diagonal"],
+        numbers["mean_square"],
     )
+    if "front" not in arrays:
+        return Finalized(spectrum)
+    return Finalized(spectrum, arrays["front"], float(arrays["duration"][0]), bool(arrays["arrived"][0]))
 
 
-def require_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Spectrum:
-    """Like :func:`find_spectrum`, for stages that cannot do without.
+def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized:
+    """Like :func:`find_gram`, for stages that cannot do without.
 
     Raises:
         StoreError: it is missing, damaged, another run's or out of date.
     """
-    spectrum = find_spectrum(inventory, estimator, checkpoint)
-    if spectrum is None:
+    found = find_gram(inventory, estimator, checkpoint)
+    if found is None:
         raise StoreError(
             Problem(
                 str(gram_path(inventory, estimator, checkpoint)),
@@ -81,10 +147,10 @@ def require_spectrum(inventory: Inventory, estimator: EstimatorSpec, checkpoint:
                 "run trak finalize with this estimator first",
             )
         )
-    return spectrum
+    return found
 
 
-def require_spectra(inventory: Inventory, estimator: EstimatorSpec) -> None:
+def require_grams(inventory: Inventory, estimator: EstimatorSpec) -> None:
     """Make sure that every checkpoint has its factorised Gram matrix; reads one at a time.
 
     Raises:
@@ -93,7 +159,7 @@ def require_spectra(inventory: Inventory, estimator: EstimatorSpec) -> None:
     problems: list[Problem] = []
     for name in inventory.checkpoints:
         try:
-            require_spectrum(inventory, estimator, name)
+            require_gram(inventory, estimator, name)
         except StoreError as error:
             problems += error.problems
     if problems:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from trak_cli.attribution import EstimatorSpec, gram_key
+from trak_cli.attribution import FLOW_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import TrakConfig, target_of
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
 from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
@@ -53,7 +53,10 @@ def shard_fingerprint(features: Json, split: str) -> Json:
 
 def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Json:
     """The fingerprint of a finalised Gram matrix: the features it sums, their number, and their weights."""
-    return {"kind": "gram", "format": FORMAT_VERSION, "gram": gram_key(estimator), "features": features, "rows": rows}
+    gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": gram_key(estimator), "features": features, "rows": rows}
+    if estimator.follows_training:
+        gram["trajectory"] = {"window": WINDOW, "rows": FLOW_ROWS}
+    return gram
 
 
 def scores_fingerprint(
@@ -69,6 +72,7 @@ def scores_fingerprint(
             "front_exponent": estimator.front_exponent,
             "unit_norm": estimator.unit_norm,
             "ridge": estimator.ridge,
+            "weights": estimator.weights,
         },
         "checkpoints": [digest(one) for one in features],
         "rows": rows,

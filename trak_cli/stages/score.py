@@ -16,7 +16,7 @@ from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.grams import require_spectra
+from trak_cli.stages.grams import require_grams
 from trak_cli.stages.identity import scores_fingerprint
 from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.machine import use_threads
@@ -67,7 +67,7 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     splits = target_splits(config, layout)
     require_shards(inventory, [TRAIN, *splits])
     if config.score.overwrite and estimator.needs_gram:
-        require_spectra(inventory, estimator)  # old scores are removed only where new ones can be computed
+        require_grams(inventory, estimator)  # old scores are removed only where new ones can be computed
     share = share_from(config.worker.index, config.worker.count, os.environ)
     summary = ScoreSummary(layout.root, estimator.name, describe_formula(estimator), inventory.checkpoints, [])
     for split in splits:

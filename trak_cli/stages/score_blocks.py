@@ -10,12 +10,10 @@ from trak_cli.attribution import (
     EstimatorSpec,
     TargetFactor,
     front,
-    parse_ridge,
-    resolve,
     score_block,
     target_factor,
 )
-from trak_cli.stages.grams import require_spectrum
+from trak_cli.stages.grams import require_gram
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_files import ScoreUnit
@@ -34,23 +32,30 @@ class BlockScorer:
         self._split = split
         self._block: int | None = None
         self._factors: list[TargetFactor] = []
+        self._fronts: list[Float32 | None] = []
 
     def scores(self, unit: ScoreUnit) -> Float32:
         """(targets of the unit, rows of the unit) float32."""
         if unit.block != self._block:
-            self._factors = [self._factor(name, unit.targets) for name in self._inventory.checkpoints]
+            prepared = [self._prepare(name, unit.targets) for name in self._inventory.checkpoints]
+            self._factors, self._fronts = [list(one) for one in zip(*prepared, strict=True)]
             self._block = unit.block
         shards = [self._inventory.read(name, TRAIN, unit.shard) for name in self._inventory.checkpoints]
-        weights = front(self._estimator, [shard.out_to_loss for shard in shards])
+        ratios = [
+            shard.out_to_loss if whole is None else whole[unit.rows.start : unit.rows.stop]
+            for shard, whole in zip(shards, self._fronts, strict=True)
+        ]
+        weights = front(self._estimator, ratios)
         return score_block(self._estimator, self._factors, (shard.features for shard in shards), weights)
 
-    def _factor(self, checkpoint: str, targets: Rows) -> TargetFactor:
+    def _prepare(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
+        """The targets of a block, and the ratios of all training rows where finalize has filed them."""
         features = np.concatenate(list(self._features(checkpoint, targets)))
         if not self._estimator.needs_gram:
-            return target_factor(self._estimator, features, None, 0.0)
-        spectrum = require_spectrum(self._inventory, self._estimator, checkpoint)
-        ridge = resolve(parse_ridge(self._estimator.ridge), spectrum)
-        return target_factor(self._estimator, features, spectrum, ridge)
+            return target_factor(self._estimator, features, None, 0.0), None
+        found = require_gram(self._inventory, self._estimator, checkpoint)
+        ridge = self._estimator.ridge_in(found.spectrum)
+        return target_factor(self._estimator, features, found.spectrum, ridge), found.front
 
     def _features(self, checkpoint: str, targets: Rows) -> Iterator[Float32]:
         for index, rows in enumerate(self._inventory.shards(self._split)):

@@ -38,8 +38,8 @@ def test_a_bad_field_is_named_by_its_key(change, where):
 
 
 def test_all_problems_are_reported_at_once():
-    spec = EstimatorSpec("a/b", "other", gram_exponent=-1, front_exponent=-1, ridge="-1")
-    keys = ("front_exponent", "gram_exponent", "metric", "name", "ridge")
+    spec = EstimatorSpec("a/b", "other", gram_exponent=-1, front_exponent=-1, ridge="-1", weights="first")
+    keys = ("front_exponent", "gram_exponent", "metric", "name", "ridge", "weights")
     assert sorted(problem.where for problem in spec_problems(spec)) == [f"estimator.{key}" for key in keys]
 
 
@@ -51,6 +51,7 @@ def test_all_problems_are_reported_at_once():
         (EstimatorSpec("a", gram_exponent=1), "q1"),
         (EstimatorSpec("a", gram_exponent=0.5, unit_norm=True), "q0.5-unit"),
         (EstimatorSpec("a", metric="identity", unit_norm=True), "identity"),
+        (EstimatorSpec("a", weights="trajectory", gram_exponent=1), "trajectory-q1"),
     ],
 )
 def test_gram_key(spec, key):
@@ -65,9 +66,7 @@ def test_specs_share_a_gram_unless_its_values_differ():
 
 
 def test_formula_in_one_line():
-    assert describe_formula(MEMBERS["trak"]) == (
-        "score(i, j) = mean over checkpoints of [xᵢᵀ (Σ x xᵀ + λI)⁻¹ tⱼ] · q̄ᵢ; λ = auto"
-    )
+    assert describe_formula(MEMBERS["trak"]) == ("score(i, j) = mean over checkpoints of [xᵢᵀ (Σ x xᵀ + λI)⁻¹ tⱼ] · q̄ᵢ; λ = 1x")
     assert describe_formula(EstimatorSpec("a", gram_exponent=1, front_exponent=0.5, ridge="1x")) == (
         "score(i, j) = mean over checkpoints of [xᵢᵀ (Σ |q| x xᵀ + λI)⁻¹ tⱼ] · sign(q̄ᵢ) |q̄ᵢ|^0.5; λ = 1x"
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import GramSum, Ridge, decompose, default_ridge, parse_ridge, precondition, resolve
+from trak_cli.attribution import GramSum, Ridge, decompose, parse_ridge, precondition, resolve
 from trak_cli.errors import ConfigError
 
 
@@ -22,13 +22,14 @@ def _spectrum(features):
 @pytest.mark.parametrize(
     ("text", "ridge"),
     [
-        ("auto", Ridge("auto", 0)),
+        ("auto", Ridge("relative", 1)),
         ("0", Ridge("absolute", 0)),
         ("0.5", Ridge("absolute", 0.5)),
         ("1e-3", Ridge("absolute", 0.001)),
         ("3x", Ridge("relative", 3)),
         (".5x", Ridge("relative", 0.5)),
         ("1.5e2x", Ridge("relative", 150)),
+        ("2n", Ridge("norm", 2)),
     ],
 )
 def test_parse(text, ridge):
@@ -53,13 +54,22 @@ def test_units_of_each_kind():
     mean = (features.astype(np.float64) ** 2).sum() / 4
     assert resolve(parse_ridge("0.25"), spectrum) == 0.25
     assert resolve(parse_ridge("3x"), spectrum) == pytest.approx(3 * mean)
-    assert resolve(parse_ridge("auto"), spectrum) == default_ridge(spectrum)
+    assert resolve(parse_ridge("3n"), spectrum) == pytest.approx(3 * 4 * mean / 50)
+    assert resolve(parse_ridge("auto", "2x"), spectrum) == pytest.approx(2 * mean)
 
 
-def test_the_default_rule_scales_with_the_gram():
-    features = _features(50, 4)
-    assert default_ridge(_spectrum(8 * features)) == pytest.approx(64 * default_ridge(_spectrum(features)))
-    assert default_ridge(_spectrum(features)) > 0
+@pytest.mark.parametrize("text", ["1x", "1n"])
+def test_relative_ridges_scale_with_the_gram(text):
+    features, ridge = _features(50, 4), parse_ridge(text)
+    assert resolve(ridge, _spectrum(8 * features)) == pytest.approx(64 * resolve(ridge, _spectrum(features)))
+
+
+def test_the_norm_of_a_sample_grows_neither_with_their_number_nor_with_weights():
+    features, ridge = _features(50, 4), parse_ridge("1n")
+    assert resolve(ridge, _spectrum(np.tile(features, (3, 1)))) == pytest.approx(resolve(ridge, _spectrum(features)))
+    weighted = GramSum(4)
+    weighted.add(features, np.full(50, 0.1))
+    assert resolve(ridge, decompose(weighted.result())) == pytest.approx(resolve(ridge, _spectrum(features)))
 
 
 @settings(deadline=None, max_examples=30)

@@ -13,17 +13,17 @@ from trak_cli.attribution import (
     GramSum,
     decompose,
     front,
-    parse_ridge,
-    resolve,
     score_block,
     scores,
     target_factor,
+    unit_rows,
+    weigh,
 )
 from trak_cli.errors import InputError
 
 HALF = EstimatorSpec("half", gram_exponent=1, front_exponent=0.5, ridge="1x")
 FAMILY = [
-    *MEMBERS.values(),
+    *(member for member in MEMBERS.values() if not member.follows_training),  # for those: test_trajectory.py
     HALF,
     EstimatorSpec("small-ridge", ridge="0.1x"),
     EstimatorSpec("absolute", ridge="7"),
@@ -46,10 +46,11 @@ def _streamed(spec, X, q, T, rows=17):
     for x, out_to_loss, targets in zip(X, q, T, strict=True):
         spectrum, ridge = None, 0.0
         if spec.needs_gram:
-            gram = GramSum(x.shape[1], spec.gram_exponent, spec.unit_norm)
-            gram.add(x, out_to_loss)
+            gram = GramSum(x.shape[1])
+            normed = unit_rows(x) if spec.unit_norm else x
+            gram.add(normed, weigh(spec, None, normed, out_to_loss).gram)
             spectrum = decompose(gram.result())
-            ridge = resolve(parse_ridge(spec.ridge), spectrum)
+            ridge = spec.ridge_in(spectrum)
         factors.append(target_factor(spec, targets, spectrum, ridge))
     blocks = []
     for start in range(0, len(X[0]), rows):

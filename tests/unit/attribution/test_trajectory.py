@@ -1,0 +1,142 @@
+"""The simulated training: against gradient flow written out in tiny steps, and the laws that it keeps."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trak_cli.attribution import (
+    FLOW_ROWS,
+    MEMBERS,
+    WINDOW,
+    GramSum,
+    decompose,
+    flow_rows,
+    follows_log_loss,
+    front,
+    score_block,
+    scores,
+    simulate,
+    target_factor,
+    trajectory_of,
+    weigh,
+)
+
+SPEC = MEMBERS["trajectory"]
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _data(n=80, k=12, margin=2.0, seed=0):
+    """Features, and outputs whose mean is ``margin``."""
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((n, k)) * generator.uniform(0.2, 2, k) + generator.standard_normal(k)
+    f = generator.standard_normal(n)
+    return X, f - f.mean() + margin
+
+
+def _flow(X, target, window):
+    """Euler's method with tiny steps: T where the mean output reaches the target, and q̄ over the first part of it."""
+    step = 0.02 / np.linalg.eigvalsh(X.T @ X)[-1]
+    v, time, outputs = np.zeros(X.shape[1]), 0.0, [np.zeros(len(X))]
+    while outputs[-1].mean() < target:
+        v = v + step * X.T @ _sigmoid(-outputs[-1])
+        outputs.append(X @ v)
+        time += step
+    end = max(int(window * len(outputs)), 1)
+    return time, _sigmoid(-np.array(outputs[:end])).mean(axis=0)
+
+
+@pytest.mark.parametrize("margin", [1.0, 3.0])
+@pytest.mark.parametrize(("n", "k"), [(80, 12), (15, 40)])
+def test_it_is_gradient_flow(n, k, margin):
+    X, f = _data(n, k, margin)
+    found = simulate(X, f, n)
+    duration, mean_ratio = _flow(X, margin, WINDOW)
+    unit = 1 / ((X**2).sum() / n)
+    assert found.arrived
+    assert found.duration * unit == pytest.approx(duration, rel=0.15)  # its steps grow by a quarter: it is no solver
+    np.testing.assert_allclose(found.mean_ratio(X), mean_ratio, rtol=0.1)
+
+
+def test_short_training_weighs_all_alike_and_long_training_what_stays_hard():
+    X, _ = _data(200, 6)
+    X[:10] = -X[:10].mean(axis=0) + 0.1 * X[:10]  # ten samples against the rest
+    ratios = {margin: simulate(X, np.full(200, margin), 200).mean_ratio(X) for margin in (0.02, 2.0)}
+    assert np.ptp(ratios[0.02]) < 0.02
+    assert ratios[2.0][:10].min() > ratios[2.0][10:].mean()
+
+
+def test_the_unit_of_the_features_does_not_matter():
+    X, f = _data()
+    one, other = simulate(X, f, 80), simulate(1e3 * X, f, 80)
+    assert one.duration == pytest.approx(other.duration)
+    np.testing.assert_allclose(one.mean_ratio(X), other.mean_ratio(1e3 * X))
+
+
+def test_a_part_of_the_rows_stands_for_all():
+    X, f = _data(4000, 8)
+    whole, part = simulate(X, f, 4000), simulate(X[::4], f[::4], 4000)
+    np.testing.assert_allclose(part.mean_ratio(X), whole.mean_ratio(X), rtol=0.05)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 10**9))
+def test_rows_of_the_flow_are_spread_over_all(rows):
+    chosen = flow_rows(rows)
+    assert chosen[0] == 0
+    assert chosen[-1] == rows - 1
+    assert len(np.unique(chosen)) == len(chosen) == min(rows, FLOW_ROWS)
+
+
+def test_what_the_features_cannot_reach_is_told():
+    X, f = _data(30, 2, margin=500.0)
+    X[:, 0] = np.where(np.arange(30) % 2, 1, -1)  # the samples contradict each other
+    found = simulate(X - X.mean(axis=0), f, 30)
+    assert not found.arrived
+    assert np.isfinite(found.mean_ratio(X)).all()
+    nothing = simulate(np.zeros((5, 3)), np.ones(5), 5)
+    assert not nothing.arrived
+    np.testing.assert_allclose(nothing.mean_ratio(np.zeros((2, 3))), 0.5)
+
+
+def test_a_model_that_has_learned_nothing_is_at_the_very_beginning():
+    X, f = _data(margin=-1.0)
+    np.testing.assert_allclose(simulate(X, f, 80).mean_ratio(X), 0.5, atol=2e-3)
+
+
+def test_only_log_odds_have_a_trajectory():
+    X, f = _data()
+    assert follows_log_loss(f, _sigmoid(-f).astype(np.float32))
+    assert not follows_log_loss(f, f)
+    assert trajectory_of(SPEC, X, f, f, 80) is None
+    assert trajectory_of(MEMBERS["trak"], X, _sigmoid(-f), f, 80) is None
+    plain = weigh(SPEC, None, X, f)
+    np.testing.assert_array_equal(plain.gram, np.ones(80))
+    np.testing.assert_array_equal(plain.front, f)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_scores_in_pieces_are_the_formula(squared):
+    """Gram, weights and scores from chunks of rows, as the stages take them; also where q does not follow from f."""
+    data = [_data(seed=seed) for seed in range(2)]
+    X, f = [one.astype(np.float32) for one, _ in data], [one for _, one in data]
+    q = [one / 3 if squared else _sigmoid(-one) for one in f]
+    T = [np.random.default_rng(9).standard_normal((5, 12)).astype(np.float32) for _ in data]
+    factors, ratios = [], []
+    for x, out_to_loss, outputs, targets in zip(X, q, f, T, strict=True):
+        trajectory = trajectory_of(SPEC, x, out_to_loss, outputs, 80)
+        assert (trajectory is None) == squared
+        total, ratio = GramSum(12), []
+        for rows in np.array_split(np.arange(80), 3):
+            weights = weigh(SPEC, trajectory, x[rows], out_to_loss[rows])
+            total.add(x[rows], weights.gram)
+            ratio.append(weights.front)
+        spectrum = decompose(total.result())
+        factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum)))
+        ratios.append(np.concatenate(ratio))
+    found = score_block(SPEC, factors, X, front(SPEC, ratios))
+    expected = scores(SPEC, X, q, T, f)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())

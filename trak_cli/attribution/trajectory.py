@@ -1,0 +1,125 @@
+"""What the out-to-loss gradient was on the way: its mean over the beginning of a training that the features imply.
+
+A single checkpoint tells q at the end of training only. There q is tiny for all that has been learned, although those
+samples shaped the model as well while they were being learned. So training is run again, in the model linearised at the
+checkpoint: f_i(s) = x_iᵀ v(s), v(0) = 0, and gradient flow on the log loss,
+
+    dv/ds = Σ_i q_i(s) x_i,      q_i(s) = sigmoid(−f_i(s)).
+
+Its time has no unit of its own; the flow has arrived, at s = T, when the mean of f_i(s) is the mean of the outputs that
+the checkpoint really gives. The estimator uses
+
+    q̄_i = (1/τ) ∫₀^τ q_i(s) ds,      τ = WINDOW · T.
+
+Where training was short, q̄ is alike for all samples; where it was long and some samples remained hard, they stand out.
+Only q that is the sigmoid of −f has a flow (log-odds); see :func:`follows_log_loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.types import Float64, FloatArray, IntArray
+
+#: The part of the training time over which q is averaged; chosen by experiment (docs/benchmarks.md).
+WINDOW = 0.03
+
+#: Rows that the flow is computed from; more only cost time.
+FLOW_ROWS = 4096
+
+#: Steps of the flow: times in units of 1 / mean ‖x‖², evenly spaced in their logarithm.
+_FIRST, _LAST, _PER_DECADE = -2.0, 5.0, 10
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The beginning of a flow.
+
+    Attributes:
+        times: (s,) ascending from 0 to τ.
+        parameters: (k, s) v at these times.
+        duration: T · mean ‖x‖², a number without unit: how long training was.
+        arrived: False when the flow could not reach the outputs of the checkpoint; T is then the longest time tried.
+    """
+
+    times: Float64
+    parameters: Float64
+    duration: float
+    arrived: bool
+
+    def mean_ratio(self, features: FloatArray) -> Float64:
+        """q̄ of samples with ``features`` (r, k): (r,) in (0, 1), by the trapezium rule."""
+        q = _sigmoid(-(features.astype(np.float64) @ self.parameters))
+        steps = np.diff(self.times)
+        mean: Float64 = (q[:, :-1] + q[:, 1:]) @ steps / (2 * self.times[-1])
+        return mean
+
+
+def follows_log_loss(outputs: FloatArray, out_to_loss: FloatArray) -> bool:
+    """Whether q is 1 − p = sigmoid(−f) for all of some samples: f is the log-odds of the right answer."""
+    return bool(np.allclose(out_to_loss, _sigmoid(-outputs.astype(np.float64)), rtol=1e-3, atol=1e-6))
+
+
+def flow_rows(rows: int) -> IntArray:
+    """Which of ``rows`` training rows the flow is computed from: all, or ``FLOW_ROWS`` evenly spread; (m,) int64."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, FLOW_ROWS)).round().astype(np.int64))
+
+
+def simulate(features: FloatArray, outputs: FloatArray, rows: int) -> Trajectory:
+    """The flow of a training set of ``rows`` samples, of which these are a part.
+
+    Args:
+        features: (m, k) of the samples that :func:`flow_rows` names.
+        outputs: (m,) f of the same samples.
+    """
+    X = features.astype(np.float64)
+    mean_square = float(np.einsum("ik,ik->", X, X)) / len(X)
+    if mean_square == 0:
+        return Trajectory(np.array([0.0, 1.0]), np.zeros((X.shape[1], 2)), 0.0, arrived=False)
+    basis = None
+    if len(X) < X.shape[1]:  # v stays in the span of the rows
+        left, values, basis = np.linalg.svd(X, full_matrices=False)
+        X = left * values
+    target = float(outputs.mean(dtype=np.float64))
+    times, path, reached = [0.0], [np.zeros(X.shape[1])], [0.0]
+    for time, v in _flow(X, 1 / mean_square, rows / len(X)):
+        times.append(time)
+        path.append(v)
+        reached.append(float((X @ v).mean()))
+        if reached[-1] >= target:
+            break
+    arrived = reached[-1] >= target
+    end = float(np.interp(target, reached, times)) if arrived else times[-1]
+    end = max(end, times[1])  # a mean output of zero or less is the very beginning
+    window, parameters = _beginning(np.array(times), np.array(path), WINDOW * end)
+    return Trajectory(window, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
+
+
+def _flow(X: Float64, unit: float, weight: float) -> Iterator[tuple[float, Float64]]:
+    """(time, v) of gradient flow by implicit steps: v += h (I + h H)⁻¹ Σ q x, H = Σ q (1 − q) x xᵀ."""
+    v, before = np.zeros(X.shape[1]), 0.0
+    for exponent in np.arange(_FIRST, _LAST, 1 / _PER_DECADE):
+        time = unit * 10**exponent
+        step = (time - before) * weight
+        q = _sigmoid(-(X @ v))
+        system = (X.T * (step * q * (1 - q))) @ X
+        system[np.diag_indices_from(system)] += 1
+        v = v + step * np.linalg.solve(system, X.T @ q)
+        before = time
+        yield time, v
+
+
+def _beginning(times: Float64, path: Float64, stop: float) -> tuple[Float64, Float64]:
+    """The part of a path up to the time ``stop``, whose end is interpolated: (s,) and (s, k)."""
+    inside = int(np.searchsorted(times, stop))
+    share = (stop - times[inside - 1]) / (times[inside] - times[inside - 1])
+    last = (1 - share) * path[inside - 1] + share * path[inside]
+    return np.append(times[:inside], stop), np.vstack([path[:inside], last])
+
+
+def _sigmoid(values: Float64) -> Float64:
+    half: Float64 = 0.5 * (1 + np.tanh(values / 2))
+    return half

@@ -1,0 +1,55 @@
+"""The weight of every training sample under one checkpoint, in the Gram and in front of the kernel."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from trak_cli.attribution.spec import EstimatorSpec
+from trak_cli.attribution.trajectory import Trajectory, flow_rows, follows_log_loss, simulate
+from trak_cli.types import Float64, FloatArray
+
+
+class Weights(NamedTuple):
+    """For r samples: ``gram`` (r,) ≥ 0, the factor of x xᵀ; ``front`` (r,), the ratio that is averaged over checkpoints."""
+
+    gram: Float64
+    front: Float64
+
+
+def weigh(spec: EstimatorSpec, trajectory: Trajectory | None, features: FloatArray, out_to_loss: FloatArray) -> Weights:
+    """Weights of some samples, from the trajectory of the training set where the estimator has one.
+
+    Args:
+        trajectory: None for weights "final", and where q does not follow from f.
+        features: (r, k) as the estimator takes them (of unit length where it wants that).
+        out_to_loss: (r,) q at the checkpoint.
+    """
+    q = out_to_loss.astype(np.float64)
+    if not spec.follows_training:
+        return Weights(np.abs(q) ** spec.gram_exponent, q)
+    if trajectory is None:
+        return Weights(np.ones(len(q)), q)
+    ratio = trajectory.mean_ratio(features)
+    return Weights(ratio**spec.gram_exponent, ratio)
+
+
+def trajectory_of(
+    spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArray, outputs: FloatArray, rows: int
+) -> Trajectory | None:
+    """The trajectory of a training set of ``rows`` samples, from those that ``flow_rows`` names; None where there is none."""
+    if not spec.follows_training or not follows_log_loss(outputs, out_to_loss):
+        return None
+    return simulate(features, outputs, rows)
+
+
+def weights_of(spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArray, outputs: FloatArray | None) -> Weights:
+    """Weights of a whole training set in memory."""
+    trajectory = None
+    if spec.follows_training:
+        if outputs is None:
+            raise ValueError("weights 'trajectory' need the outputs of the training samples")
+        some = flow_rows(len(features))
+        trajectory = trajectory_of(spec, features[some], out_to_loss[some], outputs[some], len(features))
+    return weigh(spec, trajectory, features, out_to_loss)
