@@ -67,7 +67,7 @@ class EstimatorSpec:
     def default_ridge(self) -> str:
         """What ridge "auto" stands for. Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at
         first), so that λ can have the scale of a single sample; measured in docs/benchmarks.md."""
-        return "1n" if self.follows_training else "1x"
+        return "0.5n" if self.follows_training else "1x"
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""

@@ -25,7 +25,7 @@ import numpy as np
 from trak_cli.types import Float64, FloatArray, IntArray
 
 #: The part of the training time over which q is averaged; chosen by experiment (docs/benchmarks.md).
-WINDOW = 0.03
+WINDOW = 0.15
 
 #: Rows that the flow is computed from; more only cost time.
 FLOW_ROWS = 4096
@@ -68,12 +68,13 @@ def flow_rows(rows: int) -> IntArray:
     return np.unique(np.linspace(0, rows - 1, min(rows, FLOW_ROWS)).round().astype(np.int64))
 
 
-def simulate(features: FloatArray, outputs: FloatArray, rows: int) -> Trajectory:
+def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float = WINDOW) -> Trajectory:
     """The flow of a training set of ``rows`` samples, of which these are a part.
 
     Args:
         features: (m, k) of the samples that :func:`flow_rows` names.
         outputs: (m,) f of the same samples.
+        window: the part of the training time over which q is to be averaged.
     """
     X = features.astype(np.float64)
     mean_square = float(np.einsum("ik,ik->", X, X)) / len(X)
@@ -94,7 +95,7 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int) -> Trajectory
     arrived = reached[-1] >= target
     end = float(np.interp(target, reached, times)) if arrived else times[-1]
     end = max(end, times[1])  # a mean output of zero or less is the very beginning
-    window, parameters = _beginning(np.array(times), np.array(path), WINDOW * end)
+    window, parameters = _beginning(np.array(times), np.array(path), window * end)
     return Trajectory(window, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
 
 

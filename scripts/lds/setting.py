@@ -1,0 +1,121 @@
+"""One setting of the benchmark: its runs, made where they are not there yet, and what the store then holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trak_cli.config import Loaded
+from trak_cli.config import load as load_config
+from trak_cli.store import Layout, read_features, read_image
+
+FOLDER = Path(__file__).parent
+SPLIT = "test"
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of one checkpoint: X (n, k), T (t, k), and q and f (n,) of the training samples."""
+
+    train: Array
+    targets: Array
+    out_to_loss: Array
+    outputs: Array
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A folder of runs/lds, complete: ten checkpoints, their features, the retrained models."""
+
+    name: str
+    root: Path
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        return load_config("featurize", self.name, FOLDER, [])
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.root)
+
+    @cached_property
+    def checkpoints(self) -> list[str]:
+        """In the order in which they were trained."""
+        return sorted(self.layout.checkpoints(), key=lambda name: int(name.split("_")[1].split("-")[0]))
+
+    def checkpoint_file(self, name: str) -> Path:
+        return self.root / "checkpoints" / f"{name.rsplit('-', 1)[0]}.safetensors"
+
+    def features(self, checkpoint: str) -> Features:
+        parts = {}
+        for split in ("train", SPLIT):
+            shards = [
+                read_features(self.layout.features(checkpoint, split, i)) for i in self.layout.shards(checkpoint, split)
+            ]
+            keys = ("features", "outputs", "out_to_loss")
+            parts[split] = {key: np.concatenate([getattr(shard, key) for shard in shards]) for key in keys}
+        train = parts["train"]
+        return Features(train["features"], parts[SPLIT]["features"], train["out_to_loss"], train["outputs"])
+
+    @cached_property
+    def truth(self) -> tuple[Array, Array]:
+        """Masks (s, n) and the outputs of every model that was trained on a subset, (s, models, t)."""
+        images = [read_image(self.layout.retrained(subset)).arrays for subset in self.layout.retrained_subsets()]
+        return np.stack([one["mask"] for one in images]) > 0, np.stack([one[f"outputs_{SPLIT}"] for one in images])
+
+    def seconds(self) -> dict[str, float]:
+        """How long the runs of :func:`prepare` took, by stage: for one model or checkpoint."""
+        path = self.root / "bench" / "seconds.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def names() -> list[str]:
+    """The settings, in the order of their cost."""
+    order = ["cancer", "digits_mlp", "diabetes", "digits_cnn", "patches", "docstrings", "noisy", "source"]
+    found = {path.stem for path in FOLDER.glob("*.yaml")} - {"common"}
+    return [name for name in order if name in found] + sorted(found - set(order))
+
+
+def prepare(name: str, workers: int) -> Setting:
+    """Run what is missing; every stage goes on where it was stopped."""
+    setting = Setting(name, Path("runs/lds") / name)
+    _run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"])
+    count = setting.loaded.config.train.count
+    seconds = setting.seconds()
+    if len(list((setting.root / "checkpoints").glob("*.safetensors"))) < count:
+        seconds["train"] = _trak("train", name) / count
+    if len(setting.layout.checkpoints()) < count:
+        seconds["featurize"] = _trak("featurize", name) / count
+    subsets = load_config("retrain", name, FOLDER, []).config.retrain.subsets
+    if len(setting.layout.retrained_subsets()) < subsets:
+        _trak("retrain", name, workers)
+    (setting.root / "bench").mkdir(exist_ok=True)
+    (setting.root / "bench" / "seconds.json").write_text(json.dumps(seconds))
+    return setting
+
+
+def _trak(stage: str, name: str, workers: int = 1) -> float:
+    start = time.perf_counter()
+    base = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", name]
+    shares = [[*base, f"worker.index={i}", f"worker.count={workers}"] for i in range(workers)]
+    print(f"{name}: trak {stage}", file=sys.stderr, flush=True)
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in shares]
+    if any([process.wait() for process in running]):  # a list: all of them are waited for
+        raise SystemExit(f"trak {stage} failed for {name}")
+    return time.perf_counter() - start
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, env=os.environ)
