@@ -92,7 +92,7 @@ def prepare(name: str, workers: int) -> Setting:
     """Run what is missing; every stage goes on where it was stopped."""
     setting = Setting(name, Path("runs/lds") / name)
     _run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"])
-    count = setting.loaded.config.train.count
+    count = load_config("train", name, FOLDER, []).config.train.count
     seconds = setting.seconds()
     if len(list((setting.root / "checkpoints").glob("*.safetensors"))) < count:
         seconds["train"] = _trak("train", name) / count
@@ -112,7 +112,8 @@ def _trak(stage: str, name: str, workers: int = 1) -> float:
     shares = [[*base, f"worker.index={i}", f"worker.count={workers}"] for i in range(workers)]
     print(f"{name}: trak {stage}", file=sys.stderr, flush=True)
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in shares]
-    if any([process.wait() for process in running]):  # a list: all of them are waited for
+    codes = [process.wait() for process in running]
+    if any(codes):
         raise SystemExit(f"trak {stage} failed for {name}")
     return time.perf_counter() - start
 
