@@ -6,10 +6,11 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo lds test check format clean
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
+	@echo "make lds     measure the quality of the scores on eight settings, beside other libraries; under an hour on 2 cores"
 	@echo "make test    run the test suite"
 	@echo "make check   lint, format check, types, import contracts"
 	@echo "make format  format the code"
@@ -27,6 +28,10 @@ $(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt $(KERNELS)
 
 demo: setup
 	$(BIN)/python scripts/demo.py
+
+# What is there already is kept; other libraries take part where they are installed: $(BIN)/pip install '.[peers]'
+lds: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench_lds.py
 
 test: setup
 	$(BIN)/python -m pytest

@@ -61,9 +61,7 @@ class Setting:
     def features(self, checkpoint: str) -> Features:
         parts = {}
         for split in ("train", SPLIT):
-            shards = [
-                read_features(self.layout.features(checkpoint, split, i)) for i in self.layout.shards(checkpoint, split)
-            ]
+            shards = [read_features(self.layout.features(checkpoint, split, i)) for i in self.layout.shards(checkpoint, split)]
             keys = ("features", "outputs", "out_to_loss")
             parts[split] = {key: np.concatenate([getattr(shard, key) for shard in shards]) for key in keys}
         train = parts["train"]
@@ -88,9 +86,14 @@ def names() -> list[str]:
     return [name for name in order if name in found] + sorted(found - set(order))
 
 
+def open_setting(name: str) -> Setting:
+    """A setting as :func:`prepare` left it."""
+    return Setting(name, Path("runs/lds") / name)
+
+
 def prepare(name: str, workers: int) -> Setting:
     """Run what is missing; every stage goes on where it was stopped."""
-    setting = Setting(name, Path("runs/lds") / name)
+    setting = open_setting(name)
     _run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"])
     count = load_config("train", name, FOLDER, []).config.train.count
     seconds = setting.seconds()

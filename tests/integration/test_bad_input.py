@@ -395,6 +395,16 @@ def test_ground_truth_of_the_right_shape(scored: Project) -> None:
     scored.done("eval-lds", "lds.ground_truth=truth.npz")
 
 
+def test_ground_truth_of_several_models_for_each_subset_tells_the_noise_ceiling(scored: Project) -> None:
+    generator = np.random.default_rng(0)
+    masks, one = generator.random((40, ROWS)) < 0.5, generator.normal(size=(40, 1, TARGETS))
+    np.savez(scored.folder / "truth.npz", masks=masks, outputs=one + 0.1 * generator.normal(size=(40, 3, TARGETS)))
+    found = json.loads(scored.done("eval-lds", "--json", "lds.ground_truth=truth.npz", "lds.bootstrap=0").stdout)
+    assert (found["models"], found["subsets"]) == (3, 40)
+    assert 0.95 < found["ceiling"] <= 1
+    assert "perfect predictor" in scored.done("eval-lds", "lds.ground_truth=truth.npz", "lds.bootstrap=0").stdout
+
+
 def test_scores_of_another_tool_of_the_wrong_shape(scored: Project) -> None:
     generator = np.random.default_rng(0)
     np.savez(scored.folder / "truth.npz", masks=generator.random((5, ROWS)) < 0.5, outputs=generator.normal(size=(5, TARGETS)))

@@ -5,6 +5,7 @@ the formula.
 """
 
 from trak_cli.attribution.bootstrap import Bootstrap, Comparison, Difference, Interval, bootstrap_interval, compare
+from trak_cli.attribution.ceiling import noise_ceiling
 from trak_cli.attribution.gram import Gram, GramSum
 from trak_cli.attribution.ground_truth import check_ground_truth
 from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streamed_predictions, subset_predictions
@@ -61,6 +62,7 @@ __all__ = [
     "gram_key",
     "lds",
     "lds_of_predictions",
+    "noise_ceiling",
     "parse_ridge",
     "precondition",
     "resolve",

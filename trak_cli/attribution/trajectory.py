@@ -95,8 +95,8 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
     arrived = reached[-1] >= target
     end = float(np.interp(target, reached, times)) if arrived else times[-1]
     end = max(end, times[1])  # a mean output of zero or less is the very beginning
-    window, parameters = _beginning(np.array(times), np.array(path), window * end)
-    return Trajectory(window, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
+    beginning, parameters = _beginning(np.array(times), np.array(path), window * end)
+    return Trajectory(beginning, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
 
 
 def _flow(X: Float64, unit: float, weight: float) -> Iterator[tuple[float, Float64]]:

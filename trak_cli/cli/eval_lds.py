@@ -23,7 +23,7 @@ EXAMPLES = """Examples:
 
   trak eval-lds experiment=digits 'lds.estimators=[trak, cosine, dot]'
 
-  trak eval-lds experiment=digits lds.ground_truth=my_subsets.npz      (masks: subsets × rows, outputs: subsets × targets)
+  trak eval-lds experiment=digits lds.ground_truth=subsets.npz   (masks: subsets × rows, outputs: subsets [× models] × targets)
 
   trak eval-lds experiment=digits 'lds.scores={theirs: other_tool.npy}'"""
 
@@ -57,5 +57,10 @@ def show(summary: EvalSummary, console: Console) -> None:
         f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets"
         + (f", {summary.left_out} target(s) left out (constant outputs)" if summary.left_out else "")
     )
+    if not math.isnan(summary.ceiling):
+        console.print(
+            f"noise ceiling: with {summary.models} models for each subset, a perfect predictor would reach about"
+            f" {summary.ceiling:.2f}"
+        )
     for path in summary.files:
         console.print(str(path))

@@ -53,13 +53,18 @@ class ScoreSet:
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions."""
+    """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions.
+
+    ``models`` and ``ceiling`` are those of :class:`~trak_cli.stages.ground_truth.GroundTruth`.
+    """
 
     store: Path
     split: str
     ground_truth: Path
     targets: int
     subsets: int
+    models: int | None
+    ceiling: float
     left_out: int
     method: str
     score_sets: list[ScoreSet]
@@ -88,6 +93,8 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         truth.source,
         targets,
         len(truth.masks),
+        truth.models,
+        truth.ceiling,
         int(np.isnan(next(iter(results.values())).per_target).sum()),
         comparison.method,
         _score_sets(results, comparison),
@@ -165,6 +172,8 @@ def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSumm
         "ground_truth": str(summary.ground_truth),
         "targets": summary.targets,
         "subsets": summary.subsets,
+        "models_per_subset": summary.models,
+        "noise_ceiling": plain(summary.ceiling),
         "left_out": summary.left_out,
         "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.lds.seed, "method": summary.method},
         "scores": plain(summary.score_sets),

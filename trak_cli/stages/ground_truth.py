@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution import check_ground_truth
+from trak_cli.attribution import check_ground_truth, noise_ceiling
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.stages.array_files import read_array_file
 from trak_cli.store import Layout, read_image
@@ -20,11 +22,16 @@ class GroundTruth:
     masks: (subsets, rows) bool: which training rows each subset has.
     outputs: (subsets, targets): mean output, on each target, of the models retrained on each subset.
     source: where it was read.
+    models: how many models were retrained on each subset; None where only their mean is known.
+    ceiling: the LDS that a perfect predictor would reach (:func:`trak_cli.attribution.noise_ceiling`); NaN where that cannot
+        be told, because it takes the outputs of two models or more for each subset.
     """
 
     masks: BoolArray
     outputs: FloatArray
     source: Path
+    models: int | None = None
+    ceiling: float = float("nan")
 
 
 def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, targets: int) -> GroundTruth:
@@ -38,12 +45,22 @@ def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, t
     problems = check_ground_truth(truth.masks, truth.outputs, rows, targets)
     if problems:
         raise InputError([Problem(f"{truth.source}: {one.where}", one.found, one.expected, one.remedy) for one in problems])
-    return GroundTruth(truth.masks.astype(np.bool_), truth.outputs, truth.source)
+    return dataclasses.replace(truth, masks=truth.masks.astype(np.bool_))
 
 
 def _from_file(path: Path) -> GroundTruth:
     arrays = read_array_file(path, ("masks", "outputs"))
-    return GroundTruth(arrays["masks"], arrays["outputs"], path)
+    masks, outputs = arrays["masks"], arrays["outputs"]
+    if outputs.ndim == 3 and outputs.dtype.kind == "f" and len(outputs) == len(masks) and outputs.shape[1]:
+        return _of_models(masks, outputs, path)
+    return GroundTruth(masks, outputs, path)
+
+
+def _of_models(masks: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any], source: Path) -> GroundTruth:
+    """From outputs (subsets, models, targets)."""
+    finite = bool(np.isfinite(outputs).all())  # others are refused by the check of their mean
+    ceiling = noise_ceiling(outputs) if finite and len(outputs) > 2 else float("nan")
+    return GroundTruth(masks, outputs.mean(axis=1), source, outputs.shape[1], ceiling)
 
 
 def _retrained(layout: Layout, split: str) -> GroundTruth:
@@ -58,7 +75,7 @@ def _retrained(layout: Layout, split: str) -> GroundTruth:
                 Problem(str(path), f"no outputs on {split}", f"one of: {known}", "run trak retrain in a store of its own")
             )
         masks.append(image.arrays["mask"])
-        outputs.append(image.arrays[key].mean(axis=0))
+        outputs.append(image.arrays[key])
     if not masks:
         raise StoreError(
             Problem(
@@ -68,4 +85,4 @@ def _retrained(layout: Layout, split: str) -> GroundTruth:
                 "run trak retrain first, or give lds.ground_truth=FILE (npz or HDF5 with masks and outputs)",
             )
         )
-    return GroundTruth(np.stack(masks), np.stack(outputs), layout.retrained_folder)
+    return _of_models(np.stack(masks), np.stack(outputs), layout.retrained_folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 from trak_cli.errors import MachineError, Problem
@@ -34,11 +35,14 @@ def draw(summary: EvalSummary) -> bytes:
         axes.plot([one.low, one.high], [height, height], color="#222222", linewidth=2.5, solid_capstyle="butt")
         axes.plot([one.lds], [height], "o", color="#222222", markersize=7)
         axes.annotate(f"{one.lds:.3f}", (one.lds, height), (0, 8), textcoords="offset points", ha="center")
+    if not math.isnan(summary.ceiling):
+        axes.axvline(summary.ceiling, color="#444444", linestyle=":", linewidth=1.2, zorder=0)
     axes.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("Spearman correlation over subsets (LDS: dot, 95% interval: bar, single targets: blue)")
-    axes.set_title(f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets", loc="left")
+    dotted = "" if math.isnan(summary.ceiling) else "; dotted: noise ceiling"
+    axes.set_title(f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets{dotted}", loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     picture = io.BytesIO()

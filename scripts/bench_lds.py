@@ -1,0 +1,131 @@
+"""The quality benchmark: eight settings from raw data to the LDS of every method, as tables and pictures.
+
+python scripts/bench_lds.py [SETTING ...] [--workers 2] [--no-peers]      (make lds)
+
+Whatever is there already is kept: checkpoints, features, retrained models, predictions. Other libraries are measured on the
+same checkpoints where they are installed (pip install '.[peers]'). Writes runs/lds/results.json, lds.png and compute.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "lds"))
+
+import numpy as np
+from measure import ESTIMATORS, Line, lines
+from picture import draw
+from setting import Setting, names, prepare
+
+from trak_cli.attribution import Bootstrap, Difference, bootstrap_interval, compare, noise_ceiling
+
+COUNTS = (1, 2, 5, 10)
+FOLDER = Path("runs/lds")
+EKFAC = "kronfluence EK-FAC"
+
+
+def main() -> None:
+    arguments = _arguments()
+    found = []
+    for name in arguments.settings or names():
+        setting = prepare(name, arguments.workers)
+        result = measured(setting, lines(setting, COUNTS, not arguments.no_peers), arguments.resamples)
+        show(result)
+        found.append(result)
+    print(json.dumps(found, indent=1), file=(FOLDER / "results.json").open("w"))
+    draw(found, FOLDER)
+    verdicts(found)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(names())}; all of them by default")
+    parser.add_argument("--workers", type=int, default=2, help="processes that retrain models")
+    parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    return parser.parse_args()
+
+
+def measured(setting: Setting, methods: list[Line], resamples: int) -> dict[str, Any]:
+    """Everything about one setting, as JSON values."""
+    masks, models = setting.truth
+    truth = models.mean(axis=1)
+    quick, exact = Bootstrap(resamples, rerank=False), Bootstrap(resamples, rerank=True)
+    seconds = setting.seconds()
+    rows = []
+    for line in methods:
+        intervals = {count: bootstrap_interval(p, truth, quick) for count, p in line.predictions.items()}
+        rows.append(
+            {
+                "label": line.label,
+                "seconds": line.seconds + seconds.get("train", float("nan")),
+                "lds": {count: [one.estimate, one.low, one.high] for count, one in intervals.items()},
+            }
+        )
+    default, others = methods[0], {line.label: line for line in methods[1:]}
+    paired = []
+    for count, label in ((1, "traker"), (5, _best(rows, EKFAC)), (5, "cosine")):
+        if label in others:
+            pair = {f"{default.label}@{count}": default.predictions[count], f"{label}@10": others[label].predictions[10]}
+            paired.append(_difference(compare(pair, truth, exact).differences[0]))
+    return {
+        "setting": setting.name,
+        "samples": masks.shape[1],
+        "targets": truth.shape[1],
+        "subsets": len(masks),
+        "models": models.shape[1],
+        "ceiling": noise_ceiling(models),
+        "methods": rows,
+        "paired": paired,
+    }
+
+
+def _best(rows: list[dict[str, Any]], name: str) -> str:
+    """The variant of a library that is best here, told by the ground truth, which flatters it."""
+    variants = [row for row in rows if row["label"].startswith(name)]
+    return str(max(variants, key=lambda row: row["lds"][10][0])["label"]) if variants else ""
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    one = found.interval
+    return {"of": [found.first, found.second], "mean": one.estimate, "low": one.low, "high": one.high, "p": found.p_value}
+
+
+def show(result: dict[str, Any]) -> None:
+    """One setting as a Markdown table."""
+    print(
+        f"\n**{result['setting']}**: {result['samples']} samples, {result['targets']} targets, {result['subsets']} subsets of"
+        f" {result['models']} models; noise ceiling {_number(result['ceiling'])}\n"
+    )
+    print("| method | " + " | ".join(str(count) for count in COUNTS) + " | 95 % interval at 1 | s / checkpoint |")
+    print("|---" * (len(COUNTS) + 3) + "|")
+    for row in result["methods"]:
+        values = [_number(row["lds"][count][0]) if count in row["lds"] else "" for count in COUNTS]
+        first = row["lds"][1]
+        label = f"**{row['label']}**" if row["label"] == ESTIMATORS[0] else row["label"]
+        print(f"| {label} | {' | '.join(values)} | {_number(first[1])} to {_number(first[2])} | {row['seconds']:.1f} |")
+    sys.stdout.flush()
+
+
+def verdicts(found: list[dict[str, Any]]) -> None:
+    """The default with few checkpoints against others with ten, on the same resamples."""
+    print("\n| setting | ours | theirs | difference | 95 % interval | p |\n|---|---|---|---|---|---|")
+    for result in found:
+        for pair in result["paired"]:
+            low, high = pair["low"], pair["high"]
+            print(
+                f"| {result['setting']} | {pair['of'][0]} | {pair['of'][1]} | {pair['mean']:+.3f} | {low:+.3f} to {high:+.3f}"
+                f" | {pair['p']:.3f} |"
+            )
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The choice of the default: every weighting and ridge of the family on every setting, chosen with one setting left out.
+
+python scripts/lds/choose.py [SETTING ...]      after scripts/bench_lds.py has prepared the settings
+
+A rule is a weighting and a ridge in one of three units: x (mean diagonal of the Gram), n (mean ‖x‖²) and w (trace of the Gram
+over the number of samples: the weighted mean ‖x‖²). Each is judged by its LDS relative to the best rule of a setting. The table
+has the mean and the worst case over the settings, and for every setting how the rule does there that the others would have
+chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reference import reference_settings
+from setting import Features, names, open_setting
+
+from trak_cli.attribution import flow_rows, follows_log_loss, lds_of_predictions, simulate, subset_predictions
+
+Array = np.ndarray[Any, Any]
+
+COUNTS = (1, 5)
+WINDOWS = (0.03, 0.1, 0.15, 0.2, 0.3)
+#: λ in units of w, a factor of 1.8 apart.
+GRID = np.geomspace(0.03, 300, 17)
+MULTIPLES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+CACHE = Path("runs/lds/choose")
+
+
+def main() -> None:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    found = {name: measured(name) for name in sys.argv[1:] or [*names(), *reference_settings()]}
+    for count in COUNTS:
+        print(f"\n{count} checkpoint(s): LDS relative to the best rule of each setting\n")
+        show(found, count)
+
+
+def measured(name: str) -> dict[str, Any]:
+    """The LDS of a setting by weighting, ridge and count, from its cache where there is one."""
+    path = CACHE / f"{name}.json"
+    if not path.exists():
+        print(f"{name}: every weighting and ridge", file=sys.stderr, flush=True)
+        path.write_text(json.dumps(measure(name)))
+    return dict(json.loads(path.read_text()))
+
+
+def measure(name: str) -> dict[str, Any]:
+    """{"lds": {weighting: {count: one for each ridge of GRID}}, "units": {weighting: {unit: in units of w}}}"""
+    known = reference_settings()
+    setting = known[name] if name in known else open_setting(name)
+    masks, models = setting.truth
+    truth = models.mean(axis=1)
+    kernels: dict[str, list[Array]] = {}
+    fronts: dict[str, list[Array]] = {}
+    units: dict[str, dict[str, float]] = {}
+    table: dict[str, dict[str, list[float]]] = {}
+    for number, checkpoint in enumerate(setting.checkpoints[: max(COUNTS)], start=1):
+        features = setting.features(checkpoint)
+        for gram, weights, members in weightings(features):
+            add(kernels, gram, features, weights, units)
+            for label, ratio in members.items():
+                fronts.setdefault(label, []).append(ratio)
+        if number in COUNTS:
+            for label, ratios in fronts.items():
+                gram, exponent = label.split(" a=")
+                mean = np.mean(ratios, axis=0)
+                front = np.where(mean < 0, -1.0, 1.0) * np.abs(mean) ** float(exponent)
+                row = [lds_of_predictions(subset_predictions(k * front, masks), truth).mean for k in kernels[gram]]
+                table.setdefault(label, {})[str(number)] = row
+    return {"lds": table, "units": units}
+
+
+def weightings(found: Features) -> Iterator[tuple[str, Array, dict[str, Array]]]:
+    """(Gram, its weights, {"Gram a=A": the ratio in front}); a is the exponent that the mean of the ratios gets."""
+    q = found.out_to_loss.astype(np.float64)
+    for b, fronts in ((0, ("0", "0.5", "1")), (1, ("0", "0.5", "1")), (2, ("1",))):
+        yield f"q^{b}", np.abs(q) ** b, {f"q^{b} a={a}": q for a in fronts}
+    some = flow_rows(len(q))
+    for window in WINDOWS:
+        ratio, weights = q, np.ones(len(q))
+        if follows_log_loss(found.outputs, found.out_to_loss):
+            flow = simulate(found.train[some], found.outputs[some], len(q), window)
+            ratio = weights = flow.mean_ratio(found.train)
+        yield f"first {window:g}", weights, {f"first {window:g} a={a}": ratio for a in ("0.5", "1")}
+
+
+def add(
+    kernels: dict[str, list[Array]], gram: str, found: Features, weights: Array, units: dict[str, dict[str, float]]
+) -> None:
+    """The kernel of a checkpoint, for every ridge, onto the sums."""
+    X, T = found.train.astype(np.float64), found.targets.astype(np.float64)
+    n, k = X.shape
+    squares = np.einsum("ik,ik->i", X, X)
+    weighted = float(weights @ squares) / n
+    units.setdefault(gram, {"w": 1.0, "n": float(squares.mean()) / weighted, "x": n / k})
+    values, vectors = np.linalg.eigh((X.T * weights) @ X)
+    rows, columns = (T @ vectors), (X @ vectors).astype(np.float32)
+    sums = kernels.setdefault(gram, [np.zeros((len(T), n), np.float32) for _ in GRID])
+    for total, ridge in zip(sums, GRID * weighted, strict=True):
+        inverse = rows / (values.clip(min=0) + ridge)
+        inverse *= weighted  # of one size for every unit of gradients
+        total += inverse.astype(np.float32) @ columns.T
+
+
+def show(found: dict[str, dict[str, Any]], count: int) -> None:
+    rules = {rule: values for rule, values in relative(found, count).items() if all(np.isfinite(values))}
+    table = np.array(list(rules.values()))
+    labels = list(rules)
+    order = np.argsort(-(table.mean(axis=1) + table.min(axis=1)))
+    best_of: set[str] = set()
+    print(f"{'rule':26s}{'mean':>6s}{'worst':>7s}  " + " ".join(f"{name[:10]:>10s}" for name in found))
+    for i in order:
+        weighting = labels[i].rsplit(" ", 1)[0] + labels[i][-1]
+        if weighting in best_of:
+            continue  # the best multiple of each weighting and unit is enough
+        best_of.add(weighting)
+        print(f"{labels[i]:26s}{table[i].mean():6.3f}{table[i].min():7.3f}  " + " ".join(f"{v:10.3f}" for v in table[i]))
+    print("\nleft out      chosen by the others         there")
+    for column, name in enumerate(found):
+        others = np.delete(table, column, axis=1)
+        i = int(np.argmax(others.mean(axis=1) + others.min(axis=1)))
+        print(f"{name:14s}{labels[i]:28s}{table[i, column]:6.3f}")
+
+
+def relative(found: dict[str, dict[str, Any]], count: int) -> dict[str, list[float]]:
+    """{rule: LDS over the best LDS of any rule, by setting}."""
+    rules: dict[str, list[float]] = {}
+    for one in found.values():
+        best = max(max(row[str(count)]) for row in one["lds"].values())
+        for label, row in one["lds"].items():
+            for unit, size in one["units"][label.split(" a=")[0]].items():
+                for multiple in MULTIPLES:
+                    at = np.interp(np.log(multiple * size), np.log(GRID), row[str(count)], np.nan, np.nan)
+                    rules.setdefault(f"{label}, {multiple:g}{unit}", []).append(float(at) / best)
+    return rules
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The pictures of the benchmark: LDS against the number of checkpoints, and against compute; one panel for each setting."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+COLOURS = {
+    "trajectory": "#c1272d",
+    "balanced": "#ee8866",
+    "trak": "#4477aa",
+    "cosine": "#228833",
+    "dot": "#99ccaa",
+    "traker": "#222255",
+    "dattri TRAK": "#aa99cc",
+    "kronfluence EK-FAC, default": "#bbbbbb",
+    "kronfluence EK-FAC, heuristic": "#999999",
+    "kronfluence EK-FAC, 1e-3": "#666666",
+}
+
+
+def draw(found: list[dict[str, Any]], folder: Path) -> None:
+    """Write lds.png and compute.png."""
+    _figure(found, folder / "lds.png", "checkpoints", lambda _, count: count)
+    _figure(found, folder / "compute.png", "seconds of training and attribution", lambda row, count: count * row["seconds"])
+
+
+def _figure(found: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(found))
+    figure = Figure(figsize=(3.3 * columns, 3.0 * math.ceil(len(found) / columns) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(math.ceil(len(found) / columns), columns, squeeze=False).ravel()
+    shown: dict[str, Any] = {}
+    for panel, result in zip(panels, found, strict=False):
+        for row in reversed(result["methods"]):
+            counts = sorted(row["lds"])
+            at = [x(row, count) for count in counts]
+            first = row["label"] == result["methods"][0]["label"]
+            style = {"linewidth": 2.6 if first else 1.3, "markersize": 5 if first else 3, "color": COLOURS.get(row["label"])}
+            (shown[row["label"]],) = panel.plot(at, [row["lds"][count][0] for count in counts], "o-", **style)
+            if first:
+                low, high = ([row["lds"][count][i] for count in counts] for i in (1, 2))
+                panel.fill_between(at, low, high, alpha=0.15, color=style["color"], linewidth=0)
+        if result["ceiling"] == result["ceiling"]:
+            shown["noise ceiling"] = panel.axhline(result["ceiling"], color="#444444", linestyle=":", linewidth=1.2)
+        panel.set_xscale("log")
+        if xlabel == "checkpoints":
+            panel.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+            panel.minorticks_off()
+        panel.set_title(result["setting"], loc="left", fontsize=10)
+        panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[len(found) :]:
+        panel.set_visible(False)
+    order = [label for label in COLOURS if label in shown] + ["noise ceiling"] * ("noise ceiling" in shown)
+    figure.legend([shown[label] for label in order], order, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    figure.supxlabel(xlabel, fontsize=10)
+    figure.supylabel("LDS", fontsize=10)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
