@@ -26,6 +26,9 @@ KINDS = {
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 _ATTENTION = ("sdpa", "eager")
 
+#: Keys that some configs read without declaring them.
+_UNDECLARED = ("decoder_start_token_id",)
+
 
 def text_model(
     kind: str,
@@ -134,7 +137,7 @@ def _check_keys(known: Any, values: Mapping[str, Any]) -> None:
     """Transformers takes any key in a config, and lets a misspelt one do nothing."""
     problems = []
     for key in values:
-        if not hasattr(known, key):
+        if not hasattr(known, key) and key not in _UNDECLARED:
             close = difflib.get_close_matches(key, list(known.to_dict()), n=1)
             remedy = f"did you mean {close[0]}?" if close else "remove it"
             problems.append(Problem(f"model.config.{key}", "an unknown key", f"a key of {type(known).__name__}", remedy))

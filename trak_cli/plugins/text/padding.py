@@ -35,12 +35,18 @@ class Padding:
         first = samples[0]
         if not all(isinstance(sample, dict) and sample.keys() == first.keys() for sample in samples):
             found = "samples that are no mappings, or have different keys"
-            remedy = "use Padding with the datasets of trak_cli.plugins.text"
-            raise InputError(Problem("dataset.collate", found, "mappings with the same keys", remedy))
+            raise InputError(_mixed(found))
         return {key: self._padded(key, [torch.as_tensor(sample[key]) for sample in samples]) for key in first}
 
     def _padded(self, key: str, values: list[Tensor]) -> Tensor:
+        if len({value.dim() for value in values}) > 1:
+            raise InputError(_mixed(f"{key} that are numbers in some samples and sequences in others"))
         if values[0].dim() == 0:
             return torch.stack(values)
         filling = IGNORED if key == "labels" else self._token if key.endswith("input_ids") else 0
         return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=filling)
+
+
+def _mixed(found: str) -> Problem:
+    remedy = "use Padding with one of the datasets of trak_cli.plugins.text"
+    return Problem("dataset.collate", found, "mappings of the same kind", remedy)
