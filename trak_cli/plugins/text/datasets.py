@@ -29,7 +29,7 @@ class ClassifiedTexts(Texts):
     def __init__(
         self,
         path: str,
-        tokenizer: str,
+        tokenizer: str | None,
         text: str = "text",
         pair: str | None = None,
         label: str = "label",
@@ -83,7 +83,7 @@ class CausalTexts(Texts):
     def __init__(
         self,
         path: str,
-        tokenizer: str,
+        tokenizer: str | None,
         text: str | None = None,
         prompt: str | None = None,
         completion: str | None = None,
@@ -129,7 +129,7 @@ class SourceTarget(Texts):
     def __init__(
         self,
         path: str,
-        tokenizer: str,
+        tokenizer: str | None,
         source: str = "source",
         target: str = "target",
         max_length: int | None = None,
@@ -163,7 +163,7 @@ class MaskedTexts(Texts):
     def __init__(
         self,
         path: str,
-        tokenizer: str,
+        tokenizer: str | None,
         text: str = "text",
         share: float = 0.15,
         seed: int = 0,

@@ -19,11 +19,11 @@ class Padding:
     with 0; always on the right.
 
     Args:
-        tokenizer: the dataset's: a hub id, a folder or a tokenizer.json.
+        tokenizer: the dataset's: a hub id, a folder or a tokenizer.json; null: the tokenizer.json here.
         revision: of the hub's repository.
     """
 
-    def __init__(self, tokenizer: str, revision: str | None = None) -> None:
+    def __init__(self, tokenizer: str | None = None, revision: str | None = None) -> None:
         self._token = padding_token(load_tokenizer(tokenizer, revision))
 
     def __call__(self, samples: list[Any]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ class Texts(Dataset[dict[str, Tensor]]):
 
     Args:
         path: see :func:`~trak_cli.plugins.text.records.read_table`, as for ``split`` and ``subset``.
-        tokenizer: a hub id, a folder or a tokenizer.json.
+        tokenizer: a hub id, a folder or a tokenizer.json; null: the tokenizer.json here.
         columns: of the table, those that a sample is made from.
         max_length: tokens at which a text is cut; null: where the tokenizer says.
     """
@@ -27,7 +27,7 @@ class Texts(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         path: str,
-        tokenizer: str,
+        tokenizer: str | None,
         columns: Sequence[str],
         max_length: int | None = None,
         split: str | None = None,

@@ -23,12 +23,13 @@ _SPECIAL = {
 
 
 @lru_cache(maxsize=8)
-def load_tokenizer(name: str, revision: str | None = None) -> Any:
+def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
     """A transformers tokenizer.
 
     Args:
         name: a hub id, a folder that ``save_pretrained`` wrote, or a ``tokenizer.json`` of the package tokenizers, whose
-            special tokens are found by their usual names, and which gives no token types.
+            special tokens are found by their usual names, and which gives no token types. None: such a file in the folder where
+            the program runs.
         revision: of the hub's repository.
 
     Raises:
@@ -36,6 +37,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
         InputError: no such tokenizer, or a damaged one.
     """
     transformers = needed("transformers", "dataset tokenizer")
+    name = name or "tokenizer.json"
     try:
         if name.endswith(".json"):
             if not Path(name).is_file():
