@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.adapters import adapter_names
 from trak_cli.plugins.archive import read_archive
+from trak_cli.plugins.parted import is_index, parts_of
 
 #: Where training programs put the state_dict inside a larger dict.
 _NESTS = ("state_dict", "model_state_dict", "model")
@@ -46,11 +47,13 @@ def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits: the identity of a checkpoint.
+    """The SHA-256 of a file's bytes, 64 hex digits: the identity of a checkpoint. Of one in several parts, that of theirs.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file, or a part, cannot be read.
     """
+    if is_index(path):
+        return hashlib.sha256("".join(sha256(part) for part in parts_of(path)).encode()).hexdigest()
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -68,11 +71,13 @@ def load(path: Path) -> dict[str, Tensor]:
     """The state_dict in a checkpoint file, on the CPU; nothing in the file is executed.
 
     Taken are .safetensors files and what torch.save writes; a state_dict may lie under one of the keys state_dict,
-    model_state_dict and model.
+    model_state_dict and model. An index (``….index.json``) stands for the files that it names.
 
     Raises:
         InputError: missing, damaged, a pickle that would run code, or no state_dict in it.
     """
+    if is_index(path):
+        return {name: tensor for part in parts_of(path) for name, tensor in load(part).items()}
     content = read_archive(path)
     state = _as_state(content)
     if state is not None:
