@@ -25,10 +25,11 @@ def main() -> None:
     trak("score", NAME, "estimator=cosine")
     trak("retrain", NAME)
     np.save(store / "representations.npy", similarity(NAME, "test"))
-    answer = trak(
-        "eval-lds", NAME, "lds.estimators=[cosine]", f"lds.scores={{representations: {store}/representations.npy}}", "--json"
-    )
-    for one in json.loads(answer)["scores"]:
+    given = f"lds.scores={{representations: {store}/representations.npy}}"
+    trak("eval-lds", NAME, "lds.estimators=[cosine]", given)
+    report = json.loads((store / "lds" / "test.json").read_text())
+    print(f"noise ceiling {report['noise_ceiling']:.3f}")
+    for one in report["scores"]:
         print(f"{one['name']:<16} LDS {one['lds']:.3f} ({one['low']:.3f} to {one['high']:.3f})")
 
 
