@@ -12,6 +12,7 @@ import torch
 from gathering import engine_of, gathered
 from torch import Tensor, nn
 
+from trak_cli.errors import InputError
 from trak_cli.gradients import ENGINES, check_independence
 from trak_cli.plugins import dump
 from trak_cli.plugins.text import text_model
@@ -144,3 +145,16 @@ def test_the_written_out_mask_computes_what_eager_attention_does(name: str, tmp_
         for model in (made(name, tmp_path, way) for way in ("sdpa", "eager"))
     )
     torch.testing.assert_close(sdpa, eager, rtol=1e-3, atol=1e-5 * float(eager.abs().max()))
+
+
+def test_a_model_that_looks_at_the_values_of_its_mask_goes_by_hooks_and_is_refused_by_vmap() -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model("bert", vocab_size=WORDS, num_labels=3, **BERT)
+    model = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa").eval()
+    batch, task = texts("BERT, classes", LENGTHS), TextClassification()
+    with pytest.raises(InputError, match="vmap refuses"):
+        engine_of("vmap", model, task, batch).per_sample(batch)
+    hooks, loop = (whole(engine_of(name, model, task, batch), model, batch) for name in ("hooks", "loop"))
+    assert (nn.functional.cosine_similarity(hooks, loop) > 0.99999).all()
