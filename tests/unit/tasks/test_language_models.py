@@ -33,7 +33,7 @@ def batch(labels: list[list[int]], ids: list[list[int]] | None = None) -> dict[s
 
 
 def log_odds(model: Answer, given: int, right: int) -> float:
-    p = model.table[given].softmax(-1)[right]
+    p = model.table[given].detach().softmax(-1)[right]
     return float(torch.log(p / (1 - p)))
 
 
@@ -79,7 +79,7 @@ def test_q_is_the_mean_of_one_minus_p_whether_output_was_asked_before_or_not(
 @cases
 def test_the_loss_is_the_mean_over_all_predicted_tokens(task: LanguageModel, data: Any, pairs: Pairs) -> None:
     model = Answer()
-    every = [-float(model.table[given].log_softmax(-1)[right]) for one in pairs for given, right in one]
+    every = [-float(model.table[given].detach().log_softmax(-1)[right]) for one in pairs for given, right in one]
     assert float(task.loss(model, data)) == pytest.approx(sum(every) / len(every), rel=1e-9)
 
 
