@@ -80,7 +80,7 @@ def test_q_is_the_mean_of_one_minus_p_whether_output_was_asked_before_or_not(
 def test_the_loss_is_the_mean_over_all_predicted_tokens(task: LanguageModel, data: Any, pairs: Pairs) -> None:
     model = Answer()
     every = [-float(model.table[given].detach().log_softmax(-1)[right]) for one in pairs for given, right in one]
-    assert float(task.loss(model, data)) == pytest.approx(sum(every) / len(every), rel=1e-9)
+    assert task.loss(model, data).item() == pytest.approx(sum(every) / len(every), rel=1e-9)
 
 
 @cases
