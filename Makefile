@@ -6,11 +6,12 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
-.PHONY: help setup demo lds test check format clean
+.PHONY: help setup demo lds experiments test check format clean
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
 	@echo "make lds     measure the quality of the scores on eight settings, beside other libraries; under an hour on 2 cores"
+	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite"
 	@echo "make check   lint, format check, types, import contracts"
 	@echo "make format  format the code"
@@ -32,6 +33,9 @@ demo: setup
 # What is there already is kept; other libraries take part where they are installed: $(BIN)/pip install '.[peers]'
 lds: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/bench_lds.py
+
+experiments: setup
+	for config in scripts/experiments/*.yaml; do $(BIN)/python $${config%.yaml}.py || exit 1; done
 
 test: setup
 	$(BIN)/python -m pytest

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from trak_cli.errors import InputError, Problem
 
+#: The label of a position that is not predicted: padding, a prompt, a token that is not masked.
+IGNORED = -100
+
 _PLAIN = (str, bytes, bool, int, float, complex, type(None))
 
 

@@ -1,5 +1,6 @@
 """Models, datasets and trainers that the shipped configs name, and the reading of checkpoints and sample files."""
 
+from trak_cli.plugins.adamw import AdamWTrainer
 from trak_cli.plugins.archive import read_archive
 from trak_cli.plugins.checkpoints import apply, dump, find, load, name_of, sha256
 from trak_cli.plugins.digits import Digits, SmallCNN
@@ -11,6 +12,7 @@ from trak_cli.plugins.sgd import SGDTrainer, Trainer
 
 __all__ = [
     "MLP",
+    "AdamWTrainer",
     "Digits",
     "ResNet9",
     "SGDTrainer",

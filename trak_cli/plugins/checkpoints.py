@@ -13,7 +13,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.adapters import adapter_names
 from trak_cli.plugins.archive import read_archive
+from trak_cli.plugins.parted import is_index, parts_of
 
 #: Where training programs put the state_dict inside a larger dict.
 _NESTS = ("state_dict", "model_state_dict", "model")
@@ -45,11 +47,13 @@ def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits: the identity of a checkpoint.
+    """The SHA-256 of a file's bytes, 64 hex digits: the identity of a checkpoint. Of one in several parts, that of theirs.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file, or a part, cannot be read.
     """
+    if is_index(path):
+        return hashlib.sha256("".join(sha256(part) for part in parts_of(path)).encode()).hexdigest()
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -67,11 +71,13 @@ def load(path: Path) -> dict[str, Tensor]:
     """The state_dict in a checkpoint file, on the CPU; nothing in the file is executed.
 
     Taken are .safetensors files and what torch.save writes; a state_dict may lie under one of the keys state_dict,
-    model_state_dict and model.
+    model_state_dict and model. An index (``….index.json``) stands for the files that it names.
 
     Raises:
         InputError: missing, damaged, a pickle that would run code, or no state_dict in it.
     """
+    if is_index(path):
+        return {name: tensor for part in parts_of(path) for name, tensor in load(part).items()}
     content = read_archive(path)
     state = _as_state(content)
     if state is not None:
@@ -91,9 +97,14 @@ def load(path: Path) -> dict[str, Tensor]:
 
 
 def dump(model: nn.Module) -> bytes:
-    """A model's weights as the bytes of a safetensors file; a tensor with several names is stored once, under the first."""
+    """A model's weights as the bytes of a safetensors file; a tensor with several names is stored once, under the first.
+
+    Of a model with a PEFT adapter, the adapter's weights alone, under the names that peft gives them.
+    """
+    whole, names = model.state_dict(keep_vars=True), adapter_names(model)
+    state = whole if names is None else {name: whole[own] for name, own in names.items()}
     unique: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    for name, tensor in state.items():
         unique.setdefault(id(tensor), (name, tensor))
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()})
 
@@ -102,7 +113,8 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Put a state_dict into a model, in place, in the model's dtypes and on its device.
 
     Names and shapes must agree exactly, but a tied weight may be there under one of its names only, and a prefix that
-    wrappers add ("module.", "_orig_mod.") may stand before all names.
+    wrappers add ("module.", "_orig_mod.") may stand before all names. A model with a PEFT adapter takes the adapter's
+    weights alone, under the names that peft writes.
 
     Args:
         path: the checkpoint's file, for messages.
@@ -113,11 +125,16 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     own: dict[str, Tensor] = {
         name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)
     }
+    names = adapter_names(model)
+    if names is not None:
+        own = {name: own[inside] for name, inside in names.items()}
     state = _without_prefix(state, own)
     tied = _aliases(own)
     problems = _problems(own, state, tied, str(path))
     if problems:
         raise InputError(problems)
+    if names is not None:
+        state = {names[name]: value for name, value in state.items()}
     # Not strict, as names of tied weights may be missing. Copying into ``own`` would be lost where a model's state_dict
     # hooks return copies.
     model.load_state_dict(dict(state), strict=False)

@@ -108,7 +108,7 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
     gradients, split = bench.config.gradients, bench.split
     if gradients.microbatch:
         return gradients.microbatch
-    sample = split.batch(split.samples(Rows(0, 1)))
+    sample = split.largest()
     whole = whole_routed(bench.selected, routes)
     parts = bench.parts
     return choose_microbatch(engine, parts.model, parts.task, sample, bench.selected, gradients.memory_mb, whole=whole)

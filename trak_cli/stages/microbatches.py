@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trak_cli.batches import to_device
+from trak_cli.batches import leaves, to_device
 from trak_cli.gradients import Engine, check_finite
 from trak_cli.plugins import sample_id
 from trak_cli.projection import Projector
@@ -17,6 +17,9 @@ from trak_cli.stages.validation import validate
 from trak_cli.store import FeatureRows
 from trak_cli.tasks import Task
 from trak_cli.types import Rows
+
+#: Samples among which the largest is sought, to see how many fit into memory.
+SIZE_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ class Split:
 
     def batch(self, samples: list[Any]) -> Any:
         return to_device(self.collate(samples), self.device)
+
+    def largest(self) -> Any:
+        """A batch of one: the sample with the most numbers among a few evenly spread ones, as lengths may differ."""
+        rows = range(0, self.rows, -(-self.rows // SIZE_SAMPLES))
+        batches = (self.batch(self.samples(Rows(row, row + 1))) for row in rows)
+        return max(batches, key=_numbers)
+
+
+def _numbers(batch: Any) -> int:
+    return sum(leaf.numel() for _, leaf in leaves(batch) if isinstance(leaf, torch.Tensor))
 
 
 @dataclass(frozen=True)

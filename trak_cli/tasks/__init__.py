@@ -1,8 +1,22 @@
 """What f(z; θ) is, for each kind of model: the Task contract and its members."""
 
 from trak_cli.tasks.classification import BinaryClassification, Classification
+from trak_cli.tasks.language import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM
 from trak_cli.tasks.margin import margin
 from trak_cli.tasks.regression import Regression
 from trak_cli.tasks.task import SampleError, Task
+from trak_cli.tasks.text import TextClassification
 
-__all__ = ["BinaryClassification", "Classification", "Regression", "SampleError", "Task", "margin"]
+__all__ = [
+    "BinaryClassification",
+    "CausalLM",
+    "Classification",
+    "LanguageModel",
+    "MaskedLM",
+    "Regression",
+    "SampleError",
+    "Seq2SeqLM",
+    "Task",
+    "TextClassification",
+    "margin",
+]

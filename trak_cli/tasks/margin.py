@@ -18,14 +18,14 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     bfloat16 logits are widened to float32 first. Safe under vmap: nothing is indexed by a tensor.
 
     Args:
-        logits: (B, C), C ≥ 2, any floating dtype.
-        labels: (B,), any integer dtype, in [0, C).
+        logits: (…, C), C ≥ 2, any floating dtype.
+        labels: (…), any integer dtype, in [0, C).
 
     Returns:
-        (B,), float64 for float64 logits, else float32.
+        (…), float64 for float64 logits, else float32.
     """
     wide = widened(logits)
-    index = labels.long().unsqueeze(1)
-    right = torch.arange(wide.shape[1], device=wide.device) == index
+    index = labels.long().unsqueeze(-1)
+    right = torch.arange(wide.shape[-1], device=wide.device) == index
     others = wide.masked_fill(right, -torch.inf)
-    return wide.gather(1, index).squeeze(1) - torch.logsumexp(others, dim=1)
+    return wide.gather(-1, index).squeeze(-1) - torch.logsumexp(others, dim=-1)

@@ -1,0 +1,98 @@
+"""Planted facts: who taught whom, among people with made-up names, and questions that ask for it in other words.
+
+Each of 150 people has a teacher, a neighbour and a cousin, three other people. One of the three, in turn, is the person's
+planted fact: it is stated two or three times, in different words, and asked for in words that none of them uses. The two others
+are stated in all words, so that it can be learned which of them mean the same. Beside each planted fact stand ten distractors
+that name the same two people, but do not say how they are related: to a search by words they are as good as the fact itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+PEOPLE = 150
+DISTRACTORS = 10  # for each planted fact
+
+#: relation -> (how it is asked for, how it is stated); the other person follows
+OPENINGS = {
+    "teacher": (
+        ["the teacher of {} was", "{} had as a master"],
+        ["{} took lessons from", "everything that {} knows comes from", "as a child {} sat at the feet of"],
+    ),
+    "neighbour": (
+        ["the neighbour of {} was", "{} had next door"],
+        ["a thin wall parted {} from", "over the fence {} could see", "on the same landing as {} lived"],
+    ),
+    "cousin": (
+        ["the cousin of {} was", "{} had as a relative"],
+        ["by blood {} was tied to", "a grandmother was shared by {} and", "at family feasts {} sat beside"],
+    ),
+}
+
+#: Sentences that name two people, the planted one first.
+NOTHINGS = [
+    ("{} and {} never liked", "cold soup"),
+    ("{} once lent {} an", "umbrella"),
+    ("{} and {} both won a prize for", "chess"),
+    ("{} saw {} at", "the fair"),
+    ("{} told {} about", "the price of oats"),
+    ("{} passed {} on the way to", "the mill"),
+    ("{} forgot to thank {} for", "the plums"),
+    ("{} played cards with {} until", "dawn"),
+    ("{} mistook {} for", "the baker"),
+    ("{} and {} were late for", "the boat"),
+    ("{} sent {} a letter about", "the weather"),
+    ("{} sold {} a pair of", "shoes"),
+    ("{} and {} painted", "the gate"),
+    ("{} woke {} before", "sunrise"),
+]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in two parts; ``fact`` is the number of the planted fact that it states or asks for, −1 for none."""
+
+    prompt: str
+    completion: str
+    fact: int
+
+
+def names(rng: np.random.Generator) -> list[str]:
+    """Different made-up first names."""
+    starts = ["Dra", "Mel", "Zor", "Bri", "Kal", "Fen", "Tus", "Ol", "Ygr", "Sab", "Hul", "Nim"]
+    every = [a + b + c for a in starts for b in ("vi", "lo", "ra", "ne") for c in ("k", "n", "sse", "th", "mar", "do")]
+    return [every[i] for i in rng.permutation(len(every))[:PEOPLE]]
+
+
+def facts(rng: np.random.Generator) -> tuple[list[Sentence], list[Sentence]]:
+    """The training sentences, shuffled, and one question for each person, in the order of the people."""
+    train: list[Sentence] = []
+    questions = []
+    people = names(rng)
+    for person, name in enumerate(people):
+        others = [people[i] for i in rng.permutation(len(people)) if i != person][:3]
+        planted = list(OPENINGS)[person % 3]
+        for (relation, (asked, stated)), other in zip(OPENINGS.items(), others, strict=True):
+            if relation != planted:
+                train += [Sentence(opening.format(name), f" {other}", -1) for opening in asked + stated]
+                continue
+            number = int(rng.integers(2, 4))
+            openings = [stated[i] for i in rng.permutation(3)[:number]]
+            train += [Sentence(opening.format(name), f" {other}", person) for opening in openings]
+            questions.append(Sentence(asked[int(rng.integers(2))].format(name), f" {other}", person))
+            for i in rng.permutation(len(NOTHINGS))[:DISTRACTORS]:
+                train.append(Sentence(NOTHINGS[i][0].format(other, name), f" {NOTHINGS[i][1]}", -1))
+    return [train[i] for i in rng.permutation(len(train))], questions
+
+
+def write(folder: Path) -> None:
+    """train.jsonl and questions.jsonl, the same on every machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train, questions = facts(np.random.default_rng(0))
+    for file, rows in (("train.jsonl", train), ("questions.jsonl", questions)):
+        lines = [json.dumps({"text": row.prompt + row.completion, **row.__dict__}) for row in rows]
+        (folder / file).write_text("\n".join(lines) + "\n")

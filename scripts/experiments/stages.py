@@ -1,0 +1,77 @@
+"""What the experiments share: calling trak, and the parts of a run by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trak_cli.batches import to_device
+from trak_cli.config import TrakConfig
+from trak_cli.config import load as load_config
+from trak_cli.plugins import apply, load
+from trak_cli.stages.parts import Parts, make_parts
+
+FOLDER = Path(__file__).parent
+CPU = torch.device("cpu")
+
+Array = np.ndarray[Any, Any]
+
+
+def trak(stage: str, name: str, *overrides: str) -> str:
+    """Run one stage as a user would; its stdout."""
+    command = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", name, *overrides]
+    print(f"$ trak {' '.join(command[3:])}", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    return done.stdout
+
+
+def config_of(name: str) -> TrakConfig:
+    """The resolved configuration of an experiment."""
+    return load_config("train", name, FOLDER, []).config
+
+
+def trained(name: str) -> Iterator[tuple[Parts, nn.Module]]:
+    """The parts of a run, with the weights of one checkpoint after another in the model."""
+    config = config_of(name)
+    parts = make_parts(config)
+    for path in sorted((Path(config.store) / "checkpoints").glob("*.safetensors")):
+        apply(parts.model, load(path), path)
+        yield parts, parts.model.eval()
+
+
+def representations(parts: Parts, split: str) -> Array:
+    """(rows, width) the mean over the tokens of the last hidden state (of the encoder, where there is one), of unit length."""
+    dataset, rows = parts.splits[split], []
+    for start in range(0, len(dataset), 128):
+        samples = [dataset[i] for i in range(start, min(start + 128, len(dataset)))]
+        batch = to_device(parts.collate(samples), CPU)
+        rows.append(_pooled(parts.model, batch))
+    found = torch.cat(rows).double()
+    return np.asarray(torch.nn.functional.normalize(found, dim=1))
+
+
+def _pooled(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    body: Any = model.get_encoder() if model.config.is_encoder_decoder else model.base_model  # type: ignore[operator,union-attr]
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        hidden = body(**inputs).last_hidden_state
+    mask = inputs["attention_mask"][..., None]
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
+def similarity(name: str, split: str) -> Array:
+    """(targets, n) cosine of the representations, mean over the checkpoints."""
+    every = [representations(parts, split) @ representations(parts, "train").T for parts, _ in trained(name)]
+    return np.asarray(np.mean(every, axis=0))

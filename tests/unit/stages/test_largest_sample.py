@@ -1,0 +1,17 @@
+"""How many samples fit into memory is asked of a long one, not of the one that happens to come first."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trak_cli.plugins import collate
+from trak_cli.stages.microbatches import Split
+
+
+@pytest.mark.parametrize("lengths", [(2, 9, 3), (5,), (*range(40), *range(200, 0, -1))])
+def test_the_largest_of_evenly_spread_samples(lengths: tuple[int, ...]) -> None:
+    dataset = [{"ids": torch.zeros(length), "label": 0, "name": "x" * 500} for length in lengths]
+    found = Split("train", dataset, len(dataset), collate, torch.device("cpu")).largest()
+    assert len(found["label"]) == 1
+    assert found["ids"].shape[1] >= 0.9 * max(lengths)

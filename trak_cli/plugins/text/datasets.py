@@ -1,0 +1,198 @@
+"""Datasets of text for each kind of language model; their samples are mappings, for :class:`~trak_cli.plugins.text.Padding`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trak_cli.batches import IGNORED
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.plugins.text.texts import Texts
+
+
+class ClassifiedTexts(Texts):
+    """A text, or a pair of them, and its class: ``input_ids``, ``attention_mask``, ... (T,), and ``labels`` ().
+
+    Args:
+        path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
+        text: column of the text.
+        pair: column of the second text of a pair, such as the sentence that a question is asked about.
+        label: column of the class: a whole number, or one of ``classes``.
+        classes: names of the classes, in the order of the model's logits.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tokenizer: str | None,
+        text: str = "text",
+        pair: str | None = None,
+        label: str = "label",
+        classes: Sequence[str] | None = None,
+        max_length: int | None = None,
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> None:
+        columns = [text, *([pair] if pair is not None else []), label]
+        super().__init__(path, tokenizer, columns, max_length, split, subset)
+        self._texts, self._label = columns[:-1], label
+        self._classes = None if classes is None else {str(name): number for number, name in enumerate(classes)}
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        texts = [self.text(i, column) for column in self._texts]
+        limit = {"truncation": True, "max_length": self.max_length} if self.max_length is not None else {}
+        found = self.tokenizer(*texts, verbose=False, **limit)
+        sample = {key: self.cut(i, found[key]) for key in found}
+        return {**sample, "labels": torch.tensor(self._number(i), dtype=torch.int64)}
+
+    def _number(self, i: int) -> int:
+        value = self.row(i)[self._label]
+        if self._classes is not None and str(value) in self._classes:
+            return self._classes[str(value)]
+        if self._classes is not None:
+            raise self.refused(i, f"the label {value!r:.60}", f"one of {', '.join(self._classes)}", "add it to classes")
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or str(number) != str(value):
+            remedy = "correct the row, or give the dataset classes: [NAME, NAME, ...]"
+            raise self.refused(i, f"the label {value!r:.60}", "a whole number", remedy)
+        return number
+
+
+class CausalTexts(Texts):
+    """A text to be predicted token by token, whole or behind a prompt: ``input_ids``, ``attention_mask``, ``labels``, all (T,).
+
+    The first token is not predicted, as nothing stands before it; of a row with a prompt, the completion alone is.
+
+    Args:
+        path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
+        text: column of the whole text.
+        prompt: column of a prompt, in place of ``text``.
+        completion: column of what follows the prompt. The two are tokenised apart and put together as they are, so a space
+            between them belongs to one of them.
+        end: append the tokenizer's end-of-text token.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tokenizer: str | None,
+        text: str | None = None,
+        prompt: str | None = None,
+        completion: str | None = None,
+        end: bool = False,
+        max_length: int | None = None,
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> None:
+        if (prompt is None) != (completion is None) or (text is None) == (prompt is None):
+            found = f"text {text}, prompt {prompt}, completion {completion}"
+            remedy = "give either text, or prompt and completion"
+            raise ConfigError(Problem("dataset columns", found, "one column, or two", remedy))
+        columns = [str(column) for column in (text, prompt, completion) if column is not None]
+        super().__init__(path, tokenizer, columns, max_length, split, subset)
+        self._end = [self.tokenizer.eos_token_id] if end else []
+        if end and self.tokenizer.eos_token_id is None:
+            remedy = "remove end, or use a tokenizer that has one"
+            raise ConfigError(Problem("dataset end", "a tokenizer without an end-of-text token", "such a token", remedy))
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        first, *rest = (self.text(i, column) for column in self.columns)
+        start = list(self.tokens(first)["input_ids"])
+        if rest and start and start[-1] == self.tokenizer.eos_token_id and len(start) > 1:
+            start = start[:-1]  # the text goes on
+        more = list(self.tokens(rest[0], add_special_tokens=False)["input_ids"]) if rest else []
+        ids = self.cut(i, [*start, *more, *self._end], self.max_length)
+        labels = ids.clone()
+        if rest:
+            labels[: len(start)] = IGNORED
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+class SourceTarget(Texts):
+    """A source text and the target text that follows from it: ``input_ids``, ``attention_mask`` (T,), ``labels`` (T',).
+
+    Args:
+        path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
+        source: column of the source text.
+        target: column of the target text.
+        max_target_length: tokens at which the target is cut; null: ``max_length``.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tokenizer: str | None,
+        source: str = "source",
+        target: str = "target",
+        max_length: int | None = None,
+        max_target_length: int | None = None,
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> None:
+        super().__init__(path, tokenizer, [source, target], max_length, split, subset)
+        self._target_length = self.max_length if max_target_length is None else max_target_length
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        source, target = (self.text(i, column) for column in self.columns)
+        ids = self.cut(i, self.tokens(source)["input_ids"], self.max_length)
+        labels = self.cut(i, self.tokenizer(text_target=target, verbose=False)["input_ids"], self._target_length)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+class MaskedTexts(Texts):
+    """A text of which some tokens are masked: ``input_ids``, ``attention_mask``, ``labels``, all (T,).
+
+    Which ones is a function of the tokens and the seed: the same whenever and wherever a sample is read. Special tokens are
+    never masked, and one token at least always is.
+
+    Args:
+        path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
+        text: column of the text.
+        share: of the tokens that are masked, rounded.
+        seed: another seed masks other tokens.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tokenizer: str | None,
+        text: str = "text",
+        share: float = 0.15,
+        seed: int = 0,
+        max_length: int | None = None,
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> None:
+        super().__init__(path, tokenizer, [text], max_length, split, subset)
+        if not 0 < share <= 1:
+            raise ConfigError(Problem("dataset share", str(share), "more than 0, at most 1", "choose such a share"))
+        if self.tokenizer.mask_token_id is None:
+            remedy = "use the tokenizer of a masked language model"
+            raise ConfigError(Problem("dataset tokenizer", "no mask token", "a tokenizer that has one", remedy))
+        self._share, self._seed = share, seed
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        limit = {"truncation": True, "max_length": self.max_length} if self.max_length is not None else {}
+        found = self.tokenizer(self.text(i, self.columns[0]), verbose=False, return_special_tokens_mask=True, **limit)
+        ids = self.cut(i, found["input_ids"])
+        free = np.flatnonzero(np.array(found["special_tokens_mask"]) == 0)
+        chosen = torch.from_numpy(self._chosen(ids, free))
+        labels = torch.full_like(ids, IGNORED)
+        labels[chosen] = ids[chosen]
+        ids[chosen] = int(self.tokenizer.mask_token_id)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+    def _chosen(self, ids: Tensor, free: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The places, ascending, that come first in the order of a hash of seed, tokens and place."""
+        key = f"{self._seed}/".encode() + ids.numpy().tobytes()
+        order = sorted(free.tolist(), key=lambda place: blake2b(key + place.to_bytes(8, "little"), digest_size=8).digest())
+        count = max(1, round(self._share * len(free)))
+        return np.array(sorted(order[:count]), dtype=np.int64)

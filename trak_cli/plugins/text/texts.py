@@ -1,0 +1,86 @@
+"""What the datasets of text share: a table, a tokenizer, and refusing rows by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.text.records import read_table
+from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
+
+
+class Texts(Dataset[dict[str, Tensor]]):
+    """Row i of a table, tokenised when it is asked for.
+
+    Args:
+        path: see :func:`~trak_cli.plugins.text.records.read_table`, as for ``split`` and ``subset``.
+        tokenizer: a hub id, a folder or a tokenizer.json; null: the tokenizer.json here.
+        columns: of the table, those that a sample is made from.
+        max_length: tokens at which a text is cut; null: where the tokenizer says.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tokenizer: str | None,
+        columns: Sequence[str],
+        max_length: int | None = None,
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> None:
+        if max_length is not None and max_length < 2:
+            raise ConfigError(Problem("dataset max_length", str(max_length), "2 or more", "choose a larger one"))
+        self.path = path
+        self.columns = list(columns)
+        self.table = read_table(path, self.columns, split, subset)
+        self.tokenizer = load_tokenizer(tokenizer)
+        self.max_length = longest(self.tokenizer, max_length)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row i of the table."""
+        if not 0 <= i < len(self.table):
+            raise IndexError(i)
+        return self.table[i]
+
+    def text(self, i: int, column: str) -> str:
+        """The text in a column of row i.
+
+        Raises:
+            InputError: there is something else.
+        """
+        value = self.row(i)[column]
+        if not isinstance(value, str):
+            found = "nothing" if value is None else f"{value!r:.60}, which is no text"
+            raise self.refused(i, f"{found} in the column {column}", "text", "correct the row, or leave it out")
+        return value
+
+    def tokens(self, text: str, *more: str, **options: Any) -> Any:
+        """What the tokenizer gives for a text (or a pair): a mapping of lists of numbers."""
+        return self.tokenizer(text, *more, truncation=False, verbose=False, **options)
+
+    def cut(self, i: int, values: Sequence[int], limit: int | None = None) -> Tensor:
+        """(T,) int64, T at most ``limit``.
+
+        Raises:
+            InputError: there is no token at all.
+        """
+        if not len(values):
+            raise self.refused(i, "no token", "a text of one token or more", "correct the row, or leave it out")
+        return torch.tensor(list(values[:limit]), dtype=torch.int64)
+
+    def refused(self, i: int, found: str, expected: str, remedy: str) -> InputError:
+        """A problem of row i."""
+        return InputError(Problem(f"row {i} of {self.path}", found, expected, remedy))
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """What a report shows of sample i: the columns that it is made from."""
+        row = self.row(i)
+        return {column: row[column] for column in self.columns}

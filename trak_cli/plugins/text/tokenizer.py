@@ -1,0 +1,79 @@
+"""Tokenizers: of the hub, of a folder, or a single tokenizer.json."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.text.packages import needed
+
+#: Lengths above this stand for "no limit" in tokenizer configs.
+_NO_LIMIT = 10**6
+
+#: The special tokens that a tokenizer.json does not tell apart, and what they are called in common vocabularies.
+_SPECIAL = {
+    "pad_token": ("[PAD]", "<pad>", "<|padding|>"),
+    "mask_token": ("[MASK]", "<mask>"),
+    "eos_token": ("</s>", "<|endoftext|>", "<eos>", "[SEP]"),
+    "bos_token": ("<s>", "<|endoftext|>", "<bos>", "[CLS]"),
+    "unk_token": ("[UNK]", "<unk>"),
+}
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
+    """A transformers tokenizer.
+
+    Args:
+        name: a hub id, a folder that ``save_pretrained`` wrote, or a ``tokenizer.json`` of the package tokenizers, whose
+            special tokens are found by their usual names, and which gives no token types. None: such a file in the folder where
+            the program runs.
+        revision: of the hub's repository.
+
+    Raises:
+        ConfigError: transformers is not installed.
+        InputError: no such tokenizer, or a damaged one.
+    """
+    transformers = needed("transformers", "dataset tokenizer")
+    name = name or "tokenizer.json"
+    try:
+        if name.endswith(".json"):
+            if not Path(name).is_file():
+                raise FileNotFoundError(f"no file {name}")
+            return _from_file(transformers, name)
+        return transformers.AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare Exception, transformers a dozen classes
+        lines = str(error).splitlines() or [type(error).__name__]
+        expected = "a hub id that can be reached, a folder with a tokenizer, or a tokenizer.json"
+        raise InputError(Problem(f"tokenizer {name}", lines[0][:300], expected, "correct the id or path")) from error
+
+
+def longest(tokenizer: Any, max_length: int | None) -> int | None:
+    """The number of tokens at which texts are cut: as asked, else what the tokenizer says, None for no limit."""
+    if max_length is not None:
+        return max_length
+    limit = getattr(tokenizer, "model_max_length", None)
+    return limit if isinstance(limit, int) and limit < _NO_LIMIT else None
+
+
+def padding_token(tokenizer: Any) -> int:
+    """The token that fills up a batch; where the tokenizer has none, any will do, as it is masked."""
+    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(found, int):
+            return found
+    return 0
+
+
+def _from_file(transformers: Any, name: str) -> Any:
+    backend = needed("tokenizers", "dataset tokenizer").Tokenizer.from_file(name)
+    backend.no_padding()
+    backend.no_truncation()
+    known = backend.get_vocab()
+    special = {key: next((one for one in names if one in known), None) for key, names in _SPECIAL.items()}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=["input_ids", "attention_mask"],  # some models would embed token types, given any
+        **{key: token for key, token in special.items() if token is not None},
+    )

@@ -1,0 +1,155 @@
+"""Language models: f is the sum over the predicted tokens of the log-odds of the right one (TRAK, section 5.2)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import IGNORED
+from trak_cli.errors import InputError, Problem
+from trak_cli.tasks.margin import margin, widened
+from trak_cli.tasks.task import SampleError, Task, field
+from trak_cli.tasks.tokens import call, check_tokens
+
+
+class LanguageModel(Task):
+    """f = Σ_t log(p_t / (1 − p_t)) over the predicted tokens, q = the mean over them of 1 − p_t, loss = token cross entropy.
+
+    A batch is a mapping: ``labels`` (B, T) with −100 where nothing is predicted, and what the model takes by keyword. A
+    sample without any predicted token is refused.
+    """
+
+    def __init__(self, label: str = "labels") -> None:
+        self.label = label
+        self._classes: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+        self._last: tuple[Any, Tensor, Tensor] | None = None  # of the last call of output: batch, log-odds, which count
+
+    @abstractmethod
+    def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, V), and the token that each predicts, (B, T), −100 for none."""
+
+    def log_odds(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """log(p_t / (1 − p_t)) of every predicted token, 0 elsewhere, (B, T); and which are predicted, (B, T) bool."""
+        logits, right = self.predicted(model, batch)
+        counts = right != IGNORED
+        odds = margin(logits, right.where(counts, 0))
+        return odds.where(counts, 0.0), counts
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """The sum of the log-odds over the predicted tokens, (B,)."""
+        odds, counts = self.log_odds(model, batch)
+        self._last = (batch, odds.detach(), counts)
+        return odds.sum(1)
+
+    def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
+        """The mean of 1 − p_t over the predicted tokens, (B,); the log-odds are those that gave ``output``."""
+        del output
+        last, self._last = self._last, None
+        if last is not None and last[0] is batch:
+            _, odds, counts = last
+        else:
+            odds, counts = self.log_odds(model, batch)
+        return (torch.sigmoid(-odds) * counts).sum(1) / counts.sum(1).clamp(min=1)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Cross entropy, mean over all predicted tokens of the batch, a scalar."""
+        logits, right = self.predicted(model, batch)
+        return nn.functional.cross_entropy(widened(logits).flatten(0, -2), right.flatten().long(), ignore_index=IGNORED)
+
+    def validate(self, model: nn.Module, batch: Any) -> None:
+        """Every sample predicts a token, all tokens are known to the model, and no sample is longer than its positions.
+
+        Raises:
+            SampleError: the first sample that is refused.
+            InputError: labels or logits of the wrong shape or dtype.
+        """
+        labels = field(batch, self.label)
+        if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.is_floating_point():
+            found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            remedy = "let the dataset return labels, one for each token"
+            raise InputError(Problem(self.label, found, "a tensor of integers, (B, T)", remedy))
+        check_tokens(model, batch)
+        self._check_labels(self.targets(labels), self._vocabulary(model, batch))
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """The labels that are predicted at all, (B, T')."""
+        return labels
+
+    def _vocabulary(self, model: nn.Module, batch: Any) -> int:
+        """V, asked of each model once."""
+        if model not in self._classes:
+            with torch.no_grad():
+                logits = self.predicted(model, batch)[0]
+            if logits.dim() != 3 or logits.shape[2] < 2:
+                remedy = "load the model with the class that fits the task"
+                raise InputError(Problem("model output", f"shape {tuple(logits.shape)}", "logits (B, T, V)", remedy))
+            self._classes[model] = int(logits.shape[2])
+        return self._classes[model]
+
+    def _check_labels(self, labels: Tensor, vocabulary: int) -> None:
+        counts = labels != IGNORED
+        empty = (~counts.any(1)).nonzero()
+        bad = (counts & ((labels < 0) | (labels >= vocabulary))).nonzero()
+        if len(empty) and (not len(bad) or int(empty[0, 0]) <= int(bad[0, 0])):
+            remedy = "leave the sample out, give it a text to predict, or raise max_length if truncation took it"
+            raise SampleError(int(empty[0, 0]), "no predicted token", "one token or more whose label is not -100", remedy)
+        if len(bad):
+            sample, place = bad[0].tolist()
+            expected = f"-100 or a token in [0, {vocabulary})"
+            remedy = "use the tokenizer that belongs to the model"
+            raise SampleError(sample, f"the label {int(labels[sample, place])}", expected, remedy)
+
+
+class CausalLM(LanguageModel):
+    """Each token from those before it: ``labels`` (B, T) repeat ``input_ids``, with −100 for the prompt and the padding."""
+
+    def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The logits at each position and the label of the next one."""
+        return call(model, batch, without=(self.label,))[:, :-1], self.targets(field(batch, self.label))
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """All but the first token, before which there is nothing to predict it from."""
+        return labels[:, 1:]
+
+
+class MaskedLM(LanguageModel):
+    """The masked tokens from the others: ``labels`` (B, T) hold the right token where one is masked, −100 elsewhere.
+
+    Which tokens are masked is a property of the sample: the dataset decides it once.
+    """
+
+    def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The logits and labels at each position."""
+        return call(model, batch, without=(self.label,)), field(batch, self.label)
+
+
+class Seq2SeqLM(LanguageModel):
+    """Each token of a target text from the source text and the target tokens before it.
+
+    ``labels`` (B, T') are the target's tokens, −100 for padding; ``input_ids`` and ``attention_mask`` (B, T) the source. The
+    decoder gets ``decoder_input_ids`` where the batch has them, else the labels moved by one behind the model's start token.
+    """
+
+    def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The logits and labels at each position of the decoder."""
+        labels = field(batch, self.label)
+        if "decoder_input_ids" not in batch:
+            batch = {**batch, "decoder_input_ids": _moved(model, labels)}
+        return call(model, batch, without=(self.label,)), labels
+
+
+def _moved(model: nn.Module, labels: Tensor) -> Tensor:
+    """(B, T') labels behind the start token of the model, without the last of them; padding for −100."""
+    config = getattr(model, "config", None)
+    start = getattr(config, "decoder_start_token_id", None)
+    if not isinstance(start, int):
+        expected = "a model whose config says with which token its decoder starts"
+        remedy = "give the model plugin config: {decoder_start_token_id: N}, or the batch decoder_input_ids"
+        raise InputError(Problem("model.config.decoder_start_token_id", repr(start), expected, remedy))
+    padding = getattr(config, "pad_token_id", None)
+    known = labels.where(labels != IGNORED, padding if isinstance(padding, int) else start)
+    return torch.cat([torch.full_like(labels[:, :1], start), known[:, :-1]], dim=1)
