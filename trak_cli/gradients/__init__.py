@@ -9,6 +9,7 @@ from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
 from trak_cli.gradients.parameters import only, select
 from trak_cli.gradients.vmap import VmapEngine
+from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradient_of
 
 __all__ = [
     "ENGINES",
@@ -25,9 +26,13 @@ __all__ = [
     "check_independence",
     "check_reach",
     "choose_microbatch",
+    "cosine",
     "describe_routes",
+    "difference",
     "find_routes",
     "first_not_finite",
+    "gradient_inside",
+    "gradient_of",
     "make_engine",
     "measure",
     "only",

@@ -73,7 +73,7 @@ class Job:
         gradients = self.config.gradients
         selected = select(self.parts.model, gradients.include, gradients.exclude)
         engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
-        projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.device)
+        projector = projector_for(self.config, self.spec, checkpoint, self.sizes, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
 
@@ -91,7 +91,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     checkpoints = find_checkpoints(config, loaded.base)
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
-    _load_each(parts, checkpoints, device)
+    load_each(parts, checkpoints, device)
     selected = select(parts.model, config.gradients.include, config.gradients.exclude)
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
@@ -99,7 +99,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     _check_batches(parts, splits[0])
     check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
-    bench = Bench(config, parts, splits[0], selected, lambda: _projector(config, spec, checkpoints[0], sizes, device))
+    bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
     for split in splits:
         record_rows(layout, split.name, split.rows)
@@ -115,7 +115,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
 
 
-def _projector(
+def projector_for(
     config: TrakConfig, spec: ProjectionSpec, checkpoint: Checkpoint, sizes: Mapping[str, int], device: torch.device
 ) -> Projector:
     kernel, threads = config.projection.kernel, config.threads
@@ -137,7 +137,7 @@ def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
     return spec
 
 
-def _load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
+def load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
     """Load every checkpoint once, the first last: one that does not fit is found now, not after hours of the others."""
     problems: list[Problem] = []
     for checkpoint in reversed(checkpoints):
