@@ -4,18 +4,31 @@ from trak_cli.plugins.archive import read_archive
 from trak_cli.plugins.checkpoints import apply, dump, find, load, name_of, sha256
 from trak_cli.plugins.digits import Digits, SmallCNN
 from trak_cli.plugins.files import SampleFile
+from trak_cli.plugins.images import (
+    Cifar,
+    ImageFile,
+    ImageFolder,
+    hf_image_classifier,
+    timm_model,
+    torchvision_model,
+)
 from trak_cli.plugins.mlp import MLP
 from trak_cli.plugins.resnet9 import ResNet9
 from trak_cli.plugins.samples import check_length, check_repeatable, collate, sample_id
 from trak_cli.plugins.sgd import SGDTrainer, Trainer
+from trak_cli.plugins.tables import Table
 
 __all__ = [
     "MLP",
+    "Cifar",
     "Digits",
+    "ImageFile",
+    "ImageFolder",
     "ResNet9",
     "SGDTrainer",
     "SampleFile",
     "SmallCNN",
+    "Table",
     "Trainer",
     "apply",
     "check_length",
@@ -23,9 +36,12 @@ __all__ = [
     "collate",
     "dump",
     "find",
+    "hf_image_classifier",
     "load",
     "name_of",
     "read_archive",
     "sample_id",
     "sha256",
+    "timm_model",
+    "torchvision_model",
 ]
