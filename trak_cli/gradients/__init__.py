@@ -7,6 +7,7 @@ from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
+from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only, select
 from trak_cli.gradients.vmap import VmapEngine
 from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradient_of
@@ -29,6 +30,7 @@ __all__ = [
     "cosine",
     "describe_routes",
     "difference",
+    "exact",
     "find_routes",
     "first_not_finite",
     "gradient_inside",

@@ -23,11 +23,13 @@ from trak_cli.stages.doctor_checks import (
 )
 from trak_cli.stages.doctor_costs import Costs, estimate
 from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
+from trak_cli.stages.identity import features_fingerprint
 from trak_cli.stages.job import load_each, projection_spec, projector_for
 from trak_cli.stages.machine import choose_device, device_name, use_threads
 from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import find_checkpoints, make_parts
 from trak_cli.stages.run_plan import read_plan
+from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
 from trak_cli.store import Layout
 from trak_cli.types import Reporter, Rows
@@ -71,6 +73,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     selected = select(parts.model, config.gradients.include, config.gradients.exclude)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
     spec = projection_spec(config, sum(sizes.values()))
+    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints[:1]}
+    Contexts(Layout(Path(config.store)), parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
     samples = [splits[0].dataset[row] for row in spread(splits[0].rows)]
     patient = Patient(parts, splits[0], selected, samples, splits[0].batch(samples))
     bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))

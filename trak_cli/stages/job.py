@@ -21,6 +21,7 @@ from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
 from trak_cli.stages.run_plan import RunPlan, settle_plan
 from trak_cli.stages.splits import record_rows
+from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
 from trak_cli.store import Layout, write_once
 from trak_cli.types import Json, Reporter, Rows, shards_of
@@ -61,6 +62,7 @@ class Job:
     sizes: Mapping[str, int]
     plan: RunPlan
     units: list[Unit]
+    contexts: Contexts
 
     @property
     def parameters(self) -> int:
@@ -70,6 +72,7 @@ class Job:
     def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.parts.model, checkpoint, self.device)
+        self.contexts.bind(checkpoint, keep=True)
         gradients = self.config.gradients
         selected = select(self.parts.model, gradients.include, gradients.exclude)
         engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
@@ -96,6 +99,8 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
     _check_store(layout, fingerprints)
+    contexts = Contexts(layout, parts, splits[0], fingerprints)
+    contexts.bind(checkpoints[0], keep=False)
     _check_batches(parts, splits[0])
     check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
@@ -112,7 +117,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
+    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units, contexts)
 
 
 def projector_for(
