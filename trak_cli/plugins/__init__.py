@@ -1,5 +1,6 @@
 """Models, datasets and trainers that the shipped configs name, and the reading of checkpoints and sample files."""
 
+from trak_cli.plugins.adamw import AdamWTrainer
 from trak_cli.plugins.archive import read_archive
 from trak_cli.plugins.checkpoints import apply, dump, find, load, name_of, sha256
 from trak_cli.plugins.digits import Digits, SmallCNN
@@ -23,6 +24,7 @@ from trak_cli.plugins.tables import Table
 
 __all__ = [
     "MLP",
+    "AdamWTrainer",
     "Cifar",
     "Digits",
     "ImageFile",

@@ -94,7 +94,7 @@ class SGDTrainer:
         """See :class:`Trainer`. Leaves the model in evaluation mode and the global random numbers as they were."""
         read = self._reader(dataset, indices)
         order = torch.Generator().manual_seed(seed)
-        optimiser = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        optimiser = self.optimiser(model)
         steps = self.epochs * len(list(self._batches(range(len(indices)))))
         falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
         model.train()
@@ -109,6 +109,10 @@ class SGDTrainer:
                     optimiser.step()
                     falling.step()
         model.eval()
+
+    def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimiser of the model's parameters."""
+        return torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def _batches(self, positions: Sequence[int]) -> Iterator[Sequence[int]]:
         """Runs of ``batch_size``; a lone last one is joined to its neighbour, as BatchNorm cannot train on one sample."""
