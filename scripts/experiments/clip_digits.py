@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -42,7 +43,8 @@ def main() -> None:
     start = time.perf_counter()
     torch.set_num_threads(1)
     for stage in ("train", "featurize", "finalize", "score"):
-        subprocess.run([sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", "clip_digits"], check=True)
+        command = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", "clip_digits"]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     loaded = load("train", "clip_digits", FOLDER, ())
     found = counterfactual(loaded, arguments.targets, arguments.seeds)
     found["seconds"] = time.perf_counter() - start

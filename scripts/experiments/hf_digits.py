@@ -10,6 +10,7 @@ Representations are the inputs of the last linear layer, compared by their cosin
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -50,7 +51,7 @@ def main() -> None:
 def call(stage: str, overrides: list[str]) -> None:
     """One call of the program."""
     command = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", "hf_digits", *overrides]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def similarity(overrides: list[str]) -> Array:
