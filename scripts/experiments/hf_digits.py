@@ -1,7 +1,6 @@
 """LDS of the default estimator, of gradient cosines and of representation similarity, on a ResNet and a ViT of transformers.
 
-    python scripts/experiments/hf_digits.py resnet
-    python scripts/experiments/hf_digits.py vit
+    python scripts/experiments/hf_digits.py            (or with resnet, or vit)
 
 Five checkpoints, and fifty models retrained on halves of 600 handwritten digits; the stores are runs/hf_digits_KIND.
 Representations are the inputs of the last linear layer, compared by their cosine, the mean over the checkpoints.
@@ -34,9 +33,16 @@ Array = np.ndarray[Any, Any]
 def main() -> None:
     """All stages, and the table of `trak eval-lds`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("resnet", "vit"))
-    kind, start = parser.parse_args().kind, time.perf_counter()
+    parser.add_argument("kinds", nargs="*", choices=("resnet", "vit"), default=["resnet", "vit"], help="default: both")
     torch.set_num_threads(1)
+    for kind in parser.parse_args().kinds:
+        start = time.perf_counter()
+        evaluate(kind)
+        print(f"{kind}: {time.perf_counter() - start:.0f} s")
+
+
+def evaluate(kind: str) -> None:
+    """One model."""
     overrides = [f"model.kind={kind}"]
     for stage in ("train", "featurize", "finalize", "score", "retrain"):
         call(stage, overrides)
@@ -45,7 +51,6 @@ def main() -> None:
     scores = Path(f"runs/hf_digits_{kind}/similarity.npz")
     np.savez(scores, scores=similarity(overrides).astype(np.float32))
     call("eval-lds", [*overrides, "lds.estimators=[cosine]", f"+lds.scores.similarity={scores}"])
-    print(f"{time.perf_counter() - start:.0f} s")
 
 
 def call(stage: str, overrides: list[str]) -> None:
