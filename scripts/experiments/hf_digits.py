@@ -33,9 +33,10 @@ Array = np.ndarray[Any, Any]
 def main() -> None:
     """All stages, and the table of `trak eval-lds`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", choices=("resnet", "vit"), default=["resnet", "vit"], help="default: both")
+    parser.add_argument("kind", nargs="?", choices=("resnet", "vit"), help="default: one after the other")
+    asked = parser.parse_args().kind
     torch.set_num_threads(1)
-    for kind in parser.parse_args().kinds:
+    for kind in [asked] if asked else ["resnet", "vit"]:
         start = time.perf_counter()
         evaluate(kind)
         print(f"{kind}: {time.perf_counter() - start:.0f} s")
