@@ -64,7 +64,7 @@ def run(
     call: Call,
     work: Callable[[Loaded, Reporter], Summary],
     show: Callable[[Summary, Console], None],
-) -> None:
+) -> Summary:
     """Run one stage as the whole of this process; leaves with the documented exit code on a user error."""
     from trak_cli.config import load  # Hydra and torch take seconds to import: not for --help
 
@@ -82,6 +82,7 @@ def run(
     else:
         # Piped output keeps whole lines: a reader such as grep or cut must not see names cut to a terminal's width.
         show(summary, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+    return summary
 
 
 def show_problems(error: TrakError) -> None:

@@ -42,6 +42,7 @@ _DATA = ("model", "task", "dataset.train", TARGETS, "dataset.collate")
 
 STAGES: dict[str, Needs] = {
     "featurize": Needs(("store", "model", "task", "dataset.train", "checkpoints"), _DATA),
+    "doctor": Needs(("store", "model", "task", "dataset.train", "checkpoints"), _DATA),
     "finalize": Needs(("store", "estimator.name")),
     "score": Needs(("store", "estimator.name")),
     "eval-lds": Needs(("store", "estimator.name")),

@@ -7,8 +7,10 @@ from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
+from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only, select
 from trak_cli.gradients.vmap import VmapEngine
+from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradient_of
 
 __all__ = [
     "ENGINES",
@@ -25,9 +27,14 @@ __all__ = [
     "check_independence",
     "check_reach",
     "choose_microbatch",
+    "cosine",
     "describe_routes",
+    "difference",
+    "exact",
     "find_routes",
     "first_not_finite",
+    "gradient_inside",
+    "gradient_of",
     "make_engine",
     "measure",
     "only",

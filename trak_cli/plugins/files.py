@@ -1,4 +1,4 @@
-"""A dataset of one or several samples in a file, so that anything can be scored without writing a dataset."""
+"""A dataset of samples in a file of arrays, so that anything can be scored without writing a dataset."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.given import GivenRows, open_given_hdf5
 from trak_cli.plugins.archive import read_archive
+
+_HDF5 = (".h5", ".hdf5")
 
 
 class SampleFile(Dataset[Any]):
-    """The samples in a .npz or .safetensors file, or in a dict of tensors that torch.save wrote.
+    """The samples in a .npz, .safetensors or HDF5 file (.h5, .hdf5), or in a dict of tensors that torch.save wrote.
 
     Sample i is the tuple of row i of each named array, in the order of ``names``; the bare row when one name is given.
-    Floating arrays become float32, others keep their dtype.
+    Floating arrays become float32, others keep their dtype. HDF5 is read row by row, so it may be larger than memory;
+    the other formats are read whole.
 
     Args:
         path: the file.
@@ -36,32 +40,40 @@ class SampleFile(Dataset[Any]):
         if not names:
             remedy = "name the arrays of a sample, for example [x, y]"
             raise ConfigError(Problem("dataset names", "an empty list", "one name or more", remedy))
-        content = read_archive(Path(path))
-        held = content if isinstance(content, dict) else {}
-        problems = [
-            Problem(path, f"the arrays {', '.join(map(str, held)) or 'of no name'}", f"an array {name!r}", "correct names")
-            for name in names
-            if name not in held
+        held = _opened(path, names) if path.endswith(_HDF5) and not single else _read(path, names)
+        self._where = [f"{name} in {path}" for name in names]
+        self._arrays: list[Tensor | GivenRows] = [
+            one if isinstance(one, GivenRows) else as_tensor(one, where)
+            for one, where in zip((held[name] for name in names), self._where, strict=True)
         ]
-        if problems:
-            raise InputError(problems)
-        self._arrays = [_as_tensor(held[name], f"{name} in {path}") for name in names]
         if single:
-            self._arrays = [array.unsqueeze(0) for array in self._arrays]
+            self._arrays = [array.unsqueeze(0) for array in self._arrays if isinstance(array, Tensor)]
         self._length = _common_length(self._arrays, path)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, i: int) -> Any:
-        if not -self._length <= i < self._length:
-            raise IndexError(i)
-        rows = tuple(array[i] for array in self._arrays)
+        rows = self.rows(i)
         return rows if len(rows) > 1 else rows[0]
 
+    def rows(self, i: int) -> tuple[Tensor, ...]:
+        """Row i of each array."""
+        if not -self._length <= i < self._length:
+            raise IndexError(i)
+        place = i % self._length
+        return tuple(
+            as_tensor(array[place], where) if isinstance(array, GivenRows) else array[place]
+            for array, where in zip(self._arrays, self._where, strict=True)
+        )
 
-def _as_tensor(value: Any, where: str) -> Tensor:
-    """The value as a tensor on the CPU, floating ones in float32."""
+
+def as_tensor(value: Any, where: str) -> Tensor:
+    """The value as a tensor on the CPU, floating ones in float32.
+
+    Raises:
+        InputError: it is neither a tensor nor an array of numbers; calls it ``where``.
+    """
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
     if not isinstance(value, Tensor):
@@ -70,9 +82,30 @@ def _as_tensor(value: Any, where: str) -> Tensor:
     return value.float() if value.is_floating_point() else value
 
 
-def _common_length(arrays: list[Tensor], path: str) -> int:
+def _opened(path: str, names: Sequence[str]) -> dict[str, GivenRows]:
+    if not Path(path).is_file():
+        raise InputError(Problem(path, "no such file", "a file", "correct the path"))
+    return open_given_hdf5(Path(path), names)
+
+
+def _read(path: str, names: Sequence[str]) -> dict[str, Any]:
+    if path.endswith(_HDF5):
+        raise ConfigError(Problem("dataset single", f"true, with {path}", "an .npz or .safetensors file", "write one of those"))
+    content = read_archive(Path(path))
+    held = content if isinstance(content, dict) else {}
+    problems = [
+        Problem(path, f"the arrays {', '.join(map(str, held)) or 'of no name'}", f"an array {name!r}", "correct names")
+        for name in names
+        if name not in held
+    ]
+    if problems:
+        raise InputError(problems)
+    return held
+
+
+def _common_length(arrays: Sequence[Tensor | GivenRows], path: str) -> int:
     shapes = ", ".join(str(tuple(array.shape)) for array in arrays)
-    if any(array.dim() == 0 for array in arrays) or len({len(array) for array in arrays}) > 1:
+    if any(not array.shape for array in arrays) or len({len(array) for array in arrays}) > 1:
         expected = "the same leading dimension, the number of samples, in every array"
         raise InputError(Problem(path, f"shapes {shapes}", expected, "for a file of one sample, give single=true"))
     return len(arrays[0])

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.given import read_given_hdf5
 from trak_cli.plugins import read_archive
-from trak_cli.store import read_given_hdf5
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 

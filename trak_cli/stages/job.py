@@ -21,6 +21,7 @@ from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
 from trak_cli.stages.run_plan import RunPlan, settle_plan
 from trak_cli.stages.splits import record_rows
+from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
 from trak_cli.store import Layout, write_once
 from trak_cli.types import Json, Reporter, Rows, shards_of
@@ -61,6 +62,7 @@ class Job:
     sizes: Mapping[str, int]
     plan: RunPlan
     units: list[Unit]
+    contexts: Contexts
 
     @property
     def parameters(self) -> int:
@@ -70,10 +72,11 @@ class Job:
     def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.parts.model, checkpoint, self.device)
+        self.contexts.bind(checkpoint, keep=True)
         gradients = self.config.gradients
         selected = select(self.parts.model, gradients.include, gradients.exclude)
         engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
-        projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.device)
+        projector = projector_for(self.config, self.spec, checkpoint, self.sizes, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
 
@@ -91,15 +94,17 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     checkpoints = find_checkpoints(config, loaded.base)
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
-    _load_each(parts, checkpoints, device)
+    load_each(parts, checkpoints, device)
     selected = select(parts.model, config.gradients.include, config.gradients.exclude)
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
     _check_store(layout, fingerprints)
+    contexts = Contexts(layout, parts, splits[0], fingerprints)
+    contexts.bind(checkpoints[0], keep=False)
     _check_batches(parts, splits[0])
     check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
-    bench = Bench(config, parts, splits[0], selected, lambda: _projector(config, spec, checkpoints[0], sizes, device))
+    bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
     for split in splits:
         record_rows(layout, split.name, split.rows)
@@ -112,10 +117,10 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
+    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units, contexts)
 
 
-def _projector(
+def projector_for(
     config: TrakConfig, spec: ProjectionSpec, checkpoint: Checkpoint, sizes: Mapping[str, int], device: torch.device
 ) -> Projector:
     kernel, threads = config.projection.kernel, config.threads
@@ -137,7 +142,7 @@ def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
     return spec
 
 
-def _load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
+def load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
     """Load every checkpoint once, the first last: one that does not fit is found now, not after hours of the others."""
     problems: list[Problem] = []
     for checkpoint in reversed(checkpoints):

@@ -13,7 +13,9 @@ from trak_cli.batches import to_device
 from trak_cli.config import TrakConfig, instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins import Trainer
+from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_splits, make_task
+from trak_cli.stages.task_context import make_context
 from trak_cli.stages.validation import validate
 from trak_cli.types import Float32, Rows, shards_of
 
@@ -70,9 +72,16 @@ class Training:
         samples = [dataset[row] for row in range(rows.start, rows.stop)]
         return to_device(self._collate(samples), self._device)
 
+    def _bind(self, model: nn.Module) -> None:
+        """Give the task its context under this model: of the same training samples whatever the model was trained on."""
+        if rows := list(self._task.context_rows(self.rows)):
+            train = Split(TRAIN, self.splits[TRAIN], self.rows, self._collate, self._device)
+            self._task.bind(make_context(self._task, model, train, rows))
+
     def outputs(self, model: nn.Module, split: str) -> Float32:
         """f of every sample of a split, (rows,) float32."""
         dataset = self.splits[split]
+        self._bind(model)
         parts = []
         with torch.no_grad():
             for rows in shards_of(len(dataset), OUTPUT_BATCH):

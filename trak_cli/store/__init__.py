@@ -1,12 +1,11 @@
 """The store: a file exists whole or not at all, a changed byte is found, nothing stored is ever evaluated.
 
-The only room that touches HDF5.
+The only room that writes HDF5; the files that users bring are read by ``trak_cli.given``.
 """
 
 from trak_cli.store.dtypes import FEATURE_DTYPES, MAX_UNDERFLOW, encode_features, underflows
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError
 from trak_cli.store.fingerprint import differences, digest, problems_between, require_same
-from trak_cli.store.given import read_given_hdf5
 from trak_cli.store.header import FORMAT_VERSION, Header, read_header, verify
 from trak_cli.store.image import Image, build_image, decode_features, read_image
 from trak_cli.store.layout import Layout, check_name
@@ -56,7 +55,6 @@ __all__ = [
     "problems_between",
     "read_features",
     "read_fingerprint",
-    "read_given_hdf5",
     "read_header",
     "read_image",
     "read_json",

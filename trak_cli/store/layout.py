@@ -3,7 +3,7 @@
     ROOT/
       config.yaml  plan.json
       splits/SPLIT.json
-      features/CHECKPOINT/fingerprint.json
+      features/CHECKPOINT/fingerprint.json  context.h5
       features/CHECKPOINT/SPLIT/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
@@ -51,6 +51,10 @@ class Layout:
     def fingerprint(self, checkpoint: str) -> Path:
         """What the features of a checkpoint are expected to be; written before the first of them."""
         return self.root / "features" / check_name(checkpoint, "checkpoint") / "fingerprint.json"
+
+    def context(self, checkpoint: str) -> Path:
+        """What the task keeps of some training samples under a checkpoint (:meth:`trak_cli.tasks.Task.context`)."""
+        return self.fingerprint(checkpoint).with_name("context.h5")
 
     def features_folder(self, checkpoint: str, split: str) -> Path:
         return self.root / "features" / check_name(checkpoint, "checkpoint") / check_name(split, "split")

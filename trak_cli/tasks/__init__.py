@@ -1,6 +1,7 @@
 """What f(z; θ) is, for each kind of model: the Task contract and its members."""
 
 from trak_cli.tasks.classification import BinaryClassification, Classification
+from trak_cli.tasks.contrastive import Contrastive, OpenCLIP
 from trak_cli.tasks.language import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM
 from trak_cli.tasks.margin import margin
 from trak_cli.tasks.regression import Regression
@@ -11,8 +12,10 @@ __all__ = [
     "BinaryClassification",
     "CausalLM",
     "Classification",
+    "Contrastive",
     "LanguageModel",
     "MaskedLM",
+    "OpenCLIP",
     "Regression",
     "SampleError",
     "Seq2SeqLM",

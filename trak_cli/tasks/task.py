@@ -8,7 +8,7 @@ branch on the values of tensors, call ``.item()``, or index with a tensor of lab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,28 @@ class Task(ABC):
             SampleError: for the first such sample.
         """
         del model, batch
+
+    def context_rows(self, rows: int) -> Sequence[int]:
+        """Which of the ``rows`` training samples the task must see under a checkpoint before it can tell outputs.
+
+        For outputs that compare a sample with fixed others. Must not depend on anything but the task's arguments and
+        ``rows``. Default: none, and then neither :meth:`context` nor :meth:`bind` is called.
+        """
+        del rows
+        return ()
+
+    def context(self, model: nn.Module, batches: Iterable[Any]) -> Mapping[str, Tensor]:
+        """What the task keeps of those samples under this model, by name; ``batches`` hold them in order, on its device.
+
+        Called once for each checkpoint, without gradients. The result is stored, float32 or integers, and every worker
+        and every restart is given the stored one by :meth:`bind`.
+        """
+        del model, batches
+        return {}
+
+    def bind(self, context: Mapping[str, Tensor]) -> None:
+        """Take the context of the checkpoint whose outputs are asked for from now on; tensors on the model's device."""
+        del context
 
 
 def field(batch: Any, key: int | str) -> Any:

@@ -229,6 +229,7 @@ def test_unknown_keys_name_what_was_probably_meant(shipped: Problems) -> None:
 
 
 REQUIRED = {
+    "doctor": {"name", "model", "dataset.train", "checkpoints", "task"},
     "featurize": {"name", "model", "dataset.train", "checkpoints", "task"},
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},

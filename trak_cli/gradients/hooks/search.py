@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from trak_cli.gradients.hooks.recorder import NotSeparableError
 from trak_cli.gradients.hooks.routes import Routes, first_routes, next_route
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.parameters import only
-from trak_cli.types import Block, RowBlock
+from trak_cli.gradients.whole import gradient_of
 
 #: Samples of the batch that are compared.
 SAMPLES = 3
@@ -70,8 +70,8 @@ def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tens
     refused: list[NotSeparableError] = []
     wrong: set[str] = set()
     for position in range(batch_size(batch)):
-        found = _row(parameters, engine.attempt(batch, refused.append).blocks, position)
-        expected = _row(parameters, loop.per_sample(one_sample(batch, position)).blocks, 0)
+        found = gradient_of(parameters, engine.attempt(batch, refused.append).blocks, position)
+        expected = gradient_of(parameters, loop.per_sample(one_sample(batch, position)).blocks, 0)
         whole = torch.stack([one.norm() for one in expected.values()]).norm()
         for name, one in expected.items():
             relative, absolute = _TOLERANCE.get(parameters[name].dtype, (1e-3, 1e-5))
@@ -82,22 +82,6 @@ def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tens
     for error in refused:
         wrong |= {name for name in parameters if engine.passes(name, error.site[0])}
     return [name for name in parameters if name in wrong]
-
-
-def _row(parameters: Mapping[str, Tensor], blocks: Iterable[Block | RowBlock], position: int) -> dict[str, Tensor]:
-    """The gradient of one sample of a batch, put together from its blocks: canonical name -> (d,) float32 or float64."""
-    whole = {
-        name: torch.zeros(one.numel(), device=one.device, dtype=torch.promote_types(one.dtype, torch.float32))
-        for name, one in parameters.items()
-    }
-    for block in blocks:
-        target = whole[block.name]
-        if isinstance(block, Block):
-            target[block.offset : block.offset + block.gradient.shape[1]] += block.gradient[position]
-        else:
-            of_sample = block.sample == position
-            target.view(-1, block.values.shape[1]).index_add_(0, block.row[of_sample], block.values[of_sample].to(target.dtype))
-    return whole
 
 
 def _first(batch: Any, count: int) -> Any:

@@ -1,0 +1,80 @@
+"""``trak doctor``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from trak_cli.stages.doctor import DoctorSummary
+    from trak_cli.stages.doctor_costs import Costs
+
+NAME = "doctor"
+HELP = """Check a run on a handful of samples before it is started, and estimate its time, memory and disk.
+
+Gradients against plain autograd, each sample alone and in a batch, overflow, NaN; nothing is written. Takes what featurize
+takes, and leaves with exit code 4 when a check does not hold."""
+EXAMPLES = """Examples:
+
+  trak doctor experiment=digits
+
+  trak doctor -d my_project features.dtype=float16 --json"""
+
+
+def command(
+    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+) -> None:
+    from trak_cli.stages.doctor import doctor
+
+    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), doctor, show)
+    if not summary.ok:
+        raise typer.Exit(InputError.exit_code)
+
+
+def show(summary: DoctorSummary, console: Console) -> None:
+    rows = table("", "check", "found", "expected")
+    for check in summary.checks:
+        rows.add_row("ok" if check.held else "FAILS", check.name, check.found, check.expected)
+    console.print(rows)
+    for check in summary.checks:
+        if not check.held:
+            console.print(f"{check.name}: {check.remedy}", soft_wrap=True)
+    if summary.costs is not None:
+        _show_costs(summary, summary.costs, console)
+    for sentence in summary.advice:
+        console.print(f"try {sentence}", soft_wrap=True)
+
+
+def _show_costs(summary: DoctorSummary, costs: Costs, console: Console) -> None:
+    rows = table("whole run", "#estimate", "made of")
+    shares = f"data {costs.data:.0%}, gradients {costs.gradients:.0%}, projection and the rest {costs.projection:.0%}"
+    rows.add_row("speed", f"{costs.samples_per_second:,.1f} samples/s", shares)
+    work = f"{costs.rows:,} samples under {costs.checkpoints} checkpoint(s), one worker, {summary.device}"
+    rows.add_row("time", duration(costs.seconds), work)
+    rows.add_row(
+        "peak memory", size(costs.peak_memory), f"{costs.microbatch} samples at a time, {summary.parameters:,} parameters"
+    )
+    parts = f"features {size(costs.features)}, Gram matrices {size(costs.finalized)}, scores {size(costs.scores)}"
+    rows.add_row("disk", size(costs.disk), parts)
+    console.print(rows)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 41 s, 12 min, 3.5 h, 2.1 days."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "h" and seconds >= length):
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def size(count: int) -> str:
+    """Bytes in binary units."""
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count / 1024:,.1f} KiB"

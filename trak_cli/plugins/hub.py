@@ -1,0 +1,61 @@
+"""Configurations and weights of Hugging Face models: by hub id, from a local folder, or written out in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.optional import needed
+
+_EITHER = "either name (hub id or folder) or config (a mapping with model_type)"
+
+
+def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> Any:
+    """The transformers configuration of a model, with some values replaced. No code that a hub holds is run.
+
+    Raises:
+        ConfigError: both or neither are given, or there is no such configuration.
+    """
+    transformers = needed("transformers", "vision", "model")
+    if (name is None) == (config is None):
+        raise ConfigError(Problem("model", "both" if name else "neither", _EITHER, "give one of them"))
+    if config is None:
+        try:
+            return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                Problem("model.name", f"{name}: {_first_line(error)}", "a hub id or a folder with config.json", "correct it")
+            ) from error
+    settings = {**config, **overrides}
+    kind = settings.pop("model_type", None)
+    try:
+        return transformers.AutoConfig.for_model(kind, **settings)
+    except ValueError as error:
+        remedy = "correct model.config.model_type"
+        raise ConfigError(Problem("model.config", f"model_type {kind!r}", "a type that transformers has", remedy)) from error
+
+
+def pretrained_model(kind: Any, name: str | None, settings: Any) -> nn.Module:
+    """The model of class ``kind`` with the weights that a hub id or a folder holds, in safetensors.
+
+    Raises:
+        ConfigError: no name.
+        InputError: no such weights.
+    """
+    if name is None:
+        raise ConfigError(
+            Problem("model.pretrained", "true, beside config", "a name whose weights are read", "give model.name")
+        )
+    try:
+        model: nn.Module = kind.from_pretrained(name, config=settings, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        expected = "a hub id or a folder with weights in safetensors"
+        raise InputError(Problem("model.name", f"{name}: {_first_line(error)}", expected, "correct it")) from error
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

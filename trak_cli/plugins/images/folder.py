@@ -1,0 +1,82 @@
+"""Images in one folder for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.images.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+class ImageFolder(Dataset[tuple[Tensor, int]]):
+    """FOLDER/CLASS/….jpg: sample i is (image (C, size, size) float32, label), classes and files in the order of their names.
+
+    Args:
+        path: the folder.
+        classes: names of the class folders in the order of their labels; null: all folders, sorted by name. Give it where
+            a split lacks a class, so that labels mean the same in every split.
+        size, resize, mean, std, interpolation: see :class:`~trak_cli.plugins.images.ImageTransform`.
+
+    Raises:
+        InputError: no such folder, no class folders, or none with images.
+        ConfigError: settings out of range.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        classes: Sequence[str] | None = None,
+        size: int = 224,
+        resize: int | None = 256,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        interpolation: str = "bilinear",
+    ) -> None:
+        self._transform = ImageTransform(size, resize, tuple(mean), tuple(std), interpolation)
+        folder = Path(path)
+        self.classes = list(classes) if classes is not None else _folders(folder)
+        problems = [
+            Problem(path, f"no folder {name!r} in it", "a folder for each class", "correct classes, or the path")
+            for name in (self.classes if classes is not None else [])
+            if not (folder / name).is_dir()
+        ]
+        if problems:
+            raise InputError(problems)
+        self._files = [(file, label) for label, name in enumerate(self.classes) for file in image_files(folder / name)]
+        if not self._files:
+            found = f"no image in {len(self.classes)} folder(s)" if self.classes else "no folders"
+            expected = f"FOLDER/CLASS/FILE with one of {', '.join(SUFFIXES)}"
+            raise InputError(Problem(path, found, expected, "correct the path"))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        file, label = self._files[i]
+        return self._transform.read(file), label
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """What a report shows of sample i: "image", (H, W) or (H, W, 3) uint8 as cropped, "label" and "file"."""
+        file, label = self._files[i]
+        pixels = self._transform.pixels(file)
+        image = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+        return {"image": image, "label": self.classes[label], "file": str(file)}
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every image below a folder, sorted by its path relative to it; hidden files are left out."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _folders(path: Path) -> list[str]:
+    if not path.is_dir():
+        raise InputError(Problem(str(path), "no such folder", "a folder with one folder for each class", "correct the path"))
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))

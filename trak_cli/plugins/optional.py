@@ -1,0 +1,34 @@
+"""Packages that only some plugins need: imported where they are used, and asked for by the extra that brings them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from trak_cli.errors import ConfigError, Problem
+
+
+def needed(module: str, extra: str, where: str) -> Any:
+    """The module, imported.
+
+    Args:
+        module: its dotted name.
+        extra: the extra of this program that installs it.
+        where: what needs it, for the message.
+
+    Raises:
+        ConfigError: it is not installed, or does not fit the installed PyTorch.
+    """
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        found = f"no {package}" if isinstance(error, ModuleNotFoundError) and error.name == package else _broken(package, error)
+    except (RuntimeError, OSError) as error:  # a build for another PyTorch fails while it registers its operators
+        found = _broken(package, error)
+    raise ConfigError(Problem(where, found, f"the package {package}", f"pip install 'trak-cli[{extra}]'"))
+
+
+def _broken(package: str, error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return f"a {package} that cannot be imported ({first})"

@@ -1,0 +1,124 @@
+"""Tables with named columns: numbers in, a class or a number to be predicted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.optional import needed
+from trak_cli.types import Float64
+
+
+class Table(Dataset[tuple[Tensor, Tensor]]):
+    """The rows of a CSV or Parquet file: sample i is (inputs (d,) float32, label).
+
+    Args:
+        path: a .csv file whose first line names the columns, or a .parquet file (needs pyarrow).
+        inputs: names of the columns that the model takes, in this order.
+        label: name of the column to be predicted: an integer class, or any number for regression.
+        classes: names of classes in the order of their labels, where the label column holds names.
+        first, last: rows, half-open; null: all.
+
+    The label is int64 where ``classes`` is given or every value of the whole column is a whole number, else float32.
+
+    Raises:
+        InputError: no such file or column, or a value that is no finite number; the first of each column by its row.
+        ConfigError: no inputs; pyarrow is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        inputs: Sequence[str],
+        label: str,
+        classes: Sequence[str] | None = None,
+        first: int | None = None,
+        last: int | None = None,
+    ) -> None:
+        if not inputs:
+            raise ConfigError(Problem("dataset inputs", "an empty list", "the columns that the model takes", "name them"))
+        columns = _columns(Path(path), [*inputs, label])
+        problems: list[Problem] = []
+        arrays = [_numbers(columns[name], f"{path}: {name}", problems) for name in inputs]
+        places = {name: position for position, name in enumerate(classes or ())}
+        truth = _numbers(columns[label], f"{path}: {label}", problems, places if classes is not None else None)
+        if problems:
+            raise InputError(problems)
+        whole = classes is not None or bool((truth == np.floor(truth)).all())
+        rows = slice(first, last)
+        self._inputs = torch.from_numpy(np.stack(arrays, axis=1).astype(np.float32))[rows]
+        self._labels = torch.from_numpy(truth.astype(np.int64 if whole else np.float32))[rows]
+        self._names, self._label = list(inputs), label
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self._inputs[i], self._labels[i]
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """What a report shows of sample i: its columns by name."""
+        inputs = dict(zip(self._names, self._inputs[i].tolist(), strict=True))
+        return {**inputs, self._label: self._labels[i].item()}
+
+
+def _columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Each named column whole."""
+    if not path.is_file():
+        raise InputError(Problem(str(path), "no such file", "a .csv or .parquet file", "correct the path"))
+    read = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
+    held = read(path)
+    if unknown := [name for name in names if name not in held]:
+        known = ", ".join(held)
+        raise InputError([Problem(str(path), f"no column {name!r}", f"one of: {known}", "correct it") for name in unknown])
+    return {name: held[name] for name in names}
+
+
+def _csv(path: Path) -> dict[str, list[Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(Problem(str(path), f"no CSV that can be read ({error})", "UTF-8 text", "mend it")) from error
+    header, rows = (lines[0], [line for line in lines[1:] if line]) if lines else ([], [])
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            found = f"{len(row)} values"
+            raise InputError(Problem(f"row {number} of {path}", found, f"{len(header)}, as in the first line", "mend it"))
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+
+
+def _parquet(path: Path) -> dict[str, list[Any]]:
+    parquet = needed("pyarrow.parquet", "tables", "dataset")
+    arrow = needed("pyarrow", "tables", "dataset")
+    try:
+        table = parquet.read_table(path)
+    except (OSError, arrow.ArrowException) as error:
+        raise InputError(Problem(str(path), f"no Parquet that can be read ({error})", "a Parquet file", "mend it")) from error
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _numbers(values: list[Any], where: str, problems: list[Problem], names: Mapping[str, int] | None = None) -> Float64:
+    """A column as numbers; its first bad value becomes a problem."""
+    found = np.zeros(len(values))
+    for row, value in enumerate(values):
+        try:
+            number = float(value) if names is None else names[str(value)]
+        except (TypeError, ValueError, KeyError):
+            number = float("nan")
+        if not np.isfinite(number):
+            expected = "a finite number" if names is None else f"one of {', '.join(names)}"
+            problems.append(
+                Problem(f"{where}, row {row}", repr(value), expected, "fill it, leave the row out, or give classes")
+            )
+            break
+        found[row] = number
+    return found

@@ -1,0 +1,166 @@
+"""``trak doctor``: what would go wrong, and what it would cost, before hours are spent. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from trak_cli.config import Loaded
+from trak_cli.errors import ConfigError, InputError, MachineError
+from trak_cli.gradients import check_reach, make_engine, select
+from trak_cli.stages.doctor_advice import advice
+from trak_cli.stages.doctor_checks import (
+    SAMPLES,
+    Check,
+    Patient,
+    alone_and_together,
+    attempt,
+    engine_and_loop,
+    features_fit,
+    finite,
+    repeated,
+)
+from trak_cli.stages.doctor_costs import Costs, estimate
+from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
+from trak_cli.stages.identity import features_fingerprint
+from trak_cli.stages.job import load_each, projection_spec, projector_for
+from trak_cli.stages.machine import choose_device, device_name, use_threads
+from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.stages.parts import find_checkpoints, make_parts
+from trak_cli.stages.run_plan import read_plan
+from trak_cli.stages.task_context import Contexts
+from trak_cli.stages.validation import validate
+from trak_cli.store import Layout
+from trak_cli.types import Reporter, Rows
+
+
+@dataclass(frozen=True)
+class DoctorSummary:
+    """What was found.
+
+    Attributes:
+        ok: every check holds.
+        parameters, dim: p, the selected parameters, and k, the features they become.
+        engine: the gradient engine that featurize would take; null where none takes the model.
+        costs: null where the run would not get far enough to be timed.
+        advice: flags that would help, most useful first.
+    """
+
+    ok: bool
+    checks: list[Check]
+    parameters: int
+    dim: int
+    engine: str | None
+    device: str
+    costs: Costs | None
+    advice: list[str]
+
+
+def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
+    """Examine the configured run on a handful of samples under its first checkpoint.
+
+    Raises:
+        ConfigError, InputError, MachineError: nothing could be examined: no model, no data, no checkpoint that fits.
+    """
+    config = loaded.config
+    device = choose_device(config.device)
+    use_threads(config.threads)
+    checkpoints = find_checkpoints(config, loaded.base)
+    parts = make_parts(config)
+    splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
+    load_each(parts, checkpoints, device)
+    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    sizes = {name: tensor.numel() for name, tensor in selected.items()}
+    spec = projection_spec(config, sum(sizes.values()))
+    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints[:1]}
+    Contexts(Layout(Path(config.store)), parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
+    samples = [splits[0].dataset[row] for row in spread(splits[0].rows)]
+    patient = Patient(parts, splits[0], selected, samples, splits[0].batch(samples))
+    bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
+    checks = [Check("checkpoints", True, f"{len(checkpoints)} that fit the model", "all of them", ""), *_by_autograd(patient)]
+    plan, costs = None, None
+    if _all_hold(checks):
+        plan, found = _plan(bench, Path(config.store), reporter)
+        checks.append(found)
+    if plan is not None:
+        engine = make_engine(plan.engine, parts.model, parts.task, selected, plan.routes)
+        featurizer = Featurizer(parts.model, parts.task, engine, bench.projector(), sum(sizes.values()), plan.microbatch)
+        checks += _by_engine(patient, featurizer, config.features.dtype)
+        if _all_hold(checks):
+            costs = estimate(config, featurizer, splits, len(checkpoints), spec.dim)
+            checks.append(_room(costs))
+    tips = advice(config, device, plan, costs)
+    name = plan.engine if plan else None
+    return DoctorSummary(_all_hold(checks), checks, sum(sizes.values()), spec.dim, name, device_name(device), costs, tips)
+
+
+def spread(rows: int, count: int = SAMPLES) -> list[int]:
+    """A few rows from the first to the last; of a single row two copies, so that there is a batch."""
+    if rows == 1:
+        return [0, 0]
+    count = min(count, rows)
+    return [round(i * (rows - 1) / (count - 1)) for i in range(count)]
+
+
+def _accepted(patient: Patient) -> Check:
+    """The task takes these samples."""
+    rows = Rows(0, len(patient.samples))
+    validate(patient.parts.task, patient.parts.model, patient.batch, patient.split.name, rows)
+    return Check("samples", True, f"{len(patient.samples)} that the task takes", "all of them", "")
+
+
+def _reached(patient: Patient) -> Check:
+    """Autograd finds a way from the output to the selected parameters."""
+    check_reach(patient.parts.model, patient.parts.task, patient.split.batch(patient.samples[:1]), patient.selected)
+    return Check("gradients", True, f"reach some of {len(patient.selected)} parameter tensors", "some", "")
+
+
+def _plan(bench: Bench, store: Path, reporter: Reporter) -> tuple[GradientPlan | None, Check]:
+    """The store's own plan where there is one, else what featurize would settle on."""
+    stored = read_plan(Layout(store))
+    if stored is not None:
+        plan = GradientPlan(stored.engine, stored.microbatch, stored.routes, [])
+        return plan, Check("gradient engine", True, f"{plan.engine}, from the plan in the store", "an engine", "")
+    try:
+        plan = plan_gradients(bench, reporter)
+    except (InputError, ConfigError, MachineError) as error:
+        problem = error.problems[0]
+        return None, Check("gradient engine", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
+    return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
+
+
+def _by_autograd(patient: Patient) -> list[Check]:
+    """What plain autograd tells; the first checks that fail make the later ones pointless."""
+    found = [attempt("samples", partial(_accepted, patient))]
+    for name, check in (
+        ("gradients", _reached),
+        ("finite numbers", finite),
+        ("the same output twice", repeated),
+        ("alone = in a batch", alone_and_together),
+    ):
+        if _all_hold(found):
+            found.append(attempt(name, partial(check, patient)))
+    return found
+
+
+def _by_engine(patient: Patient, featurizer: Featurizer, dtype: str) -> list[Check]:
+    engine, projector = featurizer.engine, featurizer.projector
+    return [
+        attempt(f"engine {engine.name} = loop", partial(engine_and_loop, patient, engine)),
+        attempt(f"features fit {dtype}", partial(features_fit, patient, engine, projector, dtype)),
+    ]
+
+
+def _all_hold(checks: list[Check]) -> bool:
+    return all(check.held for check in checks)
+
+
+def _room(costs: Costs) -> Check:
+    return Check(
+        "room on disk",
+        costs.disk <= costs.free_disk,
+        f"{costs.free_disk / 2**30:.1f} GiB free",
+        f"{costs.disk / 2**30:.2f} GiB for features, Gram matrices and scores",
+        "set features.dtype=bfloat16, score.top_k=100 or a smaller projection.dim, or put the store elsewhere",
+    )

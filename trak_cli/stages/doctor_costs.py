@@ -1,0 +1,130 @@
+"""What a whole run will cost, from a measurement on one microbatch."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trak_cli.config import TrakConfig
+from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.types import Rows
+
+#: A part of the work is timed until it took this many seconds in all, at least twice and at most this many times.
+_SECONDS, _TIMES = 1.0, 10
+
+#: Copies of a shard's features that exist while it is put together and written.
+_SHARD_COPIES = 3
+
+#: Bytes of a row beside its features: output and out-to-loss gradient (float32), digest of the sample.
+_ROW_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Estimates for all checkpoints and splits, one worker on this machine.
+
+    Attributes:
+        rows: training samples and targets of all splits.
+        samples_per_second: measured: data, gradients, projection and copies together.
+        seconds: of ``trak featurize``.
+        data, gradients, projection: shares of that time, each measured by itself, in [0, 1].
+        peak_memory: bytes; of the process, or of the GPU where the model is on one.
+        features, finalized, scores: bytes on disk that `featurize`, `finalize` and `score` write.
+        free_disk: bytes free where the store is going to be.
+    """
+
+    rows: int
+    checkpoints: int
+    microbatch: int
+    samples_per_second: float
+    seconds: float
+    data: float
+    gradients: float
+    projection: float
+    peak_memory: int
+    features: int
+    finalized: int
+    scores: int
+    free_disk: int
+
+    @property
+    def disk(self) -> int:
+        """Bytes on disk in all."""
+        return self.features + self.finalized + self.scores
+
+
+def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], checkpoints: int, dim: int) -> Costs:
+    """Time one microbatch of the training set and multiply; sizes on disk by the formats."""
+    train, rows = splits[0].rows, sum(split.rows for split in splits)
+    size = featurizer.microbatch
+    some = Rows(0, min(size, train))
+    on_gpu = splits[0].device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(splits[0].device)
+    samples = splits[0].samples(some)
+    batch = splits[0].batch(samples + samples[-1:] * (size - len(samples)))
+    whole = _seconds(lambda: featurizer.rows(splits[0], some, lambda _: None))
+    data = _seconds(lambda: splits[0].batch(splits[0].samples(some)))
+    gradients = _seconds(lambda: _consumed(featurizer, batch, on_gpu))
+    itemsize = 4 if config.features.dtype == "float32" else 2
+    peak = torch.cuda.max_memory_allocated(splits[0].device) if on_gpu else _peak_of_process()
+    return Costs(
+        rows=rows,
+        checkpoints=checkpoints,
+        microbatch=size,
+        samples_per_second=len(some) / whole,
+        # The last microbatch of a split is filled up, and takes as long as a full one.
+        seconds=checkpoints * sum(-(-split.rows // size) for split in splits) * whole,
+        data=min(1.0, data / whole),
+        gradients=min(1.0, gradients / whole),
+        projection=max(0.0, 1 - (data + gradients) / whole),
+        peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * min(train, config.features.shard_rows) * 4 * dim),
+        features=checkpoints * rows * (dim * itemsize + _ROW_BYTES),
+        finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,
+        scores=_scores(config, train, rows - train),
+        free_disk=free_bytes(Path(config.store)),
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free on the disk where a folder is, or is going to be made."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return shutil.disk_usage(folder).free
+
+
+def _scores(config: TrakConfig, train: int, targets: int) -> int:
+    if config.score.top_k is None:
+        return 4 * train * targets
+    return 2 * min(config.score.top_k, train) * targets * (4 + 8)  # helpful and harmful: score and row number
+
+
+def _consumed(featurizer: Featurizer, batch: Any, on_gpu: bool) -> None:
+    for _ in featurizer.engine.per_sample(batch).blocks:
+        pass
+    if on_gpu:
+        torch.cuda.synchronize()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The fastest of a few runs, the first of which only warms up."""
+    work()
+    taken: list[float] = []
+    while not taken or (len(taken) < _TIMES and sum(taken) < _SECONDS):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def _peak_of_process() -> int:
+    """Bytes of this process at its largest, everything that the checks did included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,170 @@
+"""Contrastive models of image–text pairs (CLIP): f is the log-odds of the pair among other pairs, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.tasks.margin import widened
+from trak_cli.tasks.task import Task, field
+
+_Context = tuple[Tensor, Tensor, Tensor]
+
+
+class Contrastive(Task):
+    """One image and its caption against the embeddings of other pairs, a simulated batch (TRAK, section 5.1).
+
+    With unit embeddings φ of images and ψ of captions, the inverse temperature τ = exp(logit_scale) of the model at hand,
+    and a set S of other pairs, fixed for each checkpoint:
+
+        f₁ = τ φ(x)·ψ(y) − log Σ_{(x', y') ∈ S} exp(τ φ(x)·ψ(y'))     (image -> caption)
+        f₂ = τ φ(x)·ψ(y) − log Σ_{(x', y') ∈ S} exp(τ φ(x')·ψ(y))     (caption -> image)
+        f  = f₁ + f₂,    q = 1 − (p₁ + p₂) / 2,    p = sigmoid(f₁), sigmoid(f₂)
+
+    S is a uniform sample of the training set, drawn once by ``seed``; its embeddings are constants. A pair that is in S
+    itself is left out of its own sums: it is known by its key.
+
+    The model is a CLIPModel of Hugging Face transformers, or anything with its ``get_image_features``,
+    ``get_text_features`` and ``logit_scale``. For another, override :meth:`images` and :meth:`captions`.
+
+    Args:
+        others: size of S (the whole training set where that is smaller).
+        seed: draws S.
+        pixels, tokens: parts of the batch: pixel values (B, C, H, W), token ids (B, L).
+        mask: the part with the attention mask (B, L); null: the text model is causal and needs none.
+        key: the part that tells pairs apart, (B,) int64, the same for equal pairs in every split.
+
+    Raises:
+        ConfigError: fewer than two others.
+    """
+
+    def __init__(
+        self,
+        others: int = 300,
+        seed: int = 0,
+        pixels: int | str = "pixel_values",
+        tokens: int | str = "input_ids",
+        mask: int | str | None = "attention_mask",
+        key: int | str = "key",
+    ) -> None:
+        if others < 2:
+            raise ConfigError(Problem("task.others", str(others), "2 or more", "give task.others=300"))
+        self.others, self.seed = others, seed
+        self.pixels, self.tokens, self.mask, self.key = pixels, tokens, mask, key
+        self._context: _Context | None = None
+
+    def images(self, model: nn.Module, batch: Any) -> Tensor:
+        """Embeddings of the images, (B, d), of any length."""
+        model_: Any = model
+        return _embedding(model_.get_image_features(pixel_values=field(batch, self.pixels)))
+
+    def captions(self, model: nn.Module, batch: Any) -> Tensor:
+        """Embeddings of the captions, (B, d), of any length."""
+        model_: Any = model
+        mask = {} if self.mask is None else {"attention_mask": field(batch, self.mask)}
+        return _embedding(model_.get_text_features(input_ids=field(batch, self.tokens), **mask))
+
+    def margins(self, model: nn.Module, batch: Any) -> Tensor:
+        """f₁ and f₂ of every pair, (B, 2)."""
+        if self._context is None:
+            raise RuntimeError("Contrastive.bind must come before outputs")
+        images, captions, keys = self._context
+        x, y = self._unit(model, batch)
+        scale = _scale(model)
+        own = scale * (x * y).sum(dim=-1)
+        same = field(batch, self.key).unsqueeze(-1) == keys
+        sums = [
+            torch.logsumexp((scale * one @ others.T).masked_fill(same, -torch.inf), dim=-1)
+            for one, others in ((x, captions), (y, images))
+        ]
+        return own.unsqueeze(-1) - torch.stack(sums, dim=-1)
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """f₁ + f₂, (B,)."""
+        return self.margins(model, batch).sum(dim=-1)
+
+    def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
+        """1 − (p₁ + p₂) / 2, (B,). The sum f does not tell p₁ and p₂: this takes a second forward pass."""
+        del output
+        return 1 - torch.sigmoid(self.margins(model, batch)).mean(dim=-1)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """CLIP's loss within the batch, a scalar: the mean cross entropy of both directions."""
+        x, y = self._unit(model, batch)
+        logits = _scale(model) * x @ y.T
+        right = torch.arange(len(logits), device=logits.device)
+        cross_entropy = nn.functional.cross_entropy
+        return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
+
+    def context_rows(self, rows: int) -> Sequence[int]:
+        """The pairs of S: a uniform sample without replacement, ascending; the same on every machine."""
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(self.seed))
+        return sorted(order[: self.others].tolist())
+
+    def context(self, model: nn.Module, batches: Iterable[Any]) -> Mapping[str, Tensor]:
+        """Unit embeddings of S, "images" and "captions" (N, d) float32, and "keys" (N,) int64."""
+        parts = [(*self._unit(model, batch), field(batch, self.key)) for batch in batches]
+        images, captions, keys = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return {"images": images, "captions": captions, "keys": keys}
+
+    def bind(self, context: Mapping[str, Tensor]) -> None:
+        """Take the embeddings that outputs are compared with from now on."""
+        self._context = (context["images"], context["captions"], context["keys"])
+
+    def validate(self, model: nn.Module, batch: Any) -> None:
+        """Keys must be integers, (B,).
+
+        Raises:
+            InputError: other keys.
+        """
+        del model
+        keys = field(batch, self.key)
+        if not isinstance(keys, Tensor) or keys.dim() != 1 or keys.is_floating_point():
+            found = f"{keys.dtype} {tuple(keys.shape)}" if isinstance(keys, Tensor) else type(keys).__name__
+            raise InputError(
+                Problem(f"batch part {self.key!r}", found, "int64 keys, (B,)", "let the dataset give one int each")
+            )
+
+    def _unit(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        x, y = (widened(one) for one in (self.images(model, batch), self.captions(model, batch)))
+        return x / x.norm(dim=-1, keepdim=True), y / y.norm(dim=-1, keepdim=True)
+
+
+class OpenCLIP(Contrastive):
+    """The same for models of open_clip, with ``encode_image``, ``encode_text`` and ``logit_scale``.
+
+    Args: as of :class:`Contrastive`; the text models are causal and take no mask.
+    """
+
+    def images(self, model: nn.Module, batch: Any) -> Tensor:
+        """Embeddings of the images, (B, d)."""
+        model_: Any = model
+        return _embedding(model_.encode_image(field(batch, self.pixels)))
+
+    def captions(self, model: nn.Module, batch: Any) -> Tensor:
+        """Embeddings of the captions, (B, d)."""
+        model_: Any = model
+        return _embedding(model_.encode_text(field(batch, self.tokens)))
+
+
+def _scale(model: nn.Module) -> Tensor:
+    """τ of the model: a parameter like the others, so f is differentiated through it too."""
+    scale = getattr(model, "logit_scale", None)
+    if not isinstance(scale, Tensor):
+        raise InputError(
+            Problem("model", f"{type(model).__name__} without logit_scale", "a contrastive model", "use another task or model")
+        )
+    return widened(scale).exp()
+
+
+def _embedding(found: Any) -> Tensor:
+    """The embeddings that a model returned, themselves or as ``pooler_output``."""
+    value = getattr(found, "pooler_output", found)
+    if not isinstance(value, Tensor) or value.dim() != 2:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(Problem("embeddings", str(shape), "a tensor (B, d)", "override the task's images and captions"))
+    return value
