@@ -26,6 +26,7 @@ from trak_cli.attribution.spec import (
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.topk import Ends, Extremes, TopK
 from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
 from trak_cli.attribution.weights import Weights, trajectory_of, weigh, weights_of
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Interval",
     "LdsResult",
     "Ridge",
+    "SearchSpace",
     "Spectrum",
     "TargetFactor",
     "TopK",
@@ -60,11 +62,14 @@ __all__ = [
     "follows_log_loss",
     "front",
     "gram_key",
+    "groups",
+    "halves",
     "lds",
     "lds_of_predictions",
     "noise_ceiling",
     "parse_ridge",
     "precondition",
+    "predictions_by_ridge",
     "resolve",
     "ridge_problems",
     "score_block",
@@ -75,6 +80,7 @@ __all__ = [
     "spec_problems",
     "streamed_predictions",
     "subset_predictions",
+    "subset_sums",
     "target_factor",
     "trajectory_of",
     "unit_rows",

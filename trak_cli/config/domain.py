@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from omegaconf import MISSING
 
 from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
-from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig
+from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
 from trak_cli.gradients import ENGINES
@@ -35,6 +35,8 @@ AT_LEAST: dict[str, int] = {
     "score.target_block": 1,
     "lds.bootstrap": 0,
     "lds.seed": 0,
+    "tune.targets": 1,
+    "tune.seed": 0,
     "train.count": 1,
     "train.seed": 0,
     "retrain.subsets": 1,
@@ -44,7 +46,24 @@ AT_LEAST: dict[str, int] = {
     "worker.count": 1,
 }
 
-NOT_EMPTY = ("name", "store", "gradients.include", "estimator.checkpoints", "train.folder")
+#: List of the search -> the field of an estimator that takes one of its values.
+_SEARCHED = {
+    "metrics": "metric",
+    "weights": "weights",
+    "gram_exponents": "gram_exponent",
+    "front_exponents": "front_exponent",
+    "ridges": "ridge",
+    "unit_norm": "unit_norm",
+}
+
+NOT_EMPTY = (
+    "name",
+    "store",
+    "gradients.include",
+    "estimator.checkpoints",
+    "train.folder",
+    *(f"tune.{name}" for name in _SEARCHED),
+)
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -67,6 +86,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _numbers(config, "")
     yield from _device(config.device)
     yield from _estimator(config.estimator)
+    yield from _tune(config.tune)
     yield from _projection(config.projection)
     yield from _fraction(config.retrain.fraction)
     yield from _worker(config)
@@ -107,6 +127,21 @@ def _estimator(estimator: EstimatorConfig) -> list[Problem]:
         return []
     choices = {item.name: getattr(estimator, item.name) for item in fields(EstimatorSpec)}
     return attribution.spec_problems(EstimatorSpec(**choices))
+
+
+def _tune(tune: TuneConfig) -> Iterator[Problem]:
+    """What the estimators say to each value that is searched, and to the name."""
+    yield from _renamed(EstimatorSpec(tune.name), "name", "tune.name")
+    for key, item in _SEARCHED.items():
+        for value in getattr(tune, key):
+            yield from _renamed(replace(EstimatorSpec("it"), **{item: value}), item, f"tune.{key}")
+
+
+def _renamed(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
+    """The problems of one field, under another key."""
+    for problem in attribution.spec_problems(spec):
+        if problem.where == f"estimator.{item}":
+            yield Problem(key, problem.found, problem.expected, "correct it, or leave it out")
 
 
 def _projection(asked: ProjectionConfig) -> list[Problem]:

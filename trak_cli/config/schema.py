@@ -89,6 +89,24 @@ class LdsConfig:
 
 
 @dataclass
+class TuneConfig:
+    """`trak tune`: the members of the estimator family that are searched, and where the best one is written."""
+
+    metrics: list[str] = field(default_factory=lambda: ["gram", "identity"])
+    weights: list[str] = field(default_factory=lambda: ["final", "trajectory"])
+    gram_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 2.0])
+    front_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    ridges: list[str] = field(
+        default_factory=lambda: ["0.01x", "0.03x", "0.1x", "0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x"]
+    )
+    unit_norm: list[bool] = field(default_factory=lambda: [False, True])
+    targets: int = 256
+    seed: int = 0
+    name: str = "tuned"
+    folder: str | None = None
+
+
+@dataclass
 class TrainConfig:
     """`trak train`: how many checkpoints, from which seed, on which part of the training set."""
 
@@ -134,6 +152,7 @@ class TrakConfig:
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     lds: LdsConfig = field(default_factory=LdsConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)

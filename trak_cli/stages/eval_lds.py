@@ -18,8 +18,8 @@ from trak_cli.attribution import (
     subset_predictions,
 )
 from trak_cli.config import Loaded, TrakConfig
-from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.stages.ground_truth import GroundTruth, read_ground_truth
+from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.stages.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.lds_plot import draw
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
@@ -80,7 +80,7 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
     config = loaded.config
     use_threads(config.threads)
     layout = Layout(Path(config.store))
-    split = config.lds.split or _only_target_split(layout)
+    split = evaluated_split(config, layout)
     targets, rows = rows_of(layout, split), rows_of(layout, TRAIN)
     truth = read_ground_truth(layout, config.lds.ground_truth, split, rows, targets)
     reporter.log(f"{len(truth.masks)} subsets of {rows} rows, {targets} targets, from {truth.source}")
@@ -101,20 +101,6 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         [],
     )
     return _write(config, layout, summary)
-
-
-def _only_target_split(layout: Layout) -> str:
-    splits = [name for name in layout.described_splits() if name != TRAIN]
-    if len(splits) == 1:
-        return splits[0]
-    raise ConfigError(
-        Problem(
-            "lds.split",
-            "nothing",
-            f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
-            "say which split to evaluate" if splits else "run trak featurize first",
-        )
-    )
 
 
 def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTruth, reporter: Reporter) -> dict[str, Float64]:

@@ -233,6 +233,7 @@ REQUIRED = {
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},
     "eval-lds": {"name", "estimator.name"},
+    "tune": {"name", "estimator.name"},
     "train": {"name", "model", "dataset.train", "task", "trainer"},
     "retrain": {"name", "model", "dataset.train", "dataset.targets", "task", "trainer"},
     "top": {"name", "estimator.name"},
