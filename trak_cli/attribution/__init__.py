@@ -24,6 +24,7 @@ from trak_cli.attribution.spec import (
     spec_problems,
 )
 from trak_cli.attribution.spectrum import Spectrum, decompose
+from trak_cli.attribution.threshold import REFERENCE_ROWS, reference_rows, soften, thresholds
 from trak_cli.attribution.topk import Ends, Extremes, TopK
 from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
 from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
@@ -33,6 +34,7 @@ __all__ = [
     "FLOW_ROWS",
     "MEMBERS",
     "METRICS",
+    "REFERENCE_ROWS",
     "WINDOW",
     "Bootstrap",
     "Comparison",
@@ -70,18 +72,21 @@ __all__ = [
     "parse_ridge",
     "precondition",
     "predictions_by_ridge",
+    "reference_rows",
     "resolve",
     "ridge_problems",
     "score_block",
     "scores",
     "simulate",
     "singular_problems",
+    "soften",
     "spearman",
     "spec_problems",
     "streamed_predictions",
     "subset_predictions",
     "subset_sums",
     "target_factor",
+    "thresholds",
     "trajectory_of",
     "unit_rows",
     "weigh",

@@ -32,16 +32,17 @@ class SearchSpace:
     front_exponents: Sequence[float]
     ridges: Sequence[str]
     unit_norm: Sequence[bool]
+    averaging: Sequence[str] = ("kernels",)
 
     def members(self, name: str) -> list[EstimatorSpec]:
         """Every combination that makes sense, once: metric "identity" has no Gram, and so no ridge, weight or trajectory."""
         found: dict[EstimatorSpec, None] = {}
-        for front, unit in product(self.front_exponents, self.unit_norm):
+        for front, unit, averaging in product(self.front_exponents, self.unit_norm, self.averaging):
             if "identity" in self.metrics:
-                found[EstimatorSpec(name, "identity", 0.0, float(front), unit)] = None
+                found[EstimatorSpec(name, "identity", 0.0, float(front), unit, averaging=averaging)] = None
             if "gram" in self.metrics:
                 for weights, gram, ridge in product(self.weights, self.gram_exponents, self.ridges):
-                    spec = EstimatorSpec(name, "gram", float(gram), float(front), unit, ridge, weights)
+                    spec = EstimatorSpec(name, "gram", float(gram), float(front), unit, ridge, weights, averaging)
                     if not spec_problems(spec):
                         found[spec] = None
         return list(found)

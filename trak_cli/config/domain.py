@@ -54,6 +54,8 @@ _SEARCHED = {
     "front_exponents": "front_exponent",
     "ridges": "ridge",
     "unit_norm": "unit_norm",
+    "averaging": "averaging",
+    "soft_thresholds": "soft_threshold",
 }
 
 NOT_EMPTY = (

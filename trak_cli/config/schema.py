@@ -62,6 +62,8 @@ class EstimatorConfig:
     unit_norm: bool = False
     ridge: str = "auto"
     weights: str = "final"
+    averaging: str = "kernels"
+    soft_threshold: float = 0.0
     checkpoints: list[str] = field(default_factory=lambda: ["*"])
 
 
@@ -100,6 +102,8 @@ class TuneConfig:
         default_factory=lambda: ["0.01x", "0.03x", "0.1x", "0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x"]
     )
     unit_norm: list[bool] = field(default_factory=lambda: [False, True])
+    averaging: list[str] = field(default_factory=lambda: ["kernels", "scores"])
+    soft_thresholds: list[float] = field(default_factory=lambda: [0.0, 0.5, 0.8])
     targets: int = 256
     seed: int = 0
     name: str = "tuned"

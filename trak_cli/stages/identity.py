@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from trak_cli.attribution import FLOW_ROWS, WINDOW, EstimatorSpec, gram_key
+from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import TrakConfig, target_of
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
 from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
@@ -63,6 +63,11 @@ def scores_fingerprint(
     estimator: EstimatorSpec, features: Sequence[Json], rows: int, split: str, targets: int, top_k: int | None
 ) -> Json:
     """The fingerprint of the scores of one split: the estimator and the features of every checkpoint it averages."""
+    choices: Json = {}  # where the paper has none, nothing is noted
+    if estimator.averaging != "kernels":
+        choices["averaging"] = estimator.averaging
+    if estimator.soft_threshold:
+        choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {
         "kind": "scores" if top_k is None else "top-k",
         "format": FORMAT_VERSION,
@@ -73,6 +78,7 @@ def scores_fingerprint(
             "unit_norm": estimator.unit_norm,
             "ridge": estimator.ridge,
             "weights": estimator.weights,
+            **choices,
         },
         "checkpoints": [digest(one) for one in features],
         "rows": rows,

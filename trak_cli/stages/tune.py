@@ -6,7 +6,7 @@ configured estimator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,9 +139,12 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     searched, held_out = _halves(config, truth, split)
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])
-    specs = _members(config, reference)
+    specs = _members(config, reference, len(inventory.checkpoints))
     values = _search(inventory, specs, searched, reporter)
-    ranked = sorted(specs, key=lambda spec: -values[spec])
+    softer = _thresholded(config, max(specs, key=values.__getitem__), values)
+    if softer:
+        values |= _search(inventory, softer, searched, reporter)
+    ranked = sorted(values, key=lambda spec: -values[spec])
     # The one that was asked for stays where nothing is better.
     chosen = reference if values[ranked[0]] == values[reference] else ranked[0]
     evaluation = _evaluate(config, inventory, (chosen, reference), held_out, reporter)
@@ -152,7 +155,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
         checkpoints=inventory.checkpoints,
         targets=(len(searched.targets), len(held_out.targets)),
         subsets=(len(searched.subsets), len(held_out.subsets)),
-        members=len(specs),
+        members=len(values),
         best=[_member(spec, values) for spec in [chosen, *(spec for spec in ranked if spec != chosen)][:SHOWN]],
         reference=_member(reference, values),
         held_out=evaluation,
@@ -186,12 +189,24 @@ def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, 
     return first, second
 
 
-def _members(config: TrakConfig, reference: EstimatorSpec) -> list[EstimatorSpec]:
+def _members(config: TrakConfig, reference: EstimatorSpec, checkpoints: int) -> list[EstimatorSpec]:
     asked = config.tune
     space = SearchSpace(
-        asked.metrics, asked.weights, asked.gram_exponents, asked.front_exponents, asked.ridges, asked.unit_norm
+        asked.metrics,
+        asked.weights,
+        asked.gram_exponents,
+        asked.front_exponents,
+        asked.ridges,
+        asked.unit_norm,
+        asked.averaging if checkpoints > 1 else asked.averaging[:1],
     )
     return [reference, *(spec for spec in space.members(reference.name) if spec != reference)]
+
+
+def _thresholded(config: TrakConfig, best: EstimatorSpec, known: Mapping[EstimatorSpec, float]) -> list[EstimatorSpec]:
+    """The best member with every soft threshold that is asked for: these need scores, and are tried on one member only."""
+    found = [replace(best, soft_threshold=share) for share in config.tune.soft_thresholds]
+    return [spec for spec in found if spec not in known]
 
 
 def _search(

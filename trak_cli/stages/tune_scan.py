@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,12 +15,16 @@ from trak_cli.attribution import (
     front,
     groups,
     predictions_by_ridge,
+    soften,
     subset_sums,
+    target_factor,
+    thresholds,
     unit_rows,
 )
 from trak_cli.stages.grams import find_gram, find_trajectory
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.score_blocks import PreparedTargets
 from trak_cli.types import BoolArray, Float32, Float64, IntArray
 
 #: Counts rows of training features that were read.
@@ -86,7 +90,8 @@ class RatiosOfStore:
 def passes(specs: Sequence[EstimatorSpec]) -> int:
     """How often :func:`scan` reads the training features of a checkpoint."""
     kinds = {(spec.weights, spec.unit_norm and spec.follows_training) for spec in specs}
-    return len(groups(specs)) + len(kinds)
+    linear = [spec for spec in specs if not spec.soft_threshold]
+    return len(groups(linear)) + 3 * len(_bases(specs)) + len(kinds)
 
 
 def scan(
@@ -101,8 +106,47 @@ def scan(
         ConfigError: a Gram matrix is singular with one of the ridges.
     """
     ratios = RatiosOfStore(inventory, progress)
-    for group in groups(specs):
+    for group in groups([spec for spec in specs if not spec.soft_threshold]):
         yield from _scan_group(inventory, group, ratios, question, progress).items()
+    for base, shares in _bases(specs).items():
+        for share, sums in _scan_thresholds(inventory, base, shares, ratios, question, progress):
+            yield replace(base, soft_threshold=share), sums
+
+
+def _bases(specs: Sequence[EstimatorSpec]) -> dict[EstimatorSpec, list[float]]:
+    """Estimator without threshold -> the shares that are wanted; no sum over a subset does without scores then."""
+    found: dict[EstimatorSpec, list[float]] = {}
+    for spec in specs:
+        if spec.soft_threshold:
+            found.setdefault(replace(spec, soft_threshold=0.0), []).append(spec.soft_threshold)
+    return found
+
+
+def _scan_thresholds(
+    inventory: Inventory,
+    base: EstimatorSpec,
+    shares: Sequence[float],
+    ratios: RatiosOfStore,
+    question: Question,
+    progress: Progress,
+) -> Iterator[tuple[float, Float64]]:
+    """(share, sums of the thresholded scores (t, s)), by the scores themselves, one shard after another."""
+    factors = []
+    for checkpoint, one in zip(inventory.checkpoints, ratios.of(base), strict=True):
+        spectrum, _ = _pass(inventory, checkpoint, base, one, {}, question.masks, progress)
+        ridge = 0.0 if spectrum is None else base.ridge_in(spectrum)
+        factors.append(target_factor(base, _targets(inventory, checkpoint, question), spectrum, ridge))
+    prepared = PreparedTargets(inventory, base, factors, [one.values for one in ratios.of(base)])
+    sample = prepared.reference_scores()
+    progress(inventory.rows * len(inventory.checkpoints))
+    limits = {share: thresholds(sample, share) for share in shares}
+    sums = {share: np.zeros((len(question.targets), len(question.masks))) for share in shares}
+    for index, rows in enumerate(inventory.shards(TRAIN)):
+        scores, masks = prepared.scores(index), question.masks[:, rows.start : rows.stop].T.astype(np.float64)
+        for share, limit in limits.items():
+            sums[share] += soften(scores, limit).astype(np.float64) @ masks
+        progress(len(rows) * len(inventory.checkpoints))
+    yield from sums.items()
 
 
 def _scan_group(
@@ -114,13 +158,14 @@ def _scan_group(
     for spec in group:
         fronts.setdefault(_front_of(spec), front(spec, [one.values for one in ratios.of(spec)]))
     for number, checkpoint in enumerate(inventory.checkpoints):
-        spectrum, sums = _pass(inventory, checkpoint, group[0], ratios.of(group[0])[number], fronts, question.masks, progress)
+        own = {key: one[number] if one.ndim == 2 else one for key, one in fronts.items()}
+        spectrum, sums = _pass(inventory, checkpoint, group[0], ratios.of(group[0])[number], own, question.masks, progress)
         targets = _targets(inventory, checkpoint, question)
         if group[0].unit_norm:
             targets = unit_rows(targets)
         for key, summed in sums.items():
             members = [spec for spec in group if _front_of(spec) == key]
-            if spectrum is None:
+            if spectrum is None:  # metric identity
                 found = [targets @ summed for _ in members]
             else:
                 ridges = [spec.ridge_in(spectrum) for spec in members]
@@ -130,12 +175,12 @@ def _scan_group(
     return totals
 
 
-#: What decides the factor in front of a sample, given the kind of rows.
-_Front = tuple[str, float]
+#: What decides the factor in front of a sample, within a group.
+_Front = tuple[float, str]
 
 
 def _front_of(spec: EstimatorSpec) -> _Front:
-    return spec.weights, spec.front_exponent
+    return spec.front_exponent, spec.averaging
 
 
 def _pass(

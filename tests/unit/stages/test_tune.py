@@ -18,7 +18,7 @@ from trak_cli.store import Layout
 from trak_cli.types import Silent
 
 BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x")
-SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "lds.bootstrap=200"]
+SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "tune.soft_thresholds=[0]", "lds.bootstrap=200"]
 
 
 @pytest.fixture
@@ -43,6 +43,13 @@ def test_the_member_that_made_the_ground_truth_is_found(store):
     assert found.p_value < 0.05
 
 
+def test_a_soft_threshold_is_found(store):
+    best = dataclasses.replace(BEST, soft_threshold=0.8)
+    store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
+    summary = run(store, "tune.soft_thresholds=[0, 0.8]", "tune.averaging=[kernels]")
+    assert dataclasses.replace(summary.best[0].estimator, name="best") == best
+
+
 def test_search_and_evaluation_share_no_target_and_no_subset(store):
     summary = run(store)
     assert summary.targets == (TARGETS // 2, TARGETS - TARGETS // 2)
@@ -51,10 +58,11 @@ def test_search_and_evaluation_share_no_target_and_no_subset(store):
 
 
 def test_where_nothing_is_better_the_configured_estimator_stays(store):
-    settings = ["estimator=trak", "tune.metrics=[identity]", "tune.front_exponents=[1]", "tune.unit_norm=[false]"]
+    one = ["tune.metrics=[identity]", "tune.front_exponents=[1]", "tune.averaging=[kernels]", "tune.unit_norm=[false]"]
+    settings = ["estimator=trak", "tune.soft_thresholds=[0.5]", *one]
     store.write_truth(store.root.parent / "truth.npz", EstimatorSpec("trak"), noise=0)
     summary = run(store, *settings)
-    assert summary.members == 2
+    assert summary.members == 2 + 1
     assert summary.best[0].estimator.name == "trak"
     assert summary.held_out.difference.lds == 0
 
@@ -65,6 +73,10 @@ def test_where_nothing_is_better_the_configured_estimator_stays(store):
         BEST,
         EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
         EstimatorSpec("t-unit", gram_exponent=0.5, front_exponent=0.0, weights="trajectory", unit_norm=True, ridge="3n"),
+        EstimatorSpec("own-fronts", gram_exponent=1.0, front_exponent=0.5, averaging="scores"),
+        EstimatorSpec("soft", ridge="3x", soft_threshold=0.6),
+        EstimatorSpec("soft-t", gram_exponent=1.0, weights="trajectory", averaging="scores", soft_threshold=0.3),
+        EstimatorSpec("soft-cosine", metric="identity", front_exponent=0.0, unit_norm=True, soft_threshold=0.5),
         EstimatorSpec("dot", metric="identity"),
         EstimatorSpec("cosine", metric="identity", front_exponent=0.5, unit_norm=True),
     ],
@@ -122,8 +134,9 @@ def test_too_few_subsets_are_refused(store, tmp_path):
 
 
 def test_bad_values_of_the_search_are_all_named(tmp_path):
-    bad = ["tune.ridges=[1x, much]", "tune.metrics=[gram, cosine]", "tune.gram_exponents=[-1]", "tune.front_exponents=[]"]
+    bad = ["tune.ridges=[1x, much]", "tune.metrics=[gram, cosine]", "tune.gram_exponents=[-1]"]
+    bad += ["tune.front_exponents=[]", "tune.soft_thresholds=[2]"]
     with pytest.raises(ConfigError) as refused:
         load("tune", None, None, [f"store={tmp_path}", *bad, "tune.name=../up"])
-    keys = {"tune.ridges", "tune.metrics", "tune.gram_exponents", "tune.front_exponents", "tune.name"}
+    keys = {"tune.ridges", "tune.metrics", "tune.gram_exponents", "tune.front_exponents", "tune.name", "tune.soft_thresholds"}
     assert {problem.where for problem in refused.value.problems} == keys

@@ -11,7 +11,13 @@ from tiny_project import ROWS, TARGETS, Project
 from trak_cli.store import Layout, read_scores
 
 SUBSETS = 12
-SMALL = ["tune.ridges=[0.1x, 1x]", "tune.gram_exponents=[0, 1]", "lds.ground_truth=truth.npz"]
+SMALL = [
+    "tune.ridges=[0.1x, 1x]",
+    "tune.averaging=[kernels]",
+    "tune.soft_thresholds=[0]",
+    "tune.gram_exponents=[0, 1]",
+    "lds.ground_truth=truth.npz",
+]
 
 
 def test_tune_then_finalize_and_score(project_after: Callable[[str], Project]) -> None:
