@@ -44,3 +44,14 @@ def test_tune_then_finalize_and_score(project_after: Callable[[str], Project]) -
 
 def test_without_ground_truth_there_is_nothing_to_tune_by(featurized: Project) -> None:
     featurized.refused(3, "tune", says=("no retrained models", "trak retrain"))
+
+
+def test_baselines_stand_beside_the_scores(scored: Project) -> None:
+    generator = np.random.default_rng(0)
+    masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(SUBSETS)])
+    np.savez(scored.folder / "truth.npz", masks=masks, outputs=generator.normal(size=(SUBSETS, TARGETS)))
+    asked = ["lds.ground_truth=truth.npz", "lds.baselines=[datamodel, empirical_influence]"]
+    told = json.loads(scored.done("eval-lds", "--json", *asked).stdout)
+    assert [one["name"] for one in told["score_sets"]] == ["trajectory", "datamodel", "empirical_influence"]
+    assert "each subset left out of its own fit" in scored.done("eval-lds", *asked).stdout
+    scored.refused(2, "eval-lds", "lds.baselines=[datamodels]", says=("lds.baselines", "empirical_influence"))

@@ -6,6 +6,7 @@ the formula.
 
 from trak_cli.attribution.bootstrap import Bootstrap, Comparison, Difference, Interval, bootstrap_interval, compare
 from trak_cli.attribution.ceiling import noise_ceiling
+from trak_cli.attribution.datamodels import BASELINES, FOLDS, cross_fitted
 from trak_cli.attribution.gram import Gram, GramSum
 from trak_cli.attribution.ground_truth import check_ground_truth
 from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streamed_predictions, subset_predictions
@@ -31,7 +32,9 @@ from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions
 from trak_cli.attribution.weights import Weights, trajectory_of, weigh, weights_of
 
 __all__ = [
+    "BASELINES",
     "FLOW_ROWS",
+    "FOLDS",
     "MEMBERS",
     "METRICS",
     "REFERENCE_ROWS",
@@ -56,6 +59,7 @@ __all__ = [
     "bootstrap_interval",
     "check_ground_truth",
     "compare",
+    "cross_fitted",
     "decompose",
     "describe_formula",
     "describe_ridge",

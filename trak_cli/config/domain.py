@@ -88,6 +88,9 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _numbers(config, "")
     yield from _device(config.device)
     yield from _estimator(config.estimator)
+    for name in config.lds.baselines:
+        if name not in attribution.BASELINES:
+            yield Problem("lds.baselines", shown(name), one_of(list(attribution.BASELINES)), "name only those")
     yield from _tune(config.tune)
     yield from _projection(config.projection)
     yield from _fraction(config.retrain.fraction)

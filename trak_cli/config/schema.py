@@ -85,6 +85,7 @@ class LdsConfig:
     ground_truth: str | None = None
     estimators: list[str] = field(default_factory=list)
     scores: dict[str, str] = field(default_factory=dict)
+    baselines: list[str] = field(default_factory=list)
     bootstrap: int = 1000
     seed: int = 0
     plot: bool = True

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from trak_cli.attribution import (
+    BASELINES,
+    FOLDS,
     Bootstrap,
     Comparison,
     LdsResult,
     compare,
+    cross_fitted,
     lds_of_predictions,
     streamed_predictions,
     subset_predictions,
@@ -56,6 +59,7 @@ class EvalSummary:
     """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions.
 
     ``models`` and ``ceiling`` are those of :class:`~trak_cli.stages.ground_truth.GroundTruth`.
+    ``baselines`` names those that were fitted to the ground truth, each subset being left out of its own fit.
     """
 
     store: Path
@@ -68,6 +72,7 @@ class EvalSummary:
     left_out: int
     method: str
     score_sets: list[ScoreSet]
+    baselines: list[str]
     files: list[Path]
 
 
@@ -98,6 +103,7 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         int(np.isnan(next(iter(results.values())).per_target).sum()),
         comparison.method,
         _score_sets(results, comparison),
+        list(config.lds.baselines),
         [],
     )
     return _write(config, layout, summary)
@@ -126,6 +132,9 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
             found[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
         except InputError as error:
             refused += error.problems
+    for name in config.lds.baselines:
+        reporter.log(f"{name}: fitted to the ground truth in {FOLDS} parts, each subset predicted from the other parts")
+        found[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.lds.seed)
     if problems or refused:
         raise (StoreError if problems else InputError)([*problems, *refused])
     return found
@@ -161,6 +170,7 @@ def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSumm
         "models_per_subset": summary.models,
         "noise_ceiling": plain(summary.ceiling),
         "left_out": summary.left_out,
+        "baselines": summary.baselines,
         "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.lds.seed, "method": summary.method},
         "scores": plain(summary.score_sets),
     }
