@@ -12,15 +12,16 @@ from omegaconf import MISSING
 
 from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
-from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig, TuneConfig
+from trak_cli.config.schema import EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
-from trak_cli.gradients import ENGINES
+from trak_cli.gradients import ENGINES, REPRESENTATION, SIDES
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "gradients.engine": ("auto", *ENGINES),
+    "gradients.engine": ("auto", *ENGINES, REPRESENTATION),
+    "gradients.side": SIDES,
     "projection.kernel": ("auto", *(kernel.name for kernel in KERNELS)),
     "features.dtype": ("float32", "float16", "bfloat16"),
 }
@@ -87,6 +88,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
             yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
     yield from _numbers(config, "")
     yield from _device(config.device)
+    yield from _representation(config.gradients)
     yield from _estimator(config.estimator)
     for name in config.lds.baselines:
         if name not in attribution.BASELINES:
@@ -124,6 +126,20 @@ def _numbers(section: Any, prefix: str) -> Iterator[Problem]:
 def _device(device: str) -> Iterator[Problem]:
     if not _DEVICE.fullmatch(device):
         yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
+
+
+def _representation(gradients: GradientsConfig) -> Iterator[Problem]:
+    """A representation has a place in the model and no parameters; gradients the other way round."""
+    plain = GradientsConfig()
+    if gradients.engine == REPRESENTATION:
+        unused, instead = ("include", "exclude"), "parameters, which a representation has not"
+    else:
+        unused, instead = ("module", "side"), "a representation"
+    for name in unused:
+        value = getattr(gradients, name)
+        if value != getattr(plain, name):
+            found = f"{shown(value)} with gradients.engine={gradients.engine}"
+            yield Problem(f"gradients.{name}", found, f"its default: it is about {instead}", "leave it out")
 
 
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:

@@ -23,13 +23,15 @@ class DatasetConfig:
 
 @dataclass
 class GradientsConfig:
-    """How per-sample gradients are computed, and of which parameters."""
+    """How per-sample gradients are computed, and of which parameters; or which representation is read instead."""
 
     engine: str = "auto"
     include: list[str] = field(default_factory=lambda: ["*"])
     exclude: list[str] = field(default_factory=list)
     memory_mb: int = 2048
     microbatch: int | None = None
+    module: str | None = None
+    side: str = "output"
 
 
 @dataclass

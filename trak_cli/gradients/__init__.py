@@ -8,16 +8,21 @@ from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
 from trak_cli.gradients.parameters import only, select
+from trak_cli.gradients.representation import REPRESENTATION, SIDES, Place, RepresentationEngine, represented
 from trak_cli.gradients.vmap import VmapEngine
 
 __all__ = [
     "ENGINES",
+    "REPRESENTATION",
+    "SIDES",
     "Candidate",
     "Engine",
     "HooksEngine",
     "LoopEngine",
     "ModelOutput",
     "PerSample",
+    "Place",
+    "RepresentationEngine",
     "Routes",
     "Trial",
     "VmapEngine",
@@ -31,6 +36,7 @@ __all__ = [
     "make_engine",
     "measure",
     "only",
+    "represented",
     "select",
     "whole_routed",
 ]

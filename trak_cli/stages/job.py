@@ -12,7 +12,17 @@ import torch
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.gradients import check_independence, check_reach, make_engine, select
+from trak_cli.gradients import (
+    REPRESENTATION,
+    Engine,
+    Place,
+    RepresentationEngine,
+    check_independence,
+    check_reach,
+    make_engine,
+    represented,
+    select,
+)
 from trak_cli.projection import ProjectionSpec, Projector, make_projector, spec_problems
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
@@ -70,9 +80,7 @@ class Job:
     def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.parts.model, checkpoint, self.device)
-        gradients = self.config.gradients
-        selected = select(self.parts.model, gradients.include, gradients.exclude)
-        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
+        engine = _engine(self.config, self.plan, self.parts)
         projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
@@ -92,12 +100,13 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
     _load_each(parts, checkpoints, device)
-    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    selected = _selected(config, parts, splits[0])
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
     _check_store(layout, fingerprints)
     _check_batches(parts, splits[0])
-    check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
+    if config.gradients.engine != REPRESENTATION:
+        check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
     bench = Bench(config, parts, splits[0], selected, lambda: _projector(config, spec, checkpoints[0], sizes, device))
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
@@ -113,6 +122,27 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
     return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
+
+
+def _selected(config: TrakConfig, parts: Parts, train: Split) -> dict[str, torch.Tensor]:
+    """The tensors whose coordinates are projected: the selected parameters, or one sample's representation."""
+    gradients = config.gradients
+    if gradients.engine == REPRESENTATION:
+        single = train.batch(train.samples(Rows(0, 1)))
+        return represented(parts.model, parts.task, single, place_of(config))
+    return select(parts.model, gradients.include, gradients.exclude)
+
+
+def _engine(config: TrakConfig, plan: RunPlan, parts: Parts) -> Engine:
+    if plan.engine == REPRESENTATION:
+        return RepresentationEngine(parts.model, parts.task, place_of(config))
+    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    return make_engine(plan.engine, parts.model, parts.task, selected, plan.routes)
+
+
+def place_of(config: TrakConfig) -> Place:
+    """Where the representation is read; without a module, at the model's own output."""
+    return Place(config.gradients.module or "", config.gradients.side)
 
 
 def _projector(
