@@ -12,16 +12,18 @@ from omegaconf import MISSING
 
 from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
-from trak_cli.config.schema import EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
+from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
 from trak_cli.gradients import ENGINES, REPRESENTATION, SIDES
+from trak_cli.plugins import KINDS
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "gradients.engine": ("auto", *ENGINES, REPRESENTATION),
     "gradients.side": SIDES,
+    "ensemble.kind": KINDS,
     "projection.kernel": ("auto", *(kernel.name for kernel in KERNELS)),
     "features.dtype": ("float32", "float16", "bfloat16"),
 }
@@ -31,6 +33,8 @@ AT_LEAST: dict[str, int] = {
     "threads": 1,
     "gradients.memory_mb": 1,
     "gradients.microbatch": 1,
+    "ensemble.members": 0,
+    "ensemble.seed": 0,
     "features.shard_rows": 1,
     "score.top_k": 1,
     "score.target_block": 1,
@@ -40,6 +44,7 @@ AT_LEAST: dict[str, int] = {
     "tune.seed": 0,
     "train.count": 1,
     "train.seed": 0,
+    "train.snapshots": 0,
     "retrain.subsets": 1,
     "retrain.models_per_subset": 1,
     "retrain.seed": 0,
@@ -88,6 +93,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
             yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
     yield from _numbers(config, "")
     yield from _device(config.device)
+    yield from _scale(config.ensemble)
     yield from _representation(config.gradients)
     yield from _estimator(config.estimator)
     for name in config.lds.baselines:
@@ -126,6 +132,13 @@ def _numbers(section: Any, prefix: str) -> Iterator[Problem]:
 def _device(device: str) -> Iterator[Problem]:
     if not _DEVICE.fullmatch(device):
         yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
+
+
+def _scale(ensemble: EnsembleConfig) -> Iterator[Problem]:
+    most = math.inf if ensemble.kind == "noise" else 1.0
+    if not 0 < ensemble.scale < most:
+        expected = "a number above 0" if ensemble.kind == "noise" else "a share between 0 and 1, both excluded"
+        yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
 
 
 def _representation(gradients: GradientsConfig) -> Iterator[Problem]:

@@ -46,6 +46,16 @@ class ProjectionConfig:
 
 
 @dataclass
+class EnsembleConfig:
+    """Members that are derived from each checkpoint in memory; see :mod:`trak_cli.plugins.derived`."""
+
+    members: int = 0
+    kind: str = "noise"
+    scale: float = 0.1
+    seed: int = 0
+
+
+@dataclass
 class FeaturesConfig:
     """How features are stored."""
 
@@ -119,6 +129,7 @@ class TrainConfig:
 
     count: int = 3
     seed: int = 0
+    snapshots: int = 0
     folder: str = "${store}/checkpoints"
 
 
@@ -155,6 +166,7 @@ class TrakConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     gradients: GradientsConfig = field(default_factory=GradientsConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

@@ -11,14 +11,15 @@ import torch
 from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import TrakConfig, target_of
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
+from trak_cli.stages.parts import Checkpoint
 from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
 from trak_cli.types import Json
 
 
 def features_fingerprint(
-    config: TrakConfig, checkpoint: str, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
+    config: TrakConfig, checkpoint: Checkpoint, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
 ) -> Json:
-    """What determines the features of any sample under one checkpoint (its sha256).
+    """What determines the features of any sample under one checkpoint: among it the digest of its weights.
 
     The samples are not in it: their own digests are stored beside the features, so a data set that grows keeps its shards.
     """
@@ -26,7 +27,7 @@ def features_fingerprint(
     return {
         "kind": "features",
         "format": FORMAT_VERSION,
-        "checkpoint": checkpoint,
+        "checkpoint": checkpoint.sha256,
         "model": target_of(config.model),
         "task": target_of(config.task),
         "collate": target_of(config.dataset.collate) if config.dataset.collate is not None else None,

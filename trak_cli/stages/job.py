@@ -102,7 +102,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     _load_each(parts, checkpoints, device)
     selected = _selected(config, parts, splits[0])
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
-    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
+    fingerprints = {one.name: features_fingerprint(config, one, selected, spec) for one in checkpoints}
     _check_store(layout, fingerprints)
     _check_batches(parts, splits[0])
     if config.gradients.engine != REPRESENTATION:
