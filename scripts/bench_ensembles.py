@@ -48,7 +48,13 @@ Array = np.ndarray[Any, Any]
 
 SPEC = MEMBERS["trajectory"]
 BASES, CHEAP, REAL = 2, 4, (1, 2, 5, 10)
-KINDS = (("noise", 0.03), ("noise", 0.1), ("noise", 0.3), ("dropout", 0.1), ("dropout", 0.3), ("mask", 0.1))
+#: The first is a control: the weights stay, and only the random matrix is another.
+KINDS = (
+    ("noise", 1e-06),
+    *(("noise", scale) for scale in (0.03, 0.1, 0.3, 0.6)),
+    *(("dropout", scale) for scale in (0.1, 0.3)),
+    *(("mask", scale) for scale in (0.03, 0.1, 0.2, 0.3)),
+)
 
 
 @dataclass(frozen=True)
