@@ -129,8 +129,8 @@ class TrainConfig:
 
     count: int = 3
     seed: int = 0
-    snapshots: int = 0
     folder: str = "${store}/checkpoints"
+    snapshots: int = 0
 
 
 @dataclass
