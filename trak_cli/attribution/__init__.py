@@ -6,6 +6,7 @@ the formula.
 
 from trak_cli.attribution.bootstrap import Bootstrap, Comparison, Difference, Interval, bootstrap_interval, compare
 from trak_cli.attribution.ceiling import noise_ceiling
+from trak_cli.attribution.datamodels import BASELINES, FOLDS, cross_fitted
 from trak_cli.attribution.gram import Gram, GramSum
 from trak_cli.attribution.ground_truth import check_ground_truth
 from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streamed_predictions, subset_predictions
@@ -24,14 +25,19 @@ from trak_cli.attribution.spec import (
     spec_problems,
 )
 from trak_cli.attribution.spectrum import Spectrum, decompose
+from trak_cli.attribution.threshold import REFERENCE_ROWS, reference_rows, soften, thresholds
 from trak_cli.attribution.topk import Ends, Extremes, TopK
 from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
 from trak_cli.attribution.weights import Weights, trajectory_of, weigh, weights_of
 
 __all__ = [
+    "BASELINES",
     "FLOW_ROWS",
+    "FOLDS",
     "MEMBERS",
     "METRICS",
+    "REFERENCE_ROWS",
     "WINDOW",
     "Bootstrap",
     "Comparison",
@@ -44,6 +50,7 @@ __all__ = [
     "Interval",
     "LdsResult",
     "Ridge",
+    "SearchSpace",
     "Spectrum",
     "TargetFactor",
     "TopK",
@@ -52,6 +59,7 @@ __all__ = [
     "bootstrap_interval",
     "check_ground_truth",
     "compare",
+    "cross_fitted",
     "decompose",
     "describe_formula",
     "describe_ridge",
@@ -60,22 +68,29 @@ __all__ = [
     "follows_log_loss",
     "front",
     "gram_key",
+    "groups",
+    "halves",
     "lds",
     "lds_of_predictions",
     "noise_ceiling",
     "parse_ridge",
     "precondition",
+    "predictions_by_ridge",
+    "reference_rows",
     "resolve",
     "ridge_problems",
     "score_block",
     "scores",
     "simulate",
     "singular_problems",
+    "soften",
     "spearman",
     "spec_problems",
     "streamed_predictions",
     "subset_predictions",
+    "subset_sums",
     "target_factor",
+    "thresholds",
     "trajectory_of",
     "unit_rows",
     "weigh",

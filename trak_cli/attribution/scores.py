@@ -18,6 +18,7 @@ from trak_cli.attribution.rows import unit_rows
 from trak_cli.attribution.solve import precondition
 from trak_cli.attribution.spec import EstimatorSpec
 from trak_cli.attribution.spectrum import Spectrum, decompose
+from trak_cli.attribution.threshold import reference_rows
 from trak_cli.attribution.weights import weights_of
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Float32, Float64, FloatArray
@@ -38,11 +39,14 @@ class TargetFactor:
 def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
     """The factor in front of each training sample: sign(q̄)|q̄|^a with q̄ the mean over checkpoints; (n,) each → (n,).
 
+    With averaging "scores": sign(q)|q|^a of each checkpoint, (checkpoints, n).
+
     ``out_to_loss`` are the ratios that :class:`~trak_cli.attribution.weights.Weights` has for the front.
 
     With a = 0 the sign is left (it is 1 where q̄ is 0), so tasks whose q has one sign have no factor at all.
     """
-    mean = np.mean([q.astype(np.float64) for q in out_to_loss], axis=0)
+    several = np.stack([q.astype(np.float64) for q in out_to_loss])
+    mean = several if spec.averaging == "scores" else np.mean(several, axis=0)
     magnitude: Float64 = np.abs(mean) ** spec.front_exponent
     return np.where(mean < 0, -magnitude, magnitude)
 
@@ -73,7 +77,7 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
         targets: one factor per checkpoint.
         train: (r, k) features of the same checkpoints in the same order; taken one at a time, so a generator that reads
             them from disk keeps one in memory.
-        front: (r,) what :func:`front` gives for these samples.
+        front: (r,), or (checkpoints, r), what :func:`front` gives for these samples.
 
     Raises:
         InputError: when a score is too large for float32.
@@ -83,11 +87,13 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
     for factor, features in zip(targets, train, strict=True):
         kernel = factor.rows @ (unit_rows(features) if spec.unit_norm else features).T
         scaled = np.multiply(kernel, factor.scale, dtype=np.float64)
+        if front.ndim == 2:
+            scaled *= front[count]
         total = scaled if total is None else np.add(total, scaled, out=total)
         count += 1
     if total is None:
         raise ValueError("no checkpoint")
-    total *= front / count
+    total *= (1.0 if front.ndim == 2 else front) / count
     if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
         found = "a score that float32 cannot hold"
         raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x"))
@@ -125,5 +131,12 @@ def scores(
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
         kernels.append(T @ X.T)
         fronts.append(weights.front)
-    mean: Float64 = np.mean(kernels, axis=0)
-    return mean * front(spec, fronts)
+    if spec.averaging == "scores":
+        mean: Float64 = np.mean([kernel * front(spec, [q])[0] for kernel, q in zip(kernels, fronts, strict=True)], axis=0)
+    else:
+        mean = np.mean(kernels, axis=0) * front(spec, fronts)
+    if not spec.soft_threshold:
+        return mean
+    some = mean[:, reference_rows(mean.shape[1])]
+    limits = np.quantile(np.abs(some), spec.soft_threshold, axis=1)[:, None]
+    return np.where(mean > limits, mean - limits, np.where(mean < -limits, mean + limits, 0.0))

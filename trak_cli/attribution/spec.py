@@ -5,8 +5,11 @@ With features x (training) and t (targets), out-to-loss gradients q and checkpoi
     score(i, j) = mean_m [ x_{m,i}ᵀ B_m t_{m,j} ] · sign(q̄_i) |q̄_i|^a,      q̄_i = mean_m q_{m,i}
 
 where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". With weights
-"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`). To add a
-member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
+"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`). With
+averaging "scores" every checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged.
+At last scores may be soft-thresholded (:mod:`trak_cli.attribution.threshold`).
+
+To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
 """
 
@@ -24,6 +27,8 @@ from trak_cli.errors import Problem
 METRICS = ("gram", "identity")
 
 WEIGHTS = ("final", "trajectory")
+
+AVERAGING = ("kernels", "scores")
 
 _PATH_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -43,6 +48,10 @@ class EstimatorSpec:
         weights: which q is meant: "final", as the checkpoint gives it, or "trajectory", its mean over the beginning of
             training. Where q does not follow from f as for log-odds there is no trajectory: the front then has the final
             q, and the Gram no weights.
+        averaging: over checkpoints: "kernels" (the kernel and q apart, and then multiplied: the paper's) or "scores" (the
+            finished scores of each checkpoint). With one checkpoint, and where q has no factor (a = 0), they are the same.
+        soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
+            by as much as the largest of those (:mod:`trak_cli.attribution.threshold`).
     """
 
     name: str
@@ -52,6 +61,8 @@ class EstimatorSpec:
     unit_norm: bool = False
     ridge: str = "auto"
     weights: str = "final"
+    averaging: str = "kernels"
+    soft_threshold: float = 0.0
 
     @property
     def needs_gram(self) -> bool:
@@ -77,7 +88,8 @@ class EstimatorSpec:
 #: ``trajectory``, the default, has the q of the beginning of training in the Gram and in front.
 #: ``balanced`` weights sample i by q_i once in the Gram and by √q_i in front: the Gram is then nearly the Gauss-Newton
 #: matrix of the log loss, Σ q(1 - q) g gᵀ, and one sample of large loss can no longer rule every score.
-#: ``trak`` is the paper's τ_TRAK (Park et al. 2023, section 3.2, arXiv 2303.14186); ``dot`` is TracIn over
+#: ``trak`` is the paper's τ_TRAK (Park et al. 2023, section 3.2, arXiv 2303.14186); ``trak_soft`` has its
+#: last step too, half of the scores being taken for noise; ``dot`` is TracIn over
 #: checkpoints of one run with equal learning rates (Pruthi et al. 2020, arXiv 2002.08484), with q averaged over
 #: checkpoints apart from the kernel as everywhere here (with one checkpoint the two are the same); ``cosine`` is the
 #: cosine of loss and output gradients.
@@ -87,6 +99,7 @@ MEMBERS = {
         EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
         EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
         EstimatorSpec("trak"),
+        EstimatorSpec("trak_soft", soft_threshold=0.5),
         EstimatorSpec("dot", metric="identity"),
         EstimatorSpec("cosine", metric="identity", front_exponent=0.0, unit_norm=True),
     )
@@ -109,6 +122,12 @@ def spec_problems(spec: EstimatorSpec) -> list[Problem]:
     if spec.weights not in WEIGHTS:
         expected = " or ".join(WEIGHTS)
         problems.append(Problem("estimator.weights", repr(spec.weights), expected, "set estimator.weights=final"))
+    if spec.averaging not in AVERAGING:
+        expected = " or ".join(AVERAGING)
+        problems.append(Problem("estimator.averaging", repr(spec.averaging), expected, "set estimator.averaging=kernels"))
+    if not 0 <= spec.soft_threshold < 1:
+        found, expected = repr(spec.soft_threshold), "a share of the scores, 0 or more and below 1"
+        problems.append(Problem("estimator.soft_threshold", found, expected, "set e.g. estimator.soft_threshold=0.5"))
     if spec.metric == "identity":
         problems += _unused_problems(spec)
     return problems
@@ -135,7 +154,10 @@ def describe_formula(spec: EstimatorSpec) -> str:
     front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
     notes = ["x, t of unit length"] if spec.unit_norm else []
     notes += ["q averaged over the beginning of training"] if spec.follows_training else []
+    notes += ["scores averaged"] if spec.averaging == "scores" else []
     notes += [f"λ = {spec.default_ridge if spec.ridge == 'auto' else spec.ridge}"] if spec.needs_gram else []
+    if spec.soft_threshold:
+        notes.append(f"soft-thresholded: {spec.soft_threshold:.0%} of the scores of each target become 0")
     return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")
 
 

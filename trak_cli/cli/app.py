@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trak_cli import __version__
-from trak_cli.cli import config, doctor, eval_lds, featurize, finalize, retrain, score, status, top, train
+from trak_cli.cli import config, doctor, eval_lds, featurize, finalize, retrain, score, status, top, train, tune
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a bug in trak (please report the traceback) · 2 bad usage or configuration · 3 a store that does"
@@ -45,7 +45,7 @@ def _top_level(
     del version
 
 
-for _module in (featurize, finalize, score, eval_lds, top, status, config, doctor, train, retrain):
+for _module in (featurize, finalize, score, eval_lds, tune, top, status, config, doctor, train, retrain):
     app.command(_module.NAME, help=_module.HELP, epilog=_module.EXAMPLES, no_args_is_help=False)(_module.command)
 
 

@@ -25,7 +25,9 @@ EXAMPLES = """Examples:
 
   trak eval-lds experiment=digits lds.ground_truth=subsets.npz   (masks: subsets × rows, outputs: subsets [× models] × targets)
 
-  trak eval-lds experiment=digits 'lds.scores={theirs: other_tool.npy}'"""
+  trak eval-lds experiment=digits 'lds.scores={theirs: other_tool.npy}'
+
+  trak eval-lds experiment=digits 'lds.baselines=[datamodel, empirical_influence]'"""
 
 
 def command(
@@ -61,6 +63,11 @@ def show(summary: EvalSummary, console: Console) -> None:
         console.print(
             f"noise ceiling: with {summary.models} models for each subset, a perfect predictor would reach about"
             f" {summary.ceiling:.2f}"
+        )
+    if summary.baselines:
+        names = " and ".join(summary.baselines)
+        console.print(
+            f"{names}: fitted to the retrained models themselves, each subset left out of its own fit", soft_wrap=True
         )
     for path in summary.files:
         console.print(str(path))

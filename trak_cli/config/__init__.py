@@ -18,6 +18,7 @@ from trak_cli.config.schema import (
     ScoreConfig,
     TrainConfig,
     TrakConfig,
+    TuneConfig,
     WorkerConfig,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "ScoreConfig",
     "TrainConfig",
     "TrakConfig",
+    "TuneConfig",
     "WorkerConfig",
     "config_groups",
     "instantiate",

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from omegaconf import MISSING
 
 from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
-from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig
+from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
-from trak_cli.gradients import ENGINES
+from trak_cli.gradients import ENGINES, REPRESENTATION, SIDES
+from trak_cli.plugins import KINDS
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "gradients.engine": ("auto", *ENGINES),
+    "gradients.engine": ("auto", *ENGINES, REPRESENTATION),
+    "gradients.side": SIDES,
+    "ensemble.kind": KINDS,
     "projection.kernel": ("auto", *(kernel.name for kernel in KERNELS)),
     "features.dtype": ("float32", "float16", "bfloat16"),
 }
@@ -30,13 +33,18 @@ AT_LEAST: dict[str, int] = {
     "threads": 1,
     "gradients.memory_mb": 1,
     "gradients.microbatch": 1,
+    "ensemble.members": 0,
+    "ensemble.seed": 0,
     "features.shard_rows": 1,
     "score.top_k": 1,
     "score.target_block": 1,
     "lds.bootstrap": 0,
     "lds.seed": 0,
+    "tune.targets": 1,
+    "tune.seed": 0,
     "train.count": 1,
     "train.seed": 0,
+    "train.snapshots": 0,
     "retrain.subsets": 1,
     "retrain.models_per_subset": 1,
     "retrain.seed": 0,
@@ -44,7 +52,26 @@ AT_LEAST: dict[str, int] = {
     "worker.count": 1,
 }
 
-NOT_EMPTY = ("name", "store", "gradients.include", "estimator.checkpoints", "train.folder")
+#: List of the search -> the field of an estimator that takes one of its values.
+_SEARCHED = {
+    "metrics": "metric",
+    "weights": "weights",
+    "gram_exponents": "gram_exponent",
+    "front_exponents": "front_exponent",
+    "ridges": "ridge",
+    "unit_norm": "unit_norm",
+    "averaging": "averaging",
+    "soft_thresholds": "soft_threshold",
+}
+
+NOT_EMPTY = (
+    "name",
+    "store",
+    "gradients.include",
+    "estimator.checkpoints",
+    "train.folder",
+    *(f"tune.{name}" for name in _SEARCHED),
+)
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -66,7 +93,13 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
             yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
     yield from _numbers(config, "")
     yield from _device(config.device)
+    yield from _scale(config.ensemble)
+    yield from _representation(config.gradients)
     yield from _estimator(config.estimator)
+    for name in config.lds.baselines:
+        if name not in attribution.BASELINES:
+            yield Problem("lds.baselines", shown(name), one_of(list(attribution.BASELINES)), "name only those")
+    yield from _tune(config.tune)
     yield from _projection(config.projection)
     yield from _fraction(config.retrain.fraction)
     yield from _worker(config)
@@ -101,12 +134,48 @@ def _device(device: str) -> Iterator[Problem]:
         yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
 
 
+def _scale(ensemble: EnsembleConfig) -> Iterator[Problem]:
+    most = math.inf if ensemble.kind == "noise" else 1.0
+    if not 0 < ensemble.scale < most:
+        expected = "a number above 0" if ensemble.kind == "noise" else "a share between 0 and 1, both excluded"
+        yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
+
+
+def _representation(gradients: GradientsConfig) -> Iterator[Problem]:
+    """A representation has a place in the model and no parameters; gradients the other way round."""
+    plain = GradientsConfig()
+    if gradients.engine == REPRESENTATION:
+        unused, instead = ("include", "exclude"), "parameters, which a representation has not"
+    else:
+        unused, instead = ("module", "side"), "a representation"
+    for name in unused:
+        value = getattr(gradients, name)
+        if value != getattr(plain, name):
+            found = f"{shown(value)} with gradients.engine={gradients.engine}"
+            yield Problem(f"gradients.{name}", found, f"its default: it is about {instead}", "leave it out")
+
+
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:
     """What the estimators themselves say; one without a name is no estimator yet."""
     if estimator.name == MISSING:
         return []
     choices = {item.name: getattr(estimator, item.name) for item in fields(EstimatorSpec)}
     return attribution.spec_problems(EstimatorSpec(**choices))
+
+
+def _tune(tune: TuneConfig) -> Iterator[Problem]:
+    """What the estimators say to each value that is searched, and to the name."""
+    yield from _renamed(EstimatorSpec(tune.name), "name", "tune.name")
+    for key, item in _SEARCHED.items():
+        for value in getattr(tune, key):
+            yield from _renamed(replace(EstimatorSpec("it"), **{item: value}), item, f"tune.{key}")
+
+
+def _renamed(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
+    """The problems of one field, under another key."""
+    for problem in attribution.spec_problems(spec):
+        if problem.where == f"estimator.{item}":
+            yield Problem(key, problem.found, problem.expected, "correct it, or leave it out")
 
 
 def _projection(asked: ProjectionConfig) -> list[Problem]:

@@ -44,4 +44,7 @@ def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
 
 
 def _container(hint: Any) -> str:
-    return "a list of texts" if typing.get_origin(hint) is list else "a mapping of names to texts"
+    if typing.get_origin(hint) is not list:
+        return "a mapping of names to texts"
+    (item,) = typing.get_args(hint)
+    return {float: "a list of numbers", bool: "a list of true and false"}.get(item, "a list of texts")

@@ -46,6 +46,7 @@ STAGES: dict[str, Needs] = {
     "finalize": Needs(("store", "estimator.name")),
     "score": Needs(("store", "estimator.name")),
     "eval-lds": Needs(("store", "estimator.name")),
+    "tune": Needs(("store", "estimator.name")),
     "train": Needs(("store", "model", "task", "dataset.train", "trainer"), (*_DATA, "trainer")),
     "retrain": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
     # The datasets describe the rows it shows.

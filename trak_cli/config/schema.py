@@ -23,13 +23,15 @@ class DatasetConfig:
 
 @dataclass
 class GradientsConfig:
-    """How per-sample gradients are computed, and of which parameters."""
+    """How per-sample gradients are computed, and of which parameters; or which representation is read instead."""
 
     engine: str = "auto"
     include: list[str] = field(default_factory=lambda: ["*"])
     exclude: list[str] = field(default_factory=list)
     memory_mb: int = 2048
     microbatch: int | None = None
+    module: str | None = None
+    side: str = "output"
 
 
 @dataclass
@@ -41,6 +43,16 @@ class ProjectionConfig:
     seed: int = 0
     nonzeros: int = 4
     kernel: str = "auto"
+
+
+@dataclass
+class EnsembleConfig:
+    """Members that are derived from each checkpoint in memory; see :mod:`trak_cli.plugins.derived`."""
+
+    members: int = 0
+    kind: str = "noise"
+    scale: float = 0.1
+    seed: int = 0
 
 
 @dataclass
@@ -62,6 +74,8 @@ class EstimatorConfig:
     unit_norm: bool = False
     ridge: str = "auto"
     weights: str = "final"
+    averaging: str = "kernels"
+    soft_threshold: float = 0.0
     checkpoints: list[str] = field(default_factory=lambda: ["*"])
 
 
@@ -83,9 +97,30 @@ class LdsConfig:
     ground_truth: str | None = None
     estimators: list[str] = field(default_factory=list)
     scores: dict[str, str] = field(default_factory=dict)
+    baselines: list[str] = field(default_factory=list)
     bootstrap: int = 1000
     seed: int = 0
     plot: bool = True
+
+
+@dataclass
+class TuneConfig:
+    """`trak tune`: the members of the estimator family that are searched, and where the best one is written."""
+
+    metrics: list[str] = field(default_factory=lambda: ["gram", "identity"])
+    weights: list[str] = field(default_factory=lambda: ["final", "trajectory"])
+    gram_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 2.0])
+    front_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    ridges: list[str] = field(
+        default_factory=lambda: ["0.01x", "0.03x", "0.1x", "0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x"]
+    )
+    unit_norm: list[bool] = field(default_factory=lambda: [False, True])
+    averaging: list[str] = field(default_factory=lambda: ["kernels", "scores"])
+    soft_thresholds: list[float] = field(default_factory=lambda: [0.0, 0.5, 0.8])
+    targets: int = 256
+    seed: int = 0
+    name: str = "tuned"
+    folder: str | None = None
 
 
 @dataclass
@@ -95,6 +130,7 @@ class TrainConfig:
     count: int = 3
     seed: int = 0
     folder: str = "${store}/checkpoints"
+    snapshots: int = 0
 
 
 @dataclass
@@ -130,10 +166,12 @@ class TrakConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     gradients: GradientsConfig = field(default_factory=GradientsConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     lds: LdsConfig = field(default_factory=LdsConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)

@@ -9,17 +9,22 @@ from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only, select
+from trak_cli.gradients.representation import REPRESENTATION, SIDES, Place, RepresentationEngine, represented
 from trak_cli.gradients.vmap import VmapEngine
 from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradient_of
 
 __all__ = [
     "ENGINES",
+    "REPRESENTATION",
+    "SIDES",
     "Candidate",
     "Engine",
     "HooksEngine",
     "LoopEngine",
     "ModelOutput",
     "PerSample",
+    "Place",
+    "RepresentationEngine",
     "Routes",
     "Trial",
     "VmapEngine",
@@ -38,6 +43,7 @@ __all__ = [
     "make_engine",
     "measure",
     "only",
+    "represented",
     "select",
     "whole_routed",
 ]

@@ -3,6 +3,7 @@
 from trak_cli.plugins.adamw import AdamWTrainer
 from trak_cli.plugins.archive import read_archive
 from trak_cli.plugins.checkpoints import apply, dump, find, load, name_of, sha256
+from trak_cli.plugins.derived import KINDS, Member, derive
 from trak_cli.plugins.digits import Digits, SmallCNN
 from trak_cli.plugins.files import SampleFile
 from trak_cli.plugins.images import (
@@ -19,17 +20,20 @@ from trak_cli.plugins.images import (
 from trak_cli.plugins.mlp import MLP
 from trak_cli.plugins.resnet9 import ResNet9
 from trak_cli.plugins.samples import check_length, check_repeatable, collate, sample_id
-from trak_cli.plugins.sgd import SGDTrainer, Trainer
+from trak_cli.plugins.sgd import AfterEpoch, SGDTrainer, Trainer
 from trak_cli.plugins.tables import Table
 
 __all__ = [
+    "KINDS",
     "MLP",
     "AdamWTrainer",
+    "AfterEpoch",
     "Cifar",
     "Digits",
     "ImageFile",
     "ImageFolder",
     "ImageTextPairs",
+    "Member",
     "ResNet9",
     "SGDTrainer",
     "SampleFile",
@@ -40,6 +44,7 @@ __all__ = [
     "check_length",
     "check_repeatable",
     "collate",
+    "derive",
     "dump",
     "find",
     "hf_clip",

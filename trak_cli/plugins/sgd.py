@@ -14,6 +14,9 @@ from trak_cli.plugins.samples import Indexed
 
 Collate = Callable[[list[Any]], Any]
 
+#: Told after each epoch: the model, as it is then (not to be changed), and how many epochs it has had.
+AfterEpoch = Callable[[nn.Module, int], None]
+
 
 class Loss(Protocol):
     """The part of a task that training needs."""
@@ -25,6 +28,7 @@ class Loss(Protocol):
 class Trainer(Protocol):
     """How a model is trained on a subset of the training set: the place to put one's own training program.
 
+    For ``train.snapshots``, ``train`` takes one more argument, ``after_epoch`` (:data:`AfterEpoch`).
     The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``.
     """
 
@@ -90,6 +94,7 @@ class SGDTrainer:
         seed: int,
         collate: Collate,
         device: torch.device,
+        after_epoch: AfterEpoch | None = None,
     ) -> None:
         """See :class:`Trainer`. Leaves the model in evaluation mode and the global random numbers as they were."""
         read = self._reader(dataset, indices)
@@ -100,7 +105,7 @@ class SGDTrainer:
         model.train()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(seed)  # for dropout
-            for _ in range(self.epochs):
+            for epoch in range(1, self.epochs + 1):
                 shuffled = torch.randperm(len(indices), generator=order).tolist()
                 for positions in self._batches(shuffled):
                     batch = to_device(collate([read(position) for position in positions]), device)
@@ -108,6 +113,8 @@ class SGDTrainer:
                     task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
                     falling.step()
+                if after_epoch is not None:
+                    after_epoch(model, epoch)
         model.eval()
 
     def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trak_cli.config import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import check_reach, make_engine, select
+from trak_cli.gradients import REPRESENTATION, check_reach
 from trak_cli.stages.doctor_advice import advice
 from trak_cli.stages.doctor_checks import (
     SAMPLES,
@@ -24,7 +24,7 @@ from trak_cli.stages.doctor_checks import (
 from trak_cli.stages.doctor_costs import Costs, estimate
 from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
 from trak_cli.stages.identity import features_fingerprint
-from trak_cli.stages.job import load_each, projection_spec, projector_for
+from trak_cli.stages.job import engine_for, load_each, projection_spec, projector_for, selected_for
 from trak_cli.stages.machine import choose_device, device_name, use_threads
 from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import find_checkpoints, make_parts
@@ -70,23 +70,27 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
     load_each(parts, checkpoints, device)
-    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    selected = selected_for(config, parts, splits[0])
+    representation = config.gradients.engine == REPRESENTATION
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
     spec = projection_spec(config, sum(sizes.values()))
-    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints[:1]}
+    fingerprints = {one.name: features_fingerprint(config, one, selected, spec) for one in checkpoints[:1]}
     Contexts(Layout(Path(config.store)), parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
     samples = [splits[0].dataset[row] for row in spread(splits[0].rows)]
     patient = Patient(parts, splits[0], selected, samples, splits[0].batch(samples))
     bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
-    checks = [Check("checkpoints", True, f"{len(checkpoints)} that fit the model", "all of them", ""), *_by_autograd(patient)]
+    checks = [
+        Check("checkpoints", True, f"{len(checkpoints)} that fit the model", "all of them", ""),
+        *_by_autograd(patient, representation),
+    ]
     plan, costs = None, None
     if _all_hold(checks):
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        engine = make_engine(plan.engine, parts.model, parts.task, selected, plan.routes)
+        engine = engine_for(config, plan.engine, plan.routes, parts)
         featurizer = Featurizer(parts.model, parts.task, engine, bench.projector(), sum(sizes.values()), plan.microbatch)
-        checks += _by_engine(patient, featurizer, config.features.dtype)
+        checks += _by_engine(patient, featurizer, config.features.dtype, representation)
         if _all_hold(checks):
             costs = estimate(config, featurizer, splits, len(checkpoints), spec.dim)
             checks.append(_room(costs))
@@ -130,8 +134,8 @@ def _plan(bench: Bench, store: Path, reporter: Reporter) -> tuple[GradientPlan |
     return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
 
 
-def _by_autograd(patient: Patient) -> list[Check]:
-    """What plain autograd tells; the first checks that fail make the later ones pointless."""
+def _by_autograd(patient: Patient, representation: bool) -> list[Check]:
+    """What plain autograd tells; the first checks that fail make the later ones pointless. Representations need no gradient."""
     found = [attempt("samples", partial(_accepted, patient))]
     for name, check in (
         ("gradients", _reached),
@@ -139,17 +143,17 @@ def _by_autograd(patient: Patient) -> list[Check]:
         ("the same output twice", repeated),
         ("alone = in a batch", alone_and_together),
     ):
-        if _all_hold(found):
+        if _all_hold(found) and not (representation and check is _reached):
             found.append(attempt(name, partial(check, patient)))
     return found
 
 
-def _by_engine(patient: Patient, featurizer: Featurizer, dtype: str) -> list[Check]:
+def _by_engine(patient: Patient, featurizer: Featurizer, dtype: str, representation: bool) -> list[Check]:
     engine, projector = featurizer.engine, featurizer.projector
-    return [
-        attempt(f"engine {engine.name} = loop", partial(engine_and_loop, patient, engine)),
-        attempt(f"features fit {dtype}", partial(features_fit, patient, engine, projector, dtype)),
-    ]
+    fit = attempt(f"features fit {dtype}", partial(features_fit, patient, engine, projector, dtype))
+    if representation:
+        return [fit]
+    return [attempt(f"engine {engine.name} = loop", partial(engine_and_loop, patient, engine)), fit]
 
 
 def _all_hold(checks: list[Check]) -> bool:

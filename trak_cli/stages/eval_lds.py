@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from trak_cli.attribution import (
+    BASELINES,
+    FOLDS,
     Bootstrap,
     Comparison,
     LdsResult,
     compare,
+    cross_fitted,
     lds_of_predictions,
     streamed_predictions,
     subset_predictions,
 )
 from trak_cli.config import Loaded, TrakConfig
-from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.stages.ground_truth import GroundTruth, read_ground_truth
+from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.stages.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.lds_plot import draw
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
@@ -56,6 +59,7 @@ class EvalSummary:
     """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions.
 
     ``models`` and ``ceiling`` are those of :class:`~trak_cli.stages.ground_truth.GroundTruth`.
+    ``baselines`` names those that were fitted to the ground truth, each subset being left out of its own fit.
     """
 
     store: Path
@@ -68,6 +72,7 @@ class EvalSummary:
     left_out: int
     method: str
     score_sets: list[ScoreSet]
+    baselines: list[str]
     files: list[Path]
 
 
@@ -80,7 +85,7 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
     config = loaded.config
     use_threads(config.threads)
     layout = Layout(Path(config.store))
-    split = config.lds.split or _only_target_split(layout)
+    split = evaluated_split(config, layout)
     targets, rows = rows_of(layout, split), rows_of(layout, TRAIN)
     truth = read_ground_truth(layout, config.lds.ground_truth, split, rows, targets)
     reporter.log(f"{len(truth.masks)} subsets of {rows} rows, {targets} targets, from {truth.source}")
@@ -98,23 +103,10 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         int(np.isnan(next(iter(results.values())).per_target).sum()),
         comparison.method,
         _score_sets(results, comparison),
+        list(config.lds.baselines),
         [],
     )
     return _write(config, layout, summary)
-
-
-def _only_target_split(layout: Layout) -> str:
-    splits = [name for name in layout.described_splits() if name != TRAIN]
-    if len(splits) == 1:
-        return splits[0]
-    raise ConfigError(
-        Problem(
-            "lds.split",
-            "nothing",
-            f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
-            "say which split to evaluate" if splits else "run trak featurize first",
-        )
-    )
 
 
 def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTruth, reporter: Reporter) -> dict[str, Float64]:
@@ -140,6 +132,9 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
             found[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
         except InputError as error:
             refused += error.problems
+    for name in config.lds.baselines:
+        reporter.log(f"{name}: fitted to the ground truth in {FOLDS} parts, each subset predicted from the other parts")
+        found[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.lds.seed)
     if problems or refused:
         raise (StoreError if problems else InputError)([*problems, *refused])
     return found
@@ -175,6 +170,7 @@ def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSumm
         "models_per_subset": summary.models,
         "noise_ceiling": plain(summary.ceiling),
         "left_out": summary.left_out,
+        "baselines": summary.baselines,
         "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.lds.seed, "method": summary.method},
         "scores": plain(summary.score_sets),
     }

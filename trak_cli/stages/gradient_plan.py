@@ -11,6 +11,7 @@ from trak_cli.config import TrakConfig
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients import (
     ENGINES,
+    REPRESENTATION,
     Candidate,
     Routes,
     Trial,
@@ -28,6 +29,9 @@ from trak_cli.types import Reporter, Rows
 
 #: Samples on which the ways through the model are checked.
 ROUTE_SAMPLES = 3
+
+#: Samples of one forward pass, where nothing but representations is wanted.
+REPRESENTATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
     gradients, split = bench.config.gradients, bench.split
     if gradients.microbatch:
         return gradients.microbatch
+    if engine == REPRESENTATION:
+        return REPRESENTATION_BATCH
     sample = split.largest()
     whole = whole_routed(bench.selected, routes)
     parts = bench.parts

@@ -52,7 +52,7 @@ class Finalized:
 
 def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
     """One pass over a checkpoint's training features (and before it a look at some of them, for a trajectory)."""
-    trajectory = _trajectory(inventory, estimator, checkpoint)
+    trajectory = find_trajectory(inventory, estimator, checkpoint)
     total = GramSum(inventory.dim)
     fronts = []
     for shard in inventory.read_all(checkpoint, TRAIN):
@@ -69,7 +69,7 @@ def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, pr
     return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived)
 
 
-def _trajectory(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Trajectory | None:
+def find_trajectory(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Trajectory | None:
     """The simulated training, from some of the rows; None where the estimator has none."""
     if not estimator.follows_training:
         return None

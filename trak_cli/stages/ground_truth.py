@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from trak_cli.attribution import check_ground_truth, noise_ceiling
-from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.config import TrakConfig
+from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.stages.array_files import read_array_file
+from trak_cli.stages.parts import TRAIN
 from trak_cli.store import Layout, read_image
 from trak_cli.types import BoolArray, FloatArray
 
@@ -32,6 +34,27 @@ class GroundTruth:
     source: Path
     models: int | None = None
     ceiling: float = float("nan")
+
+
+def evaluated_split(config: TrakConfig, layout: Layout) -> str:
+    """The target split that the ground truth is about: ``lds.split``, or the only one there is.
+
+    Raises:
+        ConfigError: none was named, and there are several or none.
+    """
+    if config.lds.split is not None:
+        return config.lds.split
+    splits = [name for name in layout.described_splits() if name != TRAIN]
+    if len(splits) == 1:
+        return splits[0]
+    raise ConfigError(
+        Problem(
+            "lds.split",
+            "nothing",
+            f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
+            "say which split to evaluate" if splits else "run trak featurize first",
+        )
+    )
 
 
 def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, targets: int) -> GroundTruth:

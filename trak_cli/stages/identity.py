@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from trak_cli.attribution import FLOW_ROWS, WINDOW, EstimatorSpec, gram_key
+from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import TrakConfig, target_of
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
+from trak_cli.stages.parts import Checkpoint
 from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
 from trak_cli.types import Json
 
 
 def features_fingerprint(
-    config: TrakConfig, checkpoint: str, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
+    config: TrakConfig, checkpoint: Checkpoint, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
 ) -> Json:
-    """What determines the features of any sample under one checkpoint (its sha256).
+    """What determines the features of any sample under one checkpoint: among it the digest of its weights.
 
     The samples are not in it: their own digests are stored beside the features, so a data set that grows keeps its shards.
     """
@@ -26,7 +27,7 @@ def features_fingerprint(
     return {
         "kind": "features",
         "format": FORMAT_VERSION,
-        "checkpoint": checkpoint,
+        "checkpoint": checkpoint.sha256,
         "model": target_of(config.model),
         "task": target_of(config.task),
         "collate": target_of(config.dataset.collate) if config.dataset.collate is not None else None,
@@ -63,6 +64,11 @@ def scores_fingerprint(
     estimator: EstimatorSpec, features: Sequence[Json], rows: int, split: str, targets: int, top_k: int | None
 ) -> Json:
     """The fingerprint of the scores of one split: the estimator and the features of every checkpoint it averages."""
+    choices: Json = {}  # where the paper has none, nothing is noted
+    if estimator.averaging != "kernels":
+        choices["averaging"] = estimator.averaging
+    if estimator.soft_threshold:
+        choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {
         "kind": "scores" if top_k is None else "top-k",
         "format": FORMAT_VERSION,
@@ -73,6 +79,7 @@ def scores_fingerprint(
             "unit_norm": estimator.unit_norm,
             "ridge": estimator.ridge,
             "weights": estimator.weights,
+            **choices,
         },
         "checkpoints": [digest(one) for one in features],
         "rows": rows,

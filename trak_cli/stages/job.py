@@ -12,7 +12,18 @@ import torch
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.gradients import check_independence, check_reach, make_engine, select
+from trak_cli.gradients import (
+    REPRESENTATION,
+    Engine,
+    Place,
+    RepresentationEngine,
+    Routes,
+    check_independence,
+    check_reach,
+    make_engine,
+    represented,
+    select,
+)
 from trak_cli.projection import ProjectionSpec, Projector, make_projector, spec_problems
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
@@ -73,9 +84,7 @@ class Job:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.parts.model, checkpoint, self.device)
         self.contexts.bind(checkpoint, keep=True)
-        gradients = self.config.gradients
-        selected = select(self.parts.model, gradients.include, gradients.exclude)
-        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
+        engine = engine_for(self.config, self.plan.engine, self.plan.routes, self.parts)
         projector = projector_for(self.config, self.spec, checkpoint, self.sizes, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
@@ -95,14 +104,15 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
     load_each(parts, checkpoints, device)
-    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    selected = selected_for(config, parts, splits[0])
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
-    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
+    fingerprints = {one.name: features_fingerprint(config, one, selected, spec) for one in checkpoints}
     _check_store(layout, fingerprints)
     contexts = Contexts(layout, parts, splits[0], fingerprints)
     contexts.bind(checkpoints[0], keep=False)
     _check_batches(parts, splits[0])
-    check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
+    if config.gradients.engine != REPRESENTATION:
+        check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
     bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
@@ -118,6 +128,28 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
     return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units, contexts)
+
+
+def selected_for(config: TrakConfig, parts: Parts, train: Split) -> dict[str, torch.Tensor]:
+    """The tensors whose coordinates are projected: the selected parameters, or one sample's representation."""
+    gradients = config.gradients
+    if gradients.engine == REPRESENTATION:
+        single = train.batch(train.samples(Rows(0, 1)))
+        return represented(parts.model, parts.task, single, place_of(config))
+    return select(parts.model, gradients.include, gradients.exclude)
+
+
+def engine_for(config: TrakConfig, engine: str, routes: Routes, parts: Parts) -> Engine:
+    """The gradient engine of that name, on the model as it is."""
+    if engine == REPRESENTATION:
+        return RepresentationEngine(parts.model, parts.task, place_of(config))
+    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
+    return make_engine(engine, parts.model, parts.task, selected, routes)
+
+
+def place_of(config: TrakConfig) -> Place:
+    """Where the representation is read; without a module, at the model's own output."""
+    return Place(config.gradients.module or "", config.gradients.side)
 
 
 def projector_for(

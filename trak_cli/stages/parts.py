@@ -12,7 +12,7 @@ from torch import nn
 
 from trak_cli.config import TrakConfig, instantiate
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins import apply, check_length, check_repeatable, collate, find, load, name_of, sha256
+from trak_cli.plugins import Member, apply, check_length, check_repeatable, collate, derive, find, load, name_of, sha256
 from trak_cli.tasks import Task
 
 #: Key of the training set among the splits; target splits may not be called so.
@@ -24,11 +24,19 @@ PROBES = 8
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint file: where it is, what is in it, and what its folder in a store is called."""
+    """One set of weights: a checkpoint file, or a member of an ensemble that is derived from one in memory.
+
+    Attributes:
+        path: the file.
+        sha256: the identity of the weights: of the file, or of the member.
+        name: what its folder in a store is called.
+        member: how it is derived from the file; None for the file itself.
+    """
 
     path: Path
     sha256: str
     name: str
+    member: Member | None = None
 
 
 @dataclass(frozen=True)
@@ -110,15 +118,26 @@ def make_parts(config: TrakConfig) -> Parts:
 
 
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
-    """The checkpoints of the config, in natural order; a file listed twice (or copied) counts once."""
+    """The checkpoints of the config, in natural order; a file listed twice (or copied) counts once.
+
+    Every file is followed by the members of the ensemble that are derived from it.
+    """
     found: dict[str, Checkpoint] = {}
     for path in find(config.checkpoints, base):
         digest = sha256(path)
         found.setdefault(digest, Checkpoint(path, digest, name_of(path, digest)))
-    return list(found.values())
+    asked = config.ensemble
+    members = [Member(asked.kind, asked.scale, asked.seed, index) for index in range(1, asked.members + 1)]
+    every: list[Checkpoint] = []
+    for digest, one in found.items():
+        every.append(one)
+        every += [Checkpoint(one.path, member.digest(digest), one.name + member.suffix, member) for member in members]
+    return every
 
 
 def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, device: torch.device) -> None:
     """Put a checkpoint's weights into the model, on the device, in evaluation mode."""
     apply(model, load(checkpoint.path), checkpoint.path)
+    if checkpoint.member is not None:
+        derive(model, checkpoint.member, checkpoint.sha256)
     model.to(device).eval()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,14 +11,54 @@ from trak_cli.attribution import (
     EstimatorSpec,
     TargetFactor,
     front,
+    reference_rows,
     score_block,
+    soften,
     target_factor,
+    thresholds,
 )
 from trak_cli.stages.grams import require_gram
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_files import ScoreUnit
-from trak_cli.types import Float32, Rows
+from trak_cli.types import Float32, Float64, FloatArray, IntArray, Rows
+
+
+@dataclass(frozen=True)
+class PreparedTargets:
+    """Some targets, ready to be scored on any shard of training rows.
+
+    Attributes:
+        factors: of every checkpoint.
+        ratios: of every checkpoint: (n,) what is averaged in front of the kernel, where it is not the q of the shards.
+    """
+
+    inventory: Inventory
+    estimator: EstimatorSpec
+    factors: Sequence[TargetFactor]
+    ratios: Sequence[FloatArray | None]
+
+    def scores(self, index: int, some: IntArray | None = None) -> Float32:
+        """(targets, rows of that shard) float32, before any threshold; of its rows ``some`` only, where given."""
+        shards = [self.inventory.read(name, TRAIN, index) for name in self.inventory.checkpoints]
+        at = self.inventory.shards(TRAIN)[index]
+        chosen = np.arange(len(at)) if some is None else some
+        ratios = [
+            (shard.out_to_loss if whole is None else whole[at.start : at.stop])[chosen]
+            for shard, whole in zip(shards, self.ratios, strict=True)
+        ]
+        features = (shard.features if some is None else shard.features[some] for shard in shards)
+        return score_block(self.estimator, self.factors, features, front(self.estimator, ratios))
+
+    def reference_scores(self) -> Float32:
+        """Scores on the training rows from which thresholds are taken: (targets, m) float32."""
+        wanted = reference_rows(self.inventory.rows)
+        parts = []
+        for index, rows in enumerate(self.inventory.shards(TRAIN)):
+            some = wanted[(wanted >= rows.start) & (wanted < rows.stop)] - rows.start
+            if len(some):
+                parts.append(self.scores(index, some))
+        return np.concatenate(parts, axis=1)
 
 
 class BlockScorer:
@@ -31,24 +72,24 @@ class BlockScorer:
         self._estimator = estimator
         self._split = split
         self._block: int | None = None
-        self._factors: list[TargetFactor] = []
-        self._fronts: list[Float32 | None] = []
+        self._targets: PreparedTargets | None = None
+        self._thresholds: Float64 | None = None
 
     def scores(self, unit: ScoreUnit) -> Float32:
         """(targets of the unit, rows of the unit) float32."""
-        if unit.block != self._block:
-            prepared = [self._prepare(name, unit.targets) for name in self._inventory.checkpoints]
-            self._factors, self._fronts = [list(one) for one in zip(*prepared, strict=True)]
+        if unit.block != self._block or self._targets is None:
+            self._targets = self._prepare(unit.targets)
             self._block = unit.block
-        shards = [self._inventory.read(name, TRAIN, unit.shard) for name in self._inventory.checkpoints]
-        ratios = [
-            shard.out_to_loss if whole is None else whole[unit.rows.start : unit.rows.stop]
-            for shard, whole in zip(shards, self._fronts, strict=True)
-        ]
-        weights = front(self._estimator, ratios)
-        return score_block(self._estimator, self._factors, (shard.features for shard in shards), weights)
+            if self._estimator.soft_threshold:
+                self._thresholds = thresholds(self._targets.reference_scores(), self._estimator.soft_threshold)
+        found = self._targets.scores(unit.shard)
+        return found if self._thresholds is None else soften(found, self._thresholds)
 
-    def _prepare(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
+    def _prepare(self, targets: Rows) -> PreparedTargets:
+        factors, ratios = zip(*(self._factor(name, targets) for name in self._inventory.checkpoints), strict=True)
+        return PreparedTargets(self._inventory, self._estimator, factors, ratios)
+
+    def _factor(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
         """The targets of a block, and the ratios of all training rows where finalize has filed them."""
         features = np.concatenate(list(self._features(checkpoint, targets)))
         if not self._estimator.needs_gram:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from trak_cli.batches import to_device
 from trak_cli.config import TrakConfig, instantiate
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins import Trainer
+from trak_cli.plugins import AfterEpoch, Trainer
 from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_splits, make_task
 from trak_cli.stages.task_context import make_context
@@ -50,12 +51,29 @@ class Training:
         """n, the number of training samples."""
         return len(self.splits[TRAIN])
 
-    def model(self, indices: Sequence[int], seed: int) -> nn.Module:
-        """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode."""
+    def model(self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None) -> nn.Module:
+        """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode.
+
+        Args:
+            after_epoch: told after each epoch, where given; not every trainer can.
+
+        Raises:
+            InputError: the trainer cannot.
+        """
+        more: dict[str, Any] = {} if after_epoch is None else {"after_epoch": after_epoch}
+        if more and "after_epoch" not in inspect.signature(self._trainer.train).parameters:
+            raise InputError(
+                Problem(
+                    "train.snapshots",
+                    f"{type(self._trainer).__name__}.train without an argument after_epoch",
+                    "a trainer that calls after_epoch(model, epoch), such as trainer=sgd",
+                    "add the argument, or set train.snapshots=0",
+                )
+            )
         torch.manual_seed(seed)
         model = make_model(self._config).to(self._device)
         self._validate(model)
-        self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device)
+        self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
         return model.eval()
 
     def _validate(self, model: nn.Module) -> None:

@@ -7,7 +7,7 @@
       features/CHECKPOINT/SPLIT/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
-      lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png
+      lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
       checkpoints/
 
 SHARD and SUBSET are numbers of five digits, BLOCK of four (more digits when there are more).
@@ -97,6 +97,10 @@ class Layout:
 
     def lds_plot(self, split: str) -> Path:
         return self.root / "lds" / f"{check_name(split, 'split')}.png"
+
+    def tune_report(self, split: str) -> Path:
+        """What the last search over the estimator family found."""
+        return self.root / "lds" / "tuned" / f"{check_name(split, 'split')}.json"
 
     def described_splits(self) -> list[str]:
         """Splits whose description is stored."""

@@ -28,6 +28,10 @@ def test_members_are_the_published_formulas():
         ({"gram_exponent": float("nan")}, "estimator.gram_exponent"),
         ({"front_exponent": float("inf")}, "estimator.front_exponent"),
         ({"ridge": "3 x"}, "estimator.ridge"),
+        ({"averaging": "checkpoints"}, "estimator.averaging"),
+        ({"soft_threshold": 1.0}, "estimator.soft_threshold"),
+        ({"soft_threshold": -0.1}, "estimator.soft_threshold"),
+        ({"soft_threshold": float("nan")}, "estimator.soft_threshold"),
         ({"metric": "identity", "ridge": "3x"}, "estimator.ridge"),
         ({"metric": "identity", "gram_exponent": 1.0}, "estimator.gram_exponent"),
     ],
@@ -70,6 +74,8 @@ def test_formula_in_one_line():
     assert describe_formula(EstimatorSpec("a", gram_exponent=1, front_exponent=0.5, ridge="1x")) == (
         "score(i, j) = mean over checkpoints of [xᵢᵀ (Σ |q| x xᵀ + λI)⁻¹ tⱼ] · sign(q̄ᵢ) |q̄ᵢ|^0.5; λ = 1x"
     )
+    assert describe_formula(MEMBERS["trak_soft"]).endswith("soft-thresholded: 50% of the scores of each target become 0")
+    assert "scores averaged" in describe_formula(EstimatorSpec("a", averaging="scores"))
     assert describe_formula(MEMBERS["cosine"]) == (
         "score(i, j) = mean over checkpoints of [xᵢᵀ tⱼ] · sign(q̄ᵢ); x, t of unit length"
     )

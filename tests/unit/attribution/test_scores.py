@@ -15,7 +15,9 @@ from trak_cli.attribution import (
     front,
     score_block,
     scores,
+    soften,
     target_factor,
+    thresholds,
     unit_rows,
     weigh,
 )
@@ -29,6 +31,8 @@ FAMILY = [
     EstimatorSpec("absolute", ridge="7"),
     EstimatorSpec("fisher-unit", gram_exponent=2, unit_norm=True, ridge="3x"),
     EstimatorSpec("no-front", front_exponent=0, ridge="3x"),
+    EstimatorSpec("own-fronts", front_exponent=0.5, averaging="scores", ridge="3x"),
+    EstimatorSpec("soft-scores", averaging="scores", soft_threshold=0.7, ridge="1x"),
 ]
 members = pytest.mark.parametrize("spec", FAMILY, ids=lambda spec: spec.name)
 
@@ -57,7 +61,8 @@ def _streamed(spec, X, q, T, rows=17):
         block = slice(start, start + rows)
         weights = front(spec, [values[block] for values in q])
         blocks.append(score_block(spec, factors, (x[block] for x in X), weights))
-    return np.concatenate(blocks, axis=1)
+    found = np.concatenate(blocks, axis=1)
+    return soften(found, thresholds(found, spec.soft_threshold)) if spec.soft_threshold else found
 
 
 def _close(got, expected, tolerance=2e-5):
@@ -186,3 +191,17 @@ def test_front_averages_before_it_takes_powers():
 def test_front_without_exponent_is_the_sign_and_one_at_zero():
     spec = EstimatorSpec("a", front_exponent=0)
     np.testing.assert_array_equal(front(spec, [np.array([0.2, -0.1, 0.0, -0.0])]), [1, -1, 1, 1])
+
+
+def test_averaging_scores_is_the_mean_of_single_checkpoints():
+    X, q, T = _data(checkpoints=3)
+    spec = EstimatorSpec("a", front_exponent=0.5, gram_exponent=1.0, averaging="scores")
+    single = [scores(spec, [x], [values], [t]) for x, values, t in zip(X, q, T, strict=True)]
+    _close(scores(spec, X, q, T), np.mean(single, axis=0), 1e-12)
+    assert not np.allclose(scores(spec, X, q, T), scores(dataclasses.replace(spec, averaging="kernels"), X, q, T))
+
+
+@pytest.mark.parametrize("spec", [EstimatorSpec("a"), EstimatorSpec("b", front_exponent=0.5)], ids=["trak", "root"])
+def test_with_one_checkpoint_both_ways_of_averaging_are_the_same(spec):
+    X, q, T = _data(checkpoints=1)
+    _close(scores(dataclasses.replace(spec, averaging="scores"), X, q, T), scores(spec, X, q, T), 1e-12)

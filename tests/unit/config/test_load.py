@@ -64,7 +64,7 @@ def test_every_shipped_option_composes() -> None:
 def test_groups_are_listed_with_those_of_the_user(project: Project) -> None:
     project.write("model/big.yaml", "_target_: plug.Net\n")
     project.write("data/readme.txt", "no group")
-    assert config_groups()["gradients"] == ["auto", "hooks", "loop", "vmap"]
+    assert config_groups()["gradients"] == ["auto", "hooks", "loop", "representation", "vmap"]
     groups = config_groups(project.folder)
     assert {"big", "digits_cnn"} <= set(groups["model"])
     assert "data" not in groups
@@ -199,7 +199,7 @@ def test_shipped_files_are_found_in_an_installed_package_too(project: Project, m
     monkeypatch.setitem(sys.modules, "trak_cli.configs", importlib.util.module_from_spec(spec))
     monkeypatch.setattr("trak_cli.config.files.source_folder", lambda: Path("/nowhere"))
     monkeypatch.setattr("trak_cli.config.compose.source_folder", lambda: Path("/nowhere"))
-    assert config_groups()["gradients"] == ["auto", "hooks", "loop", "vmap"]
+    assert config_groups()["gradients"] == ["auto", "hooks", "loop", "representation", "vmap"]
     assert load("top", None, None, ["name=run", "gradients=loop"]).config.gradients.engine == "loop"
     assert project.load("gradients=loop").config.gradients.engine == "loop"
 

@@ -68,7 +68,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
     assert found["modle"].remedy == "did you mean model?"
     assert found["features.dtypo"].remedy == "did you mean features.dtype?"
     assert found["score.splits"].remedy == "write 'score.splits=[test]'"
-    assert found["gradients"].expected == "one of: auto, hooks, loop, vmap"
+    assert found["gradients"].expected == "one of: auto, hooks, loop, representation, vmap"
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,7 @@ REQUIRED = {
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},
     "eval-lds": {"name", "estimator.name"},
+    "tune": {"name", "estimator.name"},
     "train": {"name", "model", "dataset.train", "task", "trainer"},
     "retrain": {"name", "model", "dataset.train", "dataset.targets", "task", "trainer"},
     "top": {"name", "estimator.name"},
@@ -365,3 +366,11 @@ def test_defaults_lists_that_cannot_be_followed(project: Project, text: str) -> 
 def test_a_hydra_section_is_refused(project: Project) -> None:
     project.write("mine.yaml", "defaults: [trak, _self_]\nname: a\nhydra: {run: {dir: x}}\n")
     assert set(project.problems(stage="top")) == {"hydra"}
+
+
+def test_representations_and_gradients_do_not_share_keys(shipped: Problems) -> None:
+    assert set(shipped("config", "gradients.module=head", "gradients.side=input")) == {"gradients.module", "gradients.side"}
+    found = shipped("config", "gradients=representation", "gradients.module=head", "gradients.include=[head.*]")
+    assert set(found) == {"gradients.include"}
+    refused = shipped("config", "gradients=representation", "gradients.side=middle")
+    assert refused["gradients.side"].expected == "one of: input, output"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.plugins.text.packages import needed
+from trak_cli.plugins.optional import needed
 
 #: What peft calls the kinds of models; it treats the head of a classifier as part of the adapter.
 _TASKS = {"text_classification": "SEQ_CLS", "causal_lm": "CAUSAL_LM", "seq2seq_lm": "SEQ_2_SEQ_LM"}
@@ -26,7 +26,7 @@ def with_adapter(model: nn.Module, adapter: Mapping[str, Any] | str, kind: str) 
         ConfigError: arguments that peft refuses, or peft is not installed.
         InputError: no such folder.
     """
-    peft = needed("peft", "model.adapter")
+    peft = needed("peft", "text", "model.adapter")
     if isinstance(adapter, str):
         config = _read(peft, adapter)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trak_cli.plugins.text.packages import needed
+from trak_cli.plugins.optional import needed
 
 #: The name under which transformers knows this attention.
 FULL_MASK = "sdpa_full_mask"
@@ -16,8 +16,8 @@ FULL_MASK = "sdpa_full_mask"
 
 def register() -> str:
     """Make the attention known to transformers; returns its name."""
-    modeling = needed("transformers.modeling_utils", "model")
-    masking = needed("transformers.masking_utils", "model")
+    modeling = needed("transformers.modeling_utils", "text", "model")
+    masking = needed("transformers.masking_utils", "text", "model")
     if FULL_MASK not in modeling.ALL_ATTENTION_FUNCTIONS:
         modeling.ALL_ATTENTION_FUNCTIONS.register(FULL_MASK, modeling.ALL_ATTENTION_FUNCTIONS["sdpa"])
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from trak_cli.errors import ConfigError, InputError, Problem, TrakError
 from trak_cli.plugins.checkpoints import apply, load
+from trak_cli.plugins.optional import needed
 from trak_cli.plugins.text.adapter import with_adapter
 from trak_cli.plugins.text.attention import register
-from trak_cli.plugins.text.packages import needed
 
 #: kind -> transformers' class for it.
 KINDS = {
@@ -61,7 +61,7 @@ def text_model(
     problems = _problems(kind, pretrained, config, weights, adapter, attention, dtype)
     if problems:
         raise ConfigError(problems)
-    transformers = needed("transformers", "model")
+    transformers = needed("transformers", "text", "model")
     chosen = _config(transformers, pretrained, dict(config or {}), revision)
     options = {"attn_implementation": register() if attention == "sdpa" else attention, "dtype": _DTYPES[dtype]}
     auto = getattr(transformers, KINDS[kind])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.plugins.text.packages import needed
+from trak_cli.plugins.optional import needed
 
 _FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -98,8 +98,8 @@ def _separated(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _from_parquet(file: Path, columns: Sequence[str]) -> Table:
-    parquet = needed("pyarrow.parquet", f"dataset {file}")
-    arrow = needed("pyarrow", f"dataset {file}")
+    parquet = needed("pyarrow.parquet", "text", f"dataset {file}")
+    arrow = needed("pyarrow", "text", f"dataset {file}")
     try:
         names = parquet.read_schema(file).names
         missing = [column for column in columns if column not in names]
@@ -113,7 +113,7 @@ def _from_parquet(file: Path, columns: Sequence[str]) -> Table:
 
 
 def _from_datasets(path: str, columns: Sequence[str], split: str | None, subset: str | None) -> Table:
-    datasets = needed("datasets", f"dataset {path}")
+    datasets = needed("datasets", "text", f"dataset {path}")
     try:
         found = datasets.load_from_disk(path) if Path(path).is_dir() else datasets.load_dataset(path, subset)
     except Exception as error:  # the package raises errors of a dozen classes

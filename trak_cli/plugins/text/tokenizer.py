@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.text.packages import needed
+from trak_cli.plugins.optional import needed
 
 #: Lengths above this stand for "no limit" in tokenizer configs.
 _NO_LIMIT = 10**6
@@ -36,7 +36,7 @@ def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
         ConfigError: transformers is not installed.
         InputError: no such tokenizer, or a damaged one.
     """
-    transformers = needed("transformers", "dataset tokenizer")
+    transformers = needed("transformers", "text", "dataset tokenizer")
     name = name or "tokenizer.json"
     try:
         if name.endswith(".json"):
@@ -67,7 +67,7 @@ def padding_token(tokenizer: Any) -> int:
 
 
 def _from_file(transformers: Any, name: str) -> Any:
-    backend = needed("tokenizers", "dataset tokenizer").Tokenizer.from_file(name)
+    backend = needed("tokenizers", "text", "dataset tokenizer").Tokenizer.from_file(name)
     backend.no_padding()
     backend.no_truncation()
     known = backend.get_vocab()

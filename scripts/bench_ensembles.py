@@ -1,0 +1,172 @@
+"""What cheap members of an ensemble are worth, against checkpoints that were really trained.
+
+Run `make lds` first (it trains and retrains), then, for some of its settings:
+
+    python scripts/bench_ensembles.py cancer diabetes digits_mlp digits_cnn --out runs/ensembles
+
+For two checkpoints of each setting: the LDS of the default estimator with the checkpoint alone, with four members of each kind
+beside it, and with four snapshots of its training; against five and ten trained checkpoints. Cost is CPU time: of features for
+a member (training and target samples), of training and features for a real checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "lds"
+sys.path.insert(0, str(FOLDER))
+
+from setting import Setting, open_setting  # noqa: E402
+
+from trak_cli.attribution import (  # noqa: E402
+    MEMBERS,
+    Bootstrap,
+    GramSum,
+    compare,
+    decompose,
+    front,
+    score_block,
+    subset_predictions,
+    target_factor,
+    weights_of,
+)
+from trak_cli.config import load  # noqa: E402
+from trak_cli.stages.featurize import featurize  # noqa: E402
+from trak_cli.stages.train import train  # noqa: E402
+from trak_cli.types import Silent  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+
+SPEC = MEMBERS["trajectory"]
+BASES, CHEAP, REAL = 2, 4, (1, 2, 5, 10)
+#: The first is a control: the weights stay, and only the random matrix is another.
+KINDS = (
+    ("noise", 1e-06),
+    *(("noise", scale) for scale in (0.03, 0.1, 0.3, 0.6)),
+    *(("dropout", scale) for scale in (0.1, 0.3)),
+    *(("mask", scale) for scale in (0.03, 0.1, 0.2, 0.3)),
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One checkpoint: kernel (t, n) and the ratios in front of it (n,)."""
+
+    kernel: Array
+    ratio: Array
+
+
+class Bench:
+    """One setting: features are made where they are missing, and each checkpoint is scored once."""
+
+    def __init__(self, setting: Setting, out: Path) -> None:
+        self.real = setting
+        self.cheap = Setting(setting.name, out / setting.name)
+        self.masks, outputs = setting.truth
+        self.outputs = outputs.mean(axis=1)
+        self.seconds: dict[str, float] = {}
+        self._known: dict[str, Scored] = {}
+
+    def predictions(self, where: Setting, names: Sequence[str]) -> Array:
+        """Sums of scores (t, s) of an ensemble."""
+        found = [self._scored(where, name) for name in names]
+        scores = np.mean([one.kernel for one in found], axis=0) * front(SPEC, [one.ratio for one in found])
+        return subset_predictions(scores, self.masks)
+
+    def _scored(self, where: Setting, name: str) -> Scored:
+        if name not in self._known:
+            found = where.features(name)
+            weights = weights_of(SPEC, found.train, found.out_to_loss, found.outputs)
+            gram = GramSum(found.train.shape[1])
+            gram.add(found.train, weights.gram)
+            spectrum = decompose(gram.result())
+            factor = target_factor(SPEC, found.targets, spectrum, SPEC.ridge_in(spectrum))
+            kernel = score_block(SPEC, [factor], [found.train], np.ones(len(found.train)))
+            self._known[name] = Scored(kernel, weights.front)
+        return self._known[name]
+
+    def make(self, label: str, checkpoints: Sequence[Path], *overrides: str) -> None:
+        """Features of some files (and of what is derived from them), by the command's own stage; CPU seconds noted."""
+        listed = ",".join(str(path) for path in checkpoints)
+        asked = [f"store={self.cheap.root}", f"checkpoints=[{listed}]", "gradients=hooks", "gradients.microbatch=32"]
+        start = time.process_time()
+        featurize(load("featurize", self.real.name, FOLDER, [*asked, *overrides]), Silent())
+        self.seconds[label] = time.process_time() - start
+
+    def train(self) -> list[Path]:
+        """The first checkpoints once more, with snapshots; their files."""
+        epochs = int(self.real.loaded.config.trainer.get("epochs", 15))
+        every = max(1, epochs // (CHEAP + 1))
+        asked = [f"store={self.cheap.root}", f"train.count={BASES}", f"train.snapshots={every}"]
+        start = time.process_time()
+        train(load("train", self.real.name, FOLDER, asked), Silent())
+        self.seconds["train"] = (time.process_time() - start) / BASES
+        return sorted((self.cheap.root / "checkpoints").glob("*_epoch_*.safetensors"))
+
+
+def measure(bench: Bench) -> dict[str, dict[str, Array]]:
+    """Label -> predictions, for each checkpoint that was begun with."""
+    files = [bench.real.checkpoint_file(name) for name in bench.real.checkpoints[:BASES]]
+    bench.make("features", files)
+    bench.seconds["features"] /= BASES
+    for kind, scale in KINDS:
+        asked = [f"ensemble.members={CHEAP}", f"ensemble.kind={kind}", f"ensemble.scale={scale}"]
+        bench.make(f"{kind} {scale}", files, *asked)
+    bench.make("snapshots", bench.train())
+    names = bench.cheap.layout.checkpoints()
+    found: dict[str, dict[str, Array]] = {}
+    for base in bench.real.checkpoints[:BASES]:
+        one = {"1 alone": bench.predictions(bench.cheap, [base])}
+        for kind, scale in KINDS:
+            members = [name for name in names if name.startswith(f"{base}+{kind}{scale!r}.")]
+            one[f"1 + {CHEAP} {kind} {scale}"] = bench.predictions(bench.cheap, [base, *members])
+        number = base.split("_")[1].split("-")[0]
+        snapshots = [name for name in names if name.startswith(f"full_{number}_epoch_")]
+        snapshots = [name for name in snapshots if name[-8:] != base[-8:]]  # the last one may be the checkpoint itself
+        last = sorted(snapshots, key=lambda name: int(name.split("_epoch_")[1].split("-")[0]))[-CHEAP:]
+        one[f"1 + {CHEAP} snapshots"] = bench.predictions(bench.cheap, [base, *last])
+        found[base] = one
+    found["real"] = {f"{count} trained": bench.predictions(bench.real, bench.real.checkpoints[:count]) for count in REAL}
+    return found
+
+
+def report(bench: Bench) -> dict[str, Any]:
+    """LDS with intervals: cheap ensembles as means over the checkpoints that were begun with."""
+    found = measure(bench)
+    result: dict[str, Any] = {}
+    groups = {"real": [found.pop("real")], "cheap": list(found.values())}
+    for sets in groups.values():
+        tables = [compare(one, bench.outputs, Bootstrap(300)) for one in sets]
+        for label in sets[0]:
+            result[label] = float(np.mean([table.sets[label].estimate for table in tables]))
+    gains = [
+        {label: value.estimate - table.sets["1 alone"].estimate for label, value in table.sets.items()}
+        for table in (compare(one, bench.outputs, Bootstrap(0)) for one in groups["cheap"])
+    ]
+    return {"setting": bench.real.name, "lds": result, "gains": gains, "cpu_seconds": bench.seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="+")
+    parser.add_argument("--out", type=Path, default=Path("runs/ensembles"))
+    arguments = parser.parse_args()
+    for name in arguments.settings:
+        found = report(Bench(open_setting(name), arguments.out.resolve()))
+        (arguments.out / f"{name}.json").write_text(json.dumps(found, indent=1))
+        print(name, json.dumps(found["cpu_seconds"]))
+        for label, value in found["lds"].items():
+            print(f"  {label:<24}{value:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

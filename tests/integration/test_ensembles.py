@@ -1,0 +1,83 @@
+"""Derived members and snapshots by the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from small_project import read_store, stamps
+from tiny_project import ROWS, TARGETS, Project, weights
+
+from trak_cli.plugins import Member, derive
+from trak_cli.store import Layout, read_scores
+
+TWO = ["ensemble.members=2", "ensemble.kind=noise", "ensemble.scale=0.05"]
+
+
+def test_members_are_checkpoints_of_their_own(featurized: Project) -> None:
+    before = stamps(featurized.store)
+    told = json.loads(featurized.done("featurize", "--json", *TWO).stdout)
+    names = Layout(featurized.store).checkpoints()
+    assert sorted(told["checkpoints"]) == names
+    assert len(names) == 2 * (1 + 2)
+    assert sum("+noise0.05.0.2" in name for name in names) == 2
+    assert {path: stamp for path, stamp in stamps(featurized.store).items() if path in before} == before
+    assert len(list(featurized.folder.rglob("*.safetensors"))) == 1  # members are never written
+    featurized.done("featurize", *TWO, "ensemble.scale=0.1")  # another member, another name
+    assert len(Layout(featurized.store).checkpoints()) == 2 * (1 + 2 + 2)
+    featurized.done("finalize", *TWO)
+    featurized.done("score", *TWO, "estimator.checkpoints=[*+noise0.05*]")
+    assert read_scores(Layout(featurized.store).scores("trajectory", "test")).shape == (TARGETS, ROWS)
+
+
+def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project) -> None:
+    """The same weights, written as a checkpoint file: up to the random matrix, which is the checkpoint's own."""
+    project.done("featurize", *TWO, "projection.kind=none")
+    member = Member("noise", 0.05, 0, 1)
+    layout = Layout(project.store)
+    (name,) = [one for one in layout.checkpoints() if one.startswith("a-") and one.endswith(".1")]
+    digest = json.loads(layout.fingerprint(name).read_text())["checkpoint"]
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(8, 6), torch.nn.Linear(6, 3)
+
+    model = Net()
+    model.load_state_dict(weights(0))
+    derive(model, member, digest)
+    save_file(model.state_dict(), project.folder / "written.safetensors")
+    project.done("featurize", "projection.kind=none", "checkpoints=written.safetensors", "store=runs/other")
+    written = read_store(project.folder / "runs" / "other")
+    ((_, expected),) = [item for item in written.items() if item[0][1] == "train"]
+    np.testing.assert_allclose(read_store(project.store)[name, "train"].features, expected.features, rtol=1e-5, atol=1e-7)
+
+
+def test_bad_scales_are_refused(project: Project) -> None:
+    project.refused(2, "featurize", "ensemble.members=1", "ensemble.scale=0", says=("ensemble.scale", "above 0"))
+    project.refused(2, "featurize", "ensemble.kind=mask", "ensemble.scale=1", says=("ensemble.scale", "share"))
+
+
+def test_snapshots_lie_beside_the_checkpoint(project: Project) -> None:
+    asked = ["train.count=1", "trainer.epochs=5", "train.snapshots=2"]
+    project.done("train", *asked)
+    folder = project.store / "checkpoints"
+    assert sorted(path.stem for path in folder.iterdir()) == ["full_0", "full_0_epoch_2", "full_0_epoch_4"]
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert len(set(before.values())) == 3
+    (folder / "full_0.safetensors").unlink()
+    project.done("train", *asked[:2])  # snapshots change nothing in the training
+    assert (folder / "full_0.safetensors").read_bytes() == before[folder / "full_0.safetensors"]
+
+
+def test_a_trainer_that_takes_no_snapshots_says_so(project: Project) -> None:
+    plugin = project.folder / "tiny_plugin.py"
+    plugin.write_text(
+        plugin.read_text()
+        + "\n\nclass Plain:\n    def train(self, model, task, dataset, indices, seed, collate, device):\n        pass\n"
+    )
+    plain = ["trainer._target_=tiny_plugin.Plain", "train.count=1"]
+    project.refused(4, "train", *plain, "train.snapshots=1", says=("train.snapshots", "after_epoch"))
+    project.done("train", *plain)

@@ -1,0 +1,57 @@
+"""`trak tune` as it is typed, and the estimator that it writes in the stages that follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+from tiny_project import ROWS, TARGETS, Project
+
+from trak_cli.store import Layout, read_scores
+
+SUBSETS = 12
+SMALL = [
+    "tune.ridges=[0.1x, 1x]",
+    "tune.averaging=[kernels]",
+    "tune.soft_thresholds=[0]",
+    "tune.gram_exponents=[0, 1]",
+    "lds.ground_truth=truth.npz",
+]
+
+
+def test_tune_then_finalize_and_score(project_after: Callable[[str], Project]) -> None:
+    project = project_after("score")
+    generator = np.random.default_rng(0)
+    masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(SUBSETS)])
+    sums = masks.astype(np.float64) @ read_scores(Layout(project.store).scores("trajectory", "test")).T
+    np.savez(project.folder / "truth.npz", masks=masks, outputs=sums + generator.normal(0, sums.std(), sums.shape))
+    before = project.files()
+
+    told = json.loads(project.done("tune", "--json", *SMALL, "tune.folder=.").stdout)
+    assert told["members"] == 2 * 2 * 2 * 3 * 2 + 3 * 2 + 1  # Gram, identity, and the configured one with its own ridge
+    assert told["targets"] == [TARGETS // 2, TARGETS // 2]
+    after = project.files()
+    assert {path: after[path] for path in before} == before
+
+    answer = project.done("tune", *SMALL).stdout
+    assert "on the other 6 targets and 6 subsets" in answer
+    assert "estimator.name=tuned" in answer
+    project.done("finalize", "estimator=tuned")
+    project.done("score", "estimator=tuned")
+    assert read_scores(Layout(project.store).scores("tuned", "test")).shape == (TARGETS, ROWS)
+
+
+def test_without_ground_truth_there_is_nothing_to_tune_by(featurized: Project) -> None:
+    featurized.refused(3, "tune", says=("no retrained models", "trak retrain"))
+
+
+def test_baselines_stand_beside_the_scores(scored: Project) -> None:
+    generator = np.random.default_rng(0)
+    masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(SUBSETS)])
+    np.savez(scored.folder / "truth.npz", masks=masks, outputs=generator.normal(size=(SUBSETS, TARGETS)))
+    asked = ["lds.ground_truth=truth.npz", "lds.baselines=[datamodel, empirical_influence]"]
+    told = json.loads(scored.done("eval-lds", "--json", *asked).stdout)
+    assert [one["name"] for one in told["score_sets"]] == ["trajectory", "datamodel", "empirical_influence"]
+    assert "each subset left out of its own fit" in scored.done("eval-lds", *asked).stdout
+    scored.refused(2, "eval-lds", "lds.baselines=[datamodels]", says=("lds.baselines", "empirical_influence"))

@@ -1,0 +1,76 @@
+"""The search over the family: which members there are, and sums over subsets without any score."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trak_cli.attribution import (
+    EstimatorSpec,
+    Gram,
+    SearchSpace,
+    decompose,
+    groups,
+    halves,
+    predictions_by_ridge,
+    scores,
+    subset_predictions,
+    subset_sums,
+)
+from trak_cli.errors import ConfigError
+
+SPACE = SearchSpace(("gram", "identity"), ("final", "trajectory"), (0.0, 1.0), (0.5, 1.0), ("1x", "3x"), (False, True))
+
+
+def test_every_combination_that_makes_sense_is_a_member_once():
+    members = SPACE.members("it")
+    gram, identity = 2 * 2 * 2 * 2 * 2, 2 * 2  # no ridge, weight or trajectory without a Gram
+    assert len(set(members)) == len(members) == gram + identity
+    assert {member.name for member in members} == {"it"}
+    assert EstimatorSpec("it", "gram", 1.0, 0.5, True, "3x", "trajectory") in members
+    assert EstimatorSpec("it", "identity", 0.0, 0.5, True) in members
+
+
+def test_one_pass_serves_all_ridges_and_fronts():
+    gram, identity = 2 * 2 * 2, 2  # weights × Gram exponents × rows; rows
+    found = groups(SPACE.members("it"))
+    assert len(found) == gram + identity
+    assert sorted(map(len, found)) == [2] * identity + [4] * gram
+
+
+@pytest.mark.parametrize(("count", "most"), [(9, None), (10, None), (10, 3)])
+def test_halves_share_nothing(count, most):
+    first, second = halves(count, 0, most)
+    assert len(first) == min(count // 2, most or count)
+    assert len(second) == count - count // 2
+    assert not set(first) & set(second)
+    assert (np.diff(first) > 0).all()
+    assert (np.diff(second) > 0).all()
+    assert set(halves(count, 1)[1]) != set(second)
+
+
+@pytest.mark.parametrize("ridges", [["0.1x"], ["0.1x", "3x", "7"]])
+def test_sums_over_subsets_are_those_of_the_scores(ridges):
+    generator = np.random.default_rng(0)
+    X, T = generator.standard_normal((40, 6)).astype(np.float32), generator.standard_normal((5, 6)).astype(np.float32)
+    q, masks = generator.uniform(0, 1, 40).astype(np.float32), generator.random((9, 40)) < 0.5
+    members = [EstimatorSpec("it", gram_exponent=1.0, front_exponent=0.5, ridge=ridge) for ridge in ridges]
+    spectrum = decompose(Gram((X.T * q.astype(np.float64)) @ X, len(X)))
+    sums = sum(  # rows arrive in pieces
+        subset_sums(X[rows], np.sqrt(q[rows].astype(np.float64)), masks[:, rows]) for rows in (slice(0, 13), slice(13, 40))
+    )
+    found = list(predictions_by_ridge(T.astype(np.float64), sums, spectrum, [spec.ridge_in(spectrum) for spec in members]))
+    for spec, (ridge, values) in zip(members, found, strict=True):
+        assert ridge == spec.ridge_in(spectrum)
+        expected = subset_predictions(scores(spec, [X], [q], [T]), masks)
+        np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+def test_a_singular_gram_without_ridge_is_refused():
+    spectrum = decompose(Gram(np.diag([0.0, 1.0]), 1))
+    with pytest.raises(ConfigError, match="singular"):
+        list(predictions_by_ridge(np.ones((1, 2)), np.ones((2, 1)), spectrum, [1.0, 0.0]))
+
+
+def test_members_differ_in_their_formula_only():
+    assert len({dataclasses.replace(member, name="other") for member in SPACE.members("it")}) == len(SPACE.members("it"))

@@ -1,0 +1,80 @@
+"""A store with features that were drawn, not computed, and a ground truth that a known estimator predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trak_cli.attribution import EstimatorSpec, scores, subset_predictions
+from trak_cli.store import FORMAT_VERSION, FeatureRows, Layout, write_features, write_json_once
+from trak_cli.types import BoolArray, Float32, Float64, Rows, shards_of
+
+ROWS, TARGETS, DIM, SHARD_ROWS, SUBSETS = 90, 24, 12, 32, 60
+
+
+@dataclass(frozen=True)
+class SyntheticStore:
+    """Features of two checkpoints, as arrays and as a store; q follows from f as for log-odds."""
+
+    root: Path
+    train: list[Float32]
+    outputs: list[Float32]
+    out_to_loss: list[Float32]
+    targets: list[Float32]
+    masks: BoolArray
+
+    def scores(self, spec: EstimatorSpec) -> Float64:
+        """The formula on whole matrices."""
+        return scores(spec, self.train, self.out_to_loss, self.targets, self.outputs)
+
+    def write_truth(self, path: Path, best: EstimatorSpec, noise: float) -> None:
+        """Outputs that ``best`` predicts, up to noise (in units of their own spread)."""
+        outputs = subset_predictions(self.scores(best), self.masks)
+        outputs /= outputs.std(axis=1, keepdims=True)
+        outputs += noise * np.random.default_rng(5).standard_normal(outputs.shape)
+        np.savez(path, masks=self.masks, outputs=outputs.T)
+
+
+def make_store(root: Path, checkpoints: int = 2) -> SyntheticStore:
+    """Draw and write it."""
+    generator = np.random.default_rng(0)
+    directions = 3.0 ** -np.arange(DIM)  # directions of very different length: the ridge matters
+    train = [(generator.standard_normal((ROWS, DIM)) * directions).astype(np.float32) for _ in range(checkpoints)]
+    targets = [(generator.standard_normal((TARGETS, DIM)) * directions).astype(np.float32) for _ in range(checkpoints)]
+    outputs = [generator.normal(2, 3, ROWS).astype(np.float32) for _ in range(checkpoints)]
+    out_to_loss = [(1 / (1 + np.exp(f.astype(np.float64)))).astype(np.float32) for f in outputs]
+    masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(SUBSETS)])
+    store = SyntheticStore(root, train, outputs, out_to_loss, targets, masks)
+    _write(store)
+    return store
+
+
+def _write(store: SyntheticStore) -> None:
+    layout = Layout(store.root)
+    plan = {"version": 2, "engine": "loop", "microbatch": 8, "shard_rows": SHARD_ROWS, "routes": {}, "measured": []}
+    write_json_once(layout.plan, plan)
+    write_json_once(layout.split("train"), {"rows": ROWS})
+    write_json_once(layout.split("test"), {"rows": TARGETS})
+    for number, (X, T) in enumerate(zip(store.train, store.targets, strict=True)):
+        fingerprint = {
+            "kind": "features",
+            "format": FORMAT_VERSION,
+            "checkpoint": f"{number:064}",
+            "projection": {"dim": DIM},
+            "dtype": "float32",
+        }
+        name = f"c{number}"
+        write_json_once(layout.fingerprint(name), fingerprint)
+        nothing = np.zeros(TARGETS, np.float32)
+        for split, columns in (
+            ("train", (X, store.out_to_loss[number], store.outputs[number])),
+            ("test", (T, nothing, nothing)),
+        ):
+            for index, rows in enumerate(shards_of(len(columns[0]), SHARD_ROWS)):
+                part = [column[rows.start : rows.stop] for column in columns]
+                ids = np.arange(rows.start, rows.stop, dtype=np.uint64)
+                values = FeatureRows(Rows(rows.start, rows.stop), part[0], part[1], part[2], ids)
+                path = layout.features(name, split, index)
+                write_features(path, values, {**fingerprint, "split": split}, {}, "float32")

@@ -1,0 +1,34 @@
+"""Scores in blocks: the same whatever the blocks are, thresholds included."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_store import ROWS, TARGETS, make_store
+
+from trak_cli.attribution import EstimatorSpec
+from trak_cli.config import load
+from trak_cli.stages.finalize import finalize
+from trak_cli.stages.score import score
+from trak_cli.store import Layout, read_scores
+from trak_cli.types import Silent
+
+SPECS = [
+    EstimatorSpec("trak_soft", soft_threshold=0.5),
+    EstimatorSpec("dot", "identity", averaging="scores", soft_threshold=0.9),
+    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", averaging="scores"),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("block", [5, TARGETS])
+def test_blocks_make_no_difference(tmp_path: Path, spec: EstimatorSpec, block: int):
+    store = make_store(tmp_path / "store")
+    asked = [f"estimator={spec.name}", f"estimator.averaging={spec.averaging}", f"score.target_block={block}"]
+    asked += [f"store={store.root}", f"estimator.soft_threshold={spec.soft_threshold}"]
+    finalize(load("finalize", None, None, asked), Silent())
+    score(load("score", None, None, asked), Silent())
+    found = read_scores(Layout(store.root).scores(spec.name, "test"))
+    expected = store.scores(spec)
+    assert found.shape == (TARGETS, ROWS)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

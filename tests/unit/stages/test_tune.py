@@ -1,0 +1,142 @@
+"""`trak tune` on a store whose ground truth a known member of the family predicts."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_store import SUBSETS, TARGETS, SyntheticStore, make_store
+
+from trak_cli.attribution import EstimatorSpec, lds
+from trak_cli.config import load
+from trak_cli.errors import ConfigError, InputError
+from trak_cli.stages.estimators import make_estimator
+from trak_cli.stages.inventory import take_inventory
+from trak_cli.stages.tune import TuneSummary, tune
+from trak_cli.stages.tune_scan import Question, scan
+from trak_cli.store import Layout
+from trak_cli.types import Silent
+
+BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x")
+SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "tune.soft_thresholds=[0]", "lds.bootstrap=200"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SyntheticStore:
+    made = make_store(tmp_path / "store")
+    made.write_truth(tmp_path / "truth.npz", BEST, noise=0.3)
+    return made
+
+
+def run(store: SyntheticStore, *overrides: str) -> TuneSummary:
+    truth = f"lds.ground_truth={store.root.parent / 'truth.npz'}"
+    return tune(load("tune", None, None, [f"store={store.root}", truth, *SPACE, *overrides]), Silent())
+
+
+def test_the_member_that_made_the_ground_truth_is_found(store):
+    summary = run(store)
+    assert dataclasses.replace(summary.best[0].estimator, name="best") == BEST
+    found = summary.held_out
+    assert found.chosen.lds > 0.85
+    assert found.chosen.low > found.reference.high
+    assert found.difference.low > 0
+    assert found.p_value < 0.05
+
+
+def test_a_soft_threshold_is_found(store):
+    best = dataclasses.replace(BEST, soft_threshold=0.8)
+    store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
+    summary = run(store, "tune.soft_thresholds=[0, 0.8]", "tune.averaging=[kernels]")
+    assert dataclasses.replace(summary.best[0].estimator, name="best") == best
+
+
+def test_search_and_evaluation_share_no_target_and_no_subset(store):
+    summary = run(store)
+    assert summary.targets == (TARGETS // 2, TARGETS - TARGETS // 2)
+    assert summary.subsets == (SUBSETS // 2, SUBSETS - SUBSETS // 2)
+    assert run(store, "tune.targets=3").targets == (3, TARGETS - TARGETS // 2)
+
+
+def test_where_nothing_is_better_the_configured_estimator_stays(store):
+    one = ["tune.metrics=[identity]", "tune.front_exponents=[1]", "tune.averaging=[kernels]", "tune.unit_norm=[false]"]
+    settings = ["estimator=trak", "tune.soft_thresholds=[0.5]", *one]
+    store.write_truth(store.root.parent / "truth.npz", EstimatorSpec("trak"), noise=0)
+    summary = run(store, *settings)
+    assert summary.members == 2 + 1
+    assert summary.best[0].estimator.name == "trak"
+    assert summary.held_out.difference.lds == 0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BEST,
+        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
+        EstimatorSpec("t-unit", gram_exponent=0.5, front_exponent=0.0, weights="trajectory", unit_norm=True, ridge="3n"),
+        EstimatorSpec("own-fronts", gram_exponent=1.0, front_exponent=0.5, averaging="scores"),
+        EstimatorSpec("soft", ridge="3x", soft_threshold=0.6),
+        EstimatorSpec("soft-t", gram_exponent=1.0, weights="trajectory", averaging="scores", soft_threshold=0.3),
+        EstimatorSpec("soft-cosine", metric="identity", front_exponent=0.0, unit_norm=True, soft_threshold=0.5),
+        EstimatorSpec("dot", metric="identity"),
+        EstimatorSpec("cosine", metric="identity", front_exponent=0.5, unit_norm=True),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_what_a_member_predicts_is_what_its_scores_sum_to(store, spec):
+    inventory = take_inventory(Layout(store.root), ["*"])
+    targets = np.array([0, 3, TARGETS - 1])
+    ((_, found),) = scan(inventory, [spec], Question("test", targets, store.masks), lambda _: None)
+    expected = lds(store.scores(spec), store.masks, np.zeros((SUBSETS, TARGETS))).predictions[targets]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_nothing_in_the_store_is_changed(store):
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+
+    before = files()
+    summary = run(store)
+    assert {path: data for path, data in files().items() if path not in summary.files} == before
+
+
+def test_the_estimator_file_is_an_option_of_the_group(store, tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("defaults: [trak, _self_]\n")
+    summary = run(store, f"tune.folder={folder}", "tune.name=chosen")
+    assert summary.files[-1] == folder / "estimator" / "chosen.yaml"
+    config = load("score", None, folder, [f"store={store.root}", "estimator=chosen"]).config
+    assert make_estimator(config) == dataclasses.replace(BEST, name="chosen")
+    config = load("score", None, None, [f"store={store.root}", *summary.overrides]).config
+    assert make_estimator(config) == dataclasses.replace(BEST, name="chosen")
+
+
+def test_a_file_of_ones_own_is_not_replaced(store, tmp_path):
+    own = tmp_path / "estimator" / "tuned.yaml"
+    own.parent.mkdir()
+    own.write_text("name: mine\n")
+    with pytest.raises(ConfigError, match="a file of your own"):
+        run(store, f"tune.folder={tmp_path}")
+    assert own.read_text() == "name: mine\n"
+    run(store, f"tune.folder={tmp_path}", "tune.name=other")
+    run(store, f"tune.folder={tmp_path}", "tune.name=other")  # its own file it does replace
+
+
+def test_a_folder_that_is_none_is_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match="which is no folder"):
+        run(store, f"tune.folder={tmp_path / 'nowhere'}")
+
+
+def test_too_few_subsets_are_refused(store, tmp_path):
+    np.savez(tmp_path / "truth.npz", masks=store.masks[:5], outputs=np.random.default_rng(0).random((5, TARGETS)))
+    with pytest.raises(InputError, match="5 subsets"):
+        run(store)
+
+
+def test_bad_values_of_the_search_are_all_named(tmp_path):
+    bad = ["tune.ridges=[1x, much]", "tune.metrics=[gram, cosine]", "tune.gram_exponents=[-1]"]
+    bad += ["tune.front_exponents=[]", "tune.soft_thresholds=[2]"]
+    with pytest.raises(ConfigError) as refused:
+        load("tune", None, None, [f"store={tmp_path}", *bad, "tune.name=../up"])
+    keys = {"tune.ridges", "tune.metrics", "tune.gram_exponents", "tune.front_exponents", "tune.name", "tune.soft_thresholds"}
+    assert {problem.where for problem in refused.value.problems} == keys

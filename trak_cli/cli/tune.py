@@ -1,0 +1,65 @@
+"""``trak tune``"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
+
+if TYPE_CHECKING:
+    from trak_cli.stages.tune import Measured, TuneSummary
+
+NAME = "tune"
+HELP = """Choose the estimator by a ground truth: search the family, and say what the choice is worth.
+
+All combinations of the values under `tune:` are tried on half of the targets and half of the subsets. The best one and the
+configured estimator are then compared on the other halves of both, which the search has not seen. It reads features and the
+ground truth of `trak eval-lds`; each Gram weighting takes one pass over the features, a ridge none."""
+EXAMPLES = """Examples:
+
+  trak tune -d my_project tune.folder=my_project      (writes my_project/estimator/tuned.yaml)
+
+  trak finalize -d my_project estimator=tuned         (and then trak score)
+
+  trak tune experiment=digits 'tune.weights=[trajectory]' 'tune.ridges=[0.1n, 0.3n, 1n]'
+
+  trak tune experiment=digits lds.ground_truth=my_subsets.npz"""
+
+
+def command(
+    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+) -> None:
+    from trak_cli.stages.tune import tune
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), tune, show)
+
+
+def show(summary: TuneSummary, console: Console) -> None:
+    console.print(f"{summary.members} estimators on {summary.targets[0]} targets and {summary.subsets[0]} subsets; the best:")
+    rows = table("#LDS", "estimator")
+    for member in summary.best:
+        rows.add_row(f"{member.searched:.3f}", member.formula)
+    console.print(rows)
+    console.print(f"on the other {summary.targets[1]} targets and {summary.subsets[1]} subsets:")
+    chosen, reference = summary.best[0], summary.reference
+    rows = table("", "#LDS", "95% interval", "#p")
+    rows.add_row("chosen", *_figures(summary.held_out.chosen))
+    rows.add_row(reference.estimator.name, *_figures(summary.held_out.reference))
+    if chosen.estimator != reference.estimator:
+        p = "" if math.isnan(summary.held_out.p_value) else f"{summary.held_out.p_value:.3f}"
+        rows.add_row("difference", *_figures(summary.held_out.difference, "+"), p)
+    console.print(rows)
+    if chosen.estimator == reference.estimator:
+        console.print(f"nothing was better than {reference.estimator.name}")
+    elif not summary.held_out.difference.low > 0:
+        console.print(f"that is no clear gain over {reference.estimator.name}: the interval of the difference reaches zero")
+    console.print(" ".join(summary.overrides), soft_wrap=True)
+    for path in summary.files:
+        console.print(str(path))
+
+
+def _figures(found: Measured, sign: str = "") -> tuple[str, str]:
+    return f"{found.lds:{sign}.3f}", interval(found.low, found.high, sign)

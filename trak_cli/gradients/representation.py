@@ -1,0 +1,130 @@
+"""Representations instead of gradients: what one module of the model gives for a sample, from the forward pass alone.
+
+It keeps the contract of an engine: one block, named after its place in the model, of d coordinates in place of parameters. So
+projection, shards and estimators work as for gradients; ``estimator=cosine`` on it is the usual similarity of representations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import batch_size
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.gradients.contract import ModelOutput, PerSample
+from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
+from trak_cli.types import Block
+
+#: The name of the engine.
+REPRESENTATION = "representation"
+
+SIDES = ("input", "output")
+
+_KEY = "gradients.module"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a model a representation is read: at the ``input`` (the first one) or the ``output`` of a module."""
+
+    module: str
+    side: str = "output"
+
+    def __str__(self) -> str:
+        return f"{self.side} of {self.module or 'the model'}"
+
+
+class RepresentationEngine:
+    """Reads a representation while the task computes f. Memory: activations of one forward pass, none kept for gradients."""
+
+    name = REPRESENTATION
+
+    def __init__(self, model: nn.Module, task: ModelOutput, place: Place) -> None:
+        self._model = model
+        self._task = task
+        self._place = place
+
+    def per_sample(self, batch: Any) -> PerSample:
+        """See :class:`~trak_cli.gradients.contract.Engine`; the one block is (B, d), in the dtype of the activation.
+
+        Raises:
+            ConfigError: the model has no such module.
+            InputError: the module is not called exactly once, or what it gives is not one row for each sample.
+            MachineError: out of memory.
+        """
+        size = batch_size(batch)
+        try:
+            with exact(), torch.no_grad(), _listening(self._model, self._place) as seen:
+                outputs = checked_vector(self._task.output(self._model, batch), size, "output")
+                ratios = checked_vector(self._task.out_to_loss_grad(self._model, batch, outputs), size, "out_to_loss_grad")
+                captured = _only(seen, self._place)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(size, error) from error
+            raise
+        return PerSample(outputs, ratios, iter([Block(str(self._place), pooled(captured, size, self._place))]))
+
+
+def represented(model: nn.Module, task: ModelOutput, single: Any, place: Place) -> dict[str, Tensor]:
+    """What takes the place of the selected parameters: the name of the block, and a tensor of its d coordinates.
+
+    Raises:
+        ConfigError, InputError: see :meth:`RepresentationEngine.per_sample`.
+    """
+    (block,) = RepresentationEngine(model, task, place).per_sample(single).blocks
+    assert isinstance(block, Block)
+    return {block.name: block.gradient[0]}
+
+
+def pooled(activation: Tensor, size: int, place: Place) -> Tensor:
+    """(B, d) from (B, d); (B, T, d), the mean over the sequence; (B, C, …), the mean over space.
+
+    The mean over a sequence has its padding in it: choose a module after the model's own pooling where there is one.
+
+    Raises:
+        InputError: anything else.
+    """
+    if activation.dim() < 2 or len(activation) != size or not activation.is_floating_point():
+        found = f"{activation.dtype} of shape {tuple(activation.shape)} for a batch of {size}"
+        raise _refused(place, found, "floating numbers (B, d), (B, T, d) or (B, C, …)")
+    if activation.dim() == 3:
+        return activation.mean(dim=1)
+    return activation.flatten(2).mean(dim=2) if activation.dim() > 3 else activation
+
+
+@contextmanager
+def _listening(model: nn.Module, place: Place) -> Iterator[list[Any]]:
+    """Inside, what the place sees is collected, call after call."""
+    modules = dict(model.named_modules())
+    if place.module not in modules:
+        known = ", ".join(name for name in modules if name) or "none"
+        raise ConfigError(Problem(_KEY, repr(place.module), f"a module of the model: {known}", "correct the name"))
+    seen: list[Any] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        del module
+        seen.append(inputs[0] if place.side == "input" and inputs else output)
+
+    handle = modules[place.module].register_forward_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _only(seen: list[Any], place: Place) -> Tensor:
+    if len(seen) != 1:
+        raise _refused(place, f"{len(seen)} calls of the module for one output", "exactly one")
+    if not isinstance(seen[0], Tensor):
+        raise _refused(place, type(seen[0]).__name__, "a tensor")
+    return seen[0]
+
+
+def _refused(place: Place, found: str, expected: str) -> InputError:
+    return InputError(Problem(f"{_KEY}: {place}", found, expected, "choose another module, or the other gradients.side of it"))

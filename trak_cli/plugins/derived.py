@@ -1,0 +1,107 @@
+"""Checkpoints derived from a checkpoint: cheap members of an ensemble, made in memory and never written.
+
+An ensemble of independently trained checkpoints gives better scores than one of them; members that share a training are much
+cheaper, and bring a part of that (Deng et al. 2024, "Efficient Ensembles Improve Training Data Attribution", arXiv 2405.17293,
+who use dropout). Three ways of making one from trained weights, each with one number, ``scale``:
+
+- ``noise``: every parameter tensor W becomes W + scale · rms(W) · N(0, 1).
+- ``dropout``: units are dropped with probability ``scale``, the same ones for all samples: the rows of every weight with two
+  axes or more become zero, together with the entries of its bias, and those that stay are divided by 1 − scale. The last layer
+  keeps all its units: they are the outputs.
+- ``mask``: single weights are dropped in the same manner (Wan et al. 2013, DropConnect).
+
+Every random number is a function of the checkpoint's digest, the member and the parameter's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trak_cli.types import Float64
+
+KINDS = ("noise", "dropout", "mask")
+
+#: Changes whenever the same member would get other weights.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One derived checkpoint of a family; ``index`` counts from 1, the checkpoint itself being number 0."""
+
+    kind: str
+    scale: float
+    seed: int
+    index: int
+
+    @property
+    def suffix(self) -> str:
+        """What is added to the checkpoint's name: different for different members."""
+        return f"+{self.kind}{self.scale!r}.{self.seed}.{self.index}"
+
+    def digest(self, checkpoint: str) -> str:
+        """The identity of the member of the checkpoint with this SHA-256: 64 hexadecimal digits."""
+        text = f"member {_VERSION} {checkpoint} {self.kind} {self.scale!r} {self.seed} {self.index}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def derive(model: nn.Module, member: Member, digest: str) -> None:
+    """Turn a model with the weights of a checkpoint into a member, in place. Buffers stay as they are.
+
+    Args:
+        digest: what :meth:`Member.digest` says for that checkpoint.
+    """
+    with torch.no_grad():
+        if member.kind == "dropout":
+            _drop_units(model, member.scale, digest)
+            return
+        for name, parameter in model.named_parameters():
+            if not parameter.is_floating_point():
+                continue
+            generator = _generator(digest, name)
+            if member.kind == "noise":
+                size = parameter.double().square().mean().sqrt().item()
+                parameter.add_(_as(parameter, member.scale * size * generator.standard_normal(tuple(parameter.shape))))
+            elif parameter.dim() > 1:
+                parameter.mul_(_as(parameter, _kept(generator, tuple(parameter.shape), member.scale)))
+
+
+def _drop_units(model: nn.Module, scale: float, digest: str) -> None:
+    layers = [(name, module) for name, module in model.named_modules() if _is_layer(module)]
+    done: set[int] = set()
+    for name, module in layers[:-1]:
+        weight, bias = module.weight, getattr(module, "bias", None)
+        if id(weight) in done:  # a tied weight is dropped once
+            continue
+        done.add(id(weight))
+        kept = _kept(_generator(digest, name), (len(weight),), scale)
+        weight.mul_(_as(weight, kept.reshape(-1, *[1] * (weight.dim() - 1))))
+        if isinstance(bias, Tensor):
+            bias.mul_(_as(bias, kept))
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """A layer whose weight has one row for each of its units (an embedding has one for each word)."""
+    if isinstance(module, nn.Embedding | nn.modules.conv._ConvTransposeNd):
+        return False
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() > 1 and weight.is_floating_point()
+
+
+def _kept(generator: np.random.Generator, shape: tuple[int, ...], scale: float) -> Float64:
+    kept: Float64 = (generator.random(shape) >= scale) / (1.0 - scale)
+    return kept
+
+
+def _generator(digest: str, name: str) -> np.random.Generator:
+    key = hashlib.sha256(f"{digest} {name}".encode()).digest()[:16]
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+def _as(like: Tensor, values: Float64) -> Tensor:
+    return torch.from_numpy(np.asarray(values)).to(like.device, like.dtype)

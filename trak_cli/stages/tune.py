@@ -1,0 +1,243 @@
+"""``trak tune``: the member of the estimator family that predicts retrained models best, for those who have retrained some.
+
+It is searched on half of the targets and half of the subsets, and evaluated on the other halves of both, beside the
+configured estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from trak_cli.attribution import (
+    Bootstrap,
+    EstimatorSpec,
+    SearchSpace,
+    compare,
+    describe_formula,
+    halves,
+    lds_of_predictions,
+)
+from trak_cli.config import Loaded, TrakConfig
+from trak_cli.errors import InputError, Problem
+from trak_cli.stages.estimators import make_estimator
+from trak_cli.stages.ground_truth import GroundTruth, evaluated_split, read_ground_truth
+from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.machine import use_threads
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.splits import rows_of
+from trak_cli.stages.tune_scan import Question, passes, scan
+from trak_cli.stages.tuned_files import check_file, estimator_file, overrides_of, write_estimator
+from trak_cli.store import Layout, replace_json
+from trak_cli.types import Float64, IntArray, Reporter, plain
+
+#: Members of the search that the summary names; the report has all.
+SHOWN = 5
+
+#: Subsets that each half must have for a correlation.
+_LEAST = 3
+
+
+@dataclass(frozen=True)
+class Member:
+    """One estimator and its LDS on the half that was searched."""
+
+    estimator: EstimatorSpec
+    formula: str
+    searched: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An LDS, or a difference of two, with its 95% interval (NaN without resamples)."""
+
+    lds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What was measured on the halves that the search has not seen.
+
+    Attributes:
+        difference: chosen minus reference, on the same resamples.
+        p_value: of the difference, two-sided.
+        method: how it was resampled (see :mod:`trak_cli.attribution.bootstrap`).
+    """
+
+    chosen: Measured
+    reference: Measured
+    difference: Measured
+    p_value: float
+    method: str
+
+
+@dataclass(frozen=True)
+class TuneSummary:
+    """What was searched, what was found, and what that is worth.
+
+    Attributes:
+        targets, subsets: how many the search and the evaluation used: (searched, held out).
+        members: how many members were tried.
+        best: the best few of the search, the chosen one first.
+        reference: the configured estimator.
+        overrides: the chosen one as arguments of a command line.
+        files: the report, and the estimator file where a folder was named.
+    """
+
+    store: Path
+    split: str
+    ground_truth: Path
+    checkpoints: list[str]
+    targets: tuple[int, int]
+    subsets: tuple[int, int]
+    members: int
+    best: list[Member]
+    reference: Member
+    held_out: HeldOut
+    overrides: list[str]
+    files: list[Path]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """Some targets and some subsets of a ground truth."""
+
+    truth: GroundTruth
+    split: str
+    targets: IntArray
+    subsets: IntArray
+
+    @property
+    def question(self) -> Question:
+        return Question(self.split, self.targets, self.truth.masks[self.subsets])
+
+    @property
+    def outputs(self) -> Float64:
+        """(s, t)."""
+        return self.truth.outputs[np.ix_(self.subsets, self.targets)].astype(np.float64)
+
+
+def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
+    """Search the family, evaluate what was found, and write it down.
+
+    Raises:
+        ConfigError, InputError, StoreError, MachineError: see the classes; nothing that the store holds was changed.
+    """
+    config = loaded.config
+    use_threads(config.threads)
+    reference = make_estimator(config)
+    layout = Layout(Path(config.store))
+    inventory = take_inventory(layout, config.estimator.checkpoints)
+    split = evaluated_split(config, layout)
+    targets = rows_of(layout, split)
+    truth = read_ground_truth(layout, config.lds.ground_truth, split, inventory.rows, targets)
+    searched, held_out = _halves(config, truth, split)
+    file = check_file(estimator_file(config.tune.folder, config.tune.name))
+    require_shards(inventory, [TRAIN, split])
+    specs = _members(config, reference, len(inventory.checkpoints))
+    values = _search(inventory, specs, searched, reporter)
+    softer = _thresholded(config, max(specs, key=values.__getitem__), values)
+    if softer:
+        values |= _search(inventory, softer, searched, reporter)
+    ranked = sorted(values, key=lambda spec: -values[spec])
+    # The one that was asked for stays where nothing is better.
+    chosen = reference if values[ranked[0]] == values[reference] else ranked[0]
+    evaluation = _evaluate(config, inventory, (chosen, reference), held_out, reporter)
+    summary = TuneSummary(
+        store=layout.root,
+        split=split,
+        ground_truth=truth.source,
+        checkpoints=inventory.checkpoints,
+        targets=(len(searched.targets), len(held_out.targets)),
+        subsets=(len(searched.subsets), len(held_out.subsets)),
+        members=len(values),
+        best=[_member(spec, values) for spec in [chosen, *(spec for spec in ranked if spec != chosen)][:SHOWN]],
+        reference=_member(reference, values),
+        held_out=evaluation,
+        overrides=overrides_of(replace(chosen, name=config.tune.name)),
+        files=[layout.tune_report(split), *([] if file is None else [file])],
+    )
+    if file is not None:
+        write_estimator(file, replace(chosen, name=config.tune.name), evaluation.chosen.lds)
+    everything = [plain(_member(spec, values)) for spec in ranked]
+    replace_json(
+        layout.tune_report(split),
+        plain(summary) | {"searched": everything, "bootstrap": config.lds.bootstrap, "seed": config.tune.seed},
+    )
+    return summary
+
+
+def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, _Half]:
+    subsets, targets = truth.outputs.shape
+    if subsets < 2 * _LEAST or targets < 2:
+        raise InputError(
+            Problem(
+                str(truth.source),
+                f"{subsets} subsets and {targets} targets",
+                f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, and half held out",
+                "retrain on more subsets (retrain.subsets)",
+            )
+        )
+    seed = config.tune.seed
+    pairs = zip(halves(targets, seed, config.tune.targets), halves(subsets, seed + 1), strict=True)
+    first, second = [_Half(truth, split, *pair) for pair in pairs]
+    return first, second
+
+
+def _members(config: TrakConfig, reference: EstimatorSpec, checkpoints: int) -> list[EstimatorSpec]:
+    asked = config.tune
+    space = SearchSpace(
+        asked.metrics,
+        asked.weights,
+        asked.gram_exponents,
+        asked.front_exponents,
+        asked.ridges,
+        asked.unit_norm,
+        asked.averaging if checkpoints > 1 else asked.averaging[:1],
+    )
+    return [reference, *(spec for spec in space.members(reference.name) if spec != reference)]
+
+
+def _thresholded(config: TrakConfig, best: EstimatorSpec, known: Mapping[EstimatorSpec, float]) -> list[EstimatorSpec]:
+    """The best member with every soft threshold that is asked for: these need scores, and are tried on one member only."""
+    found = [replace(best, soft_threshold=share) for share in config.tune.soft_thresholds]
+    return [spec for spec in found if spec not in known]
+
+
+def _search(
+    inventory: Inventory, specs: Sequence[EstimatorSpec], half: _Half, reporter: Reporter
+) -> dict[EstimatorSpec, float]:
+    """LDS of every member; −1 where no target has one."""
+    total = passes(specs) * inventory.rows * len(inventory.checkpoints)
+    found = {}
+    with reporter.meter(f"tune, {len(specs)} estimators", total, "rows") as meter:
+        for spec, predictions in scan(inventory, specs, half.question, meter.advance):
+            mean = lds_of_predictions(predictions, half.outputs).mean
+            found[spec] = -1.0 if np.isnan(mean) else mean
+    return found
+
+
+def _evaluate(
+    config: TrakConfig, inventory: Inventory, pair: tuple[EstimatorSpec, EstimatorSpec], half: _Half, reporter: Reporter
+) -> HeldOut:
+    """The chosen estimator and the reference on the half that was not searched."""
+    specs = list(dict.fromkeys(pair))
+    total = passes(specs) * inventory.rows * len(inventory.checkpoints)
+    with reporter.meter("tune, held-out half", total, "rows") as meter:
+        predictions = dict(scan(inventory, specs, half.question, meter.advance))
+    both = dict(zip(("chosen", "reference"), (predictions[spec] for spec in pair), strict=True))
+    comparison = compare(both, half.outputs, Bootstrap(config.lds.bootstrap, config.lds.seed))
+    (change,) = comparison.differences
+    chosen, reference, difference = (
+        Measured(one.estimate, one.low, one.high) for one in (*comparison.sets.values(), change.interval)
+    )
+    return HeldOut(chosen, reference, difference, change.p_value, comparison.method)
+
+
+def _member(spec: EstimatorSpec, values: dict[EstimatorSpec, float]) -> Member:
+    return Member(spec, describe_formula(spec), values[spec])

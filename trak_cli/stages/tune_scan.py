@@ -1,0 +1,220 @@
+"""What many members of the estimator family predict for subsets, from one pass over the features for each Gram matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trak_cli.attribution import (
+    EstimatorSpec,
+    GramSum,
+    Spectrum,
+    decompose,
+    front,
+    groups,
+    predictions_by_ridge,
+    soften,
+    subset_sums,
+    target_factor,
+    thresholds,
+    unit_rows,
+)
+from trak_cli.stages.grams import find_gram, find_trajectory
+from trak_cli.stages.inventory import Inventory
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.score_blocks import PreparedTargets
+from trak_cli.types import BoolArray, Float32, Float64, IntArray
+
+#: Counts rows of training features that were read.
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be predicted: ``targets`` (t,) rows of ``split``, for subsets ``masks`` (s, n)."""
+
+    split: str
+    targets: IntArray
+    masks: BoolArray
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """The q of one checkpoint that weighs the training samples: ``values`` (n,) float32.
+
+    ``in_gram``: whether it weighs them in the Gram matrix too (it does not for weights "trajectory" where q does not follow
+    from f; see :func:`trak_cli.attribution.weigh`).
+    """
+
+    values: Float32
+    in_gram: bool
+
+    def gram_weights(self, spec: EstimatorSpec) -> Float64:
+        """(n,) the factor of x xᵀ."""
+        if not self.in_gram:
+            return np.ones(len(self.values))
+        magnitude: Float64 = np.abs(self.values.astype(np.float64)) ** spec.gram_exponent
+        return magnitude
+
+
+class RatiosOfStore:
+    """The ratios of every checkpoint, (n,) float32 each, found once for each kind of weights."""
+
+    def __init__(self, inventory: Inventory, progress: Progress) -> None:
+        self._inventory = inventory
+        self._progress = progress
+        self._known: dict[tuple[str, bool], list[Ratios]] = {}
+
+    def of(self, spec: EstimatorSpec) -> list[Ratios]:
+        """One for each checkpoint."""
+        key = (spec.weights, spec.unit_norm and spec.follows_training)
+        if key not in self._known:
+            self._known[key] = [self._find(spec, name) for name in self._inventory.checkpoints]
+        return self._known[key]
+
+    def _find(self, spec: EstimatorSpec, checkpoint: str) -> Ratios:
+        trajectory = find_trajectory(self._inventory, spec, checkpoint)
+        parts = []
+        for shard in self._inventory.read_all(checkpoint, TRAIN):
+            if trajectory is None:
+                parts.append(shard.out_to_loss)
+            else:
+                features = unit_rows(shard.features) if spec.unit_norm else shard.features
+                parts.append(trajectory.mean_ratio(features).astype(np.float32))
+            self._progress(len(shard.rows))
+        return Ratios(np.concatenate(parts), trajectory is not None or not spec.follows_training)
+
+
+def passes(specs: Sequence[EstimatorSpec]) -> int:
+    """How often :func:`scan` reads the training features of a checkpoint."""
+    kinds = {(spec.weights, spec.unit_norm and spec.follows_training) for spec in specs}
+    linear = [spec for spec in specs if not spec.soft_threshold]
+    return len(groups(linear)) + 3 * len(_bases(specs)) + len(kinds)
+
+
+def scan(
+    inventory: Inventory, specs: Sequence[EstimatorSpec], question: Question, progress: Progress
+) -> Iterator[tuple[EstimatorSpec, Float64]]:
+    """(spec, Σ_{i∈S} score(i, j) as (t, s) float64) of every spec, those of one Gram matrix after each other.
+
+    In memory: the predictions of one group, one k × k factorisation, the chosen targets of one checkpoint.
+
+    Raises:
+        StoreError: a shard is missing or damaged.
+        ConfigError: a Gram matrix is singular with one of the ridges.
+    """
+    ratios = RatiosOfStore(inventory, progress)
+    for group in groups([spec for spec in specs if not spec.soft_threshold]):
+        yield from _scan_group(inventory, group, ratios, question, progress).items()
+    for base, shares in _bases(specs).items():
+        for share, sums in _scan_thresholds(inventory, base, shares, ratios, question, progress):
+            yield replace(base, soft_threshold=share), sums
+
+
+def _bases(specs: Sequence[EstimatorSpec]) -> dict[EstimatorSpec, list[float]]:
+    """Estimator without threshold -> the shares that are wanted; no sum over a subset does without scores then."""
+    found: dict[EstimatorSpec, list[float]] = {}
+    for spec in specs:
+        if spec.soft_threshold:
+            found.setdefault(replace(spec, soft_threshold=0.0), []).append(spec.soft_threshold)
+    return found
+
+
+def _scan_thresholds(
+    inventory: Inventory,
+    base: EstimatorSpec,
+    shares: Sequence[float],
+    ratios: RatiosOfStore,
+    question: Question,
+    progress: Progress,
+) -> Iterator[tuple[float, Float64]]:
+    """(share, sums of the thresholded scores (t, s)), by the scores themselves, one shard after another."""
+    factors = []
+    for checkpoint, one in zip(inventory.checkpoints, ratios.of(base), strict=True):
+        spectrum, _ = _pass(inventory, checkpoint, base, one, {}, question.masks, progress)
+        ridge = 0.0 if spectrum is None else base.ridge_in(spectrum)
+        factors.append(target_factor(base, _targets(inventory, checkpoint, question), spectrum, ridge))
+    prepared = PreparedTargets(inventory, base, factors, [one.values for one in ratios.of(base)])
+    sample = prepared.reference_scores()
+    progress(inventory.rows * len(inventory.checkpoints))
+    limits = {share: thresholds(sample, share) for share in shares}
+    sums = {share: np.zeros((len(question.targets), len(question.masks))) for share in shares}
+    for index, rows in enumerate(inventory.shards(TRAIN)):
+        scores, masks = prepared.scores(index), question.masks[:, rows.start : rows.stop].T.astype(np.float64)
+        for share, limit in limits.items():
+            sums[share] += soften(scores, limit).astype(np.float64) @ masks
+        progress(len(rows) * len(inventory.checkpoints))
+    yield from sums.items()
+
+
+def _scan_group(
+    inventory: Inventory, group: Sequence[EstimatorSpec], ratios: RatiosOfStore, question: Question, progress: Progress
+) -> Mapping[EstimatorSpec, Float64]:
+    shape = (len(question.targets), len(question.masks))
+    totals = {spec: np.zeros(shape) for spec in group}
+    fronts: dict[_Front, Float64] = {}
+    for spec in group:
+        fronts.setdefault(_front_of(spec), front(spec, [one.values for one in ratios.of(spec)]))
+    for number, checkpoint in enumerate(inventory.checkpoints):
+        own = {key: one[number] if one.ndim == 2 else one for key, one in fronts.items()}
+        spectrum, sums = _pass(inventory, checkpoint, group[0], ratios.of(group[0])[number], own, question.masks, progress)
+        targets = _targets(inventory, checkpoint, question)
+        if group[0].unit_norm:
+            targets = unit_rows(targets)
+        for key, summed in sums.items():
+            members = [spec for spec in group if _front_of(spec) == key]
+            if spectrum is None:  # metric identity
+                found = [targets @ summed for _ in members]
+            else:
+                ridges = [spec.ridge_in(spectrum) for spec in members]
+                found = [values for _, values in predictions_by_ridge(targets, summed, spectrum, ridges)]
+            for spec, values in zip(members, found, strict=True):
+                totals[spec] += values / len(inventory.checkpoints)
+    return totals
+
+
+#: What decides the factor in front of a sample, within a group.
+_Front = tuple[float, str]
+
+
+def _front_of(spec: EstimatorSpec) -> _Front:
+    return spec.front_exponent, spec.averaging
+
+
+def _pass(
+    inventory: Inventory,
+    checkpoint: str,
+    spec: EstimatorSpec,
+    ratios: Ratios,
+    fronts: Mapping[_Front, Float64],
+    masks: BoolArray,
+    progress: Progress,
+) -> tuple[Spectrum | None, dict[_Front, Float64]]:
+    """The spectrum that a group shares (one that the store has is taken), and c_S for every front."""
+    filed = find_gram(inventory, spec, checkpoint) if spec.needs_gram else None
+    total = GramSum(inventory.dim) if spec.needs_gram and filed is None else None
+    weights = ratios.gram_weights(spec)
+    sums = {key: np.zeros((inventory.dim, len(masks))) for key in fronts}
+    for shard in inventory.read_all(checkpoint, TRAIN):
+        rows = slice(shard.rows.start, shard.rows.stop)
+        features = unit_rows(shard.features) if spec.unit_norm else shard.features
+        if total is not None:
+            total.add(features, weights[rows])
+        for key, one in fronts.items():
+            sums[key] += subset_sums(features, one[rows], masks[:, rows])
+        progress(len(shard.rows))
+    if total is not None:
+        return decompose(total.result()), sums
+    return (None if filed is None else filed.spectrum), sums
+
+
+def _targets(inventory: Inventory, checkpoint: str, question: Question) -> Float64:
+    """The features of the chosen targets, (t, k)."""
+    parts = []
+    for index, rows in enumerate(inventory.shards(question.split)):
+        inside = question.targets[(question.targets >= rows.start) & (question.targets < rows.stop)]
+        if len(inside):
+            parts.append(inventory.read(checkpoint, question.split, index).features[inside - rows.start])
+    return np.concatenate(parts).astype(np.float64)
