@@ -46,8 +46,7 @@ class EstimatorSpec:
         unit_norm: every row of training and target features is brought to unit length before anything else.
         ridge: λ, as :mod:`trak_cli.attribution.ridge` reads it.
         weights: which q is meant: "final", as the checkpoint gives it, or "trajectory", its mean over the beginning of
-            training. Where q does not follow from f as for log-odds there is no trajectory: the front then has the final
-            q, and the Gram no weights.
+            training. What it is where q does not follow from f as for log-odds: :func:`trak_cli.attribution.trajectory_of`.
         averaging: over checkpoints: "kernels" (the kernel and q apart, and then multiplied: the paper's) or "scores" (the
             finished scores of each checkpoint). With one checkpoint, and where q has no factor (a = 0), they are the same.
         soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
@@ -77,8 +76,8 @@ class EstimatorSpec:
     @property
     def default_ridge(self) -> str:
         """What ridge "auto" stands for. Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at
-        first), so that λ can have the scale of a single sample; measured in docs/benchmarks.md."""
-        return "0.5n" if self.follows_training else "1x"
+        first), so that λ can have the scale of a sample or two; measured in docs/benchmarks.md."""
+        return "2w|0.3n" if self.follows_training else "1x"
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""

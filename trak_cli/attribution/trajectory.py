@@ -12,7 +12,8 @@ the checkpoint really gives. The estimator uses
     q̄_i = (1/τ) ∫₀^τ q_i(s) ds,      τ = WINDOW · T.
 
 Where training was short, q̄ is alike for all samples; where it was long and some samples remained hard, they stand out.
-Only q that is the sigmoid of −f has a flow (log-odds); see :func:`follows_log_loss`.
+Only q that is the sigmoid of −f has a flow (log-odds); see :func:`follows_log_loss`. Where q is another mean of probabilities
+(sums over tokens), what is left is the very beginning, where all samples weigh alike: :func:`beginning`.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
     arrived = reached[-1] >= target
     end = float(np.interp(target, reached, times)) if arrived else times[-1]
     end = max(end, times[1])  # a mean output of zero or less is the very beginning
-    beginning, parameters = _beginning(np.array(times), np.array(path), window * end)
-    return Trajectory(beginning, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
+    until, parameters = _cut(np.array(times), np.array(path), window * end)
+    return Trajectory(until, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
 
 
 def _flow(X: Float64, unit: float, weight: float) -> Iterator[tuple[float, Float64]]:
@@ -113,7 +114,12 @@ def _flow(X: Float64, unit: float, weight: float) -> Iterator[tuple[float, Float
         yield time, v
 
 
-def _beginning(times: Float64, path: Float64, stop: float) -> tuple[Float64, Float64]:
+def beginning(dim: int) -> Trajectory:
+    """A training of no length: q̄ = ½ for all samples with features of ``dim`` numbers."""
+    return Trajectory(np.array([0.0, 1.0]), np.zeros((dim, 2)), 0.0, arrived=True)
+
+
+def _cut(times: Float64, path: Float64, stop: float) -> tuple[Float64, Float64]:
     """The part of a path up to the time ``stop``, whose end is interpolated: (s,) and (s, k)."""
     inside = int(np.searchsorted(times, stop))
     share = (stop - times[inside - 1]) / (times[inside] - times[inside - 1])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trak_cli.attribution.spec import EstimatorSpec
-from trak_cli.attribution.trajectory import Trajectory, flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.trajectory import Trajectory, beginning, flow_rows, follows_log_loss, simulate
 from trak_cli.types import Float64, FloatArray
 
 
@@ -38,10 +38,19 @@ def weigh(spec: EstimatorSpec, trajectory: Trajectory | None, features: FloatArr
 def trajectory_of(
     spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArray, outputs: FloatArray, rows: int
 ) -> Trajectory | None:
-    """The trajectory of a training set of ``rows`` samples, from those that ``flow_rows`` names; None where there is none."""
-    if not spec.follows_training or not follows_log_loss(outputs, out_to_loss):
+    """The trajectory of a training set of ``rows`` samples, from those that ``flow_rows`` names.
+
+    Where q is not the sigmoid of −f but a mean of probabilities all the same (within [0, 1]: sums over tokens), it is the very
+    beginning, where all samples weigh alike. Where q is anything else (a residual), there is none: the front then has the
+    final q, and the Gram no weights.
+    """
+    if not spec.follows_training:
         return None
-    return simulate(features, outputs, rows)
+    if follows_log_loss(outputs, out_to_loss):
+        return simulate(features, outputs, rows)
+    if ((out_to_loss >= 0) & (out_to_loss <= 1)).all():
+        return beginning(features.shape[1])
+    return None
 
 
 def weights_of(spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArray, outputs: FloatArray | None) -> Weights:

@@ -24,7 +24,7 @@ EXAMPLES = """Examples:
 
   trak finalize experiment=digits estimator.ridge=3n     (3 times the mean ‖x‖² of a sample)
 
-  trak finalize experiment=digits estimator.ridge=0.01   (an absolute λ)"""
+  trak finalize experiment=digits estimator.ridge=0.01   (an absolute λ; also 3w, and '2w|0.3n' for the larger of two)"""
 
 
 def command(
@@ -62,6 +62,8 @@ def show(summary: FinalizeSummary, console: Console) -> None:
             " the longer, the more do samples that stay hard stand out (effective samples: how many count)",
             soft_wrap=True,
         )
+    if simulated and all(gram.training_length == 0 and gram.arrived for gram in summary.grams):
+        console.print("q does not follow from f here, so no training can be simulated: all samples weigh alike", soft_wrap=True)
     console.print(summary.ridge_rule)
     for gram in summary.grams:
         if not gram.arrived:

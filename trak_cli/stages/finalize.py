@@ -37,7 +37,8 @@ class GramSummary:
         ridge: λ, in the units of the Gram matrix.
         mean_diagonal: mean(diag XᵀX).
         effective_dimension: Σ σ/(σ + λ) over the eigenvalues σ: how many directions count.
-        training_length: how long the simulated training was, in units of 1 / mean ‖x‖²; NaN where there was none.
+        training_length: how long the simulated training was, in units of 1 / mean ‖x‖²; 0 where none can be simulated and all
+            samples weigh alike; NaN for estimators with the q of the checkpoint.
         arrived: False where it did not come as far as the checkpoint.
         effective_samples: (Σ w)² / Σ w² of the weights in front that it gave: how many samples count; NaN without it.
     """

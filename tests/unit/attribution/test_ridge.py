@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import GramSum, Ridge, decompose, parse_ridge, precondition, resolve
+from trak_cli.attribution import GramSum, Ridge, decompose, describe_ridge, parse_ridge, precondition, resolve
 from trak_cli.errors import ConfigError
 
 
@@ -30,6 +30,8 @@ def _spectrum(features):
         (".5x", Ridge("relative", 0.5)),
         ("1.5e2x", Ridge("relative", 150)),
         ("2n", Ridge("norm", 2)),
+        ("2w", Ridge("weighted", 2)),
+        ("2w|0.3n", Ridge("weighted", 2, Ridge("norm", 0.3))),
     ],
 )
 def test_parse(text, ridge):
@@ -37,7 +39,8 @@ def test_parse(text, ridge):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "-1", "-1x", "nan", "inf", "1e999", "1_0", "3 x", "3X", "x3", "AUTO", "1e", "٣", "1\n"]
+    "text",
+    ["", "x", "-1", "-1x", "nan", "inf", "1e999", "1_0", "3 x", "3X", "x3", "AUTO", "1e", "٣", "1\n", "1n|", "|1n", "1|2|3"],
 )
 def test_anything_else_is_refused_with_a_remedy(text):
     with pytest.raises(ConfigError) as caught:
@@ -70,6 +73,19 @@ def test_the_norm_of_a_sample_grows_neither_with_their_number_nor_with_weights()
     weighted = GramSum(4)
     weighted.add(features, np.full(50, 0.1))
     assert resolve(ridge, decompose(weighted.result())) == pytest.approx(resolve(ridge, _spectrum(features)))
+
+
+def test_the_weighted_norm_is_what_a_sample_adds_to_the_trace_and_the_larger_of_two_is_taken():
+    features, weights = _features(50, 4), np.linspace(0, 1, 50)
+    gram = GramSum(4)
+    gram.add(features, weights)
+    spectrum = decompose(gram.result())
+    squares = (features.astype(np.float64) ** 2).sum(axis=1)
+    weighted, norm = (weights * squares).mean(), squares.mean()
+    assert resolve(parse_ridge("2w"), spectrum) == pytest.approx(2 * weighted)
+    assert resolve(parse_ridge("2w|0.3n"), spectrum) == pytest.approx(max(2 * weighted, 0.3 * norm))
+    assert resolve(parse_ridge("0.2w|0.3n"), spectrum) == pytest.approx(max(0.2 * weighted, 0.3 * norm))
+    assert "larger of 2 × their mean weighted" in describe_ridge("2w|0.3n")
 
 
 @settings(deadline=None, max_examples=30)

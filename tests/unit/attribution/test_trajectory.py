@@ -113,9 +113,20 @@ def test_only_log_odds_have_a_trajectory():
     assert not follows_log_loss(f, f)
     assert trajectory_of(SPEC, X, f, f, 80) is None
     assert trajectory_of(MEMBERS["trak"], X, _sigmoid(-f), f, 80) is None
+    assert (f < 0).any()
     plain = weigh(SPEC, None, X, f)
     np.testing.assert_array_equal(plain.gram, np.ones(80))
     np.testing.assert_array_equal(plain.front, f)
+
+
+def test_means_of_probabilities_that_do_not_follow_from_f_weigh_alike():
+    """Sums over tokens: q is the mean of 1 − p over the tokens, f the sum of their log-odds."""
+    X, f = _data()
+    q = np.random.default_rng(3).random(80).astype(np.float32)
+    trajectory = trajectory_of(SPEC, X, q, f, 80)
+    assert (trajectory.duration, trajectory.arrived) == (0, True)
+    for weights in weigh(SPEC, trajectory, X, q):
+        np.testing.assert_array_equal(weights, np.full(80, 0.5))
 
 
 @pytest.mark.parametrize("squared", [False, True])
