@@ -3,9 +3,9 @@
 python scripts/lds/choose.py [SETTING ...]      after scripts/bench_lds.py has prepared the settings
 
 A rule is a weighting and a ridge in one of three units: x (mean diagonal of the Gram), n (mean ‖x‖²) and w (trace of the Gram
-over the number of samples: the weighted mean ‖x‖²). Each is judged by its LDS relative to the best rule of a setting. The table
-has the mean and the worst case over the settings, and for every setting how the rule does there that the others would have
-chosen.
+over the number of samples: the weighted mean ‖x‖²), or the larger of two. Each is judged by its LDS relative to the best rule of a
+setting. The table has the mean and the worst case over the settings, and for every setting how the rule does there that the
+others would have chosen.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ WINDOWS = (0.03, 0.1, 0.15, 0.2, 0.3)
 #: λ in units of w, a factor of 1.8 apart.
 GRID = np.geomspace(0.03, 300, 17)
 MULTIPLES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+#: (in w, in n): the larger of two.
+PAIRS = tuple((w, n) for w in (1.0, 2.0, 3.0, 5.0) for n in (0.1, 0.2, 0.3, 0.5))
 CACHE = Path("runs/lds/choose")
 
 
@@ -115,7 +117,8 @@ def show(found: dict[str, dict[str, Any]], count: int) -> None:
     best_of: set[str] = set()
     print(f"{'rule':26s}{'mean':>6s}{'worst':>7s}  " + " ".join(f"{name[:10]:>10s}" for name in found))
     for i in order:
-        weighting = labels[i].rsplit(" ", 1)[0] + labels[i][-1]
+        weighting, _, ridge = labels[i].rpartition(" ")
+        weighting += ridge[-1] + "|" * ("|" in ridge)
         if weighting in best_of:
             continue  # the best multiple of each weighting and unit is enough
         best_of.add(weighting)
@@ -133,10 +136,12 @@ def relative(found: dict[str, dict[str, Any]], count: int) -> dict[str, list[flo
     for one in found.values():
         best = max(max(row[str(count)]) for row in one["lds"].values())
         for label, row in one["lds"].items():
-            for unit, size in one["units"][label.split(" a=")[0]].items():
-                for multiple in MULTIPLES:
-                    at = np.interp(np.log(multiple * size), np.log(GRID), row[str(count)], np.nan, np.nan)
-                    rules.setdefault(f"{label}, {multiple:g}{unit}", []).append(float(at) / best)
+            units = one["units"][label.split(" a=")[0]]
+            ridges = {f"{multiple:g}{unit}": multiple * size for unit, size in units.items() for multiple in MULTIPLES}
+            ridges |= {f"{w:g}w|{n:g}n": max(w, n * units["n"]) for w, n in PAIRS}
+            for ridge, size in ridges.items():
+                at = np.interp(np.log(size), np.log(GRID), row[str(count)], np.nan, np.nan)
+                rules.setdefault(f"{label}, {ridge}", []).append(float(at) / best)
     return rules
 
 
