@@ -2,10 +2,10 @@
 
 python scripts/lds/choose.py [SETTING ...]      after scripts/bench_lds.py has prepared the settings
 
-A rule is a weighting and a ridge in one of three units: x (mean diagonal of the Gram), n (mean ‖x‖²) and w (trace of the Gram
-over the number of samples: the weighted mean ‖x‖²), or the larger of two. Each is judged by its LDS relative to the best rule of a
-setting. The table has the mean and the worst case over the settings, and for every setting how the rule does there that the
-others would have chosen.
+A rule is a weighting and a ridge in one of three units: x (mean diagonal of the Gram), n (mean ‖x‖²) and w (trace of the
+Gram over the number of samples: the weighted mean ‖x‖²), or the larger of two. Each is judged by its LDS relative to the best
+rule of a setting. The table has the mean and the worst case over the settings, and for every setting how the rule does there
+that the others would have chosen.
 """
 
 from __future__ import annotations
