@@ -111,7 +111,8 @@ def _estimator(estimator: EstimatorConfig) -> list[Problem]:
 
 def _projection(asked: ProjectionConfig) -> list[Problem]:
     """What the projections themselves say."""
-    return projection.spec_problems(ProjectionSpec(asked.kind, asked.dim, asked.seed, asked.nonzeros))
+    factors = None if asked.factors is None else tuple(asked.factors)
+    return projection.spec_problems(ProjectionSpec(asked.kind, asked.dim, asked.seed, asked.nonzeros, factors))
 
 
 def _fraction(fraction: float) -> Iterator[Problem]:

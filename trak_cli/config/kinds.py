@@ -44,4 +44,6 @@ def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
 
 
 def _container(hint: Any) -> str:
-    return "a list of texts" if typing.get_origin(hint) is list else "a mapping of names to texts"
+    if typing.get_origin(hint) is list:
+        return "a list of whole numbers" if typing.get_args(hint) == (int,) else "a list of texts"
+    return "a mapping of names to texts"

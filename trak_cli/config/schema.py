@@ -40,6 +40,7 @@ class ProjectionConfig:
     dim: int = 1024
     seed: int = 0
     nonzeros: int = 4
+    factors: list[int] | None = None
     kernel: str = "auto"
 
 

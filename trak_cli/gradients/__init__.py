@@ -3,7 +3,7 @@
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines import ENGINES, make_engine
-from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_routes, whole_routed
+from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_routes, outer_products, whole_routed
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
@@ -31,6 +31,7 @@ __all__ = [
     "make_engine",
     "measure",
     "only",
+    "outer_products",
     "select",
     "whole_routed",
 ]

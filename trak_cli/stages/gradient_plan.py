@@ -24,6 +24,7 @@ from trak_cli.gradients import (
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import Parts
+from trak_cli.stages.projecting import Matrices
 from trak_cli.types import Reporter, Rows
 
 #: Samples on which the ways through the model are checked.
@@ -47,12 +48,13 @@ class GradientPlan:
 
 @dataclass(frozen=True)
 class Bench:
-    """All that gradients are computed from: enough to try an engine."""
+    """All that gradients are computed from: enough to try an engine. ``matrices``: what the projection takes as factors."""
 
     config: TrakConfig
     parts: Parts
     split: Split
     selected: Mapping[str, torch.Tensor]
+    matrices: Matrices
     projector: Callable[[], Projector]
 
 
@@ -98,7 +100,7 @@ def _routes(bench: Bench, engine: str, reporter: Reporter) -> Routes:
         return {}
     split = bench.split
     batch = split.batch(split.samples(Rows(0, min(ROUTE_SAMPLES, split.rows))))
-    routes = find_routes(bench.parts.model, bench.parts.task, bench.selected, batch)
+    routes = find_routes(bench.parts.model, bench.parts.task, bench.selected, batch, bench.matrices)
     reporter.log(f"gradients=hooks: {describe_routes(bench.selected, routes)}")
     return routes
 
@@ -116,7 +118,7 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
 
 def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
     """Projects the gradients of the first samples (the last one repeated where there are too few)."""
-    made = make_engine(engine, bench.parts.model, bench.parts.task, bench.selected, routes)
+    made = make_engine(engine, bench.parts.model, bench.parts.task, bench.selected, routes, bench.matrices)
     projector, split = bench.projector(), bench.split
 
     def work(size: int) -> torch.Tensor:

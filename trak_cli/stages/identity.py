@@ -10,13 +10,18 @@ import torch
 
 from trak_cli.attribution import FLOW_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import TrakConfig, target_of
-from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
+from trak_cli.projection import MATRIX_VERSION, ProjectionSpec, factor_sizes
+from trak_cli.stages.projecting import Matrices
 from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
 from trak_cli.types import Json
 
 
 def features_fingerprint(
-    config: TrakConfig, checkpoint: str, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
+    config: TrakConfig,
+    checkpoint: str,
+    parameters: Mapping[str, torch.Tensor],
+    spec: ProjectionSpec,
+    matrices: Matrices,
 ) -> Json:
     """What determines the features of any sample under one checkpoint (its sha256).
 
@@ -33,17 +38,30 @@ def features_fingerprint(
         "parameters": {
             "count": sum(tensor.numel() for tensor in parameters.values()),
             "tensors": len(shapes),
-            "shapes_sha256": hashlib.sha256(json.dumps(shapes).encode()).hexdigest(),
+            "shapes_sha256": _sha256(shapes),
         },
-        "projection": {
-            "matrix_version": MATRIX_VERSION,
-            "kind": spec.kind,
-            "dim": spec.dim,
-            "seed": spec.seed,
-            "nonzeros": spec.nonzeros,
-        },
+        "projection": _projection(spec, matrices),
         "dtype": config.features.dtype,
     }
+
+
+def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
+    """The matrix; for kind ``factored`` also the columns on both sides and which weights have them."""
+    named: Json = {
+        "matrix_version": MATRIX_VERSION,
+        "kind": spec.kind,
+        "dim": spec.dim,
+        "seed": spec.seed,
+        "nonzeros": spec.nonzeros,
+    }
+    if spec.kind == "factored":
+        named["factors"] = list(factor_sizes(spec, len(matrices)))
+        named["matrices_sha256"] = _sha256([[name, *shape] for name, shape in matrices.items()])
+    return named
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def shard_fingerprint(features: Json, split: str) -> Json:

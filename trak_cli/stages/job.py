@@ -11,14 +11,15 @@ import torch
 
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
-from trak_cli.errors import ConfigError, InputError, Problem, StoreError
+from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.gradients import check_independence, check_reach, make_engine, select
-from trak_cli.projection import ProjectionSpec, Projector, make_projector, spec_problems
+from trak_cli.projection import ProjectionSpec, Projector, describe_factors, make_projector
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
 from trak_cli.stages.machine import choose_device, use_threads
 from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
+from trak_cli.stages.projecting import Matrices, matrices_of, projection_spec
 from trak_cli.stages.run_plan import RunPlan, settle_plan
 from trak_cli.stages.splits import record_rows
 from trak_cli.stages.validation import validate
@@ -47,6 +48,7 @@ class Job:
 
     Attributes:
         sizes: canonical parameter name -> number of coordinates, of the selected parameters.
+        matrices: those of them that the projection takes from both sides, with their shapes.
         units: every shard of the store, in the order on which all workers agree.
     """
 
@@ -59,6 +61,7 @@ class Job:
     splits: list[Split]
     spec: ProjectionSpec
     sizes: Mapping[str, int]
+    matrices: Matrices
     plan: RunPlan
     units: list[Unit]
 
@@ -72,8 +75,8 @@ class Job:
         load_checkpoint(self.parts.model, checkpoint, self.device)
         gradients = self.config.gradients
         selected = select(self.parts.model, gradients.include, gradients.exclude)
-        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes)
-        projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.device)
+        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes, self.matrices)
+        projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.matrices, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
 
@@ -94,12 +97,17 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     _load_each(parts, checkpoints, device)
     selected = select(parts.model, config.gradients.include, config.gradients.exclude)
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
-    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec) for one in checkpoints}
+    matrices = matrices_of(spec, parts.model, selected)
+    fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec, matrices) for one in checkpoints}
     _check_store(layout, fingerprints)
     _check_batches(parts, splits[0])
     check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
-    bench = Bench(config, parts, splits[0], selected, lambda: _projector(config, spec, checkpoints[0], sizes, device))
+    if matrices:
+        reporter.log(f"projection=factored: {describe_factors(spec, sizes, matrices)}")
+    bench = Bench(
+        config, parts, splits[0], selected, matrices, lambda: _projector(config, spec, checkpoints[0], sizes, matrices, device)
+    )
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
     for split in splits:
         record_rows(layout, split.name, split.rows)
@@ -112,29 +120,19 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units)
+    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, matrices, plan, units)
 
 
 def _projector(
-    config: TrakConfig, spec: ProjectionSpec, checkpoint: Checkpoint, sizes: Mapping[str, int], device: torch.device
+    config: TrakConfig,
+    spec: ProjectionSpec,
+    checkpoint: Checkpoint,
+    sizes: Mapping[str, int],
+    matrices: Matrices,
+    device: torch.device,
 ) -> Projector:
     kernel, threads = config.projection.kernel, config.threads
-    return make_projector(spec, checkpoint.sha256, sizes, device=device, kernel=kernel, threads=threads)
-
-
-def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
-    """The projection of the config; kind ``none`` keeps all coordinates, and ``nonzeros`` means something to ``sjlt`` only.
-
-    Raises:
-        ConfigError: a dimension that this kind cannot have.
-    """
-    asked = config.projection
-    dim = parameters if asked.kind == "none" else asked.dim
-    spec = ProjectionSpec(asked.kind, dim, asked.seed, asked.nonzeros if asked.kind == "sjlt" else 1)
-    problems = spec_problems(spec)
-    if problems:
-        raise ConfigError(problems)
-    return spec
+    return make_projector(spec, checkpoint.sha256, sizes, device=device, kernel=kernel, threads=threads, matrices=matrices)
 
 
 def _load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:

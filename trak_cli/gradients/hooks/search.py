@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from trak_cli.gradients.hooks.recorder import NotSeparableError
 from trak_cli.gradients.hooks.routes import Routes, first_routes, next_route
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.parameters import only
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock
 
 #: Samples of the batch that are compared.
 SAMPLES = 3
@@ -30,15 +30,20 @@ _TOLERANCE = {
 }
 
 
-def find_routes(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> Routes:
+def find_routes(
+    model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, factored: Collection[str] = ()
+) -> Routes:
     """A way for every parameter by which the first samples of ``batch`` get the gradients that the loop gives them.
+
+    Args:
+        factored: the parameters whose gradients the engine is to give as factors; these are then what is compared.
 
     Raises:
         InputError: the model does not keep the contract, or the loop itself contradicts the outputs of a batch.
     """
     some = _first(batch, min(batch_size(batch), SAMPLES))
     routes = first_routes(model, parameters, _unused(model, task, parameters, some))
-    while wrong := differing(model, task, parameters, routes, some):
+    while wrong := differing(model, task, parameters, routes, some, factored):
         for name in wrong:
             route = next_route(model, name, parameters[name], routes.get(name))
             if route is None:
@@ -64,9 +69,16 @@ def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor
     return {name for name, gradient in zip(parameters, found, strict=True) if gradient is None}
 
 
-def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], routes: Routes, batch: Any) -> list[str]:
+def differing(
+    model: nn.Module,
+    task: ModelOutput,
+    parameters: Mapping[str, Tensor],
+    routes: Routes,
+    batch: Any,
+    factored: Collection[str] = (),
+) -> list[str]:
     """The parameters whose gradients, for any sample of ``batch``, are not those of the loop, or could not be had."""
-    engine, loop = HooksEngine(model, task, parameters, routes), LoopEngine(model, task, parameters)
+    engine, loop = HooksEngine(model, task, parameters, routes, factored), LoopEngine(model, task, parameters)
     refused: list[NotSeparableError] = []
     wrong: set[str] = set()
     for position in range(batch_size(batch)):
@@ -84,13 +96,14 @@ def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tens
     return [name for name in parameters if name in wrong]
 
 
-def _row(parameters: Mapping[str, Tensor], blocks: Iterable[Block | RowBlock], position: int) -> dict[str, Tensor]:
+def _row(parameters: Mapping[str, Tensor], blocks: Iterable[AnyBlock], position: int) -> dict[str, Tensor]:
     """The gradient of one sample of a batch, put together from its blocks: canonical name -> (d,) float32 or float64."""
     whole = {
         name: torch.zeros(one.numel(), device=one.device, dtype=torch.promote_types(one.dtype, torch.float32))
         for name, one in parameters.items()
     }
-    for block in blocks:
+    for part in blocks:
+        block = part.dense() if isinstance(part, FactorBlock) else part
         target = whole[block.name]
         if isinstance(block, Block):
             target[block.offset : block.offset + block.gradient.shape[1]] += block.gradient[position]
