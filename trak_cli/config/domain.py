@@ -12,10 +12,10 @@ from omegaconf import MISSING
 
 from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
-from trak_cli.config.schema import EstimatorConfig, ProjectionConfig, TrakConfig
+from trak_cli.config.schema import EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
-from trak_cli.gradients import ENGINES
+from trak_cli.gradients import AUTOCAST, ENGINES
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
 
@@ -66,6 +66,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
             yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
     yield from _numbers(config, "")
     yield from _device(config.device)
+    yield from _autocast(config.gradients)
     yield from _estimator(config.estimator)
     yield from _projection(config.projection)
     yield from _fraction(config.retrain.fraction)
@@ -99,6 +100,17 @@ def _numbers(section: Any, prefix: str) -> Iterator[Problem]:
 def _device(device: str) -> Iterator[Problem]:
     if not _DEVICE.fullmatch(device):
         yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
+
+
+def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:
+    name, key = gradients.autocast, "gradients.autocast"
+    if name is None:
+        return
+    if name not in AUTOCAST:
+        yield Problem(key, shown(name), f"{one_of(tuple(AUTOCAST))}, or null", f"give {key}=bfloat16")
+    elif gradients.engine == "vmap":
+        expected = "an engine that computes under autocast: hooks, loop or auto"
+        yield Problem(key, f"{name}, with gradients=vmap", expected, "use gradients=hooks, or gradients.autocast=null")
 
 
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:

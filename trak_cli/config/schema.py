@@ -30,6 +30,7 @@ class GradientsConfig:
     exclude: list[str] = field(default_factory=list)
     memory_mb: int = 2048
     microbatch: int | None = None
+    autocast: str | None = None
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Per-sample gradients of the model output, from (model, task, batch): engines, parameter selection, memory, checks."""
 
+from trak_cli.gradients.autocast import AUTOCAST, Autocast, with_autocast
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines import ENGINES, make_engine
@@ -11,7 +12,9 @@ from trak_cli.gradients.parameters import only, select
 from trak_cli.gradients.vmap import VmapEngine
 
 __all__ = [
+    "AUTOCAST",
     "ENGINES",
+    "Autocast",
     "Candidate",
     "Engine",
     "HooksEngine",
@@ -34,4 +37,5 @@ __all__ = [
     "outer_products",
     "select",
     "whole_routed",
+    "with_autocast",
 ]

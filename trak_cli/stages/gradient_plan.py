@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from trak_cli.config import TrakConfig
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients import (
     ENGINES,
     Candidate,
+    ModelOutput,
     Routes,
     Trial,
     choose_microbatch,
@@ -23,7 +25,6 @@ from trak_cli.gradients import (
 )
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Split
-from trak_cli.stages.parts import Parts
 from trak_cli.stages.projecting import Matrices
 from trak_cli.types import Reporter, Rows
 
@@ -51,7 +52,8 @@ class Bench:
     """All that gradients are computed from: enough to try an engine. ``matrices``: what the projection takes as factors."""
 
     config: TrakConfig
-    parts: Parts
+    model: nn.Module
+    function: ModelOutput
     split: Split
     selected: Mapping[str, torch.Tensor]
     matrices: Matrices
@@ -100,7 +102,7 @@ def _routes(bench: Bench, engine: str, reporter: Reporter) -> Routes:
         return {}
     split = bench.split
     batch = split.batch(split.samples(Rows(0, min(ROUTE_SAMPLES, split.rows))))
-    routes = find_routes(bench.parts.model, bench.parts.task, bench.selected, batch, bench.matrices)
+    routes = find_routes(bench.model, bench.function, bench.selected, batch, bench.matrices)
     reporter.log(f"gradients=hooks: {describe_routes(bench.selected, routes)}")
     return routes
 
@@ -112,13 +114,12 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
         return gradients.microbatch
     sample = split.batch(split.samples(Rows(0, 1)))
     whole = whole_routed(bench.selected, routes)
-    parts = bench.parts
-    return choose_microbatch(engine, parts.model, parts.task, sample, bench.selected, gradients.memory_mb, whole=whole)
+    return choose_microbatch(engine, bench.model, bench.function, sample, bench.selected, gradients.memory_mb, whole=whole)
 
 
 def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
     """Projects the gradients of the first samples (the last one repeated where there are too few)."""
-    made = make_engine(engine, bench.parts.model, bench.parts.task, bench.selected, routes, bench.matrices)
+    made = make_engine(engine, bench.model, bench.function, bench.selected, routes, bench.matrices)
     projector, split = bench.projector(), bench.split
 
     def work(size: int) -> torch.Tensor:

@@ -27,6 +27,7 @@ def features_fingerprint(
 
     The samples are not in it: their own digests are stored beside the features, so a data set that grows keeps its shards.
     """
+    autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
     shapes = [[name, list(tensor.shape)] for name, tensor in parameters.items()]
     return {
         "kind": "features",
@@ -40,6 +41,7 @@ def features_fingerprint(
             "tensors": len(shapes),
             "shapes_sha256": _sha256(shapes),
         },
+        **autocast,
         "projection": _projection(spec, matrices),
         "dtype": config.features.dtype,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import InputError, Problem, StoreError
-from trak_cli.gradients import check_independence, check_reach, make_engine, select
+from trak_cli.gradients import ModelOutput, check_independence, check_reach, make_engine, select, with_autocast
 from trak_cli.projection import ProjectionSpec, Projector, describe_factors, make_projector
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
@@ -47,6 +48,7 @@ class Job:
     """A prepared featurize call.
 
     Attributes:
+        function: the output function of the task, under the autocast of the config.
         sizes: canonical parameter name -> number of coordinates, of the selected parameters.
         matrices: those of them that the projection takes from both sides, with their shapes.
         units: every shard of the store, in the order on which all workers agree.
@@ -57,6 +59,7 @@ class Job:
     device: torch.device
     share: Share
     parts: Parts
+    function: ModelOutput
     checkpoints: list[Checkpoint]
     splits: list[Split]
     spec: ProjectionSpec
@@ -75,7 +78,7 @@ class Job:
         load_checkpoint(self.parts.model, checkpoint, self.device)
         gradients = self.config.gradients
         selected = select(self.parts.model, gradients.include, gradients.exclude)
-        engine = make_engine(self.plan.engine, self.parts.model, self.parts.task, selected, self.plan.routes, self.matrices)
+        engine = make_engine(self.plan.engine, self.parts.model, self.function, selected, self.plan.routes, self.matrices)
         projector = _projector(self.config, self.spec, checkpoint, self.sizes, self.matrices, self.device)
         return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
 
@@ -100,14 +103,14 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     matrices = matrices_of(spec, parts.model, selected)
     fingerprints = {one.name: features_fingerprint(config, one.sha256, selected, spec, matrices) for one in checkpoints}
     _check_store(layout, fingerprints)
-    _check_batches(parts, splits[0])
-    check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
+    function = with_autocast(parts.task, parts.model, device, config.gradients.autocast)
+    _check_batches(parts, function, splits[0])
+    check_reach(parts.model, function, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
     sizes = {name: tensor.numel() for name, tensor in selected.items()}
     if matrices:
         reporter.log(f"projection=factored: {describe_factors(spec, sizes, matrices)}")
-    bench = Bench(
-        config, parts, splits[0], selected, matrices, lambda: _projector(config, spec, checkpoints[0], sizes, matrices, device)
-    )
+    projector = partial(_projector, config, spec, checkpoints[0], sizes, matrices, device)
+    bench = Bench(config, parts.model, function, splits[0], selected, matrices, projector)
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
     for split in splits:
         record_rows(layout, split.name, split.rows)
@@ -120,7 +123,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, matrices, plan, units)
+    return Job(config, layout, device, share, parts, function, checkpoints, splits, spec, sizes, matrices, plan, units)
 
 
 def _projector(
@@ -158,7 +161,7 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
         raise StoreError(problems)
 
 
-def _check_batches(parts: Parts, train: Split) -> None:
+def _check_batches(parts: Parts, function: ModelOutput, train: Split) -> None:
     """Refuse a model whose output for a sample depends on the other samples of its batch."""
     rows = Rows(0, min(INDEPENDENCE_SAMPLES, train.rows))
     samples = train.samples(rows)
@@ -166,4 +169,4 @@ def _check_batches(parts: Parts, train: Split) -> None:
     validate(parts.task, parts.model, together, train.name, rows)
     if len(rows) < 2:
         return
-    check_independence(parts.model, parts.task, together, [train.batch([sample]) for sample in samples])
+    check_independence(parts.model, function, together, [train.batch([sample]) for sample in samples])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
 from trak_cli.errors import InputError
+from trak_cli.gradients.autocast import Autocast
 from trak_cli.gradients.contract import ModelOutput, PerSample
 from trak_cli.gradients.hooks.axes import Axes, Survey, survey
 from trak_cli.gradients.hooks.enclosed import enclosed
@@ -134,7 +135,7 @@ class HooksEngine:
         call.check_unchanged()
         module = call.site[0]
         if module in self._by_module:
-            yield from enclosed(call, axes, self._by_module[module], size)
+            yield from enclosed(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
         names = self._by_layer.get(module, {})
         rule = rule_of(call.module) if names else None
         if rule is None:

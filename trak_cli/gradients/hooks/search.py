@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves, one_sample
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.autocast import coarsest
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.hooks.engine import HooksEngine
 from trak_cli.gradients.hooks.recorder import NotSeparableError
@@ -86,7 +87,7 @@ def differing(
         expected = _row(parameters, loop.per_sample(one_sample(batch, position)).blocks, 0)
         whole = torch.stack([one.norm() for one in expected.values()]).norm()
         for name, one in expected.items():
-            relative, absolute = _TOLERANCE.get(parameters[name].dtype, (1e-3, 1e-5))
+            relative, absolute = _TOLERANCE.get(coarsest(task, parameters[name].dtype), (1e-3, 1e-5))
             if not (found[name] - one).norm() <= relative * one.norm() + absolute * whole:
                 wrong.add(name)
         if refused:
