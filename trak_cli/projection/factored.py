@@ -20,16 +20,17 @@ from trak_cli.projection.definition import rademacher, tensor_key
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
-#: Columns on either side, at the least, where the config leaves them open.
-LEAST = 16
+#: Where the config leaves the columns open: so many on either side at the least, and so many products, over all weights, for
+#: each feature. Fewer products than that cost quality (docs/benchmarks.md).
+LEAST, PER_FEATURE = 16, 4
 
 
 def factor_sizes(spec: ProjectionSpec, matrices: int) -> tuple[int, int]:
-    """Columns on the left and on the right: those of the spec, or as many as give ``dim`` products over all matrices."""
+    """Columns on the left and on the right: those of the spec, or as many as the constants above ask for."""
     if spec.factors is not None:
         left, right = spec.factors
         return left, right
-    both = max(LEAST, math.ceil(math.sqrt(spec.dim / max(matrices, 1))))
+    both = max(LEAST, math.ceil(math.sqrt(PER_FEATURE * spec.dim / max(matrices, 1))))
     return both, both
 
 
@@ -50,9 +51,9 @@ class FactoredProjector:
     def __init__(self, job: ProjectionJob, last: Projector) -> None:
         self.kernel = f"factored, {last.kernel}"
         self.dim = job.spec.dim
-        self._job = job
         self._last = last
-        self._pairs: dict[str, _Pair] = {}
+        # All at once, before any gradient: small tensors that stay, made between large ones that go, would tear the heap.
+        self._pairs = {name: _Pair.of(job, name) for name in job.matrices}
 
     def project(self, blocks: Iterable[AnyBlock]) -> Tensor:
         """Σ_blocks of Sᵀ vec(LᵀGR), or SᵀG where a parameter is no matrix: (B, dim) float32."""
@@ -60,15 +61,8 @@ class FactoredProjector:
 
     def _small(self, blocks: Iterable[AnyBlock]) -> Iterator[AnyBlock]:
         for block in blocks:
-            if block.name in self._job.matrices:
-                yield self._pair(block.name).products(block)
-            else:
-                yield block
-
-    def _pair(self, name: str) -> _Pair:
-        if name not in self._pairs:
-            self._pairs[name] = _Pair.of(self._job, name)
-        return self._pairs[name]
+            pair = self._pairs.get(block.name)
+            yield block if pair is None else pair.products(block)
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,8 @@ def test_threads_and_batch_do_not_show() -> None:
 
 def test_open_sizes_follow_the_dimension_and_the_number_of_weights() -> None:
     spec = ProjectionSpec("factored", 4096, nonzeros=4)
-    assert factor_sizes(spec, 1) == (64, 64)
-    assert factor_sizes(spec, 3) == (37, 37)
+    assert factor_sizes(spec, 1) == (128, 128)
+    assert factor_sizes(spec, 3) == (74, 74)
     assert factor_sizes(spec, 100) == (16, 16)
     assert factor_sizes(replace(spec, factors=(5, 9)), 100) == (5, 9)
 
