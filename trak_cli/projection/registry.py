@@ -114,6 +114,7 @@ def make_projector(
     Raises:
         ConfigError: ``spec`` names no matrix, ``threads`` is below 1, or ``kernel`` does not run here.
         MachineError: no kernel runs on this kind of device.
+        ValueError: kind ``factored``, and no matrices.
     """
     problems = spec_problems(spec)
     if threads is not None and threads < 1:
@@ -122,6 +123,8 @@ def make_projector(
         raise ConfigError(problems)
     job = ProjectionJob(spec, checkpoint, dict(sizes), device, threads or torch.get_num_threads(), dict(matrices or {}))
     if spec.kind == "factored":
+        if not matrices:
+            raise ValueError("kind factored without the matrices that it multiplies from both sides")
         last = last_step(job)
         return FactoredProjector(job, choose(KERNELS, last.spec.kind, device.type, kernel).build(last))
     return choose(KERNELS, spec.kind, device.type, kernel).build(job)

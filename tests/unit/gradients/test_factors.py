@@ -97,6 +97,20 @@ def siblings() -> nn.Module:
     return model
 
 
+class Conv1D(nn.Module):
+    """A stand-in for the layer of this name in transformers, which is told by where it comes from: weight (in, out)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+Conv1D.__module__ = "transformers.pytorch_utils"
+
+
 def twice() -> nn.Module:
     return Net(lambda net, x: net.layer(net.layer(x).tanh()), layer=nn.Linear(6, 6))
 
@@ -110,6 +124,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
     "positions along two axes": (lambda: nn.Linear(9, 8), lambda n: torch.randn(n, 3, 2, 9)),
     "samples flattened into positions": (
         lambda: Net(lambda net, x: net.layer(x.flatten(0, 1)).unflatten(0, (len(x), -1)), layer=nn.Linear(9, 8)),
+        lambda n: torch.randn(n, 3, 9),
+    ),
+    "a weight the other way round": (
+        lambda: nn.Sequential(Conv1D(9, 8), nn.Tanh(), Conv1D(8, 5)),
         lambda n: torch.randn(n, 3, 9),
     ),
     "called twice": (twice, lambda n: torch.randn(n, 6)),
@@ -188,6 +206,16 @@ def test_no_weight_of_a_layer_comes_dense() -> None:
     assert {block.name for block in blocks if isinstance(block, RowBlock)} == {"0.weight"}
     whole = {block.name for block in blocks if isinstance(block, Block) and block.gradient.shape[1]}
     assert whole == {"1.weight", "1.bias", "2.bias", "3.bias"}
+
+
+def test_a_weight_the_other_way_round_comes_as_factors_too() -> None:
+    model = nn.Sequential(Conv1D(9, 8)).eval()
+    parameters = select(model, ["*"])
+    matrices = outer_products(model, parameters)
+    assert matrices == {"0.weight": (9, 8)}
+    blocks = list(make_engine("hooks", model, Sum(), parameters, None, matrices).per_sample(torch.randn(2, 3, 9)).blocks)
+    (factors,) = [block for block in blocks if isinstance(block, FactorBlock)]
+    assert (factors.left.shape, factors.right.shape) == ((2, 3, 9), (2, 3, 8))
 
 
 def test_which_parameters_are_sums_of_outer_products() -> None:

@@ -205,6 +205,11 @@ def test_blocks_that_do_not_fit_are_refused(block: AnyBlock, says: str) -> None:
         projector(SPEC, 11, 7).project([block])
 
 
+def test_without_matrices_there_is_nothing_to_multiply() -> None:
+    with pytest.raises(ValueError, match="without the matrices"):
+        make_projector(SPEC, CHECKPOINT, {"w": 77}, device=torch.device("cpu"))
+
+
 def test_what_goes_which_way_is_told_in_a_sentence() -> None:
     sizes = {"w": 77, "b": 37, "c": 1000, "d": 3, "e": 2}
     assert describe_factors(SPEC, sizes, {"w": (11, 7)}) == (
