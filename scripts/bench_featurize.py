@@ -5,8 +5,8 @@
 
 "step" is one ordinary forward and backward pass of the same batch (no optimizer). "gradients" computes per-sample
 gradients and throws them away; "featurize" reads samples, computes gradients, projects them, checks them and writes a
-shard. In each of ``--repeat`` rounds everything runs in turn, and the fastest run of each counts. The original library is
-timed where it is installed (pip install traker).
+shard; with "factored" the hooks engine forms no full gradient of a weight. In each of ``--repeat`` rounds everything runs
+in turn, and the fastest run of each counts. The original library is timed where it is installed (pip install traker).
 """
 
 from __future__ import annotations
@@ -27,8 +27,18 @@ from bench_models import make
 from bench_projection import machine, table
 from torch import Tensor, nn
 
-from trak_cli.gradients import ENGINES, find_routes, make_engine, select
-from trak_cli.gradients.contract import Engine
+from trak_cli.gradients import (
+    AUTOCAST,
+    ENGINES,
+    Engine,
+    ModelOutput,
+    Routes,
+    find_routes,
+    make_engine,
+    outer_products,
+    select,
+    with_autocast,
+)
 from trak_cli.plugins import collate
 from trak_cli.projection import ProjectionSpec, make_projector
 from trak_cli.stages.microbatches import Featurizer, Split
@@ -41,6 +51,7 @@ CHECKPOINT = "00" * 32
 PROJECTIONS = {
     "sjlt": ProjectionSpec("sjlt", 2048),
     "sjlt s=4": ProjectionSpec("sjlt", 2048, nonzeros=4),
+    "factored": ProjectionSpec("factored", 2048, nonzeros=4, factors=(16, 16)),
     "rademacher": ProjectionSpec("rademacher", 2048),
 }
 #: Parameters from which on the original library's CPU projector is not waited for.
@@ -70,22 +81,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=10, help="rounds")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--cpu", action="store_true", help="count CPU time, which other programs spoil less (CPU only)")
+    parser.add_argument("--autocast", choices=list(AUTOCAST), help="of everything but the training step; not with vmap")
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--projections", nargs="+", default=list(PROJECTIONS), choices=list(PROJECTIONS))
     parser.add_argument("--memory", action="store_true", help="peak memory instead of speed (CPU only)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def fastest(works: Mapping[str, Work], repeat: int, device: str) -> dict[str, float]:
+def fastest(works: Mapping[str, Work], repeat: int, device: str, clock: Callable[[], float]) -> dict[str, float]:
     """Seconds of each work: the least over rounds in which all of them run in turn, after one that does not count."""
     best = dict.fromkeys(works, float("inf"))
     for round_number in range(repeat + 1):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = clock()
             work()
             if device != "cpu":
                 torch.cuda.synchronize()
             if round_number:
-                best[name] = min(best[name], time.perf_counter() - start)
+                best[name] = min(best[name], clock() - start)
     return best
 
 
@@ -97,20 +112,23 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
     parameters = select(model, ["*"])
     split = Split("train", samples, size, collate, device)
     batch = split.batch(samples)
-    routes = find_routes(model, TASK, parameters, batch)
-    engines = {engine: make_engine(engine, model, TASK, parameters, routes) for engine in ENGINES}
+    task = with_autocast(TASK, model, device, arguments.autocast)
+    routes = find_routes(model, task, parameters, batch)
     works: dict[str, Work] = {"step": lambda: step(model, parameters, batch)}
     with tempfile.TemporaryDirectory() as folder:
-        for engine, made in engines.items():
+        for engine in arguments.engines:
+            made = make_engine(engine, model, task, parameters, routes)
             works[engine] = lambda made=made: drain(made, batch)  # type: ignore[misc]
-            for projection, spec in PROJECTIONS.items():
-                works[f"{engine}, {projection}"] = featurize(model, made, parameters, spec, split, Path(folder))
+            for projection in arguments.projections:
+                spec = PROJECTIONS[projection]
+                ready = featurizer(engine, model, parameters, spec, split.rows, task=task, routes=routes)
+                works[f"{engine}, {projection}"] = featurize(ready, split, Path(folder))
         theirs = original(model, parameters, batch)
         if isinstance(theirs, str):
             print(f"original library: {theirs}")
         else:
             works["original library"] = theirs
-        seconds = fastest(works, arguments.repeat, arguments.device)
+        seconds = fastest(works, arguments.repeat, arguments.device, time.process_time if arguments.cpu else time.perf_counter)
     p = sum(one.numel() for one in parameters.values())
     print(f"{name}, p = {p:,}, batch {size}: one training step takes {1000 * seconds['step']:.0f} ms")
     rows = []
@@ -133,18 +151,25 @@ def drain(engine: Engine, batch: object) -> None:
 
 
 def featurizer(
-    model: nn.Module, engine: Engine, parameters: Mapping[str, Tensor], spec: ProjectionSpec, size: int
+    engine: str,
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    spec: ProjectionSpec,
+    size: int,
+    *,
+    task: ModelOutput = TASK,
+    routes: Routes | None = None,
 ) -> Featurizer:
+    """As the stage makes it: with kind ``factored`` the engine gives factors."""
     sizes = {name: one.numel() for name, one in parameters.items()}
-    projector = make_projector(spec, CHECKPOINT, sizes, device=next(model.parameters()).device)
-    return Featurizer(model, TASK, engine, projector, sum(sizes.values()), size)
+    matrices = outer_products(model, parameters) if spec.kind == "factored" else {}
+    projector = make_projector(spec, CHECKPOINT, sizes, device=next(model.parameters()).device, matrices=matrices)
+    made = make_engine(engine, model, task, parameters, routes, matrices)
+    return Featurizer(model, TASK, made, projector, sum(sizes.values()), size)
 
 
-def featurize(
-    model: nn.Module, engine: Engine, parameters: Mapping[str, Tensor], spec: ProjectionSpec, split: Split, folder: Path
-) -> Work:
+def featurize(made: Featurizer, split: Split, folder: Path) -> Work:
     """All that the stage does for one shard of one microbatch."""
-    made = featurizer(model, engine, parameters, spec, split.rows)
 
     def work() -> None:
         rows = made.rows(split, Rows(0, split.rows), lambda _: None)
@@ -198,6 +223,7 @@ def memory() -> None:
             ("sjlt", 512, 8),
             ("rademacher", 512, 2),
             ("rademacher", 4096, 2),
+            ("factored", 512, 2),
         ):
             asked = {"model": model, "batch": batch, "samples": samples * batch, "kind": kind, "dim": dim}
             found = child(asked)
@@ -232,8 +258,7 @@ def peak(asked: dict[str, object]) -> dict[str, int]:
     parameters = select(model, ["*"])
     if count:
         split = Split("train", samples * (count // batch), count, collate, torch.device("cpu"))
-        engine = make_engine("hooks", model, TASK, parameters)
-        made = featurizer(model, engine, parameters, ProjectionSpec(str(asked["kind"]), int(str(asked["dim"]))), batch)
+        made = featurizer("hooks", model, parameters, ProjectionSpec(str(asked["kind"]), int(str(asked["dim"]))), batch)
         with tempfile.TemporaryDirectory() as folder:
             for start in range(0, count, batch):
                 rows = made.rows(split, Rows(start, start + batch), lambda _: None)

@@ -50,6 +50,17 @@ def one_sample(batch: Any, position: int) -> Any:
     return map_leaves(cut, batch)
 
 
+def first_repeated(batch: Any, size: int) -> Any:
+    """The first sample of a batch, ``size`` times; values that are not per sample stay."""
+
+    def repeat(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf[:1].expand(size, *leaf.shape[1:]).clone()
+        return type(leaf)([leaf[0]] * size) if isinstance(leaf, list | tuple) else leaf
+
+    return map_leaves(repeat, batch)
+
+
 def to_device(batch: Any, device: torch.device | str) -> Any:
     """The batch with every tensor on ``device``."""
     return map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, batch)

@@ -83,6 +83,34 @@ class RowBlock:
     values: torch.Tensor
 
 
+@dataclass(frozen=True)
+class FactorBlock:
+    """Per-sample gradients of a weight matrix, as the factors they are made of: G_b = Σ_t left_bt right_btᵀ.
+
+    Attributes:
+        name: canonical parameter name; the parameter is seen as an (m, n) matrix, its first dimension × all others.
+        left: (B, t, m), any floating dtype: for a linear layer the gradients at its outputs, position by position.
+        right: (B, t, n), the same dtype: for a linear layer its inputs.
+    """
+
+    name: str
+    left: torch.Tensor
+    right: torch.Tensor
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return len(self.left)
+
+    def dense(self) -> Block:
+        """The same gradients multiplied out: (B, m · n)."""
+        return Block(self.name, torch.bmm(self.left.transpose(1, 2), self.right).flatten(1))
+
+
+#: What an engine may yield and a projector must take.
+AnyBlock = Block | RowBlock | FactorBlock
+
+
 class Meter(Protocol):
     """Counts finished units of one long piece of work."""
 

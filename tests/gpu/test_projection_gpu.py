@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trak_cli.projection import ProjectionSpec, Projector, make_projector, oracle
-from trak_cli.types import Block
+from trak_cli.types import Block, FactorBlock
 
 pytestmark = pytest.mark.gpu
 
@@ -60,6 +60,19 @@ def test_kernels_agree_with_the_oracle(kind: str, dtype: torch.dtype, rows: int,
     assert found.is_cuda
     bound = 1e-3 if dtype == torch.float32 and kind != "sjlt" else 2e-6
     assert error(found, torch.from_numpy(oracle.project(spec, CHECKPOINT, [block]))) < bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_factors_agree_with_the_oracle(dtype: torch.dtype) -> None:
+    spec = ProjectionSpec("factored", 256, seed=3, nonzeros=4, factors=(16, 8))
+    sizes, matrices = {"w": 70 * 50}, {"w": (70, 50)}
+    made = make_projector(spec, CHECKPOINT, sizes, device=torch.device("cuda"), matrices=matrices)
+    left, right = (gradient(5 * 9, width, dtype, seed).unflatten(0, (5, 9)) for seed, width in enumerate((70, 50)))
+    found = made.project([FactorBlock("w", left, right)])
+    assert found.is_cuda
+    G = FactorBlock("w", left.double(), right.double()).dense().gradient.cpu()
+    exact = G @ torch.from_numpy(oracle.factored_matrix(spec, CHECKPOINT, "w", (70, 50)))
+    assert error(found, exact) < 1e-5
 
 
 @pytest.mark.parametrize("nonzeros", [1, 4, 8])

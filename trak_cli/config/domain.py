@@ -15,7 +15,7 @@ from trak_cli.attribution import EstimatorSpec
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
-from trak_cli.gradients import ENGINES, REPRESENTATION, SIDES
+from trak_cli.gradients import AUTOCAST, ENGINES, REPRESENTATION, SIDES
 from trak_cli.plugins import KINDS
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
@@ -95,6 +95,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _device(config.device)
     yield from _scale(config.ensemble)
     yield from _representation(config.gradients)
+    yield from _autocast(config.gradients)
     yield from _estimator(config.estimator)
     for name in config.lds.baselines:
         if name not in attribution.BASELINES:
@@ -155,6 +156,17 @@ def _representation(gradients: GradientsConfig) -> Iterator[Problem]:
             yield Problem(f"gradients.{name}", found, f"its default: it is about {instead}", "leave it out")
 
 
+def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:
+    name, key = gradients.autocast, "gradients.autocast"
+    if name is None:
+        return
+    if name not in AUTOCAST:
+        yield Problem(key, shown(name), f"{one_of(tuple(AUTOCAST))}, or null", f"give {key}=bfloat16")
+    elif gradients.engine == "vmap":
+        expected = "an engine that computes under autocast: hooks, loop or auto"
+        yield Problem(key, f"{name}, with gradients=vmap", expected, "use gradients=hooks, or gradients.autocast=null")
+
+
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:
     """What the estimators themselves say; one without a name is no estimator yet."""
     if estimator.name == MISSING:
@@ -180,7 +192,8 @@ def _renamed(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
 
 def _projection(asked: ProjectionConfig) -> list[Problem]:
     """What the projections themselves say."""
-    return projection.spec_problems(ProjectionSpec(asked.kind, asked.dim, asked.seed, asked.nonzeros))
+    factors = None if asked.factors is None else tuple(asked.factors)
+    return projection.spec_problems(ProjectionSpec(asked.kind, asked.dim, asked.seed, asked.nonzeros, factors))
 
 
 def _fraction(fraction: float) -> Iterator[Problem]:

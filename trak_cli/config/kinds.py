@@ -47,4 +47,5 @@ def _container(hint: Any) -> str:
     if typing.get_origin(hint) is not list:
         return "a mapping of names to texts"
     (item,) = typing.get_args(hint)
-    return {float: "a list of numbers", bool: "a list of true and false"}.get(item, "a list of texts")
+    kinds = {float: "a list of numbers", int: "a list of whole numbers", bool: "a list of true and false"}
+    return kinds.get(item, "a list of texts")

@@ -32,6 +32,7 @@ class GradientsConfig:
     microbatch: int | None = None
     module: str | None = None
     side: str = "output"
+    autocast: str | None = None
 
 
 @dataclass
@@ -42,6 +43,7 @@ class ProjectionConfig:
     dim: int = 1024
     seed: int = 0
     nonzeros: int = 4
+    factors: list[int] | None = None
     kernel: str = "auto"
 
 

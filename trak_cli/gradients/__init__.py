@@ -1,9 +1,10 @@
 """Per-sample gradients of the model output, from (model, task, batch): engines, parameter selection, memory, checks."""
 
+from trak_cli.gradients.autocast import AUTOCAST, Autocast, with_autocast
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines import ENGINES, make_engine
-from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_routes, whole_routed
+from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_routes, outer_products, whole_routed
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.measure import Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
@@ -14,9 +15,11 @@ from trak_cli.gradients.vmap import VmapEngine
 from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradient_of
 
 __all__ = [
+    "AUTOCAST",
     "ENGINES",
     "REPRESENTATION",
     "SIDES",
+    "Autocast",
     "Candidate",
     "Engine",
     "HooksEngine",
@@ -43,7 +46,9 @@ __all__ = [
     "make_engine",
     "measure",
     "only",
+    "outer_products",
     "represented",
     "select",
     "whole_routed",
+    "with_autocast",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.autocast import coarsest
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
@@ -38,7 +39,7 @@ def check_independence(model: nn.Module, task: ModelOutput, batch: Any, singles:
         together = _outputs(model, task, batch, size)
         again = _outputs(model, task, batch, size)
         alone = torch.cat([_alone(model, task, single) for single in singles])
-    limit = _tolerance(model) * max(1.0, float(together.abs().nan_to_num(0.0, 0.0).max()))
+    limit = _tolerance(model, task) * max(1.0, float(together.abs().nan_to_num(0.0, 0.0).max()))
     position, repeated = _worst(together, again)
     if repeated > limit:
         raise random_output(f"f = {float(together[position]):.6g}, then {float(again[position]):.6g} for the same sample")
@@ -138,7 +139,7 @@ def _worst(first: Tensor, second: Tensor) -> tuple[int, float]:
     return position, float(difference[position])
 
 
-def _tolerance(model: nn.Module) -> float:
-    """The tolerance of the coarsest dtype among the parameters."""
-    dtypes = {parameter.dtype for parameter in model.parameters()} & set(_TOLERANCE) or {torch.float32}
+def _tolerance(model: nn.Module, task: ModelOutput) -> float:
+    """The tolerance of the coarsest dtype that the model computes in."""
+    dtypes = {coarsest(task, parameter.dtype) for parameter in model.parameters()} & set(_TOLERANCE) or {torch.float32}
     return max(_TOLERANCE[dtype] for dtype in dtypes)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block
 
 
 class ModelOutput(Protocol):
@@ -36,7 +36,7 @@ class PerSample:
 
     outputs: Tensor
     out_to_loss: Tensor
-    blocks: Iterator[Block | RowBlock]
+    blocks: Iterator[AnyBlock]
 
 
 class Engine(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -17,7 +17,12 @@ ENGINES = ("hooks", "vmap", "loop")
 
 
 def make_engine(
-    name: str, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], routes: Routes | None = None
+    name: str,
+    model: nn.Module,
+    task: ModelOutput,
+    parameters: Mapping[str, Tensor],
+    routes: Routes | None = None,
+    factored: Collection[str] = (),
 ) -> Engine:
     """The engine ``name`` for ``parameters`` (as :func:`~trak_cli.gradients.select` gives them).
 
@@ -25,6 +30,7 @@ def make_engine(
 
     Args:
         routes: for ``hooks``: what :func:`~trak_cli.gradients.find_routes` found for this model.
+        factored: for ``hooks``: the parameters whose gradients may come as factors; other engines know dense ones only.
 
     Raises:
         ConfigError: no such engine.
@@ -35,5 +41,5 @@ def make_engine(
         )
     model.eval()
     if name == "hooks":
-        return HooksEngine(model, task, parameters, routes)
+        return HooksEngine(model, task, parameters, routes, factored)
     return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trak_cli.batches import first_repeated
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.gradients.autocast import Autocast
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.hooks.layers import FILTER_BYTES
 from trak_cli.gradients.parameters import only
@@ -23,7 +25,16 @@ _PIECES = 3
 
 
 def activation_bytes(model: nn.Module, task: ModelOutput, sample: Any, parameters: Mapping[str, Tensor]) -> int:
-    """Bytes that autograd saves for the backward pass of one sample (B = 1); each storage once, the model's own not."""
+    """Bytes that autograd saves for the backward pass of one sample (B = 1); each storage once, the model's own not.
+
+    Under autocast it saves narrow copies of the weights too, once for all samples: what a second sample adds is counted.
+    """
+    if isinstance(task, Autocast):
+        return _saved_bytes(model, task, first_repeated(sample, 2), parameters) - _saved_bytes(model, task, sample, parameters)
+    return _saved_bytes(model, task, sample, parameters)
+
+
+def _saved_bytes(model: nn.Module, task: ModelOutput, sample: Any, parameters: Mapping[str, Tensor]) -> int:
     own = {tensor.untyped_storage().data_ptr() for tensor in chain(model.parameters(), model.buffers())}
     saved: dict[int, int] = {}
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from trak_cli.batches import batch_size, leaves, map_leaves, one_sample
+from trak_cli.gradients.autocast import Autocast
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import batchable, exact
 from trak_cli.gradients.refusals import (
@@ -57,6 +58,8 @@ class VmapEngine:
         if self._model.training:
             raise RuntimeError("the model is in training mode; engines need evaluation mode")
         size = batch_size(batch)
+        if isinstance(self._task, Autocast):
+            raise not_for_vmap("autocast, which vmap does not carry into the backward pass", where="gradients.autocast")
         for name, leaf in leaves(batch):
             if not isinstance(leaf, Tensor):
                 raise not_for_vmap(f"{type(leaf).__name__} instead of a tensor", where=name)

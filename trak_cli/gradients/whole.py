@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock
 
 
-def gradient_of(parameters: Mapping[str, Tensor], blocks: Iterable[Block | RowBlock], position: int) -> dict[str, Tensor]:
+def gradient_of(parameters: Mapping[str, Tensor], blocks: Iterable[AnyBlock], position: int) -> dict[str, Tensor]:
     """The gradient of one sample of a batch, put together from its blocks: canonical name -> (d,) float32 or float64."""
     whole = _zeros(parameters)
-    for block in blocks:
+    for part in blocks:
+        block = part.dense() if isinstance(part, FactorBlock) else part
         target = whole[block.name]
         if isinstance(block, Block):
             target[block.offset : block.offset + block.gradient.shape[1]] += block.gradient[position]

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from trak_cli.projection.contract import Projector
 from trak_cli.projection.definition import MATRIX_VERSION
+from trak_cli.projection.factored import describe_factors, factor_sizes
 from trak_cli.projection.registry import make_projector
-from trak_cli.projection.spec import KINDS, ProjectionSpec, spec_problems
+from trak_cli.projection.spec import KINDS, SPARSE, ProjectionSpec, spec_problems
 
-__all__ = ["KINDS", "MATRIX_VERSION", "ProjectionSpec", "Projector", "make_projector", "spec_problems"]
+__all__ = [
+    "KINDS",
+    "MATRIX_VERSION",
+    "SPARSE",
+    "ProjectionSpec",
+    "Projector",
+    "describe_factors",
+    "factor_sizes",
+    "make_projector",
+    "spec_problems",
+]

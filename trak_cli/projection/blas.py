@@ -18,7 +18,7 @@ from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.crew import Crew
 from trak_cli.projection.definition import BLOCK
 from trak_cli.projection.tiles import Keys, TileFiller
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block
 
 #: 2 MB of float32 entries: they stay in the cache, and are many enough for the calls from Python to cost little.
 TILE_COORDINATES = 2048
@@ -35,7 +35,7 @@ class DenseProjector:
         self._job = job
         self._crew = Crew(job.threads)
 
-    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         total = torch.empty(0)
         for block in dense(blocks, self._job):

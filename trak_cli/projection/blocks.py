@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
 #: Numbers in a dense block that a few rows are written into.
 FILLED = 2**22
 
 
-def checked(blocks: Iterable[Block | RowBlock], job: ProjectionJob) -> Iterator[Block | RowBlock]:
-    """The same blocks, detached, each refused with ValueError (see :meth:`Projector.project`) if it does not fit."""
+def checked(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block | RowBlock]:
+    """The same blocks, detached, factors multiplied out, each refused with ValueError (see :meth:`Projector.project`) if it
+    does not fit."""
     batch = None
     for block in blocks:
         one = _detached(block)
@@ -34,7 +35,7 @@ def checked(blocks: Iterable[Block | RowBlock], job: ProjectionJob) -> Iterator[
         raise ValueError("there is no gradient block to project")
 
 
-def dense(blocks: Iterable[Block | RowBlock], job: ProjectionJob) -> Iterator[Block]:
+def dense(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block]:
     """The same gradients, checked, with a :class:`RowBlock` written into dense blocks of zeros."""
     for block in checked(blocks, job):
         if isinstance(block, Block):
@@ -63,7 +64,8 @@ def filled(block: RowBlock, size: int, numbers: int = FILLED) -> Iterator[Block]
         yield Block(block.name, block.values.new_zeros(block.batch, 0))
 
 
-def _detached(block: Block | RowBlock) -> Block | RowBlock:
+def _detached(block: AnyBlock) -> Block | RowBlock:
+    block = block.dense() if isinstance(block, FactorBlock) else block
     if isinstance(block, Block):
         return Block(block.name, block.gradient.detach(), block.offset)
     return RowBlock(block.name, block.batch, block.sample, block.row, block.values.detach())

@@ -20,7 +20,7 @@ from trak_cli.projection.definition import stream_key, tensor_key
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.library import CJob, library
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block, RowBlock
 
 #: Coordinates that are converted to float32 at once where a gradient has another dtype; a multiple of every block.
 CONVERTED = 16384
@@ -48,7 +48,7 @@ class CompiledProjector:
         self._shares: dict[int, list[_Share]] = {}
         self._single: dict[int, list[_Share]] = {}
 
-    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         spec = self._job.spec
         whole: list[_Share] = []

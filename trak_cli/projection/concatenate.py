@@ -9,7 +9,7 @@ import torch
 
 from trak_cli.projection.blocks import dense
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock
 
 
 class Concatenator:
@@ -22,7 +22,7 @@ class Concatenator:
         self._job = job
         self._starts = dict(zip(job.sizes, accumulate(job.sizes.values(), initial=0), strict=False))
 
-    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """The flat gradients in the order of the parameters: (B, p) float32, or float64 when a block is."""
         flat = torch.empty(0)
         for block in dense(blocks, self._job):

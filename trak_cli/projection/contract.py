@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock
 
 
 class Projector(Protocol):
@@ -23,7 +23,7 @@ class Projector(Protocol):
     kernel: str
     dim: int
 
-    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block, with no factor 1/√p.
 
         Args:
@@ -49,6 +49,7 @@ class ProjectionJob:
         sizes: canonical parameter name -> number of elements, in the order of ``named_parameters``.
         device: where the gradients are.
         threads: how many threads a CPU kernel may use.
+        matrices: for ``factored``: name -> (m, n) of the parameters that are multiplied from both sides.
     """
 
     spec: ProjectionSpec
@@ -56,3 +57,4 @@ class ProjectionJob:
     sizes: Mapping[str, int]
     device: torch.device
     threads: int
+    matrices: Mapping[str, tuple[int, int]] = field(default_factory=dict)

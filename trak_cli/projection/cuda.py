@@ -19,7 +19,7 @@ from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.definition import stream_key, tensor_key
 from trak_cli.projection.gpu import Shape, add_product
 from trak_cli.projection.source import source
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock
 
 #: Shared memory that every CUDA device grants without being asked.
 _FREE_SHARED = 48 * 1024
@@ -54,7 +54,7 @@ class CudaProjector:
         self._device = torch.empty(0, device=job.device).device  # has a number, which job.device may lack
         self._gpu = CupyGpu(self._device)
 
-    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32, on the device."""
         spec = self._job.spec
         features: torch.Tensor | None = None

@@ -23,6 +23,15 @@ sjlt        16     for each r < s, with n = k / (16 s), w1 = W(b, 2r), w2 = W(b,
                    16 + i % 16 of w1 is set; zero elsewhere
 ==========  =====  =================================================================================================
 
+Kind ``factored`` sees a weight as an m×n matrix G of coordinates i·n + j and multiplies it from both sides before ``sjlt``
+(Choe et al. 2024, arXiv 2405.13954, section 3.2, with a random P for both sides): with matrices L of m rows and a columns and
+R of n rows and b columns,
+
+    Pᵀ vec(G) = Sᵀ vec(Lᵀ G R),   S the sjlt matrix of a·b rows of this tensor, its row a'·b + b' for the entry (a', b').
+
+√a·L and √b·R are Rademacher matrices whose streams have codes of their own, ``left`` and ``right``, in place of that of
+``rademacher``; a side that is not longer than it has columns is left as it is (the identity).
+
 For every kind E[P Pᵀ] = k·I; a dense matrix with fewer columns is a prefix of one with more. Any change to a value is a
 new matrix: it must raise MATRIX_VERSION, which is part of every shard's fingerprint.
 """
@@ -42,10 +51,10 @@ from trak_cli.types import Float64, IntArray
 MATRIX_VERSION = 1
 
 #: Coordinates that share one block key.
-BLOCK = {"rademacher": 32, "gaussian": 4, "sjlt": 16}
+BLOCK = {"rademacher": 32, "gaussian": 4, "sjlt": 16, "left": 32, "right": 32}
 
 #: What tells the kinds' streams of one tensor apart.
-KIND_CODE = {"rademacher": 1, "gaussian": 2, "sjlt": 3}
+KIND_CODE = {"rademacher": 1, "gaussian": 2, "sjlt": 3, "left": 4, "right": 5}
 
 GOLDEN64 = 0x9E3779B97F4A7C15
 GOLDEN32 = 0x9E3779B1
@@ -118,9 +127,9 @@ def _bits(word: UInt32, shift: npt.NDArray[Any], mask: int) -> UInt32:
     return (word >> shift.astype(np.uint32)) & np.uint32(mask)
 
 
-def rademacher(T: int, rows: IntArray, columns: IntArray) -> Float64:
-    """Entries ±1 of the Rademacher matrix: (len(rows), len(columns)) float64."""
-    word = words(block_key(T, "rademacher", rows // 32), columns)
+def rademacher(T: int, rows: IntArray, columns: IntArray, kind: str = "rademacher") -> Float64:
+    """Entries ±1 of the Rademacher matrix, or of √a·L or √b·R for ``kind`` left or right: (len(rows), len(columns)) float64."""
+    word = words(block_key(T, kind, rows // 32), columns)
     return np.where(_bits(word, rows[:, None] % 32, 1) == 1, -1.0, 1.0)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from trak_cli.projection.definition import gaussian, rademacher, sjlt, tensor_key
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import Block, Float64, RowBlock
+from trak_cli.types import AnyBlock, FactorBlock, Float64, RowBlock
 
 
 def matrix(spec: ProjectionSpec, checkpoint: str, name: str, rows: range | npt.ArrayLike) -> Float64:
@@ -38,13 +39,32 @@ def matrix(spec: ProjectionSpec, checkpoint: str, name: str, rows: range | npt.A
     raise ValueError(f"projection kind {spec.kind!r} has no random matrix")
 
 
-def project(spec: ProjectionSpec, checkpoint: str, blocks: Iterable[Block | RowBlock]) -> Float64:
+def factored_matrix(spec: ProjectionSpec, checkpoint: str, name: str, shape: tuple[int, int]) -> Float64:
+    """One weight's part of P for kind ``factored``, by the Kronecker product: (m·n, spec.dim) float64.
+
+    Args:
+        spec: kind ``factored`` with ``factors`` given.
+        shape: (m, n) of the weight.
+    """
+    assert spec.factors is not None
+    T = tensor_key(spec.seed, checkpoint, name)
+    sides = []
+    for length, columns, side in zip(shape, spec.factors, ("left", "right"), strict=True):
+        whole = columns >= length
+        random = rademacher(T, np.arange(length), np.arange(columns), side) / np.sqrt(columns)
+        sides.append(np.eye(length) if whole else random)
+    both = np.kron(sides[0], sides[1])
+    return both @ matrix(replace(spec, kind="sjlt"), checkpoint, name, range(both.shape[1]))
+
+
+def project(spec: ProjectionSpec, checkpoint: str, blocks: Iterable[AnyBlock]) -> Float64:
     """Σ_blocks G_block · P_block: (B, spec.dim) float64. Holds the matrix of one block at a time; no 1/√p."""
     total: Float64 = np.zeros((1, spec.dim))
     for block in blocks:
         if isinstance(block, RowBlock):
             total = total + _project_rows(spec, checkpoint, block)
             continue
+        block = block.dense() if isinstance(block, FactorBlock) else block
         G = block.gradient.detach().double().cpu().numpy()
         P = matrix(spec, checkpoint, block.name, range(block.offset, block.offset + G.shape[1]))
         total = total + G @ P

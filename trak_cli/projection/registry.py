@@ -14,6 +14,7 @@ from trak_cli.projection.blas import DenseProjector
 from trak_cli.projection.compiled import CompiledProjector
 from trak_cli.projection.concatenate import Concatenator
 from trak_cli.projection.contract import ProjectionJob, Projector
+from trak_cli.projection.factored import FactoredProjector, last_step
 from trak_cli.projection.scatter import SparseProjector
 from trak_cli.projection.spec import ProjectionSpec, spec_problems
 
@@ -96,6 +97,7 @@ def make_projector(
     device: torch.device,
     kernel: str = "auto",
     threads: int | None = None,
+    matrices: Mapping[str, tuple[int, int]] | None = None,
 ) -> Projector:
     """The projector for the gradients of one checkpoint.
 
@@ -106,15 +108,23 @@ def make_projector(
         device: where the gradients are.
         kernel: which code multiplies; ``auto`` takes the best one that runs here. ``projector.kernel`` tells which.
         threads: for CPU kernels; None takes as many as PyTorch uses. No result depends on it.
+        matrices: for kind ``factored``: name -> (m, n) of the parameters whose gradients are multiplied from both sides; the
+            others go straight through the sparse matrix.
 
     Raises:
         ConfigError: ``spec`` names no matrix, ``threads`` is below 1, or ``kernel`` does not run here.
         MachineError: no kernel runs on this kind of device.
+        ValueError: kind ``factored``, and no matrices.
     """
     problems = spec_problems(spec)
     if threads is not None and threads < 1:
         problems.append(Problem("threads", str(threads), "at least 1, or null", "null takes what PyTorch uses"))
     if problems:
         raise ConfigError(problems)
-    chosen = choose(KERNELS, spec.kind, device.type, kernel)
-    return chosen.build(ProjectionJob(spec, checkpoint, dict(sizes), device, threads or torch.get_num_threads()))
+    job = ProjectionJob(spec, checkpoint, dict(sizes), device, threads or torch.get_num_threads(), dict(matrices or {}))
+    if spec.kind == "factored":
+        if not matrices:
+            raise ValueError("kind factored without the matrices that it multiplies from both sides")
+        last = last_step(job)
+        return FactoredProjector(job, choose(KERNELS, last.spec.kind, device.type, kernel).build(last))
+    return choose(KERNELS, spec.kind, device.type, kernel).build(job)

@@ -20,7 +20,7 @@ from trak_cli.projection.crew import Crew
 from trak_cli.projection.definition import BLOCK, block_key, tensor_key, words
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.projection.tiles import SIGNS
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock
 
 #: Coordinates taken at once: their columns and signs stay in the cache while every sample passes.
 PIECE = 16384
@@ -36,7 +36,7 @@ class SparseProjector:
         self._job = job
         self._crew = Crew(job.threads)
 
-    def project(self, blocks: Iterable[Block | RowBlock]) -> torch.Tensor:
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         total = torch.empty(0)
         for block in dense(blocks, self._job):

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from trak_cli.errors import Problem
 
 #: ``none`` keeps the whole gradient: the identity in place of a random matrix.
-KINDS = ("rademacher", "gaussian", "sjlt", "none")
+KINDS = ("rademacher", "gaussian", "sjlt", "factored", "none")
+
+#: The kinds whose last (or only) step is the sparse matrix.
+SPARSE = ("sjlt", "factored")
 
 #: Columns are numbered with 31 bits.
 MAX_DIM = 2**31 - 1
@@ -21,13 +24,16 @@ class ProjectionSpec:
         kind: one of ``KINDS``.
         dim: k, the number of columns (``none`` has one for each coordinate instead and does not look at it).
         seed: another seed, another matrix.
-        nonzeros: s, how many entries of each row are not zero (``sjlt`` only).
+        nonzeros: s, how many entries of each row are not zero (``sjlt`` and ``factored`` only).
+        factors: columns of the matrices that multiply a weight from the left and from the right (``factored`` only); None:
+            by the number of weights, see :func:`~trak_cli.projection.factored.factor_sizes`.
     """
 
     kind: str
     dim: int
     seed: int = 0
     nonzeros: int = 1
+    factors: tuple[int, ...] | None = None
 
 
 def spec_problems(spec: ProjectionSpec) -> list[Problem]:
@@ -37,8 +43,11 @@ def spec_problems(spec: ProjectionSpec) -> list[Problem]:
         problems.append(_problem("kind", spec.kind, f"one of {', '.join(KINDS)}", "name one of these"))
     if not 0 <= spec.seed < 2**64:
         problems.append(_problem("seed", spec.seed, "a whole number from 0 to 2^64 - 1", "choose a small one"))
-    if spec.kind == "sjlt" and spec.nonzeros < 1:
+    if spec.kind in SPARSE and spec.nonzeros < 1:
         problems.append(_problem("nonzeros", spec.nonzeros, "at least 1 entry per row", "1, 4 and 8 are usual"))
+    if spec.kind == "factored" and spec.factors is not None and (len(spec.factors) != 2 or min(spec.factors) < 1):
+        expected = "two whole numbers of at least 1: columns on the left and on the right of a weight"
+        problems.append(_problem("factors", list(spec.factors), expected, "[16, 16] is usual; null chooses by projection.dim"))
     if spec.kind != "none":
         problems.extend(_dim_problems(spec))
     return problems
@@ -49,7 +58,7 @@ def _dim_problems(spec: ProjectionSpec) -> list[Problem]:
     if not 1 <= spec.dim <= MAX_DIM:
         return [_problem("dim", spec.dim, f"a whole number from 1 to {MAX_DIM}", "1024 is a good start")]
     unit = 16 * spec.nonzeros
-    if spec.kind != "sjlt" or spec.nonzeros < 1 or spec.dim % unit == 0:
+    if spec.kind not in SPARSE or spec.nonzeros < 1 or spec.dim % unit == 0:
         return []
     below = spec.dim // unit * unit
     nearest = [str(dim) for dim in (below, below + unit) if 1 <= dim <= MAX_DIM]

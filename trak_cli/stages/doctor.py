@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trak_cli.config import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import REPRESENTATION, check_reach
+from trak_cli.gradients import check_reach
 from trak_cli.stages.doctor_advice import advice
 from trak_cli.stages.doctor_checks import (
     SAMPLES,
@@ -24,10 +24,11 @@ from trak_cli.stages.doctor_checks import (
 from trak_cli.stages.doctor_costs import Costs, estimate
 from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
 from trak_cli.stages.identity import features_fingerprint
-from trak_cli.stages.job import engine_for, load_each, projection_spec, projector_for, selected_for
+from trak_cli.stages.job import load_each
 from trak_cli.stages.machine import choose_device, device_name, use_threads
 from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import find_checkpoints, make_parts
+from trak_cli.stages.recipe import make_recipe
 from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
@@ -70,33 +71,30 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
     load_each(parts, checkpoints, device)
-    selected = selected_for(config, parts, splits[0])
-    representation = config.gradients.engine == REPRESENTATION
-    sizes = {name: tensor.numel() for name, tensor in selected.items()}
-    spec = projection_spec(config, sum(sizes.values()))
-    fingerprints = {one.name: features_fingerprint(config, one, selected, spec) for one in checkpoints[:1]}
+    recipe = make_recipe(config, parts, splits[0])
+    fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints[:1]}
     Contexts(Layout(Path(config.store)), parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
     samples = [splits[0].dataset[row] for row in spread(splits[0].rows)]
-    patient = Patient(parts, splits[0], selected, samples, splits[0].batch(samples))
-    bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
+    patient = Patient(recipe, splits[0], samples, splits[0].batch(samples))
+    bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
     checks = [
         Check("checkpoints", True, f"{len(checkpoints)} that fit the model", "all of them", ""),
-        *_by_autograd(patient, representation),
+        *_by_autograd(patient),
     ]
     plan, costs = None, None
     if _all_hold(checks):
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        engine = engine_for(config, plan.engine, plan.routes, parts)
-        featurizer = Featurizer(parts.model, parts.task, engine, bench.projector(), sum(sizes.values()), plan.microbatch)
-        checks += _by_engine(patient, featurizer, config.features.dtype, representation)
+        engine = recipe.engine(plan.engine, plan.routes)
+        featurizer = Featurizer(parts.model, parts.task, engine, bench.projector(), recipe.parameters, plan.microbatch)
+        checks += _by_engine(patient, featurizer, config.features.dtype)
         if _all_hold(checks):
-            costs = estimate(config, featurizer, splits, len(checkpoints), spec.dim)
+            costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim)
             checks.append(_room(costs))
     tips = advice(config, device, plan, costs)
     name = plan.engine if plan else None
-    return DoctorSummary(_all_hold(checks), checks, sum(sizes.values()), spec.dim, name, device_name(device), costs, tips)
+    return DoctorSummary(_all_hold(checks), checks, recipe.parameters, recipe.spec.dim, name, device_name(device), costs, tips)
 
 
 def spread(rows: int, count: int = SAMPLES) -> list[int]:
@@ -110,13 +108,13 @@ def spread(rows: int, count: int = SAMPLES) -> list[int]:
 def _accepted(patient: Patient) -> Check:
     """The task takes these samples."""
     rows = Rows(0, len(patient.samples))
-    validate(patient.parts.task, patient.parts.model, patient.batch, patient.split.name, rows)
+    validate(patient.recipe.parts.task, patient.recipe.parts.model, patient.batch, patient.split.name, rows)
     return Check("samples", True, f"{len(patient.samples)} that the task takes", "all of them", "")
 
 
 def _reached(patient: Patient) -> Check:
     """Autograd finds a way from the output to the selected parameters."""
-    check_reach(patient.parts.model, patient.parts.task, patient.split.batch(patient.samples[:1]), patient.selected)
+    check_reach(patient.model, patient.function, patient.split.batch(patient.samples[:1]), patient.selected)
     return Check("gradients", True, f"reach some of {len(patient.selected)} parameter tensors", "some", "")
 
 
@@ -134,7 +132,7 @@ def _plan(bench: Bench, store: Path, reporter: Reporter) -> tuple[GradientPlan |
     return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
 
 
-def _by_autograd(patient: Patient, representation: bool) -> list[Check]:
+def _by_autograd(patient: Patient) -> list[Check]:
     """What plain autograd tells; the first checks that fail make the later ones pointless. Representations need no gradient."""
     found = [attempt("samples", partial(_accepted, patient))]
     for name, check in (
@@ -143,15 +141,15 @@ def _by_autograd(patient: Patient, representation: bool) -> list[Check]:
         ("the same output twice", repeated),
         ("alone = in a batch", alone_and_together),
     ):
-        if _all_hold(found) and not (representation and check is _reached):
+        if _all_hold(found) and not (patient.recipe.represents and check is _reached):
             found.append(attempt(name, partial(check, patient)))
     return found
 
 
-def _by_engine(patient: Patient, featurizer: Featurizer, dtype: str, representation: bool) -> list[Check]:
+def _by_engine(patient: Patient, featurizer: Featurizer, dtype: str) -> list[Check]:
     engine, projector = featurizer.engine, featurizer.projector
     fit = attempt(f"features fit {dtype}", partial(features_fit, patient, engine, projector, dtype))
-    if representation:
+    if patient.recipe.represents:
         return [fit]
     return [attempt(f"engine {engine.name} = loop", partial(engine_and_loop, patient, engine)), fit]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trak_cli.batches import one_sample
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import Engine, cosine, difference, gradient_inside, gradient_of, make_engine
+from trak_cli.gradients import AUTOCAST, Engine, ModelOutput, cosine, difference, gradient_inside, gradient_of, make_engine
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Split
-from trak_cli.stages.parts import Parts
+from trak_cli.stages.recipe import Recipe
 from trak_cli.store import encode_features
 
 #: Samples that are looked at, spread over the training set.
@@ -44,20 +44,33 @@ class Patient:
     """A model under one checkpoint and a few samples of its training set.
 
     Attributes:
-        selected: canonical name -> parameter, of those that are attributed.
         samples: as the dataset gives them.
         batch: all of them together, on the device.
     """
 
-    parts: Parts
+    recipe: Recipe
     split: Split
-    selected: Mapping[str, Tensor]
     samples: list[Any]
     batch: Any
 
     @property
+    def model(self) -> nn.Module:
+        return self.recipe.parts.model
+
+    @property
+    def function(self) -> ModelOutput:
+        return self.recipe.function
+
+    @property
+    def selected(self) -> Mapping[str, Tensor]:
+        """Canonical name -> parameter, of those that are attributed."""
+        return self.recipe.selected
+
+    @property
     def dtype(self) -> torch.dtype:
-        """The coarsest floating dtype among the selected parameters."""
+        """The coarsest floating dtype among the selected parameters, or that of the autocast."""
+        if (autocast := self.recipe.config.gradients.autocast) is not None:
+            return AUTOCAST[autocast]
         known = [one.dtype for one in self.selected.values() if one.dtype in ENGINE_TOLERANCE]
         return max(known, key=ENGINE_TOLERANCE.__getitem__, default=torch.float32)
 
@@ -87,7 +100,7 @@ def repeated(patient: Patient) -> Check:
 
 def finite(patient: Patient) -> Check:
     """Outputs, out-to-loss gradients and gradients (by plain autograd) have no NaN and no infinity."""
-    oracle = make_engine("loop", patient.parts.model, patient.parts.task, patient.selected)
+    oracle = make_engine("loop", patient.model, patient.function, patient.selected)
     bad: dict[str, None] = {}
     outputs = []
     for sample in patient.samples:
@@ -110,12 +123,12 @@ def alone_and_together(patient: Patient) -> Check:
 
     Samples are collated alone, so that padding of another length shows too.
     """
-    parts, selected = patient.parts, patient.selected
-    oracle = make_engine("loop", parts.model, parts.task, selected)
+    selected = patient.selected
+    oracle = make_engine("loop", patient.model, patient.function, selected)
     cosines = []
     for position, sample in enumerate(patient.samples):
         alone = gradient_of(selected, oracle.per_sample(patient.split.batch([sample])).blocks, 0)
-        cosines.append(cosine(alone, gradient_inside(parts.model, parts.task, selected, patient.batch, position)))
+        cosines.append(cosine(alone, gradient_inside(patient.model, patient.function, selected, patient.batch, position)))
     least = LEAST_COSINE[patient.dtype]
     return Check(
         "alone = in a batch",
@@ -128,8 +141,8 @@ def alone_and_together(patient: Patient) -> Check:
 
 def engine_and_loop(patient: Patient, engine: Engine) -> Check:
     """The engine gives every sample the gradient that plain autograd gives it alone."""
-    parts, selected = patient.parts, patient.selected
-    oracle = make_engine("loop", parts.model, parts.task, selected)
+    selected = patient.selected
+    oracle = make_engine("loop", patient.model, patient.function, selected)
     apart = []
     for position in range(len(patient.samples)):
         found = gradient_of(selected, engine.per_sample(patient.batch).blocks, position)
@@ -147,8 +160,7 @@ def engine_and_loop(patient: Patient, engine: Engine) -> Check:
 
 def features_fit(patient: Patient, engine: Engine, projector: Projector, dtype: str) -> Check:
     """The features of these samples survive the dtype in which they are to be stored."""
-    parameters = sum(one.numel() for one in patient.selected.values())
-    projected = projector.project(engine.per_sample(patient.batch).blocks) / parameters**0.5
+    projected = projector.project(engine.per_sample(patient.batch).blocks) / patient.recipe.parameters**0.5
     features = projected.detach().to("cpu", torch.float32).numpy()
     encode_features(features, dtype)  # refuses what overflows or vanishes
     sizes = np.abs(features[features != 0])
@@ -158,4 +170,4 @@ def features_fit(patient: Patient, engine: Engine, projector: Projector, dtype: 
 
 def _outputs(patient: Patient) -> Tensor:
     with torch.no_grad():
-        return patient.parts.task.output(patient.parts.model, patient.batch).double()
+        return patient.function.output(patient.model, patient.batch).double()

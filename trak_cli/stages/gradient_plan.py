@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from trak_cli.config import TrakConfig
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients import (
     ENGINES,
@@ -18,13 +17,12 @@ from trak_cli.gradients import (
     choose_microbatch,
     describe_routes,
     find_routes,
-    make_engine,
     measure,
     whole_routed,
 )
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Split
-from trak_cli.stages.parts import Parts
+from trak_cli.stages.recipe import Recipe
 from trak_cli.types import Reporter, Rows
 
 #: Samples on which the ways through the model are checked.
@@ -53,10 +51,8 @@ class GradientPlan:
 class Bench:
     """All that gradients are computed from: enough to try an engine."""
 
-    config: TrakConfig
-    parts: Parts
+    recipe: Recipe
     split: Split
-    selected: Mapping[str, torch.Tensor]
     projector: Callable[[], Projector]
 
 
@@ -66,7 +62,7 @@ def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
     Raises:
         InputError, ConfigError, MachineError: the engine (or every engine) refuses the model, or memory is too small.
     """
-    asked = bench.config.gradients.engine
+    asked = bench.recipe.config.gradients.engine
     if asked != "auto":
         routes = _routes(bench, asked, reporter)
         return GradientPlan(asked, _limit(bench, asked, routes), routes, [])
@@ -86,7 +82,7 @@ def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
 
 
 def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, Routes], reporter: Reporter) -> GradientPlan:
-    size = bench.config.gradients.microbatch
+    size = bench.recipe.config.gradients.microbatch
     trials = measure(candidates, sizes=(size,)) if size else measure(candidates)
     best = trials[0]
     fastest = {one.engine: one for one in reversed(trials)}
@@ -102,28 +98,28 @@ def _routes(bench: Bench, engine: str, reporter: Reporter) -> Routes:
         return {}
     split = bench.split
     batch = split.batch(split.samples(Rows(0, min(ROUTE_SAMPLES, split.rows))))
-    routes = find_routes(bench.parts.model, bench.parts.task, bench.selected, batch)
-    reporter.log(f"gradients=hooks: {describe_routes(bench.selected, routes)}")
+    recipe = bench.recipe
+    routes = find_routes(recipe.parts.model, recipe.function, recipe.selected, batch, recipe.matrices)
+    reporter.log(f"gradients=hooks: {describe_routes(recipe.selected, routes)}")
     return routes
 
 
 def _limit(bench: Bench, engine: str, routes: Routes) -> int:
     """The microbatch of the config, or the largest that fits into the memory of the config."""
-    gradients, split = bench.config.gradients, bench.split
+    recipe, split = bench.recipe, bench.split
+    gradients = recipe.config.gradients
     if gradients.microbatch:
         return gradients.microbatch
     if engine == REPRESENTATION:
         return REPRESENTATION_BATCH
     sample = split.largest()
-    whole = whole_routed(bench.selected, routes)
-    parts = bench.parts
-    return choose_microbatch(engine, parts.model, parts.task, sample, bench.selected, gradients.memory_mb, whole=whole)
+    whole, model = whole_routed(recipe.selected, routes), recipe.parts.model
+    return choose_microbatch(engine, model, recipe.function, sample, recipe.selected, gradients.memory_mb, whole=whole)
 
 
 def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
     """Projects the gradients of the first samples (the last one repeated where there are too few)."""
-    made = make_engine(engine, bench.parts.model, bench.parts.task, bench.selected, routes)
-    projector, split = bench.projector(), bench.split
+    made, projector, split = bench.recipe.engine(engine, routes), bench.projector(), bench.split
 
     def work(size: int) -> torch.Tensor:
         samples = split.samples(Rows(0, min(size, split.rows)))

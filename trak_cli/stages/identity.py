@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
-from trak_cli.config import TrakConfig, target_of
-from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
+from trak_cli.config import target_of
+from trak_cli.projection import MATRIX_VERSION, ProjectionSpec, factor_sizes
 from trak_cli.stages.parts import Checkpoint
+from trak_cli.stages.projecting import Matrices
+from trak_cli.stages.recipe import Recipe
 from trak_cli.store import FORMAT_VERSION, Layout, digest, read_json, require_same, write_json_once
 from trak_cli.types import Json
 
 
-def features_fingerprint(
-    config: TrakConfig, checkpoint: Checkpoint, parameters: Mapping[str, torch.Tensor], spec: ProjectionSpec
-) -> Json:
+def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
     """What determines the features of any sample under one checkpoint: among it the digest of its weights.
 
     The samples are not in it: their own digests are stored beside the features, so a data set that grows keeps its shards.
     """
+    config, parameters = recipe.config, recipe.selected
+    autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
     shapes = [[name, list(tensor.shape)] for name, tensor in parameters.items()]
     return {
         "kind": "features",
@@ -34,17 +34,31 @@ def features_fingerprint(
         "parameters": {
             "count": sum(tensor.numel() for tensor in parameters.values()),
             "tensors": len(shapes),
-            "shapes_sha256": hashlib.sha256(json.dumps(shapes).encode()).hexdigest(),
+            "shapes_sha256": _sha256(shapes),
         },
-        "projection": {
-            "matrix_version": MATRIX_VERSION,
-            "kind": spec.kind,
-            "dim": spec.dim,
-            "seed": spec.seed,
-            "nonzeros": spec.nonzeros,
-        },
+        **autocast,
+        "projection": _projection(recipe.spec, recipe.matrices),
         "dtype": config.features.dtype,
     }
+
+
+def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
+    """The matrix; for kind ``factored`` also the columns on both sides and which weights have them."""
+    named: Json = {
+        "matrix_version": MATRIX_VERSION,
+        "kind": spec.kind,
+        "dim": spec.dim,
+        "seed": spec.seed,
+        "nonzeros": spec.nonzeros,
+    }
+    if spec.kind == "factored":
+        named["factors"] = list(factor_sizes(spec, len(matrices)))
+        named["matrices_sha256"] = _sha256([[name, *shape] for name, shape in matrices.items()])
+    return named
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def shard_fingerprint(features: Json, split: str) -> Json:

@@ -5,31 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded, TrakConfig
-from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.gradients import (
-    REPRESENTATION,
-    Engine,
-    Place,
-    RepresentationEngine,
-    Routes,
-    check_independence,
-    check_reach,
-    make_engine,
-    represented,
-    select,
-)
-from trak_cli.projection import ProjectionSpec, Projector, make_projector, spec_problems
+from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.gradients import ModelOutput, check_independence, check_reach
+from trak_cli.projection import describe_factors
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
 from trak_cli.stages.machine import choose_device, use_threads
 from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
+from trak_cli.stages.recipe import Recipe, make_recipe
 from trak_cli.stages.run_plan import RunPlan, settle_plan
 from trak_cli.stages.splits import record_rows
 from trak_cli.stages.task_context import Contexts
@@ -58,7 +49,6 @@ class Job:
     """A prepared featurize call.
 
     Attributes:
-        sizes: canonical parameter name -> number of coordinates, of the selected parameters.
         units: every shard of the store, in the order on which all workers agree.
     """
 
@@ -67,26 +57,20 @@ class Job:
     device: torch.device
     share: Share
     parts: Parts
+    recipe: Recipe
     checkpoints: list[Checkpoint]
     splits: list[Split]
-    spec: ProjectionSpec
-    sizes: Mapping[str, int]
     plan: RunPlan
     units: list[Unit]
     contexts: Contexts
-
-    @property
-    def parameters(self) -> int:
-        """p, the number of selected parameters."""
-        return sum(self.sizes.values())
 
     def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.parts.model, checkpoint, self.device)
         self.contexts.bind(checkpoint, keep=True)
-        engine = engine_for(self.config, self.plan.engine, self.plan.routes, self.parts)
-        projector = projector_for(self.config, self.spec, checkpoint, self.sizes, self.device)
-        return Featurizer(self.parts.model, self.parts.task, engine, projector, self.parameters, self.plan.microbatch)
+        recipe = self.recipe
+        engine, projector = recipe.engine(self.plan.engine, self.plan.routes), recipe.projector(checkpoint)
+        return Featurizer(self.parts.model, self.parts.task, engine, projector, recipe.parameters, self.plan.microbatch)
 
 
 def prepare(loaded: Loaded, reporter: Reporter) -> Job:
@@ -104,17 +88,17 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     parts = make_parts(config)
     splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
     load_each(parts, checkpoints, device)
-    selected = selected_for(config, parts, splits[0])
-    spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
-    fingerprints = {one.name: features_fingerprint(config, one, selected, spec) for one in checkpoints}
+    recipe = make_recipe(config, parts, splits[0])
+    fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints}
     _check_store(layout, fingerprints)
     contexts = Contexts(layout, parts, splits[0], fingerprints)
     contexts.bind(checkpoints[0], keep=False)
-    _check_batches(parts, splits[0])
-    if config.gradients.engine != REPRESENTATION:
-        check_reach(parts.model, parts.task, splits[0].batch(splits[0].samples(Rows(0, 1))), selected)
-    sizes = {name: tensor.numel() for name, tensor in selected.items()}
-    bench = Bench(config, parts, splits[0], selected, lambda: projector_for(config, spec, checkpoints[0], sizes, device))
+    _check_batches(parts, recipe.function, splits[0])
+    if not recipe.represents:
+        check_reach(parts.model, recipe.function, splits[0].batch(splits[0].samples(Rows(0, 1))), recipe.selected)
+    if recipe.matrices:
+        reporter.log(f"projection=factored: {describe_factors(recipe.spec, recipe.sizes, recipe.matrices)}")
+    bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
     for split in splits:
         record_rows(layout, split.name, split.rows)
@@ -127,51 +111,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(config, layout, device, share, parts, checkpoints, splits, spec, sizes, plan, units, contexts)
-
-
-def selected_for(config: TrakConfig, parts: Parts, train: Split) -> dict[str, torch.Tensor]:
-    """The tensors whose coordinates are projected: the selected parameters, or one sample's representation."""
-    gradients = config.gradients
-    if gradients.engine == REPRESENTATION:
-        single = train.batch(train.samples(Rows(0, 1)))
-        return represented(parts.model, parts.task, single, place_of(config))
-    return select(parts.model, gradients.include, gradients.exclude)
-
-
-def engine_for(config: TrakConfig, engine: str, routes: Routes, parts: Parts) -> Engine:
-    """The gradient engine of that name, on the model as it is."""
-    if engine == REPRESENTATION:
-        return RepresentationEngine(parts.model, parts.task, place_of(config))
-    selected = select(parts.model, config.gradients.include, config.gradients.exclude)
-    return make_engine(engine, parts.model, parts.task, selected, routes)
-
-
-def place_of(config: TrakConfig) -> Place:
-    """Where the representation is read; without a module, at the model's own output."""
-    return Place(config.gradients.module or "", config.gradients.side)
-
-
-def projector_for(
-    config: TrakConfig, spec: ProjectionSpec, checkpoint: Checkpoint, sizes: Mapping[str, int], device: torch.device
-) -> Projector:
-    kernel, threads = config.projection.kernel, config.threads
-    return make_projector(spec, checkpoint.sha256, sizes, device=device, kernel=kernel, threads=threads)
-
-
-def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
-    """The projection of the config; kind ``none`` keeps all coordinates, and ``nonzeros`` means something to ``sjlt`` only.
-
-    Raises:
-        ConfigError: a dimension that this kind cannot have.
-    """
-    asked = config.projection
-    dim = parameters if asked.kind == "none" else asked.dim
-    spec = ProjectionSpec(asked.kind, dim, asked.seed, asked.nonzeros if asked.kind == "sjlt" else 1)
-    problems = spec_problems(spec)
-    if problems:
-        raise ConfigError(problems)
-    return spec
+    return Job(config, layout, device, share, parts, recipe, checkpoints, splits, plan, units, contexts)
 
 
 def load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
@@ -197,7 +137,7 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
         raise StoreError(problems)
 
 
-def _check_batches(parts: Parts, train: Split) -> None:
+def _check_batches(parts: Parts, function: ModelOutput, train: Split) -> None:
     """Refuse a model whose output for a sample depends on the other samples of its batch."""
     rows = Rows(0, min(INDEPENDENCE_SAMPLES, train.rows))
     samples = train.samples(rows)
@@ -205,4 +145,4 @@ def _check_batches(parts: Parts, train: Split) -> None:
     validate(parts.task, parts.model, together, train.name, rows)
     if len(rows) < 2:
         return
-    check_independence(parts.model, parts.task, together, [train.batch([sample]) for sample in samples])
+    check_independence(parts.model, function, together, [train.batch([sample]) for sample in samples])

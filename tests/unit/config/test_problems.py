@@ -180,6 +180,13 @@ def test_values_of_the_right_type_that_make_no_sense(shipped: Problems, override
     assert set(shipped("top", "name=run", *overrides)) == {override.split("=")[0] for override in overrides}
 
 
+def test_factors_are_looked_at_where_they_are_read(shipped: Problems) -> None:
+    found = shipped("top", "name=run", "projection=factored", "projection.factors=[16]", "projection.nonzeros=0")
+    assert set(found) == {"projection.factors", "projection.nonzeros"}
+    (problem,) = shipped("top", "name=run", "projection=factored", "projection.factors=[16, many]").values()
+    assert "a list of whole numbers, or null" in problem.expected
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -191,6 +198,8 @@ def test_values_of_the_right_type_that_make_no_sense(shipped: Problems, override
         ["worker.index=0", "worker.count=1"],
         ["projection=sjlt", "projection.dim=64", "projection.nonzeros=4"],
         ["projection=none", "projection.dim=0"],
+        ["projection=factored", "projection.factors=[1, 300]"],
+        ["projection=sjlt", "projection.factors=[0]"],
     ],
 )
 def test_values_at_the_edge_are_taken(overrides: list[str]) -> None:

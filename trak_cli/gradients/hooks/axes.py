@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.batches import map_leaves
+from trak_cli.batches import first_repeated
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.hooks.recorder import Call, Recorder, Site
 
@@ -96,7 +96,7 @@ def _not_taken(
 def _axes_with(
     model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module], expand: frozenset[Site]
 ) -> dict[Site, Axes]:
-    two, three = (_run(model, task, _copies(batch, size), size, modules, expand) for size in (2, 3))
+    two, three = (_run(model, task, first_repeated(batch, size), size, modules, expand) for size in (2, 3))
     return {site: _axes(call, three.get(site)) for site, call in two.items()}
 
 
@@ -106,17 +106,6 @@ def _run(
     with Recorder(modules, size, expand) as recorder, torch.enable_grad():
         task.output(model, batch)
     return {call.site: call for call in recorder.calls}
-
-
-def _copies(batch: Any, size: int) -> Any:
-    """The first sample of a batch, ``size`` times."""
-
-    def repeat(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            return leaf[:1].expand(size, *leaf.shape[1:]).clone()
-        return type(leaf)([leaf[0]] * size) if isinstance(leaf, list | tuple) else leaf
-
-    return map_leaves(repeat, batch)
 
 
 def _axes(two: Call, three: Call | None) -> Axes:

@@ -17,13 +17,14 @@ from trak_cli.gradients.refusals import first_line, is_out_of_memory
 from trak_cli.types import Block
 
 
-def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int) -> Iterator[Block]:
+def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen: bool = False) -> Iterator[Block]:
     """The gradients of some parameters used inside one recorded call.
 
     For sample b they are the gradient of ⟨output of the module for b alone, g_b⟩, g_b the gradient at that output.
 
     Args:
         wanted: canonical parameter name -> its name inside the module.
+        widen: take what flowed in and out as float32, since vmap knows no autocast that narrows it again.
 
     Raises:
         NotSeparableError: samples cannot be told apart, or vmap does not take the module.
@@ -35,6 +36,8 @@ def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int) -> It
     parameters = {local: inside[local].detach() for local in wanted.values()}
     tensors, tensor_axes, rebuild = _inputs(call, axes, size)
     gradients, gradient_axes = _outputs(call, axes, received)
+    if widen:
+        tensors, gradients = [_float32(one) for one in tensors], [_float32(one) for one in gradients]
 
     def of_one(parameters: dict[str, Tensor], tensors: list[Tensor], gradients: list[Tensor]) -> Tensor:
         args, kwargs = rebuild(tensors)
@@ -58,6 +61,10 @@ def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int) -> It
         raise NotSeparableError(call.site, first_line(error)) from error
     for name, local in wanted.items():
         yield Block(name, found[local].flatten(1))
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _inputs(call: Call, axes: Axes, size: int) -> tuple[list[Tensor], list[int | None], Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
 from trak_cli.errors import InputError
+from trak_cli.gradients.autocast import Autocast
 from trak_cli.gradients.contract import ModelOutput, PerSample
 from trak_cli.gradients.hooks.axes import Axes, Survey, survey
 from trak_cli.gradients.hooks.enclosed import enclosed
+from trak_cli.gradients.hooks.factors import factors_of
 from trak_cli.gradients.hooks.layers import rule_of
 from trak_cli.gradients.hooks.recorder import Call, NotSeparableError, Recorder, repeated
 from trak_cli.gradients.hooks.routes import LOOP, UNUSED, VMAP, Routes, first_routes, owners
@@ -21,7 +23,7 @@ from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
 from trak_cli.gradients.vmap import VmapEngine
-from trak_cli.types import Block, RowBlock
+from trak_cli.types import AnyBlock, Block
 
 
 class HooksEngine:
@@ -33,16 +35,23 @@ class HooksEngine:
     Args:
         routes: what :func:`~trak_cli.gradients.hooks.search.find_routes` found. None: the first ways that come to mind,
             which nothing has checked.
+        factored: parameters whose gradients come as factors where a layer has them (:class:`FactorBlock`).
     """
 
     name = "hooks"
 
     def __init__(
-        self, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], routes: Routes | None = None
+        self,
+        model: nn.Module,
+        task: ModelOutput,
+        parameters: Mapping[str, Tensor],
+        routes: Routes | None = None,
+        factored: Collection[str] = (),
     ) -> None:
         self._model = model
         self._task = task
         self._parameters = dict(parameters)
+        self._factored = frozenset(factored)
         self.routes = dict(first_routes(model, parameters) if routes is None else routes)
         modules = dict(model.named_modules())
         self._by_layer: dict[str, dict[str, str]] = {}  # module -> its name of a parameter -> canonical name
@@ -97,7 +106,7 @@ class HooksEngine:
 
     def _blocks(
         self, calls: list[Call], batch: Any, size: int, refuse: Callable[[NotSeparableError], None]
-    ) -> Iterator[Block | RowBlock]:
+    ) -> Iterator[AnyBlock]:
         first, parameter = next(iter(self._parameters.items()))
         yield Block(first, parameter.new_zeros(size, 0))  # so that something comes even where no output reaches a layer
         while calls:
@@ -115,7 +124,7 @@ class HooksEngine:
             except InputError as error:
                 refuse(NotSeparableError((route, 0), "; ".join(problem.found for problem in error.problems)))
 
-    def _of_call(self, call: Call, size: int) -> Iterator[Block | RowBlock]:
+    def _of_call(self, call: Call, size: int) -> Iterator[AnyBlock]:
         """The blocks of one call."""
         assert self._survey is not None
         if all(gradient is None for gradient in call.gradients):
@@ -126,12 +135,18 @@ class HooksEngine:
         call.check_unchanged()
         module = call.site[0]
         if module in self._by_module:
-            yield from enclosed(call, axes, self._by_module[module], size)
+            yield from enclosed(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
         names = self._by_layer.get(module, {})
         rule = rule_of(call.module) if names else None
-        if rule is not None:
-            dtype = next(call.module.parameters(recurse=False)).dtype
-            yield from rule(call.module, *_batch_first(call, axes, size, dtype), names)
+        if rule is None:
+            return
+        dtype = next(call.module.parameters(recurse=False)).dtype
+        x, g = _batch_first(call, axes, size, dtype)
+        factors = factors_of(call.module)
+        if factors is not None and names.get("weight") in self._factored:
+            yield from factors(call.module, x, g, names["weight"])
+            names = {local: name for local, name in names.items() if local != "weight"}
+        yield from rule(call.module, x, g, names)
 
 
 def _raise(error: NotSeparableError) -> None:

@@ -38,7 +38,7 @@ def rule_of(module: nn.Module) -> Rule | None:
         if isinstance(module, kind) and type(module).forward is kind.forward and _plain(module):
             return rule
     if f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D":
-        return _transposed_linear
+        return transposed_linear
     return None
 
 
@@ -51,7 +51,7 @@ def _plain(module: nn.Module) -> bool:
     return not hasattr(module, "parametrizations")
 
 
-def _linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
+def linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """Weight (out, in): Σ_t g_t ⊗ x_t. Bias: Σ_t g_t. x (B, c, …, in), g (B, c, …, out)."""
     x, g = x.flatten(1, -2), g.flatten(1, -2)
     if "weight" in names:
@@ -60,7 +60,7 @@ def _linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
         yield Block(names["bias"], g.sum(1))
 
 
-def _transposed_linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
+def transposed_linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """The same with a weight (in, out)."""
     x, g = x.flatten(1, -2), g.flatten(1, -2)
     if "weight" in names:
@@ -72,12 +72,12 @@ def _transposed_linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Bloc
 def _outer(name: str, left: Tensor, right: Tensor) -> Blocks:
     """Σ_t left_t ⊗ right_t, (B, m, n) flattened, in runs of its m rows; left (B, t, m), right (B, t, n)."""
     batch, m, n = len(left), left.shape[-1], right.shape[-1]
-    for rows in _runs(m, n * batch * right.element_size(), PIECE_BYTES[left.device.type]):
+    for rows in runs(m, n * batch * right.element_size(), PIECE_BYTES[left.device.type]):
         product = torch.bmm(left[..., rows].transpose(1, 2), right)
         yield Block(name, product.flatten(1), rows.start * n)
 
 
-def _convolution(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
+def convolution(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """A convolution is a linear layer applied to every patch of its input. x (B, c, C, *in), g (B, c, C', *out)."""
     assert isinstance(module, nn.modules.conv._ConvNd)
     if "weight" in names:
@@ -90,14 +90,14 @@ def _filters(name: str, module: nn.modules.conv._ConvNd, x: Tensor, g: Tensor) -
     batch, c = g.shape[:2]
     groups, outputs, size = module.groups, module.out_channels // module.groups, module.weight[0].numel()
     area = math.prod(g.shape[3:])
-    patches = _patches(module, x.flatten(0, 1), g.shape[3:])
+    seen = patches(module, x.flatten(0, 1), g.shape[3:])
     g = g.reshape(batch, c, groups, outputs, area)
     unfolded = c * groups * size * area * x.element_size()
-    for rows in _runs(outputs, groups * size * batch * x.element_size(), FILTER_BYTES[x.device.type]):
+    for rows in runs(outputs, groups * size * batch * x.element_size(), FILTER_BYTES[x.device.type]):
         product = x.new_empty(batch, groups, rows.stop - rows.start, size)
-        for some in _runs(batch, unfolded, UNFOLDED_BYTES[x.device.type]):
+        for some in runs(batch, unfolded, UNFOLDED_BYTES[x.device.type]):
             # Each patch becomes a column; for c = 1 the first reshape is the only copy.
-            columns = patches[some.start * c : some.stop * c].reshape(-1, c, groups, size, area)
+            columns = seen[some.start * c : some.stop * c].reshape(-1, c, groups, size, area)
             columns = columns.movedim(1, -2).reshape(-1, size, c * area)
             left = g[some, :, :, rows].movedim(1, -2).reshape(-1, rows.stop - rows.start, c * area)
             torch.bmm(left, columns.transpose(1, 2), out=product[some].flatten(0, 1))
@@ -108,7 +108,7 @@ def _filters(name: str, module: nn.modules.conv._ConvNd, x: Tensor, g: Tensor) -
             yield Block(name, product[:, group].flatten(1), (group * outputs + rows.start) * size)
 
 
-def _patches(module: nn.modules.conv._ConvNd, x: Tensor, area: torch.Size) -> Tensor:
+def patches(module: nn.modules.conv._ConvNd, x: Tensor, area: torch.Size) -> Tensor:
     """What each output sees of an input (N, C, *in): a view (N, C, *kernel, *out)."""
     if module.padding_mode != "zeros":
         x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
@@ -170,7 +170,7 @@ def _per_channel(values: Tensor) -> Tensor:
     return values.reshape(*values.shape[:3], -1).sum((1, 3))
 
 
-def _runs(total: int, bytes_each: int, limit: int) -> Iterator[slice]:
+def runs(total: int, bytes_each: int, limit: int) -> Iterator[slice]:
     """[0, total) in runs of as many as ``limit`` bytes hold, one at least."""
     step = max(limit // max(bytes_each, 1), 1)
     for start in range(0, total, step):
@@ -178,10 +178,10 @@ def _runs(total: int, bytes_each: int, limit: int) -> Iterator[slice]:
 
 
 _RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: _linear,
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
-    nn.Conv3d: _convolution,
+    nn.Linear: linear,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.Conv3d: convolution,
     nn.Embedding: _embedding,
     nn.LayerNorm: _layer_norm,
     nn.RMSNorm: _layer_norm,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves, one_sample
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.autocast import coarsest
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.hooks.engine import HooksEngine
 from trak_cli.gradients.hooks.recorder import NotSeparableError
@@ -30,15 +31,20 @@ _TOLERANCE = {
 }
 
 
-def find_routes(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> Routes:
+def find_routes(
+    model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, factored: Collection[str] = ()
+) -> Routes:
     """A way for every parameter by which the first samples of ``batch`` get the gradients that the loop gives them.
+
+    Args:
+        factored: the parameters whose gradients the engine is to give as factors; these are then what is compared.
 
     Raises:
         InputError: the model does not keep the contract, or the loop itself contradicts the outputs of a batch.
     """
     some = _first(batch, min(batch_size(batch), SAMPLES))
     routes = first_routes(model, parameters, _unused(model, task, parameters, some))
-    while wrong := differing(model, task, parameters, routes, some):
+    while wrong := differing(model, task, parameters, routes, some, factored):
         for name in wrong:
             route = next_route(model, name, parameters[name], routes.get(name))
             if route is None:
@@ -64,9 +70,16 @@ def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor
     return {name for name, gradient in zip(parameters, found, strict=True) if gradient is None}
 
 
-def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], routes: Routes, batch: Any) -> list[str]:
+def differing(
+    model: nn.Module,
+    task: ModelOutput,
+    parameters: Mapping[str, Tensor],
+    routes: Routes,
+    batch: Any,
+    factored: Collection[str] = (),
+) -> list[str]:
     """The parameters whose gradients, for any sample of ``batch``, are not those of the loop, or could not be had."""
-    engine, loop = HooksEngine(model, task, parameters, routes), LoopEngine(model, task, parameters)
+    engine, loop = HooksEngine(model, task, parameters, routes, factored), LoopEngine(model, task, parameters)
     refused: list[NotSeparableError] = []
     wrong: set[str] = set()
     for position in range(batch_size(batch)):
@@ -74,7 +87,7 @@ def differing(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tens
         expected = gradient_of(parameters, loop.per_sample(one_sample(batch, position)).blocks, 0)
         whole = torch.stack([one.norm() for one in expected.values()]).norm()
         for name, one in expected.items():
-            relative, absolute = _TOLERANCE.get(parameters[name].dtype, (1e-3, 1e-5))
+            relative, absolute = _TOLERANCE.get(coarsest(task, parameters[name].dtype), (1e-3, 1e-5))
             if not (found[name] - one).norm() <= relative * one.norm() + absolute * whole:
                 wrong.add(name)
         if refused:
