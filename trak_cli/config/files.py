@@ -7,6 +7,9 @@ import importlib.resources
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 import trak_cli
 from trak_cli.config.wording import nearest, one_of
@@ -66,6 +69,17 @@ def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
     """Whether ``group=option`` names a file (an option may lie in a sub-folder of the group)."""
     name = f"{group}/{option}".removesuffix(SUFFIX) + SUFFIX
     return any(root.joinpath(name).is_file() for root in _roots(config_dir))
+
+
+def read_option(group: str, option: str, config_dir: Path | None) -> dict[str, Any]:
+    """The keys and values that ``group=option`` stands for, as written; none where there is no such file."""
+    name = f"{group}/{option}".removesuffix(SUFFIX) + SUFFIX
+    for root in _roots(config_dir):
+        file = root.joinpath(name)
+        if file.is_file():
+            found = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
+            return {str(key): value for key, value in found.items() if key != "defaults"} if isinstance(found, dict) else {}
+    return {}
 
 
 def choose_config(config_name: str | None, config_dir: Path | None) -> str:

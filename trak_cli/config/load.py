@@ -18,6 +18,7 @@ from trak_cli.config.files import choose_config, config_groups
 from trak_cli.config.modules import use_folder
 from trak_cli.config.needs import REMEDIES, STAGES, TARGETS, Needs
 from trak_cli.config.overrides import Parsed, parse
+from trak_cli.config.overruled import overruled
 from trak_cli.config.plugins import plugin_problems
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import covers, nearest, one_of
@@ -68,6 +69,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
         problems += error.problems + tuple(_of_what_can_be_read(source, parsed))
         raise ConfigError(problems) from error
     tree.pop("hydra", None)
+    problems += overruled(source, parsed.choices, parsed.changes, tree)
     problems += apply_changes(tree, parsed.changes)
     return _checked(STAGES[stage], tree, parsed, problems)
 

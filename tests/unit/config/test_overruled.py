@@ -1,0 +1,35 @@
+"""A selection on the command line is done or refused, never taken back by the user's own file in silence."""
+
+from __future__ import annotations
+
+import pytest
+from config_project import Project
+
+OWN = "gradients: {engine: hooks}\n"
+
+
+def append(project: Project, text: str) -> None:
+    path = project.folder / "mine.yaml"
+    path.write_text(path.read_text() + text)
+
+
+def test_a_file_that_takes_a_selection_back_is_named(project: Project) -> None:
+    append(project, OWN)
+    problem = project.problems("gradients=loop")["gradients"]
+    assert "gradients.engine=hooks" in problem.found
+    assert "mine.yaml" in problem.found
+    assert "gradients.engine=loop" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    "overrides", [("gradients=hooks",), ("gradients=loop", "gradients.engine=loop"), ("gradients.engine=vmap",)]
+)
+def test_what_comes_out_as_asked_is_no_problem(project: Project, overrides: tuple[str, ...]) -> None:
+    append(project, OWN)
+    assert project.load(*overrides).config.gradients.engine == overrides[-1].rpartition("=")[2]
+
+
+def test_keys_that_the_selection_does_not_set_stay_those_of_the_file(project: Project) -> None:
+    append(project, "estimator: {ridge: 3x}\n")
+    estimator = project.load("estimator=trak", stage="finalize").config.estimator
+    assert (estimator.name, estimator.ridge) == ("trak", "3x")
