@@ -38,6 +38,7 @@ def main() -> None:
         found.append(result)
     print(json.dumps(found, indent=1), file=(FOLDER / "results.json").open("w"))
     draw(found, FOLDER)
+    overview(found)
     verdicts(found)
 
 
@@ -109,6 +110,19 @@ def show(result: dict[str, Any]) -> None:
         label = f"**{row['label']}**" if row["label"] == ESTIMATORS[0] else row["label"]
         print(f"| {label} | {' | '.join(values)} | {_number(first[1])} to {_number(first[2])} | {row['seconds']:.1f} |")
     sys.stdout.flush()
+
+
+def overview(found: list[dict[str, Any]]) -> None:
+    """Every method in every setting: LDS with one, five and ten checkpoints."""
+    print("\n| LDS with 1 / 5 / 10 | " + " | ".join(result["setting"] for result in found) + " |")
+    print("|---" * (len(found) + 1) + "|")
+    for label in dict.fromkeys(row["label"] for result in found for row in result["methods"]):
+        cells = []
+        for result in found:
+            rows = [row for row in result["methods"] if row["label"] == label]
+            cells.append(" / ".join(_number(rows[0]["lds"][count][0]) for count in (1, 5, 10)) if rows else "")
+        print(f"| {label} | " + " | ".join(cells) + " |")
+    print("| *noise ceiling* | " + " | ".join(_number(result["ceiling"]) for result in found) + " |")
 
 
 def verdicts(found: list[dict[str, Any]]) -> None:

@@ -50,6 +50,11 @@ class Setting:
     def layout(self) -> Layout:
         return Layout(self.root)
 
+    @property
+    def given(self) -> Path:
+        """A ground truth from elsewhere; see published.py."""
+        return self.root / "truth.npz"
+
     @cached_property
     def checkpoints(self) -> list[str]:
         """In the order in which they were trained."""
@@ -69,7 +74,10 @@ class Setting:
 
     @cached_property
     def truth(self) -> tuple[Array, Array]:
-        """Masks (s, n) and the outputs of every model that was trained on a subset, (s, models, t)."""
+        """Masks (s, n) and the outputs of every model that was trained on a subset, (s, models, t): retrained or given."""
+        if self.given.exists():
+            with np.load(self.given) as arrays:
+                return arrays["masks"] > 0, arrays["outputs"]
         images = [read_image(self.layout.retrained(subset)).arrays for subset in self.layout.retrained_subsets()]
         return np.stack([one["mask"] for one in images]) > 0, np.stack([one[f"outputs_{SPLIT}"] for one in images])
 
@@ -79,10 +87,14 @@ class Setting:
         return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+#: Settings that run when they are named.
+LARGE = ("cifar10",)
+
+
 def names() -> list[str]:
-    """The settings, in the order of their cost."""
+    """The settings of the small tier, in the order of their cost."""
     order = ["cancer", "digits_mlp", "diabetes", "digits_cnn", "patches", "docstrings", "noisy", "source"]
-    found = {path.stem for path in FOLDER.glob("*.yaml")} - {"common"}
+    found = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE}
     return [name for name in order if name in found] + sorted(found - set(order))
 
 
@@ -102,7 +114,7 @@ def prepare(name: str, workers: int) -> Setting:
     if len(setting.layout.checkpoints()) < count:
         seconds["featurize"] = _trak("featurize", name) / count
     subsets = load_config("retrain", name, FOLDER, []).config.retrain.subsets
-    if len(setting.layout.retrained_subsets()) < subsets:
+    if not setting.given.exists() and len(setting.layout.retrained_subsets()) < subsets:
         _trak("retrain", name, workers)
     (setting.root / "bench").mkdir(exist_ok=True)
     (setting.root / "bench" / "seconds.json").write_text(json.dumps(seconds))
