@@ -33,21 +33,23 @@ def trace(name: str) -> None:
         train_tokenizer(store / "data", config.model["config"]["vocab_size"])
     for stage in ("train", "featurize", "finalize", "score"):
         trak(stage, name)
-    trak("score", name, "estimator.name=without_q", "estimator.front_exponent=0")
+    with_q = ("estimator=trak", "estimator.name=with_q", "estimator.ridge=2n")
+    for stage in ("finalize", "score"):
+        trak(stage, name, *with_q)
     trak("score", name, "estimator=cosine")
     train, questions = rows_of(store, "train"), rows_of(store, SPLIT)
     stated = np.array([row["fact"] for row in train]) == np.array([row["fact"] for row in questions])[:, None]
     print(f"{len(train)} sentences, {len(questions)} questions, {known(name):.0%} answered right")
     scores = {
         "default": scores_of(config, config.estimator.name),
-        "default, without q": scores_of(config, "without_q"),
+        "with q in front": scores_of(config, "with_q"),
         "cosine of gradients": scores_of(config, "cosine"),
         "representations": similarity(name, SPLIT),
         "BM25, question and answer": bm25(train, [row["text"] for row in questions]),
         "BM25, question alone": bm25(train, [row["prompt"] for row in questions]),
     }
     report(scores, stated)
-    counterfactual(config, {key: scores[key] for key in ("default, without q", "representations")})
+    counterfactual(config, {key: scores[key] for key in ("default", "representations")})
 
 
 def report(scores: Mapping[str, Array], stated: Array) -> None:
@@ -58,7 +60,7 @@ def report(scores: Mapping[str, Array], stated: Array) -> None:
             f"{label:<26} recall@10 {recall.mean():.3f} {interval(recall)}   MRR {reciprocal.mean():.3f} {interval(reciprocal)}"
         )
     theirs = tables["BM25, question and answer"]
-    for label in ("default", "default, without q"):
+    for label in ("default", "with q in front"):
         recall, reciprocal = (mine - other for mine, other in zip(tables[label], theirs, strict=True))
         told = f"recall@10 {recall.mean():+.3f} {interval(recall)}   MRR {reciprocal.mean():+.3f} {interval(reciprocal)}"
         print(f"{label + ' − BM25':<26} {told}")

@@ -72,6 +72,7 @@ def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float6
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "trained_on", "seeds"), BARS)
 def test_lds_with_the_default_projection(reference: Path, name: str, trained_on: str, seeds: int) -> None:
     truth = np.load(reference / "groundtruth.npz")
