@@ -17,7 +17,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "lds"))
 
 import numpy as np
-from measure import ESTIMATORS, Line, lines
+from costs import known_costs
+from measure import ESTIMATORS, MASKS, Line, lines
 from picture import draw
 from setting import Setting, names, prepare
 
@@ -33,7 +34,8 @@ def main() -> None:
     found = []
     for name in arguments.settings or names():
         setting = prepare(name, arguments.workers)
-        result = measured(setting, lines(setting, COUNTS, not arguments.no_peers), arguments.resamples)
+        peers = not arguments.no_peers
+        result = measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), arguments.resamples)
         show(result)
         found.append(result)
     print(json.dumps(found, indent=1), file=(FOLDER / "results.json").open("w"))
@@ -51,27 +53,33 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(setting: Setting, methods: list[Line], resamples: int) -> dict[str, Any]:
+def measured(setting: Setting, methods: list[Line], costs: dict[str, float], resamples: int) -> dict[str, Any]:
     """Everything about one setting, as JSON values."""
     masks, models = setting.truth
     truth = models.mean(axis=1)
     quick, exact = Bootstrap(resamples, rerank=False), Bootstrap(resamples, rerank=True)
-    seconds = setting.seconds()
     rows = []
     for line in methods:
         intervals = {count: bootstrap_interval(p, truth, quick) for count, p in line.predictions.items()}
         rows.append(
             {
                 "label": line.label,
-                "seconds": line.seconds + seconds.get("train", float("nan")),
+                "seconds": costs["train"] + costs.get(line.label, float("nan")),
                 "lds": {count: [one.estimate, one.low, one.high] for count, one in intervals.items()},
             }
         )
-    default, others = methods[0], {line.label: line for line in methods[1:]}
+    by_label = {line.label: line for line in methods}
+    default, cheap = methods[0].label, f"{methods[0].label} + {MASKS} masks"
     paired = []
-    for count, label in ((1, "traker"), (5, _best(rows, EKFAC)), (5, "cosine")):
-        if label in others:
-            pair = {f"{default.label}@{count}": default.predictions[count], f"{label}@10": others[label].predictions[10]}
+    for mine, count, label in (
+        (default, 1, "traker"),
+        (default, 5, _best(rows, EKFAC)),
+        (default, 5, "cosine"),
+        (cheap, 1, "traker"),
+        (cheap, 1, _best(rows, EKFAC)),
+    ):
+        if label in by_label:
+            pair = {f"{mine}@{count}": by_label[mine].predictions[count], f"{label}@10": by_label[label].predictions[10]}
             paired.append(_difference(compare(pair, truth, exact).differences[0]))
     return {
         "setting": setting.name,
@@ -102,7 +110,7 @@ def show(result: dict[str, Any]) -> None:
         f"\n**{result['setting']}**: {result['samples']} samples, {result['targets']} targets, {result['subsets']} subsets of"
         f" {result['models']} models; noise ceiling {_number(result['ceiling'])}\n"
     )
-    print("| method | " + " | ".join(str(count) for count in COUNTS) + " | 95 % interval at 1 | s / checkpoint |")
+    print("| method | " + " | ".join(str(count) for count in COUNTS) + " | 95 % interval at 1 | CPU s / checkpoint |")
     print("|---" * (len(COUNTS) + 3) + "|")
     for row in result["methods"]:
         values = [_number(row["lds"][count][0]) if count in row["lds"] else "" for count in COUNTS]
@@ -120,7 +128,11 @@ def overview(found: list[dict[str, Any]]) -> None:
         cells = []
         for result in found:
             rows = [row for row in result["methods"] if row["label"] == label]
-            cells.append(" / ".join(_number(rows[0]["lds"][count][0]) for count in (1, 5, 10)) if rows else "")
+            cells.append(
+                " / ".join(_number(rows[0]["lds"][count][0]) if count in rows[0]["lds"] else "–" for count in (1, 5, 10))
+                if rows
+                else ""
+            )
         print(f"| {label} | " + " | ".join(cells) + " |")
     print("| *noise ceiling* | " + " | ".join(_number(result["ceiling"]) for result in found) + " |")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import ours
 import peers
-from setting import Setting
+from setting import Setting, masked
 
 from trak_cli.attribution import MEMBERS, WINDOW, EstimatorSpec, subset_predictions
 
@@ -21,6 +20,9 @@ Array = np.ndarray[Any, Any]
 
 #: The members of the family in the table; the first is the default.
 ESTIMATORS = ("trajectory", "balanced", "trak", "cosine", "dot")
+
+#: Members that are derived from a checkpoint, for a line of the table.
+MASKS = 4
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,10 @@ class Line:
     Attributes:
         label: what the table calls it.
         predictions: (t, s) by the number of checkpoints.
-        seconds: for one checkpoint, training not counted.
     """
 
     label: str
     predictions: dict[int, Array]
-    seconds: float
 
 
 def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Line]:
@@ -46,6 +46,9 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
         found += _cached(
             setting, name, f"{spec} {spec.default_ridge} {WINDOW} {_made(setting)}", lambda s=spec: _ours(setting, s, counts)
         )
+    spec = MEMBERS[ESTIMATORS[0]]
+    made_from = f"{MASKS} {spec} {spec.default_ridge} {WINDOW} {_made(setting)}"
+    found += _cached(setting, f"{spec.name} + {MASKS} masks", made_from, lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
@@ -57,21 +60,28 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
 
 def _ours(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> list[Line]:
     masks, _ = setting.truth
-    start = time.perf_counter()
     predictions = {count: subset_predictions(scores, masks) for count, scores in ours.scores(setting, spec, counts)}
-    seconds = (time.perf_counter() - start) / max(counts) + setting.seconds().get("featurize", float("nan"))
-    return [Line(spec.name, predictions, seconds)]
+    return [Line(spec.name, predictions)]
+
+
+def _masked(setting: Setting, spec: EstimatorSpec) -> list[Line]:
+    """The default with members derived from each of one and of two checkpoints."""
+    masks, _ = setting.truth
+    size = 1 + MASKS
+    found = ours.scores(masked(setting, 2, MASKS), spec, (size, 2 * size))
+    predictions = {count // size: subset_predictions(scores, masks) for count, scores in found}
+    return [Line(f"{spec.name} + {MASKS} masks", predictions)]
 
 
 def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int]) -> list[Line]:
     """One line for each variant of a peer: its scores come by "VARIANT-COUNT", or by "COUNT" alone."""
     masks, _ = setting.truth
-    found, seconds = run(setting, counts)
+    found, _ = run(setting, counts)
     variants: dict[str, dict[int, Array]] = {}
     for key, scores in found.items():
         variant, _, count = key.rpartition("-")
         variants.setdefault(variant, {})[int(count)] = subset_predictions(scores, masks)
-    return [Line(f"{name}, {variant}" if variant else name, predictions, seconds) for variant, predictions in variants.items()]
+    return [Line(f"{name}, {variant}" if variant else name, predictions) for variant, predictions in variants.items()]
 
 
 def _made(setting: Setting) -> str:
@@ -91,7 +101,7 @@ def _cached(setting: Setting, name: str, made_from: str, compute: Any) -> list[L
     arrays = {f"{line.label}|{count}": array for line in found for count, array in line.predictions.items()}
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez(part, made_from=np.array(made_from), seconds=np.array(found[0].seconds), **arrays)
+    np.savez(part, made_from=np.array(made_from), **arrays)
     part.replace(path)
     return found
 
@@ -105,4 +115,4 @@ def _read(path: Path, made_from: str) -> list[Line] | None:
             label, _, count = key.rpartition("|")
             if label:
                 by_label.setdefault(label, {})[int(count)] = kept[key]
-        return [Line(label, predictions, float(kept["seconds"])) for label, predictions in by_label.items()]
+        return [Line(label, predictions) for label, predictions in by_label.items()]

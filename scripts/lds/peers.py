@@ -35,7 +35,7 @@ DAMPINGS = {"default": 1e-8, "heuristic": None, "1e-3": 1e-3}
 
 
 def traker(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], float]:
-    """Scores (t, n) by "COUNT", and the seconds for one checkpoint."""
+    """Scores (t, n) by "COUNT", and the CPU seconds for one checkpoint."""
     from trak import TRAKer
     from trak.projectors import BasicProjector, ProjectionType
 
@@ -44,7 +44,7 @@ def traker(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
     names = setting.checkpoints[: max(counts)]
     task = "image_classification" if isinstance(parts.task, Classification) else _original_task(parts)
     p = sum(one.numel() for one in model.parameters())
-    start = time.perf_counter()
+    start = time.process_time()
     with tempfile.TemporaryDirectory() as folder, _quiet():
         projector = BasicProjector(p, K, 0, ProjectionType.normal, torch.device("cpu"), dtype=torch.float32)
         tool = TRAKer(
@@ -68,11 +68,11 @@ def traker(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
             for batch in targets:
                 tool.score(batch=batch, num_samples=len(batch[0]))
         found = {str(m): np.array(tool.finalize_scores("test", model_ids=list(range(m)))).T for m in counts}
-    return found, (time.perf_counter() - start) / len(names)
+    return found, (time.process_time() - start) / len(names)
 
 
 def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], float]:
-    """Scores (t, n) by "DAMPING-COUNT", and the seconds for one checkpoint with one damping."""
+    """Scores (t, n) by "DAMPING-COUNT", and the CPU seconds for one checkpoint with one damping."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
 
@@ -83,7 +83,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
     found: dict[str, Array] = {}
     seconds = 0.0
     for number, name in enumerate(names, start=1):
-        start = time.perf_counter()
+        start = time.process_time()
         parts = make_parts(setting.loaded.config)
         apply(parts.model, load(setting.checkpoint_file(name)), setting.checkpoint_file(name))
         model = prepare_model(parts.model, task)
@@ -103,7 +103,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
                     overwrite_output_dir=True,
                 )
                 if label == "default":
-                    seconds += time.perf_counter() - start
+                    seconds += time.process_time() - start
                 # Influence on the loss falls where the output rises.
                 one = -tool.load_pairwise_scores(label)["all_modules"].numpy().astype(np.float64)
                 sums[label] = sums.get(label, 0.0) + one
@@ -114,7 +114,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
 
 
 def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], float]:
-    """Scores (t, n) by "COUNT", and the seconds for one checkpoint. Classification only."""
+    """Scores (t, n) by "COUNT", and the CPU seconds for one checkpoint. Classification only."""
     from dattri.algorithm.trak import TRAKAttributor
     from dattri.task import AttributionTask
 
@@ -129,7 +129,7 @@ def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
         return torch.sigmoid(margin(params, pair))
 
     found = {}
-    start = time.perf_counter()
+    start = time.process_time()
     for m in counts:
         checkpoints = [_weights(setting, name) for name in setting.checkpoints[:m]]
         with _quiet():
@@ -140,7 +140,7 @@ def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
             tool.cache(_loader(parts, "train"))
             with torch.no_grad():
                 found[str(m)] = tool.attribute(_loader(parts, "test")).T.numpy().astype(np.float64)
-    return found, (time.perf_counter() - start) / sum(counts)
+    return found, (time.process_time() - start) / sum(counts)
 
 
 Peer = Callable[[Setting, Sequence[int]], tuple[dict[str, Array], float]]

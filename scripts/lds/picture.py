@@ -8,6 +8,7 @@ from typing import Any
 
 COLOURS = {
     "trajectory": "#c1272d",
+    "trajectory + 4 masks": "#e6a0a0",
     "balanced": "#ee8866",
     "trak": "#4477aa",
     "cosine": "#228833",
@@ -23,7 +24,7 @@ COLOURS = {
 def draw(found: list[dict[str, Any]], folder: Path) -> None:
     """Write lds.png and compute.png."""
     _figure(found, folder / "lds.png", "checkpoints", lambda _, count: count)
-    _figure(found, folder / "compute.png", "seconds of training and attribution", lambda row, count: count * row["seconds"])
+    _figure(found, folder / "compute.png", "CPU seconds, training included", lambda row, count: count * row["seconds"])
 
 
 def _figure(found: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> None:
@@ -51,13 +52,17 @@ def _figure(found: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> Non
         if xlabel == "checkpoints":
             panel.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
             panel.minorticks_off()
+        else:
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("")
         panel.set_title(result["setting"], loc="left", fontsize=10)
         panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
         panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[max(0, len(found) - columns) : len(found)]:
+        panel.set_xlabel(xlabel, fontsize=9)
     for panel in panels[len(found) :]:
         panel.set_visible(False)
     order = [label for label in COLOURS if label in shown] + ["noise ceiling"] * ("noise ceiling" in shown)
     figure.legend([shown[label] for label in order], order, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    figure.supxlabel(xlabel, fontsize=10)
     figure.supylabel("LDS", fontsize=10)
     figure.savefig(path, dpi=130, metadata={"Software": None})

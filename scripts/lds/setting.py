@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,11 +79,6 @@ class Setting:
         images = [read_image(self.layout.retrained(subset)).arrays for subset in self.layout.retrained_subsets()]
         return np.stack([one["mask"] for one in images]) > 0, np.stack([one[f"outputs_{SPLIT}"] for one in images])
 
-    def seconds(self) -> dict[str, float]:
-        """How long a model took to train and a checkpoint to featurize, by stage."""
-        path = self.root / "bench" / "seconds.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-
 
 #: Settings that run when they are named.
 LARGE = ("cifar10",)
@@ -116,21 +108,21 @@ def prepare(name: str, workers: int) -> Setting:
     subsets = load_config("retrain", name, FOLDER, []).config.retrain.subsets
     if not setting.given.exists() and len(setting.layout.retrained_subsets()) < subsets:
         _trak("retrain", name, workers)
-    if not setting.seconds():
-        (setting.root / "bench").mkdir(exist_ok=True)
-        (setting.root / "bench" / "seconds.json").write_text(json.dumps(_timed(name)))
     return setting
 
 
-def _timed(name: str) -> dict[str, float]:
-    """Two more models, trained and featurized in a store of their own: the others may have been made in several runs."""
-    with tempfile.TemporaryDirectory() as store:
-        options = (f"store={store}", f"name={name}", "train.count=2")
-        return {stage: _trak(stage, name, options=options) / 2 for stage in ("train", "featurize")}
+def masked(setting: Setting, bases: int, members: int) -> Setting:
+    """A store with the first checkpoints and what is derived from each by masks: ``members`` after each of ``bases``."""
+    root = setting.root / "masked"
+    files = ",".join(str(setting.checkpoint_file(name)) for name in setting.checkpoints[:bases])
+    found = Setting(setting.name, root)
+    if len(found.layout.checkpoints()) < bases * (1 + members):
+        ensemble = (f"ensemble.members={members}", "ensemble.kind=mask", "ensemble.scale=0.1")
+        _trak("featurize", setting.name, options=(f"store={root}", f"checkpoints=[{files}]", *ensemble))
+    return found
 
 
-def _trak(stage: str, name: str, workers: int = 1, options: Sequence[str] = ()) -> float:
-    start = time.perf_counter()
+def _trak(stage: str, name: str, workers: int = 1, options: Sequence[str] = ()) -> None:
     base = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", name, *options]
     shares = [[*base, f"worker.index={i}", f"worker.count={workers}"] for i in range(workers)]
     print(f"{name}: trak {stage}", file=sys.stderr, flush=True)
@@ -138,7 +130,6 @@ def _trak(stage: str, name: str, workers: int = 1, options: Sequence[str] = ()) 
     codes = [process.wait() for process in running]
     if any(codes):
         raise SystemExit(f"trak {stage} failed for {name}")
-    return time.perf_counter() - start
 
 
 def _run(command: Sequence[str]) -> None:

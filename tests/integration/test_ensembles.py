@@ -56,7 +56,8 @@ def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project
 
 
 def test_bad_scales_are_refused(project: Project) -> None:
-    project.refused(2, "featurize", "ensemble.members=1", "ensemble.scale=0", says=("ensemble.scale", "above 0"))
+    noise = ("ensemble.members=1", "ensemble.kind=noise")
+    project.refused(2, "featurize", *noise, "ensemble.scale=0", says=("ensemble.scale", "above 0"))
     project.refused(2, "featurize", "ensemble.kind=mask", "ensemble.scale=1", says=("ensemble.scale", "share"))
 
 

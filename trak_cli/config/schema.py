@@ -52,7 +52,7 @@ class EnsembleConfig:
     """Members that are derived from each checkpoint in memory; see :mod:`trak_cli.plugins.derived`."""
 
     members: int = 0
-    kind: str = "noise"
+    kind: str = "mask"
     scale: float = 0.1
     seed: int = 0
 

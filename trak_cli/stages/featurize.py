@@ -54,6 +54,8 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         f"{len(job.checkpoints)} checkpoint(s), {len(job.units)} shards, {job.share}; {len(mine) - len(pending)} there already,"
         f" {len(pending)} to do on {device_name(job.device)}"
     )
+    if len(job.checkpoints) == 1:
+        reporter.log("a single checkpoint: scores gain much from members derived from it in memory, e.g. ensemble.members=4")
     kernel = _work(job, pending, reporter)
     sweep(job.layout.root)
     return FeaturizeSummary(

@@ -1,0 +1,67 @@
+"""What each method costs: CPU seconds for one checkpoint on one thread, which other programs hardly change."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ours
+import peers
+from measure import ESTIMATORS, MASKS
+from setting import FOLDER, Setting
+
+from trak_cli.attribution import MEMBERS
+from trak_cli.config import load
+from trak_cli.stages.featurize import featurize
+from trak_cli.stages.train import train
+from trak_cli.types import Silent
+
+Costs = dict[str, float]
+
+
+def known_costs(setting: Setting, with_peers: bool) -> Costs:
+    """By label (and "train"), from the file beside the setting; what is missing there is measured."""
+    path = setting.root / "bench" / "costs.json"
+    costs: Costs = json.loads(path.read_text()) if path.exists() else {}
+    missing = "train" not in costs or (with_peers and not set(peers.available()) <= {label.split(",")[0] for label in costs})
+    if missing:
+        print(f"{setting.name}: costs", file=sys.stderr, flush=True)
+        costs |= _ours(setting) | (_peers(setting) if with_peers else {})
+        path.write_text(json.dumps(costs, indent=1))
+    return costs
+
+
+def _ours(setting: Setting) -> Costs:
+    """Training, features of a checkpoint and of its masked members, and scores from them."""
+    with tempfile.TemporaryDirectory() as store:
+        asked = [f"store={store}", f"name={setting.name}", "train.count=1", "gradients=hooks", "gradients.microbatch=64"]
+        costs = {"train": _cpu(lambda: train(load("train", setting.name, FOLDER, asked), Silent()))}
+        features = _cpu(lambda: featurize(load("featurize", setting.name, FOLDER, asked), Silent()))
+    for name in ESTIMATORS:
+        spec = MEMBERS[name]
+        costs[name] = features + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
+    costs[f"{ESTIMATORS[0]} + {MASKS} masks"] = (1 + MASKS) * costs[ESTIMATORS[0]]
+    return costs
+
+
+def _peers(setting: Setting) -> Costs:
+    """Where a library has variants, each costs what its default does."""
+    costs: Costs = {}
+    for name, run in peers.available().items():
+        if not peers.takes(name, setting):
+            costs[name] = float("nan")
+            continue
+        found, seconds = run(setting, (1,))
+        for variant in {key.rpartition("-")[0] for key in found}:
+            costs[f"{name}, {variant}" if variant else name] = seconds
+    return costs
+
+
+def _cpu(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
