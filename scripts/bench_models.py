@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from trak_cli.plugins import ResNet9
+from trak_cli.tasks import CausalLM, Classification, Task
 
 VOCABULARY = 30_000
 
@@ -47,9 +50,25 @@ class EncoderLayer(nn.Module):
         return out
 
 
-def make(name: str, batch: int) -> tuple[nn.Module, list[tuple[Tensor, int]]]:
+def task_of(name: str) -> Task:
+    """What is attributed for a model of :func:`make`."""
+    return CausalLM() if name == "gpt2-small" else Classification()
+
+
+def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
     """A model in evaluation mode and ``batch`` samples for it."""
     torch.manual_seed(0)
+    if name == "resnet50":
+        from trak_cli.plugins import hf_image_classifier
+
+        images = [(torch.randn(3, 224, 224), i % 1000) for i in range(batch)]
+        return hf_image_classifier(config={"model_type": "resnet", "num_labels": 1000}).eval(), images
+    if name == "gpt2-small":
+        from trak_cli.plugins.text import text_model
+
+        tokens = torch.randint(50_257, (batch, 128))
+        texts = [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row} for row in tokens]
+        return text_model("causal_lm", config={"model_type": "gpt2"}), texts
     if name.startswith("resnet9"):
         width = 142 if name == "resnet9-wide" else 64
         return ResNet9(width=width).eval(), [(torch.randn(3, 32, 32), i % 10) for i in range(batch)]
