@@ -96,3 +96,17 @@ def test_estimates_add_up(project: Project) -> None:
 def test_a_checkpoint_that_does_not_fit_is_refused_at_once(project: Project) -> None:
     torch.save({"first.weight": torch.zeros(2, 2)}, project.folder / "checkpoints" / "b.pt")
     project.refused(4, "doctor", says=("b.pt",))
+
+
+def test_an_exception_of_the_users_own_code_is_a_finding(project: Project) -> None:
+    (project.folder / "touchy.py").write_text(
+        "from trak_cli.tasks import Classification\n\n\n"
+        "class Touchy(Classification):\n"
+        "    def output(self, model, batch):\n"
+        "        if len(batch[0]) == 1:\n"
+        "            raise ValueError('more than 1 value per channel, please')\n"
+        "        return super().output(model, batch)\n"
+    )
+    summary = examined(project, "task={_target_: touchy.Touchy}", code=4)
+    (bad,) = [check for check in summary["checks"] if not check["held"]]
+    assert bad["found"] == "ValueError: more than 1 value per channel, please"

@@ -32,6 +32,17 @@ def test_members_are_checkpoints_of_their_own(featurized: Project) -> None:
     assert read_scores(Layout(featurized.store).scores("trajectory", "test")).shape == (TARGETS, ROWS)
 
 
+def test_scores_of_fewer_checkpoints_are_shown_with_a_word(featurized: Project) -> None:
+    featurized.done("finalize")
+    featurized.done("score")
+    assert "these scores average" not in featurized.done("top", "--target", "0").stderr
+    featurized.done("featurize", *TWO)
+    told = featurized.done("top", "--target", "0").stderr
+    assert "these scores average 2 checkpoint(s)" in told
+    assert "6 in the store" in told
+    featurized.refused(3, "score", *TWO, says=("a list of", "score.overwrite=true"))
+
+
 def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project) -> None:
     """The same weights, written as a checkpoint file: up to the random matrix, which is the checkpoint's own."""
     project.done("featurize", *TWO, "projection.kind=none")

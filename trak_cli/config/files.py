@@ -112,6 +112,9 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
         return name
     known = sorted({*own, *names_in(shipped_folder())})
     meant = nearest(name, known)
+    if config_dir is None and Path(name + SUFFIX).is_file():
+        remedy = f"{name}{SUFFIX} lies in the current folder: give --config-dir . as well"
+        raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))
     remedy = f"did you mean --config-name {meant}?" if meant else "give the name of a YAML file, with --config-dir its folder"
     raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))
 

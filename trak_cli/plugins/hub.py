@@ -21,7 +21,9 @@ def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: 
     """
     transformers = needed("transformers", "vision", "model")
     if (name is None) == (config is None):
-        raise ConfigError(Problem("model", "both" if name else "neither", _EITHER, "give one of them"))
+        found = f"both, name={name} (which the shipped config gives) and config" if name else "neither"
+        remedy = "set model.name=null to build the model from config" if name else "give one of them"
+        raise ConfigError(Problem("model", found, _EITHER, remedy))
     if config is None:
         try:
             return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)

@@ -82,6 +82,10 @@ def attempt(name: str, work: Callable[[], Check]) -> Check:
     except (InputError, ConfigError, MachineError) as error:
         problem = error.problems[0]
         return Check(name, False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
+    except Exception as error:  # the user's model, task and data run here; whatever they raise is what was looked for
+        first = (str(error).strip().splitlines() or ["without a message"])[0][:200]
+        where = "look at model, task and collate for batches of one sample, of several, and in evaluation mode"
+        return Check(name, False, f"{type(error).__name__}: {first}", "no exception", where)
 
 
 def repeated(patient: Patient) -> Check:

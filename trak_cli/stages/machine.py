@@ -6,6 +6,7 @@ import platform
 import socket
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from trak_cli import __version__
 from trak_cli.errors import MachineError, Problem
@@ -34,9 +35,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch use this many CPU threads (null: its own choice)."""
+    """Let PyTorch and NumPy's BLAS use this many CPU threads (null: PyTorch's own choice, for both)."""
     if threads is not None:
         torch.set_num_threads(threads)
+    threadpool_limits(torch.get_num_threads(), user_api="blas")  # stays until the process ends
 
 
 def device_name(device: torch.device) -> str:

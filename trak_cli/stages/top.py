@@ -10,10 +10,11 @@ from typing import Any
 from trak_cli.attribution import Extremes
 from trak_cli.config import Loaded, TrakConfig, instantiate
 from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.stages.inventory import take_inventory
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_sets import read_extremes
 from trak_cli.stages.splits import rows_of
-from trak_cli.store import Layout
+from trak_cli.store import Layout, digest, open_scores, read_image
 from trak_cli.types import Reporter
 
 
@@ -53,13 +54,13 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
         ConfigError: no such split or target, or fewer than k were kept.
         StoreError: there are no scores yet.
     """
-    del reporter
     config = loaded.config
     layout = Layout(Path(config.store))
     estimator = config.estimator.name
     split = split or _only_split(layout, estimator)
     _check_targets(targets, split, rows_of(layout, split))
     ends = read_extremes(layout, estimator, split, targets, k)
+    _tell_of_other_checkpoints(config, layout, split, reporter)
     training = _describer(config, TRAIN)
     described = _describer(config, split)
     found = [
@@ -83,6 +84,22 @@ def _only_split(layout: Layout, estimator: str) -> str:
     if len(scored) > 1:
         raise ConfigError(Problem("--split", "nothing", f"one of: {', '.join(scored)}", "say which split the targets are in"))
     return scored[0]
+
+
+def _tell_of_other_checkpoints(config: TrakConfig, layout: Layout, split: str, reporter: Reporter) -> None:
+    """Scores may be shown without features; where there are features, those of other checkpoints are worth a word."""
+    dense, kept = (path(config.estimator.name, split) for path in (layout.scores, layout.scores_top))
+    fingerprint = open_scores(dense).fingerprint if dense.exists() else read_image(kept).fingerprint
+    try:
+        here = take_inventory(layout, config.estimator.checkpoints).features.values()
+    except (ConfigError, StoreError):
+        return
+    scored = fingerprint["checkpoints"]
+    if {digest(one) for one in here} != set(scored):
+        reporter.log(
+            f"these scores average {len(scored)} checkpoint(s), and estimator.checkpoints now names {len(here)} in the store:"
+            " trak score score.overwrite=true scores again"
+        )
 
 
 def _check_targets(targets: Sequence[int], split: str, rows: int) -> None:

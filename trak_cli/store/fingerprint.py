@@ -88,5 +88,7 @@ def require_same(path: Path, found: Json, expected: Json) -> None:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list) and len(json.dumps(value)) > _SHOWN:
+        return f"a list of {len(value)}, with the digest {digest({'': value})[:12]}"
     text = _ABSENT if value == _ABSENT else json.dumps(value, sort_keys=True, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

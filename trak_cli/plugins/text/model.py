@@ -102,6 +102,9 @@ def _problems(
     if pretrained is None and "model_type" not in (config or {}):
         remedy = "give model.pretrained=HUB_ID_OR_FOLDER, or config: {model_type: bert, ...}"
         problems.append(Problem("model", "neither pretrained nor config.model_type", "one of them", remedy))
+    if pretrained is not None and "model_type" in (config or {}):
+        remedy = "set model.pretrained=null to build the model from config alone, or leave model_type out to change some values"
+        problems.append(Problem("model", f"pretrained={pretrained} and config.model_type", "one of them", remedy))
     if adapter is not None and pretrained is None and weights is None:
         remedy = "give model.pretrained, or model.weights=FILE with the weights that the adapter was trained on"
         problems.append(Problem("model.adapter", "an adapter on random weights", "the weights beneath the adapter", remedy))
