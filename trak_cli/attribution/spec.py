@@ -164,10 +164,7 @@ def describe_weights(spec: EstimatorSpec) -> str:
     """Which q weighs the samples, and why, in one line."""
     if not spec.follows_training:
         return "q = the out-to-loss gradients of the checkpoints, as they are"
-    return (
-        f"q = its mean over the first {WINDOW:.0%} of a training simulated from the features: what has been learned since"
-        " has no q left, and yet shaped the model"
-    )
+    return f"q = its mean over the first {WINDOW:.0%} of a training that is simulated from the features"
 
 
 def _exponent_problems(key: str, exponent: float) -> list[Problem]:

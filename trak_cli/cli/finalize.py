@@ -58,8 +58,7 @@ def show(summary: FinalizeSummary, console: Console) -> None:
     console.print(summary.weights_rule, soft_wrap=True)
     if simulated:
         console.print(
-            "training length: until the simulated outputs are on average those of the checkpoint, in units of 1 / mean ‖x‖²;"
-            " the longer, the more do samples that stay hard stand out (effective samples: how many count)",
+            "training length: of that simulation, in units of 1 / mean ‖x‖²; effective samples: how many share the weight",
             soft_wrap=True,
         )
     if simulated and all(gram.training_length == 0 and gram.arrived for gram in summary.grams):
