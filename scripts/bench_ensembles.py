@@ -25,20 +25,10 @@ import numpy as np
 FOLDER = Path(__file__).parent / "lds"
 sys.path.insert(0, str(FOLDER))
 
+from ours import kernel  # noqa: E402
 from setting import Setting, open_setting  # noqa: E402
 
-from trak_cli.attribution import (  # noqa: E402
-    MEMBERS,
-    Bootstrap,
-    GramSum,
-    compare,
-    decompose,
-    front,
-    score_block,
-    subset_predictions,
-    target_factor,
-    weights_of,
-)
+from trak_cli.attribution import MEMBERS, Bootstrap, compare, front, subset_predictions  # noqa: E402
 from trak_cli.config import load  # noqa: E402
 from trak_cli.stages.featurize import featurize  # noqa: E402
 from trak_cli.stages.train import train  # noqa: E402
@@ -84,14 +74,7 @@ class Bench:
 
     def _scored(self, where: Setting, name: str) -> Scored:
         if name not in self._known:
-            found = where.features(name)
-            weights = weights_of(SPEC, found.train, found.out_to_loss, found.outputs)
-            gram = GramSum(found.train.shape[1])
-            gram.add(found.train, weights.gram)
-            spectrum = decompose(gram.result())
-            factor = target_factor(SPEC, found.targets, spectrum, SPEC.ridge_in(spectrum))
-            kernel = score_block(SPEC, [factor], [found.train], np.ones(len(found.train)))
-            self._known[name] = Scored(kernel, weights.front)
+            self._known[name] = Scored(*kernel(where.features(name), SPEC))
         return self._known[name]
 
     def make(self, label: str, checkpoints: Sequence[Path], *overrides: str) -> None:

@@ -53,7 +53,7 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
                 continue
-            version = importlib.metadata.version(peers.PEERS[name][0] if name != "traker" else "traker")
+            version = importlib.metadata.version(name.split()[0])
             found += _cached(setting, name, f"{version} {_made(setting)}", lambda r=run, n=name: _theirs(setting, n, r, counts))
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from setting import Setting
+from setting import Features, Setting
 
 from trak_cli.attribution import (
     EstimatorSpec,
@@ -22,23 +22,27 @@ from trak_cli.attribution import (
 Array = np.ndarray[Any, Any]
 
 
+def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
+    """What one checkpoint adds to the two averages, by the pieces that the stages use: kernel (t, n), ratio in front (n,)."""
+    features = unit_rows(found.train) if spec.unit_norm else found.train
+    weights = weights_of(spec, features, found.out_to_loss, found.outputs)
+    spectrum, ridge = None, 0.0
+    if spec.needs_gram:
+        gram = GramSum(features.shape[1])
+        gram.add(features, weights.gram)
+        spectrum = decompose(gram.result())
+        ridge = spec.ridge_in(spectrum)
+    factor = target_factor(spec, found.targets, spectrum, ridge)
+    return score_block(spec, [factor], [found.train], np.ones(len(features))), weights.front
+
+
 def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:
-    """(count, scores (t, n)) by the pieces of the program that the stages use."""
-    total: Array | None = None
+    """(count, scores (t, n)) with the first checkpoints."""
+    total: Array | float = 0.0
     fronts = []
     for number, name in enumerate(setting.checkpoints[: max(counts)], start=1):
-        found = setting.features(name)
-        features = unit_rows(found.train) if spec.unit_norm else found.train
-        weights = weights_of(spec, features, found.out_to_loss, found.outputs)
-        spectrum, ridge = None, 0.0
-        if spec.needs_gram:
-            gram = GramSum(features.shape[1])
-            gram.add(features, weights.gram)
-            spectrum = decompose(gram.result())
-            ridge = spec.ridge_in(spectrum)
-        factor = target_factor(spec, found.targets, spectrum, ridge)
-        kernel = score_block(spec, [factor], [found.train], np.ones(len(features))).astype(np.float64)
-        total = kernel if total is None else total + kernel
-        fronts.append(weights.front)
+        one, ratio = kernel(setting.features(name), spec)
+        total = total + one.astype(np.float64)
+        fronts.append(ratio)
         if number in counts:
             yield number, total / number * front(spec, fronts)

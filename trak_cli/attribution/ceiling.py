@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 
-from trak_cli.attribution.ranks import spearman
+from trak_cli.attribution.ranks import row_blocks, unit_ranks
 from trak_cli.types import FloatArray
 
 
@@ -27,9 +25,14 @@ def noise_ceiling(outputs: FloatArray) -> float:
     models = outputs.shape[1]
     if models < 2:
         return float("nan")
-    pairs = [spearman(outputs[:, a].T, outputs[:, b].T) for a, b in combinations(range(models), 2)]
-    found = np.array(pairs)
-    if not np.isfinite(found).any():
+    agreement, pairs = 0.0, 0
+    for targets in row_blocks(outputs.shape[2]):
+        # Each model is ranked once: ‖Σ_m z_m‖² = Σ_m ‖z_m‖² + Σ_{a ≠ b} r_ab for ranks z of unit length.
+        ranks = np.stack([unit_ranks(outputs[:, model, targets].T) for model in range(models)])
+        counted = ranks.any(axis=2).sum(axis=0)
+        agreement += float(np.square(ranks.sum(axis=0)).sum()) - int(counted.sum())
+        pairs += int((counted * (counted - 1)).sum())
+    if not pairs:
         return float("nan")
-    r = max(float(np.nanmean(found)), 0.0)
+    r = max(agreement / pairs, 0.0)
     return float(np.sqrt(models * r / (1 + (models - 1) * r)))

@@ -79,6 +79,14 @@ def spearman(first: FloatArray, second: FloatArray) -> Float64:
     return result
 
 
+def unit_ranks(values: FloatArray) -> Float64:
+    """Centred ranks of each row of (t, s), ties averaged, scaled to unit length; zeros where a row is constant."""
+    ranks = rank_rows(values).balance(np.ones(values.shape[1]))
+    length = np.linalg.norm(ranks, axis=1, keepdims=True)
+    scaled: Float64 = np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+    return scaled
+
+
 def row_blocks(rows: int) -> Iterator[slice]:
     """Slices that cover ``rows`` rows, each small enough for temporaries of (block, s) not to matter."""
     for start in range(0, rows, _ROWS_AT_ONCE):

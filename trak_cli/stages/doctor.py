@@ -24,11 +24,9 @@ from trak_cli.stages.doctor_checks import (
 from trak_cli.stages.doctor_costs import Costs, estimate
 from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
 from trak_cli.stages.identity import features_fingerprint
-from trak_cli.stages.job import load_each
+from trak_cli.stages.job import open_run
 from trak_cli.stages.machine import choose_device, device_name, use_threads
-from trak_cli.stages.microbatches import Featurizer, Split
-from trak_cli.stages.parts import find_checkpoints, make_parts
-from trak_cli.stages.recipe import make_recipe
+from trak_cli.stages.microbatches import Featurizer
 from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
@@ -67,13 +65,9 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     config = loaded.config
     device = choose_device(config.device)
     use_threads(config.threads)
-    checkpoints = find_checkpoints(config, loaded.base)
-    parts = make_parts(config)
-    splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
-    load_each(parts, checkpoints, device)
-    recipe = make_recipe(config, parts, splits[0])
+    checkpoints, splits, recipe = open_run(loaded, device)
     fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints[:1]}
-    Contexts(Layout(Path(config.store)), parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
+    Contexts(Layout(Path(config.store)), recipe.parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
     samples = [splits[0].dataset[row] for row in spread(splits[0].rows)]
     patient = Patient(recipe, splits[0], samples, splits[0].batch(samples))
     bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
@@ -86,8 +80,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        engine = recipe.engine(plan.engine, plan.routes)
-        featurizer = Featurizer(parts.model, parts.task, engine, bench.projector(), recipe.parameters, plan.microbatch)
+        featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch)
         checks += _by_engine(patient, featurizer, config.features.dtype)
         if _all_hold(checks):
             costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim)

@@ -17,6 +17,7 @@ from trak_cli.attribution import (
     compare,
     cross_fitted,
     lds_of_predictions,
+    noise_ceiling,
     streamed_predictions,
     subset_predictions,
 )
@@ -58,7 +59,8 @@ class ScoreSet:
 class EvalSummary:
     """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions.
 
-    ``models`` and ``ceiling`` are those of :class:`~trak_cli.stages.ground_truth.GroundTruth`.
+    ``models``: how many for each subset, None where only their mean is known. ``ceiling``: the LDS that a perfect predictor
+    would reach (:func:`trak_cli.attribution.noise_ceiling`), NaN where it takes more models to tell.
     ``baselines`` names those that were fitted to the ground truth, each subset being left out of its own fit.
     """
 
@@ -98,8 +100,8 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         truth.source,
         targets,
         len(truth.masks),
-        truth.models,
-        truth.ceiling,
+        None if truth.by_model is None else truth.by_model.shape[1],
+        float("nan") if truth.by_model is None else noise_ceiling(truth.by_model),
         int(np.isnan(next(iter(results.values())).per_target).sum()),
         comparison.method,
         _score_sets(results, comparison),

@@ -52,7 +52,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     pending = pending_units(job, mine, reporter)
     reporter.log(
         f"{len(job.checkpoints)} checkpoint(s), {len(job.units)} shards, {job.share}; {len(mine) - len(pending)} there already,"
-        f" {len(pending)} to do on {device_name(job.device)}"
+        f" {len(pending)} to do on {device_name(job.recipe.device)}"
     )
     if len(job.checkpoints) == 1:
         reporter.log("a single checkpoint: scores gain much from members derived from it in memory, e.g. ensemble.members=4")
@@ -67,7 +67,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         job.plan.engine,
         job.plan.microbatch,
         kernel,
-        device_name(job.device),
+        device_name(job.recipe.device),
     )
 
 
@@ -97,8 +97,8 @@ def _write(job: Job, featurizer: Featurizer, unit: Unit, meter: Meter) -> None:
         job.layout.features(unit.checkpoint.name, unit.split.name, unit.index),
         featurizer.rows(unit.split, unit.rows, meter.advance),
         unit.fingerprint,
-        provenance(job.device, kernel=featurizer.projector.kernel),
-        job.config.features.dtype,
+        provenance(job.recipe.device, kernel=featurizer.projector.kernel),
+        job.recipe.config.features.dtype,
         overwrite=unit.shorter,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution import check_ground_truth, noise_ceiling
+from trak_cli.attribution import check_ground_truth
 from trak_cli.config import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.stages.array_files import read_array_file
@@ -24,16 +24,13 @@ class GroundTruth:
     masks: (subsets, rows) bool: which training rows each subset has.
     outputs: (subsets, targets): mean output, on each target, of the models retrained on each subset.
     source: where it was read.
-    models: how many models were retrained on each subset; None where only their mean is known.
-    ceiling: the LDS that a perfect predictor would reach (:func:`trak_cli.attribution.noise_ceiling`); NaN where that cannot
-        be told, because it takes the outputs of two models or more for each subset.
+    by_model: (subsets, models, targets): the outputs of each of these models; None where only their mean is known.
     """
 
     masks: BoolArray
     outputs: FloatArray
     source: Path
-    models: int | None = None
-    ceiling: float = float("nan")
+    by_model: FloatArray | None = None
 
 
 def evaluated_split(config: TrakConfig, layout: Layout) -> str:
@@ -81,9 +78,7 @@ def _from_file(path: Path) -> GroundTruth:
 
 def _of_models(masks: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any], source: Path) -> GroundTruth:
     """From outputs (subsets, models, targets)."""
-    finite = bool(np.isfinite(outputs).all())  # others are refused by the check of their mean
-    ceiling = noise_ceiling(outputs) if finite and len(outputs) > 2 else float("nan")
-    return GroundTruth(masks, outputs.mean(axis=1), source, outputs.shape[1], ceiling)
+    return GroundTruth(masks, outputs.mean(axis=1), source, outputs)
 
 
 def _retrained(layout: Layout, split: str) -> GroundTruth:

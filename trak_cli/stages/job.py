@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from trak_cli.cluster import Share, share_from
-from trak_cli.config import Loaded, TrakConfig
+from trak_cli.config import Loaded
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.gradients import ModelOutput, check_independence, check_reach
 from trak_cli.projection import describe_factors
@@ -52,11 +52,8 @@ class Job:
         units: every shard of the store, in the order on which all workers agree.
     """
 
-    config: TrakConfig
     layout: Layout
-    device: torch.device
     share: Share
-    parts: Parts
     recipe: Recipe
     checkpoints: list[Checkpoint]
     splits: list[Split]
@@ -66,11 +63,9 @@ class Job:
 
     def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
-        load_checkpoint(self.parts.model, checkpoint, self.device)
+        load_checkpoint(self.recipe.parts.model, checkpoint, self.recipe.device)
         self.contexts.bind(checkpoint, keep=True)
-        recipe = self.recipe
-        engine, projector = recipe.engine(self.plan.engine, self.plan.routes), recipe.projector(checkpoint)
-        return Featurizer(self.parts.model, self.parts.task, engine, projector, recipe.parameters, self.plan.microbatch)
+        return self.recipe.featurizer(self.plan.engine, self.plan.routes, checkpoint, self.plan.microbatch)
 
 
 def prepare(loaded: Loaded, reporter: Reporter) -> Job:
@@ -84,11 +79,8 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     use_threads(config.threads)
     share = share_from(config.worker.index, config.worker.count, os.environ)
     layout = Layout(Path(config.store))
-    checkpoints = find_checkpoints(config, loaded.base)
-    parts = make_parts(config)
-    splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
-    load_each(parts, checkpoints, device)
-    recipe = make_recipe(config, parts, splits[0])
+    checkpoints, splits, recipe = open_run(loaded, device)
+    parts = recipe.parts
     fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints}
     _check_store(layout, fingerprints)
     contexts = Contexts(layout, parts, splits[0], fingerprints)
@@ -111,10 +103,26 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(config, layout, device, share, parts, recipe, checkpoints, splits, plan, units, contexts)
+    return Job(layout, share, recipe, checkpoints, splits, plan, units, contexts)
 
 
-def load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
+def open_run(loaded: Loaded, device: torch.device) -> tuple[list[Checkpoint], list[Split], Recipe]:
+    """What a run is made of: its checkpoints, its splits (the training set first), and how features are made.
+
+    The first checkpoint's weights are in the model, and all of them fit.
+
+    Raises:
+        ConfigError, InputError, MachineError: the config asks for what is not there.
+    """
+    config = loaded.config
+    checkpoints = find_checkpoints(config, loaded.base)
+    parts = make_parts(config)
+    splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
+    _load_each(parts, checkpoints, device)
+    return checkpoints, splits, make_recipe(config, parts, splits[0])
+
+
+def _load_each(parts: Parts, checkpoints: Sequence[Checkpoint], device: torch.device) -> None:
     """Load every checkpoint once, the first last: one that does not fit is found now, not after hours of the others."""
     problems: list[Problem] = []
     for checkpoint in reversed(checkpoints):

@@ -21,7 +21,7 @@ from trak_cli.gradients import (
     with_autocast,
 )
 from trak_cli.projection import ProjectionSpec, Projector, make_projector
-from trak_cli.stages.microbatches import Split
+from trak_cli.stages.microbatches import Featurizer, Split
 from trak_cli.stages.parts import Checkpoint, Parts
 from trak_cli.stages.projecting import Matrices, matrices_of, projection_spec
 from trak_cli.types import Rows
@@ -66,6 +66,12 @@ class Recipe:
             return RepresentationEngine(model, self.parts.task, _place(self.config))
         selected = select(model, gradients.include, gradients.exclude)
         return make_engine(name, model, self.function, selected, routes, self.matrices)
+
+    def featurizer(self, engine: str, routes: Routes, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
+        """What turns rows into features, for a checkpoint whose weights are in the model."""
+        parts = self.parts
+        made, projector = self.engine(engine, routes), self.projector(checkpoint)
+        return Featurizer(parts.model, parts.task, made, projector, self.parameters, microbatch)
 
     def projector(self, checkpoint: Checkpoint) -> Projector:
         """The projection under a checkpoint."""

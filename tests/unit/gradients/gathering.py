@@ -1,14 +1,40 @@
-"""Whole per-sample gradients, put together from an engine's blocks."""
+"""Models of any layers, and whole per-sample gradients, put together from an engine's blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trak_cli.gradients import Engine, find_routes, make_engine, select
 from trak_cli.gradients.contract import ModelOutput, PerSample
+from trak_cli.tasks import Task
 from trak_cli.types import Block
+
+
+class Sum(Task):
+    """A random but fixed weighted sum of everything that the model gives for a sample."""
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        found = model(*batch) if isinstance(batch, tuple) else model(batch)
+        flat = found.reshape(len(found), -1)
+        weights = torch.linspace(-1, 1.3, flat.shape[1], dtype=torch.float64).to(flat)
+        return (flat * weights).sum(1)
+
+
+class Net(nn.Module):
+    """Any function of some layers."""
+
+    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(self, *inputs)
 
 
 def engine_of(name: str, model: nn.Module, task: ModelOutput, batch: Any, include: tuple[str, ...] = ("*",)) -> Engine:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from gathering import Net, Sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -13,33 +14,10 @@ from torch import Tensor, nn
 from trak_cli.gradients import ENGINES, find_routes, make_engine, outer_products, select
 from trak_cli.gradients.hooks import layers
 from trak_cli.projection import ProjectionSpec, make_projector, oracle
-from trak_cli.tasks import Task
 from trak_cli.types import Block, FactorBlock, RowBlock
 
 CHECKPOINT = "31" * 32
 SPEC = ProjectionSpec("factored", 96, 2, nonzeros=2, factors=(4, 3))
-
-
-class Sum(Task):
-    """A random but fixed weighted sum of everything that the model gives for a sample."""
-
-    def output(self, model: nn.Module, batch: Tensor) -> Tensor:
-        flat = model(batch).flatten(1)
-        weights = torch.linspace(-1, 1.3, flat.shape[1], dtype=torch.float64).to(flat)
-        return (flat * weights).sum(1)
-
-
-class Net(nn.Module):
-    """Any function of some layers."""
-
-    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
 
 
 def features(model: nn.Module, batch: Tensor, engine: str, spec: ProjectionSpec = SPEC) -> Tensor:

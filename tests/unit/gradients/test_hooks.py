@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from gathering import gathered
+from gathering import Net, Sum, gathered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,18 +15,7 @@ from torch.nn import functional
 from trak_cli.errors import InputError
 from trak_cli.gradients import HooksEngine, describe_routes, find_routes, make_engine, select
 from trak_cli.gradients.hooks import layers
-from trak_cli.tasks import Task
 from trak_cli.types import Block, RowBlock
-
-
-class Sum(Task):
-    """A random but fixed weighted sum of everything that the model gives for a sample."""
-
-    def output(self, model: nn.Module, batch: Any) -> Tensor:
-        found = model(*batch) if isinstance(batch, tuple) else model(batch)
-        flat = found.reshape(len(found), -1)
-        weights = torch.linspace(-1, 1.3, flat.shape[1], dtype=torch.float64).to(flat)
-        return (flat * weights).sum(1)
 
 
 def agree(model: nn.Module, batch: Any, tolerance: float = 1e-4) -> dict[str, str]:
@@ -46,19 +34,6 @@ def agree(model: nn.Module, batch: Any, tolerance: float = 1e-4) -> dict[str, st
             found[name], one, atol=tolerance * scale, rtol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
         )
     return dict(routes)
-
-
-class Net(nn.Module):
-    """Any function of some layers."""
-
-    def __init__(self, function: Callable[..., Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.function(self, *inputs)
 
 
 @settings(deadline=None, max_examples=60)
