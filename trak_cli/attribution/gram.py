@@ -14,25 +14,33 @@ CHUNK_ROWS = 1024
 
 
 class Gram(NamedTuple):
-    """A finished sum: ``matrix`` (k, k) float64, symmetric, without any ridge, over ``n`` samples.
+    """A finished sum over ``n`` samples, without any ridge.
 
-    ``mean_square`` is their mean ‖x‖², without weights.
+    Attributes:
+        matrix: (k, k) float64, symmetric; None where ``rows`` stand for it.
+        n: how many samples.
+        mean_square: their mean ‖x‖², without weights.
+        rows: (n, k) float64, the rows √w x themselves where they are few: n ≤ k / 2.
     """
 
-    matrix: Float64
+    matrix: Float64 | None
     n: int
     mean_square: float = float("nan")
+    rows: Float64 | None = None
 
 
 class GramSum:
     """Sums w_i x_i x_iᵀ over rows given in order, any number at a time.
 
-    Holds the (k, k) sum and one chunk of rows, both float64, whatever the size of the training set.
+    Holds the (k, k) sum, or up to k / 2 rows in its place, and one chunk of rows, all float64, whatever the size of the
+    training set.
     """
 
     def __init__(self, dim: int) -> None:
         """``dim`` is k."""
-        self._sum = np.zeros((dim, dim))
+        self._few = dim // 2
+        self._kept: list[Float64] = []
+        self._sum: Float64 | None = None
         self._chunk = np.empty((CHUNK_ROWS, dim))
         self._squares = np.zeros(CHUNK_ROWS)
         self._square_sum = 0.0
@@ -54,12 +62,25 @@ class GramSum:
             self._n += count
             start += count
             if self._n % CHUNK_ROWS == 0:
-                self._sum += self._chunk.T @ self._chunk
+                self._kept.append(self._chunk.copy())
                 self._square_sum += float(self._squares.sum())
+                if self._n > self._few:
+                    self._sum = self._summed()
+                    self._kept.clear()
 
     def result(self) -> Gram:
         """The sum so far; more rows may be added afterwards."""
         count = self._n % CHUNK_ROWS
         rest = self._chunk[:count]
-        squares = self._square_sum + float(self._squares[:count].sum())
-        return Gram(self._sum + rest.T @ rest, self._n, squares / max(self._n, 1))
+        mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(self._n, 1)
+        if self._n <= self._few:
+            return Gram(None, self._n, mean_square, np.concatenate([*self._kept, rest]))
+        return Gram(self._summed() + rest.T @ rest, self._n, mean_square)
+
+    def _summed(self) -> Float64:
+        """The sum over all full chunks."""
+        dim = self._chunk.shape[1]
+        total = np.zeros((dim, dim)) if self._sum is None else self._sum
+        for chunk in self._kept:
+            total = total + chunk.T @ chunk
+        return total

@@ -48,10 +48,10 @@ def ridge_problems(text: str) -> list[Problem]:
         "auto, a finite number of 0 or more (λ itself), or one followed by x (times the Gram's mean diagonal), n (times the"
         " mean ‖x‖²) or w (times the mean weighted ‖x‖²); or two of them with | between, for the larger"
     )
-    return [Problem("estimator.ridge", repr(text), expected, "set e.g. estimator.ridge=1x")]
+    return [Problem("estimator.ridge", repr(text), expected, "set e.g. estimator.ridge=1w")]
 
 
-def parse_ridge(text: str, default: str = "1x") -> Ridge:
+def parse_ridge(text: str, default: str = "1w") -> Ridge:
     """Read "0.5" (absolute), "3x" (times the Gram's mean diagonal), "3n" (times the mean ‖x‖²), "3w" (times the mean weighted
     ‖x‖²), "2w|0.3n" (the larger of two) or "auto" (``default``).
 
@@ -64,7 +64,7 @@ def parse_ridge(text: str, default: str = "1x") -> Ridge:
     return ridge
 
 
-def describe_ridge(text: str, default: str = "1x") -> str:
+def describe_ridge(text: str, default: str = "1w") -> str:
     """How λ is chosen, in words."""
     ridge = parse_ridge(text, default)
     why = "the default of this estimator" if text == "auto" else "as given"
@@ -79,7 +79,7 @@ def resolve(ridge: Ridge, spectrum: Spectrum) -> float:
         "absolute": 1.0,
         "relative": spectrum.mean_diag,
         "norm": spectrum.mean_square,
-        "weighted": spectrum.mean_diag * len(spectrum.values) / spectrum.n,
+        "weighted": spectrum.mean_diag * spectrum.dim / spectrum.n,
     }
     found = ridge.value * units[ridge.kind]
     return found if ridge.or_larger is None else max(found, resolve(ridge.or_larger, spectrum))

@@ -20,17 +20,19 @@ def precondition(spectrum: Spectrum, ridge: float, targets: FloatArray) -> Float
     problems = singular_problems(spectrum, ridge)
     if problems:
         raise ConfigError(problems)
-    rotated = targets.astype(np.float64) @ spectrum.vectors
-    rotated /= spectrum.values + ridge
-    return rotated @ spectrum.vectors.T
+    rows = targets.astype(np.float64)
+    rotated = rows @ spectrum.vectors
+    if spectrum.complete:
+        return (rotated / (spectrum.values + ridge)) @ spectrum.vectors.T
+    return (rows - (rotated * (spectrum.values / (spectrum.values + ridge))) @ spectrum.vectors.T) / ridge
 
 
 def singular_problems(spectrum: Spectrum, ridge: float) -> list[Problem]:
     """Whether Gram + λI is too near singular to invert: smallest eigenvalue ≤ k · 2.2e-16 · largest."""
-    smallest, largest = float(spectrum.values[0]), float(spectrum.values[-1])
-    tolerance = len(spectrum.values) * np.finfo(np.float64).eps
+    smallest, largest = spectrum.smallest, float(spectrum.values[-1])
+    tolerance = spectrum.dim * np.finfo(np.float64).eps
     if smallest + ridge > tolerance * (largest + ridge):
         return []
     found = f"{ridge:g} with a singular Gram (eigenvalues from {smallest:.3g} to {largest:.3g}, {spectrum.n} samples)"
     expected = "a ridge that makes it invertible"
-    return [Problem("estimator.ridge", found, expected, "set e.g. estimator.ridge=1x")]
+    return [Problem("estimator.ridge", found, expected, "set e.g. estimator.ridge=1w")]

@@ -77,7 +77,7 @@ class EstimatorSpec:
     def default_ridge(self) -> str:
         """What ridge "auto" stands for. Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at
         first), so that λ can have the scale of a sample or two; measured in docs/benchmarks.md."""
-        return "2w|0.3n" if self.follows_training else "1x"
+        return "2w|0.3n" if self.follows_training else "1w"
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""

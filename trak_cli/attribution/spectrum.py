@@ -16,8 +16,9 @@ class Spectrum:
     """A Gram matrix, V diag(values) Vᵀ.
 
     Attributes:
-        values: (k,) eigenvalues, ascending, none below 0.
-        vectors: (k, k) V; column i belongs to ``values[i]``.
+        values: (r,) eigenvalues, ascending, none below 0; r = k, or r ≤ k / 2 where there are so few samples. What is left
+            out is zero.
+        vectors: (k, r) V; column i belongs to ``values[i]``.
         n: how many samples the Gram is a sum over.
         mean_diag: mean of the Gram's diagonal, which is the mean eigenvalue.
         mean_square: mean ‖x‖² of the samples, whatever their weights in the Gram.
@@ -29,14 +30,30 @@ class Spectrum:
     mean_diag: float
     mean_square: float = float("nan")
 
+    @property
+    def dim(self) -> int:
+        """k."""
+        return int(self.vectors.shape[0])
+
+    @property
+    def complete(self) -> bool:
+        """Whether V spans the whole space."""
+        return len(self.values) == self.dim
+
+    @property
+    def smallest(self) -> float:
+        """The smallest of all k eigenvalues."""
+        return float(self.values[0]) if self.complete else 0.0
+
 
 def decompose(gram: Gram) -> Spectrum:
-    """Eigendecomposition of a Gram matrix, in float64; time O(k³), memory O(k²).
+    """Eigendecomposition of a Gram matrix, in float64; time O(k³) and memory O(k²), O(n² k) and O(n k) from few rows.
 
     Raises:
         InputError: when the matrix holds NaN or infinity.
     """
-    if not np.isfinite(gram.matrix).all():
+    given = gram.matrix if gram.rows is None else gram.rows
+    if given is None or not np.isfinite(given).all():
         raise InputError(
             Problem(
                 "Gram matrix",
@@ -45,7 +62,11 @@ def decompose(gram: Gram) -> Spectrum:
                 "featurize the training set again",
             )
         )
-    values, vectors = np.linalg.eigh(gram.matrix)
+    if gram.rows is not None:
+        _, roots, transposed = np.linalg.svd(gram.rows, full_matrices=False)
+        mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / given.shape[1]
+        return Spectrum(roots[::-1] ** 2, transposed[::-1].T.copy(), gram.n, mean_diag, gram.mean_square)
+    values, vectors = np.linalg.eigh(given)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
-    mean_diag = float(np.mean(np.diagonal(gram.matrix)))
+    mean_diag = float(np.mean(np.diagonal(given)))
     return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square)

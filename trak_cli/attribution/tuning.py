@@ -79,7 +79,9 @@ def predictions_by_ridge(
         ConfigError: Gram + λI is singular.
     """
     left, right = targets @ spectrum.vectors, spectrum.vectors.T @ sums
+    beyond = 0.0 if spectrum.complete else targets @ sums - left @ right
     for ridge in ridges:
         if problems := singular_problems(spectrum, ridge):
             raise ConfigError(problems)
-        yield ridge, (left / (spectrum.values + ridge)) @ right
+        inside: Float64 = (left / (spectrum.values + ridge)) @ right
+        yield ridge, inside if spectrum.complete else inside + beyond / ridge

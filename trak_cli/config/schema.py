@@ -40,7 +40,7 @@ class ProjectionConfig:
     """The random matrix: what it is, and which kernel multiplies by it."""
 
     kind: str = "sjlt"
-    dim: int = 1024
+    dim: int = 4096
     seed: int = 0
     nonzeros: int = 4
     factors: list[int] | None = None
@@ -114,7 +114,7 @@ class TuneConfig:
     gram_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 2.0])
     front_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
     ridges: list[str] = field(
-        default_factory=lambda: ["0.01x", "0.03x", "0.1x", "0.3x", "1x", "3x", "10x", "30x", "100x", "300x", "1000x"]
+        default_factory=lambda: ["0.01w", "0.03w", "0.1w", "0.3w", "1w", "2w|0.3n", "3w", "10w", "30w", "100w", "300w"]
     )
     unit_norm: list[bool] = field(default_factory=lambda: [False, True])
     averaging: list[str] = field(default_factory=lambda: ["kernels", "scores"])

@@ -56,7 +56,7 @@ def spec_problems(spec: ProjectionSpec) -> list[Problem]:
 def _dim_problems(spec: ProjectionSpec) -> list[Problem]:
     """What is wrong with the number of columns."""
     if not 1 <= spec.dim <= MAX_DIM:
-        return [_problem("dim", spec.dim, f"a whole number from 1 to {MAX_DIM}", "1024 is a good start")]
+        return [_problem("dim", spec.dim, f"a whole number from 1 to {MAX_DIM}", "4096 is a good start")]
     unit = 16 * spec.nonzeros
     if spec.kind not in SPARSE or spec.nonzeros < 1 or spec.dim % unit == 0:
         return []

@@ -132,7 +132,7 @@ def _summary(name: str, found: Finalized, ridge: float, reused: bool) -> GramSum
     return GramSummary(
         name,
         spectrum.n,
-        len(values),
+        spectrum.dim,
         ridge,
         spectrum.mean_diag,
         effective,

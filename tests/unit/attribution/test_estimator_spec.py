@@ -70,7 +70,7 @@ def test_specs_share_a_gram_unless_its_values_differ():
 
 
 def test_formula_in_one_line():
-    assert describe_formula(MEMBERS["trak"]) == ("score(i, j) = mean over checkpoints of [xᵢᵀ (Σ x xᵀ + λI)⁻¹ tⱼ] · q̄ᵢ; λ = 1x")
+    assert describe_formula(MEMBERS["trak"]) == ("score(i, j) = mean over checkpoints of [xᵢᵀ (Σ x xᵀ + λI)⁻¹ tⱼ] · q̄ᵢ; λ = 1w")
     assert describe_formula(EstimatorSpec("a", gram_exponent=1, front_exponent=0.5, ridge="1x")) == (
         "score(i, j) = mean over checkpoints of [xᵢᵀ (Σ |q| x xᵀ + λI)⁻¹ tⱼ] · sign(q̄ᵢ) |q̄ᵢ|^0.5; λ = 1x"
     )

@@ -1,11 +1,13 @@
 """The streamed Gram against the same sum written out in float64."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import GramSum, decompose
+from trak_cli.attribution import GramSum, decompose, parse_ridge, precondition, resolve, singular_problems
 from trak_cli.attribution.gram import CHUNK_ROWS, Gram
 from trak_cli.errors import InputError
 
@@ -63,7 +65,9 @@ def test_float32_features_are_squared_in_float64():
 def test_a_result_may_be_taken_on_the_way():
     features, q = _data(n=1500)
     gram = GramSum(12)
-    gram.add(features[:1200], q[:1200])
+    gram.add(features[:5], q[:5])
+    assert gram.result().rows.shape == (5, 12)
+    gram.add(features[5:1200], q[5:1200])
     assert gram.result().n == 1200
     gram.add(features[1200:], q[1200:])
     np.testing.assert_array_equal(gram.result().matrix, _streamed(features, q).matrix)
@@ -82,9 +86,48 @@ def test_spectrum_rebuilds_the_gram():
     assert spectrum.n == 2500
 
 
+@pytest.mark.parametrize(("n", "k"), [(4, 30), (15, 30), (1500, 3001), (0, 4)])
+def test_few_rows_stand_for_the_matrix(n, k):
+    features, weights = _data(n, k)
+    gram = _streamed(features, weights, [n // 3])
+    assert gram.matrix is None
+    assert gram.rows.shape == (n, k)
+    np.testing.assert_allclose(gram.rows.T @ gram.rows, (features.T * weights.astype(np.float64)) @ features, atol=1e-4)
+    assert gram.mean_square == pytest.approx((features.astype(np.float64) ** 2).sum() / max(n, 1))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(0, 3), st.floats(1e-3, 1e3))
+def test_few_rows_have_the_spectrum_of_the_matrix(n, seed, ridge):
+    features, weights = _data(n, 25, seed)
+    targets = np.random.default_rng(seed).standard_normal((3, 25)).astype(np.float32)
+    weights[: n // 3] = 0
+    few, whole = decompose(_streamed(features, weights)), decompose(Gram(_oracle(features, weights), n))
+    assert (few.complete, whole.complete, few.dim, whole.dim) == (False, True, 25, 25)
+    np.testing.assert_allclose(few.values, whole.values[-n:], atol=1e-9)
+    assert few.mean_diag == pytest.approx(whole.mean_diag, abs=1e-12)
+    expected = np.linalg.solve(_oracle(features, weights) + ridge * np.eye(25), targets.T.astype(np.float64)).T
+    np.testing.assert_allclose(precondition(few, ridge, targets), expected, rtol=1e-6, atol=1e-9)
+    for unit in ("0.5", "2x", "2n", "2w"):
+        whole_with_norm = dataclasses.replace(whole, mean_square=few.mean_square)
+        assert resolve(parse_ridge(unit), few) == pytest.approx(resolve(parse_ridge(unit), whole_with_norm))
+
+
+def test_few_rows_without_a_ridge_are_singular():
+    features, weights = _data(n=4, k=30)
+    (problem,) = singular_problems(decompose(_streamed(features, weights)), 0.0)
+    assert "from 0 to" in problem.found
+
+
 def test_rounding_below_zero_is_no_eigenvalue():
-    features, q = _data(n=4, k=30)
+    features, q = _data(n=20, k=30)
     assert decompose(_streamed(features, q)).values.min() == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_few_rows_that_are_not_finite_are_refused(value):
+    with pytest.raises(InputError, match="NaN or infinite"):
+        decompose(Gram(None, 1, rows=np.full((1, 2), value)))
 
 
 def test_a_gram_that_is_not_finite_is_refused():

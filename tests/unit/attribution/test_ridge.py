@@ -22,7 +22,7 @@ def _spectrum(features):
 @pytest.mark.parametrize(
     ("text", "ridge"),
     [
-        ("auto", Ridge("relative", 1)),
+        ("auto", Ridge("weighted", 1)),
         ("0", Ridge("absolute", 0)),
         ("0.5", Ridge("absolute", 0.5)),
         ("1e-3", Ridge("absolute", 0.001)),
@@ -48,7 +48,7 @@ def test_anything_else_is_refused_with_a_remedy(text):
     (problem,) = caught.value.problems
     assert problem.where == "estimator.ridge"
     assert problem.found == repr(text)
-    assert "estimator.ridge=1x" in problem.remedy
+    assert "estimator.ridge=1w" in problem.remedy
 
 
 def test_units_of_each_kind():
@@ -114,7 +114,7 @@ def test_a_singular_gram_without_ridge_is_refused_and_one_is_proposed(features):
     assert problem.where == "estimator.ridge"
     assert problem.found.startswith("0 ")
     assert f"to {spectrum.values[-1]:.3g}" in problem.found
-    assert "estimator.ridge=1x" in problem.remedy
+    assert "estimator.ridge=1w" in problem.remedy
 
 
 def test_a_ridge_lost_in_rounding_is_refused_too():

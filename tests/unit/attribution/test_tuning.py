@@ -8,6 +8,7 @@ import pytest
 from trak_cli.attribution import (
     EstimatorSpec,
     Gram,
+    GramSum,
     SearchSpace,
     decompose,
     groups,
@@ -50,12 +51,15 @@ def test_halves_share_nothing(count, most):
 
 
 @pytest.mark.parametrize("ridges", [["0.1x"], ["0.1x", "3x", "7"]])
-def test_sums_over_subsets_are_those_of_the_scores(ridges):
+@pytest.mark.parametrize("k", [6, 90])
+def test_sums_over_subsets_are_those_of_the_scores(ridges, k):
     generator = np.random.default_rng(0)
-    X, T = generator.standard_normal((40, 6)).astype(np.float32), generator.standard_normal((5, 6)).astype(np.float32)
+    X, T = generator.standard_normal((40, k)).astype(np.float32), generator.standard_normal((5, k)).astype(np.float32)
     q, masks = generator.uniform(0, 1, 40).astype(np.float32), generator.random((9, 40)) < 0.5
     members = [EstimatorSpec("it", gram_exponent=1.0, front_exponent=0.5, ridge=ridge) for ridge in ridges]
-    spectrum = decompose(Gram((X.T * q.astype(np.float64)) @ X, len(X)))
+    gram = GramSum(k)
+    gram.add(X, q)
+    spectrum = decompose(gram.result())
     sums = sum(  # rows arrive in pieces
         subset_sums(X[rows], np.sqrt(q[rows].astype(np.float64)), masks[:, rows]) for rows in (slice(0, 13), slice(13, 40))
     )
