@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,10 @@ def measure(name: str) -> dict[str, Any]:
     table: dict[str, dict[str, list[float]]] = {}
     for number, checkpoint in enumerate(setting.checkpoints[: max(COUNTS)], start=1):
         features = setting.features(checkpoint)
+        dim = features.train.shape[1]
+        features = compact(features)
         for gram, weights, members in weightings(features):
-            add(kernels, gram, features, weights, units)
+            add(kernels, gram, features, weights, units, dim)
             for label, ratio in members.items():
                 fronts.setdefault(label, []).append(ratio)
         if number in COUNTS:
@@ -91,12 +94,20 @@ def weightings(found: Features) -> Iterator[tuple[str, Array, dict[str, Array]]]
         yield f"first {window:g}", weights, {f"first {window:g} a={a}": ratio for a in ("0.5", "1")}
 
 
+def compact(found: Features) -> Features:
+    """The same in coordinates of the span of the training features, where samples are fewer than features."""
+    if found.train.shape[0] >= found.train.shape[1]:
+        return found
+    left, values, right = np.linalg.svd(found.train.astype(np.float64), full_matrices=False)
+    return replace(found, train=left * values, targets=found.targets @ right.T)
+
+
 def add(
-    kernels: dict[str, list[Array]], gram: str, found: Features, weights: Array, units: dict[str, dict[str, float]]
+    kernels: dict[str, list[Array]], gram: str, found: Features, weights: Array, units: dict[str, dict[str, float]], k: int
 ) -> None:
-    """The kernel of a checkpoint, for every ridge, onto the sums."""
+    """The kernel of a checkpoint, for every ridge, onto the sums; ``k`` is how many features there were."""
     X, T = found.train.astype(np.float64), found.targets.astype(np.float64)
-    n, k = X.shape
+    n = len(X)
     squares = np.einsum("ik,ik->i", X, X)
     weighted = float(weights @ squares) / n
     units.setdefault(gram, {"w": 1.0, "n": float(squares.mean()) / weighted, "x": n / k})

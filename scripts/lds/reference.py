@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from setting import Features
 
+from torch import nn
+
 from trak_cli.config import TrakConfig
-from trak_cli.gradients import make_engine, select
 from trak_cli.plugins import SmallCNN, apply, load, sha256
-from trak_cli.projection import ProjectionSpec, make_projector
-from trak_cli.tasks import Classification
-from trak_cli.types import Block
+from trak_cli.tasks import Classification, Task
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "reference" / "digits_cnn"
+
+BATCH = 200
 
 Array = np.ndarray[Any, Any]
 
@@ -39,29 +40,28 @@ class Reference:
         truth = np.load(FOLDER / "groundtruth.npz")
         return truth["masks"], truth["outputs"][:, None]
 
-    def features(self, checkpoint: str) -> Features:
+    def parts(self) -> tuple[nn.Module, Task, dict[str, list[Any]], list[Path]]:
+        """Model, task, batches of the training and the target samples, and the checkpoint files."""
         from sklearn.datasets import load_digits
 
-        path = FOLDER / f"{checkpoint}.pt"
         split, digits = np.load(FOLDER / "split.npz"), load_digits()
-        rows = np.concatenate([split["train_index"], split["target_index"]])
-        images, labels = torch.tensor(digits.images[rows] / 16, dtype=torch.float32)[:, None], torch.tensor(digits.target[rows])
-        model = SmallCNN()
+        batches = {}
+        for name, key in (("train", "train_index"), ("test", "target_index")):
+            rows = split[key]
+            images = torch.tensor(digits.images[rows] / 16, dtype=torch.float32)[:, None].split(BATCH)
+            batches[name] = list(zip(images, torch.tensor(digits.target[rows]).split(BATCH), strict=True))
+        return SmallCNN(), Classification(), batches, [FOLDER / f"{name}.pt" for name in self.checkpoints]
+
+    def features(self, checkpoint: str) -> Features:
+        """By the default projection."""
+        from dimensions import projected
+
+        model, task, batches, files = self.parts()
+        path = files[self.checkpoints.index(checkpoint)]
         apply(model, load(path), path)
-        engine = make_engine("hooks", model, Classification(), select(model, ["*"]))
-        sizes = {name: one.numel() for name, one in model.named_parameters()}
         default = TrakConfig().projection
-        spec = ProjectionSpec(default.kind, default.dim, default.seed, default.nonzeros)
-        projector = make_projector(spec, sha256(path), sizes, device=torch.device("cpu"))
-        parts: list[tuple[Array, Array, Array]] = []
-        for start in range(0, len(rows), 200):
-            found = engine.per_sample((images[start : start + 200], labels[start : start + 200]))
-            blocks: list[Block] = list(found.blocks)
-            features = projector.project(blocks) / sum(sizes.values()) ** 0.5
-            parts.append((features.numpy(), found.out_to_loss.numpy(), found.outputs.numpy()))
-        X, q, f = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        n = len(split["train_index"])
-        return Features(X[:n], X[n:], q[:n], f[:n])
+        ((_, found),) = projected(model, task, batches, sha256(path), [(default.kind, default.dim, default.nonzeros)], 1)
+        return found
 
 
 def reference_settings() -> dict[str, Reference]:

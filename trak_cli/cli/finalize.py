@@ -42,18 +42,17 @@ def show(summary: FinalizeSummary, console: Console) -> None:
         return
     simulated = any(not math.isnan(gram.training_length) for gram in summary.grams)
     more = ("#training length", "#effective samples") if simulated else ()
-    rows = table("checkpoint", "#rows", "#features", "#ridge λ", "#λ / mean diag", "#effective dimension", *more, "Gram")
+    rows = table("checkpoint", "#ridge λ", "#effective dimension", *more, "Gram")
     for gram in summary.grams:
         rows.add_row(
             gram.checkpoint,
-            f"{gram.rows:,}",
-            f"{gram.dim:,}",
             f"{gram.ridge:.4g}",
-            f"{gram.ridge / gram.mean_diagonal:.3g}",
             f"{gram.effective_dimension:.1f}",
             *((f"{gram.training_length:.3g}", f"{gram.effective_samples:,.0f}") if simulated else ()),
             "already there" if gram.reused else "computed",
         )
+    first = summary.grams[0]
+    console.print(f"{first.rows:,} training samples, {first.dim:,} features under each checkpoint")
     console.print(rows)
     console.print(summary.weights_rule, soft_wrap=True)
     if simulated:

@@ -140,6 +140,10 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])
     specs = _members(config, reference, len(inventory.checkpoints))
+    reporter.log(
+        f"{len(specs)} estimators: {passes(specs)} passes over {inventory.rows:,} rows of each of {len(inventory.checkpoints)}"
+        " checkpoint(s); fewer values under tune, or estimator.checkpoints, take less"
+    )
     values = _search(inventory, specs, searched, reporter)
     softer = _thresholded(config, max(specs, key=values.__getitem__), values)
     if softer:

@@ -1,0 +1,127 @@
+"""The LDS of the default estimator by projection kind and number of columns.
+
+python scripts/lds/dimensions.py [SETTING ...] [--seeds 1]      after scripts/bench_lds.py has prepared the settings
+
+Without names: the reference digits, where they lie beside the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import ours
+import torch
+from reference import Reference, reference_settings
+from setting import Features, Setting, open_setting
+from torch import nn
+
+from trak_cli.attribution import MEMBERS, lds_of_predictions, subset_predictions
+from trak_cli.attribution import front as front_of
+from trak_cli.batches import batch_size
+from trak_cli.gradients import make_engine, select
+from trak_cli.plugins import apply, load, sha256
+from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.stages.parts import make_parts
+from trak_cli.tasks import Task
+
+Array = np.ndarray[Any, Any]
+
+COUNTS = (1, 2, 5)
+KINDS = (
+    *(("sjlt", dim, 4) for dim in (512, 1024, 2048, 4096, 8192)),
+    ("sjlt", 4096, 1),
+    ("sjlt", 4096, 8),
+    ("rademacher", 1024, 1),
+    ("rademacher", 4096, 1),
+    ("gaussian", 4096, 1),
+    ("none", 0, 1),
+)
+BATCH = 200
+SPEC = MEMBERS["trajectory"]
+
+Batches = dict[str, list[Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="SETTING")
+    parser.add_argument("--seeds", type=int, default=1, help="projection seeds to average over")
+    arguments = parser.parse_args()
+    known = reference_settings()
+    for name in arguments.settings or known:
+        table(name, known[name] if name in known else open_setting(name), arguments.seeds)
+
+
+def table(name: str, setting: Setting | Reference, seeds: int) -> None:
+    """Print the LDS with 1, 2 and 5 checkpoints for every kind."""
+    masks, models = setting.truth
+    truth = models.mean(axis=1)
+    print(f"\n{name}\n\n| kind | k | {' | '.join(map(str, COUNTS))} |\n|---|---|{'---|' * len(COUNTS)}", flush=True)
+    model, task, batches, files = parts_of(setting)
+    kernels: dict[Any, Array | float] = {}
+    ratios: dict[Any, list[Array]] = {}
+    found: dict[Any, list[float]] = {}
+    for number, path in enumerate(files[: max(COUNTS)], start=1):
+        apply(model, load(path), path)
+        for key, features in projected(model, task, batches, sha256(path), KINDS, seeds):
+            kernel, ratio = ours.kernel(features, SPEC)
+            kernels[key] = kernels.get(key, 0.0) + kernel.astype(np.float64)
+            ratios.setdefault(key, []).append(ratio)
+            if number in COUNTS:
+                scores = kernels[key] * front_of(SPEC, ratios[key])
+                found.setdefault(key, []).append(lds_of_predictions(subset_predictions(scores, masks), truth).mean)
+    for kind, dim, nonzeros in KINDS:
+        rows = [values for key, values in found.items() if key[:3] == (kind, dim, nonzeros)]
+        shown = " | ".join(f"{value:.3f}".lstrip("0") for value in np.mean(rows, axis=0))
+        print(f"| {kind}{f' s = {nonzeros}' if kind == 'sjlt' else ''} | {dim or ''} | {shown} |", flush=True)
+
+
+def parts_of(setting: Setting | Reference) -> tuple[nn.Module, Task, Batches, list[Any]]:
+    """Model, task, batches of the training and the target samples, and the checkpoint files."""
+    if isinstance(setting, Reference):
+        return setting.parts()
+    parts = make_parts(setting.loaded.config)
+    batches = {
+        split: [
+            parts.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])
+            for start in range(0, len(data), BATCH)
+        ]
+        for split, data in parts.splits.items()
+    }
+    return parts.model, parts.task, batches, [setting.checkpoint_file(name) for name in setting.checkpoints]
+
+
+def projected(
+    model: nn.Module, task: Task, batches: Batches, checkpoint: str, kinds: Sequence[tuple[str, int, int]], seeds: int
+) -> Iterator[tuple[Any, Features]]:
+    """((kind, k, s, seed), features) of every kind, from one pass over the gradients."""
+    selected = select(model, ["*"])
+    engine, sizes = make_engine("vmap", model, task, selected), {name: one.numel() for name, one in selected.items()}
+    p = sum(sizes.values())
+    projectors = {}
+    for kind, dim, nonzeros in kinds:
+        for seed in range(1 if kind == "none" else seeds):
+            spec = ProjectionSpec(kind, dim or p, seed, nonzeros)
+            projectors[kind, dim, nonzeros, seed] = make_projector(spec, checkpoint, sizes, device=torch.device("cpu"))
+    columns: dict[Any, dict[str, list[Array]]] = {key: {split: [] for split in batches} for key in projectors}
+    outputs, ratios = [], []
+    for split, several in batches.items():
+        for batch in several:
+            one = engine.per_sample(batch)
+            blocks = list(one.blocks)
+            if split == "train":
+                outputs.append(one.outputs.numpy())
+                ratios.append(one.out_to_loss.numpy())
+            for key, projector in projectors.items():
+                columns[key][split].append((projector.project(blocks) / p**0.5).numpy()[: batch_size(batch)])
+    f, q = np.concatenate(outputs), np.concatenate(ratios)
+    for key, by_split in columns.items():
+        train, targets = (np.concatenate(by_split[split]) for split in batches)
+        yield key, Features(train, targets, q, f)
+
+
+if __name__ == "__main__":
+    main()
