@@ -85,9 +85,10 @@ def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int])
 
 
 def _made(setting: Setting) -> str:
-    """Which checkpoints and which subsets: other ones make a cache stale."""
+    """Which checkpoints and which subsets, and whether features have terms: other ones make a cache stale."""
     masks, outputs = setting.truth
-    return f"{'.'.join(setting.checkpoints)} {masks.shape} {outputs.shape} {float(outputs.sum())!r}"
+    terms = " terms" if setting.has_terms else ""
+    return f"{'.'.join(setting.checkpoints)} {masks.shape} {outputs.shape} {float(outputs.sum())!r}{terms}"
 
 
 def _cached(setting: Setting, name: str, made_from: str, compute: Any) -> list[Line]:

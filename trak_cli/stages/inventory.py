@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from trak_cli.errors import Problem, StoreError
-from trak_cli.stages.identity import shard_fingerprint
+from trak_cli.stages.identity import has_terms, shard_fingerprint
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.run_plan import RunPlan, require_plan
 from trak_cli.stages.splits import rows_of
@@ -51,6 +51,11 @@ class Inventory:
         """k, the number of features."""
         return int(next(iter(self.features.values()))["projection"]["dim"])
 
+    @property
+    def has_terms(self) -> bool:
+        """Whether the training rows have the features of terms."""
+        return has_terms(next(iter(self.features.values())))
+
     def shards(self, split: str) -> list[Rows]:
         """The shards of a split; its length is read once."""
         if split not in self._shards:
@@ -68,6 +73,10 @@ class Inventory:
         path = self.layout.features(checkpoint, split, index)
         shard = read_features(path)
         require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
+        if split == TRAIN and (shard.terms is not None) != self.has_terms:
+            found, expected = ("none", "features of terms") if self.has_terms else ("features of terms", "none")
+            remedy = "delete this file, and run trak featurize again"
+            raise StoreError(Problem(f"{path}: term_features", found, expected, remedy))
         return shard
 
     def read_all(self, checkpoint: str, split: str) -> Iterator[FeatureShard]:
@@ -137,12 +146,12 @@ def _require_alike(features: Mapping[str, Json]) -> None:
         Problem(
             f"features of {name}",
             f"{key} = {one.get(key)!r}",
-            f"{value!r}, as in {reference}",
+            f"{expected.get(key)!r}, as in {reference}",
             "choose checkpoints that belong together with estimator.checkpoints, or use another store",
         )
         for name, one in others
-        for key, value in expected.items()
-        if key != "checkpoint" and one.get(key) != value
+        for key in sorted(expected.keys() | one.keys())
+        if key != "checkpoint" and one.get(key) != expected.get(key)
     ]
     if problems:
         raise StoreError(problems)
