@@ -108,6 +108,23 @@ def test_microbatches_and_engines_do_not_show_beyond_rounding(words: Project, en
     assert_close(elsewhere(words, f"gradients.engine={engine}", "gradients.microbatch=5"), expected, 1e-4)
 
 
+def test_factored_features_have_terms_too(words: Project) -> None:
+    """By factors under hooks, by dense gradients under the loop."""
+    factored = ("projection.kind=factored", "projection.dim=64", "projection.factors=[4, 4]")
+    words.done("featurize", *factored)
+    found = elsewhere(words, *factored, "gradients.engine=loop")
+    assert_close(found, read_store(words.store), 1e-4)
+
+
+def test_derived_members_have_signs_of_their_own(words: Project) -> None:
+    found = elsewhere(words, "ensemble.members=1", "ensemble.kind=noise", "ensemble.scale=0.0001", "checkpoints=checkpoints/a*")
+    first, second = (one for (_, split), one in found.items() if split == "train")
+    assert first.term_features is not None
+    assert second.term_features is not None
+    np.testing.assert_array_equal(first.terms, second.terms)
+    assert np.abs(np.corrcoef(np.abs(first.term_features).ravel(), np.abs(second.term_features).ravel())[0, 1]) < 0.9
+
+
 def test_gram_matrix_and_scores_are_the_formula(words: Project) -> None:
     words.done("featurize")
     told = words.done("finalize").stdout
