@@ -5,9 +5,10 @@ With features x (training) and t (targets), out-to-loss gradients q and checkpoi
     score(i, j) = mean_m [ x_{m,i}ᵀ B_m t_{m,j} ] · sign(q̄_i) |q̄_i|^a,      q̄_i = mean_m q_{m,i}
 
 where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". With weights
-"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`). With
-averaging "scores" every checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged.
-At last scores may be soft-thresholded (:mod:`trak_cli.attribution.threshold`).
+"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`); where f is a
+sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
+checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. At last scores may be
+soft-thresholded (:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.

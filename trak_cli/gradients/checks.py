@@ -96,7 +96,8 @@ def check_terms(model: nn.Module, task: TermsOutput, batch: Any) -> None:
         raise InputError(
             Problem(
                 "task.terms",
-                f"terms with the sum {float(sizes[position].sum()):.6g} where f = {float(whole[position]):.6g}",
+                f"terms with the sum {float(sizes[position].sum()):.6g} where f = {float(whole[position]):.6g}, for sample"
+                f" {position} of a batch of {len(whole)}",
                 "the terms whose sum is the output",
                 "let terms follow output, or set gradients.terms=false",
             )

@@ -51,16 +51,17 @@ class Signed:
         inner, rows = batch
         terms, exist = checked_terms(self._task.terms(model, inner))
         signs = signs_of(rows.unsqueeze(1), exist.long().cumsum(1), self._seed).to(terms.dtype)
-        self._last = (batch, exist.sum(1).to(terms.dtype))
+        self._last = (batch, exist.sum(1))
         return (terms * signs).where(exist, 0.0).sum(1)
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
-        """How many terms each sample has, (B,), in the dtype of ``output``."""
+        """How many terms each sample has, (B,) float32, whatever dtype the terms have."""
+        del output
         last, self._last = self._last, None
         if last is not None and last[0] is batch:
-            return last[1].to(output.dtype)
+            return last[1].float()
         _, exist = checked_terms(self._task.terms(model, batch[0]))
-        return exist.sum(1).to(output.dtype)
+        return exist.sum(1).float()
 
 
 def signs_of(rows: Tensor, numbers: Tensor, seed: int) -> Tensor:

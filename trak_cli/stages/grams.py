@@ -67,7 +67,7 @@ def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, pr
     trajectory = find_trajectory(inventory, estimator, checkpoint)
     total = GramSum(inventory.dim)
     fronts = []
-    for shard in inventory.read_all(checkpoint, TRAIN):
+    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.takes_terms):
         features = unit_rows(shard.features) if estimator.unit_norm else shard.features
         weights = weigh(estimator, trajectory, features, shard.out_to_loss)
         add_rows(total, features, weights, terms_of(shard))

@@ -62,8 +62,8 @@ class Inventory:
             self._shards[split] = list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
         return self._shards[split]
 
-    def read(self, checkpoint: str, split: str, index: int) -> FeatureShard:
-        """One shard, checked to be whole and the expected one.
+    def read(self, checkpoint: str, split: str, index: int, with_terms: bool = False) -> FeatureShard:
+        """One shard, checked to be whole and the expected one; with the terms of training rows, where they are asked for.
 
         Raises:
             StoreError: it is missing, damaged or another run's.
@@ -71,18 +71,18 @@ class Inventory:
         rows = self.shards(split)[index]
         fingerprint = shard_fingerprint(self.features[checkpoint], split)
         path = self.layout.features(checkpoint, split, index)
-        shard = read_features(path)
+        wanted = with_terms and self.has_terms and split == TRAIN
+        shard = read_features(path, wanted)
         require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
-        if split == TRAIN and (shard.terms is not None) != self.has_terms:
-            found, expected = ("none", "features of terms") if self.has_terms else ("features of terms", "none")
+        if wanted and shard.terms is None:
             remedy = "delete this file, and run trak featurize again"
-            raise StoreError(Problem(f"{path}: term_features", found, expected, remedy))
+            raise StoreError(Problem(f"{path}: term_features", "none", "the features of terms, as the store has them", remedy))
         return shard
 
-    def read_all(self, checkpoint: str, split: str) -> Iterator[FeatureShard]:
+    def read_all(self, checkpoint: str, split: str, with_terms: bool = False) -> Iterator[FeatureShard]:
         """Every shard of a split, in row order."""
         for index in range(len(self.shards(split))):
-            yield self.read(checkpoint, split, index)
+            yield self.read(checkpoint, split, index, with_terms)
 
 
 def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:

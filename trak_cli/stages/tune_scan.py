@@ -200,7 +200,7 @@ def _pass(
     filed = find_gram(inventory, spec, checkpoint) if spec.needs_gram else None
     total = GramSum(inventory.dim) if spec.needs_gram and filed is None else None
     sums = {key: np.zeros((inventory.dim, len(masks))) for key in fronts}
-    for shard in inventory.read_all(checkpoint, TRAIN):
+    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=total is not None and spec.takes_terms):
         rows = slice(shard.rows.start, shard.rows.stop)
         features = unit_rows(shard.features) if spec.unit_norm else shard.features
         if total is not None:

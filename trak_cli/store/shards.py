@@ -143,13 +143,13 @@ def write_features(
     return False
 
 
-def read_features(path: Path) -> FeatureShard:
-    """Read and check one shard; its fingerprint is for the caller to compare.
+def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
+    """Read and check one shard; its fingerprint is for the caller to compare. ``with_terms``: also those, where it has them.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
     """
-    image = read_image(path)
+    image = read_image(path, None if with_terms else _COLUMNS)
     rows = _rows_of(image)
     return FeatureShard(
         rows=rows,
