@@ -45,7 +45,8 @@ def main() -> None:
 
 def measured(name: str) -> dict[str, Any]:
     """The LDS of a setting by weighting, ridge and count, from its cache where there is one."""
-    path = CACHE / f"{name}.json"
+    terms = name not in reference_settings() and open_setting(name).has_terms
+    path = CACHE / f"{name}{'_terms' if terms else ''}.json"
     if not path.exists():
         print(f"{name}: every weighting and ridge", file=sys.stderr, flush=True)
         path.write_text(json.dumps(measure(name)))
@@ -67,7 +68,7 @@ def measure(name: str) -> dict[str, Any]:
         dim = features.train.shape[1]
         features = compact(features)
         for gram, weights, members in weightings(features):
-            add(kernels, gram, features, weights, units, dim)
+            add(kernels, gram, features, curvature(features, gram, weights), units, dim)
             for label, ratio in members.items():
                 fronts.setdefault(label, []).append(ratio)
         if number in COUNTS:
@@ -96,24 +97,36 @@ def weightings(found: Features) -> Iterator[tuple[str, Array, dict[str, Array]]]
 
 def compact(found: Features) -> Features:
     """The same in coordinates of the span of the training features, where samples are fewer than features."""
-    if found.train.shape[0] >= found.train.shape[1]:
+    if found.terms is not None or found.train.shape[0] >= found.train.shape[1]:
         return found
     left, values, right = np.linalg.svd(found.train.astype(np.float64), full_matrices=False)
     return replace(found, train=left * values, targets=found.targets @ right.T)
 
 
+def curvature(found: Features, gram: str, weights: Array) -> tuple[Array, Array, float]:
+    """What the Gram is a sum over: rows (n, k), their weights (n,), and how many samples, or terms, they stand for."""
+    if found.terms is None or not gram.startswith("first") or follows_log_loss(found.outputs, found.out_to_loss):
+        return found.train.astype(np.float64), weights, len(found.train)
+    return found.terms.features.astype(np.float64), np.ones(len(weights)), float(found.terms.counts.sum())
+
+
 def add(
-    kernels: dict[str, list[Array]], gram: str, found: Features, weights: Array, units: dict[str, dict[str, float]], k: int
+    kernels: dict[str, list[Array]],
+    gram: str,
+    found: Features,
+    summed: tuple[Array, Array, float],
+    units: dict[str, dict[str, float]],
+    k: int,
 ) -> None:
     """The kernel of a checkpoint, for every ridge, onto the sums; ``k`` is how many features there were."""
     X, T = found.train.astype(np.float64), found.targets.astype(np.float64)
-    n = len(X)
-    squares = np.einsum("ik,ik->i", X, X)
+    Z, weights, n = summed
+    squares = np.einsum("ik,ik->i", Z, Z)
     weighted = float(weights @ squares) / n
-    units.setdefault(gram, {"w": 1.0, "n": float(squares.mean()) / weighted, "x": n / k})
-    values, vectors = np.linalg.eigh((X.T * weights) @ X)
+    units.setdefault(gram, {"w": 1.0, "n": float(squares.sum()) / n / weighted, "x": n / k})
+    values, vectors = np.linalg.eigh((Z.T * weights) @ Z)
     rows, columns = (T @ vectors), (X @ vectors).astype(np.float32)
-    sums = kernels.setdefault(gram, [np.zeros((len(T), n), np.float32) for _ in GRID])
+    sums = kernels.setdefault(gram, [np.zeros((len(T), len(X)), np.float32) for _ in GRID])
     for total, ridge in zip(sums, GRID * weighted, strict=True):
         inverse = rows / (values.clip(min=0) + ridge)
         inverse *= weighted  # of one size for every unit of gradients

@@ -37,13 +37,19 @@ def known_costs(setting: Setting, with_peers: bool) -> Costs:
 
 def _ours(setting: Setting) -> Costs:
     """Training, features of a checkpoint and of its masked members, and scores from them."""
-    with tempfile.TemporaryDirectory() as store:
-        asked = [f"store={store}", f"name={setting.name}", "train.count=1", "gradients=hooks", "gradients.microbatch=64"]
-        costs = {"train": _cpu(lambda: train(load("train", setting.name, FOLDER, asked), Silent()))}
-        features = _cpu(lambda: featurize(load("featurize", setting.name, FOLDER, asked), Silent()))
+    with tempfile.TemporaryDirectory() as folder:
+        asked = [f"name={setting.name}", "train.count=1", "gradients=hooks", "gradients.microbatch=64"]
+        trained = [f"store={folder}", f"checkpoints={folder}/checkpoints/*.safetensors"]
+        costs = {"train": _cpu(lambda: train(load("train", setting.name, FOLDER, [*asked, *trained]), Silent()))}
+        features = {}
+        for terms in ("null", "false"):  # not every estimator has a use for the features of terms
+            stored = [f"store={folder}/{terms}", trained[1], f"gradients.terms={terms}"]
+            loaded = load("featurize", setting.name, FOLDER, [*asked, *stored])
+            features[terms] = _cpu(lambda o=loaded: featurize(o, Silent()))
     for name in ESTIMATORS:
         spec = MEMBERS[name]
-        costs[name] = features + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
+        made = features["null" if spec.takes_terms else "false"]
+        costs[name] = made + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
     costs[f"{ESTIMATORS[0]} + {MASKS} masks"] = (1 + MASKS) * costs[ESTIMATORS[0]]
     return costs
 

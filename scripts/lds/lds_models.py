@@ -73,6 +73,10 @@ class NextCharacter(Task):
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         return self._log_odds(model, batch[0]).sum(1)
 
+    def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        odds = self._log_odds(model, batch[0])
+        return odds, torch.ones_like(odds, dtype=torch.bool)
+
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         del output
         return torch.sigmoid(-self._log_odds(model, batch[0])).mean(1)

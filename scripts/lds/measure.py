@@ -44,10 +44,13 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
     for name in ESTIMATORS:
         spec = MEMBERS[name]
         found += _cached(
-            setting, name, f"{spec} {spec.default_ridge} {WINDOW} {_made(setting)}", lambda s=spec: _ours(setting, s, counts)
+            setting,
+            name,
+            f"{spec} {spec.default_ridge} {WINDOW} {_features(setting)}",
+            lambda s=spec: _ours(setting, s, counts),
         )
     spec = MEMBERS[ESTIMATORS[0]]
-    made_from = f"{MASKS} {spec} {spec.default_ridge} {WINDOW} {_made(setting)}"
+    made_from = f"{MASKS} {spec} {spec.default_ridge} {WINDOW} {_features(setting)}"
     found += _cached(setting, f"{spec.name} + {MASKS} masks", made_from, lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
@@ -88,6 +91,12 @@ def _made(setting: Setting) -> str:
     """Which checkpoints and which subsets: other ones make a cache stale."""
     masks, outputs = setting.truth
     return f"{'.'.join(setting.checkpoints)} {masks.shape} {outputs.shape} {float(outputs.sum())!r}"
+
+
+def _features(setting: Setting) -> str:
+    """Which features, for what is computed from them."""
+    projection = setting.loaded.config.projection
+    return f"{_made(setting)} {projection.dim} {projection.seed}{' terms' if setting.has_terms else ''}"
 
 
 def _cached(setting: Setting, name: str, made_from: str, compute: Any) -> list[Line]:

@@ -11,6 +11,7 @@ from setting import Features, Setting
 from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
+    add_rows,
     decompose,
     front,
     score_block,
@@ -29,7 +30,7 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
     spectrum, ridge = None, 0.0
     if spec.needs_gram:
         gram = GramSum(features.shape[1])
-        gram.add(features, weights.gram)
+        add_rows(gram, features, weights, found.terms)
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
     factor = target_factor(spec, found.targets, spectrum, ridge)

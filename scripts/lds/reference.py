@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from setting import Features
-
 from torch import nn
 
 from trak_cli.config import TrakConfig

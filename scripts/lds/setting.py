@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from trak_cli.attribution import Terms
 from trak_cli.config import Loaded
 from trak_cli.config import load as load_config
-from trak_cli.store import Layout, read_features, read_image
+from trak_cli.store import Layout, read_features, read_image, read_json
 
 FOLDER = Path(__file__).parent
 SPLIT = "test"
@@ -25,12 +26,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Features:
-    """Of one checkpoint: X (n, k), T (t, k), and q and f (n,) of the training samples."""
+    """Of one checkpoint: X (n, k), T (t, k), and q and f (n,) of the training samples; their terms, where f is a sum."""
 
     train: Array
     targets: Array
     out_to_loss: Array
     outputs: Array
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,16 @@ class Setting:
         parts = {}
         for split in ("train", SPLIT):
             shards = [read_features(self.layout.features(checkpoint, split, i)) for i in self.layout.shards(checkpoint, split)]
-            keys = ("features", "outputs", "out_to_loss")
+            keys = ("features", "outputs", "out_to_loss", *(("term_features", "terms") if shards[0].terms is not None else ()))
             parts[split] = {key: np.concatenate([getattr(shard, key) for shard in shards]) for key in keys}
         train = parts["train"]
-        return Features(train["features"], parts[SPLIT]["features"], train["out_to_loss"], train["outputs"])
+        terms = Terms(train["term_features"], train["terms"]) if "terms" in train else None
+        return Features(train["features"], parts[SPLIT]["features"], train["out_to_loss"], train["outputs"], terms)
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether the features of this store have terms beside them."""
+        return "terms" in read_json(self.layout.fingerprint(self.checkpoints[0]))
 
     @cached_property
     def truth(self) -> tuple[Array, Array]:

@@ -16,6 +16,9 @@ from trak_cli.types import Rows
 
 COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids")
 
+#: Of training rows where f is a sum.
+TERMS = ("term_features", "terms")
+
 #: (checkpoint, split) -> all rows of it.
 Everything = dict[tuple[str, str], FeatureRows]
 
@@ -38,7 +41,8 @@ def read_store(root: Path) -> Everything:
             shards = [read_features(layout.features(checkpoint, split, i)) for i in layout.shards(checkpoint, split)]
             bounds = [0, *(shard.rows.stop for shard in shards)]
             assert [shard.rows.start for shard in shards] == bounds[:-1]
-            columns = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in COLUMNS}
+            names = COLUMNS if shards[0].terms is None else (*COLUMNS, *TERMS)
+            columns = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in names}
             found[checkpoint, split] = FeatureRows(rows=Rows(0, bounds[-1]), **columns)
     return found
 
@@ -47,7 +51,7 @@ def assert_identical(found: Everything, expected: Everything) -> None:
     """The same bits in every column."""
     assert found.keys() == expected.keys()
     for key, one in expected.items():
-        for name in COLUMNS:
+        for name in _columns(found[key], one):
             assert getattr(found[key], name).tobytes() == getattr(one, name).tobytes(), (key, name)
 
 
@@ -56,8 +60,13 @@ def assert_close(found: Everything, expected: Everything, relative: float) -> No
     assert found.keys() == expected.keys()
     for key, one in expected.items():
         assert (found[key].sample_ids == one.sample_ids).all(), key
-        for name in COLUMNS[:-1]:
+        for name in set(_columns(found[key], one)) - {"sample_ids"}:
             assert relative_error(getattr(found[key], name), getattr(one, name)) < relative, (key, name)
+
+
+def _columns(found: FeatureRows, expected: FeatureRows) -> tuple[str, ...]:
+    assert (found.terms is None) == (expected.terms is None)
+    return COLUMNS if found.terms is None else (*COLUMNS, *TERMS)
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:

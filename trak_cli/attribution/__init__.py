@@ -29,7 +29,7 @@ from trak_cli.attribution.threshold import REFERENCE_ROWS, reference_rows, softe
 from trak_cli.attribution.topk import Ends, Extremes, TopK
 from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
 from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
-from trak_cli.attribution.weights import Weights, trajectory_of, weigh, weights_of
+from trak_cli.attribution.weights import Terms, Weights, add_rows, over_terms, trajectory_of, weigh, weights_of
 
 __all__ = [
     "BASELINES",
@@ -53,9 +53,11 @@ __all__ = [
     "SearchSpace",
     "Spectrum",
     "TargetFactor",
+    "Terms",
     "TopK",
     "Trajectory",
     "Weights",
+    "add_rows",
     "bootstrap_interval",
     "check_ground_truth",
     "compare",
@@ -73,6 +75,7 @@ __all__ = [
     "lds",
     "lds_of_predictions",
     "noise_ceiling",
+    "over_terms",
     "parse_ridge",
     "precondition",
     "predictions_by_ridge",

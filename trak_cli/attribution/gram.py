@@ -14,13 +14,13 @@ CHUNK_ROWS = 1024
 
 
 class Gram(NamedTuple):
-    """A finished sum over ``n`` samples, without any ridge.
+    """A finished sum over ``n`` samples, or terms of samples, without any ridge.
 
     Attributes:
         matrix: (k, k) float64, symmetric; None where ``rows`` stand for it.
-        n: how many samples.
-        mean_square: their mean ‖x‖², without weights.
-        rows: (n, k) float64, the rows √w x themselves where they are few: n ≤ k / 2.
+        n: how many samples, or terms.
+        mean_square: Σ ‖x‖² / n, without weights.
+        rows: (r, k) float64, the rows √w x themselves where they are few: r ≤ k / 2.
     """
 
     matrix: Float64 | None
@@ -44,10 +44,16 @@ class GramSum:
         self._chunk = np.empty((CHUNK_ROWS, dim))
         self._squares = np.zeros(CHUNK_ROWS)
         self._square_sum = 0.0
-        self._n = 0
+        self._n = 0  # rows
+        self._terms = 0.0
 
-    def add(self, features: FloatArray, weights: FloatArray) -> None:
-        """Add the next rows: ``features`` (r, k) and ``weights`` (r,), none negative."""
+    def add(self, features: FloatArray, weights: FloatArray, terms: FloatArray | None = None) -> None:
+        """Add the next rows: ``features`` (r, k) and ``weights`` (r,), none negative.
+
+        ``terms`` (r,): how many terms each row stands for (:class:`~trak_cli.attribution.weights.Terms`); None: it is one
+        sample.
+        """
+        self._terms += len(features) if terms is None else float(terms.sum(dtype=np.float64))
         if features.shape != (len(weights), self._chunk.shape[1]):
             raise ValueError(f"features {features.shape} for {len(weights)} weights and k = {self._chunk.shape[1]}")
         start = 0
@@ -72,10 +78,11 @@ class GramSum:
         """The sum so far; more rows may be added afterwards."""
         count = self._n % CHUNK_ROWS
         rest = self._chunk[:count]
-        mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(self._n, 1)
+        n = round(self._terms)
+        mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(n, 1)
         if self._n <= self._few:
-            return Gram(None, self._n, mean_square, np.concatenate([*self._kept, rest]))
-        return Gram(self._summed() + rest.T @ rest, self._n, mean_square)
+            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]))
+        return Gram(self._summed() + rest.T @ rest, n, mean_square)
 
     def _summed(self) -> Float64:
         """The sum over all full chunks."""

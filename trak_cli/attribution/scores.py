@@ -19,7 +19,7 @@ from trak_cli.attribution.solve import precondition
 from trak_cli.attribution.spec import EstimatorSpec
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.threshold import reference_rows
-from trak_cli.attribution.weights import weights_of
+from trak_cli.attribution.weights import Terms, weights_of
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Float32, Float64, FloatArray
 
@@ -106,6 +106,7 @@ def scores(
     out_to_loss: Sequence[FloatArray],
     targets: Sequence[FloatArray],
     outputs: Sequence[FloatArray] | None = None,
+    terms: Sequence[Terms] | None = None,
 ) -> Float64:
     """The formula written out on whole matrices in float64, with a linear solve: the oracle, and enough for small data.
 
@@ -115,6 +116,7 @@ def scores(
         out_to_loss: q_m (n,) of each checkpoint.
         targets: T_m (t, k) of each checkpoint.
         outputs: f_m (n,) of each checkpoint; needed for weights "trajectory" only.
+        terms: of each checkpoint, where f is a sum over terms.
 
     Returns:
         (t, n) scores.
@@ -126,8 +128,11 @@ def scores(
             X, T = unit_rows(X), unit_rows(T)
         weights = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
         if spec.needs_gram:
-            gram = (X.T * weights.gram) @ X
-            ridge = spec.ridge_in(decompose(Gram(gram, len(X), float((X * X).sum()) / len(X))))
+            rows, factors, n = X, weights.gram, float(len(X))
+            if terms is not None and weights.of_terms:
+                rows, factors, n = terms[m].features.astype(np.float64), np.ones(len(X)), float(terms[m].counts.sum())
+            gram = (rows.T * factors) @ rows
+            ridge = spec.ridge_in(decompose(Gram(gram, round(n), float((rows * rows).sum()) / n)))
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
         kernels.append(T @ X.T)
         fronts.append(weights.front)

@@ -5,9 +5,10 @@ With features x (training) and t (targets), out-to-loss gradients q and checkpoi
     score(i, j) = mean_m [ x_{m,i}ᵀ B_m t_{m,j} ] · sign(q̄_i) |q̄_i|^a,      q̄_i = mean_m q_{m,i}
 
 where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". With weights
-"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`). With
-averaging "scores" every checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged.
-At last scores may be soft-thresholded (:mod:`trak_cli.attribution.threshold`).
+"trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`); where f is a
+sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
+checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. At last scores may be
+soft-thresholded (:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
@@ -74,6 +75,15 @@ class EstimatorSpec:
         return self.weights == "trajectory"
 
     @property
+    def takes_terms(self) -> bool:
+        """Whether it has a use for the terms of samples that are sums (:class:`~trak_cli.attribution.weights.Terms`).
+
+        Only where the Gram matrix is meant as a curvature; the paper's is over whole samples. And rows that are brought to
+        unit length are whole samples: their terms have no such length.
+        """
+        return self.needs_gram and self.follows_training and not self.unit_norm
+
+    @property
     def default_ridge(self) -> str:
         """What ridge "auto" stands for. Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at
         first), so that λ can have the scale of a sample or two; measured in docs/benchmarks.md."""
@@ -132,15 +142,18 @@ def spec_problems(spec: EstimatorSpec) -> list[Problem]:
     return problems
 
 
-def gram_key(spec: EstimatorSpec) -> str:
+def gram_key(spec: EstimatorSpec, with_terms: bool = False) -> str:
     """A path-safe name of the Gram that this spec needs: "plain", "q1", "q0.5-unit", …; equal keys share one Gram.
+
+    ``with_terms``: of features that have terms beside them ("trajectory-q1-terms"), of which not every spec makes use.
 
     A spec that needs none (``spec.needs_gram`` is false) has the key "identity".
     """
     if not spec.needs_gram:
         return "identity"
     weight = f"q{_short(spec.gram_exponent)}" if spec.gram_exponent else ""
-    parts = ("trajectory" if spec.follows_training else "", weight, "unit" if spec.unit_norm else "")
+    terms = "terms" if with_terms and spec.takes_terms else ""
+    parts = ("trajectory" if spec.follows_training else "", weight, "unit" if spec.unit_norm else "", terms)
     return "-".join(part for part in parts if part) or "plain"
 
 

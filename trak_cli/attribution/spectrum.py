@@ -19,9 +19,9 @@ class Spectrum:
         values: (r,) eigenvalues, ascending, none below 0; r = k, or r ≤ k / 2 where there are so few samples. What is left
             out is zero.
         vectors: (k, r) V; column i belongs to ``values[i]``.
-        n: how many samples the Gram is a sum over.
+        n: how many samples, or terms of samples, the Gram is a sum over.
         mean_diag: mean of the Gram's diagonal, which is the mean eigenvalue.
-        mean_square: mean ‖x‖² of the samples, whatever their weights in the Gram.
+        mean_square: mean ‖x‖² of the samples or terms, whatever their weights in the Gram.
     """
 
     values: Float64

@@ -13,7 +13,8 @@ the checkpoint really gives. The estimator uses
 
 Where training was short, q̄ is alike for all samples; where it was long and some samples remained hard, they stand out.
 Only q that is the sigmoid of −f has a flow (log-odds); see :func:`follows_log_loss`. Where q is another mean of probabilities
-(sums over tokens), what is left is the very beginning, where all samples weigh alike: :func:`beginning`.
+(sums over tokens), what is left is the very beginning, where all samples weigh alike: :func:`beginning`. The Gram matrix is
+then over single tokens (:class:`~trak_cli.attribution.weights.Terms`).
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class Trajectory:
     parameters: Float64
     duration: float
     arrived: bool
+
+    @property
+    def alike(self) -> bool:
+        """Whether all samples weigh alike because nothing could be simulated: the :func:`beginning`."""
+        return self.arrived and self.duration == 0
 
     def mean_ratio(self, features: FloatArray) -> Float64:
         """q̄ of samples with ``features`` (r, k): (r,) in (0, 1), by the trapezium rule."""

@@ -62,6 +62,11 @@ def show(summary: FinalizeSummary, console: Console) -> None:
         )
     if simulated and all(gram.training_length == 0 and gram.arrived for gram in summary.grams):
         console.print("q does not follow from f here, so no training can be simulated: all samples weigh alike", soft_wrap=True)
+    if terms := max(gram.terms for gram in summary.grams):
+        console.print(
+            f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",
+            soft_wrap=True,
+        )
     console.print(summary.ridge_rule)
     for gram in summary.grams:
         if not gram.arrived:

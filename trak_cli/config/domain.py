@@ -154,6 +154,9 @@ def _representation(gradients: GradientsConfig) -> Iterator[Problem]:
         if value != getattr(plain, name):
             found = f"{shown(value)} with gradients.engine={gradients.engine}"
             yield Problem(f"gradients.{name}", found, f"its default: it is about {instead}", "leave it out")
+    if gradients.engine == REPRESENTATION and gradients.terms:
+        found = f"true with gradients.engine={REPRESENTATION}"
+        yield Problem("gradients.terms", found, "null or false: a representation has no gradients", "leave it out")
 
 
 def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:

@@ -33,6 +33,7 @@ class GradientsConfig:
     module: str | None = None
     side: str = "output"
     autocast: str | None = None
+    terms: bool | None = None
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Per-sample gradients of the model output, from (model, task, batch): engines, parameter selection, memory, checks."""
 
 from trak_cli.gradients.autocast import AUTOCAST, Autocast, with_autocast
-from trak_cli.gradients.checks import check_finite, check_independence, check_reach, first_not_finite
+from trak_cli.gradients.checks import check_finite, check_independence, check_reach, check_terms, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines import ENGINES, make_engine
 from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_routes, outer_products, whole_routed
@@ -11,6 +11,7 @@ from trak_cli.gradients.memory import choose_microbatch
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only, select
 from trak_cli.gradients.representation import REPRESENTATION, SIDES, Place, RepresentationEngine, represented
+from trak_cli.gradients.signed import SIGNS_VERSION, Signed, signs_of
 from trak_cli.gradients.vmap import VmapEngine
 from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradient_of
 
@@ -19,6 +20,7 @@ __all__ = [
     "ENGINES",
     "REPRESENTATION",
     "SIDES",
+    "SIGNS_VERSION",
     "Autocast",
     "Candidate",
     "Engine",
@@ -29,11 +31,13 @@ __all__ = [
     "Place",
     "RepresentationEngine",
     "Routes",
+    "Signed",
     "Trial",
     "VmapEngine",
     "check_finite",
     "check_independence",
     "check_reach",
+    "check_terms",
     "choose_microbatch",
     "cosine",
     "describe_routes",
@@ -49,6 +53,7 @@ __all__ = [
     "outer_products",
     "represented",
     "select",
+    "signs_of",
     "whole_routed",
     "with_autocast",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,16 @@ from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector, first_line, random_output
+from trak_cli.gradients.signed import Terms, checked_terms
 
 _LOOK_FOR = "look for BatchNorm that uses batch statistics, other statistics over the batch, or padding without a mask"
 
 #: Allowed difference between two computations of the same output, relative to max(1, largest |f| of the batch).
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+class TermsOutput(ModelOutput, Terms, Protocol):
+    """A task with terms."""
 
 
 def check_independence(model: nn.Module, task: ModelOutput, batch: Any, singles: Sequence[Any]) -> None:
@@ -71,6 +76,30 @@ def check_reach(model: nn.Module, task: ModelOutput, single: Any, parameters: Ma
                 "an output that depends on none of the selected parameters",
                 "an output that autograd can follow back to them",
                 "look for detach, no_grad, item or NumPy on the way, and at gradients.include",
+            )
+        )
+
+
+def check_terms(model: nn.Module, task: TermsOutput, batch: Any) -> None:
+    """Refuse a task whose terms do not add up to its output.
+
+    Raises:
+        InputError: names the sample that differs most, and by how much.
+    """
+    with exact(), torch.no_grad():
+        whole = checked_vector(task.output(model, batch), batch_size(batch), "output").double()
+        terms, exist = checked_terms(task.terms(model, batch))
+    # A sum of large terms of both signs may be small: it is as exact as they are.
+    sizes = terms.where(exist, 0.0).double()
+    position, difference = _worst(whole, sizes.sum(1))
+    if difference > _tolerance(model, task) * max(1.0, float(sizes.abs().sum(1).nan_to_num(0.0, 0.0).max())):
+        raise InputError(
+            Problem(
+                "task.terms",
+                f"terms with the sum {float(sizes[position].sum()):.6g} where f = {float(whole[position]):.6g}, for sample"
+                f" {position} of a batch of {len(whole)}",
+                "the terms whose sum is the output",
+                "let terms follow output, or set gradients.terms=false",
             )
         )
 

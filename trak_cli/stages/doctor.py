@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trak_cli.config import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import check_reach
+from trak_cli.gradients import check_reach, check_terms
 from trak_cli.stages.doctor_advice import advice
 from trak_cli.stages.doctor_checks import (
     SAMPLES,
@@ -111,6 +111,12 @@ def _reached(patient: Patient) -> Check:
     return Check("gradients", True, f"reach some of {len(patient.selected)} parameter tensors", "some", "")
 
 
+def _summed(patient: Patient) -> Check:
+    """The terms that the task tells are those whose sum it gives as the output."""
+    check_terms(patient.model, patient.recipe.parts.task, patient.batch)
+    return Check("terms", True, "add up to the output", "that they do", "")
+
+
 def _plan(bench: Bench, store: Path, reporter: Reporter) -> tuple[GradientPlan | None, Check]:
     """The store's own plan where there is one, else what featurize would settle on."""
     stored = read_plan(Layout(store))
@@ -136,6 +142,8 @@ def _by_autograd(patient: Patient) -> list[Check]:
     ):
         if _all_hold(found) and not (patient.recipe.represents and check is _reached):
             found.append(attempt(name, partial(check, patient)))
+    if _all_hold(found) and patient.recipe.terms:
+        found.append(attempt("terms", partial(_summed, patient)))
     return found
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ _SHARD_COPIES = 3
 #: Bytes of a row beside its features: output and out-to-loss gradient (float32), digest of the sample.
 _ROW_BYTES = 16
 
+#: Bytes of a row beside the features of its terms: their number (float32).
+_TERMS_BYTES = 4
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -33,7 +36,7 @@ class Costs:
 
     Attributes:
         rows: training samples and targets of all splits.
-        samples_per_second: measured: data, gradients, projection and copies together.
+        samples_per_second: measured: data, gradients, projection and copies together, of training samples.
         seconds: of ``trak featurize``.
         data, gradients, projection: shares of that time, each measured by itself, in [0, 1].
         peak_memory: bytes; of the process, or of the GPU where the model is on one.
@@ -71,9 +74,14 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         torch.cuda.reset_peak_memory_stats(splits[0].device)
     samples = splits[0].samples(some)
     batch = splits[0].batch(samples + samples[-1:] * (size - len(samples)))
-    whole = _seconds(lambda: featurizer.rows(splits[0], some, lambda _: None))
+    whole = target = _seconds(lambda: featurizer.rows(splits[0], some, lambda _: None))
+    terms = featurizer.signed is not None
+    if terms:  # targets have one pass, not two
+        once = replace(featurizer, signed=None)
+        target = _seconds(lambda: once.rows(splits[0], some, lambda _: None))
     data = _seconds(lambda: splits[0].batch(splits[0].samples(some)))
-    gradients = _seconds(lambda: _consumed(featurizer, batch, on_gpu))
+    numbers = torch.arange(size, device=splits[0].device)
+    gradients = _seconds(lambda: _consumed(featurizer, batch, numbers, on_gpu))
     itemsize = 4 if config.features.dtype == "float32" else 2
     peak = torch.cuda.max_memory_allocated(splits[0].device) if on_gpu else _peak_of_process()
     return Costs(
@@ -82,12 +90,12 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         microbatch=size,
         samples_per_second=len(some) / whole,
         # The last microbatch of a split is filled up, and takes as long as a full one.
-        seconds=checkpoints * sum(-(-split.rows // size) for split in splits) * whole,
+        seconds=checkpoints * sum(-(-split.rows // size) * (target if i else whole) for i, split in enumerate(splits)),
         data=min(1.0, data / whole),
         gradients=min(1.0, gradients / whole),
         projection=max(0.0, 1 - (data + gradients) / whole),
-        peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * min(train, config.features.shard_rows) * 4 * dim),
-        features=checkpoints * rows * (dim * itemsize + _ROW_BYTES),
+        peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * (1 + terms) * min(train, config.features.shard_rows) * 4 * dim),
+        features=checkpoints * (rows * (dim * itemsize + _ROW_BYTES) + terms * train * (dim * itemsize + _TERMS_BYTES)),
         finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,
         scores=_scores(config, train, rows - train),
         free_disk=free_bytes(Path(config.store)),
@@ -107,9 +115,12 @@ def _scores(config: TrakConfig, train: int, targets: int) -> int:
     return 2 * min(config.score.top_k, train) * targets * (4 + 8)  # helpful and harmful: score and row number
 
 
-def _consumed(featurizer: Featurizer, batch: Any, on_gpu: bool) -> None:
+def _consumed(featurizer: Featurizer, batch: Any, rows: torch.Tensor, on_gpu: bool) -> None:
     for _ in featurizer.engine.per_sample(batch).blocks:
         pass
+    if featurizer.signed is not None:
+        for _ in featurizer.signed.per_sample((batch, rows)).blocks:
+            pass
     if on_gpu:
         torch.cuda.synchronize()
 

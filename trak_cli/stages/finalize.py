@@ -40,11 +40,13 @@ class GramSummary:
         training_length: how long the simulated training was, in units of 1 / mean ‖x‖²; 0 where none can be simulated and all
             samples weigh alike; NaN for estimators with the q of the checkpoint.
         arrived: False where it did not come as far as the checkpoint.
+        terms: how many single terms (tokens) the Gram matrix is a sum over; 0 where it is over the rows.
         effective_samples: (Σ w)² / Σ w² of the weights in front that it gave: how many samples count; NaN without it.
     """
 
     checkpoint: str
     rows: int
+    terms: int
     dim: int
     ridge: float
     mean_diagonal: float
@@ -93,8 +95,8 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     for name, found, reused in _grams(inventory, estimator, mine, reporter):
         ridge = estimator.ridge_in(found.spectrum)
         problems += singular_problems(found.spectrum, ridge)
-        summary.grams.append(_summary(name, found, ridge, reused))
-    sweep(layout.finalized_folder(gram_key(estimator)))
+        summary.grams.append(_summary(name, inventory.rows, found, ridge, reused))
+    sweep(layout.finalized_folder(gram_key(estimator, inventory.has_terms)))
     if problems:
         raise ConfigError(problems)
     summary.grams.sort(key=lambda gram: mine.index(gram.checkpoint))
@@ -121,7 +123,7 @@ def _grams(
         yield name, found, False
 
 
-def _summary(name: str, found: Finalized, ridge: float, reused: bool) -> GramSummary:
+def _summary(name: str, rows: int, found: Finalized, ridge: float, reused: bool) -> GramSummary:
     spectrum = found.spectrum
     values = spectrum.values.clip(min=0)
     effective = float((values / (values + ridge)).sum()) if ridge > 0 else float((values > 0).sum())
@@ -131,7 +133,8 @@ def _summary(name: str, found: Finalized, ridge: float, reused: bool) -> GramSum
         samples = float(weights.sum() ** 2 / (weights**2).sum())
     return GramSummary(
         name,
-        spectrum.n,
+        rows,
+        spectrum.n if found.of_terms else 0,
         spectrum.dim,
         ridge,
         spectrum.mean_diag,

@@ -16,10 +16,13 @@ from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
     Spectrum,
+    Terms,
     Trajectory,
+    add_rows,
     decompose,
     flow_rows,
     gram_key,
+    over_terms,
     trajectory_of,
     unit_rows,
     weigh,
@@ -29,7 +32,7 @@ from trak_cli.stages.identity import gram_fingerprint
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.machine import provenance
 from trak_cli.stages.parts import TRAIN
-from trak_cli.store import differences, read_image, require_same, write_image
+from trak_cli.store import FeatureRows, differences, read_image, require_same, write_image
 from trak_cli.types import Float32, Json
 
 
@@ -42,12 +45,21 @@ class Finalized:
         front: (rows,) float32 ratios for the front of the kernel, where they are not the q of the shards; else None.
         duration: how long the simulated training was (see :class:`trak_cli.attribution.Trajectory`); NaN without one.
         arrived: whether it came as far as the checkpoint.
+        of_terms: the Gram matrix is over single terms, ``spectrum.n`` of them, and not over samples.
     """
 
     spectrum: Spectrum
     front: Float32 | None = None
     duration: float = float("nan")
     arrived: bool = True
+    of_terms: bool = False
+
+
+def terms_of(shard: FeatureRows) -> Terms | None:
+    """The terms of a shard's samples, where it has them."""
+    if shard.term_features is None or shard.terms is None:
+        return None
+    return Terms(shard.term_features, shard.terms)
 
 
 def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
@@ -55,10 +67,10 @@ def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, pr
     trajectory = find_trajectory(inventory, estimator, checkpoint)
     total = GramSum(inventory.dim)
     fronts = []
-    for shard in inventory.read_all(checkpoint, TRAIN):
+    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.takes_terms):
         features = unit_rows(shard.features) if estimator.unit_norm else shard.features
         weights = weigh(estimator, trajectory, features, shard.out_to_loss)
-        total.add(features, weights.gram)
+        add_rows(total, features, weights, terms_of(shard))
         fronts.append(weights.front.astype(np.float32))
         progress(len(shard.rows))
     spectrum = decompose(total.result())
@@ -66,7 +78,8 @@ def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, pr
         return Finalized(spectrum)
     if trajectory is None:
         return Finalized(spectrum, np.concatenate(fronts))
-    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived)
+    of_terms = inventory.has_terms and over_terms(estimator, trajectory)
+    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived, of_terms)
 
 
 def find_trajectory(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Trajectory | None:
@@ -92,12 +105,14 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "eigenvalues": found.spectrum.values,
         "eigenvectors": found.spectrum.vectors,
-        "rows": np.array([found.spectrum.n]),
+        "rows": np.array([inventory.rows]),
         "mean_diagonal": np.array([found.spectrum.mean_diag]),
         "mean_square": np.array([found.spectrum.mean_square]),
     }
     if found.front is not None:
         arrays |= {"front": found.front, "duration": np.array([found.duration]), "arrived": np.array([found.arrived])}
+    if found.of_terms:
+        arrays["terms"] = np.array([found.spectrum.n])
     fingerprint = _expected(inventory, estimator, checkpoint)
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
 
@@ -122,13 +137,14 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
     spectrum = Spectrum(
         arrays["eigenvalues"],
         arrays["eigenvectors"],
-        int(arrays["rows"][0]),
+        int(arrays["terms" if "terms" in arrays else "rows"][0]),
         numbers["mean_diagonal"],
         numbers["mean_square"],
     )
     if "front" not in arrays:
         return Finalized(spectrum)
-    return Finalized(spectrum, arrays["front"], float(arrays["duration"][0]), bool(arrays["arrived"][0]))
+    duration, arrived = float(arrays["duration"][0]), bool(arrays["arrived"][0])
+    return Finalized(spectrum, arrays["front"], duration, arrived, "terms" in arrays)
 
 
 def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized:
@@ -143,7 +159,7 @@ def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
             Problem(
                 str(gram_path(inventory, estimator, checkpoint)),
                 "no Gram matrix of all training rows",
-                f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator)})",
+                f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator, inventory.has_terms)})",
                 "run trak finalize with this estimator first",
             )
         )
@@ -168,7 +184,7 @@ def require_grams(inventory: Inventory, estimator: EstimatorSpec) -> None:
 
 def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Path:
     """Where the Gram matrix that this estimator needs is filed."""
-    return inventory.layout.finalized(gram_key(estimator), checkpoint)
+    return inventory.layout.finalized(gram_key(estimator, inventory.has_terms), checkpoint)
 
 
 def _expected(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Json:

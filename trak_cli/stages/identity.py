@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import target_of
+from trak_cli.gradients import SIGNS_VERSION
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec, factor_sizes
 from trak_cli.stages.parts import Checkpoint
 from trak_cli.stages.projecting import Matrices
@@ -23,6 +24,7 @@ def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
     """
     config, parameters = recipe.config, recipe.selected
     autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
+    terms: Json = {"terms": {"signs": SIGNS_VERSION}} if recipe.terms else {}
     shapes = [[name, list(tensor.shape)] for name, tensor in parameters.items()]
     return {
         "kind": "features",
@@ -37,6 +39,7 @@ def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
             "shapes_sha256": _sha256(shapes),
         },
         **autocast,
+        **terms,
         "projection": _projection(recipe.spec, recipe.matrices),
         "dtype": config.features.dtype,
     }
@@ -61,6 +64,11 @@ def _sha256(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
+def has_terms(features: Json) -> bool:
+    """Whether the training shards with this fingerprint have the features of terms too."""
+    return "terms" in features
+
+
 def shard_fingerprint(features: Json, split: str) -> Json:
     """The fingerprint of one shard of features."""
     return {**features, "split": split}
@@ -68,7 +76,8 @@ def shard_fingerprint(features: Json, split: str) -> Json:
 
 def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Json:
     """The fingerprint of a finalised Gram matrix: the features it sums, their number, and their weights."""
-    gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": gram_key(estimator), "features": features, "rows": rows}
+    key = gram_key(estimator, has_terms(features))
+    gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": key, "features": features, "rows": rows}
     if estimator.follows_training:
         gram["trajectory"] = {"window": WINDOW, "rows": FLOW_ROWS}
     return gram

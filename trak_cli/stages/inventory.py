@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from trak_cli.errors import Problem, StoreError
-from trak_cli.stages.identity import shard_fingerprint
+from trak_cli.stages.identity import has_terms, shard_fingerprint
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.run_plan import RunPlan, require_plan
 from trak_cli.stages.splits import rows_of
@@ -51,14 +51,19 @@ class Inventory:
         """k, the number of features."""
         return int(next(iter(self.features.values()))["projection"]["dim"])
 
+    @property
+    def has_terms(self) -> bool:
+        """Whether the training rows have the features of terms."""
+        return has_terms(next(iter(self.features.values())))
+
     def shards(self, split: str) -> list[Rows]:
         """The shards of a split; its length is read once."""
         if split not in self._shards:
             self._shards[split] = list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
         return self._shards[split]
 
-    def read(self, checkpoint: str, split: str, index: int) -> FeatureShard:
-        """One shard, checked to be whole and the expected one.
+    def read(self, checkpoint: str, split: str, index: int, with_terms: bool = False) -> FeatureShard:
+        """One shard, checked to be whole and the expected one; with the terms of training rows, where they are asked for.
 
         Raises:
             StoreError: it is missing, damaged or another run's.
@@ -66,14 +71,18 @@ class Inventory:
         rows = self.shards(split)[index]
         fingerprint = shard_fingerprint(self.features[checkpoint], split)
         path = self.layout.features(checkpoint, split, index)
-        shard = read_features(path)
+        wanted = with_terms and self.has_terms and split == TRAIN
+        shard = read_features(path, wanted)
         require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
+        if wanted and shard.terms is None:
+            remedy = "delete this file, and run trak featurize again"
+            raise StoreError(Problem(f"{path}: term_features", "none", "the features of terms, as the store has them", remedy))
         return shard
 
-    def read_all(self, checkpoint: str, split: str) -> Iterator[FeatureShard]:
+    def read_all(self, checkpoint: str, split: str, with_terms: bool = False) -> Iterator[FeatureShard]:
         """Every shard of a split, in row order."""
         for index in range(len(self.shards(split))):
-            yield self.read(checkpoint, split, index)
+            yield self.read(checkpoint, split, index, with_terms)
 
 
 def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
@@ -137,12 +146,12 @@ def _require_alike(features: Mapping[str, Json]) -> None:
         Problem(
             f"features of {name}",
             f"{key} = {one.get(key)!r}",
-            f"{value!r}, as in {reference}",
+            f"{expected.get(key)!r}, as in {reference}",
             "choose checkpoints that belong together with estimator.checkpoints, or use another store",
         )
         for name, one in others
-        for key, value in expected.items()
-        if key != "checkpoint" and one.get(key) != value
+        for key in sorted(expected.keys() | one.keys())
+        if key != "checkpoint" and one.get(key) != expected.get(key)
     ]
     if problems:
         raise StoreError(problems)

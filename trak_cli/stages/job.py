@@ -13,7 +13,7 @@ import torch
 from trak_cli.cluster import Share, share_from
 from trak_cli.config import Loaded
 from trak_cli.errors import InputError, Problem, StoreError
-from trak_cli.gradients import ModelOutput, check_independence, check_reach
+from trak_cli.gradients import check_independence, check_reach, check_terms
 from trak_cli.projection import describe_factors
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
@@ -85,7 +85,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     _check_store(layout, fingerprints)
     contexts = Contexts(layout, parts, splits[0], fingerprints)
     contexts.bind(checkpoints[0], keep=False)
-    _check_batches(parts, recipe.function, splits[0])
+    _check_batches(recipe, splits[0])
     if not recipe.represents:
         check_reach(parts.model, recipe.function, splits[0].batch(splits[0].samples(Rows(0, 1))), recipe.selected)
     if recipe.matrices:
@@ -145,12 +145,13 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
         raise StoreError(problems)
 
 
-def _check_batches(parts: Parts, function: ModelOutput, train: Split) -> None:
-    """Refuse a model whose output for a sample depends on the other samples of its batch."""
-    rows = Rows(0, min(INDEPENDENCE_SAMPLES, train.rows))
+def _check_batches(recipe: Recipe, train: Split) -> None:
+    """Refuse a model whose output for a sample depends on the other samples of its batch, and terms that do not add up."""
+    parts, rows = recipe.parts, Rows(0, min(INDEPENDENCE_SAMPLES, train.rows))
     samples = train.samples(rows)
     together = train.batch(samples)
     validate(parts.task, parts.model, together, train.name, rows)
-    if len(rows) < 2:
-        return
-    check_independence(parts.model, function, together, [train.batch([sample]) for sample in samples])
+    if len(rows) > 1:
+        check_independence(parts.model, recipe.function, together, [train.batch([sample]) for sample in samples])
+    if recipe.terms:
+        check_terms(parts.model, parts.task, together)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from trak_cli.batches import leaves, to_device
-from trak_cli.gradients import Engine, check_finite
+from trak_cli.gradients import Engine, PerSample, check_finite
 from trak_cli.plugins import sample_id
 from trak_cli.projection import Projector
+from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.validation import validate
 from trak_cli.store import FeatureRows
 from trak_cli.tasks import Task
@@ -56,6 +57,7 @@ class Featurizer:
     Attributes:
         parameters: p, the number of selected parameters.
         microbatch: samples per gradient computation.
+        signed: for training samples, the engine of their terms with random signs.
     """
 
     model: torch.nn.Module
@@ -64,6 +66,7 @@ class Featurizer:
     projector: Projector
     parameters: int
     microbatch: int
+    signed: Engine | None = None
 
     def rows(self, split: Split, rows: Rows, progress: Callable[[int], None]) -> FeatureRows:
         """Features of ``rows``.
@@ -78,32 +81,43 @@ class Featurizer:
         for grid in self._grid(rows):
             part = self._microbatch(split, grid)
             inside = slice(max(rows.start, grid.start) - grid.start, min(rows.stop, grid.stop) - grid.start)
-            parts.append(tuple(array[inside] for array in part))
+            parts.append({name: array[inside] for name, array in part.items()})
             progress(inside.stop - inside.start)
-        return FeatureRows(rows, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return FeatureRows(rows, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
     def _grid(self, rows: Rows) -> Iterator[Rows]:
         size = self.microbatch
         for start in range(rows.start // size * size, rows.stop, size):
             yield Rows(start, start + size)
 
-    def _microbatch(self, split: Split, grid: Rows) -> tuple[np.ndarray[Any, Any], ...]:
+    def _microbatch(self, split: Split, grid: Rows) -> dict[str, np.ndarray[Any, Any]]:
+        """The columns of a shard, by name."""
         real = Rows(grid.start, min(grid.stop, split.rows))
         samples = split.samples(real)
-        ids = np.array([sample_id(sample) for sample in samples], dtype=np.uint64)
         batch = split.batch(samples + samples[-1:] * (len(grid) - len(real)))
         validate(self.task, self.model, batch, split.name, real)
-        result = self.engine.per_sample(batch)
-        features = self.projector.project(result.blocks) / self.parameters**0.5
         names = [f"sample {row} of {split.name}" for row in range(real.start, real.stop)]
-        arrays = []
-        for what, tensor in (
-            ("model output", result.outputs),
-            ("out-to-loss gradient", result.out_to_loss),
-            ("per-sample gradient", features),
-        ):
-            values = tensor[: len(real)].detach().to("cpu", torch.float32)
-            check_finite(values, names, what)
-            arrays.append(values.numpy())
-        outputs, out_to_loss, projected = arrays
-        return projected, out_to_loss, outputs, ids
+        features, found = self._projected(self.engine, batch, names, "per-sample gradient")
+        columns = {
+            "features": features,
+            "out_to_loss": _checked(found.out_to_loss, names, "out-to-loss gradient"),
+            "outputs": _checked(found.outputs, names, "model output"),
+            "sample_ids": np.array([sample_id(sample) for sample in samples], dtype=np.uint64),
+        }
+        if self.signed is not None and split.name == TRAIN:
+            rows = torch.arange(grid.start, grid.stop, device=split.device)
+            what = "per-sample gradient of the terms"
+            columns["term_features"], found = self._projected(self.signed, (batch, rows), names, what)
+            columns["terms"] = _checked(found.out_to_loss, names, "number of terms")
+        return columns
+
+    def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[np.ndarray[Any, Any], PerSample]:
+        found = engine.per_sample(batch)
+        return _checked(self.projector.project(found.blocks) / self.parameters**0.5, names, what), found
+
+
+def _checked(tensor: torch.Tensor, names: list[str], what: str) -> np.ndarray[Any, Any]:
+    """The first rows, one for each name, as float32 on the CPU; all of them finite."""
+    values = tensor[: len(names)].detach().to("cpu", torch.float32)
+    check_finite(values, names, what)
+    return values.numpy()

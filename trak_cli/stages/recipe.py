@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from trak_cli.config import TrakConfig
+from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients import (
     REPRESENTATION,
     Engine,
@@ -15,6 +16,7 @@ from trak_cli.gradients import (
     Place,
     RepresentationEngine,
     Routes,
+    Signed,
     make_engine,
     represented,
     select,
@@ -34,6 +36,7 @@ class Recipe:
     selected: the tensors whose coordinates are projected: parameters, or one sample's representation.
     spec: the projection.
     matrices: the weights that it multiplies from both sides (kind ``factored`` only).
+    terms: whether training samples get the features of their terms too, by a second pass with random signs.
     """
 
     config: TrakConfig
@@ -43,6 +46,7 @@ class Recipe:
     selected: Mapping[str, torch.Tensor]
     spec: ProjectionSpec
     matrices: Matrices
+    terms: bool = False
 
     @property
     def represents(self) -> bool:
@@ -61,17 +65,28 @@ class Recipe:
 
     def engine(self, name: str, routes: Routes) -> Engine:
         """The gradient engine of that name, on the model as it is."""
-        model, gradients = self.parts.model, self.config.gradients
         if name == REPRESENTATION:
-            return RepresentationEngine(model, self.parts.task, _place(self.config))
+            return RepresentationEngine(self.parts.model, self.parts.task, _place(self.config))
+        return self._engine(name, routes, self.function)
+
+    def signed(self, name: str, routes: Routes, checkpoint: Checkpoint) -> Engine | None:
+        """The same engine for the terms with the signs of a checkpoint; None without terms."""
+        if not self.terms:
+            return None
+        parts, autocast = self.parts, self.config.gradients.autocast
+        function = with_autocast(Signed(parts.task, checkpoint.sha256), parts.model, self.device, autocast)
+        return self._engine(name, routes, function)
+
+    def _engine(self, name: str, routes: Routes, function: ModelOutput) -> Engine:
+        model, gradients = self.parts.model, self.config.gradients
         selected = select(model, gradients.include, gradients.exclude)
-        return make_engine(name, model, self.function, selected, routes, self.matrices)
+        return make_engine(name, model, function, selected, routes, self.matrices)
 
     def featurizer(self, engine: str, routes: Routes, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
         """What turns rows into features, for a checkpoint whose weights are in the model."""
         parts = self.parts
-        made, projector = self.engine(engine, routes), self.projector(checkpoint)
-        return Featurizer(parts.model, parts.task, made, projector, self.parameters, microbatch)
+        made, signed = self.engine(engine, routes), self.signed(engine, routes, checkpoint)
+        return Featurizer(parts.model, parts.task, made, self.projector(checkpoint), self.parameters, microbatch, signed)
 
     def projector(self, checkpoint: Checkpoint) -> Projector:
         """The projection under a checkpoint."""
@@ -95,7 +110,23 @@ def make_recipe(config: TrakConfig, parts: Parts, train: Split) -> Recipe:
     selected = _selected(config, parts, train)
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     function = with_autocast(parts.task, parts.model, train.device, config.gradients.autocast)
-    return Recipe(config, parts, train.device, function, selected, spec, matrices_of(spec, parts.model, selected))
+    matrices = matrices_of(spec, parts.model, selected)
+    return Recipe(config, parts, train.device, function, selected, spec, matrices, _terms(config, parts))
+
+
+def _terms(config: TrakConfig, parts: Parts) -> bool:
+    """Whether there are terms and they are wanted."""
+    asked, known = config.gradients.terms, parts.task.has_terms()
+    if asked and not known:
+        raise ConfigError(
+            Problem(
+                "gradients.terms",
+                f"true, for the task {type(parts.task).__name__}, whose output is not known to be a sum",
+                "a task with terms: a language model, or a task of your own that defines terms",
+                "leave it out, or define terms in the task",
+            )
+        )
+    return known and asked is not False and config.gradients.engine != REPRESENTATION
 
 
 def _selected(config: TrakConfig, parts: Parts, train: Split) -> dict[str, torch.Tensor]:

@@ -11,9 +11,12 @@ from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
     Spectrum,
+    Weights,
+    add_rows,
     decompose,
     front,
     groups,
+    over_terms,
     predictions_by_ridge,
     soften,
     subset_sums,
@@ -21,11 +24,11 @@ from trak_cli.attribution import (
     thresholds,
     unit_rows,
 )
-from trak_cli.stages.grams import find_gram, find_trajectory
+from trak_cli.stages.grams import find_gram, find_trajectory, terms_of
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_blocks import PreparedTargets
-from trak_cli.types import BoolArray, Float32, Float64, IntArray
+from trak_cli.types import BoolArray, Float32, Float64, IntArray, Rows
 
 #: Counts rows of training features that were read.
 Progress = Callable[[int], None]
@@ -45,18 +48,18 @@ class Ratios:
     """The q of one checkpoint that weighs the training samples: ``values`` (n,) float32.
 
     ``in_gram``: whether it weighs them in the Gram matrix too (it does not for weights "trajectory" where q does not follow
-    from f; see :func:`trak_cli.attribution.weigh`).
+    from f; see :func:`trak_cli.attribution.weigh`). ``of_terms``: the Gram matrix is over single terms, where there are such.
     """
 
     values: Float32
     in_gram: bool
+    of_terms: bool
 
-    def gram_weights(self, spec: EstimatorSpec) -> Float64:
-        """(n,) the factor of x xᵀ."""
-        if not self.in_gram:
-            return np.ones(len(self.values))
-        magnitude: Float64 = np.abs(self.values.astype(np.float64)) ** spec.gram_exponent
-        return magnitude
+    def weights(self, spec: EstimatorSpec, rows: Rows) -> Weights:
+        """What some rows count for in the Gram matrix."""
+        values = self.values[rows.start : rows.stop].astype(np.float64)
+        gram = np.abs(values) ** spec.gram_exponent if self.in_gram else np.ones(len(values))
+        return Weights(gram, values, self.of_terms)
 
 
 class RatiosOfStore:
@@ -84,7 +87,8 @@ class RatiosOfStore:
                 features = unit_rows(shard.features) if spec.unit_norm else shard.features
                 parts.append(trajectory.mean_ratio(features).astype(np.float32))
             self._progress(len(shard.rows))
-        return Ratios(np.concatenate(parts), trajectory is not None or not spec.follows_training)
+        in_gram = trajectory is not None or not spec.follows_training
+        return Ratios(np.concatenate(parts), in_gram, over_terms(spec, trajectory))
 
 
 def passes(specs: Sequence[EstimatorSpec]) -> int:
@@ -195,13 +199,12 @@ def _pass(
     """The spectrum that a group shares (one that the store has is taken), and c_S for every front."""
     filed = find_gram(inventory, spec, checkpoint) if spec.needs_gram else None
     total = GramSum(inventory.dim) if spec.needs_gram and filed is None else None
-    weights = ratios.gram_weights(spec)
     sums = {key: np.zeros((inventory.dim, len(masks))) for key in fronts}
-    for shard in inventory.read_all(checkpoint, TRAIN):
+    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=total is not None and spec.takes_terms):
         rows = slice(shard.rows.start, shard.rows.stop)
         features = unit_rows(shard.features) if spec.unit_norm else shard.features
         if total is not None:
-            total.add(features, weights[rows])
+            add_rows(total, features, ratios.weights(spec, shard.rows), terms_of(shard))
         for key, one in fronts.items():
             sums[key] += subset_sums(features, one[rows], masks[:, rows])
         progress(len(shard.rows))

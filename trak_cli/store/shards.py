@@ -17,6 +17,11 @@ from trak_cli.store.image import Image, decode_features, read_image
 from trak_cli.store.publish import write_image
 from trak_cli.types import Float32, Json, Rows
 
+#: The datasets of a shard, those that it has besides where there are terms, and those that are rounded to its dtype.
+_COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "rows")
+_TERMS = ("term_features", "terms")
+_NARROWED = ("features", "term_features")
+
 
 @dataclass(frozen=True)
 class FeatureRows:
@@ -28,6 +33,8 @@ class FeatureRows:
         out_to_loss: (rows,) float32, q.
         outputs: (rows,) float32, f.
         sample_ids: (rows,) uint64, a hash of each sample.
+        term_features: (rows, k) float32, features of the sums of terms with random signs, where there are such; else None.
+        terms: (rows,) float32, how many terms each sample has, likewise.
     """
 
     rows: Rows
@@ -35,9 +42,11 @@ class FeatureRows:
     out_to_loss: Float32
     outputs: Float32
     sample_ids: npt.NDArray[np.uint64]
+    term_features: Float32 | None = None
+    terms: Float32 | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureShard(FeatureRows):
     """One shard as it was read.
 
@@ -120,7 +129,12 @@ def write_features(
         "sample_ids": np.asarray(values.sample_ids, dtype=np.uint64),
         "rows": np.array([values.rows.start, values.rows.stop], dtype=np.int64),
     }
-    bfloat16 = ("features",) if dtype == "bfloat16" else ()
+    if values.term_features is not None and values.terms is not None:
+        if values.term_features.shape != values.features.shape or len(values.terms) != count:
+            raise ValueError(f"terms {values.term_features.shape}, {len(values.terms)} for features {values.features.shape}")
+        arrays["term_features"] = encode_features(values.term_features, dtype, first, "term_features")
+        arrays["terms"] = encode_features(values.terms, "float32", first, "terms")
+    bfloat16 = [name for name in _NARROWED if name in arrays] if dtype == "bfloat16" else []
     if write_image(path, arrays, fingerprint, provenance, bfloat16=bfloat16, overwrite=overwrite):
         return True
     rows = _rows_of(read_image(path, only=("rows",)))
@@ -129,13 +143,13 @@ def write_features(
     return False
 
 
-def read_features(path: Path) -> FeatureShard:
-    """Read and check one shard; its fingerprint is for the caller to compare.
+def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
+    """Read and check one shard; its fingerprint is for the caller to compare. ``with_terms``: also those, where it has them.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
     """
-    image = read_image(path)
+    image = read_image(path, None if with_terms else _COLUMNS)
     rows = _rows_of(image)
     return FeatureShard(
         rows=rows,
@@ -143,6 +157,8 @@ def read_features(path: Path) -> FeatureShard:
         out_to_loss=image.arrays["out_to_loss"],
         outputs=image.arrays["outputs"],
         sample_ids=image.arrays["sample_ids"],
+        term_features=decode_features(image, "term_features") if "terms" in image.arrays else None,
+        terms=image.arrays.get("terms"),
         fingerprint=image.fingerprint,
         digest=image.digest,
         content=image.content,
@@ -179,7 +195,8 @@ def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprin
 def _rows_of(image: Image) -> Rows:
     """The rows of a feature shard, once its shapes and dtypes are found to fit together."""
     shapes, dtypes = image.shapes, image.dtypes
-    if set(shapes) != {"features", "out_to_loss", "outputs", "sample_ids", "rows"} or shapes["rows"] != (2,):
+    with_terms = set(shapes) == {*_COLUMNS, *_TERMS}
+    if (set(shapes) != set(_COLUMNS) and not with_terms) or shapes["rows"] != (2,):
         raise foreign(image.path, f"the datasets {sorted(shapes)}", "a feature shard")
     rows = Rows(*(int(bound) for bound in image.arrays["rows"]))
     fits = (
@@ -190,6 +207,9 @@ def _rows_of(image: Image) -> Rows:
         and [dtypes[name] for name in ("out_to_loss", "outputs", "sample_ids", "rows")]
         == ["float32", "float32", "uint64", "int64"]
     )
+    if fits and with_terms:
+        alike = all(of["term_features"] == of["features"] for of in (shapes, dtypes))
+        fits = alike and shapes["terms"] == (len(rows),) and dtypes["terms"] == "float32"
     if not fits:
         raise foreign(image.path, f"rows {rows} with shapes {shapes} and dtypes {dtypes}", "a feature shard")
     return rows

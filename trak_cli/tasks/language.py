@@ -39,6 +39,10 @@ class LanguageModel(Task):
         odds = margin(logits, right.where(counts, 0))
         return odds.where(counts, 0.0), counts
 
+    def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The log-odds of single tokens."""
+        return self.log_odds(model, batch)
+
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """The sum of the log-odds over the predicted tokens, (B,)."""
         odds, counts = self.log_odds(model, batch)

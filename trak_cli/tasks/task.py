@@ -65,6 +65,18 @@ class Task(ABC):
         """
         return nn.functional.softplus(-self.output(model, batch)).mean()
 
+    def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """Optional, where f is a sum over parts of a sample, such as tokens: the terms (B, T), and which exist, (B, T) bool.
+
+        :meth:`output` must be the sum of the terms that exist. The Gram matrix is then a sum over single terms, which is a
+        better curvature than one over whole samples (docs/method.md).
+        """
+        raise NotImplementedError
+
+    def has_terms(self) -> bool:
+        """Whether :meth:`terms` is there. Default: whether the class defines it."""
+        return type(self).terms is not Task.terms
+
     def validate(self, model: nn.Module, batch: Any) -> None:
         """Refuse a batch that holds a sample the task cannot take, such as a label out of range; default: take all.
 

@@ -13,7 +13,7 @@ from gathering import engine_of, gathered
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError
-from trak_cli.gradients import ENGINES, check_independence
+from trak_cli.gradients import ENGINES, Signed, check_independence, find_routes, make_engine, select
 from trak_cli.plugins import dump
 from trak_cli.plugins.text import text_model
 from trak_cli.tasks import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM, TextClassification
@@ -123,6 +123,22 @@ def test_every_engine_gives_a_text_the_same_gradient_alone_and_beside_longer_one
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
         alone = torch.cat([whole(made_engine, model, texts(name, (one,))) for one in LENGTHS[:2]])
         assert (nn.functional.cosine_similarity(alone, expected[:2]) > 0.99999).all(), engine
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if isinstance(case.task, LanguageModel)])
+def test_signed_sums_of_tokens_have_the_same_gradients_by_the_ways_found_for_plain_ones(name: str, tmp_path: Path) -> None:
+    model, task = made(name, tmp_path), CASES[name].task
+    assert isinstance(task, LanguageModel)
+    together, rows, signed = texts(name, LENGTHS), torch.arange(len(LENGTHS)), Signed(task, "5c" * 32)
+    parameters = select(model, ["*"])
+    routes = find_routes(model, task, parameters, together)
+    singles = [(texts(name, (one,)), rows[i : i + 1]) for i, one in enumerate(LENGTHS)]
+    loop = make_engine("loop", model, signed, parameters)
+    expected = torch.cat([whole(loop, model, single) for single in singles])
+    for engine in ENGINES:
+        found = whole(make_engine(engine, model, signed, parameters, routes), model, (together, rows))
+        assert (nn.functional.cosine_similarity(found, expected) > 0.99999).all(), engine
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
 @cases

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution import EstimatorSpec, scores, subset_predictions
+from trak_cli.attribution import EstimatorSpec, Terms, scores, subset_predictions
 from trak_cli.store import FORMAT_VERSION, FeatureRows, Layout, write_features, write_json_once
 from trak_cli.types import BoolArray, Float32, Float64, Rows, shards_of
 
@@ -16,7 +16,7 @@ ROWS, TARGETS, DIM, SHARD_ROWS, SUBSETS = 90, 24, 12, 32, 60
 
 @dataclass(frozen=True)
 class SyntheticStore:
-    """Features of two checkpoints, as arrays and as a store; q follows from f as for log-odds."""
+    """Features of two checkpoints, as arrays and as a store; q follows from f as for log-odds, if f is not a sum of terms."""
 
     root: Path
     train: list[Float32]
@@ -24,10 +24,11 @@ class SyntheticStore:
     out_to_loss: list[Float32]
     targets: list[Float32]
     masks: BoolArray
+    terms: list[Terms] | None = None
 
     def scores(self, spec: EstimatorSpec) -> Float64:
         """The formula on whole matrices."""
-        return scores(spec, self.train, self.out_to_loss, self.targets, self.outputs)
+        return scores(spec, self.train, self.out_to_loss, self.targets, self.outputs, self.terms)
 
     def write_truth(self, path: Path, best: EstimatorSpec, noise: float) -> None:
         """Outputs that ``best`` predicts, up to noise (in units of their own spread)."""
@@ -37,7 +38,7 @@ class SyntheticStore:
         np.savez(path, masks=self.masks, outputs=outputs.T)
 
 
-def make_store(root: Path, checkpoints: int = 2) -> SyntheticStore:
+def make_store(root: Path, checkpoints: int = 2, with_terms: bool = False) -> SyntheticStore:
     """Draw and write it."""
     generator = np.random.default_rng(0)
     directions = 3.0 ** -np.arange(DIM)  # directions of very different length: the ridge matters
@@ -46,7 +47,13 @@ def make_store(root: Path, checkpoints: int = 2) -> SyntheticStore:
     outputs = [generator.normal(2, 3, ROWS).astype(np.float32) for _ in range(checkpoints)]
     out_to_loss = [(1 / (1 + np.exp(f.astype(np.float64)))).astype(np.float32) for f in outputs]
     masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(SUBSETS)])
-    store = SyntheticStore(root, train, outputs, out_to_loss, targets, masks)
+    terms = None
+    if with_terms:
+        out_to_loss = [generator.random(ROWS).astype(np.float32) for _ in range(checkpoints)]
+        counts = generator.integers(1, 9, ROWS).astype(np.float32)
+        rows = [(generator.standard_normal((ROWS, DIM)) * directions[::-1]).astype(np.float32) for _ in range(checkpoints)]
+        terms = [Terms(one, counts) for one in rows]
+    store = SyntheticStore(root, train, outputs, out_to_loss, targets, masks, terms)
     _write(store)
     return store
 
@@ -64,6 +71,7 @@ def _write(store: SyntheticStore) -> None:
             "checkpoint": f"{number:064}",
             "projection": {"dim": DIM},
             "dtype": "float32",
+            **({} if store.terms is None else {"terms": {"signs": 1}}),
         }
         name = f"c{number}"
         write_json_once(layout.fingerprint(name), fingerprint)
@@ -76,5 +84,8 @@ def _write(store: SyntheticStore) -> None:
                 part = [column[rows.start : rows.stop] for column in columns]
                 ids = np.arange(rows.start, rows.stop, dtype=np.uint64)
                 values = FeatureRows(Rows(rows.start, rows.stop), part[0], part[1], part[2], ids)
+                if store.terms is not None and split == "train":
+                    own = [column[rows.start : rows.stop] for column in store.terms[number]]
+                    values = replace(values, term_features=own[0], terms=own[1])
                 path = layout.features(name, split, index)
                 write_features(path, values, {**fingerprint, "split": split}, {}, "float32")

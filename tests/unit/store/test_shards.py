@@ -23,6 +23,7 @@ from trak_cli.store import (
     encode_features,
     inspect_features,
     read_features,
+    read_image,
     underflows,
     write_features,
     write_image,
@@ -117,6 +118,52 @@ def test_a_shard_comes_back(tmp_path: Path, values: FeatureRows, fingerprint: Js
     assert [array.dtype for array in arrays] == ["f4", "f4", "f4", "u8"]
     assert (shard.rows, shard.fingerprint, shard.dtype) == (values.rows, fingerprint, dtype)
     assert inspect_features(path, values.rows, fingerprint).condition is Condition.WHOLE
+
+
+def with_terms(values: FeatureRows) -> FeatureRows:
+    return changed(values, term_features=values.features[::-1].copy() / 3, terms=np.arange(len(values.rows)).astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_terms_come_back_beside_what_is_there_without(tmp_path: Path, values: FeatureRows, dtype: str) -> None:
+    assert write_features(tmp_path / "with.h5", with_terms(values), {"terms": 1}, {}, dtype)
+    assert write_features(tmp_path / "without.h5", values, {}, {}, dtype)
+    shard, plain = read_features(tmp_path / "with.h5"), read_features(tmp_path / "without.h5")
+    np.testing.assert_array_equal(shard.features, plain.features)
+    expected = torch.from_numpy(values.features[::-1].copy() / 3).to(getattr(torch, dtype)).float().numpy()
+    assert shard.term_features is not None
+    assert shard.terms is not None
+    np.testing.assert_array_equal(shard.term_features, expected)
+    np.testing.assert_array_equal(shard.terms, np.arange(len(values.rows)))
+    assert (shard.term_features.dtype, shard.terms.dtype) == ("f4", "f4")
+    assert (plain.term_features, plain.terms) == (None, None)
+    assert set(read_image(tmp_path / "without.h5").shapes) == {"features", "out_to_loss", "outputs", "sample_ids", "rows"}
+    assert inspect_features(tmp_path / "with.h5", values.rows, {"terms": 1}).condition is Condition.WHOLE
+
+
+def test_terms_that_are_not_finite_or_do_not_fit_are_refused(tmp_path: Path, values: FeatureRows) -> None:
+    bad = with_terms(values)
+    assert bad.term_features is not None
+    bad.term_features[3, 1] = np.inf
+    with pytest.raises(InputError, match="term_features of sample 11, column 1: found inf"):
+        write_features(tmp_path / "00000.h5", bad, {}, {})
+    with pytest.raises(ValueError, match="terms"):
+        write_features(tmp_path / "00000.h5", changed(bad, term_features=values.features[:, 1:]), {}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("field", ["terms", "term_features"])
+def test_half_of_the_terms_is_no_shard(tmp_path: Path, values: FeatureRows, field: str) -> None:
+    write_features(tmp_path / "a.h5", with_terms(values), {}, {})
+    arrays = read_image(tmp_path / "a.h5").arrays
+    del arrays[field]
+    write_image(tmp_path / "b.h5", arrays, {}, {})
+    assert inspect_features(tmp_path / "b.h5", None, None).condition is Condition.FOREIGN
+    arrays = read_image(tmp_path / "a.h5").arrays
+    arrays[field] = arrays[field][1:]
+    write_image(tmp_path / "c.h5", arrays, {}, {})
+    with pytest.raises(ForeignError, match="a feature shard"):
+        read_features(tmp_path / "c.h5")
 
 
 @pytest.mark.parametrize("field", ["features", "out_to_loss", "outputs"])
