@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 WORDS, TOKENS = 2000, 16
 #: Packages of the standard library, told apart by their docstrings.
 PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
+#: Two of them, told apart by the characters of a line.
+LINES_OF = ("asyncio", "email")
 #: Characters of a line of source code.
 LINE = 24
 
@@ -108,6 +110,30 @@ def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
     return x, np.zeros(len(x), np.int64), 800
 
 
+def lines(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """How often a line of source code has each of 64 characters, standardised, and which of two packages it is from. 600 and 150."""
+    known = [line for package in LINES_OF for line in sorted(_lines(package))]
+    label = np.repeat(np.arange(2), [len(_lines(package)) for package in LINES_OF])
+    order = np.concatenate([rng.permutation(np.flatnonzero(label == one))[:375] for one in range(2)])
+    counts = np.array([[known[i].count(chr(code)) for code in range(33, 127)] for i in order], np.float32)
+    common = np.sort(np.argsort(-(counts > 0).sum(0), kind="stable")[:64])
+    x = (counts[:, common] - counts[:, common].mean(0)) / counts[:, common].std(0)
+    mixed = rng.permutation(len(order))
+    return x[mixed].astype(np.float32), label[order][mixed].astype(np.int64), 600
+
+
+def words(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Which of 300 words a docstring has, and the package it comes from. 800 and 150."""
+    x, y, train = docstrings(rng)
+    return np.stack([(x == word).any(1) for word in range(2, 302)], axis=1).astype(np.float32), y, train
+
+
+def _lines(package: str) -> set[str]:
+    """The different lines of code of a package, of 30 characters or more."""
+    found = {line.strip() for _, text in _sources((package,)) for line in text.splitlines() if line.isascii()}
+    return {line for line in found if len(line) >= 30 and not line.startswith("#")}
+
+
 def _sources(packages: tuple[str, ...]) -> list[tuple[str, str]]:
     """(package, text) of the modules of packages of the standard library."""
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -137,6 +163,8 @@ SETS = {
     "patches": patches,
     "docstrings": docstrings,
     "source": source,
+    "lines": lines,
+    "words": words,
 }
 
 if __name__ == "__main__":
