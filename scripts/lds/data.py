@@ -111,7 +111,7 @@ def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def lines(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """How often a line of source code has each of 64 characters, standardised, and which of two packages it is from. 600 and 150."""
+    """Which of two packages a line of source code is from, and how often it has each of 64 characters. 600 and 150."""
     known = [line for package in LINES_OF for line in sorted(_lines(package))]
     label = np.repeat(np.arange(2), [len(_lines(package)) for package in LINES_OF])
     order = np.concatenate([rng.permutation(np.flatnonzero(label == one))[:375] for one in range(2)])
