@@ -24,7 +24,10 @@ Array = np.ndarray[Any, Any]
 
 
 def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
-    """What one checkpoint adds to the two averages, by the pieces that the stages use: kernel (t, n), ratio in front (n,)."""
+    """What one checkpoint adds to the two averages, by the pieces that the stages use: kernel (t, n), ratio in front (n,).
+
+    With equal targets the kernel is right but for one factor for each target, which no LDS sees.
+    """
     features = unit_rows(found.train) if spec.unit_norm else found.train
     weights = weights_of(spec, features, found.out_to_loss, found.outputs)
     spectrum, ridge = None, 0.0
@@ -34,7 +37,8 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
     factor = target_factor(spec, found.targets, spectrum, ridge)
-    return score_block(spec, [factor], [found.train], np.ones(len(features))), weights.front
+    block = score_block(spec, [factor], [found.train], np.ones(len(features)))
+    return (block / factor.length if spec.equal_targets else block), weights.front
 
 
 def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:

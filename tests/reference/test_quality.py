@@ -68,7 +68,9 @@ def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float6
     gram.add(found.train, weights.gram)
     spectrum = decompose(gram.result())
     factor = target_factor(spec, found.targets, spectrum, spec.ridge_in(spectrum))
-    return score_block(spec, [factor], [found.train], np.ones(len(found.train))).astype(np.float64), weights.front
+    block = score_block(spec, [factor], [found.train], np.ones(len(found.train)))
+    # One factor for each target is left out: no LDS sees it.
+    return (block / factor.length if spec.equal_targets else block).astype(np.float64), weights.front
 
 
 @pytest.mark.slow

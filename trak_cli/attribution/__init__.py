@@ -13,7 +13,7 @@ from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streame
 from trak_cli.attribution.ranks import spearman
 from trak_cli.attribution.ridge import Ridge, describe_ridge, parse_ridge, resolve, ridge_problems
 from trak_cli.attribution.rows import unit_rows
-from trak_cli.attribution.scores import TargetFactor, front, score_block, scores, target_factor
+from trak_cli.attribution.scores import TargetFactor, equal_lengths, equalize, front, score_block, scores, target_factor
 from trak_cli.attribution.solve import precondition, singular_problems
 from trak_cli.attribution.spec import (
     MEMBERS,
@@ -66,6 +66,8 @@ __all__ = [
     "describe_formula",
     "describe_ridge",
     "describe_weights",
+    "equal_lengths",
+    "equalize",
     "flow_rows",
     "follows_log_loss",
     "front",

@@ -9,7 +9,7 @@ step 4).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,12 +28,28 @@ from trak_cli.types import Float32, Float64, FloatArray
 class TargetFactor:
     """The targets of one checkpoint, ready to be multiplied by training features.
 
-    ``rows`` (t, k) float32 times ``scale`` (t, 1) is t_jᵀ A⁻¹. The scales, powers of two, keep float32 in range
-    whatever the units of the gradients are: A⁻¹ grows with their inverse square.
+    ``rows`` (t, k) float32 times ``scale`` (t, 1) is t_jᵀ A⁻¹. The scales keep float32 in range whatever the units of the
+    gradients are: A⁻¹ grows with their inverse square. ``length`` (t, 1) is ‖t_j‖.
     """
 
     rows: Float32
     scale: Float64
+    length: Float64
+
+
+def equalize(spec: EstimatorSpec, factors: Sequence[TargetFactor]) -> list[TargetFactor]:
+    """The factors of the same targets under all checkpoints, where the spec wants it with targets of equal length."""
+    if not spec.equal_targets:
+        return list(factors)
+    ratios = equal_lengths([factor.length for factor in factors])
+    return [replace(factor, scale=factor.scale * ratio) for factor, ratio in zip(factors, ratios, strict=True)]
+
+
+def equal_lengths(lengths: Sequence[Float64]) -> Float64:
+    """What brings targets of these lengths, the same shape for every checkpoint, to their mean: (checkpoints, …)."""
+    every = np.stack(lengths)
+    ratios: Float64 = np.divide(every.mean(axis=0), every, out=np.ones_like(every), where=every > 0)
+    return ratios
 
 
 def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
@@ -60,13 +76,14 @@ def target_factor(spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum |
     rows = targets.astype(np.float64)
     if spec.unit_norm:
         rows = unit_rows(rows)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
     if spec.needs_gram:
         if spectrum is None:
             raise ValueError("metric 'gram' needs a spectrum")
         rows = precondition(spectrum, ridge, rows)
     _, exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
     scale = np.ldexp(1.0, exponents - 1)
-    return TargetFactor((rows / scale).astype(np.float32), scale)
+    return TargetFactor((rows / scale).astype(np.float32), scale, length)
 
 
 def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], front: Float64) -> Float32:
@@ -74,7 +91,7 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
 
     Args:
         spec: the estimator.
-        targets: one factor per checkpoint.
+        targets: one factor per checkpoint, as :func:`equalize` gives them.
         train: (r, k) features of the same checkpoints in the same order; taken one at a time, so a generator that reads
             them from disk keeps one in memory.
         front: (r,), or (checkpoints, r), what :func:`front` gives for these samples.
@@ -121,11 +138,12 @@ def scores(
     Returns:
         (t, n) scores.
     """
-    kernels, fronts = [], []
+    kernels, fronts, lengths = [], [], []
     for m, (X32, q, T32) in enumerate(zip(train, out_to_loss, targets, strict=True)):
         X, T = X32.astype(np.float64), T32.astype(np.float64)
         if spec.unit_norm:
             X, T = unit_rows(X), unit_rows(T)
+        lengths.append(np.linalg.norm(T, axis=1))
         weights = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
         if spec.needs_gram:
             rows, factors, n = X, weights.gram, float(len(X))
@@ -136,6 +154,10 @@ def scores(
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
         kernels.append(T @ X.T)
         fronts.append(weights.front)
+    if spec.equal_targets:
+        for m, length in enumerate(lengths):
+            size = np.where(length > 0, length, 1.0)
+            kernels[m] = kernels[m] * (np.where(length > 0, np.mean(lengths, axis=0), 1.0) / size)[:, None]
     if spec.averaging == "scores":
         mean: Float64 = np.mean([kernel * front(spec, [q])[0] for kernel, q in zip(kernels, fronts, strict=True)], axis=0)
     else:

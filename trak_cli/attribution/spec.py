@@ -7,8 +7,9 @@ With features x (training) and t (targets), out-to-loss gradients q and checkpoi
 where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". With weights
 "trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`); where f is a
 sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
-checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. At last scores may be
-soft-thresholded (:mod:`trak_cli.attribution.threshold`).
+checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. With ``equal_targets``, t_{m,j}
+stands for t_{m,j} · mean_m ‖t_{m,j}‖ / ‖t_{m,j}‖. At last scores may be soft-thresholded
+(:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
@@ -50,6 +51,9 @@ class EstimatorSpec:
             training. What it is where q does not follow from f as for log-odds: :func:`trak_cli.attribution.trajectory_of`.
         averaging: over checkpoints: "kernels" (the kernel and q apart, and then multiplied: the paper's) or "scores" (the
             finished scores of each checkpoint). With one checkpoint, and where q has no factor (a = 0), they are the same.
+        equal_targets: every checkpoint counts alike for a target: its features are brought to their mean length over the
+            checkpoints. Gradients of a target can be ten times as long under one checkpoint as under another, and that one
+            would decide alone.
         soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
             by as much as the largest of those (:mod:`trak_cli.attribution.threshold`).
     """
@@ -62,6 +66,7 @@ class EstimatorSpec:
     ridge: str = "auto"
     weights: str = "final"
     averaging: str = "kernels"
+    equal_targets: bool = False
     soft_threshold: float = 0.0
 
     @property
@@ -105,7 +110,7 @@ class EstimatorSpec:
 MEMBERS = {
     spec.name: spec
     for spec in (
-        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
+        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True),
         EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
         EstimatorSpec("trak"),
         EstimatorSpec("trak_soft", soft_threshold=0.5),
@@ -166,6 +171,7 @@ def describe_formula(spec: EstimatorSpec) -> str:
     front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
     notes = ["x, t of unit length"] if spec.unit_norm else []
     notes += ["q averaged over the beginning of training"] if spec.follows_training else []
+    notes += ["targets of equal length under all checkpoints"] if spec.equal_targets else []
     notes += ["scores averaged"] if spec.averaging == "scores" else []
     notes += [f"λ = {spec.default_ridge if spec.ridge == 'auto' else spec.ridge}"] if spec.needs_gram else []
     if spec.soft_threshold:

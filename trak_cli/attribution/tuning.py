@@ -10,7 +10,7 @@ so that one pass over the features serves every ridge: in the eigenbasis of the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -24,7 +24,7 @@ from trak_cli.types import BoolArray, Float64, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The values of every field of an :class:`EstimatorSpec` that are combined with each other."""
+    """The values of every field of an :class:`EstimatorSpec` that are combined with each other; ``equal_targets`` has one."""
 
     metrics: Sequence[str]
     weights: Sequence[str]
@@ -33,16 +33,19 @@ class SearchSpace:
     ridges: Sequence[str]
     unit_norm: Sequence[bool]
     averaging: Sequence[str] = ("kernels",)
+    equal_targets: bool = False
 
     def members(self, name: str) -> list[EstimatorSpec]:
         """Every combination that makes sense, once: metric "identity" has no Gram, and so no ridge, weight or trajectory."""
         found: dict[EstimatorSpec, None] = {}
         for front, unit, averaging in product(self.front_exponents, self.unit_norm, self.averaging):
             if "identity" in self.metrics:
-                found[EstimatorSpec(name, "identity", 0.0, float(front), unit, averaging=averaging)] = None
+                spec = EstimatorSpec(name, "identity", 0.0, float(front), unit, averaging=averaging)
+                found[replace(spec, equal_targets=self.equal_targets)] = None
             if "gram" in self.metrics:
                 for weights, gram, ridge in product(self.weights, self.gram_exponents, self.ridges):
                     spec = EstimatorSpec(name, "gram", float(gram), float(front), unit, ridge, weights, averaging)
+                    spec = replace(spec, equal_targets=self.equal_targets)
                     if not spec_problems(spec):
                         found[spec] = None
         return list(found)

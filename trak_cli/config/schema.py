@@ -78,6 +78,7 @@ class EstimatorConfig:
     ridge: str = "auto"
     weights: str = "final"
     averaging: str = "kernels"
+    equal_targets: bool = False
     soft_threshold: float = 0.0
     checkpoints: list[str] = field(default_factory=lambda: ["*"])
 

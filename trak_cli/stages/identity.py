@@ -90,6 +90,8 @@ def scores_fingerprint(
     choices: Json = {}  # where the paper has none, nothing is noted
     if estimator.averaging != "kernels":
         choices["averaging"] = estimator.averaging
+    if estimator.equal_targets:
+        choices["equal_targets"] = True
     if estimator.soft_threshold:
         choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {

@@ -10,6 +10,7 @@ import numpy as np
 from trak_cli.attribution import (
     EstimatorSpec,
     TargetFactor,
+    equalize,
     front,
     reference_rows,
     score_block,
@@ -87,7 +88,7 @@ class BlockScorer:
 
     def _prepare(self, targets: Rows) -> PreparedTargets:
         factors, ratios = zip(*(self._factor(name, targets) for name in self._inventory.checkpoints), strict=True)
-        return PreparedTargets(self._inventory, self._estimator, factors, ratios)
+        return PreparedTargets(self._inventory, self._estimator, equalize(self._estimator, factors), ratios)
 
     def _factor(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
         """The targets of a block, and the ratios of all training rows where finalize has filed them."""

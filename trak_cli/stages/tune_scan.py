@@ -14,6 +14,8 @@ from trak_cli.attribution import (
     Weights,
     add_rows,
     decompose,
+    equal_lengths,
+    equalize,
     front,
     groups,
     over_terms,
@@ -140,7 +142,7 @@ def _scan_thresholds(
         spectrum, _ = _pass(inventory, checkpoint, base, one, {}, question.masks, progress)
         ridge = 0.0 if spectrum is None else base.ridge_in(spectrum)
         factors.append(target_factor(base, _targets(inventory, checkpoint, question), spectrum, ridge))
-    prepared = PreparedTargets(inventory, base, factors, [one.values for one in ratios.of(base)])
+    prepared = PreparedTargets(inventory, base, equalize(base, factors), [one.values for one in ratios.of(base)])
     sample = prepared.reference_scores()
     progress(inventory.rows * len(inventory.checkpoints))
     limits = {share: thresholds(sample, share) for share in shares}
@@ -161,6 +163,8 @@ def _scan_group(
     fronts: dict[_Front, Float64] = {}
     for spec in group:
         fronts.setdefault(_front_of(spec), front(spec, [one.values for one in ratios.of(spec)]))
+    lengths = [np.linalg.norm(_targets(inventory, checkpoint, question), axis=1) for checkpoint in inventory.checkpoints]
+    to_mean = equal_lengths(lengths)
     for number, checkpoint in enumerate(inventory.checkpoints):
         own = {key: one[number] if one.ndim == 2 else one for key, one in fronts.items()}
         spectrum, sums = _pass(inventory, checkpoint, group[0], ratios.of(group[0])[number], own, question.masks, progress)
@@ -175,7 +179,8 @@ def _scan_group(
                 ridges = [spec.ridge_in(spectrum) for spec in members]
                 found = [values for _, values in predictions_by_ridge(targets, summed, spectrum, ridges)]
             for spec, values in zip(members, found, strict=True):
-                totals[spec] += values / len(inventory.checkpoints)
+                equal = spec.equal_targets and not spec.unit_norm
+                totals[spec] += (values * to_mean[number][:, None] if equal else values) / len(inventory.checkpoints)
     return totals
 
 

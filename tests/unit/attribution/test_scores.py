@@ -12,6 +12,7 @@ from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
     decompose,
+    equalize,
     front,
     score_block,
     scores,
@@ -31,6 +32,9 @@ FAMILY = [
     EstimatorSpec("absolute", ridge="7"),
     EstimatorSpec("fisher-unit", gram_exponent=2, unit_norm=True, ridge="3x"),
     EstimatorSpec("no-front", front_exponent=0, ridge="3x"),
+    EstimatorSpec("equal-targets", gram_exponent=1.0, ridge="1w", equal_targets=True),
+    EstimatorSpec("equal-unit", unit_norm=True, ridge="1w", equal_targets=True),
+    EstimatorSpec("equal-scores", metric="identity", averaging="scores", equal_targets=True),
     EstimatorSpec("own-fronts", front_exponent=0.5, averaging="scores", ridge="3x"),
     EstimatorSpec("soft-scores", averaging="scores", soft_threshold=0.7, ridge="1x"),
 ]
@@ -60,7 +64,7 @@ def _streamed(spec, X, q, T, rows=17):
     for start in range(0, len(X[0]), rows):
         block = slice(start, start + rows)
         weights = front(spec, [values[block] for values in q])
-        blocks.append(score_block(spec, factors, (x[block] for x in X), weights))
+        blocks.append(score_block(spec, equalize(spec, factors), (x[block] for x in X), weights))
     found = np.concatenate(blocks, axis=1)
     return soften(found, thresholds(found, spec.soft_threshold)) if spec.soft_threshold else found
 
@@ -199,6 +203,25 @@ def test_averaging_scores_is_the_mean_of_single_checkpoints():
     single = [scores(spec, [x], [values], [t]) for x, values, t in zip(X, q, T, strict=True)]
     _close(scores(spec, X, q, T), np.mean(single, axis=0), 1e-12)
     assert not np.allclose(scores(spec, X, q, T), scores(dataclasses.replace(spec, averaging="kernels"), X, q, T))
+
+
+def test_equal_targets_make_every_checkpoint_count_alike():
+    """A target that is ten times as long under one checkpoint has the same shape of scores, at the scale of the mean length."""
+    X, q, T = _data(checkpoints=2)
+    spec = EstimatorSpec("a", ridge="1w", equal_targets=True)
+    lengths = np.stack([np.linalg.norm(t, axis=1) for t in T])
+    longer = [T[0] * 10, T[1]]
+    mean, mean_of_longer = lengths.mean(0), (10 * lengths[0] + lengths[1]) / 2
+    _close(scores(spec, X, q, longer) / mean_of_longer[:, None], scores(spec, X, q, T) / mean[:, None], 1e-6)
+    T[0][3] = 0  # no length to bring to another
+    assert np.isfinite(scores(spec, X, q, T)).all()
+    _close(_streamed(spec, X, q, T), scores(spec, X, q, T))
+
+
+def test_equal_targets_change_nothing_with_one_checkpoint():
+    X, q, T = _data(checkpoints=1)
+    equal = EstimatorSpec("a", ridge="1w", equal_targets=True)
+    _close(scores(equal, X, q, T), scores(dataclasses.replace(equal, equal_targets=False), X, q, T), 1e-12)
 
 
 @pytest.mark.parametrize("spec", [EstimatorSpec("a"), EstimatorSpec("b", front_exponent=0.5)], ids=["trak", "root"])

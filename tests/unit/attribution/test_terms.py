@@ -14,6 +14,7 @@ from trak_cli.attribution import (
     Terms,
     add_rows,
     decompose,
+    equalize,
     front,
     gram_key,
     scores,
@@ -85,7 +86,7 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
     X, q, f, terms = zip(*data, strict=True)
     expected = np.mean(kernels, axis=0) * 0.5
     np.testing.assert_allclose(scores(SPEC, X, q, T, f, terms), expected, rtol=1e-9)
-    found = score_block(SPEC, factors, X, front(SPEC, [np.full(70, 0.5)] * 2))
+    found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, [np.full(70, 0.5)] * 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 

@@ -11,6 +11,7 @@ from trak_cli.attribution import (
     WINDOW,
     GramSum,
     decompose,
+    equalize,
     flow_rows,
     follows_log_loss,
     front,
@@ -149,6 +150,6 @@ def test_scores_in_pieces_are_the_formula(squared):
         spectrum = decompose(total.result())
         factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum)))
         ratios.append(np.concatenate(ratio))
-    found = score_block(SPEC, factors, X, front(SPEC, ratios))
+    found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, ratios))
     expected = scores(SPEC, X, q, T, f)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())

@@ -17,6 +17,7 @@ SPECS = [
     EstimatorSpec("trak_soft", soft_threshold=0.5),
     EstimatorSpec("dot", "identity", averaging="scores", soft_threshold=0.9),
     EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", averaging="scores"),
+    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True),
 ]
 
 
@@ -25,7 +26,11 @@ SPECS = [
 def test_blocks_make_no_difference(tmp_path: Path, spec: EstimatorSpec, block: int):
     store = make_store(tmp_path / "store")
     asked = [f"estimator={spec.name}", f"estimator.averaging={spec.averaging}", f"score.target_block={block}"]
-    asked += [f"store={store.root}", f"estimator.soft_threshold={spec.soft_threshold}"]
+    asked += [
+        f"store={store.root}",
+        f"estimator.equal_targets={spec.equal_targets}",
+        f"estimator.soft_threshold={spec.soft_threshold}",
+    ]
     finalize(load("finalize", None, None, asked), Silent())
     score(load("score", None, None, asked), Silent())
     found = read_scores(Layout(store.root).scores(spec.name, "test"))

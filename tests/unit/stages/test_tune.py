@@ -17,7 +17,7 @@ from trak_cli.stages.tune_scan import Question, scan
 from trak_cli.store import Layout
 from trak_cli.types import Silent
 
-BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x")
+BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x", equal_targets=True)
 SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "tune.soft_thresholds=[0]", "lds.bootstrap=200"]
 
 
@@ -73,6 +73,8 @@ def test_where_nothing_is_better_the_configured_estimator_stays(store):
         BEST,
         EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
         EstimatorSpec("t-unit", gram_exponent=0.5, front_exponent=0.0, weights="trajectory", unit_norm=True, ridge="3n"),
+        EstimatorSpec("equal", gram_exponent=1.0, weights="trajectory", equal_targets=True),
+        EstimatorSpec("equal-dot", "identity", equal_targets=True, soft_threshold=0.3),
         EstimatorSpec("own-fronts", gram_exponent=1.0, front_exponent=0.5, averaging="scores"),
         EstimatorSpec("soft", ridge="3x", soft_threshold=0.6),
         EstimatorSpec("soft-t", gram_exponent=1.0, weights="trajectory", averaging="scores", soft_threshold=0.3),
