@@ -39,6 +39,7 @@ def main() -> None:
     torch.set_num_threads(1)
     dense(arguments)
     sparse(arguments)
+    columns(arguments)
     threads(arguments)
     others(arguments)
 
@@ -125,6 +126,16 @@ def sparse(arguments: argparse.Namespace) -> None:
             cells = [f"{share[name]:.2f}" if name in share else "not measured" for name in NAMES]
             rows.append([f"sjlt s={s}", str(batch), f"({bandwidth / 1e9:.0f})", *cells])
     table(["kind", "batch", "read", *NAMES], rows)
+
+
+def columns(arguments: argparse.Namespace) -> None:
+    """What more columns cost the sparse kind: nothing, until the sums of a batch no longer fit into a cache."""
+    counts, batch = (512, 1024, 2048, 4096, 8192, 16384), 32
+    print(f"sjlt s=4 by the number of columns, batch {batch}, one thread, kernel auto: time over that of k = 1024")
+    G = torch.randn(batch, STREAM // 8 // batch)
+    found = {str(k): projection(ProjectionSpec("sjlt", k, nonzeros=4), "auto", G) for k in counts}
+    seconds = fastest({k: work for k, work in found.items() if work}, arguments.repeat)
+    table(["k", *seconds], [["time", *(f"{taken / seconds['1024']:.2f}" for taken in seconds.values())]])
 
 
 def threads(arguments: argparse.Namespace) -> None:
