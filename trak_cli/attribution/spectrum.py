@@ -17,7 +17,7 @@ class Spectrum:
 
     Attributes:
         values: (r,) eigenvalues, ascending, none below 0; r = k, or r ≤ k / 2 where there are so few samples. What is left
-            out is zero.
+            out is zero, to rounding.
         vectors: (k, r) V; column i belongs to ``values[i]``.
         n: how many samples, or terms of samples, the Gram is a sum over.
         mean_diag: mean of the Gram's diagonal, which is the mean eigenvalue.
@@ -63,10 +63,24 @@ def decompose(gram: Gram) -> Spectrum:
             )
         )
     if gram.rows is not None:
-        _, roots, transposed = np.linalg.svd(gram.rows, full_matrices=False)
+        values, vectors = _of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / given.shape[1]
-        return Spectrum(roots[::-1] ** 2, transposed[::-1].T.copy(), gram.n, mean_diag, gram.mean_square)
+        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square)
     values, vectors = np.linalg.eigh(given)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
     mean_diag = float(np.mean(np.diagonal(given)))
     return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square)
+
+
+def _of_rows(rows: Float64) -> tuple[Float64, Float64]:
+    """Eigenvalues above rounding and eigenvectors of ZᵀZ by those of Z Zᵀ, for few rows Z (r, k): v = Zᵀ u / √σ.
+
+    The error of v is that of u times √(σ_max / σ), so that it is small for all that is kept.
+    """
+    values, left = np.linalg.eigh(rows @ rows.T)
+    largest = values[-1:].max(initial=0.0)
+    kept = values > rows.shape[1] * np.finfo(np.float64).eps * largest
+    kept[-1:] = True  # of a matrix of zeros, one
+    values = np.maximum(values[kept], 0.0)
+    vectors: Float64 = rows.T @ left[:, kept] / np.sqrt(np.where(values > 0, values, 1.0))
+    return values, vectors

@@ -104,13 +104,31 @@ def test_few_rows_have_the_spectrum_of_the_matrix(n, seed, ridge):
     weights[: n // 3] = 0
     few, whole = decompose(_streamed(features, weights)), decompose(Gram(_oracle(features, weights), n))
     assert (few.complete, whole.complete, few.dim, whole.dim) == (False, True, 25, 25)
-    np.testing.assert_allclose(few.values, whole.values[-n:], atol=1e-9)
+    np.testing.assert_allclose(few.values, whole.values[-len(few.values) :], atol=1e-9)
+    np.testing.assert_allclose(whole.values[: -len(few.values)], 0, atol=1e-9)
+    np.testing.assert_allclose(few.vectors.T @ few.vectors, np.eye(len(few.values)), atol=1e-9)
     assert few.mean_diag == pytest.approx(whole.mean_diag, abs=1e-12)
     expected = np.linalg.solve(_oracle(features, weights) + ridge * np.eye(25), targets.T.astype(np.float64)).T
     np.testing.assert_allclose(precondition(few, ridge, targets), expected, rtol=1e-6, atol=1e-9)
     for unit in ("0.5", "2x", "2n", "2w"):
         whole_with_norm = dataclasses.replace(whole, mean_square=few.mean_square)
         assert resolve(parse_ridge(unit), few) == pytest.approx(resolve(parse_ridge(unit), whole_with_norm))
+
+
+def test_few_rows_of_very_different_size():
+    """Eigenvalues over ten orders of magnitude: small ones and their vectors are as they should be."""
+    generator = np.random.default_rng(0)
+    rows = np.geomspace(1, 1e-5, 12)[:, None] * generator.standard_normal((12, 40))
+    spectrum = decompose(Gram(None, 12, rows=rows))
+    roots = np.linalg.svd(rows, compute_uv=False)[::-1]
+    np.testing.assert_allclose(np.sqrt(spectrum.values), roots, rtol=1e-4)
+    np.testing.assert_allclose(spectrum.vectors * spectrum.values @ spectrum.vectors.T, rows.T @ rows, atol=1e-13)
+    np.testing.assert_allclose(spectrum.vectors.T @ spectrum.vectors, np.eye(12), atol=1e-4)
+
+
+def test_few_rows_of_zeros():
+    spectrum = decompose(Gram(None, 3, rows=np.zeros((3, 8))))
+    np.testing.assert_array_equal(precondition(spectrum, 0.5, np.ones((1, 8), np.float32)), np.full((1, 8), 2.0))
 
 
 def test_few_rows_without_a_ridge_are_singular():
