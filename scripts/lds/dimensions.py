@@ -8,22 +8,18 @@ Without names: the reference digits, where they lie beside the repository.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import ours
-import torch
+from projected import Batches, projected
 from reference import Reference, reference_settings
-from setting import Features, Setting, open_setting
+from setting import Setting, open_setting
 from torch import nn
 
 from trak_cli.attribution import MEMBERS, lds_of_predictions, subset_predictions
 from trak_cli.attribution import front as front_of
-from trak_cli.batches import batch_size
-from trak_cli.gradients import make_engine, select
 from trak_cli.plugins import apply, load, sha256
-from trak_cli.projection import ProjectionSpec, make_projector
 from trak_cli.stages.parts import make_parts
 from trak_cli.tasks import Task
 
@@ -41,8 +37,6 @@ KINDS = (
 )
 BATCH = 200
 SPEC = MEMBERS["trajectory"]
-
-Batches = dict[str, list[Any]]
 
 
 def main() -> None:
@@ -92,35 +86,6 @@ def parts_of(setting: Setting | Reference) -> tuple[nn.Module, Task, Batches, li
         for split, data in parts.splits.items()
     }
     return parts.model, parts.task, batches, [setting.checkpoint_file(name) for name in setting.checkpoints]
-
-
-def projected(
-    model: nn.Module, task: Task, batches: Batches, checkpoint: str, kinds: Sequence[tuple[str, int, int]], seeds: int
-) -> Iterator[tuple[Any, Features]]:
-    """((kind, k, s, seed), features) of every kind, from one pass over the gradients."""
-    selected = select(model, ["*"])
-    engine, sizes = make_engine("vmap", model, task, selected), {name: one.numel() for name, one in selected.items()}
-    p = sum(sizes.values())
-    projectors = {}
-    for kind, dim, nonzeros in kinds:
-        for seed in range(1 if kind == "none" else seeds):
-            spec = ProjectionSpec(kind, dim or p, seed, nonzeros)
-            projectors[kind, dim, nonzeros, seed] = make_projector(spec, checkpoint, sizes, device=torch.device("cpu"))
-    columns: dict[Any, dict[str, list[Array]]] = {key: {split: [] for split in batches} for key in projectors}
-    outputs, ratios = [], []
-    for split, several in batches.items():
-        for batch in several:
-            one = engine.per_sample(batch)
-            blocks = list(one.blocks)
-            if split == "train":
-                outputs.append(one.outputs.numpy())
-                ratios.append(one.out_to_loss.numpy())
-            for key, projector in projectors.items():
-                columns[key][split].append((projector.project(blocks) / p**0.5).numpy()[: batch_size(batch)])
-    f, q = np.concatenate(outputs), np.concatenate(ratios)
-    for key, by_split in columns.items():
-        train, targets = (np.concatenate(by_split[split]) for split in batches)
-        yield key, Features(train, targets, q, f)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from projected import projected
 from setting import Features
 from torch import nn
 
@@ -53,8 +54,6 @@ class Reference:
 
     def features(self, checkpoint: str) -> Features:
         """By the default projection."""
-        from dimensions import projected
-
         model, task, batches, files = self.parts()
         path = files[self.checkpoints.index(checkpoint)]
         apply(model, load(path), path)

@@ -71,8 +71,7 @@ class GramSum:
                 self._kept.append(self._chunk.copy())
                 self._square_sum += float(self._squares.sum())
                 if self._n > self._few:
-                    self._sum = self._summed()
-                    self._kept.clear()
+                    self._summed()
 
     def result(self) -> Gram:
         """The sum so far; more rows may be added afterwards."""
@@ -85,9 +84,11 @@ class GramSum:
         return Gram(self._summed() + rest.T @ rest, n, mean_square)
 
     def _summed(self) -> Float64:
-        """The sum over all full chunks."""
+        """The sum over all full chunks, which need not be kept any longer."""
         dim = self._chunk.shape[1]
         total = np.zeros((dim, dim)) if self._sum is None else self._sum
         for chunk in self._kept:
-            total = total + chunk.T @ chunk
+            total += chunk.T @ chunk
+        self._kept.clear()
+        self._sum = total
         return total

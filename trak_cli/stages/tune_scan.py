@@ -112,8 +112,9 @@ def scan(
         ConfigError: a Gram matrix is singular with one of the ridges.
     """
     ratios = RatiosOfStore(inventory, progress)
+    to_mean = _to_mean_length(inventory, question) if any(spec.equal_targets for spec in specs) else None
     for group in groups([spec for spec in specs if not spec.soft_threshold]):
-        yield from _scan_group(inventory, group, ratios, question, progress).items()
+        yield from _scan_group(inventory, group, ratios, question, to_mean, progress).items()
     for base, shares in _bases(specs).items():
         for share, sums in _scan_thresholds(inventory, base, shares, ratios, question, progress):
             yield replace(base, soft_threshold=share), sums
@@ -156,15 +157,18 @@ def _scan_thresholds(
 
 
 def _scan_group(
-    inventory: Inventory, group: Sequence[EstimatorSpec], ratios: RatiosOfStore, question: Question, progress: Progress
+    inventory: Inventory,
+    group: Sequence[EstimatorSpec],
+    ratios: RatiosOfStore,
+    question: Question,
+    to_mean: Float64 | None,
+    progress: Progress,
 ) -> Mapping[EstimatorSpec, Float64]:
     shape = (len(question.targets), len(question.masks))
     totals = {spec: np.zeros(shape) for spec in group}
     fronts: dict[_Front, Float64] = {}
     for spec in group:
         fronts.setdefault(_front_of(spec), front(spec, [one.values for one in ratios.of(spec)]))
-    lengths = [np.linalg.norm(_targets(inventory, checkpoint, question), axis=1) for checkpoint in inventory.checkpoints]
-    to_mean = equal_lengths(lengths)
     for number, checkpoint in enumerate(inventory.checkpoints):
         own = {key: one[number] if one.ndim == 2 else one for key, one in fronts.items()}
         spectrum, sums = _pass(inventory, checkpoint, group[0], ratios.of(group[0])[number], own, question.masks, progress)
@@ -179,8 +183,9 @@ def _scan_group(
                 ridges = [spec.ridge_in(spectrum) for spec in members]
                 found = [values for _, values in predictions_by_ridge(targets, summed, spectrum, ridges)]
             for spec, values in zip(members, found, strict=True):
-                equal = spec.equal_targets and not spec.unit_norm
-                totals[spec] += (values * to_mean[number][:, None] if equal else values) / len(inventory.checkpoints)
+                if to_mean is not None and spec.equal_targets and not spec.unit_norm:
+                    values = values * to_mean[number]
+                totals[spec] += values / len(inventory.checkpoints)
     return totals
 
 
@@ -216,6 +221,12 @@ def _pass(
     if total is not None:
         return decompose(total.result()), sums
     return (None if filed is None else filed.spectrum), sums
+
+
+def _to_mean_length(inventory: Inventory, question: Question) -> Float64:
+    """What brings the chosen targets to their mean length over the checkpoints: (checkpoints, t, 1)."""
+    lengths = [np.linalg.norm(_targets(inventory, name, question), axis=1, keepdims=True) for name in inventory.checkpoints]
+    return equal_lengths(lengths)
 
 
 def _targets(inventory: Inventory, checkpoint: str, question: Question) -> Float64:

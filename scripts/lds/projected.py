@@ -1,0 +1,50 @@
+"""The features of one checkpoint by several random matrices, from one pass over the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from setting import Features
+from torch import nn
+
+from trak_cli.batches import batch_size
+from trak_cli.gradients import make_engine, select
+from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.tasks import Task
+
+Array = np.ndarray[Any, Any]
+
+#: By split: the training samples, then the targets.
+Batches = dict[str, list[Any]]
+
+
+def projected(
+    model: nn.Module, task: Task, batches: Batches, checkpoint: str, kinds: Sequence[tuple[str, int, int]], seeds: int
+) -> Iterator[tuple[Any, Features]]:
+    """((kind, k, s, seed), features) of every kind, from one pass over the gradients."""
+    selected = select(model, ["*"])
+    engine, sizes = make_engine("vmap", model, task, selected), {name: one.numel() for name, one in selected.items()}
+    p = sum(sizes.values())
+    projectors = {}
+    for kind, dim, nonzeros in kinds:
+        for seed in range(1 if kind == "none" else seeds):
+            spec = ProjectionSpec(kind, dim or p, seed, nonzeros)
+            projectors[kind, dim, nonzeros, seed] = make_projector(spec, checkpoint, sizes, device=torch.device("cpu"))
+    columns: dict[Any, dict[str, list[Array]]] = {key: {split: [] for split in batches} for key in projectors}
+    outputs, ratios = [], []
+    for split, several in batches.items():
+        for batch in several:
+            one = engine.per_sample(batch)
+            blocks = list(one.blocks)
+            if split == "train":
+                outputs.append(one.outputs.numpy())
+                ratios.append(one.out_to_loss.numpy())
+            for key, projector in projectors.items():
+                columns[key][split].append((projector.project(blocks) / p**0.5).numpy()[: batch_size(batch)])
+    f, q = np.concatenate(outputs), np.concatenate(ratios)
+    for key, by_split in columns.items():
+        train, targets = (np.concatenate(by_split[split]) for split in batches)
+        yield key, Features(train, targets, q, f)
