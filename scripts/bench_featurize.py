@@ -41,7 +41,8 @@ from trak_cli.gradients import (
 )
 from trak_cli.plugins import collate
 from trak_cli.projection import ProjectionSpec, make_projector
-from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.stages.featurizer import Featurizer
+from trak_cli.stages.microbatches import Split
 from trak_cli.store import write_features
 from trak_cli.tasks import Task
 from trak_cli.types import Rows

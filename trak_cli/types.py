@@ -34,6 +34,9 @@ class Rows:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
     def __str__(self) -> str:
         return f"[{self.start}, {self.stop})"
 

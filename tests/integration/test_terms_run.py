@@ -89,15 +89,24 @@ def test_features_are_gradients_of_signed_sums(words: Project, monkeypatch: pyte
         np.testing.assert_allclose(found.term_features[row], (expected / p**0.5).numpy(), rtol=1e-3, atol=1e-5)
 
 
-def test_shards_and_workers_and_restarts_do_not_show(words: Project) -> None:
+def test_workers_and_restarts_do_not_show(words: Project) -> None:
+    """Sentences are computed in the order of their length within a shard, which is the same whoever computes it."""
     words.done("featurize", "worker.index=1", "worker.count=3")
     words.shard("train", 1).unlink(missing_ok=True)
     words.done("featurize")
-    expected = read_store(words.store)
-    words.done("featurize", "store=runs/seven", "features.shard_rows=7")
-    assert_identical(read_store(words.folder / "runs" / "seven"), expected)
-    words.done("featurize", "store=runs/whole", "features.shard_rows=1000")
-    assert_identical(read_store(words.folder / "runs" / "whole"), expected)
+    assert_identical(elsewhere(words), read_store(words.store))
+
+
+@pytest.mark.parametrize("shard_rows", [1, 7, 1000])
+def test_shards_do_not_show_beyond_rounding(words: Project, shard_rows: int) -> None:
+    """Another shard gives a sentence other neighbours, so that it is padded further or less."""
+    words.done("featurize")
+    assert_close(elsewhere(words, f"features.shard_rows={shard_rows}"), read_store(words.store), 1e-5)
+
+
+def test_a_sentence_without_predicted_tokens_is_refused_by_its_row(words: Project) -> None:
+    """Whatever its place among sentences of its shard, which are not computed in the order of rows."""
+    words.refused(4, "featurize", "+dataset.train.empty=41", says=("sample 41 of train", "no predicted token"))
 
 
 @pytest.mark.parametrize("engine", ["hooks", "vmap", "loop"])

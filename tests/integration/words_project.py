@@ -28,8 +28,8 @@ class Net(nn.Module):
 
 
 class Data:
-    def __init__(self, rows, seed=0):
-        self.rows, self.seed = rows, seed
+    def __init__(self, rows, seed=0, empty=None):
+        self.rows, self.seed, self.empty = rows, seed, empty
 
     def __len__(self):
         return self.rows
@@ -37,7 +37,8 @@ class Data:
     def __getitem__(self, row):
         generator = torch.Generator().manual_seed(1000 * self.seed + row)
         tokens = torch.randint(12, (3 + row % 6,), generator=generator)
-        return {"input_ids": tokens, "labels": torch.where(torch.arange(len(tokens)) < row % 3, -100, tokens)}
+        left_out = len(tokens) if row == self.empty else row % 3
+        return {"input_ids": tokens, "labels": torch.where(torch.arange(len(tokens)) < left_out, -100, tokens)}
 
 
 class Collate:

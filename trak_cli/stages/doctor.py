@@ -22,11 +22,11 @@ from trak_cli.stages.doctor_checks import (
     repeated,
 )
 from trak_cli.stages.doctor_costs import Costs, estimate
+from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
 from trak_cli.stages.identity import features_fingerprint
 from trak_cli.stages.job import open_run
 from trak_cli.stages.machine import choose_device, device_name, use_threads
-from trak_cli.stages.microbatches import Featurizer
 from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate

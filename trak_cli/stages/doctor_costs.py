@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from trak_cli.config import TrakConfig
-from trak_cli.stages.microbatches import Featurizer, Split
-from trak_cli.types import Rows
+from trak_cli.stages.featurizer import Featurizer
+from trak_cli.stages.microbatches import Split
 
 #: A part of the work is timed until it took this many seconds in all, at least twice and at most this many times.
 _SECONDS, _TIMES = 1.0, 10
@@ -66,31 +66,29 @@ class Costs:
 
 def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], checkpoints: int, dim: int) -> Costs:
     """Time one microbatch of the training set and multiply; sizes on disk by the formats."""
-    train, rows = splits[0].rows, sum(split.rows for split in splits)
+    first, train, rows = splits[0], splits[0].rows, sum(split.rows for split in splits)
     size = featurizer.microbatch
-    some = Rows(0, min(size, train))
-    on_gpu = splits[0].device.type == "cuda"
+    on_gpu = first.device.type == "cuda"
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats(splits[0].device)
-    samples = splits[0].samples(some)
-    batch = splits[0].batch(samples + samples[-1:] * (size - len(samples)))
-    whole = target = _seconds(lambda: featurizer.rows(splits[0], some, lambda _: None))
+        torch.cuda.reset_peak_memory_stats(first.device)
+    timed = first.typical(size)
+    batch = first.batch(timed.samples)
+    whole = target = _seconds(lambda: featurizer.columns(first, first.typical(size)))
     terms = featurizer.signed is not None
     if terms:  # targets have one pass, not two
         once = replace(featurizer, signed=None)
-        target = _seconds(lambda: once.rows(splits[0], some, lambda _: None))
-    data = _seconds(lambda: splits[0].batch(splits[0].samples(some)))
-    numbers = torch.arange(size, device=splits[0].device)
+        target = _seconds(lambda: once.columns(first, first.typical(size)))
+    data = _seconds(lambda: first.batch(first.typical(size).samples))
+    numbers = torch.arange(size, device=first.device)
     gradients = _seconds(lambda: _consumed(featurizer, batch, numbers, on_gpu))
     itemsize = 4 if config.features.dtype == "float32" else 2
-    peak = torch.cuda.max_memory_allocated(splits[0].device) if on_gpu else _peak_of_process()
+    peak = torch.cuda.max_memory_allocated(first.device) if on_gpu else _peak_of_process()
     return Costs(
         rows=rows,
         checkpoints=checkpoints,
         microbatch=size,
-        samples_per_second=len(some) / whole,
-        # The last microbatch of a split is filled up, and takes as long as a full one.
-        seconds=checkpoints * sum(-(-split.rows // size) * (target if i else whole) for i, split in enumerate(splits)),
+        samples_per_second=len(timed.rows) / whole,
+        seconds=checkpoints * sum(_microbatches(split, size) * (target if i else whole) for i, split in enumerate(splits)),
         data=min(1.0, data / whole),
         gradients=min(1.0, gradients / whole),
         projection=max(0.0, 1 - (data + gradients) / whole),
@@ -100,6 +98,11 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         scores=_scores(config, train, rows - train),
         free_disk=free_bytes(Path(config.store)),
     )
+
+
+def _microbatches(split: Split, size: int) -> float:
+    """How many of a full microbatch's time a split takes: on the grid the last one is filled up, by size it is not."""
+    return split.rows / size if split.varies else -(-split.rows // size)
 
 
 def free_bytes(folder: Path) -> int:

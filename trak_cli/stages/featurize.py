@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.config import Loaded
+from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.job import Job, Unit, prepare
 from trak_cli.stages.machine import device_name, provenance
-from trak_cli.stages.microbatches import Featurizer
 from trak_cli.stages.pending import is_done, pending_units
 from trak_cli.store import sweep, write_features
 from trak_cli.types import Meter, Reporter

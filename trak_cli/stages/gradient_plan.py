@@ -118,12 +118,11 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
 
 
 def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
-    """Projects the gradients of the first samples (the last one repeated where there are too few)."""
+    """Projects the gradients of a microbatch of that size such as the stage will compute."""
     made, projector, split = bench.recipe.engine(engine, routes), bench.projector(), bench.split
 
     def work(size: int) -> torch.Tensor:
-        samples = split.samples(Rows(0, min(size, split.rows)))
-        batch = split.batch(samples + samples[-1:] * (size - len(samples)))
+        batch = split.batch(split.typical(size).samples)
         return projector.project(made.per_sample(batch).blocks).cpu()
 
     return work

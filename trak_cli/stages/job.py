@@ -15,10 +15,11 @@ from trak_cli.config import Loaded
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.gradients import check_independence, check_reach, check_terms
 from trak_cli.projection import describe_factors
+from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
 from trak_cli.stages.machine import choose_device, use_threads
-from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
 from trak_cli.stages.recipe import Recipe, make_recipe
 from trak_cli.stages.run_plan import RunPlan, settle_plan

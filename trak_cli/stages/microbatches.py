@@ -1,26 +1,38 @@
-"""Features of any range of rows, computed on a grid of microbatches that no shard boundary can move."""
+"""A split of the data, and which of its samples are computed together.
+
+Where all samples have one size (images, tables), a microbatch is M consecutive rows from a multiple of M on: no shard boundary
+moves it, and every computation has the same shape. Where sizes differ (texts), the rows of a shard are ordered by size, and M
+neighbours in that order are a microbatch: hardly anything is computed for padding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from trak_cli.batches import leaves, to_device
-from trak_cli.gradients import Engine, PerSample, check_finite
-from trak_cli.plugins import sample_id
-from trak_cli.projection import Projector
-from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.validation import validate
-from trak_cli.store import FeatureRows
-from trak_cli.tasks import Task
 from trak_cli.types import Rows
 
-#: Samples among which the largest is sought, to see how many fit into memory.
+#: Samples whose sizes are looked at, to see whether they differ and how many fit into memory.
 SIZE_SAMPLES = 64
+
+#: Numbers, in all samples together, that are held in memory while they are ordered by size: 128 MiB of token numbers.
+HELD_NUMBERS = 2**24
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """Attributes:
+    rows: row numbers of its samples, in any order.
+    samples: in the order of ``rows``; where there are more of them, the last one is repeated to fill the computation up.
+    """
+
+    rows: list[int]
+    samples: list[Any]
 
 
 @dataclass(frozen=True)
@@ -33,91 +45,74 @@ class Split:
     collate: Callable[[list[Any]], Any]
     device: torch.device
 
-    def samples(self, rows: Rows) -> list[Any]:
-        return [self.dataset[row] for row in range(rows.start, rows.stop)]
+    def samples(self, rows: Iterable[int]) -> list[Any]:
+        return [self.dataset[row] for row in rows]
 
     def batch(self, samples: list[Any]) -> Any:
         return to_device(self.collate(samples), self.device)
 
+    def size(self, sample: Any) -> int:
+        """Numbers in the tensors of a sample that is collated alone."""
+        return sum(leaf.numel() for _, leaf in leaves(self.collate([sample])) if isinstance(leaf, torch.Tensor))
+
+    @cached_property
+    def sizes(self) -> dict[int, int]:
+        """Row -> size, of a few evenly spread samples."""
+        return {row: self.size(self.dataset[row]) for row in range(0, self.rows, -(-self.rows // SIZE_SAMPLES))}
+
+    @property
+    def varies(self) -> bool:
+        """Whether samples differ in size, as far as a few of them tell."""
+        return len(set(self.sizes.values())) > 1
+
     def largest(self) -> Any:
-        """A batch of one: the sample with the most numbers among a few evenly spread ones, as lengths may differ."""
-        rows = range(0, self.rows, -(-self.rows // SIZE_SAMPLES))
-        batches = (self.batch(self.samples(Rows(row, row + 1))) for row in rows)
-        return max(batches, key=_numbers)
+        """A batch of one: the largest of a few evenly spread samples."""
+        return self.batch(self.samples([max(self.sizes, key=self.sizes.__getitem__)]))
 
+    def typical(self, size: int) -> Microbatch:
+        """A microbatch that tells how long all of them take: the first; where sizes differ, copies of a sample of mean size."""
+        if not self.varies:
+            return next(self._grid(Rows(0, 1), size))
+        mean = sum(self.sizes.values()) / len(self.sizes)
+        rows = [min(self.sizes, key=lambda row: abs(self.sizes[row] - mean))] * size
+        return Microbatch(rows, self.samples(rows))
 
-def _numbers(batch: Any) -> int:
-    return sum(leaf.numel() for _, leaf in leaves(batch) if isinstance(leaf, torch.Tensor))
+    def microbatches(self, rows: Rows, size: int) -> Iterator[Microbatch]:
+        """Microbatches of at most ``size`` samples, in which each of ``rows`` is once (and perhaps rows around them)."""
+        return self._by_size(rows, size) if self.varies else self._grid(rows, size)
+
+    def _grid(self, rows: Rows, size: int) -> Iterator[Microbatch]:
+        """From one multiple of ``size`` to the next; the last of the split is filled up."""
+        for start in range(rows.start // size * size, rows.stop, size):
+            real = list(range(start, min(start + size, self.rows)))
+            samples = self.samples(real)
+            yield Microbatch(real, samples + samples[-1:] * (size - len(real)))
+
+    def _by_size(self, rows: Rows, size: int) -> Iterator[Microbatch]:
+        """Neighbours in size, the largest first, so that what does not fit into memory shows early; no row but ``rows``."""
+        for held in self._held(rows):
+            held.sort(key=lambda one: -one.size)  # stable: the same order whenever the shard is computed
+            for start in range(0, len(held), size):
+                some = held[start : start + size]
+                yield Microbatch([one.row for one in some], [one.sample for one in some])
+
+    def _held(self, rows: Rows) -> Iterator[list[_Sized]]:
+        """The samples in row order, as many at a time as are held in memory."""
+        held: list[_Sized] = []
+        numbers = 0
+        for row in rows:
+            sample = self.dataset[row]
+            held.append(_Sized(row, sample, self.size(sample)))
+            numbers += held[-1].size
+            if numbers >= HELD_NUMBERS:
+                yield held
+                held, numbers = [], 0
+        if held:
+            yield held
 
 
 @dataclass(frozen=True)
-class Featurizer:
-    """Everything that turns rows of a split into features under one checkpoint.
-
-    Attributes:
-        parameters: p, the number of selected parameters.
-        microbatch: samples per gradient computation.
-        signed: for training samples, the engine of their terms with random signs.
-    """
-
-    model: torch.nn.Module
-    task: Task
-    engine: Engine
-    projector: Projector
-    parameters: int
-    microbatch: int
-    signed: Engine | None = None
-
-    def rows(self, split: Split, rows: Rows, progress: Callable[[int], None]) -> FeatureRows:
-        """Features of ``rows``.
-
-        A microbatch starts at a multiple of its size; one that reaches past the end of the split is filled up with
-        the last sample, so every computation has the same shape whatever the shards are.
-
-        Raises:
-            InputError: a sample that the task refuses, or one whose output or gradient is not finite.
-        """
-        parts = []
-        for grid in self._grid(rows):
-            part = self._microbatch(split, grid)
-            inside = slice(max(rows.start, grid.start) - grid.start, min(rows.stop, grid.stop) - grid.start)
-            parts.append({name: array[inside] for name, array in part.items()})
-            progress(inside.stop - inside.start)
-        return FeatureRows(rows, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-    def _grid(self, rows: Rows) -> Iterator[Rows]:
-        size = self.microbatch
-        for start in range(rows.start // size * size, rows.stop, size):
-            yield Rows(start, start + size)
-
-    def _microbatch(self, split: Split, grid: Rows) -> dict[str, np.ndarray[Any, Any]]:
-        """The columns of a shard, by name."""
-        real = Rows(grid.start, min(grid.stop, split.rows))
-        samples = split.samples(real)
-        batch = split.batch(samples + samples[-1:] * (len(grid) - len(real)))
-        validate(self.task, self.model, batch, split.name, real)
-        names = [f"sample {row} of {split.name}" for row in range(real.start, real.stop)]
-        features, found = self._projected(self.engine, batch, names, "per-sample gradient")
-        columns = {
-            "features": features,
-            "out_to_loss": _checked(found.out_to_loss, names, "out-to-loss gradient"),
-            "outputs": _checked(found.outputs, names, "model output"),
-            "sample_ids": np.array([sample_id(sample) for sample in samples], dtype=np.uint64),
-        }
-        if self.signed is not None and split.name == TRAIN:
-            rows = torch.arange(grid.start, grid.stop, device=split.device)
-            what = "per-sample gradient of the terms"
-            columns["term_features"], found = self._projected(self.signed, (batch, rows), names, what)
-            columns["terms"] = _checked(found.out_to_loss, names, "number of terms")
-        return columns
-
-    def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[np.ndarray[Any, Any], PerSample]:
-        found = engine.per_sample(batch)
-        return _checked(self.projector.project(found.blocks) / self.parameters**0.5, names, what), found
-
-
-def _checked(tensor: torch.Tensor, names: list[str], what: str) -> np.ndarray[Any, Any]:
-    """The first rows, one for each name, as float32 on the CPU; all of them finite."""
-    values = tensor[: len(names)].detach().to("cpu", torch.float32)
-    check_finite(values, names, what)
-    return values.numpy()
+class _Sized:
+    row: int
+    sample: Any
+    size: int

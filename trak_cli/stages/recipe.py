@@ -23,7 +23,8 @@ from trak_cli.gradients import (
     with_autocast,
 )
 from trak_cli.projection import ProjectionSpec, Projector, make_projector
-from trak_cli.stages.microbatches import Featurizer, Split
+from trak_cli.stages.featurizer import Featurizer
+from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import Checkpoint, Parts
 from trak_cli.stages.projecting import Matrices, matrices_of, projection_spec
 from trak_cli.types import Rows

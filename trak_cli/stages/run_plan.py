@@ -21,7 +21,7 @@ VERSION = 2
 class RunPlan:
     """Attributes:
     engine: gradient engine.
-    microbatch: samples per gradient computation; microbatches lie on a grid of absolute row numbers.
+    microbatch: samples per gradient computation, at most; which ones is told by ``microbatches.py``.
     shard_rows: rows of every shard but the last of a split.
     routes: by which way the gradients of single parameters are computed, where the engine has several.
     """

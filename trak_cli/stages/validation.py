@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
 from trak_cli.tasks import SampleError, Task
-from trak_cli.types import Rows
 
 
-def validate(task: Task, model: nn.Module, batch: Any, split: str, rows: Rows) -> None:
+def validate(task: Task, model: nn.Module, batch: Any, split: str, rows: Iterable[int]) -> None:
     """Let the task look at a batch of the samples ``rows`` (the last one may be repeated to fill it up).
 
     Raises:
@@ -19,4 +19,5 @@ def validate(task: Task, model: nn.Module, batch: Any, split: str, rows: Rows) -
     try:
         task.validate(model, batch)
     except SampleError as bad:
-        raise bad.renamed(f"sample {min(rows.start + bad.position, rows.stop - 1)} of {split}") from None
+        numbers = list(rows)
+        raise bad.renamed(f"sample {numbers[min(bad.position, len(numbers) - 1)]} of {split}") from None

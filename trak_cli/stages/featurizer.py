@@ -1,0 +1,95 @@
+"""Features of any range of rows of a split under one checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trak_cli.gradients import Engine, PerSample, check_finite
+from trak_cli.plugins import sample_id
+from trak_cli.projection import Projector
+from trak_cli.stages.microbatches import Microbatch, Split
+from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.validation import validate
+from trak_cli.store import FeatureRows
+from trak_cli.tasks import Task
+from trak_cli.types import Rows
+
+#: The columns of a shard, by name.
+Columns = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """Everything that turns rows of a split into features under one checkpoint.
+
+    Attributes:
+        parameters: p, the number of selected parameters.
+        microbatch: samples per gradient computation.
+        signed: for training samples, the engine of their terms with random signs.
+    """
+
+    model: torch.nn.Module
+    task: Task
+    engine: Engine
+    projector: Projector
+    parameters: int
+    microbatch: int
+    signed: Engine | None = None
+
+    def rows(self, split: Split, rows: Rows, progress: Callable[[int], None]) -> FeatureRows:
+        """Features of ``rows``, in their order, whatever the order of computation.
+
+        Raises:
+            InputError: a sample that the task refuses, or one whose output or gradient is not finite.
+        """
+        whole: Columns = {}
+        for microbatch in split.microbatches(rows, self.microbatch):
+            part = self.columns(split, microbatch)
+            inside = [place for place, row in enumerate(microbatch.rows) if rows.start <= row < rows.stop]
+            places = [microbatch.rows[place] - rows.start for place in inside]
+            for name, values in part.items():
+                if name not in whole:
+                    whole[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
+                whole[name][places] = values[inside]
+            progress(len(inside))
+        return FeatureRows(rows, **whole)
+
+    def columns(self, split: Split, microbatch: Microbatch) -> Columns:
+        """What a shard holds of the samples of a microbatch, in its order.
+
+        Raises:
+            InputError: as for :meth:`rows`.
+        """
+        rows, samples = microbatch.rows, microbatch.samples
+        batch = split.batch(samples)
+        validate(self.task, self.model, batch, split.name, rows)
+        names = [f"sample {row} of {split.name}" for row in rows]
+        features, found = self._projected(self.engine, batch, names, "per-sample gradient")
+        columns = {
+            "features": features,
+            "out_to_loss": _checked(found.out_to_loss, names, "out-to-loss gradient"),
+            "outputs": _checked(found.outputs, names, "model output"),
+            "sample_ids": np.array([sample_id(sample) for sample in samples[: len(rows)]], dtype=np.uint64),
+        }
+        if self.signed is not None and split.name == TRAIN:
+            filled = torch.tensor(rows + rows[-1:] * (len(samples) - len(rows)), device=split.device)
+            what = "per-sample gradient of the terms"
+            columns["term_features"], found = self._projected(self.signed, (batch, filled), names, what)
+            columns["terms"] = _checked(found.out_to_loss, names, "number of terms")
+        return columns
+
+    def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[np.ndarray[Any, Any], PerSample]:
+        found = engine.per_sample(batch)
+        return _checked(self.projector.project(found.blocks) / self.parameters**0.5, names, what), found
+
+
+def _checked(tensor: torch.Tensor, names: list[str], what: str) -> np.ndarray[Any, Any]:
+    """The first rows, one for each name, as float32 on the CPU; all of them finite."""
+    values = tensor[: len(names)].detach().to("cpu", torch.float32)
+    check_finite(values, names, what)
+    return values.numpy()
