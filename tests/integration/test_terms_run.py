@@ -242,6 +242,8 @@ def test_doctor_looks_at_the_terms_and_counts_their_cost(words: Project) -> None
     assert "terms" in [check["name"] for check in whole["checks"]]
     assert "terms" not in [check["name"] for check in off["checks"]]
     assert whole["costs"]["features"] - off["costs"]["features"] == 2 * ROWS * (4 * DIM + 4)
+    without_filling_up = 2 * (ROWS + TARGETS) / off["costs"]["samples_per_second"]
+    assert off["costs"]["seconds"] == pytest.approx(without_filling_up, rel=1e-6)
 
 
 def test_terms_that_do_not_add_up_are_refused(words: Project) -> None:

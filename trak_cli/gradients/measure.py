@@ -1,4 +1,4 @@
-"""Which engine is fastest here: a few are tried on the first samples, each with a few sizes of the microbatch."""
+"""Which engine is fastest here: a few are tried on some samples, each with a few sizes of the microbatch."""
 
 from __future__ import annotations
 

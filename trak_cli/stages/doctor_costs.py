@@ -71,6 +71,8 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
     on_gpu = first.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(first.device)
+    if first.varies:  # time is that of typical samples, memory that of the largest
+        featurizer.columns(first, first.largest(size))
     timed = first.typical(size)
     batch = first.batch(timed.samples)
     whole = target = _seconds(lambda: featurizer.columns(first, first.typical(size)))

@@ -1,4 +1,4 @@
-"""How gradients will be computed: the engine, its microbatch and its ways through the model, settled on the first samples."""
+"""How gradients will be computed: the engine, its microbatch and its ways through the model, settled on a few samples."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
         return gradients.microbatch
     if engine == REPRESENTATION:
         return REPRESENTATION_BATCH
-    sample = split.largest()
+    sample = split.batch(split.largest(1).samples)
     whole, model = whole_routed(recipe.selected, routes), recipe.parts.model
     return choose_microbatch(engine, model, recipe.function, sample, recipe.selected, gradients.memory_mb, whole=whole)
 

@@ -65,21 +65,23 @@ class Split:
         """Whether samples differ in size, as far as a few of them tell."""
         return len(set(self.sizes.values())) > 1
 
-    def largest(self) -> Any:
-        """A batch of one: the largest of a few evenly spread samples."""
-        return self.batch(self.samples([max(self.sizes, key=self.sizes.__getitem__)]))
+    def largest(self, size: int) -> Microbatch:
+        """A microbatch that tells how much memory all of them take, at most: copies of the largest of a few samples."""
+        return self._copies(max(self.sizes, key=self.sizes.__getitem__), size)
 
     def typical(self, size: int) -> Microbatch:
         """A microbatch that tells how long all of them take: the first; where sizes differ, copies of a sample of mean size."""
         if not self.varies:
             return next(self._grid(Rows(0, 1), size))
         mean = sum(self.sizes.values()) / len(self.sizes)
-        rows = [min(self.sizes, key=lambda row: abs(self.sizes[row] - mean))] * size
-        return Microbatch(rows, self.samples(rows))
+        return self._copies(min(self.sizes, key=lambda row: abs(self.sizes[row] - mean)), size)
 
     def microbatches(self, rows: Rows, size: int) -> Iterator[Microbatch]:
         """Microbatches of at most ``size`` samples, in which each of ``rows`` is once (and perhaps rows around them)."""
         return self._by_size(rows, size) if self.varies else self._grid(rows, size)
+
+    def _copies(self, row: int, size: int) -> Microbatch:
+        return Microbatch([row] * size, self.samples([row] * size))
 
     def _grid(self, rows: Rows, size: int) -> Iterator[Microbatch]:
         """From one multiple of ``size`` to the next; the last of the split is filled up."""

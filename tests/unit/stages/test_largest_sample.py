@@ -12,6 +12,7 @@ from trak_cli.stages.microbatches import Split
 @pytest.mark.parametrize("lengths", [(2, 9, 3), (5,), (*range(40), *range(200, 0, -1))])
 def test_the_largest_of_evenly_spread_samples(lengths: tuple[int, ...]) -> None:
     dataset = [{"ids": torch.zeros(length), "label": 0, "name": "x" * 500} for length in lengths]
-    found = Split("train", dataset, len(dataset), collate, torch.device("cpu")).largest()
+    split = Split("train", dataset, len(dataset), collate, torch.device("cpu"))
+    found = split.batch(split.largest(1).samples)
     assert len(found["label"]) == 1
     assert found["ids"].shape[1] >= 0.9 * max(lengths)
