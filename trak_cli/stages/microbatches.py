@@ -92,21 +92,21 @@ class Split:
 
     def _by_size(self, rows: Rows, size: int) -> Iterator[Microbatch]:
         """Neighbours in size, the largest first, so that what does not fit into memory shows early; no row but ``rows``."""
-        for held in self._held(rows):
+        for held in self._held(rows, size):
             held.sort(key=lambda one: -one.size)  # stable: the same order whenever the shard is computed
             for start in range(0, len(held), size):
                 some = held[start : start + size]
                 yield Microbatch([one.row for one in some], [one.sample for one in some])
 
-    def _held(self, rows: Rows) -> Iterator[list[_Sized]]:
-        """The samples in row order, as many at a time as are held in memory."""
+    def _held(self, rows: Rows, size: int) -> Iterator[list[_Sized]]:
+        """The samples in row order, as many whole microbatches at a time as are held in memory."""
         held: list[_Sized] = []
         numbers = 0
         for row in rows:
             sample = self.dataset[row]
             held.append(_Sized(row, sample, self.size(sample)))
             numbers += held[-1].size
-            if numbers >= HELD_NUMBERS:
+            if numbers >= HELD_NUMBERS and len(held) % size == 0:
                 yield held
                 held, numbers = [], 0
         if held:

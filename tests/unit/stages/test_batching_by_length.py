@@ -96,14 +96,16 @@ def test_positions_that_are_computed_are_those_of_sorted_lengths(shard_rows: int
 
 
 def test_what_is_held_in_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch, alone: dict[str, Tensor]) -> None:
-    """A shard of more is ordered piece by piece."""
+    """A shard of more is ordered piece by piece, each of whole microbatches."""
     monkeypatch.setattr(microbatches, "HELD_NUMBERS", 60)
     split = split_of(LENGTHS)
     assert split.varies
     reads = split.dataset.read
     reads.clear()
-    next(split.microbatches(Rows(0, 17), 4))
-    assert reads == [0, 1], "2 × (2 + 31) numbers"
+    found = split.microbatches(Rows(0, 17), 4)
+    assert next(found).rows == [1, 2, 3, 0]
+    assert reads == [0, 1, 2, 3], "2 × (2 + 31) numbers are more than enough"
+    assert [len(one.rows) for one in found] == [4, 4, 4, 1]
     assert_close(columns(featurizer("hooks", 4), split), alone)
 
 
