@@ -15,7 +15,7 @@ from trak_cli.attribution import EstimatorSpec
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import Problem
-from trak_cli.gradients import AUTOCAST, ENGINES, REPRESENTATION, SIDES
+from trak_cli.gradients import AUTOCAST, ENGINES, OPTIMIZERS, REPRESENTATION, SIDES
 from trak_cli.plugins import KINDS
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
@@ -96,6 +96,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _scale(config.ensemble)
     yield from _representation(config.gradients)
     yield from _autocast(config.gradients)
+    yield from _optimizer(config.gradients)
     yield from _estimator(config.estimator)
     for name in config.lds.baselines:
         if name not in attribution.BASELINES:
@@ -168,6 +169,12 @@ def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:
     elif gradients.engine == "vmap":
         expected = "an engine that computes under autocast: hooks, loop or auto"
         yield Problem(key, f"{name}, with gradients=vmap", expected, "use gradients=hooks, or gradients.autocast=null")
+
+
+def _optimizer(gradients: GradientsConfig) -> Iterator[Problem]:
+    name, key = gradients.optimizer, "gradients.optimizer"
+    if name is not None and name not in OPTIMIZERS:
+        yield Problem(key, shown(name), f"{one_of(OPTIMIZERS)}, or null", f"give {key}=adam for Adam and AdamW")
 
 
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:

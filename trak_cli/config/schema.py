@@ -34,6 +34,7 @@ class GradientsConfig:
     side: str = "output"
     autocast: str | None = None
     terms: bool | None = None
+    optimizer: str | None = None
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Per-sample gradients of the model output, from (model, task, batch): engines, parameter selection, memory, checks."""
 
+from trak_cli.gradients.adam import OPTIMIZERS, SCALES_VERSION, Scale, ScaledEngine, Scales, SecondMoments, scaled
 from trak_cli.gradients.autocast import AUTOCAST, Autocast, with_autocast
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, check_terms, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
@@ -18,7 +19,9 @@ from trak_cli.gradients.whole import cosine, difference, gradient_inside, gradie
 __all__ = [
     "AUTOCAST",
     "ENGINES",
+    "OPTIMIZERS",
     "REPRESENTATION",
+    "SCALES_VERSION",
     "SIDES",
     "SIGNS_VERSION",
     "Autocast",
@@ -31,6 +34,10 @@ __all__ = [
     "Place",
     "RepresentationEngine",
     "Routes",
+    "Scale",
+    "ScaledEngine",
+    "Scales",
+    "SecondMoments",
     "Signed",
     "Trial",
     "VmapEngine",
@@ -52,6 +59,7 @@ __all__ = [
     "only",
     "outer_products",
     "represented",
+    "scaled",
     "select",
     "signs_of",
     "whole_routed",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trak_cli.config import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import check_reach, check_terms
+from trak_cli.gradients import Engine, check_reach, check_terms
 from trak_cli.stages.doctor_advice import advice
 from trak_cli.stages.doctor_checks import (
     SAMPLES,
@@ -27,6 +27,7 @@ from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
 from trak_cli.stages.identity import features_fingerprint
 from trak_cli.stages.job import open_run
 from trak_cli.stages.machine import choose_device, device_name, use_threads
+from trak_cli.stages.optimizer import make_scales
 from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
@@ -80,8 +81,9 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch)
-        checks += _by_engine(patient, featurizer, config.features.dtype)
+        scales = make_scales(recipe, (splits[0].batch([sample]) for sample in samples)) if recipe.scaled else None
+        featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch, scales)
+        checks += _by_engine(patient, recipe.engine(plan.engine, plan.routes), featurizer, config.features.dtype)
         if _all_hold(checks):
             costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim)
             checks.append(_room(costs))
@@ -147,9 +149,8 @@ def _by_autograd(patient: Patient) -> list[Check]:
     return found
 
 
-def _by_engine(patient: Patient, featurizer: Featurizer, dtype: str) -> list[Check]:
-    engine, projector = featurizer.engine, featurizer.projector
-    fit = attempt(f"features fit {dtype}", partial(features_fit, patient, engine, projector, dtype))
+def _by_engine(patient: Patient, engine: Engine, featurizer: Featurizer, dtype: str) -> list[Check]:
+    fit = attempt(f"features fit {dtype}", partial(features_fit, patient, featurizer.engine, featurizer.projector, dtype))
     if patient.recipe.represents:
         return [fit]
     return [attempt(f"engine {engine.name} = loop", partial(engine_and_loop, patient, engine)), fit]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import target_of
-from trak_cli.gradients import SIGNS_VERSION
+from trak_cli.gradients import SCALES_VERSION, SIGNS_VERSION
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec, factor_sizes
 from trak_cli.stages.parts import Checkpoint
 from trak_cli.stages.projecting import Matrices
@@ -25,6 +25,7 @@ def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
     config, parameters = recipe.config, recipe.selected
     autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
     terms: Json = {"terms": {"signs": SIGNS_VERSION}} if recipe.terms else {}
+    optimizer: Json = {"optimizer": {"name": "adam", "scales": SCALES_VERSION}} if recipe.scaled else {}
     shapes = [[name, list(tensor.shape)] for name, tensor in parameters.items()]
     return {
         "kind": "features",
@@ -40,6 +41,7 @@ def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
         },
         **autocast,
         **terms,
+        **optimizer,
         "projection": _projection(recipe.spec, recipe.matrices),
         "dtype": config.features.dtype,
     }

@@ -20,6 +20,7 @@ from trak_cli.stages.gradient_plan import Bench, plan_gradients
 from trak_cli.stages.identity import check_fingerprint, features_fingerprint, record_fingerprint, shard_fingerprint
 from trak_cli.stages.machine import choose_device, use_threads
 from trak_cli.stages.microbatches import Split
+from trak_cli.stages.optimizer import OptimizerScales
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
 from trak_cli.stages.recipe import Recipe, make_recipe
 from trak_cli.stages.run_plan import RunPlan, settle_plan
@@ -61,12 +62,14 @@ class Job:
     plan: RunPlan
     units: list[Unit]
     contexts: Contexts
+    scales: OptimizerScales
 
     def featurizer(self, checkpoint: Checkpoint) -> Featurizer:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.recipe.parts.model, checkpoint, self.recipe.device)
         self.contexts.bind(checkpoint, keep=True)
-        return self.recipe.featurizer(self.plan.engine, self.plan.routes, checkpoint, self.plan.microbatch)
+        scales = self.scales.of(checkpoint)
+        return self.recipe.featurizer(self.plan.engine, self.plan.routes, checkpoint, self.plan.microbatch, scales)
 
 
 def prepare(loaded: Loaded, reporter: Reporter) -> Job:
@@ -89,6 +92,8 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     _check_batches(recipe, splits[0])
     if not recipe.represents:
         check_reach(parts.model, recipe.function, splits[0].batch(splits[0].samples(Rows(0, 1))), recipe.selected)
+    if recipe.scaled:
+        reporter.log("gradients.optimizer=adam: gradients in the units of Adam's steps, by their second moments")
     if recipe.matrices:
         reporter.log(f"projection=factored: {describe_factors(recipe.spec, recipe.sizes, recipe.matrices)}")
     bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
@@ -104,7 +109,8 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    return Job(layout, share, recipe, checkpoints, splits, plan, units, contexts)
+    scales = OptimizerScales(layout, recipe, splits[0], fingerprints)
+    return Job(layout, share, recipe, checkpoints, splits, plan, units, contexts, scales)
 
 
 def open_run(loaded: Loaded, device: torch.device) -> tuple[list[Checkpoint], list[Split], Recipe]:

@@ -3,7 +3,7 @@
     ROOT/
       config.yaml  plan.json
       splits/SPLIT.json
-      features/CHECKPOINT/fingerprint.json  context.h5
+      features/CHECKPOINT/fingerprint.json  context.h5  scales.h5
       features/CHECKPOINT/SPLIT/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
@@ -55,6 +55,10 @@ class Layout:
     def context(self, checkpoint: str) -> Path:
         """What the task keeps of some training samples under a checkpoint (:meth:`trak_cli.tasks.Task.context`)."""
         return self.fingerprint(checkpoint).with_name("context.h5")
+
+    def scales(self, checkpoint: str) -> Path:
+        """What gradients are multiplied by under a checkpoint (:mod:`trak_cli.gradients.adam`)."""
+        return self.fingerprint(checkpoint).with_name("scales.h5")
 
     def features_folder(self, checkpoint: str, split: str) -> Path:
         return self.root / "features" / check_name(checkpoint, "checkpoint") / check_name(split, "split")

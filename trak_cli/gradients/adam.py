@@ -1,0 +1,138 @@
+"""Gradients as Adam sees them: every coordinate divided by the fourth root of its second moment.
+
+To first order, a step of gradient descent on sample i moves the output of sample j by g_iᵀ g_j. Adam divides its step by √v,
+coordinate by coordinate, v being the second moment of the gradient: there it is g_iᵀ diag(v)^(-1/2) g_j. So with
+diag(v)^(-1/4) g in the place of g, all that is said of models trained by gradient descent holds for those trained by Adam.
+
+v is not read from an optimiser's state, which checkpoints seldom have and which knows the last steps alone; it is the second
+moment of ∇f over a few training samples. And of a matrix it is kept by rows and columns, v_ij = r_i c_j / mean, as Adafactor
+does (Shazeer and Stern 2018, arXiv 1804.04235, section 3): m + n numbers instead of m n, and a product stays a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trak_cli.gradients.contract import Engine, PerSample
+from trak_cli.types import AnyBlock, Block, FactorBlock
+
+#: What ``gradients.optimizer`` may be.
+OPTIMIZERS = ("sgd", "adam")
+
+#: Of the definition of the scales; part of what determines the values in a store.
+SCALES_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the gradient of one parameter is multiplied by: entry (i, j) of it, as a matrix, by rows[i] · columns[j].
+
+    Attributes:
+        rows: (m,) float32, m the first dimension of the parameter (1 for a scalar).
+        columns: (n,) float32, n the product of the others.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def part(self, offset: int, count: int) -> Tensor:
+        """The factors of ``count`` coordinates of the flattened parameter from ``offset`` on, (count,)."""
+        width = len(self.columns)
+        if count == len(self.rows) * width:
+            return torch.outer(self.rows, self.columns).flatten()
+        places = torch.arange(offset, offset + count, device=self.rows.device)
+        return self.rows[places // width] * self.columns[places % width]
+
+    def to(self, device: torch.device) -> Scale:
+        """The same on a device."""
+        return Scale(self.rows.to(device), self.columns.to(device))
+
+
+#: Of every parameter, by its canonical name.
+Scales = Mapping[str, Scale]
+
+
+class ScaledEngine:
+    """An engine whose gradients are multiplied by scales."""
+
+    def __init__(self, engine: Engine, scales: Scales) -> None:
+        self.name = engine.name
+        self._engine = engine
+        self._scales = scales
+
+    def per_sample(self, batch: Any) -> PerSample:
+        """See :class:`~trak_cli.gradients.contract.Engine`."""
+        found = self._engine.per_sample(batch)
+        return replace(found, blocks=self._scaled(found.blocks))
+
+    def _scaled(self, blocks: Iterator[AnyBlock]) -> Iterator[AnyBlock]:
+        for block in blocks:
+            yield scaled(block, self._scales[block.name])
+
+
+def scaled(block: AnyBlock, scale: Scale) -> AnyBlock:
+    """A block of gradients multiplied by the scale of its parameter, in the block's dtype."""
+    if isinstance(block, Block):
+        part = scale.part(block.offset, block.gradient.shape[1])
+        return replace(block, gradient=block.gradient * part.to(block.gradient.dtype))
+    if isinstance(block, FactorBlock):
+        left, right = scale.rows.to(block.left.dtype), scale.columns.to(block.right.dtype)
+        return replace(block, left=block.left * left, right=block.right * right)
+    factors = torch.outer(scale.rows[block.row], scale.columns)
+    return replace(block, values=block.values * factors.to(block.values.dtype))
+
+
+class SecondMoments:
+    """Sums squares of gradients by the rows and columns of every parameter.
+
+    Holds m + n numbers in float64 for each parameter, and the squares of one block.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        """``parameters``: canonical name -> parameter."""
+        self._shapes = {name: (value.shape[0] if value.dim() else 1, value.numel()) for name, value in parameters.items()}
+        self._rows = {name: torch.zeros(m, dtype=torch.float64) for name, (m, _) in self._shapes.items()}
+        self._columns = {name: torch.zeros(size // max(m, 1), dtype=torch.float64) for name, (m, size) in self._shapes.items()}
+        self._samples = 0
+
+    def add(self, found: PerSample) -> None:
+        """Add what :class:`~trak_cli.gradients.LoopEngine` found: dense, each parameter once and whole."""
+        for block in found.blocks:
+            if not isinstance(block, Block):
+                raise TypeError("second moments need dense gradients, as the loop gives them")
+            m, size = self._shapes[block.name]
+            squares = block.gradient.float().square().view(-1, m, size // max(m, 1))
+            self._rows[block.name] += squares.sum((0, 2), dtype=torch.float64).cpu()
+            self._columns[block.name] += squares.sum((0, 1), dtype=torch.float64).cpu()
+        self._samples += len(found.outputs)
+
+    def scales(self) -> dict[str, Scale]:
+        """v^(-1/4) of every parameter, relative to the mean of v over all coordinates, so that gradients keep their size.
+
+        Each row and column gets one sample more, of the parameter's mean square: what none of the few samples reached (words
+        that they do not have) must not weigh infinitely. A parameter without any gradient keeps the scale 1.
+        """
+        count = max(self._samples, 1)
+        sizes = {name: size for name, (_, size) in self._shapes.items()}
+        total = sum(float(one.sum()) for one in self._rows.values())
+        overall = total / (count * max(sum(sizes.values()), 1))
+        return {name: self._scale(name, count, overall) for name in self._shapes}
+
+    def _scale(self, name: str, count: int, overall: float) -> Scale:
+        rows, columns = self._rows[name], self._columns[name]
+        mean = float(rows.sum()) / (count * max(self._shapes[name][1], 1))
+        if not mean > 0:
+            return Scale(torch.ones_like(rows).float(), torch.ones_like(columns).float())
+        more = mean / count
+        by_row = rows / (count * len(columns)) + more
+        by_column = columns / (count * len(rows)) + more
+        of_all = mean + more
+        return Scale(
+            (by_row / overall).pow(-0.25).float(),
+            (by_column / of_all).pow(-0.25).float(),
+        )
