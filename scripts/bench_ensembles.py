@@ -5,8 +5,9 @@ Run `make lds` first (it trains and retrains), then, for some of its settings:
     python scripts/bench_ensembles.py cancer diabetes digits_mlp digits_cnn --out runs/ensembles
 
 For two checkpoints of each setting: the LDS of the default estimator with the checkpoint alone, with four members of each kind
-beside it, and with four snapshots of its training; against five and ten trained checkpoints. Cost is CPU time: of features for
-a member (training and target samples), of training and features for a real checkpoint.
+beside it, with four snapshots of its training, and with four last layers that were trained afresh on the rest of it; against
+trained checkpoints, up to ten. The gain over the checkpoint alone has a 95 % interval. Cost is CPU time: of features for a
+member (training and target samples); of training a checkpoint, or a last layer.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ sys.path.insert(0, str(FOLDER))
 from ours import kernel  # noqa: E402
 from setting import Setting, open_setting  # noqa: E402
 
-from trak_cli.attribution import MEMBERS, Bootstrap, compare, front, subset_predictions  # noqa: E402
+from trak_cli.attribution import MEMBERS, Bootstrap, Comparison, compare, front, subset_predictions  # noqa: E402
 from trak_cli.config import load  # noqa: E402
 from trak_cli.stages.featurize import featurize  # noqa: E402
+from trak_cli.stages.parts import make_model  # noqa: E402
 from trak_cli.stages.train import train  # noqa: E402
 from trak_cli.types import Silent  # noqa: E402
 
@@ -38,6 +40,9 @@ Array = np.ndarray[Any, Any]
 
 SPEC = MEMBERS["trajectory"]
 BASES, CHEAP, REAL = 2, 4, (1, 2, 5, 10)
+ALONE = "1 alone"
+#: Seed of the first last layer: none that a checkpoint was trained from, or its first layers would meet their own beginning.
+HEADS_FROM = 1000
 #: The first is a control: the weights stay, and only the random matrix is another.
 KINDS = (
     ("noise", 1e-06),
@@ -95,9 +100,20 @@ class Bench:
         self.seconds["train"] = (time.process_time() - start) / BASES
         return sorted((self.cheap.root / "checkpoints").glob("*_epoch_*.safetensors"))
 
+    def train_heads(self, files: Sequence[Path]) -> list[Path]:
+        """The last layer of each of these checkpoints, trained afresh a few times while the rest stays; their files."""
+        *_, (last, _) = make_model(self.real.loaded.config).named_parameters()
+        layer = f"train.parameters=[{last.rsplit('.', 1)[0]}.*]"
+        asked = [f"store={self.cheap.root}", f"train.count={CHEAP}", f"train.seed={HEADS_FROM}", layer]
+        start = time.process_time()
+        for file in files:
+            train(load("train", self.real.name, FOLDER, [*asked, f"train.start={file}"]), Silent())
+        self.seconds["train a last layer"] = (time.process_time() - start) / (len(files) * CHEAP)
+        return sorted((self.cheap.root / "checkpoints").glob("*_part_*.safetensors"))
+
 
 def measure(bench: Bench) -> dict[str, dict[str, Array]]:
-    """Label -> predictions, for each checkpoint that was begun with."""
+    """Label -> predictions, for each checkpoint that was begun with; those of trained checkpoints are the same for each."""
     files = [bench.real.checkpoint_file(name) for name in bench.real.checkpoints[:BASES]]
     bench.make("features", files)
     bench.seconds["features"] /= BASES
@@ -105,10 +121,12 @@ def measure(bench: Bench) -> dict[str, dict[str, Array]]:
         asked = [f"ensemble.members={CHEAP}", f"ensemble.kind={kind}", f"ensemble.scale={scale}"]
         bench.make(f"{kind} {scale}", files, *asked)
     bench.make("snapshots", bench.train())
+    bench.make("last layers", bench.train_heads(files))
     names = bench.cheap.layout.checkpoints()
+    real = {f"{count} trained": bench.predictions(bench.real, bench.real.checkpoints[:count]) for count in REAL}
     found: dict[str, dict[str, Array]] = {}
     for base in bench.real.checkpoints[:BASES]:
-        one = {"1 alone": bench.predictions(bench.cheap, [base])}
+        one = {ALONE: bench.predictions(bench.cheap, [base])}
         for kind, scale in KINDS:
             members = [name for name in names if name.startswith(f"{base}+{kind}{scale!r}.")]
             one[f"1 + {CHEAP} {kind} {scale}"] = bench.predictions(bench.cheap, [base, *members])
@@ -117,25 +135,34 @@ def measure(bench: Bench) -> dict[str, dict[str, Array]]:
         snapshots = [name for name in snapshots if name[-8:] != base[-8:]]  # the last one may be the checkpoint itself
         last = sorted(snapshots, key=lambda name: int(name.split("_epoch_")[1].split("-")[0]))[-CHEAP:]
         one[f"1 + {CHEAP} snapshots"] = bench.predictions(bench.cheap, [base, *last])
-        found[base] = one
-    found["real"] = {f"{count} trained": bench.predictions(bench.real, bench.real.checkpoints[:count]) for count in REAL}
+        heads = [name for name in names if name.startswith(f"full_{number}_part_")]
+        one[f"1 + {CHEAP} last layers"] = bench.predictions(bench.cheap, [base, *heads])
+        found[base] = one | real
     return found
 
 
 def report(bench: Bench) -> dict[str, Any]:
-    """LDS with intervals: cheap ensembles as means over the checkpoints that were begun with."""
-    found = measure(bench)
-    result: dict[str, Any] = {}
-    groups = {"real": [found.pop("real")], "cheap": list(found.values())}
-    for sets in groups.values():
-        tables = [compare(one, bench.outputs, Bootstrap(300)) for one in sets]
-        for label in sets[0]:
-            result[label] = float(np.mean([table.sets[label].estimate for table in tables]))
-    gains = [
-        {label: value.estimate - table.sets["1 alone"].estimate for label, value in table.sets.items()}
-        for table in (compare(one, bench.outputs, Bootstrap(0)) for one in groups["cheap"])
-    ]
-    return {"setting": bench.real.name, "lds": result, "gains": gains, "cpu_seconds": bench.seconds}
+    """For each label the LDS and its gain over the checkpoint alone: means over the checkpoints that were begun with.
+
+    Low and high are means of the ends of their 95 % intervals: rather too wide for the mean of gains that differ by chance.
+    """
+    tables = [compare(one, bench.outputs, Bootstrap(1000)) for one in measure(bench).values()]
+    rows = {}
+    for label in tables[0].sets:
+        lds = float(np.mean([table.sets[label].estimate for table in tables]))
+        rows[label] = {"lds": lds}
+        if label != ALONE:
+            gains = np.array([_gain(table, label) for table in tables])
+            rows[label] |= dict(zip(("gain", "low", "high"), gains.mean(axis=0).tolist(), strict=True)) | {
+                "each": gains.tolist()
+            }
+    return {"setting": bench.real.name, "rows": rows, "cpu_seconds": bench.seconds}
+
+
+def _gain(table: Comparison, label: str) -> tuple[float, float, float]:
+    """LDS of a label minus that of the checkpoint alone, with its interval."""
+    (found,) = [one.interval for one in table.differences if (one.first, one.second) == (ALONE, label)]
+    return -found.estimate, -found.high, -found.low
 
 
 def main() -> None:
@@ -147,8 +174,9 @@ def main() -> None:
         found = report(Bench(open_setting(name), arguments.out.resolve()))
         (arguments.out / f"{name}.json").write_text(json.dumps(found, indent=1))
         print(name, json.dumps(found["cpu_seconds"]))
-        for label, value in found["lds"].items():
-            print(f"  {label:<24}{value:.3f}", flush=True)
+        for label, row in found["rows"].items():
+            gain = "" if label == ALONE else f"  {row['gain']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            print(f"  {label:<24}{row['lds']:.3f}{gain}", flush=True)
 
 
 if __name__ == "__main__":

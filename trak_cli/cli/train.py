@@ -19,7 +19,9 @@ EXAMPLES = """Examples:
 
   trak train experiment=digits
 
-  trak train experiment=digits train.count=10 trainer.epochs=30"""
+  trak train experiment=digits train.count=10 trainer.epochs=30
+
+  trak train experiment=digits train.start=runs/digits/checkpoints/full_0.safetensors 'train.parameters=[f2.*]'"""
 
 
 def command(

@@ -1,4 +1,4 @@
-"""Checkpoint patterns: text or a list of texts, each of which must match a file."""
+"""Checkpoint patterns, text or a list of texts, each of which must match a file; and the one that trainings start from."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def checkpoint_problems(patterns: Any, base: Path) -> Iterator[Problem]:
             find(texts, base)
         except ConfigError as error:
             yield from error.problems
+
+
+def start_problems(path: str | None, base: Path) -> Iterator[Problem]:
+    """What is wrong with ``train.start``; a relative path starts at ``base``."""
+    if path is not None and not (base / path).is_file():
+        found = f"{shown(path)}, and there is no such file in {base.resolve()}"
+        yield Problem("train.start", found, "a checkpoint file", "correct the path, or give train.start=null")

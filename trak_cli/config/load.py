@@ -11,7 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trak_cli.config.check import Checker, with_defaults
-from trak_cli.config.checkpoints import checkpoint_problems
+from trak_cli.config.checkpoints import checkpoint_problems, start_problems
 from trak_cli.config.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
 from trak_cli.config.domain import absent, domain_problems, get
 from trak_cli.config.files import choose_config, config_groups
@@ -119,6 +119,8 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> 
     waits_for_name = config.name == MISSING and "${" in str(config.checkpoints)
     if "checkpoints" in needs.required and config.checkpoints not in (None, MISSING, []) and not waits_for_name:
         yield from checkpoint_problems(config.checkpoints, base)
+    if "trainer" in needs.required and not (config.name == MISSING and "${" in str(config.train.start)):
+        yield from start_problems(config.train.start, base)
 
 
 def _missing(key: str) -> Problem:

@@ -130,12 +130,14 @@ class TuneConfig:
 
 @dataclass
 class TrainConfig:
-    """`trak train`: how many checkpoints, from which seed, on which part of the training set."""
+    """`trak train`: how many checkpoints, from which seeds; what they start from and what of them is trained."""
 
     count: int = 3
     seed: int = 0
     folder: str = "${store}/checkpoints"
     snapshots: int = 0
+    start: str | None = None
+    parameters: list[str] | None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trak_cli.plugins.sgd import SGDTrainer
+from trak_cli.plugins.sgd import SGDTrainer, trainable
 
 
 class AdamWTrainer(SGDTrainer):
@@ -29,5 +29,4 @@ class AdamWTrainer(SGDTrainer):
 
     def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW over what is trainable."""
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(trainable, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(trainable(model), lr=self.lr, weight_decay=self.weight_decay)

@@ -29,7 +29,8 @@ class Trainer(Protocol):
     """How a model is trained on a subset of the training set: the place to put one's own training program.
 
     For ``train.snapshots``, ``train`` takes one more argument, ``after_epoch`` (:data:`AfterEpoch`).
-    The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``.
+    The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``; under ``train.start``
+    and ``train.parameters`` with weights from a file, and parameters that require no gradient and are to be left alone.
     """
 
     def train(
@@ -118,8 +119,8 @@ class SGDTrainer:
         model.eval()
 
     def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
-        """A fresh optimiser of the model's parameters."""
-        return torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        """A fresh optimiser of what is trainable."""
+        return torch.optim.SGD(trainable(model), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def _batches(self, positions: Sequence[int]) -> Iterator[Sequence[int]]:
         """Runs of ``batch_size``; a lone last one is joined to its neighbour, as BatchNorm cannot train on one sample."""
@@ -134,6 +135,11 @@ class SGDTrainer:
         if _bytes(dataset[indices[0]]) * len(indices) > self.cache_mb * 2**20:
             return lambda position: dataset[indices[position]]
         return [dataset[index] for index in indices].__getitem__
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that require a gradient; the others stay as they are."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _bytes(sample: Any) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from trak_cli.cluster import share_from
-from trak_cli.config import Loaded, TrakConfig, target_of
+from trak_cli.config import Loaded, TrainConfig, TrakConfig, target_of
+from trak_cli.plugins import sha256
 from trak_cli.stages.machine import choose_device, provenance, use_threads
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.training import Training
@@ -32,6 +33,8 @@ class RetrainSummary:
 
 def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     """Train on every subset of this worker's share that is not there yet, and store masks and outputs.
+
+    A ground truth is the same training on less data: ``train.start`` and ``train.parameters`` hold here as for `trak train`.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
@@ -100,4 +103,11 @@ def _fingerprint(config: TrakConfig, training: Training) -> Json:
         "fraction": config.retrain.fraction,
         "models_per_subset": config.retrain.models_per_subset,
         "seed": config.retrain.seed,
+        **_beginning(config.train),
     }
+
+
+def _beginning(asked: TrainConfig) -> Json:
+    """What models start from and what of them is trained, where that is not all of it from scratch."""
+    start = {} if asked.start is None else {"start": sha256(Path(asked.start))}
+    return start if asked.parameters is None else {**start, "parameters": list(asked.parameters)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from trak_cli.config import Loaded
+from trak_cli.config import Loaded, TrainConfig
 from trak_cli.plugins import AfterEpoch, dump
 from trak_cli.stages.machine import choose_device, use_threads
 from trak_cli.stages.training import Training
@@ -26,6 +26,9 @@ class TrainSummary:
 def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     """Train ``train.count`` models on the whole training set; those whose files are there already are left as they are.
 
+    Files are called after what is trained: full_SEED from scratch; START_tuned_SEED all of the model on from the file START;
+    START_part_SEED, or part_SEED, a part of it (``train.parameters``). Snapshots add _epoch_EPOCH.
+
     Raises:
         ConfigError, InputError, MachineError: see the classes.
     """
@@ -35,25 +38,31 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     training = Training(config, device)
     folder = Path(config.train.folder)
     seeds = range(config.train.seed, config.train.seed + config.train.count)
-    paths = {seed: folder / f"full_{seed}.safetensors" for seed in seeds}
+    paths = {seed: folder / f"{_name(config.train, seed)}.safetensors" for seed in seeds}
     pending = [seed for seed in seeds if not paths[seed].exists()]
     everything = range(training.rows)
     with reporter.meter("train", len(pending), "models") as meter:
         for seed in pending:
-            model = training.model(everything, seed, _snapshots(folder, seed, config.train.snapshots))
+            model = training.model(everything, seed, _snapshots(paths[seed], config.train.snapshots))
             write_once(paths[seed], dump(model))
             meter.advance()
     sweep(folder)
     return TrainSummary(list(paths.values()), len(pending))
 
 
-def _snapshots(folder: Path, seed: int, every: int) -> AfterEpoch | None:
-    """Saves the model after every so many epochs; a file that is there (of a training that was interrupted) stays."""
+def _name(asked: TrainConfig, seed: int) -> str:
+    kind = "part" if asked.parameters is not None else "full" if asked.start is None else "tuned"
+    origin = "" if asked.start is None else f"{Path(asked.start).stem}_"
+    return f"{origin}{kind}_{seed}"
+
+
+def _snapshots(path: Path, every: int) -> AfterEpoch | None:
+    """Saves the model beside ``path`` every so many epochs; a file that is there (of an interrupted training) stays."""
     if not every:
         return None
 
     def save(model: nn.Module, epoch: int) -> None:
         if epoch % every == 0:
-            write_once(folder / f"full_{seed}_epoch_{epoch}.safetensors", dump(model))
+            write_once(path.with_name(f"{path.stem}_epoch_{epoch}{path.suffix}"), dump(model))
 
     return save

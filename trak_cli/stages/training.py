@@ -16,6 +16,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins import AfterEpoch, Trainer
 from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_splits, make_task
+from trak_cli.stages.start import started
 from trak_cli.stages.task_context import make_context
 from trak_cli.stages.validation import validate
 from trak_cli.types import Float32, Rows, shards_of
@@ -54,11 +55,13 @@ class Training:
     def model(self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None) -> nn.Module:
         """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode.
 
+        ``train.start`` and ``train.parameters`` say what it starts from and what of it is trained (:func:`started`).
+
         Args:
             after_epoch: told after each epoch, where given; not every trainer can.
 
         Raises:
-            InputError: the trainer cannot.
+            ConfigError, InputError: the trainer cannot; what :func:`started` raises.
         """
         more: dict[str, Any] = {} if after_epoch is None else {"after_epoch": after_epoch}
         if more and "after_epoch" not in inspect.signature(self._trainer.train).parameters:
@@ -72,8 +75,9 @@ class Training:
             )
         torch.manual_seed(seed)
         model = make_model(self._config).to(self._device)
-        self._validate(model)
-        self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
+        with started(model, self._config.train):
+            self._validate(model)
+            self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
         return model.eval()
 
     def _validate(self, model: nn.Module) -> None:
