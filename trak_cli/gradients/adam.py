@@ -53,6 +53,12 @@ class Scale:
         return Scale(self.rows.to(device), self.columns.to(device))
 
 
+def matrix_shape(parameter: Tensor) -> tuple[int, int]:
+    """(m, n) of a parameter seen as a matrix: its first dimension, and all others together."""
+    m = parameter.shape[0] if parameter.dim() else 1
+    return m, parameter.shape[1:].numel()
+
+
 #: Of every parameter, by its canonical name.
 Scales = Mapping[str, Scale]
 
@@ -95,9 +101,9 @@ class SecondMoments:
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         """``parameters``: canonical name -> parameter."""
-        self._shapes = {name: (value.shape[0] if value.dim() else 1, value.numel()) for name, value in parameters.items()}
+        self._shapes = {name: matrix_shape(parameter) for name, parameter in parameters.items()}
         self._rows = {name: torch.zeros(m, dtype=torch.float64) for name, (m, _) in self._shapes.items()}
-        self._columns = {name: torch.zeros(size // max(m, 1), dtype=torch.float64) for name, (m, size) in self._shapes.items()}
+        self._columns = {name: torch.zeros(n, dtype=torch.float64) for name, (_, n) in self._shapes.items()}
         self._samples = 0
 
     def add(self, found: PerSample) -> None:
@@ -105,8 +111,7 @@ class SecondMoments:
         for block in found.blocks:
             if not isinstance(block, Block):
                 raise TypeError("second moments need dense gradients, as the loop gives them")
-            m, size = self._shapes[block.name]
-            squares = block.gradient.float().square().view(-1, m, size // max(m, 1))
+            squares = block.gradient.float().square().view(-1, *self._shapes[block.name])
             self._rows[block.name] += squares.sum((0, 2), dtype=torch.float64).cpu()
             self._columns[block.name] += squares.sum((0, 1), dtype=torch.float64).cpu()
         self._samples += len(found.outputs)
@@ -118,14 +123,13 @@ class SecondMoments:
         that they do not have) must not weigh infinitely. A parameter without any gradient keeps the scale 1.
         """
         count = max(self._samples, 1)
-        sizes = {name: size for name, (_, size) in self._shapes.items()}
         total = sum(float(one.sum()) for one in self._rows.values())
-        overall = total / (count * max(sum(sizes.values()), 1))
+        overall = total / (count * sum(m * n for m, n in self._shapes.values()))
         return {name: self._scale(name, count, overall) for name in self._shapes}
 
     def _scale(self, name: str, count: int, overall: float) -> Scale:
         rows, columns = self._rows[name], self._columns[name]
-        mean = float(rows.sum()) / (count * max(self._shapes[name][1], 1))
+        mean = float(rows.sum()) / (count * len(rows) * len(columns)) if len(rows) and len(columns) else 0.0
         if not mean > 0:
             return Scale(torch.ones_like(rows).float(), torch.ones_like(columns).float())
         more = mean / count

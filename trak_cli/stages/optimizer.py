@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trak_cli.gradients import Scale, Scales, SecondMoments
-from trak_cli.stages.kept import kept
+from trak_cli.gradients import Scale, Scales, SecondMoments, matrix_shape
+from trak_cli.stages.kept import Array, kept
 from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import Checkpoint
 from trak_cli.stages.recipe import Recipe
@@ -46,8 +46,8 @@ class OptimizerScales:
         rows = spread(self.train.rows)
         fingerprint = {**self.fingerprints[checkpoint.name], "kind": "scales"}
         path = self.layout.scales(checkpoint.name)
-        found = kept(path, fingerprint, self.train, rows, "scale", lambda: _tensors(self._made(rows)))
-        return _scales(found, self.train.device)
+        found = kept(path, fingerprint, self.train, rows, "scale", lambda: joined(self._made(rows)))
+        return parted(found, self.recipe.selected, self.train.device)
 
     def _made(self, rows: Sequence[int]) -> Scales:
         return make_scales(self.recipe, (self.train.batch([self.train.dataset[row]]) for row in rows))
@@ -68,12 +68,17 @@ def spread(rows: int) -> list[int]:
     return [round(i * (rows - 1) / max(count - 1, 1)) for i in range(count)]
 
 
-def _tensors(scales: Scales) -> dict[str, Tensor]:
-    rows = {f"{name}.rows": one.rows for name, one in scales.items()}
-    return rows | {f"{name}.columns": one.columns for name, one in scales.items()}
+def joined(scales: Scales) -> dict[str, Tensor]:
+    """The rows of all parameters one after another, and the columns, in the order of the model: two arrays for the file."""
+    return {
+        "rows": torch.cat([one.rows for one in scales.values()]),
+        "columns": torch.cat([one.columns for one in scales.values()]),
+    }
 
 
-def _scales(found: Mapping[str, Any], device: torch.device) -> Scales:
-    names = [name.removesuffix(".rows") for name in found if name.endswith(".rows")]
-    part = {name: torch.from_numpy(array).to(device) for name, array in found.items()}
-    return {name: Scale(part[f"{name}.rows"], part[f"{name}.columns"]) for name in names}
+def parted(found: Mapping[str, Array], parameters: Mapping[str, Tensor], device: torch.device) -> Scales:
+    """What :func:`joined` joined, for these parameters."""
+    shapes = [matrix_shape(parameter) for parameter in parameters.values()]
+    rows = torch.split(torch.from_numpy(found["rows"]).to(device), [m for m, _ in shapes])
+    columns = torch.split(torch.from_numpy(found["columns"]).to(device), [n for _, n in shapes])
+    return {name: Scale(*pair) for name, *pair in zip(parameters, rows, columns, strict=True)}
