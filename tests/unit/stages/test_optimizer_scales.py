@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,5 +35,5 @@ def test_samples_are_spread_over_the_whole_training_set(rows: int) -> None:
     assert len(some) == len(set(some)) == min(rows, SAMPLES)
     assert some[0] == 0
     assert rows == 1 or some[-1] == rows - 1
-    gaps = [b - a for a, b in zip(some, some[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(some)]
     assert not gaps or max(gaps) - min(gaps) <= 1
