@@ -1,8 +1,10 @@
 """LDS of the default estimator, of gradient cosines and of representation similarity, on a ResNet and a ViT of transformers.
 
+The models are trained by AdamW, so gradients are in the units of its steps; plain ones stand beside them.
+
     python scripts/experiments/hf_digits.py            (or with resnet, or vit)
 
-Five checkpoints, and fifty models retrained on halves of 600 handwritten digits; the stores are runs/hf_digits_KIND.
+Five checkpoints, and a hundred models retrained on halves of 600 handwritten digits; the stores are runs/hf_digits_KIND.
 Representations are the inputs of the last linear layer, compared by their cosine, the mean over the checkpoints.
 """
 
@@ -24,6 +26,7 @@ from trak_cli.config import load
 from trak_cli.plugins import collate, find
 from trak_cli.plugins import load as load_weights
 from trak_cli.stages.parts import TRAIN, make_model, make_splits
+from trak_cli.store import Layout, read_scores
 
 FOLDER = Path(__file__).parent
 
@@ -49,9 +52,25 @@ def evaluate(kind: str) -> None:
         call(stage, overrides)
     for stage in ("finalize", "score"):
         call(stage, [*overrides, "estimator=cosine"])
-    scores = Path(f"runs/hf_digits_{kind}/similarity.npz")
-    np.savez(scores, scores=similarity(overrides).astype(np.float32))
-    call("eval-lds", [*overrides, "lds.estimators=[cosine]", f"+lds.scores.similarity={scores}"])
+    store = Path(f"runs/hf_digits_{kind}")
+    others = {"similarity": similarity(overrides).astype(np.float32), **plain(store, overrides)}
+    for name, scores in others.items():
+        np.savez(store / f"{name}.npz", scores=scores)
+    listed = [f"+lds.scores.{name}={store / name}.npz" for name in others]
+    call("eval-lds", [*overrides, "lds.estimators=[cosine]", *listed])
+
+
+def plain(store: Path, overrides: list[str]) -> dict[str, Array]:
+    """The same estimators on gradients without Adam's scales, under the same checkpoints."""
+    other = Path(f"{store}_plain")
+    more = [*overrides, "gradients.optimizer=sgd", f"store={other}", f"checkpoints={store}/checkpoints/*.safetensors"]
+    call("featurize", more)
+    found = {}
+    for estimator, stages in (("trajectory", ("finalize", "score")), ("cosine", ("score",))):
+        for stage in stages:
+            call(stage, [*more, f"estimator={estimator}"])
+        found[f"{estimator}_plain"] = read_scores(Layout(other).scores(estimator, "test"))
+    return found
 
 
 def call(stage: str, overrides: list[str]) -> None:

@@ -12,6 +12,8 @@ import docstrings
 import numpy as np
 from stages import config_of, similarity, trak
 
+from trak_cli.store import Layout, read_scores
+
 NAME = "text_bert"
 
 
@@ -25,12 +27,31 @@ def main() -> None:
     trak("score", NAME, "estimator=cosine")
     trak("retrain", NAME)
     np.save(store / "representations.npy", similarity(NAME, "test"))
-    given = f"lds.scores={{representations: {store}/representations.npy}}"
-    trak("eval-lds", NAME, "lds.estimators=[cosine]", given)
+    others = {"representations": f"{store}/representations.npy", **plain(store)}
+    listed = [f"+lds.scores.{name}={path}" for name, path in others.items()]
+    trak("eval-lds", NAME, "lds.estimators=[cosine]", *listed)
     report = json.loads((store / "lds" / "test.json").read_text())
     print(f"noise ceiling {report['noise_ceiling']:.3f}")
     for one in report["scores"]:
         print(f"{one['name']:<16} LDS {one['lds']:.3f} ({one['low']:.3f} to {one['high']:.3f})")
+
+
+def plain(store: Path) -> dict[str, str]:
+    """The same estimators on gradients without Adam's scales, under the same checkpoints: name -> file."""
+    other = Path(f"{store}_plain")
+    more = ["gradients.optimizer=sgd", f"store={other}", f"checkpoints={store}/checkpoints/*.safetensors"]
+    data = (store / "data").resolve()
+    other.mkdir(exist_ok=True)
+    if not (other / "data").exists():
+        (other / "data").symlink_to(data)
+    trak("featurize", NAME, *more)
+    found = {}
+    for estimator, stages in (("trajectory", ("finalize", "score")), ("cosine", ("score",))):
+        for stage in stages:
+            trak(stage, NAME, *more, f"estimator={estimator}")
+        found[f"{estimator}_plain"] = f"{other}/{estimator}.npy"
+        np.save(found[f"{estimator}_plain"], read_scores(Layout(other).scores(estimator, "test")))
+    return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from trak_cli.stages.training import Training
 from trak_cli.store import Layout, read_scores
 
 #: Of the training set, removed in the counterfactual check; and for how many questions it is made.
-SHARE, QUESTIONS = 0.05, 3
+SHARE, QUESTIONS = 0.05, 6
 SPLIT = "questions"
 
 
