@@ -63,7 +63,7 @@ def decompose(gram: Gram) -> Spectrum:
             )
         )
     if gram.rows is not None:
-        values, vectors = _of_rows(gram.rows)
+        values, vectors = of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / given.shape[1]
         return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square)
     values, vectors = np.linalg.eigh(given)
@@ -72,7 +72,7 @@ def decompose(gram: Gram) -> Spectrum:
     return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square)
 
 
-def _of_rows(rows: Float64) -> tuple[Float64, Float64]:
+def of_rows(rows: Float64) -> tuple[Float64, Float64]:
     """Eigenvalues above rounding and eigenvectors of ZᵀZ by those of Z Zᵀ, for few rows Z (r, k): v = Zᵀ u / √σ.
 
     The error of v is that of u times √(σ_max / σ), so that it is small for all that is kept.

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trak_cli.attribution.spectrum import of_rows
 from trak_cli.types import Float64, FloatArray, IntArray
 
 #: The part of the training time over which q is averaged; chosen by experiment (docs/benchmarks.md).
@@ -89,8 +90,8 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
         return Trajectory(np.array([0.0, 1.0]), np.zeros((X.shape[1], 2)), 0.0, arrived=False)
     basis = None
     if len(X) < X.shape[1]:  # v stays in the span of the rows
-        left, values, basis = np.linalg.svd(X, full_matrices=False)
-        X = left * values
+        _, vectors = of_rows(X)
+        basis, X = vectors.T, X @ vectors
     target = float(outputs.mean(dtype=np.float64))
     times, path, reached = [0.0], [np.zeros(X.shape[1])], [0.0]
     for time, v in _flow(X, 1 / mean_square, rows / len(X)):
@@ -113,7 +114,8 @@ def _flow(X: Float64, unit: float, weight: float) -> Iterator[tuple[float, Float
         time = unit * 10**exponent
         step = (time - before) * weight
         q = _sigmoid(-(X @ v))
-        system = (X.T * (step * q * (1 - q))) @ X
+        weighted = X * np.sqrt(step * q * (1 - q))[:, None]
+        system = weighted.T @ weighted  # by syrk, for it is a matrix with itself
         system[np.diag_indices_from(system)] += 1
         v = v + step * np.linalg.solve(system, X.T @ q)
         before = time
