@@ -72,6 +72,13 @@ def _table(data: Any, rng: np.random.Generator, train: int, dtype: type) -> tupl
     return x[order].astype(np.float32), data.target[order].astype(dtype), train
 
 
+def wine(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Wine: 13 numbers of its chemistry, which of three growers; 128 and 50."""
+    from sklearn.datasets import load_wine
+
+    return _table(load_wine(), rng, 128, np.int64)
+
+
 def patches(rng: np.random.Generator) -> tuple[Array, Array, int]:
     """Squares of 16 × 16 pixels from two photographs; which photograph, and which quarter of it. 1000 and 200."""
     from sklearn.datasets import load_sample_images
@@ -159,6 +166,7 @@ def _docstrings(package: str) -> set[str]:
 SETS = {
     "noisy": noisy,
     "cancer": cancer,
+    "wine": wine,
     "diabetes": diabetes,
     "patches": patches,
     "docstrings": docstrings,

@@ -67,6 +67,24 @@ class CharacterModel(nn.Module):
         return logits
 
 
+class SmallViT(nn.Module):
+    """(B, 1, 8, 8) images as sixteen squares of 2 × 2 pixels, to logits (B, classes): the mean over a transformer's output."""
+
+    def __init__(self, classes: int, width: int = 32, layers: int = 2, heads: int = 2) -> None:
+        super().__init__()
+        self.square, self.place = nn.Conv2d(1, width, 2, 2), nn.Parameter(torch.randn(16, width) * 0.02)
+        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.square(x).flatten(2).transpose(1, 2) + self.place
+        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+        for layer in self.layers:
+            x = layer(x, mask)
+        logits: Tensor = self.head(self.norm(x).mean(1))
+        return logits
+
+
 class NextCharacter(Task):
     """f = Σ over characters of the log-odds of the right one; q = the mean over them of 1 − p (TRAK, section 5.2)."""
 
