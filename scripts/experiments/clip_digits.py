@@ -4,7 +4,7 @@
 
 Trains five small CLIP models, attributes with them, and retrains without 5 % of the training pairs of one target at a time:
 the pairs scored highest, those whose embeddings are closest (mean cosine of images and of captions), or random ones. What
-is removed matters as much as the target's output f falls. One core, about five minutes; the store is runs/clip_digits.
+is removed matters as much as the target's output f falls. One core, about ten minutes; the store is runs/clip_digits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Array = np.ndarray[Any, Any]
 def main() -> None:
     """The whole experiment; figures as a table and as JSON in the store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", type=int, default=10, help="targets whose pairs are removed, one at a time")
+    parser.add_argument("--targets", type=int, default=20, help="targets whose pairs are removed, one at a time")
     parser.add_argument("--seeds", type=int, default=2, help="models retrained for each target and choice")
     arguments = parser.parse_args()
     start = time.perf_counter()
