@@ -5,7 +5,7 @@ coordinate by coordinate, v being the second moment of the gradient: there it is
 diag(v)^(-1/4) g in the place of g, all that is said of models trained by gradient descent holds for those trained by Adam.
 
 v is not read from an optimiser's state, which checkpoints seldom have and which knows the last steps alone; it is the second
-moment of ∇f over a few training samples. And of a matrix it is kept by rows and columns, v_ij = r_i c_j / mean, as Adafactor
+moment of ∇f over training samples. And of a matrix it is kept by rows and columns, v_ij = r_i c_j / mean, as Adafactor
 does (Shazeer and Stern 2018, arXiv 1804.04235, section 3): m + n numbers instead of m n, and a product stays a product.
 """
 
@@ -119,8 +119,8 @@ class SecondMoments:
     def scales(self) -> dict[str, Scale]:
         """v^(-1/4) of every parameter, relative to the mean of v over all coordinates, so that gradients keep their size.
 
-        Each row and column gets one sample more, of the parameter's mean square: what none of the few samples reached (words
-        that they do not have) must not weigh infinitely. A parameter without any gradient keeps the scale 1.
+        Each row and column gets one sample more, of the parameter's mean square: what no sample reached (words that they do
+        not have) must not weigh infinitely. A parameter without any gradient keeps the scale 1.
         """
         count = max(self._samples, 1)
         total = sum(float(one.sum()) for one in self._rows.values())

@@ -109,7 +109,7 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         for split in splits
         for index, rows in enumerate(shards_of(split.rows, plan.shard_rows))
     ]
-    scales = OptimizerScales(layout, recipe, splits[0], fingerprints)
+    scales = OptimizerScales(layout, recipe, splits[0], fingerprints, reporter)
     return Job(layout, share, recipe, checkpoints, splits, plan, units, contexts, scales)
 
 

@@ -15,10 +15,11 @@ from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import Checkpoint
 from trak_cli.stages.recipe import Recipe
 from trak_cli.store import Layout
-from trak_cli.types import Json
+from trak_cli.types import Json, Reporter
 
-#: Training samples whose gradients are looked at, spread over the training set: as good as all of them.
-SAMPLES = 256
+#: Training samples whose gradients are looked at, at most, spread over the training set. For images 256 are as good as all of
+#: them; for texts it takes many, because most words are in few of them.
+SAMPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class OptimizerScales:
     recipe: Recipe
     train: Split
     fingerprints: Mapping[str, Json]
+    reporter: Reporter
 
     def of(self, checkpoint: Checkpoint) -> Scales | None:
         """The scales under a checkpoint whose weights are in the model: stored ones, or made now and stored; None for sgd.
@@ -46,10 +48,11 @@ class OptimizerScales:
         rows = spread(self.train.rows)
         fingerprint = {**self.fingerprints[checkpoint.name], "kind": "scales"}
         path = self.layout.scales(checkpoint.name)
-        found = kept(path, fingerprint, self.train, rows, "scale", lambda: joined(self._made(rows)))
+        found = kept(path, fingerprint, self.train, rows, "scale", lambda: joined(self._made(checkpoint, rows)))
         return parted(found, self.recipe.selected, self.train.device)
 
-    def _made(self, rows: Sequence[int]) -> Scales:
+    def _made(self, checkpoint: Checkpoint, rows: Sequence[int]) -> Scales:
+        self.reporter.log(f"{checkpoint.name}: second moments of the gradients of {len(rows):,} samples, one by one")
         return make_scales(self.recipe, (self.train.batch([self.train.dataset[row]]) for row in rows))
 
 
