@@ -1,6 +1,16 @@
 """Per-sample gradients of the model output, from (model, task, batch): engines, parameter selection, memory, checks."""
 
-from trak_cli.gradients.adam import OPTIMIZERS, SCALES_VERSION, Scale, ScaledEngine, Scales, SecondMoments, matrix_shape, scaled
+from trak_cli.gradients.adam import (
+    OPTIMIZERS,
+    SCALES_VERSION,
+    OverlappingBlocksError,
+    Scale,
+    ScaledEngine,
+    Scales,
+    SecondMoments,
+    matrix_shape,
+    scaled,
+)
 from trak_cli.gradients.autocast import AUTOCAST, Autocast, with_autocast
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, check_terms, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
@@ -30,6 +40,7 @@ __all__ = [
     "HooksEngine",
     "LoopEngine",
     "ModelOutput",
+    "OverlappingBlocksError",
     "PerSample",
     "Place",
     "RepresentationEngine",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trak_cli.gradients.contract import Engine, PerSample
-from trak_cli.types import AnyBlock, Block, FactorBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
 #: What ``gradients.optimizer`` may be.
 OPTIMIZERS = ("sgd", "adam")
@@ -93,6 +93,10 @@ def scaled(block: AnyBlock, scale: Scale) -> AnyBlock:
     return replace(block, values=block.values * factors.to(block.values.dtype))
 
 
+class OverlappingBlocksError(Exception):
+    """Blocks of one microbatch that add up, where such were not expected."""
+
+
 class SecondMoments:
     """Sums squares of gradients by the rows and columns of every parameter.
 
@@ -107,14 +111,37 @@ class SecondMoments:
         self._samples = 0
 
     def add(self, found: PerSample) -> None:
-        """Add what :class:`~trak_cli.gradients.LoopEngine` found: dense, each parameter once and whole."""
+        """Add the gradients of a microbatch, in blocks that do not overlap.
+
+        Raises:
+            OverlappingBlocksError: two blocks have the same coordinates (a weight used twice), and the square of a sum is not
+                the sum of squares. Begin again with the loop.
+        """
+        taken: dict[str, list[tuple[int, int]]] = {}
         for block in found.blocks:
-            if not isinstance(block, Block):
-                raise TypeError("second moments need dense gradients, as the loop gives them")
-            squares = block.gradient.float().square().view(-1, *self._shapes[block.name])
-            self._rows[block.name] += squares.sum((0, 2), dtype=torch.float64).cpu()
-            self._columns[block.name] += squares.sum((0, 1), dtype=torch.float64).cpu()
+            m, n = self._shapes[block.name]
+            if isinstance(block, RowBlock):
+                self._claim(taken, block.name, 0, m * n)
+                squares = block.values.double().square()
+                self._rows[block.name].index_add_(0, block.row.cpu(), squares.sum(1).cpu())
+                self._columns[block.name] += squares.sum(0).cpu()
+                continue
+            dense = block.dense() if isinstance(block, FactorBlock) else block
+            count = dense.gradient.shape[1]
+            self._claim(taken, block.name, dense.offset, dense.offset + count)
+            places = torch.arange(dense.offset, dense.offset + count)
+            squares = dense.gradient.float().square().sum(0, dtype=torch.float64).cpu()
+            self._rows[block.name].index_add_(0, places // n, squares)
+            self._columns[block.name].index_add_(0, places % n, squares)
         self._samples += len(found.outputs)
+
+    @staticmethod
+    def _claim(taken: dict[str, list[tuple[int, int]]], name: str, start: int, stop: int) -> None:
+        """Note that a microbatch has brought the coordinates [start, stop) of a parameter."""
+        before = taken.setdefault(name, [])
+        if any(start < end and begin < stop for begin, end in before):
+            raise OverlappingBlocksError(name)
+        before.append((start, stop))
 
     def scales(self) -> dict[str, Scale]:
         """v^(-1/4) of every parameter, relative to the mean of v over all coordinates, so that gradients keep their size.

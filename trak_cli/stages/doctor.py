@@ -81,9 +81,10 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        scales = make_scales(recipe, (splits[0].batch([sample]) for sample in samples)) if recipe.scaled else None
+        engine = recipe.engine(plan.engine, plan.routes)
+        scales = make_scales(recipe, engine, splits[0], spread(splits[0].rows), 1) if recipe.scaled else None
         featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch, scales)
-        checks += _by_engine(patient, recipe.engine(plan.engine, plan.routes), featurizer, config.features.dtype)
+        checks += _by_engine(patient, engine, featurizer, config.features.dtype)
         if _all_hold(checks):
             costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim)
             checks.append(_room(costs))

@@ -68,8 +68,9 @@ class Job:
         """The model with this checkpoint's weights, its gradient engine and its projection."""
         load_checkpoint(self.recipe.parts.model, checkpoint, self.recipe.device)
         self.contexts.bind(checkpoint, keep=True)
-        scales = self.scales.of(checkpoint)
-        return self.recipe.featurizer(self.plan.engine, self.plan.routes, checkpoint, self.plan.microbatch, scales)
+        plan = self.plan
+        scales = self.scales.of(checkpoint, self.recipe.engine(plan.engine, plan.routes), plan.microbatch)
+        return self.recipe.featurizer(plan.engine, plan.routes, checkpoint, plan.microbatch, scales)
 
 
 def prepare(loaded: Loaded, reporter: Reporter) -> Job:

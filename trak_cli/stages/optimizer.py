@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trak_cli.gradients import Scale, Scales, SecondMoments, matrix_shape
+from trak_cli.gradients import Engine, OverlappingBlocksError, Scale, Scales, SecondMoments, matrix_shape
 from trak_cli.stages.kept import Array, kept
 from trak_cli.stages.microbatches import Split
 from trak_cli.stages.parts import Checkpoint
@@ -36,8 +36,11 @@ class OptimizerScales:
     fingerprints: Mapping[str, Json]
     reporter: Reporter
 
-    def of(self, checkpoint: Checkpoint) -> Scales | None:
+    def of(self, checkpoint: Checkpoint, engine: Engine, microbatch: int) -> Scales | None:
         """The scales under a checkpoint whose weights are in the model: stored ones, or made now and stored; None for sgd.
+
+        Args:
+            engine: what gives gradients, ``microbatch`` samples at a time.
 
         Raises:
             StoreError: another run's scales are stored there, or damaged ones.
@@ -48,20 +51,32 @@ class OptimizerScales:
         rows = spread(self.train.rows)
         fingerprint = {**self.fingerprints[checkpoint.name], "kind": "scales"}
         path = self.layout.scales(checkpoint.name)
-        found = kept(path, fingerprint, self.train, rows, "scale", lambda: joined(self._made(checkpoint, rows)))
+
+        def make() -> dict[str, Tensor]:
+            self.reporter.log(f"{checkpoint.name}: second moments of the gradients of {len(rows):,} samples")
+            return joined(make_scales(self.recipe, engine, self.train, rows, microbatch))
+
+        found = kept(path, fingerprint, self.train, rows, "scale", make)
         return parted(found, self.recipe.selected, self.train.device)
 
-    def _made(self, checkpoint: Checkpoint, rows: Sequence[int]) -> Scales:
-        self.reporter.log(f"{checkpoint.name}: second moments of the gradients of {len(rows):,} samples, one by one")
-        return make_scales(self.recipe, (self.train.batch([self.train.dataset[row]]) for row in rows))
+
+def make_scales(recipe: Recipe, engine: Engine, train: Split, rows: Sequence[int], microbatch: int) -> Scales:
+    """The scales under the weights in the model, from the gradients of ``rows``, ``microbatch`` of them at a time.
+
+    An engine that gives a parameter's gradient as several blocks that add up makes place for the loop.
+    """
+    sized = sorted(rows, key=lambda row: -train.size(train.dataset[row])) if train.varies else list(rows)
+    batches = [sized[start : start + microbatch] for start in range(0, len(sized), microbatch)]
+    try:
+        return _scales(recipe, engine, (train.batch(train.samples(some)) for some in batches))
+    except OverlappingBlocksError:
+        return _scales(recipe, recipe.engine("loop", {}), (train.batch(train.samples([row])) for row in sized))
 
 
-def make_scales(recipe: Recipe, batches: Iterable[Any]) -> Scales:
-    """The scales under the weights in the model, from batches of training samples; gradients by the loop, one at a time."""
-    oracle = recipe.engine("loop", {})
+def _scales(recipe: Recipe, engine: Engine, batches: Iterable[Any]) -> Scales:
     moments = SecondMoments(recipe.selected)
     for batch in batches:
-        moments.add(oracle.per_sample(batch))
+        moments.add(engine.per_sample(batch))
     return {name: scale.to(recipe.device) for name, scale in moments.scales().items()}
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from trak_cli.gradients import (
     ENGINES,
+    OverlappingBlocksError,
+    PerSample,
     Scale,
     ScaledEngine,
     SecondMoments,
@@ -79,12 +81,51 @@ def test_second_moments_add_up_over_batches_in_any_order() -> None:
         torch.testing.assert_close(moments.scales()[name].columns, scale.columns)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("factored", [False, True])
+def test_every_engine_gives_the_same_scales(engine: str, factored: bool) -> None:
+    """From dense blocks, from rows of an embedding, and from factors."""
+    net = model()
+    parameters = select(net, ["*"])
+    matrices = outer_products(net, parameters) if factored else {}
+    routes = find_routes(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
+    moments = SecondMoments(parameters)
+    moments.add(make_engine(engine, net, Sum(), parameters, routes, matrices).per_sample(BATCH))
+    for name, scale in moments_of(net, BATCH).scales().items():
+        torch.testing.assert_close(moments.scales()[name].rows, scale.rows, rtol=1e-4, atol=0)
+        torch.testing.assert_close(moments.scales()[name].columns, scale.columns, rtol=1e-4, atol=0)
+
+
+def test_parts_of_a_parameter_are_put_together_and_overlaps_refused() -> None:
+    gradient = torch.randn(4, 6)
+    whole, parts = SecondMoments({"w": torch.zeros(2, 3)}), SecondMoments({"w": torch.zeros(2, 3)})
+    whole.add(found(Block("w", gradient)))
+    parts.add(found(Block("w", gradient[:, 4:], 4), Block("w", gradient[:, :4])))
+    torch.testing.assert_close(parts.scales()["w"].part(0, 6), whole.scales()["w"].part(0, 6))
+    with pytest.raises(OverlappingBlocksError):
+        parts.add(found(Block("w", gradient[:, 2:], 2), Block("w", gradient[:, :4])))
+
+
+def test_a_layer_called_twice_overlaps_under_hooks() -> None:
+    """Two blocks that add up: the square of their sum is not what they tell, so it is left to the loop."""
+    net = Net(lambda net, x: net.mix(net.mix(x).tanh()), mix=nn.Linear(3, 3)).eval()
+    batch, parameters = torch.randn(4, 3), select(net, ["*"])
+    engine = make_engine("hooks", net, Sum(), parameters, find_routes(net, Sum(), parameters, batch))
+    with pytest.raises(OverlappingBlocksError):
+        SecondMoments(parameters).add(engine.per_sample(batch))
+
+
+def found(*blocks: Block) -> PerSample:
+    """What an engine gives for a microbatch."""
+    batch = blocks[0].batch
+    return PerSample(torch.zeros(batch), torch.zeros(batch), iter(blocks))
+
+
 def test_what_is_large_in_every_sample_counts_less() -> None:
     """A parameter whose gradients are a hundred times as large has a scale a tenth as large."""
     sizes = {"large": 100.0, "small": 1.0}
     moments = SecondMoments({name: torch.zeros(2, 3) for name in sizes})
-    blocks = iter([Block(name, torch.full((5, 6), size)) for name, size in sizes.items()])
-    moments.add(type("Found", (), {"blocks": blocks, "outputs": torch.zeros(5)})())
+    moments.add(found(*(Block(name, torch.full((5, 6), size)) for name, size in sizes.items())))
     scales = moments.scales()
     ratio = scales["small"].part(0, 6) / scales["large"].part(0, 6)
     torch.testing.assert_close(ratio, torch.full((6,), 10.0))
@@ -100,8 +141,7 @@ def test_a_word_that_no_sample_has_keeps_a_finite_scale() -> None:
 
 def test_a_parameter_without_gradients_keeps_the_scale_one() -> None:
     moments = SecondMoments({"idle": torch.zeros(3, 2), "busy": torch.zeros(2)})
-    blocks = iter([Block("idle", torch.zeros(4, 6)), Block("busy", torch.ones(4, 2))])
-    moments.add(type("Found", (), {"blocks": blocks, "outputs": torch.zeros(4)})())
+    moments.add(found(Block("idle", torch.zeros(4, 6)), Block("busy", torch.ones(4, 2))))
     assert moments.scales()["idle"].part(0, 6).tolist() == [1.0] * 6
 
 
