@@ -28,6 +28,11 @@ OPTIMIZERS = ("sgd", "adam")
 SCALES_VERSION = 1
 
 
+#: Smallest v, relative to its mean over all coordinates. Below are gradients that are zero but for rounding (the bias of the
+#: keys of an attention layer), which would be scaled up most of all.
+LEAST = 1e-10
+
+
 @dataclass(frozen=True)
 class Scale:
     """What the gradient of one parameter is multiplied by: entry (i, j) of it, as a matrix, by rows[i] · columns[j].
@@ -164,6 +169,6 @@ class SecondMoments:
         by_column = columns / (count * len(rows)) + more
         of_all = mean + more
         return Scale(
-            (by_row / overall).pow(-0.25).float(),
+            (by_row / overall).clamp(min=LEAST).pow(-0.25).float(),
             (by_column / of_all).pow(-0.25).float(),
         )

@@ -139,6 +139,12 @@ def test_a_word_that_no_sample_has_keeps_a_finite_scale() -> None:
     assert float(scale.rows.max() / scale.rows.min()) < (1 + 4 * 11) ** 0.25
 
 
+def test_what_is_zero_but_for_rounding_is_not_scaled_up_without_end() -> None:
+    moments = SecondMoments({"noise": torch.zeros(2), "busy": torch.zeros(2)})
+    moments.add(found(Block("noise", torch.full((4, 2), 1e-9)), Block("busy", torch.ones(4, 2))))
+    assert float(moments.scales()["noise"].part(0, 2).max()) == pytest.approx(1e-10**-0.25, rel=1e-3)
+
+
 def test_a_parameter_without_gradients_keeps_the_scale_one() -> None:
     moments = SecondMoments({"idle": torch.zeros(3, 2), "busy": torch.zeros(2)})
     moments.add(found(Block("idle", torch.zeros(4, 6)), Block("busy", torch.ones(4, 2))))
