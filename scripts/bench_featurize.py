@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,6 +34,8 @@ from trak_cli.gradients import (
     Engine,
     ModelOutput,
     Routes,
+    ScaledEngine,
+    SecondMoments,
     find_routes,
     make_engine,
     outer_products,
@@ -85,6 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(SMALL), choices=list(MODELS))
     parser.add_argument("--cpu", action="store_true", help="count CPU time, which other programs spoil less (CPU only)")
     parser.add_argument("--autocast", choices=list(AUTOCAST), help="of everything but the training step; not with vmap")
+    parser.add_argument("--adam", action="store_true", help="also with gradients.optimizer=adam")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--projections", nargs="+", default=list(PROJECTIONS), choices=list(PROJECTIONS))
     parser.add_argument("--memory", action="store_true", help="peak memory instead of speed (CPU only)")
@@ -126,6 +130,11 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
                 spec = PROJECTIONS[projection]
                 ready = featurizer(engine, model, parameters, spec, split.rows, task=task, function=function, routes=routes)
                 works[f"{engine}, {projection}"] = featurize(ready, split, Path(folder))
+                if arguments.adam:
+                    scaled = replace(ready, engine=ScaledEngine(ready.engine, moments(made, parameters, batch).scales()))
+                    works[f"{engine}, {projection}, Adam's scales"] = featurize(scaled, split, Path(folder))
+            if arguments.adam:
+                works[f"{engine}, second moments"] = lambda made=made: moments(made, parameters, batch)  # type: ignore[misc]
         theirs = original(model, parameters, batch)
         if isinstance(theirs, str):
             print(f"original library: {theirs}")
@@ -151,6 +160,13 @@ def step(model: nn.Module, task: Task, parameters: Mapping[str, Tensor], batch: 
 def drain(engine: Engine, batch: object) -> None:
     for block in engine.per_sample(batch).blocks:
         del block
+
+
+def moments(engine: Engine, parameters: Mapping[str, Tensor], batch: object) -> SecondMoments:
+    """What ``gradients.optimizer=adam`` computes of each sample in a pass of its own."""
+    found = SecondMoments(parameters)
+    found.add(engine.per_sample(batch))
+    return found
 
 
 def featurizer(

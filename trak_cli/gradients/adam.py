@@ -134,8 +134,13 @@ class SecondMoments:
             dense = block.dense() if isinstance(block, FactorBlock) else block
             count = dense.gradient.shape[1]
             self._claim(taken, block.name, dense.offset, dense.offset + count)
+            squares = dense.gradient.float().square().sum(0).cpu().double()
+            if n and dense.offset % n == 0 and count % n == 0:  # whole rows
+                first, whole = dense.offset // n, squares.view(-1, n)
+                self._rows[block.name][first : first + len(whole)] += whole.sum(1)
+                self._columns[block.name] += whole.sum(0)
+                continue
             places = torch.arange(dense.offset, dense.offset + count)
-            squares = dense.gradient.float().square().sum(0, dtype=torch.float64).cpu()
             self._rows[block.name].index_add_(0, places // n, squares)
             self._columns[block.name].index_add_(0, places % n, squares)
         self._samples += len(found.outputs)
