@@ -59,7 +59,7 @@ PROJECTIONS = {
 }
 #: Parameters from which on the original library's CPU projector is not waited for.
 ORIGINAL_LIMIT = 5_000_000
-MODELS = {"resnet9": 32, "bert-small": 16, "resnet50": 8, "gpt2-small": 4}
+MODELS = {"resnet9": 32, "bert-small": 16, "bert-long": 16, "resnet50": 8, "gpt2-small": 4}
 #: Those that are measured where none is named; the others take transformers and minutes.
 SMALL = ("resnet9", "bert-small")
 

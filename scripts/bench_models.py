@@ -72,5 +72,6 @@ def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
     if name.startswith("resnet9"):
         width = 142 if name == "resnet9-wide" else 64
         return ResNet9(width=width).eval(), [(torch.randn(3, 32, 32), i % 10) for i in range(batch)]
-    width, layers, heads, length = {"bert-small": (256, 4, 4, 128), "bert-base": (768, 12, 12, 128)}[name]
+    sizes = {"bert-small": (256, 4, 4, 128), "bert-long": (256, 4, 4, 1024), "bert-base": (768, 12, 12, 128)}
+    width, layers, heads, length = sizes[name]
     return Encoder(width, layers, heads, length).eval(), [(torch.randint(VOCABULARY, (length,)), i % 2) for i in range(batch)]
