@@ -13,7 +13,16 @@ from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streame
 from trak_cli.attribution.ranks import spearman
 from trak_cli.attribution.ridge import Ridge, describe_ridge, parse_ridge, resolve, ridge_problems
 from trak_cli.attribution.rows import unit_rows
-from trak_cli.attribution.scores import TargetFactor, equal_lengths, equalize, front, score_block, scores, target_factor
+from trak_cli.attribution.scores import (
+    TargetFactor,
+    equal_lengths,
+    equalize,
+    front,
+    lengths_of,
+    score_block,
+    scores,
+    target_factor,
+)
 from trak_cli.attribution.solve import precondition, singular_problems
 from trak_cli.attribution.spec import (
     MEMBERS,
@@ -76,6 +85,7 @@ __all__ = [
     "halves",
     "lds",
     "lds_of_predictions",
+    "lengths_of",
     "noise_ceiling",
     "over_terms",
     "parse_ridge",

@@ -29,7 +29,7 @@ class TargetFactor:
     """The targets of one checkpoint, ready to be multiplied by training features.
 
     ``rows`` (t, k) float32 times ``scale`` (t, 1) is t_jᵀ A⁻¹. The scales keep float32 in range whatever the units of the
-    gradients are: A⁻¹ grows with their inverse square. ``length`` (t, 1) is ‖t_j‖.
+    gradients are: A⁻¹ grows with their inverse square. ``length`` (t, 1) is (t_jᵀ A⁻¹ t_j)^(1/2).
     """
 
     rows: Float32
@@ -50,6 +50,13 @@ def equal_lengths(lengths: Sequence[Float64]) -> Float64:
     every = np.stack(lengths)
     ratios: Float64 = np.divide(every.mean(axis=0), every, out=np.ones_like(every), where=every > 0)
     return ratios
+
+
+def lengths_of(targets: Float64, preconditioned: Float64) -> Float64:
+    """(t, 1) the length of every target in the metric of its scores, (t_jᵀ A⁻¹ t_j)^(1/2), from t_j and t_jᵀ A⁻¹."""
+    squares: Float64 = np.einsum("tk,tk->t", targets, preconditioned)[:, None]
+    lengths: Float64 = np.sqrt(squares.clip(min=0))
+    return lengths
 
 
 def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
@@ -73,14 +80,15 @@ def target_factor(spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum |
     Raises:
         ConfigError: when Gram + λI is singular.
     """
-    rows = targets.astype(np.float64)
+    given = targets.astype(np.float64)
     if spec.unit_norm:
-        rows = unit_rows(rows)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
+        given = unit_rows(given)
+    rows = given
     if spec.needs_gram:
         if spectrum is None:
             raise ValueError("metric 'gram' needs a spectrum")
-        rows = precondition(spectrum, ridge, rows)
+        rows = precondition(spectrum, ridge, given)
+    length = lengths_of(given, rows)
     _, exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
     scale = np.ldexp(1.0, exponents - 1)
     return TargetFactor((rows / scale).astype(np.float32), scale, length)
@@ -143,7 +151,7 @@ def scores(
         X, T = X32.astype(np.float64), T32.astype(np.float64)
         if spec.unit_norm:
             X, T = unit_rows(X), unit_rows(T)
-        lengths.append(np.linalg.norm(T, axis=1))
+        plain = T
         weights = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
         if spec.needs_gram:
             rows, factors, n = X, weights.gram, float(len(X))
@@ -152,6 +160,7 @@ def scores(
             gram = (rows.T * factors) @ rows
             ridge = spec.ridge_in(decompose(Gram(gram, round(n), float((rows * rows).sum()) / n)))
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
+        lengths.append(lengths_of(plain, T)[:, 0])
         kernels.append(T @ X.T)
         fronts.append(weights.front)
     if spec.equal_targets:

@@ -52,8 +52,8 @@ class EstimatorSpec:
         averaging: over checkpoints: "kernels" (the kernel and q apart, and then multiplied: the paper's) or "scores" (the
             finished scores of each checkpoint). With one checkpoint, and where q has no factor (a = 0), they are the same.
         equal_targets: every checkpoint counts alike for a target: its features are brought to their mean length over the
-            checkpoints. Gradients of a target can be ten times as long under one checkpoint as under another, and that one
-            would decide alone.
+            checkpoints, (tᵀ B t)^(1/2) in the metric of the scores. Gradients of a target can be ten times as long under one
+            checkpoint as under another, and that one would decide alone.
         soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
             by as much as the largest of those (:mod:`trak_cli.attribution.threshold`).
     """

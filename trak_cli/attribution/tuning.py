@@ -75,16 +75,23 @@ def subset_sums(features: FloatArray, front: Float64, members: BoolArray) -> Flo
 
 def predictions_by_ridge(
     targets: Float64, sums: Float64, spectrum: Spectrum, ridges: Sequence[float]
-) -> Iterator[tuple[float, Float64]]:
-    """(λ, the sums of scores (t, s)) of one checkpoint, from ``targets`` (t, k) and c_S ``sums`` (k, s).
+) -> Iterator[tuple[Float64, Float64]]:
+    """For each λ the sums of scores (t, s) and the lengths of the targets (t, 1), (tᵀ A⁻¹ t)^(1/2), under one checkpoint.
+
+    ``targets`` are (t, k), ``sums`` c_S (k, s).
 
     Raises:
         ConfigError: Gram + λI is singular.
     """
     left, right = targets @ spectrum.vectors, spectrum.vectors.T @ sums
     beyond = 0.0 if spectrum.complete else targets @ sums - left @ right
+    squares = left * left
+    rest = 0.0 if spectrum.complete else (np.einsum("tk,tk->t", targets, targets) - squares.sum(axis=1)).clip(min=0)
     for ridge in ridges:
         if problems := singular_problems(spectrum, ridge):
             raise ConfigError(problems)
         inside: Float64 = (left / (spectrum.values + ridge)) @ right
-        yield ridge, inside if spectrum.complete else inside + beyond / ridge
+        lengths = squares @ (1 / (spectrum.values + ridge))
+        if not spectrum.complete:
+            inside, lengths = inside + beyond / ridge, lengths + rest / ridge
+        yield inside, np.sqrt(lengths)[:, None]

@@ -93,7 +93,7 @@ def scores_fingerprint(
     if estimator.averaging != "kernels":
         choices["averaging"] = estimator.averaging
     if estimator.equal_targets:
-        choices["equal_targets"] = True
+        choices["equal_targets"] = "scores"  # in the metric of the scores
     if estimator.soft_threshold:
         choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {

@@ -14,10 +14,10 @@ from trak_cli.attribution import (
     Weights,
     add_rows,
     decompose,
-    equal_lengths,
     equalize,
     front,
     groups,
+    lengths_of,
     over_terms,
     predictions_by_ridge,
     soften,
@@ -112,9 +112,8 @@ def scan(
         ConfigError: a Gram matrix is singular with one of the ridges.
     """
     ratios = RatiosOfStore(inventory, progress)
-    to_mean = _to_mean_length(inventory, question) if any(spec.equal_targets for spec in specs) else None
     for group in groups([spec for spec in specs if not spec.soft_threshold]):
-        yield from _scan_group(inventory, group, ratios, question, to_mean, progress).items()
+        yield from _scan_group(inventory, group, ratios, question, progress).items()
     for base, shares in _bases(specs).items():
         for share, sums in _scan_thresholds(inventory, base, shares, ratios, question, progress):
             yield replace(base, soft_threshold=share), sums
@@ -161,14 +160,15 @@ def _scan_group(
     group: Sequence[EstimatorSpec],
     ratios: RatiosOfStore,
     question: Question,
-    to_mean: Float64 | None,
     progress: Progress,
 ) -> Mapping[EstimatorSpec, Float64]:
     shape = (len(question.targets), len(question.masks))
     totals = {spec: np.zeros(shape) for spec in group}
+    lengths: dict[EstimatorSpec, list[Float64]] = {spec: [] for spec in group}
     fronts: dict[_Front, Float64] = {}
     for spec in group:
         fronts.setdefault(_front_of(spec), front(spec, [one.values for one in ratios.of(spec)]))
+    count = len(inventory.checkpoints)
     for number, checkpoint in enumerate(inventory.checkpoints):
         own = {key: one[number] if one.ndim == 2 else one for key, one in fronts.items()}
         spectrum, sums = _pass(inventory, checkpoint, group[0], ratios.of(group[0])[number], own, question.masks, progress)
@@ -178,14 +178,17 @@ def _scan_group(
         for key, summed in sums.items():
             members = [spec for spec in group if _front_of(spec) == key]
             if spectrum is None:  # metric identity
-                found = [targets @ summed for _ in members]
+                found = [(targets @ summed, lengths_of(targets, targets)) for _ in members]
             else:
                 ridges = [spec.ridge_in(spectrum) for spec in members]
-                found = [values for _, values in predictions_by_ridge(targets, summed, spectrum, ridges)]
-            for spec, values in zip(members, found, strict=True):
-                if to_mean is not None and spec.equal_targets and not spec.unit_norm:
-                    values = values * to_mean[number]
-                totals[spec] += values / len(inventory.checkpoints)
+                found = list(predictions_by_ridge(targets, summed, spectrum, ridges))
+            for spec, (values, length) in zip(members, found, strict=True):
+                # The mean of the lengths is known when all checkpoints have been seen.
+                totals[spec] += (values / np.where(length > 0, length, 1.0) if spec.equal_targets else values) / count
+                lengths[spec].append(length)
+    for spec in group:
+        if spec.equal_targets:
+            totals[spec] *= np.mean(lengths[spec], axis=0)
     return totals
 
 
@@ -221,12 +224,6 @@ def _pass(
     if total is not None:
         return decompose(total.result()), sums
     return (None if filed is None else filed.spectrum), sums
-
-
-def _to_mean_length(inventory: Inventory, question: Question) -> Float64:
-    """What brings the chosen targets to their mean length over the checkpoints: (checkpoints, t, 1)."""
-    lengths = [np.linalg.norm(_targets(inventory, name, question), axis=1, keepdims=True) for name in inventory.checkpoints]
-    return equal_lengths(lengths)
 
 
 def _targets(inventory: Inventory, checkpoint: str, question: Question) -> Float64:

@@ -206,16 +206,23 @@ def test_averaging_scores_is_the_mean_of_single_checkpoints():
 
 
 def test_equal_targets_make_every_checkpoint_count_alike():
-    """A target that is ten times as long under one checkpoint has the same shape of scores, at the scale of the mean length."""
+    """A target that is ten times as long under one checkpoint has the same scores but for one factor."""
     X, q, T = _data(checkpoints=2)
     spec = EstimatorSpec("a", ridge="1w", equal_targets=True)
-    lengths = np.stack([np.linalg.norm(t, axis=1) for t in T])
-    longer = [T[0] * 10, T[1]]
-    mean, mean_of_longer = lengths.mean(0), (10 * lengths[0] + lengths[1]) / 2
-    _close(scores(spec, X, q, longer) / mean_of_longer[:, None], scores(spec, X, q, T) / mean[:, None], 1e-6)
+    before, longer = scores(spec, X, q, T), scores(spec, X, q, [T[0] * 10, T[1]])
+    factors = longer[:, :1] / before[:, :1]
+    assert ((factors > 1) & (factors < 10)).all()
+    _close(longer, before * factors, 1e-6)
     T[0][3] = 0  # no length to bring to another
     assert np.isfinite(scores(spec, X, q, T)).all()
     _close(_streamed(spec, X, q, T), scores(spec, X, q, T))
+
+
+def test_equal_targets_do_not_depend_on_the_units_of_a_checkpoint():
+    """Gradients of one checkpoint in other units, training samples and targets alike, weigh no more and no less."""
+    X, q, T = _data(checkpoints=2)
+    spec = EstimatorSpec("a", ridge="1w", equal_targets=True)
+    _close(scores(spec, [X[0] * 7, X[1]], q, [T[0] * 7, T[1]]), scores(spec, X, q, T), 1e-6)
 
 
 def test_equal_targets_change_nothing_with_one_checkpoint():

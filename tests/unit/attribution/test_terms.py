@@ -70,7 +70,7 @@ def test_counts_of_one_are_samples():
 def test_scores_in_pieces_are_the_formula_entry_by_entry():
     data = [_data(seed) for seed in range(2)]
     T = [np.random.default_rng(9).standard_normal((5, 12)).astype(np.float32) for _ in data]
-    factors, kernels = [], []
+    factors, kernels, lengths = [], [], []
     for (X, q, f, terms), targets in zip(data, T, strict=True):
         trajectory = trajectory_of(SPEC, X, q, f, 70)
         total = GramSum(12)
@@ -83,8 +83,10 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
         Z = terms.features.astype(np.float64)
         A = sum(np.outer(z, z) for z in Z) + 2 * (Z**2).sum() / terms.counts.sum() * np.eye(12)
         kernels.append(targets @ np.linalg.inv(A) @ X.T)
+        lengths.append(np.sqrt(np.diagonal(targets @ np.linalg.inv(A) @ targets.T))[:, None])
     X, q, f, terms = zip(*data, strict=True)
-    expected = np.mean(kernels, axis=0) * 0.5
+    alike = [kernel / length for kernel, length in zip(kernels, lengths, strict=True)]
+    expected = np.mean(alike, axis=0) * np.mean(lengths, axis=0) * 0.5
     np.testing.assert_allclose(scores(SPEC, X, q, T, f, terms), expected, rtol=1e-9)
     found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, [np.full(70, 0.5)] * 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())

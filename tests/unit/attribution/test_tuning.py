@@ -13,6 +13,7 @@ from trak_cli.attribution import (
     decompose,
     groups,
     halves,
+    precondition,
     predictions_by_ridge,
     scores,
     subset_predictions,
@@ -64,10 +65,12 @@ def test_sums_over_subsets_are_those_of_the_scores(ridges, k):
         subset_sums(X[rows], np.sqrt(q[rows].astype(np.float64)), masks[:, rows]) for rows in (slice(0, 13), slice(13, 40))
     )
     found = list(predictions_by_ridge(T.astype(np.float64), sums, spectrum, [spec.ridge_in(spectrum) for spec in members]))
-    for spec, (ridge, values) in zip(members, found, strict=True):
-        assert ridge == spec.ridge_in(spectrum)
+    for spec, (values, lengths) in zip(members, found, strict=True):
         expected = subset_predictions(scores(spec, [X], [q], [T]), masks)
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+        targets = T.astype(np.float64)
+        squares = np.einsum("tk,tk->t", targets, precondition(spectrum, spec.ridge_in(spectrum), targets))
+        np.testing.assert_allclose(lengths[:, 0], np.sqrt(squares), rtol=1e-9)
 
 
 def test_a_singular_gram_without_ridge_is_refused():

@@ -46,7 +46,7 @@ def test_the_member_that_made_the_ground_truth_is_found(store):
 def test_a_soft_threshold_is_found(store):
     best = dataclasses.replace(BEST, soft_threshold=0.8)
     store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
-    summary = run(store, "tune.soft_thresholds=[0, 0.8]", "tune.averaging=[kernels]")
+    summary = run(store, "tune.soft_thresholds=[0, 0.8]", "tune.averaging=[kernels]", "tune.ridges=[0.1x, 10x]")
     assert dataclasses.replace(summary.best[0].estimator, name="best") == best
 
 
