@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from stages import plain
 from torch import Tensor, nn
 
 from trak_cli.config import load
 from trak_cli.plugins import collate, find
 from trak_cli.plugins import load as load_weights
 from trak_cli.stages.parts import TRAIN, make_model, make_splits
-from trak_cli.store import Layout, read_scores
 
 FOLDER = Path(__file__).parent
 
@@ -53,24 +53,10 @@ def evaluate(kind: str) -> None:
     for stage in ("finalize", "score"):
         call(stage, [*overrides, "estimator=cosine"])
     store = Path(f"runs/hf_digits_{kind}")
-    others = {"similarity": similarity(overrides).astype(np.float32), **plain(store, overrides)}
-    for name, scores in others.items():
-        np.savez(store / f"{name}.npz", scores=scores)
-    listed = [f"+lds.scores.{name}={store / name}.npz" for name in others]
+    np.save(store / "similarity.npy", similarity(overrides).astype(np.float32))
+    others = {"similarity": store / "similarity.npy", **plain("hf_digits", store, "test", *overrides)}
+    listed = [f"+lds.scores.{name}={path}" for name, path in others.items()]
     call("eval-lds", [*overrides, "lds.estimators=[cosine]", *listed])
-
-
-def plain(store: Path, overrides: list[str]) -> dict[str, Array]:
-    """The same estimators on gradients without Adam's scales, under the same checkpoints."""
-    other = Path(f"{store}_plain")
-    more = [*overrides, "gradients.optimizer=sgd", f"store={other}", f"checkpoints={store}/checkpoints/*.safetensors"]
-    call("featurize", more)
-    found = {}
-    for estimator, stages in (("trajectory", ("finalize", "score")), ("cosine", ("score",))):
-        for stage in stages:
-            call(stage, [*more, f"estimator={estimator}"])
-        found[f"{estimator}_plain"] = read_scores(Layout(other).scores(estimator, "test"))
-    return found
 
 
 def call(stage: str, overrides: list[str]) -> None:

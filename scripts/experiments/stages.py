@@ -18,6 +18,7 @@ from trak_cli.config import TrakConfig
 from trak_cli.config import load as load_config
 from trak_cli.plugins import apply, load
 from trak_cli.stages.parts import Parts, make_parts
+from trak_cli.store import Layout, read_scores
 
 FOLDER = Path(__file__).parent
 CPU = torch.device("cpu")
@@ -35,6 +36,23 @@ def trak(stage: str, name: str, *overrides: str) -> str:
         raise SystemExit(done.returncode)
     print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     return done.stdout
+
+
+def plain(name: str, store: Path, split: str, *overrides: str) -> dict[str, Path]:
+    """Scores from gradients without Adam's scales, under the same checkpoints: label -> file."""
+    other = Path(f"{store}_plain")
+    more = [*overrides, "gradients.optimizer=sgd", f"store={other}", f"checkpoints={store}/checkpoints/*.safetensors"]
+    other.mkdir(exist_ok=True)
+    if (store / "data").exists() and not (other / "data").exists():
+        (other / "data").symlink_to((store / "data").resolve())
+    trak("featurize", name, *more)
+    found = {}
+    for estimator, stages in (("trajectory", ("finalize", "score")), ("cosine", ("score",))):
+        for stage in stages:
+            trak(stage, name, *more, f"estimator={estimator}")
+        found[f"{estimator}_plain"] = other / f"{estimator}.npy"
+        np.save(found[f"{estimator}_plain"], read_scores(Layout(other).scores(estimator, split)))
+    return found
 
 
 def config_of(name: str) -> TrakConfig:

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import docstrings
 import numpy as np
-from stages import config_of, similarity, trak
-
-from trak_cli.store import Layout, read_scores
+from stages import config_of, plain, similarity, trak
 
 SPLIT = "test"
 
@@ -34,30 +32,13 @@ def evaluate(name: str) -> None:
     np.save(store / "representations.npy", similarity(name, SPLIT))
     others = {"representations": store / "representations.npy"}
     if "AdamW" in config.trainer["_target_"]:
-        others |= plain(name, store)
+        others |= plain(name, store, SPLIT)
     listed = [f"+lds.scores.{label}={path}" for label, path in others.items()]
     trak("eval-lds", name, "lds.estimators=[cosine]", *listed)
     report = json.loads((store / "lds" / f"{SPLIT}.json").read_text())
     print(f"noise ceiling {report['noise_ceiling']}")
     for one in report["scores"]:
         print(f"{one['name']:<16} LDS {one['lds']:.3f} ({one['low']:.3f} to {one['high']:.3f})")
-
-
-def plain(name: str, store: Path) -> dict[str, Path]:
-    """The same estimators on gradients without Adam's scales, under the same checkpoints: label -> file."""
-    other = Path(f"{store}_plain")
-    more = ["gradients.optimizer=sgd", f"store={other}", f"checkpoints={store}/checkpoints/*.safetensors"]
-    other.mkdir(exist_ok=True)
-    if not (other / "data").exists():
-        (other / "data").symlink_to((store / "data").resolve())
-    trak("featurize", name, *more)
-    found = {}
-    for estimator, stages in (("trajectory", ("finalize", "score")), ("cosine", ("score",))):
-        for stage in stages:
-            trak(stage, name, *more, f"estimator={estimator}")
-        found[f"{estimator}_plain"] = other / f"{estimator}.npy"
-        np.save(found[f"{estimator}_plain"], read_scores(Layout(other).scores(estimator, SPLIT)))
-    return found
 
 
 if __name__ == "__main__":

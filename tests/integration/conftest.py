@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_project import Project, call, write_project
+from words_project import write_words
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,6 +49,13 @@ def project_after(finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest
 def project(project_after: Callable[[str], Project]) -> Project:
     """The project before anything was run."""
     return project_after("")
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project of a language model before anything was run."""
+    write_words(tmp_path / "words")
+    return Project(tmp_path / "words", monkeypatch)
 
 
 @pytest.fixture

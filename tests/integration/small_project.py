@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_project import Project
 from typer.testing import CliRunner
 
 from trak_cli.cli.app import app
@@ -45,6 +46,12 @@ def read_store(root: Path) -> Everything:
             columns = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in names}
             found[checkpoint, split] = FeatureRows(rows=Rows(0, bounds[-1]), **columns)
     return found
+
+
+def elsewhere(project: Project, *overrides: str) -> Everything:
+    """The features of another run of the same project."""
+    project.done("featurize", "store=runs/other", *overrides)
+    return read_store(project.folder / "runs" / "other")
 
 
 def assert_identical(found: Everything, expected: Everything) -> None:

@@ -15,6 +15,7 @@ from small_project import (
     Everything,
     assert_close,
     assert_identical,
+    elsewhere,
     read_store,
     relative_error,
     stamps,
@@ -60,12 +61,6 @@ class Collate:
 def reference(finished: dict[str, Path]) -> Everything:
     """The features of one uninterrupted process with the project's own settings."""
     return read_store(finished["featurize"] / "runs" / "tiny")
-
-
-def elsewhere(project: Project, *overrides: str) -> Everything:
-    """The features of another run of the same project."""
-    project.done("featurize", "store=runs/other", *overrides)
-    return read_store(project.folder / "runs" / "other")
 
 
 def oracle(spec: EstimatorSpec, found: Everything, split: str = "test") -> Float64:

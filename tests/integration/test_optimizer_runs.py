@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_project import Everything, assert_close, assert_identical, read_store
-from tiny_project import ROWS, Project, weights, write_project
-from words_project import write_words
+from small_project import assert_close, assert_identical, elsewhere, read_store
+from tiny_project import ROWS, Project, weights
 
 from trak_cli.store import Layout, read_image, read_json
 
@@ -17,27 +15,11 @@ ADAM = "gradients.optimizer=adam"
 TRAINED_BY_ADAM = "trainer._target_=trak_cli.plugins.AdamWTrainer"
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    write_project(tmp_path / "tiny")
-    return Project(tmp_path / "tiny", monkeypatch)
-
-
-@pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    write_words(tmp_path / "words")
-    return Project(tmp_path / "words", monkeypatch)
-
-
-def elsewhere(project: Project, *overrides: str) -> Everything:
-    project.done("featurize", "store=runs/other", *overrides)
-    return read_store(project.folder / "runs" / "other")
-
-
 def scales(project: Project, letter: str) -> dict[str, np.ndarray[Any, Any]]:
     layout = Layout(project.store)
     name = next(name for name in layout.checkpoints() if name.startswith(letter))
-    return {key.removeprefix("scale."): array for key, array in read_image(layout.scales(name)).arrays.items()}
+    arrays = read_image(layout.scales(name)).arrays
+    return {key.removeprefix("scale."): array for key, array in arrays.items() if key.startswith("scale.")}
 
 
 def factors(project: Project) -> np.ndarray[Any, Any]:

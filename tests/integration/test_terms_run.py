@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_project import Everything, assert_close, assert_identical, read_store
+from small_project import Everything, assert_close, assert_identical, elsewhere, read_store
 from tiny_project import Project
-from words_project import DIM, ROWS, TARGETS, write_words
+from words_project import DIM, ROWS, TARGETS
 
 from trak_cli.attribution import MEMBERS, EstimatorSpec, Terms, scores
 from trak_cli.gradients import signs_of
@@ -22,18 +21,6 @@ from trak_cli.store import Layout, read_features, read_image, read_json, read_sc
 from trak_cli.types import Float64
 
 OFF = "gradients.terms=false"
-
-
-@pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The project before anything was run."""
-    write_words(tmp_path / "words")
-    return Project(tmp_path / "words", monkeypatch)
-
-
-def elsewhere(project: Project, *overrides: str) -> Everything:
-    project.done("featurize", "store=runs/other", *overrides)
-    return read_store(project.folder / "runs" / "other")
 
 
 def oracle(spec: EstimatorSpec, found: Everything, with_terms: bool = True) -> Float64:

@@ -15,7 +15,6 @@ from trak_cli.attribution.ridge import Ridge, describe_ridge, parse_ridge, resol
 from trak_cli.attribution.rows import unit_rows
 from trak_cli.attribution.scores import (
     TargetFactor,
-    equal_lengths,
     equalize,
     front,
     lengths_of,
@@ -75,7 +74,6 @@ __all__ = [
     "describe_formula",
     "describe_ridge",
     "describe_weights",
-    "equal_lengths",
     "equalize",
     "flow_rows",
     "follows_log_loss",

@@ -41,15 +41,9 @@ def equalize(spec: EstimatorSpec, factors: Sequence[TargetFactor]) -> list[Targe
     """The factors of the same targets under all checkpoints, where the spec wants it with targets of equal length."""
     if not spec.equal_targets:
         return list(factors)
-    ratios = equal_lengths([factor.length for factor in factors])
+    every = np.stack([factor.length for factor in factors])
+    ratios = np.divide(every.mean(axis=0), every, out=np.ones_like(every), where=every > 0)
     return [replace(factor, scale=factor.scale * ratio) for factor, ratio in zip(factors, ratios, strict=True)]
-
-
-def equal_lengths(lengths: Sequence[Float64]) -> Float64:
-    """What brings targets of these lengths, the same shape for every checkpoint, to their mean: (checkpoints, …)."""
-    every = np.stack(lengths)
-    ratios: Float64 = np.divide(every.mean(axis=0), every, out=np.ones_like(every), where=every > 0)
-    return ratios
 
 
 def lengths_of(targets: Float64, preconditioned: Float64) -> Float64:

@@ -8,7 +8,7 @@ where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gra
 "trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`); where f is a
 sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
 checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. With ``equal_targets``, t_{m,j}
-stands for t_{m,j} · mean_m ‖t_{m,j}‖ / ‖t_{m,j}‖. At last scores may be soft-thresholded
+stands for t_{m,j} · mean_m l_{m,j} / l_{m,j}, l² = tᵀ B t. At last scores may be soft-thresholded
 (:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is

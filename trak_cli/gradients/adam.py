@@ -27,7 +27,6 @@ OPTIMIZERS = ("sgd", "adam")
 #: Of the definition of the scales; part of what determines the values in a store.
 SCALES_VERSION = 1
 
-
 #: Smallest v, relative to its mean over all coordinates. Below are gradients that are zero but for rounding (the bias of the
 #: keys of an attention layer), which would be scaled up most of all.
 LEAST = 1e-10

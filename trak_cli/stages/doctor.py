@@ -27,6 +27,7 @@ from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
 from trak_cli.stages.identity import features_fingerprint
 from trak_cli.stages.job import open_run
 from trak_cli.stages.machine import choose_device, device_name, use_threads
+from trak_cli.stages.microbatches import spread
 from trak_cli.stages.optimizer import make_scales
 from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.task_context import Contexts
@@ -69,7 +70,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     checkpoints, splits, recipe = open_run(loaded, device)
     fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints[:1]}
     Contexts(Layout(Path(config.store)), recipe.parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
-    samples = [splits[0].dataset[row] for row in spread(splits[0].rows)]
+    rows = spread(splits[0].rows, SAMPLES)
+    samples = splits[0].samples(rows if len(rows) > 1 else rows * 2)  # so that there is a batch
     patient = Patient(recipe, splits[0], samples, splits[0].batch(samples))
     bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
     checks = [
@@ -81,24 +83,16 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        engine = recipe.engine(plan.engine, plan.routes)
-        scales = make_scales(recipe, engine, splits[0], spread(splits[0].rows), 1) if recipe.scaled else None
-        featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch, scales)
-        checks += _by_engine(patient, engine, featurizer, config.features.dtype)
+        plain = featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch)
+        if recipe.scaled:
+            featurizer = plain.scaled(make_scales(recipe, plain, splits[0], rows))
+        checks += _by_engine(patient, plain.engine, featurizer, config.features.dtype)
         if _all_hold(checks):
             costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim)
             checks.append(_room(costs))
     tips = advice(config, device, plan, costs)
     name = plan.engine if plan else None
     return DoctorSummary(_all_hold(checks), checks, recipe.parameters, recipe.spec.dim, name, device_name(device), costs, tips)
-
-
-def spread(rows: int, count: int = SAMPLES) -> list[int]:
-    """A few rows from the first to the last; of a single row two copies, so that there is a batch."""
-    if rows == 1:
-        return [0, 0]
-    count = min(count, rows)
-    return [round(i * (rows - 1) / (count - 1)) for i in range(count)]
 
 
 def _accepted(patient: Patient) -> Check:

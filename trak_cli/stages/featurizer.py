@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from trak_cli.gradients import Engine, PerSample, check_finite
+from trak_cli.gradients import Engine, PerSample, ScaledEngine, Scales, check_finite
 from trak_cli.plugins import sample_id
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Microbatch, Split
@@ -40,6 +40,11 @@ class Featurizer:
     parameters: int
     microbatch: int
     signed: Engine | None = None
+
+    def scaled(self, scales: Scales) -> Featurizer:
+        """The same with gradients times ``scales``."""
+        signed = None if self.signed is None else ScaledEngine(self.signed, scales)
+        return replace(self, engine=ScaledEngine(self.engine, scales), signed=signed)
 
     def rows(self, split: Split, rows: Rows, progress: Callable[[int], None]) -> FeatureRows:
         """Features of ``rows``, in their order, whatever the order of computation.

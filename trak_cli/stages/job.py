@@ -69,8 +69,8 @@ class Job:
         load_checkpoint(self.recipe.parts.model, checkpoint, self.recipe.device)
         self.contexts.bind(checkpoint, keep=True)
         plan = self.plan
-        scales = self.scales.of(checkpoint, self.recipe.engine(plan.engine, plan.routes), plan.microbatch)
-        return self.recipe.featurizer(plan.engine, plan.routes, checkpoint, plan.microbatch, scales)
+        made = self.recipe.featurizer(plan.engine, plan.routes, checkpoint, plan.microbatch)
+        return made.scaled(self.scales.of(checkpoint, made)) if self.recipe.scaled else made
 
 
 def prepare(loaded: Loaded, reporter: Reporter) -> Job:

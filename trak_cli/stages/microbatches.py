@@ -24,6 +24,12 @@ SIZE_SAMPLES = 64
 HELD_NUMBERS = 2**24
 
 
+def spread(rows: int, count: int) -> list[int]:
+    """At most ``count`` row numbers of ``rows``, evenly spread from the first to the last."""
+    count = min(rows, count)
+    return [round(i * (rows - 1) / max(count - 1, 1)) for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Microbatch:
     """Attributes:
@@ -78,7 +84,7 @@ class Split:
 
     def microbatches(self, rows: Rows, size: int) -> Iterator[Microbatch]:
         """Microbatches of at most ``size`` samples, in which each of ``rows`` is once (and perhaps rows around them)."""
-        return self._by_size(rows, size) if self.varies else self._grid(rows, size)
+        return self.by_size(rows, size) if self.varies else self._grid(rows, size)
 
     def _copies(self, row: int, size: int) -> Microbatch:
         return Microbatch([row] * size, self.samples([row] * size))
@@ -90,15 +96,18 @@ class Split:
             samples = self.samples(real)
             yield Microbatch(real, samples + samples[-1:] * (size - len(real)))
 
-    def _by_size(self, rows: Rows, size: int) -> Iterator[Microbatch]:
-        """Neighbours in size, the largest first, so that what does not fit into memory shows early; no row but ``rows``."""
+    def by_size(self, rows: Iterable[int], size: int) -> Iterator[Microbatch]:
+        """Microbatches of at most ``size`` samples of ``rows`` and no other: neighbours in size.
+
+        The largest come first, so that what does not fit into memory shows early.
+        """
         for held in self._held(rows, size):
             held.sort(key=lambda one: -one.size)  # stable: the same order whenever the shard is computed
             for start in range(0, len(held), size):
                 some = held[start : start + size]
                 yield Microbatch([one.row for one in some], [one.sample for one in some])
 
-    def _held(self, rows: Rows, size: int) -> Iterator[list[_Sized]]:
+    def _held(self, rows: Iterable[int], size: int) -> Iterator[list[_Sized]]:
         """The samples in row order, as many whole microbatches at a time as are held in memory."""
         held: list[_Sized] = []
         numbers = 0

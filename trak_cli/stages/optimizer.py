@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from trak_cli.gradients import Engine, OverlappingBlocksError, Scale, Scales, SecondMoments, matrix_shape
+from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.kept import Array, kept
-from trak_cli.stages.microbatches import Split
+from trak_cli.stages.microbatches import Microbatch, Split, spread
 from trak_cli.stages.parts import Checkpoint
 from trak_cli.stages.recipe import Recipe
 from trak_cli.store import Layout
@@ -36,54 +36,41 @@ class OptimizerScales:
     fingerprints: Mapping[str, Json]
     reporter: Reporter
 
-    def of(self, checkpoint: Checkpoint, engine: Engine, microbatch: int) -> Scales | None:
-        """The scales under a checkpoint whose weights are in the model: stored ones, or made now and stored; None for sgd.
-
-        Args:
-            engine: what gives gradients, ``microbatch`` samples at a time.
+    def of(self, checkpoint: Checkpoint, made: Featurizer) -> Scales:
+        """The scales under a checkpoint whose weights are in the model: stored ones, or made now (by ``made``) and stored.
 
         Raises:
             StoreError: another run's scales are stored there, or damaged ones.
             InputError: the training set no longer gives the samples that they were made of.
         """
-        if not self.recipe.scaled:
-            return None
-        rows = spread(self.train.rows)
+        rows = spread(self.train.rows, SAMPLES)
         fingerprint = {**self.fingerprints[checkpoint.name], "kind": "scales"}
         path = self.layout.scales(checkpoint.name)
 
         def make() -> dict[str, Tensor]:
             self.reporter.log(f"{checkpoint.name}: second moments of the gradients of {len(rows):,} samples")
-            return joined(make_scales(self.recipe, engine, self.train, rows, microbatch))
+            return joined(make_scales(self.recipe, made, self.train, rows))
 
         found = kept(path, fingerprint, self.train, rows, "scale", make)
         return parted(found, self.recipe.selected, self.train.device)
 
 
-def make_scales(recipe: Recipe, engine: Engine, train: Split, rows: Sequence[int], microbatch: int) -> Scales:
-    """The scales under the weights in the model, from the gradients of ``rows``, ``microbatch`` of them at a time.
+def make_scales(recipe: Recipe, made: Featurizer, train: Split, rows: Sequence[int]) -> Scales:
+    """The scales under the weights in the model, from the gradients of ``rows``, by engine and microbatch of ``made``.
 
     An engine that gives a parameter's gradient as several blocks that add up makes place for the loop.
     """
-    sized = sorted(rows, key=lambda row: -train.size(train.dataset[row])) if train.varies else list(rows)
-    batches = [sized[start : start + microbatch] for start in range(0, len(sized), microbatch)]
     try:
-        return _scales(recipe, engine, (train.batch(train.samples(some)) for some in batches))
+        return _scales(recipe, made.engine, train, train.by_size(rows, made.microbatch))
     except OverlappingBlocksError:
-        return _scales(recipe, recipe.engine("loop", {}), (train.batch(train.samples([row])) for row in sized))
+        return _scales(recipe, recipe.engine("loop", {}), train, train.by_size(rows, 1))
 
 
-def _scales(recipe: Recipe, engine: Engine, batches: Iterable[Any]) -> Scales:
+def _scales(recipe: Recipe, engine: Engine, train: Split, microbatches: Iterable[Microbatch]) -> Scales:
     moments = SecondMoments(recipe.selected)
-    for batch in batches:
-        moments.add(engine.per_sample(batch))
+    for microbatch in microbatches:
+        moments.add(engine.per_sample(train.batch(microbatch.samples)))
     return {name: scale.to(recipe.device) for name, scale in moments.scales().items()}
-
-
-def spread(rows: int) -> list[int]:
-    """At most SAMPLES row numbers, from the first to the last."""
-    count = min(rows, SAMPLES)
-    return [round(i * (rows - 1) / max(count - 1, 1)) for i in range(count)]
 
 
 def joined(scales: Scales) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ from trak_cli.gradients import (
     Place,
     RepresentationEngine,
     Routes,
-    ScaledEngine,
-    Scales,
     Signed,
     make_engine,
     represented,
@@ -43,7 +41,6 @@ class Recipe:
     spec: the projection.
     matrices: the weights that it multiplies from both sides (kind ``factored`` only).
     terms: whether training samples get the features of their terms too, by a second pass with random signs.
-    scaled: whether gradients are scaled as Adam scales them.
     """
 
     config: TrakConfig
@@ -54,12 +51,17 @@ class Recipe:
     spec: ProjectionSpec
     matrices: Matrices
     terms: bool = False
-    scaled: bool = False
 
     @property
     def represents(self) -> bool:
         """Whether features are representations, which have no gradients."""
         return self.config.gradients.engine == REPRESENTATION
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients are scaled as Adam scales them: as the config says, or else its trainer; representations never."""
+        by_trainer = "adam" if (self.config.trainer or {}).get("_target_") in ADAM_TRAINERS else "sgd"
+        return not self.represents and (self.config.gradients.optimizer or by_trainer) == "adam"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -90,14 +92,10 @@ class Recipe:
         selected = select(model, gradients.include, gradients.exclude)
         return make_engine(name, model, function, selected, routes, self.matrices)
 
-    def featurizer(
-        self, engine: str, routes: Routes, checkpoint: Checkpoint, microbatch: int, scales: Scales | None = None
-    ) -> Featurizer:
-        """What turns rows into features, for a checkpoint whose weights are in the model, with gradients times ``scales``."""
+    def featurizer(self, engine: str, routes: Routes, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
+        """What turns rows into features, for a checkpoint whose weights are in the model."""
         parts = self.parts
         made, signed = self.engine(engine, routes), self.signed(engine, routes, checkpoint)
-        if scales is not None:
-            made, signed = ScaledEngine(made, scales), None if signed is None else ScaledEngine(signed, scales)
         return Featurizer(parts.model, parts.task, made, self.projector(checkpoint), self.parameters, microbatch, signed)
 
     def projector(self, checkpoint: Checkpoint) -> Projector:
@@ -123,16 +121,7 @@ def make_recipe(config: TrakConfig, parts: Parts, train: Split) -> Recipe:
     spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
     function = with_autocast(parts.task, parts.model, train.device, config.gradients.autocast)
     matrices = matrices_of(spec, parts.model, selected)
-    terms, scaled = _terms(config, parts), _scaled(config)
-    return Recipe(config, parts, train.device, function, selected, spec, matrices, terms, scaled)
-
-
-def _scaled(config: TrakConfig) -> bool:
-    """Whether the model was trained by Adam: as the config says, or else its trainer. Representations have no optimiser."""
-    if config.gradients.engine == REPRESENTATION:
-        return False
-    by_trainer = "adam" if (config.trainer or {}).get("_target_") in ADAM_TRAINERS else "sgd"
-    return (config.gradients.optimizer or by_trainer) == "adam"
+    return Recipe(config, parts, train.device, function, selected, spec, matrices, _terms(config, parts))
 
 
 def _terms(config: TrakConfig, parts: Parts) -> bool:

@@ -156,11 +156,7 @@ def _scan_thresholds(
 
 
 def _scan_group(
-    inventory: Inventory,
-    group: Sequence[EstimatorSpec],
-    ratios: RatiosOfStore,
-    question: Question,
-    progress: Progress,
+    inventory: Inventory, group: Sequence[EstimatorSpec], ratios: RatiosOfStore, question: Question, progress: Progress
 ) -> Mapping[EstimatorSpec, Float64]:
     shape = (len(question.targets), len(question.masks))
     totals = {spec: np.zeros(shape) for spec in group}
@@ -178,7 +174,7 @@ def _scan_group(
         for key, summed in sums.items():
             members = [spec for spec in group if _front_of(spec) == key]
             if spectrum is None:  # metric identity
-                found = [(targets @ summed, lengths_of(targets, targets)) for _ in members]
+                found = [(targets @ summed, lengths_of(targets, targets))] * len(members)
             else:
                 ridges = [spec.ridge_in(spectrum) for spec in members]
                 found = list(predictions_by_ridge(targets, summed, spectrum, ridges))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trak_cli.gradients import Scale, matrix_shape
-from trak_cli.stages.optimizer import SAMPLES, joined, parted, spread
+from trak_cli.stages.microbatches import spread
+from trak_cli.stages.optimizer import SAMPLES, joined, parted
 
 
 @given(st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=80))
@@ -31,7 +32,7 @@ def test_any_number_of_parameters_comes_back_from_two_arrays(shapes: list[list[i
 
 @given(st.integers(1, 5000))
 def test_samples_are_spread_over_the_whole_training_set(rows: int) -> None:
-    some = spread(rows)
+    some = spread(rows, SAMPLES)
     assert len(some) == len(set(some)) == min(rows, SAMPLES)
     assert some[0] == 0
     assert rows == 1 or some[-1] == rows - 1
