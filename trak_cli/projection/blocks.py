@@ -9,8 +9,8 @@ import torch
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
-#: Numbers in a dense block that a few rows are written into.
-FILLED = 2**22
+#: Numbers in a dense block that a few rows are written into: 16 MiB, and on a GPU, where each block is a wait, 512 MiB.
+FILLED = {"cpu": 2**22, "cuda": 2**27}
 
 
 def checked(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block | RowBlock]:
@@ -44,14 +44,15 @@ def dense(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block]:
             yield from filled(block, job.sizes[block.name])
 
 
-def filled(block: RowBlock, size: int, numbers: int = FILLED) -> Iterator[Block]:
+def filled(block: RowBlock, size: int, numbers: int | None = None) -> Iterator[Block]:
     """Dense blocks that hold the rows of ``block``: runs of rows on a fixed grid, those that nobody reaches left out.
 
     Args:
         size: coordinates of the parameter.
-        numbers: entries of a block at the most (at least one row).
+        numbers: entries of a block at the most (at least one row); None: as many as suit the device.
     """
     width = block.values.shape[1]
+    numbers = FILLED[block.values.device.type] if numbers is None else numbers
     height = max(numbers // max(block.batch * width, 1), 1)
     place = block.row // height
     for run in torch.unique(place).tolist():

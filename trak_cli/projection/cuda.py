@@ -1,6 +1,6 @@
 """Projection on a CUDA device (or an AMD one, under CuPy's ROCm build) by kernels that CuPy compiles at run time.
 
-CuPy keeps what it compiled on disk. Tensors are handed over without a copy (DLPack), and everything runs on PyTorch's
+CuPy keeps what it compiled on disk. Tensors are handed over by their address, without a copy, and everything runs on PyTorch's
 current stream, after the backward pass that makes a gradient and before whatever reads the features.
 """
 
@@ -96,11 +96,13 @@ class CupyGpu:
         """Queue one kernel on PyTorch's current stream of the device."""
         import cupy
 
-        with cupy.cuda.Device(self._device.index), _current_stream(self._device):
+        # Addresses, and not arrays made through DLPack: making one takes longer than a small kernel.
+        values = tuple(np.uintp(one.data_ptr()) if isinstance(one, torch.Tensor) else one for one in arguments)
+        stream = _stream(torch.cuda.current_stream(self._device).cuda_stream, self._device.index)
+        with cupy.cuda.Device(self._device.index), stream:
             function = _kernel(file, kernel)
             if shape.shared > _FREE_SHARED:
                 function.max_dynamic_shared_size_bytes = shape.shared
-            values = tuple(_array(value) if isinstance(value, torch.Tensor) else value for value in arguments)
             function(shape.grid, (shape.threads,), values, shared_mem=shape.shared)
 
 
@@ -114,21 +116,14 @@ class _Stream:
         return (0, self.address)
 
 
-def _current_stream(device: torch.device) -> Any:
-    """PyTorch's current stream as one of CuPy's."""
+@cache
+def _stream(address: int, device: int) -> Any:
+    """A stream of PyTorch's as one of CuPy's."""
     import cupy
 
-    address = torch.cuda.current_stream(device).cuda_stream
     if hasattr(cupy.cuda.Stream, "from_external"):  # since CuPy 14, which deprecates the other
         return cupy.cuda.Stream.from_external(_Stream(address))
-    return cupy.cuda.ExternalStream(address, device.index)
-
-
-def _array(tensor: torch.Tensor) -> Any:
-    """The same memory as a CuPy array. CuPy knows no bfloat16: those are handed over as 16 bits of anything."""
-    import cupy
-
-    return cupy.from_dlpack(tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor)
+    return cupy.cuda.ExternalStream(address, device)
 
 
 @cache

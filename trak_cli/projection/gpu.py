@@ -16,18 +16,22 @@ import torch
 from trak_cli.projection.blocks import pieces
 from trak_cli.projection.definition import BLOCK
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
-from trak_cli.projection.source import TILES
+from trak_cli.projection.source import AT_ONCE, TILES
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 #: Coordinates whose packed form exists at once: bounds the working memory.
-CHUNK = 2**20
+CHUNK = 2**21
 #: Rows of one dense product, and of one sparse launch.
 DENSE_ROWS, SPARSE_ROWS = 64, 4096
-#: Thread blocks of a dense product (if the gradient is long enough), and half-warps of a sparse one.
+#: Thread blocks of a dense product (if the gradient is long enough), and of a sparse one.
 DENSE_BLOCKS, SPARSE_WORKERS = 1024, 8192
 #: Floats in the partial sums of a sparse product: bounds the working memory.
-SPARSE_PARTIAL = 2**24
+SPARSE_PARTIAL = 2**25
+#: Buckets from which on more blocks are added together.
+MANY_BUCKETS = 64
+#: Bytes of shared memory that a sparse product needs beside its sums.
+SPARSE_PLAN = 256
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -116,24 +120,24 @@ def _add_dense(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: t
 
 
 def _add_sparse(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: torch.Tensor) -> None:
-    """See kernels/sjlt.cu; blocks of 16 coordinates are dealt out in rounds of 16."""
+    """See kernels/sjlt.cu; blocks of 16 coordinates are dealt out in rounds of 32."""
     gradient, (rows, width), k = block.gradient, block.gradient.shape, spec.dim
     first_block, lead = divmod(block.offset, BLOCK["sjlt"])
     blocks = math.ceil((lead + width) / 16)
     workers = min(SPARSE_WORKERS, max(SPARSE_PARTIAL // k, 1))
-    # A worker takes at least 4 k coordinates, so that its sums cost less than the gradient to write and read.
-    per_split = 16 * math.ceil(max(blocks / max(workers // rows, 1), 4096 / 16, 4 * k / 16) / 16)
+    # A worker takes at least 8 k coordinates, so that its sums cost less than the gradient to write and read.
+    per_split = 32 * math.ceil(max(blocks / max(workers // rows, 1), 4096 / 16, 8 * k / 16) / 32)
     splits = math.ceil(blocks / per_split)
-    passes = math.ceil(k / (gpu.shared_limit // 8 // 16 * 16 - 16))
+    passes = math.ceil(k / ((gpu.shared_limit - SPARSE_PLAN) // 4 // 16 * 16))
     tile = 16 * math.ceil(k / passes / 16)
-    padded = tile + (16 if tile % 32 == 0 else 0)
 
-    shape = Shape((math.ceil(rows * splits / 2), passes), 32, 2 * 4 * padded)
+    shape = Shape((rows * splits, passes), 32, 4 * tile)
     source = (gradient, np.int64(gradient.stride(0)), np.int64(width), np.int32(rows), np.int32(lead))
-    place = (np.uint64(stream), np.uint64(first_block), np.int64(blocks), np.int64(per_split), np.int32(splits))
+    place = (np.uint64(stream), np.uint64(first_block), np.int64(blocks), np.int64(per_split))
     matrix = (np.int32(spec.nonzeros), np.int32(k), np.int32(tile), np.float32(math.sqrt(k / spec.nonzeros)))
     memory, target = _target(gpu, splits, out)
-    gpu.launch("sjlt.cu", f"sjlt_{_DTYPES[gradient.dtype]}", shape, *source, *place, *matrix, memory, *target)
+    at_once = AT_ONCE[k // (16 * spec.nonzeros) >= MANY_BUCKETS]
+    gpu.launch("sjlt.cu", f"sjlt_{_DTYPES[gradient.dtype]}_{at_once}", shape, *source, *place, *matrix, memory, *target)
     if splits > 1:
         _add_parts(gpu, "sjlt.cu", splits, memory, out)
 

@@ -9,6 +9,9 @@ from importlib.resources import files
 #: Samples of a warp's product are taken in tiles of 8; a kernel takes this many tiles.
 TILES = (1, 2, 4, 8)
 
+#: Blocks that a sparse kernel adds together.
+AT_ONCE = (2, 4)
+
 DTYPES = ("float32", "float16", "bfloat16")
 
 #: Source file -> its entry points.
@@ -20,7 +23,7 @@ ENTRY_POINTS: Mapping[str, tuple[str, ...]] = {
         *(f"project_{kind}_{tiles}" for kind in ("rademacher", "gaussian") for tiles in TILES),
         "reduce",
     ),
-    "sjlt.cu": (*(f"sjlt_{dtype}" for dtype in DTYPES), "reduce"),
+    "sjlt.cu": (*(f"sjlt_{dtype}_{blocks}" for dtype in DTYPES for blocks in AT_ONCE), "reduce"),
 }
 
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
