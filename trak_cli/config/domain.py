@@ -36,6 +36,7 @@ AT_LEAST: dict[str, int] = {
     "ensemble.members": 0,
     "ensemble.seed": 0,
     "features.shard_rows": 1,
+    "features.readers": 0,
     "score.top_k": 1,
     "score.target_block": 1,
     "lds.bootstrap": 0,

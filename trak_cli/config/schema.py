@@ -61,10 +61,11 @@ class EnsembleConfig:
 
 @dataclass
 class FeaturesConfig:
-    """How features are stored."""
+    """How features are stored, and how the samples for them are read."""
 
     dtype: str = "float32"
     shard_rows: int = 1024
+    readers: int | None = None
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from trak_cli.gradients import Engine, PerSample, ScaledEngine, Scales, check_finite
-from trak_cli.plugins import sample_id
+from trak_cli.gradients import Engine, PerSample, ScaledEngine, Scales, check_finite, exact
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Microbatch, Split
 from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.reading import ReadBatch, read, reading
 from trak_cli.stages.validation import validate
 from trak_cli.store import FeatureRows
 from trak_cli.tasks import Task
@@ -53,10 +53,10 @@ class Featurizer:
             InputError: a sample that the task refuses, or one whose output or gradient is not finite.
         """
         whole: Columns = {}
-        for microbatch in split.microbatches(rows, self.microbatch):
-            part = self.columns(split, microbatch)
-            inside = [place for place, row in enumerate(microbatch.rows) if rows.start <= row < rows.stop]
-            places = [microbatch.rows[place] - rows.start for place in inside]
+        for batch in reading(split, split.microbatches(rows, self.microbatch)):
+            part = self._columns(split, batch)
+            inside = [place for place, row in enumerate(batch.rows) if rows.start <= row < rows.stop]
+            places = [batch.rows[place] - rows.start for place in inside]
             for name, values in part.items():
                 if name not in whole:
                     whole[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
@@ -70,8 +70,10 @@ class Featurizer:
         Raises:
             InputError: as for :meth:`rows`.
         """
-        rows, samples = microbatch.rows, microbatch.samples
-        batch = split.batch(samples)
+        return self._columns(split, read(split, microbatch))
+
+    def _columns(self, split: Split, read_batch: ReadBatch) -> Columns:
+        rows, batch = read_batch.rows, read_batch.on(split.device)
         validate(self.task, self.model, batch, split.name, rows)
         names = [f"sample {row} of {split.name}" for row in rows]
         features, found = self._projected(self.engine, batch, names, "per-sample gradient")
@@ -79,18 +81,20 @@ class Featurizer:
             "features": features,
             "out_to_loss": _checked(found.out_to_loss, names, "out-to-loss gradient"),
             "outputs": _checked(found.outputs, names, "model output"),
-            "sample_ids": np.array([sample_id(sample) for sample in samples[: len(rows)]], dtype=np.uint64),
+            "sample_ids": read_batch.sample_ids,
         }
         if self.signed is not None and split.name == TRAIN:
-            filled = torch.tensor(rows + rows[-1:] * (len(samples) - len(rows)), device=split.device)
+            filled = torch.tensor(rows + rows[-1:] * (read_batch.size - len(rows)), device=split.device)
             what = "per-sample gradient of the terms"
             columns["term_features"], found = self._projected(self.signed, (batch, filled), names, what)
             columns["terms"] = _checked(found.out_to_loss, names, "number of terms")
         return columns
 
     def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[np.ndarray[Any, Any], PerSample]:
-        found = engine.per_sample(batch)
-        return _checked(self.projector.project(found.blocks) / self.parameters**0.5, names, what), found
+        with exact():  # once, and not again for every block
+            found = engine.per_sample(batch)
+            features = self.projector.project(found.blocks) / self.parameters**0.5
+        return _checked(features, names, what), found
 
 
 def _checked(tensor: torch.Tensor, names: list[str], what: str) -> np.ndarray[Any, Any]:

@@ -125,7 +125,9 @@ def open_run(loaded: Loaded, device: torch.device) -> tuple[list[Checkpoint], li
     config = loaded.config
     checkpoints = find_checkpoints(config, loaded.base)
     parts = make_parts(config)
-    splits = [Split(name, dataset, len(dataset), parts.collate, device) for name, dataset in parts.splits.items()]
+    readers = config.features.readers
+    readers = int(device.type != "cpu") if readers is None else readers
+    splits = [Split(name, dataset, len(dataset), parts.collate, device, readers) for name, dataset in parts.splits.items()]
     _load_each(parts, checkpoints, device)
     return checkpoints, splits, make_recipe(config, parts, splits[0])
 

@@ -8,6 +8,7 @@ neighbours in that order are a microbatch: hardly anything is computed for paddi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,16 +44,24 @@ class Microbatch:
 
 @dataclass(frozen=True)
 class Split:
-    """A dataset with what turns its samples into batches."""
+    """A dataset with what turns its samples into batches.
+
+    Attributes:
+        readers: threads that read samples ahead of their computation; 0: the one that computes reads in between.
+    """
 
     name: str
     dataset: Any
     rows: int
     collate: Callable[[list[Any]], Any]
     device: torch.device
+    readers: int = 0
 
     def samples(self, rows: Iterable[int]) -> list[Any]:
-        return [self.dataset[row] for row in rows]
+        if self.readers < 2:
+            return [self.dataset[row] for row in rows]
+        with ThreadPoolExecutor(self.readers) as pool:
+            return list(pool.map(lambda row: self.dataset[row], rows))
 
     def batch(self, samples: list[Any]) -> Any:
         return to_device(self.collate(samples), self.device)
@@ -111,11 +120,12 @@ class Split:
         """The samples in row order, as many whole microbatches at a time as are held in memory."""
         held: list[_Sized] = []
         numbers = 0
-        for row in rows:
-            sample = self.dataset[row]
-            held.append(_Sized(row, sample, self.size(sample)))
-            numbers += held[-1].size
-            if numbers >= HELD_NUMBERS and len(held) % size == 0:
+        every = list(rows)
+        for start in range(0, len(every), size):
+            some = every[start : start + size]
+            held += [_Sized(row, sample, self.size(sample)) for row, sample in zip(some, self.samples(some), strict=True)]
+            numbers += sum(one.size for one in held[-len(some) :])
+            if numbers >= HELD_NUMBERS:
                 yield held
                 held, numbers = [], 0
         if held:

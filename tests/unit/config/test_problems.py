@@ -234,7 +234,7 @@ def test_unknown_keys_name_what_was_probably_meant(shipped: Problems) -> None:
         "zzz": "remove the key",
         "trian": "did you mean train?",
     }
-    assert problems["features.shards"].expected == "one of: dtype, shard_rows"
+    assert problems["features.shards"].expected == "one of: dtype, shard_rows, readers"
 
 
 REQUIRED = {
