@@ -42,7 +42,7 @@ def _saved_bytes(model: nn.Module, task: ModelOutput, sample: Any, parameters: M
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would hold the graph that holds it, and neither would ever be let go
 
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
     with only(model, parameters), torch.enable_grad(), hooks:

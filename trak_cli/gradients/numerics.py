@@ -12,20 +12,26 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Item = TypeVar("Item")
 
+#: Whether this process is inside of :func:`exact` (its settings are the process's).
+_inside = False
+
 
 @contextmanager
 def exact() -> Iterator[None]:
     """Inside: no TensorFloat-32 products, and cuDNN and CUDA kernels that give the same bits twice; then as before.
 
-    A CUDA operation that has no deterministic kernel warns and runs. On a CPU nothing changes.
+    A CUDA operation that has no deterministic kernel warns and runs. On a CPU nothing changes. Inside another one nothing
+    is done: setting all of it takes as long as a dozen small kernels.
     """
-    if not torch.cuda.is_available():
+    global _inside
+    if _inside or not torch.cuda.is_available():
         yield
         return
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     before = _read()
     fill: Any = torch.utils.deterministic
+    _inside = True
     try:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -37,6 +43,7 @@ def exact() -> Iterator[None]:
         torch.use_deterministic_algorithms(True, warn_only=not deterministic or warn_only)
         yield
     finally:
+        _inside = False
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         for owner, attribute, value in before:
             setattr(owner, attribute, value)

@@ -39,7 +39,18 @@ def rule_of(module: nn.Module) -> Rule | None:
             return rule
     if f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D":
         return transposed_linear
-    return None
+    return _rms_norm if _looks_like_rms_norm(module) else None
+
+
+def _looks_like_rms_norm(module: nn.Module) -> bool:
+    """Whether a module has what the norms of T5, Llama and their kin have (the search finds out if it is none)."""
+    named = list(module.named_parameters(recurse=False))
+    return (
+        "Norm" in type(module).__name__
+        and [name for name, _ in named] == ["weight"]
+        and named[0][1].dim() == 1
+        and isinstance(getattr(module, "variance_epsilon", None), float)
+    )
 
 
 def _plain(module: nn.Module) -> bool:
@@ -149,6 +160,14 @@ def _layer_norm(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks
         yield Block(names["weight"], (g * normal).reshape(len(g), -1, math.prod(shape)).sum(1))
     if "bias" in names:
         yield Block(names["bias"], g.reshape(len(g), -1, math.prod(shape)).sum(1))
+
+
+def _rms_norm(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
+    """Weight: Σ g · x / √(mean x² + ε), over all but samples and the last axis; x and g (B, c, …, width)."""
+    if "weight" in names:
+        epsilon: float = module.variance_epsilon  # type: ignore[assignment]
+        normal = F.rms_norm(x, x.shape[-1:], eps=epsilon)
+        yield Block(names["weight"], (g * normal).reshape(len(g), -1, x.shape[-1]).sum(1))
 
 
 def _channel_norm(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves, one_sample
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.autocast import coarsest
+from trak_cli.gradients.autocast import Autocast, coarsest
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.hooks.engine import HooksEngine
 from trak_cli.gradients.hooks.recorder import NotSeparableError
@@ -30,11 +32,17 @@ _TOLERANCE = {
     torch.float16: (1e-2, 1e-4),
 }
 
+#: Relative difference up to which rounding is suspected, and gradients are compared in float64.
+_NEARLY = 0.3
+
 
 def find_routes(
     model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, factored: Collection[str] = ()
 ) -> Routes:
     """A way for every parameter by which the first samples of ``batch`` get the gradients that the loop gives them.
+
+    Where float32 gradients differ they are compared again in float64: a ReLU's input near zero, rounded to the other side, or
+    a GPU's fast convolutions make two right ways differ by more than any bound on rounding.
 
     Args:
         factored: the parameters whose gradients the engine is to give as factors; these are then what is compared.
@@ -44,7 +52,7 @@ def find_routes(
     """
     some = _first(batch, min(batch_size(batch), SAMPLES))
     routes = first_routes(model, parameters, _unused(model, task, parameters, some))
-    while wrong := differing(model, task, parameters, routes, some, factored):
+    while wrong := _wrong(model, task, parameters, routes, some, factored):
         for name in wrong:
             route = next_route(model, name, parameters[name], routes.get(name))
             if route is None:
@@ -70,6 +78,27 @@ def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor
     return {name for name, gradient in zip(parameters, found, strict=True) if gradient is None}
 
 
+def _wrong(
+    model: nn.Module,
+    task: ModelOutput,
+    parameters: Mapping[str, Tensor],
+    routes: Routes,
+    batch: Any,
+    factored: Collection[str],
+) -> list[str]:
+    """The parameters whose routes give other gradients than the loop, and not by rounding alone."""
+    wrong = differing(model, task, parameters, routes, batch, factored)
+    if not wrong or max(wrong.values()) > _NEARLY or isinstance(task, Autocast):
+        return list(wrong)
+    if any(one.dtype != torch.float32 for one in parameters.values()):
+        return list(wrong)
+    try:
+        with doubled(model):
+            return list(differing(model, task, parameters, routes, map_leaves(_double, batch), factored))
+    except (RuntimeError, TypeError, InputError):  # something in the model insists on float32
+        return list(wrong)
+
+
 def differing(
     model: nn.Module,
     task: ModelOutput,
@@ -77,24 +106,57 @@ def differing(
     routes: Routes,
     batch: Any,
     factored: Collection[str] = (),
-) -> list[str]:
-    """The parameters whose gradients, for any sample of ``batch``, are not those of the loop, or could not be had."""
+) -> dict[str, float]:
+    """The parameters whose gradients, for any sample of ``batch``, are not those of the loop, or could not be had.
+
+    Each with the largest difference, relative to the gradient of the parameter or, where this is larger, to a thousandth of
+    the whole gradient; infinite for what could not be had.
+    """
     engine, loop = HooksEngine(model, task, parameters, routes, factored), LoopEngine(model, task, parameters)
     refused: list[NotSeparableError] = []
-    wrong: set[str] = set()
+    wrong: dict[str, float] = {}
     for position in range(batch_size(batch)):
         found = gradient_of(parameters, engine.attempt(batch, refused.append).blocks, position)
         expected = gradient_of(parameters, loop.per_sample(one_sample(batch, position)).blocks, 0)
         whole = torch.stack([one.norm() for one in expected.values()]).norm()
         for name, one in expected.items():
             relative, absolute = _TOLERANCE.get(coarsest(task, parameters[name].dtype), (1e-3, 1e-5))
-            if not (found[name] - one).norm() <= relative * one.norm() + absolute * whole:
-                wrong.add(name)
+            difference = (found[name] - one).norm()
+            if not difference <= relative * one.norm() + absolute * whole:
+                share = float(difference / torch.maximum(one.norm(), 1e-3 * whole))
+                wrong[name] = max(wrong.get(name, 0.0), share if math.isfinite(share) else math.inf)
         if refused:
             break
     for error in refused:
-        wrong |= {name for name in parameters if engine.passes(name, error.site[0])}
-    return [name for name in parameters if name in wrong]
+        wrong |= {name: math.inf for name in parameters if engine.passes(name, error.site[0])}
+    return {name: wrong[name] for name in parameters if name in wrong}
+
+
+@contextmanager
+def doubled(model: nn.Module) -> Iterator[None]:
+    """Inside: float32 parameters and buffers in float64; then they are what they were."""
+    parameters = [(one, one.data) for one in model.parameters() if one.dtype == torch.float32]
+    buffers = [
+        (module, name, one)
+        for module in model.modules()
+        for name, one in module._buffers.items()
+        if one is not None and one.dtype == torch.float32
+    ]
+    try:
+        for parameter, data in parameters:
+            parameter.data = data.double()
+        for module, name, one in buffers:
+            module._buffers[name] = one.double()
+        yield
+    finally:
+        for parameter, data in parameters:
+            parameter.data = data
+        for module, name, one in buffers:
+            module._buffers[name] = one
+
+
+def _double(leaf: Any) -> Any:
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.dtype == torch.float32 else leaf
 
 
 def _first(batch: Any, count: int) -> Any:
