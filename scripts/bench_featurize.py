@@ -3,10 +3,12 @@
     python scripts/bench_featurize.py
     python scripts/bench_featurize.py --memory
 
-"step" is one ordinary forward and backward pass of the same batch (no optimizer). "gradients" computes per-sample
-gradients and throws them away; "featurize" reads samples, computes gradients, projects them, checks them and writes a
-shard; with "factored" the hooks engine forms no full gradient of a weight. In each of ``--repeat`` rounds everything runs
-in turn, and the fastest run of each counts. The original library is timed where it is installed (pip install traker).
+"step" is one ordinary forward and backward pass of the same batch (no optimizer; on a GPU as PyTorch sets it up, with TF32 in
+convolutions, and once without, as gradients are computed). "gradients" computes per-sample gradients and throws them away;
+"featurize" reads samples, computes gradients, projects them, checks them and writes a shard (on a GPU one of several
+microbatches, of which the mean is told); with "factored" the hooks engine forms no full gradient of a weight. In each of
+``--repeat`` rounds everything runs in turn, and the fastest run of each counts. The original library is timed where it is
+installed (pip install traker).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from trak_cli.gradients import (
     Routes,
     ScaledEngine,
     SecondMoments,
+    exact,
     find_routes,
     make_engine,
     outer_products,
@@ -60,7 +63,11 @@ PROJECTIONS = {
 #: Parameters from which on the original library's CPU projector is not waited for.
 ORIGINAL_LIMIT = 5_000_000
 MODELS = {"resnet9": 32, "bert-small": 16, "bert-long": 16, "resnet50": 8, "gpt2-small": 4}
-#: Those that are measured where none is named; the others take transformers and minutes.
+#: Models for a CUDA device, with its samples at a time.
+LARGE = {"resnet18": 128, "vit-base": 64, "clip-base": 128, "bert-base": 64, "mt5-small": 64}
+#: Microbatches of a shard on a GPU, so that reading ahead of the computation counts.
+GPU_BATCHES = 4
+#: Those that are measured where none is named; the others take transformers, and minutes on a CPU.
 SMALL = ("resnet9", "bert-small")
 
 Work = Callable[[], object]
@@ -77,7 +84,7 @@ def main() -> None:
         memory()
     else:
         for name in arguments.models:
-            speed(name, MODELS[name], arguments)
+            speed(name, (MODELS | LARGE)[name], arguments)
 
 
 def parse() -> argparse.Namespace:
@@ -85,7 +92,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=10, help="rounds")
-    parser.add_argument("--models", nargs="+", default=list(SMALL), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(SMALL), choices=[*MODELS, *LARGE])
     parser.add_argument("--cpu", action="store_true", help="count CPU time, which other programs spoil less (CPU only)")
     parser.add_argument("--autocast", choices=list(AUTOCAST), help="of everything but the training step; not with vmap")
     parser.add_argument("--adam", action="store_true", help="also with gradients.optimizer=adam")
@@ -115,20 +122,27 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     model, samples = make(name, size)
     model.to(device)
-    parameters = select(model, ["*"])
-    split = Split("train", samples, size, collate, device)
+    parameters = select(model, ["*"], ["logit_scale"] if name == "clip-base" else [])  # as the shipped configurations do
+    on_gpu = arguments.device != "cpu"
+    batches = GPU_BATCHES if on_gpu else 1
+    split = Split("train", samples * batches, size * batches, collate, device, int(on_gpu))
     batch = split.batch(samples)
     task = task_of(name)
+    if task.context_rows(size):
+        with torch.no_grad():
+            task.bind(task.context(model, [batch]))
     function = with_autocast(task, model, device, arguments.autocast)
     routes = find_routes(model, function, parameters, batch)
     works: dict[str, Work] = {"step": lambda: step(model, task, parameters, batch)}
+    if on_gpu:
+        works["step without TF32"] = lambda: exact_step(model, task, parameters, batch)
     with tempfile.TemporaryDirectory() as folder:
         for engine in arguments.engines:
             made = make_engine(engine, model, function, parameters, routes)
             works[engine] = lambda made=made: drain(made, batch)  # type: ignore[misc]
             for projection in arguments.projections:
                 spec = PROJECTIONS[projection]
-                ready = featurizer(engine, model, parameters, spec, split.rows, task=task, function=function, routes=routes)
+                ready = featurizer(engine, model, parameters, spec, size, task=task, function=function, routes=routes)
                 works[f"{engine}, {projection}"] = featurize(ready, split, Path(folder))
                 if arguments.adam:
                     scaled = replace(ready, engine=ScaledEngine(ready.engine, moments(made, parameters, batch).scales()))
@@ -141,6 +155,8 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
         else:
             works["original library"] = theirs
         seconds = fastest(works, arguments.repeat, arguments.device, time.process_time if arguments.cpu else time.perf_counter)
+        peaks = {name: device_peak(work) for name, work in works.items()} if on_gpu else {}
+    seconds = {name: taken / (batches if ", " in name else 1) for name, taken in seconds.items()}
     p = sum(one.numel() for one in parameters.values())
     print(f"{name}, p = {p:,}, batch {size}: one training step takes {1000 * seconds['step']:.0f} ms")
     rows = []
@@ -148,8 +164,17 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
         engine = work.split(",")[0]
         alone = f"{taken / seconds[engine]:.2f}" if "," in work else ""
         ours = "" if "original library" not in seconds else f"{seconds['original library'] / taken:.1f}"
-        rows.append([work, f"{taken / seconds['step']:.2f}", alone, ours])
-    table(["", "× step", "× gradients", "original library takes × this"], rows)
+        on_device = [f"{size / taken:.0f}", f"{peaks[work] / 2**30:.1f}"] if peaks else []
+        rows.append([work, f"{taken / seconds['step']:.2f}", alone, ours, *on_device])
+    head = ["samples/s", "peak, GiB"] if peaks else []
+    table(["", "× step", "× gradients", "original library takes × this", *head], rows)
+
+
+def device_peak(work: Work) -> int:
+    """Bytes of the device's memory in use at most while ``work`` runs, the model's included."""
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return torch.cuda.max_memory_allocated()
 
 
 def step(model: nn.Module, task: Task, parameters: Mapping[str, Tensor], batch: object) -> None:
@@ -157,9 +182,16 @@ def step(model: nn.Module, task: Task, parameters: Mapping[str, Tensor], batch: 
         torch.autograd.grad(task.loss(model, batch), list(parameters.values()))
 
 
+def exact_step(model: nn.Module, task: Task, parameters: Mapping[str, Tensor], batch: object) -> None:
+    """A step under the setting that gradients are computed under."""
+    with exact():
+        step(model, task, parameters, batch)
+
+
 def drain(engine: Engine, batch: object) -> None:
-    for block in engine.per_sample(batch).blocks:
-        del block
+    with exact():  # as featurizing does
+        for block in engine.per_sample(batch).blocks:
+            del block
 
 
 def moments(engine: Engine, parameters: Mapping[str, Tensor], batch: object) -> SecondMoments:
@@ -235,7 +267,7 @@ def original(model: nn.Module, parameters: Mapping[str, Tensor], batch: tuple[Te
 def memory() -> None:
     """Peak memory of a whole process beyond that of one that only loads the model, over k, p and the number of samples."""
     rows = []
-    for model, batch in (("resnet9-wide", 16), ("bert-base", 4)):
+    for model, batch in (("resnet9-wide", 16), ("encoder-base", 4)):
         base = child({"model": model, "batch": batch, "samples": 0, "kind": "sjlt", "dim": 512})
         for kind, dim, samples in (
             ("sjlt", 512, 2),

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from trak_cli.plugins import ResNet9
-from trak_cli.tasks import CausalLM, Classification, Task
+from trak_cli.tasks import CausalLM, Classification, Contrastive, Seq2SeqLM, Task, TextClassification
 
 VOCABULARY = 30_000
 
@@ -52,26 +52,57 @@ class EncoderLayer(nn.Module):
 
 def task_of(name: str) -> Task:
     """What is attributed for a model of :func:`make`."""
-    return CausalLM() if name == "gpt2-small" else Classification()
+    tasks = {"gpt2-small": CausalLM, "bert-base": TextClassification, "mt5-small": Seq2SeqLM, "clip-base": Contrastive}
+    return tasks.get(name, Classification)()
 
 
 def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
     """A model in evaluation mode and ``batch`` samples for it."""
     torch.manual_seed(0)
-    if name == "resnet50":
-        from trak_cli.plugins import hf_image_classifier
+    if name in ("resnet18", "resnet50", "vit-base"):
+        return _image_classifier(name), [(torch.randn(3, 224, 224), i % 1000) for i in range(batch)]
+    if name in ("gpt2-small", "bert-base", "mt5-small"):
+        return _text_model(name, batch)
+    if name == "clip-base":
+        from trak_cli.plugins import hf_clip
 
-        images = [(torch.randn(3, 224, 224), i % 1000) for i in range(batch)]
-        return hf_image_classifier(config={"model_type": "resnet", "num_labels": 1000}).eval(), images
-    if name == "gpt2-small":
-        from trak_cli.plugins.text import text_model
-
-        tokens = torch.randint(50_257, (batch, 128))
-        texts = [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row} for row in tokens]
-        return text_model("causal_lm", config={"model_type": "gpt2"}), texts
+        sizes = {"text_config": {"hidden_act": "quick_gelu"}, "vision_config": {}}  # transformers' own are those of ViT-B/32
+        model = hf_clip(config={**sizes, "projection_dim": 512}, attention="sdpa").eval()
+        tokens = torch.randint(1000, 49_000, (batch, 77))
+        return model, [
+            {"pixel_values": torch.randn(3, 224, 224), "input_ids": row, "attention_mask": torch.ones_like(row), "key": i}
+            for i, row in enumerate(tokens)
+        ]
     if name.startswith("resnet9"):
         width = 142 if name == "resnet9-wide" else 64
         return ResNet9(width=width).eval(), [(torch.randn(3, 32, 32), i % 10) for i in range(batch)]
-    sizes = {"bert-small": (256, 4, 4, 128), "bert-long": (256, 4, 4, 1024), "bert-base": (768, 12, 12, 128)}
+    sizes = {"bert-small": (256, 4, 4, 128), "bert-long": (256, 4, 4, 1024), "encoder-base": (768, 12, 12, 128)}
     width, layers, heads, length = sizes[name]
     return Encoder(width, layers, heads, length).eval(), [(torch.randint(VOCABULARY, (length,)), i % 2) for i in range(batch)]
+
+
+def _image_classifier(name: str) -> nn.Module:
+    from trak_cli.plugins import hf_image_classifier
+
+    eighteen = {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2]}
+    more = {
+        "resnet18": {"model_type": "resnet", **eighteen},
+        "resnet50": {"model_type": "resnet"},
+        "vit-base": {"model_type": "vit"},
+    }
+    return hf_image_classifier(config={**more[name], "num_labels": 1000}).eval()
+
+
+def _text_model(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
+    """128 tokens (mT5: 32 of them in the answer), none of them padding."""
+    from trak_cli.plugins.text import text_model
+
+    kinds = {"gpt2-small": "causal_lm", "bert-base": "text_classification", "mt5-small": "seq2seq_lm"}
+    model = text_model(kinds[name], config={"model_type": name.split("-")[0]})
+    tokens = torch.randint(1000, 30_000, (batch, 128))
+    whole = torch.ones_like(tokens)
+    labels = {"gpt2-small": tokens, "bert-base": torch.arange(batch) % 2, "mt5-small": tokens[:, :32]}[name]
+    return model, [
+        {"input_ids": row, "attention_mask": mask, "labels": label}
+        for row, mask, label in zip(tokens, whole, labels, strict=True)
+    ]
