@@ -118,6 +118,15 @@ def test_every_engine_gives_a_text_the_same_gradient_alone_and_beside_longer_one
         assert (nn.functional.cosine_similarity(alone, expected[:2]) > 0.99999).all(), engine
 
 
+@pytest.mark.parametrize("name", ["Llama, RMSNorm, rotary", "mT5, gated, untied"])
+def test_norms_without_a_mean_have_their_formula(name: str, tmp_path: Path) -> None:
+    model = made(name, tmp_path)
+    parameters = select(model, ["*"])
+    norms = [one for one in parameters if "norm" in one]
+    assert len(norms) > 4
+    assert not set(norms) & set(find_routes(model, CASES[name].task, parameters, texts(name, LENGTHS)))
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if isinstance(case.task, LanguageModel)])
 def test_signed_sums_of_tokens_have_the_same_gradients_by_the_ways_found_for_plain_ones(name: str, tmp_path: Path) -> None:
     model, task = made(name, tmp_path), CASES[name].task

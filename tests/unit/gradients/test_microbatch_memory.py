@@ -1,0 +1,22 @@
+"""The choice of a microbatch leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import torch
+from torch import nn
+
+from trak_cli.gradients import choose_microbatch, select
+from trak_cli.tasks import Classification
+
+
+def test_the_model_is_let_go_after_its_memory_was_measured() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    kept = weakref.ref(model[0].weight)
+    batch = (torch.randn(1, 4), torch.tensor([1]))
+    choose_microbatch("hooks", model, Classification(), batch, select(model, ["*"]), 16)
+    del model
+    gc.collect()
+    assert kept() is None

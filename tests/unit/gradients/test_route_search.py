@@ -1,0 +1,59 @@
+"""Routes are judged by what gradients are, not by how float32 rounds them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.gradients import find_routes, select
+from trak_cli.gradients.hooks.search import doubled
+from trak_cli.tasks import Classification
+
+
+class Noisy(nn.Module):
+    """A layer that computes batches less exactly than single samples, as fast convolutions do: in ``dtypes`` only."""
+
+    def __init__(self, *dtypes: torch.dtype) -> None:
+        super().__init__()
+        self.dtypes = dtypes
+        self.linear = nn.Linear(4, 3)
+        self.register_buffer("scale", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x) * self.scale
+        return y * (1 + 0.02 * (len(x) > 1 and y.dtype in self.dtypes))
+
+
+def routes(model: nn.Module) -> dict[str, str]:
+    batch = (torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2]))
+    return dict(find_routes(model.eval(), Classification(), select(model, ["*"]), batch))
+
+
+def test_what_only_float32_tells_apart_stays_with_the_formula() -> None:
+    assert routes(Noisy()) == {}
+    assert routes(Noisy(torch.float32)) == {}
+
+
+def test_what_float64_tells_apart_too_goes_another_way() -> None:
+    assert set(routes(Noisy(torch.float32, torch.float64))) == {"linear.weight", "linear.bias"}
+
+
+def test_a_model_that_insists_on_float32_is_judged_in_float32() -> None:
+    class Stubborn(Noisy):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.zeros(4, 3, dtype=torch.float32).T.matmul(torch.ones(4)) @ x.new_zeros(3, 3)
+
+    assert set(routes(Stubborn(torch.float32))) == {"linear.weight", "linear.bias"}
+
+
+def test_a_doubled_model_is_afterwards_what_it_was() -> None:
+    model = Noisy()
+    before = {name: (id(one), one.detach().clone()) for name, one in model.named_parameters()}
+    scale = model.scale
+    with doubled(model):
+        assert {one.dtype for one in (*model.parameters(), *model.buffers())} == {torch.float64}
+    assert model.scale is scale
+    for name, one in model.named_parameters():
+        assert id(one) == before[name][0]
+        assert one.dtype == torch.float32
+        assert torch.equal(one, before[name][1])
