@@ -171,10 +171,7 @@ def with_threads(count: int, stream: torch.Tensor) -> None:
 def others(arguments: argparse.Namespace) -> None:
     """Other programs, where they are installed."""
     print(f"other programs: how many times longer they take than kernel auto, rademacher, k = {arguments.k}")
-    cuda = "no CUDA device" if not torch.cuda.is_available() else "this script measures the CPU kernels"
-    rows = [["traker, CPU projector", traker(arguments)]]
-    rows += [[f"{name}, CUDA", f"not measured: {cuda}"] for name in ("fast_jl", "sjlt")]
-    table(["program", "times longer"], rows)
+    table(["program", "times longer"], [["traker, CPU projector", traker(arguments)]])
 
 
 def traker(arguments: argparse.Namespace) -> str:

@@ -34,6 +34,7 @@ from trak_cli.attribution.spec import (
 )
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.threshold import REFERENCE_ROWS, reference_rows, soften, thresholds
+from trak_cli.attribution.together import Candidates, Group, choose_group
 from trak_cli.attribution.topk import Ends, Extremes, TopK
 from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
 from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
@@ -48,6 +49,7 @@ __all__ = [
     "REFERENCE_ROWS",
     "WINDOW",
     "Bootstrap",
+    "Candidates",
     "Comparison",
     "Difference",
     "Ends",
@@ -55,6 +57,7 @@ __all__ = [
     "Extremes",
     "Gram",
     "GramSum",
+    "Group",
     "Interval",
     "LdsResult",
     "Ridge",
@@ -68,6 +71,7 @@ __all__ = [
     "add_rows",
     "bootstrap_interval",
     "check_ground_truth",
+    "choose_group",
     "compare",
     "cross_fitted",
     "decompose",
