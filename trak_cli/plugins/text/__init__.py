@@ -1,6 +1,7 @@
 """Text: models of transformers, adapters of peft, and datasets from files and from `datasets`, through a tokenizer."""
 
 from trak_cli.plugins.text.datasets import CausalTexts, ClassifiedTexts, MaskedTexts, SourceTarget
+from trak_cli.plugins.text.each_token import EachToken
 from trak_cli.plugins.text.model import text_model
 from trak_cli.plugins.text.padding import Padding
 from trak_cli.plugins.text.tokenizer import load_tokenizer
@@ -8,6 +9,7 @@ from trak_cli.plugins.text.tokenizer import load_tokenizer
 __all__ = [
     "CausalTexts",
     "ClassifiedTexts",
+    "EachToken",
     "MaskedTexts",
     "Padding",
     "SourceTarget",

@@ -80,6 +80,8 @@ class CausalTexts(Texts):
         end: append the tokenizer's end-of-text token.
     """
 
+    unpredicted = 1
+
     def __init__(
         self,
         path: str,

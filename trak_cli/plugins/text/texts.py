@@ -24,6 +24,9 @@ class Texts(Dataset[dict[str, Tensor]]):
         max_length: tokens at which a text is cut; null: where the tokenizer says.
     """
 
+    #: How many labels at the beginning of a sample are never predicted.
+    unpredicted = 0
+
     def __init__(
         self,
         path: str,

@@ -1,0 +1,97 @@
+"""Single tokens as targets: which they are, and that outputs and gradients of a text are the sums of those of its tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trak_cli.batches import IGNORED
+from trak_cli.errors import InputError
+from trak_cli.gradients import make_engine, select
+from trak_cli.plugins.text import CausalTexts, EachToken, MaskedTexts, Padding, SourceTarget, text_model
+from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.tasks import CausalLM
+
+pytest.importorskip("transformers")
+
+WORDS = ["[PAD]", "[UNK]", "[MASK]", "a", "cat", "dog", "sat", "on", "mat"]
+ROWS = [
+    {"text": "a cat sat on a mat", "prompt": "a cat", "completion": "sat on"},
+    {"text": "a dog", "prompt": "a", "completion": "dog sat"},
+]
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> str:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    return str(tmp_path / "tokenizer.json")
+
+
+def words_of(data: EachToken) -> list[str]:
+    """The one word that each target predicts."""
+    found = []
+    for i in range(len(data)):
+        labels = data[i]["labels"]
+        (token,) = labels[labels != IGNORED].tolist()
+        found.append(WORDS[token])
+    return found
+
+
+def test_every_predicted_token_is_a_target(tmp_path: Path, tokenizer: str) -> None:
+    path = str(tmp_path / "rows.jsonl")
+    whole = CausalTexts(path, tokenizer, text="text")
+    answers = CausalTexts(path, tokenizer, prompt="prompt", completion="completion")
+    translated = SourceTarget(path, tokenizer, source="prompt", target="completion")
+    assert words_of(EachToken(whole)) == ["cat", "sat", "on", "a", "mat", "dog"]
+    assert words_of(EachToken(answers)) == words_of(EachToken(translated)) == ["sat", "on", "dog", "sat"]
+    assert words_of(EachToken(whole, rows=[1])) == ["dog"]
+
+
+def test_a_target_says_which_token_it_is(tmp_path: Path, tokenizer: str) -> None:
+    data = EachToken(CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text"))
+    assert data.describe(1) == {"token": "'sat'", "place": 2, "row": 0, "text": "a cat sat on a mat"}
+
+
+def test_rows_that_are_not_there_and_texts_without_a_token_are_refused(tmp_path: Path, tokenizer: str) -> None:
+    texts = CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text")
+    with pytest.raises(InputError, match="2, -1"):
+        EachToken(texts, rows=[0, 2, -1])
+    with pytest.raises(InputError, match="no predicted token"):
+        EachToken(texts, rows=[])
+
+
+def test_outputs_and_gradients_of_a_text_are_the_sums_over_its_tokens(tmp_path: Path, tokenizer: str) -> None:
+    torch.manual_seed(0)
+    texts = CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text")
+    config = {"model_type": "gpt2", "vocab_size": len(WORDS), "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 8}
+    model = text_model("causal_lm", config=config | {"bos_token_id": 0, "eos_token_id": 0})
+    parameters = select(model, ["*"])
+    engine = make_engine("loop", model, CausalLM(), parameters)
+    sizes = {name: one.numel() for name, one in parameters.items()}
+    projector = make_projector(ProjectionSpec("none", sum(sizes.values())), "5a" * 32, sizes, device=torch.device("cpu"))
+    collate = Padding(tokenizer)
+    whole = engine.per_sample(collate([texts[0]]))
+    tokens = EachToken(texts, rows=[0])
+    single = engine.per_sample(collate([tokens[i] for i in range(len(tokens))]))
+    torch.testing.assert_close(single.outputs.sum(0), whole.outputs[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        projector.project(single.blocks).sum(0), projector.project(whole.blocks)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_masked_texts_have_their_masked_tokens(tmp_path: Path, tokenizer: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path / "bert"
+    PreTrainedTokenizerFast(tokenizer_file=tokenizer, mask_token="[MASK]", pad_token="[PAD]").save_pretrained(folder)
+    texts = MaskedTexts(str(tmp_path / "rows.jsonl"), str(folder), share=0.5)
+    masked = [int((texts[row]["labels"] != IGNORED).sum()) for row in range(2)]
+    assert len(EachToken(texts)) == sum(masked) == 4
