@@ -68,9 +68,9 @@ def test_the_rows_of_language_models_leave_with_their_terms(words: Project) -> N
 
 def test_a_person_reads_how_far_the_output_falls(scored: Project) -> None:
     told = scored.done("top", "--target", str(TARGET), "--together", "3").stdout
-    assert "without these 3 together the output falls by about" in told
+    assert "these 3 together: +" in told
     assert told.count("score when chosen") == 1
-    assert "together" not in scored.done("top", "--target", str(TARGET)).stdout
+    assert "together:" not in scored.done("top", "--target", str(TARGET)).stdout
 
 
 def test_an_estimator_without_a_gram_matrix_knows_no_groups(scored: Project) -> None:

@@ -55,7 +55,7 @@ class Group:
     Attributes:
         chosen: places among the candidates, in the order of the choice.
         scores: what each one's score was when it was chosen.
-        effect: by how much f falls without all of them, as far as this tells.
+        effect: by how much f falls without all of them, as far as this tells: in the unit of scores.
     """
 
     chosen: IntArray

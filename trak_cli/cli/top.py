@@ -67,7 +67,7 @@ def show(summary: TopSummary, console: Console) -> None:
         if target.effect is None:
             continue
         size = len(target.together)
-        console.print(f"without these {size} together the output falls by about {target.effect:.4g}", soft_wrap=True)
+        console.print(f"these {size} together: {target.effect:+.4g}, in the unit of scores", soft_wrap=True)
         group = table("", "#row", "#score when chosen", "what it is")
         for place, one in enumerate(target.together, start=1):
             group.add_row(str(place), str(one.row), f"{one.score:+.4g}", one.description)

@@ -37,7 +37,8 @@ class TargetTop:
     Attributes:
         together: the group whose removal lowers the output the most, in the order of the choice, each with its score when it
             was chosen; empty where none was asked for.
-        effect: by how much the output falls without the group, as far as the estimator tells.
+        effect: by how much the output falls without the group, in the unit of scores (which is as far from f's as theirs is);
+            the scores of as many rows taken one by one add up to less.
     """
 
     row: int
