@@ -22,7 +22,7 @@ from trak_cli.attribution.scores import (
     scores,
     target_factor,
 )
-from trak_cli.attribution.solve import precondition, singular_problems
+from trak_cli.attribution.solve import precondition, products, singular_problems
 from trak_cli.attribution.spec import (
     MEMBERS,
     METRICS,
@@ -93,6 +93,7 @@ __all__ = [
     "parse_ridge",
     "precondition",
     "predictions_by_ridge",
+    "products",
     "reference_rows",
     "resolve",
     "ridge_problems",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from trak_cli.attribution import Candidates, EstimatorSpec, Group, TargetFactor, choose_group, front, precondition, unit_rows
+from trak_cli.attribution import Candidates, EstimatorSpec, TargetFactor, choose_group, front, products, unit_rows
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.grams import Finalized, require_gram
 from trak_cli.stages.inventory import Inventory
@@ -56,7 +55,7 @@ def refuse(estimator: EstimatorSpec, size: int, rows: int) -> None:
 def group_of(inventory: Inventory, estimator: EstimatorSpec, split: str, target: int, among: IntArray, size: int) -> GroupRows:
     """The ``size`` rows of ``among`` without which the target's output falls the most.
 
-    Memory: three times candidates × k float64, and two times candidates² for every checkpoint.
+    Memory: twice candidates × k float64, and twice candidates² for every checkpoint.
 
     Raises:
         StoreError: a shard or a Gram matrix is missing, damaged or another run's.
@@ -67,7 +66,7 @@ def group_of(inventory: Inventory, estimator: EstimatorSpec, split: str, target:
         one, ratio = _of_checkpoint(prepared, checkpoint, factor, np.sort(among))
         every.append(one)
         ratios.append(ratio)
-    found: Group = choose_group(every, front(estimator, ratios), size)
+    found = choose_group(every, front(estimator, ratios), size)
     return GroupRows(np.sort(among)[found.chosen].tolist(), found.scores.tolist(), found.effect)
 
 
@@ -75,31 +74,32 @@ def _of_checkpoint(
     prepared: PreparedTargets, checkpoint: str, factor: TargetFactor, among: IntArray
 ) -> tuple[Candidates, FloatArray]:
     """What a checkpoint says of the candidates, and their ratios for the front."""
-    inventory, estimator = prepared.inventory, prepared.estimator
-    finalized = require_gram(inventory, estimator, checkpoint)
-    parts = list(_rows_of(inventory, estimator, checkpoint, finalized, among))
-    X, U, ratios = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    ridge = estimator.ridge_in(finalized.spectrum)
-    preconditioned = precondition(finalized.spectrum, ridge, U)
+    estimator = prepared.estimator
+    finalized = require_gram(prepared.inventory, estimator, checkpoint)
+    spectrum, ridge = finalized.spectrum, estimator.ridge_in(finalized.spectrum)
     target = (factor.rows * factor.scale)[0].astype(np.float64)
-    return Candidates(X @ target, U @ target, preconditioned @ X.T, preconditioned @ U.T), ratios
+    X, Z, ratios = _rows_of(prepared.inventory, estimator, checkpoint, finalized, among)
+    score = X @ target
+    if Z is not None:
+        return Candidates(score, Z @ target, products(spectrum, ridge, Z, X), products(spectrum, ridge, Z, Z)), ratios
+    root, kernel = np.sqrt(finalized.weights(estimator, ratios)), products(spectrum, ridge, X, X)
+    return Candidates(score, root * score, root[:, None] * kernel, root[:, None] * kernel * root), ratios
 
 
 def _rows_of(
     inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, finalized: Finalized, among: IntArray
-) -> Iterator[tuple[Float64, Float64, FloatArray]]:
-    """Shard by shard, of the candidates: features x, rows of the Gram matrix u, ratios for the front."""
+) -> tuple[Float64, Float64 | None, FloatArray]:
+    """Of the candidates: features x; features of their terms, where the Gram matrix is over such; ratios for the front."""
+    features, terms, ratios = [], [], []
     for index, rows in enumerate(inventory.shards(TRAIN)):
         some = among[(among >= rows.start) & (among < rows.stop)] - rows.start
         if not len(some):
             continue
-        shard = inventory.read(checkpoint, TRAIN, index, with_terms=estimator.takes_terms)
-        x = shard.features[some].astype(np.float64)
-        x = unit_rows(x) if estimator.unit_norm else x
-        q = shard.out_to_loss[some]
-        ratio = q if finalized.front is None else finalized.front[rows.start + some]
+        shard = inventory.read(checkpoint, TRAIN, index, with_terms=finalized.of_terms)
+        features.append(shard.features[some].astype(np.float64))
+        ratios.append(shard.out_to_loss[some] if finalized.front is None else finalized.front[rows.start + some])
         if finalized.of_terms:
             assert shard.term_features is not None, "the Gram matrix is over terms"
-            yield x, shard.term_features[some].astype(np.float64), ratio
-        else:
-            yield x, np.sqrt(finalized.weights(estimator, ratio))[:, None] * x, ratio
+            terms.append(shard.term_features[some].astype(np.float64))
+    X = np.concatenate(features)
+    return unit_rows(X) if estimator.unit_norm else X, np.concatenate(terms) if terms else None, np.concatenate(ratios)
