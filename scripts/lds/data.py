@@ -79,6 +79,22 @@ def wine(rng: np.random.Generator) -> tuple[Array, Array, int]:
     return _table(load_wine(), rng, 128, np.int64)
 
 
+def iris(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Iris: four lengths of a flower, which of three species; 100 and 50."""
+    from sklearn.datasets import load_iris
+
+    return _table(load_iris(), rng, 100, np.int64)
+
+
+def eights(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Handwritten threes and eights, which of the two; 257 and 100."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    chosen = rng.permutation(np.flatnonzero(np.isin(digits.target, (3, 8))))
+    return (digits.data[chosen] / 16).astype(np.float32), (digits.target[chosen] == 8).astype(np.int64), len(chosen) - 100
+
+
 def patches(rng: np.random.Generator) -> tuple[Array, Array, int]:
     """Squares of 16 × 16 pixels from two photographs; which photograph, and which quarter of it. 1000 and 200."""
     from sklearn.datasets import load_sample_images
@@ -167,6 +183,8 @@ SETS = {
     "noisy": noisy,
     "cancer": cancer,
     "wine": wine,
+    "iris": iris,
+    "eights": eights,
     "diabetes": diabetes,
     "patches": patches,
     "docstrings": docstrings,

@@ -94,7 +94,19 @@ LARGE = ("cifar10",)
 
 def names() -> list[str]:
     """The settings of the small tier, in the order of their cost."""
-    order = ["wine", "cancer", "lines", "words", "digits_mlp", "diabetes", "digits_cnn", "patches", "docstrings"]
+    order = [
+        "iris",
+        "wine",
+        "eights",
+        "cancer",
+        "lines",
+        "words",
+        "digits_mlp",
+        "diabetes",
+        "digits_cnn",
+        "patches",
+        "docstrings",
+    ]
     order += ["vit", "noisy", "source"]
     found = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE}
     return [name for name in order if name in found] + sorted(found - set(order))
