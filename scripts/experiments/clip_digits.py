@@ -3,9 +3,8 @@
     python scripts/experiments/clip_digits.py
 
 Trains five small CLIP models, attributes with them, and retrains without 5 % of the training pairs of one target at a time:
-those that have the largest effect together (`trak top --together`), the pairs scored highest, those whose embeddings are
-closest (mean cosine of images and of captions), or random ones. What is removed matters as much as the target's output f
-falls. One core, about fifteen minutes; the store is runs/clip_digits.
+the pairs scored highest, those whose embeddings are closest (mean cosine of images and of captions), or random ones. What
+is removed matters as much as the target's output f falls. One core, about ten minutes; the store is runs/clip_digits.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stages import together
 
 from trak_cli.config import Loaded, load
 from trak_cli.plugins import find
@@ -62,19 +60,13 @@ def counterfactual(loaded: Loaded, count: int, seeds: int) -> dict[str, Any]:
     removed = max(1, round(SHARE * training.rows))
     full = outputs(training, np.arange(training.rows), 5, seed=0)
     draw = np.random.default_rng(0)
-    groups = together("clip_digits", "test", targets, removed)
-    falls: dict[str, list[float]] = {"together": [], "scores": [], "similarity": [], "random": []}
+    falls: dict[str, list[float]] = {"scores": [], "similarity": [], "random": []}
     # A random choice has nothing to do with the target: the same few models serve all of them.
     at_random = [np.sort(draw.permutation(training.rows)[removed:]) for _ in range(4)]
     lower = np.mean([outputs(training, kept, 1, seed=2000 + i) for i, kept in enumerate(at_random)], axis=0)
     for position, target in enumerate(targets):
-        choices = {
-            "together": groups[target],
-            "scores": np.argsort(-scores[position], kind="stable")[:removed],
-            "similarity": np.argsort(-similar[position], kind="stable")[:removed],
-        }
-        for name, left_out in choices.items():
-            kept = np.setdiff1d(np.arange(training.rows), left_out)
+        for name, ranking in (("scores", scores[position]), ("similarity", similar[position])):
+            kept = np.sort(np.argsort(ranking, kind="stable")[: training.rows - removed])
             falls[name].append(float((full - outputs(training, kept, seeds, seed=1000))[target]))
         falls["random"].append(float((full - lower)[target]))
         print(f"target {target}: " + ", ".join(f"{name} {values[-1]:+.2f}" for name, values in falls.items()), flush=True)
@@ -115,10 +107,9 @@ def show(found: dict[str, Any]) -> None:
     falls = {name: np.array(values) for name, values in found["falls"].items()}
     for name, values in falls.items():
         print(f"  {name:<11}{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}")
-    for name in ("together", "scores"):
-        better = falls[name] - falls["similarity"]
-        print(f"  {name} − similarity {better.mean():+.2f} ± {better.std(ddof=1) / len(better) ** 0.5:.2f}", end="")
-        print(f", larger for {int((better > 0).sum())} of {len(better)} targets")
+    better = falls["scores"] - falls["similarity"]
+    print(f"  scores − similarity {better.mean():+.2f} ± {better.std(ddof=1) / len(better) ** 0.5:.2f}", end="")
+    print(f", larger for {int((better > 0).sum())} of {len(better)} targets")
     print(f"mean f of the targets under the full training set {np.mean(found['full']):+.2f}; {found['seconds']:.0f} s")
 
 

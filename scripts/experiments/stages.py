@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,6 @@ def trak(stage: str, name: str, *overrides: str) -> str:
         raise SystemExit(done.returncode)
     print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     return done.stdout
-
-
-def together(name: str, split: str, targets: Sequence[int], size: int) -> dict[int, Array]:
-    """Target -> the rows that the default estimator would take out together (``trak top --together``)."""
-    asked = [word for target in targets for word in ("--target", str(target))]
-    told = trak("top", name, "--json", "-s", split, "--together", str(size), *asked)
-    return {one["row"]: np.array([row["row"] for row in one["together"]]) for one in json.loads(told)["targets"]}
 
 
 def plain(name: str, store: Path, split: str, *overrides: str) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import planted
 import torch
-from stages import CPU, Array, config_of, similarity, together, trained, trak
+from stages import CPU, Array, config_of, similarity, trained, trak
 
 from trak_cli.batches import to_device
 from trak_cli.config import TrakConfig
@@ -122,22 +122,17 @@ def interval(values: Array) -> str:
 
 
 def counterfactual(config: TrakConfig, scores: Mapping[str, Array]) -> None:
-    """Print by how much f of a question falls when its top 5 % of the training set are left out, and a random 5 %.
-
-    The default's 5 % are those with the highest scores, and those that it would take out together.
-    """
+    """Print by how much f of a question falls when its top 5 % of the training set are left out, and a random 5 %."""
     training = Training(config, CPU)
     count = round(SHARE * training.rows)
     chosen = np.random.default_rng(1).choice(len(next(iter(scores.values()))), QUESTIONS, replace=False)
-    groups = together(config.name, SPLIT, chosen.tolist(), count)
     rng = np.random.default_rng(2)
     _, model = next(trained(config.name))  # the checkpoint of the same seed
     with_all = training.outputs(model, SPLIT).astype(np.float64)
-    falls: dict[str, list[float]] = {name: [] for name in ("default, together", *scores, "random")}
+    falls: dict[str, list[float]] = {name: [] for name in (*scores, "random")}
     random = with_all - _outputs(training, rng.choice(training.rows, count, replace=False))
     for question in chosen:
         falls["random"].append(float(random[question]))
-        falls["default, together"].append(float((with_all - _outputs(training, groups[question]))[question]))
         for name, one in scores.items():
             without = _outputs(training, np.argsort(-one[question])[:count])
             falls[name].append(float((with_all - without)[question]))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ GRID = np.geomspace(0.03, 300, 17)
 MULTIPLES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 #: (in w, in n): the larger of two.
 PAIRS = tuple((w, n) for w in (1.0, 2.0, 3.0, 5.0) for n in (0.1, 0.2, 0.3, 0.5))
+#: What rules (rows) are chosen by, from their relative LDS in some settings (columns).
+CRITERIA: dict[str, Callable[[Array], Array]] = {
+    "mean plus worst": lambda table: table.mean(axis=1) + table.min(axis=1),
+    "mean": lambda table: table.mean(axis=1),
+    "mean less standard deviation": lambda table: table.mean(axis=1) - table.std(axis=1),
+    "mean of the worst three": lambda table: np.sort(table, axis=1)[:, :3].mean(axis=1),
+}
 CACHE = Path("runs/lds/choose")
 
 
@@ -147,11 +154,11 @@ def show(found: dict[str, dict[str, Any]], count: int) -> None:
             continue  # the best multiple of each weighting and unit is enough
         best_of.add(weighting)
         print(f"{labels[i]:26s}{table[i].mean():6.3f}{table[i].min():7.3f}  " + " ".join(f"{v:10.3f}" for v in table[i]))
-    print("\nleft out      chosen by the others         there")
-    for column, name in enumerate(found):
-        others = np.delete(table, column, axis=1)
-        i = int(np.argmax(others.mean(axis=1) + others.min(axis=1)))
-        print(f"{name:14s}{labels[i]:28s}{table[i, column]:6.3f}")
+    for criterion, judge in CRITERIA.items():
+        print(f"\nleft out      chosen by the others, {criterion:27s} there")
+        for column, name in enumerate(found):
+            i = int(np.argmax(judge(np.delete(table, column, axis=1))))
+            print(f"{name:14s}{labels[i]:49s}{table[i, column]:6.3f}")
 
 
 def relative(found: dict[str, dict[str, Any]], count: int) -> dict[str, list[float]]:

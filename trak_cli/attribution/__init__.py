@@ -22,7 +22,7 @@ from trak_cli.attribution.scores import (
     scores,
     target_factor,
 )
-from trak_cli.attribution.solve import precondition, products, singular_problems
+from trak_cli.attribution.solve import precondition, singular_problems
 from trak_cli.attribution.spec import (
     MEMBERS,
     METRICS,
@@ -34,7 +34,6 @@ from trak_cli.attribution.spec import (
 )
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.threshold import REFERENCE_ROWS, reference_rows, soften, thresholds
-from trak_cli.attribution.together import Candidates, Group, choose_group
 from trak_cli.attribution.topk import Ends, Extremes, TopK
 from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
 from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
@@ -49,7 +48,6 @@ __all__ = [
     "REFERENCE_ROWS",
     "WINDOW",
     "Bootstrap",
-    "Candidates",
     "Comparison",
     "Difference",
     "Ends",
@@ -57,7 +55,6 @@ __all__ = [
     "Extremes",
     "Gram",
     "GramSum",
-    "Group",
     "Interval",
     "LdsResult",
     "Ridge",
@@ -71,7 +68,6 @@ __all__ = [
     "add_rows",
     "bootstrap_interval",
     "check_ground_truth",
-    "choose_group",
     "compare",
     "cross_fitted",
     "decompose",
@@ -93,7 +89,6 @@ __all__ = [
     "parse_ridge",
     "precondition",
     "predictions_by_ridge",
-    "products",
     "reference_rows",
     "resolve",
     "ridge_problems",

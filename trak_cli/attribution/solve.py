@@ -27,17 +27,6 @@ def precondition(spectrum: Spectrum, ridge: float, targets: FloatArray) -> Float
     return (rows - (rotated * (spectrum.values / (spectrum.values + ridge))) @ spectrum.vectors.T) / ridge
 
 
-def products(spectrum: Spectrum, ridge: float, left: Float64, right: Float64) -> Float64:
-    """Left A⁻¹ rightᵀ, for (l, k) and (r, k) → (l, r): each is rotated once, and not back."""
-    mine = left @ spectrum.vectors
-    theirs = mine if right is left else right @ spectrum.vectors
-    values = spectrum.values
-    if spectrum.complete:
-        return (mine / (values + ridge)) @ theirs.T
-    found: Float64 = (left @ right.T - (mine * (values / (values + ridge))) @ theirs.T) / ridge
-    return found
-
-
 def singular_problems(spectrum: Spectrum, ridge: float) -> list[Problem]:
     """Whether Gram + λI is too near singular to invert: smallest eigenvalue ≤ k · 2.2e-16 · largest."""
     smallest, largest = spectrum.smallest, float(spectrum.values[-1])

@@ -20,9 +20,7 @@ EXAMPLES = """Examples:
 
   trak top experiment=digits --split mine --json | jq '.targets[0].helpful[].row'
 
-  trak top store=runs/digits estimator=cosine --target 3
-
-  trak top experiment=digits --target 0 --together 20"""
+  trak top store=runs/digits estimator=cosine --target 3"""
 
 
 def command(
@@ -32,14 +30,6 @@ def command(
     ] = None,
     split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the only one).")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many of each end.")] = 5,
-    together: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Also the group of so many rows whose removal lowers the output the most: chosen one after another, each where"
-            " those before are gone.",
-        ),
-    ] = 0,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
@@ -50,7 +40,7 @@ def command(
     run(
         NAME,
         Call.of(overrides, config_name, config_dir, as_json),
-        lambda loaded, reporter: top(loaded, reporter, split=split, targets=targets, k=k, together=together),
+        lambda loaded, reporter: top(loaded, reporter, split=split, targets=targets, k=k),
         show,
     )
 
@@ -64,11 +54,3 @@ def show(summary: TopSummary, console: Console) -> None:
             for one in neighbours:
                 rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)
         console.print(rows)
-        if target.effect is None:
-            continue
-        size = len(target.together)
-        console.print(f"these {size} together: {target.effect:+.4g}, in the unit of scores", soft_wrap=True)
-        group = table("", "#row", "#score when chosen", "what it is")
-        for place, one in enumerate(target.together, start=1):
-            group.add_row(str(place), str(one.row), f"{one.score:+.4g}", one.description)
-        console.print(group)

@@ -5,7 +5,6 @@ What is filed is the eigendecomposition V diag(σ) Vᵀ, which is the matrix and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.machine import provenance
 from trak_cli.stages.parts import TRAIN
 from trak_cli.store import FeatureRows, differences, read_image, require_same, write_image
-from trak_cli.types import Float32, Float64, FloatArray, Json
+from trak_cli.types import Float32, Json
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,6 @@ class Finalized:
     duration: float = float("nan")
     arrived: bool = True
     of_terms: bool = False
-
-    def weights(self, estimator: EstimatorSpec, ratio: FloatArray) -> Float64:
-        """(r,) what samples with these ratios in front count for in the Gram matrix."""
-        if estimator.follows_training and math.isnan(self.duration):
-            return np.ones(len(ratio))  # nothing could be simulated
-        weights: Float64 = np.abs(ratio.astype(np.float64)) ** estimator.gram_exponent
-        return weights
 
 
 def terms_of(shard: FeatureRows) -> Terms | None:

@@ -79,40 +79,29 @@ class BlockScorer:
     def scores(self, unit: ScoreUnit) -> Float32:
         """(targets of the unit, rows of the unit) float32."""
         if unit.block != self._block or self._targets is None:
-            self._targets = prepare_targets(self._inventory, self._estimator, self._split, unit.targets)
+            self._targets = self._prepare(unit.targets)
             self._block = unit.block
             if self._estimator.soft_threshold:
                 self._thresholds = thresholds(self._targets.reference_scores(), self._estimator.soft_threshold)
         found = self._targets.scores(unit.shard)
         return found if self._thresholds is None else soften(found, self._thresholds)
 
+    def _prepare(self, targets: Rows) -> PreparedTargets:
+        factors, ratios = zip(*(self._factor(name, targets) for name in self._inventory.checkpoints), strict=True)
+        return PreparedTargets(self._inventory, self._estimator, equalize(self._estimator, factors), ratios)
 
-def prepare_targets(inventory: Inventory, estimator: EstimatorSpec, split: str, targets: Rows) -> PreparedTargets:
-    """Some targets of a split under every checkpoint. Reads the spectra, one at a time.
+    def _factor(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
+        """The targets of a block, and the ratios of all training rows where finalize has filed them."""
+        features = np.concatenate(list(self._features(checkpoint, targets)))
+        if not self._estimator.needs_gram:
+            return target_factor(self._estimator, features, None, 0.0), None
+        found = require_gram(self._inventory, self._estimator, checkpoint)
+        ridge = self._estimator.ridge_in(found.spectrum)
+        return target_factor(self._estimator, features, found.spectrum, ridge), found.front
 
-    Raises:
-        StoreError: a spectrum or a shard is missing, damaged or another run's.
-    """
-    found = [_factor(inventory, estimator, split, name, targets) for name in inventory.checkpoints]
-    factors, ratios = zip(*found, strict=True)
-    return PreparedTargets(inventory, estimator, equalize(estimator, factors), ratios)
-
-
-def _factor(
-    inventory: Inventory, estimator: EstimatorSpec, split: str, checkpoint: str, targets: Rows
-) -> tuple[TargetFactor, Float32 | None]:
-    """The targets of a block, and the ratios of all training rows where finalize has filed them."""
-    features = np.concatenate(list(_features(inventory, split, checkpoint, targets)))
-    if not estimator.needs_gram:
-        return target_factor(estimator, features, None, 0.0), None
-    found = require_gram(inventory, estimator, checkpoint)
-    ridge = estimator.ridge_in(found.spectrum)
-    return target_factor(estimator, features, found.spectrum, ridge), found.front
-
-
-def _features(inventory: Inventory, split: str, checkpoint: str, targets: Rows) -> Iterator[Float32]:
-    for index, rows in enumerate(inventory.shards(split)):
-        inside = Rows(max(rows.start, targets.start), min(rows.stop, targets.stop))
-        if inside.start < inside.stop:
-            shard = inventory.read(checkpoint, split, index)
-            yield shard.features[inside.start - rows.start : inside.stop - rows.start]
+    def _features(self, checkpoint: str, targets: Rows) -> Iterator[Float32]:
+        for index, rows in enumerate(self._inventory.shards(self._split)):
+            inside = Rows(max(rows.start, targets.start), min(rows.stop, targets.stop))
+            if inside.start < inside.stop:
+                shard = self._inventory.read(checkpoint, self._split, index)
+                yield shard.features[inside.start - rows.start : inside.stop - rows.start]

@@ -1,4 +1,4 @@
-"""``trak top``: the training rows at both ends of the scores of chosen targets, and those with the largest effect together."""
+"""``trak top``: the training rows at both ends of the scores of chosen targets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import Any
 from trak_cli.attribution import Extremes
 from trak_cli.config import Loaded, TrakConfig, instantiate
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.estimators import make_estimator
 from trak_cli.stages.inventory import take_inventory
-from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_sets import read_extremes
 from trak_cli.stages.splits import rows_of
-from trak_cli.stages.together import GroupRows, candidates_for, group_of, refuse
 from trak_cli.store import Layout, digest, open_scores, read_image
 from trak_cli.types import Reporter
 
@@ -32,21 +29,12 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class TargetTop:
-    """Both ends of one target's scores, the largest effect first.
-
-    Attributes:
-        together: the group whose removal lowers the output the most, in the order of the choice, each with its score when it
-            was chosen; empty where none was asked for.
-        effect: by how much the output falls without the group, in the unit of scores (which is as far from f's as theirs is);
-            the scores of as many rows taken one by one add up to less.
-    """
+    """Both ends of one target's scores, the largest effect first."""
 
     row: int
     description: str
     helpful: list[Neighbour]
     harmful: list[Neighbour]
-    together: list[Neighbour]
-    effect: float | None
 
 
 @dataclass(frozen=True)
@@ -59,14 +47,12 @@ class TopSummary:
     targets: list[TargetTop]
 
 
-def top(
-    loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Sequence[int], k: int, together: int = 0
-) -> TopSummary:
-    """The k highest and k lowest scores of each target, and the group of ``together`` rows with the largest effect.
+def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Sequence[int], k: int) -> TopSummary:
+    """The k highest and k lowest scores of each target.
 
     Raises:
-        ConfigError: no such split or target, or fewer than k were kept; an estimator that knows no groups.
-        StoreError: there are no scores yet; for a group, features or a Gram matrix are missing.
+        ConfigError: no such split or target, or fewer than k were kept.
+        StoreError: there are no scores yet.
     """
     config = loaded.config
     layout = Layout(Path(config.store))
@@ -77,34 +63,11 @@ def top(
     _tell_of_other_checkpoints(config, layout, split, reporter)
     training = _describer(config, TRAIN)
     described = _describer(config, split)
-    groups = _groups(config, layout, split, targets, together) if together else [None] * len(targets)
     found = [
-        TargetTop(
-            target,
-            described(target),
-            _neighbours(one.top, training),
-            _neighbours(one.bottom, training),
-            []
-            if group is None
-            else [Neighbour(row, s, training(row)) for row, s in zip(group.rows, group.scores, strict=True)],
-            None if group is None else group.effect,
-        )
-        for target, one, group in zip(targets, ends, groups, strict=True)
-    ]
-    return TopSummary(layout.root, estimator, split, found)
-
-
-def _groups(config: TrakConfig, layout: Layout, split: str, targets: Sequence[int], size: int) -> list[GroupRows | None]:
-    """For each target the rows with the largest effect together, chosen among those with the highest scores."""
-    use_threads(config.threads)
-    estimator = make_estimator(config)
-    inventory = take_inventory(layout, config.estimator.checkpoints)
-    refuse(estimator, size, inventory.rows)
-    ends = read_extremes(layout, estimator.name, split, targets, candidates_for(size, inventory.rows))
-    return [
-        group_of(inventory, estimator, split, target, one.top.indices[0], size)
+        TargetTop(target, described(target), _neighbours(one.top, training), _neighbours(one.bottom, training))
         for target, one in zip(targets, ends, strict=True)
     ]
+    return TopSummary(layout.root, estimator, split, found)
 
 
 def _only_split(layout: Layout, estimator: str) -> str:
@@ -150,11 +113,8 @@ def _check_targets(targets: Sequence[int], split: str, rows: int) -> None:
 
 
 def _neighbours(extremes: Extremes, describe: Callable[[int], str]) -> list[Neighbour]:
-    return _listed(extremes.indices[0].tolist(), extremes.values[0].tolist(), describe)
-
-
-def _listed(rows: Sequence[int], scores: Sequence[float], describe: Callable[[int], str]) -> list[Neighbour]:
-    return [Neighbour(row, score, describe(row)) for row, score in zip(rows, scores, strict=True)]
+    pairs = zip(extremes.indices[0].tolist(), extremes.values[0].tolist(), strict=True)
+    return [Neighbour(row, score, describe(row)) for row, score in pairs]
 
 
 def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
