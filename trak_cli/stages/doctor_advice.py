@@ -35,7 +35,9 @@ def _time(config: TrakConfig, device: torch.device, plan: GradientPlan, costs: C
     if costs.projection > _MUCH and config.projection.kind in ("rademacher", "gaussian"):
         yield f"projection=sjlt: {costs.projection:.0%} of the time goes to the dense random matrix"
     if costs.data > _MUCH:
-        yield f"a dataset that reads faster (smaller images, decoded once): {costs.data:.0%} of the time goes to reading"
+        readers = "features.readers=8, or " if device.type != "cpu" and (config.features.readers or 1) < 8 else ""
+        faster = f"{readers}a dataset that reads faster (smaller images, decoded once)"
+        yield f"{faster}: {costs.data:.0%} of the time goes to reading"
     if costs.gradients > _MUCH and costs.seconds > LONG:
         yield f"gradients.include=[…] with fewer parameters: {costs.gradients:.0%} of the time goes to gradients"
 

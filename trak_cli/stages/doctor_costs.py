@@ -81,6 +81,9 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         once = replace(featurizer, signed=None)
         target = _seconds(lambda: once.columns(first, first.typical(size)))
     data = _seconds(lambda: first.batch(first.typical(size).samples))
+    serial = whole
+    if first.readers:  # samples are read beside the computation
+        whole, target = (max(data, one - data) for one in (whole, target))
     numbers = torch.arange(size, device=first.device)
     gradients = _seconds(lambda: _consumed(featurizer, batch, numbers, on_gpu))
     itemsize = 4 if config.features.dtype == "float32" else 2
@@ -93,7 +96,7 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         seconds=checkpoints * sum(_microbatches(split, size) * (target if i else whole) for i, split in enumerate(splits)),
         data=min(1.0, data / whole),
         gradients=min(1.0, gradients / whole),
-        projection=max(0.0, 1 - (data + gradients) / whole),
+        projection=min(1.0, max(0.0, serial - data - gradients) / whole),
         peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * (1 + terms) * min(train, config.features.shard_rows) * 4 * dim),
         features=checkpoints * (rows * (dim * itemsize + _ROW_BYTES) + terms * train * (dim * itemsize + _TERMS_BYTES)),
         finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,

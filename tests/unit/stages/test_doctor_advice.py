@@ -1,0 +1,41 @@
+"""What the doctor proposes, from costs that were measured."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trak_cli.config import TrakConfig
+from trak_cli.stages.doctor_advice import advice
+from trak_cli.stages.doctor_costs import Costs
+from trak_cli.stages.gradient_plan import GradientPlan
+
+PLAN = GradientPlan("hooks", 32, {}, [])
+
+
+def costs(data: float) -> Costs:
+    sizes = dict.fromkeys(("peak_memory", "features", "finalized", "scores", "free_disk"), 1)
+    shares = {"data": data, "gradients": 0.2, "projection": 0.1}
+    return Costs(rows=100, checkpoints=1, microbatch=32, samples_per_second=10, seconds=10, **shares, **sizes)
+
+
+def told(device: str, readers: int | None, data: float = 0.7) -> str:
+    config = TrakConfig()
+    config.features.readers = readers
+    return "\n".join(advice(config, torch.device(device), PLAN, costs(data)))
+
+
+@pytest.mark.parametrize("readers", [None, 0, 1, 4])
+def test_on_a_gpu_more_threads_may_read(readers: int | None) -> None:
+    assert "features.readers=8, or a dataset that reads faster" in told("cuda", readers)
+    assert "70% of the time goes to reading" in told("cuda", readers)
+
+
+def test_where_they_do_already_or_compute_themselves_the_data_must_get_faster() -> None:
+    for found in (told("cuda", 8), told("cpu", None)):
+        assert found.startswith("a dataset that reads faster")
+        assert "readers" not in found
+
+
+def test_nothing_is_said_of_data_that_is_read_quickly() -> None:
+    assert told("cuda", None, data=0.3) == ""
