@@ -133,6 +133,7 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
             task.bind(task.context(model, [batch]))
     function = with_autocast(task, model, device, arguments.autocast)
     routes = find_routes(model, function, parameters, batch)
+    of_shards: set[str] = set()
     works: dict[str, Work] = {"step": lambda: step(model, task, parameters, batch)}
     if on_gpu:
         works["step without TF32"] = lambda: exact_step(model, task, parameters, batch)
@@ -144,9 +145,11 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
                 spec = PROJECTIONS[projection]
                 ready = featurizer(engine, model, parameters, spec, size, task=task, function=function, routes=routes)
                 works[f"{engine}, {projection}"] = featurize(ready, split, Path(folder))
+                of_shards.add(f"{engine}, {projection}")
                 if arguments.adam:
                     scaled = replace(ready, engine=ScaledEngine(ready.engine, moments(made, parameters, batch).scales()))
                     works[f"{engine}, {projection}, Adam's scales"] = featurize(scaled, split, Path(folder))
+                    of_shards.add(f"{engine}, {projection}, Adam's scales")
             if arguments.adam:
                 works[f"{engine}, second moments"] = lambda made=made: moments(made, parameters, batch)  # type: ignore[misc]
         theirs = original(model, parameters, batch)
@@ -156,7 +159,7 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
             works["original library"] = theirs
         seconds = fastest(works, arguments.repeat, arguments.device, time.process_time if arguments.cpu else time.perf_counter)
         peaks = {name: device_peak(work) for name, work in works.items()} if on_gpu else {}
-    seconds = {name: taken / (batches if ", " in name else 1) for name, taken in seconds.items()}
+    seconds = {name: taken / (batches if name in of_shards else 1) for name, taken in seconds.items()}
     p = sum(one.numel() for one in parameters.values())
     print(f"{name}, p = {p:,}, batch {size}: one training step takes {1000 * seconds['step']:.0f} ms")
     rows = []

@@ -66,8 +66,7 @@ def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
     if name == "clip-base":
         from trak_cli.plugins import hf_clip
 
-        sizes = {"text_config": {"hidden_act": "quick_gelu"}, "vision_config": {}}  # transformers' own are those of ViT-B/32
-        model = hf_clip(config={**sizes, "projection_dim": 512}, attention="sdpa").eval()
+        model = hf_clip(config={"projection_dim": 512}, attention="sdpa").eval()  # else as transformers has it: ViT-B/32
         tokens = torch.randint(1000, 49_000, (batch, 77))
         return model, [
             {"pixel_values": torch.randn(3, 224, 224), "input_ids": row, "attention_mask": torch.ones_like(row), "key": i}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def trak(stage: str, name: str, *overrides: str) -> str:
         raise SystemExit(done.returncode)
     print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     return done.stdout
+
+
+def shared(stage: str, name: str, workers: int = 2) -> None:
+    """One stage by several processes, each of which takes its share."""
+    share = [f"worker.count={workers}"]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda index: trak(stage, name, f"worker.index={index}", *share), range(workers)))
 
 
 def plain(name: str, store: Path, split: str, *overrides: str) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import docstrings
 import numpy as np
-from stages import config_of, plain, similarity, trak
+from stages import config_of, plain, shared, similarity, trak
 
 SPLIT = "test"
 
@@ -28,7 +28,7 @@ def evaluate(name: str) -> None:
     for stage in ("train", "featurize", "finalize", "score"):
         trak(stage, name)
     trak("score", name, "estimator=cosine")
-    trak("retrain", name)
+    shared("retrain", name)
     np.save(store / "representations.npy", similarity(name, SPLIT))
     others = {"representations": store / "representations.npy"}
     if "AdamW" in config.trainer["_target_"]:
