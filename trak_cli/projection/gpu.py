@@ -136,7 +136,7 @@ def _add_sparse(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: 
     place = (np.uint64(stream), np.uint64(first_block), np.int64(blocks), np.int64(per_split))
     matrix = (np.int32(spec.nonzeros), np.int32(k), np.int32(tile), np.float32(math.sqrt(k / spec.nonzeros)))
     memory, target = _target(gpu, splits, out)
-    at_once = AT_ONCE[k // (16 * spec.nonzeros) >= MANY_BUCKETS]
+    at_once = max(AT_ONCE) if k // (16 * spec.nonzeros) >= MANY_BUCKETS else min(AT_ONCE)
     gpu.launch("sjlt.cu", f"sjlt_{_DTYPES[gradient.dtype]}_{at_once}", shape, *source, *place, *matrix, memory, *target)
     if splits > 1:
         _add_parts(gpu, "sjlt.cu", splits, memory, out)

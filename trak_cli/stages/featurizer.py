@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trak_cli.batches import to_device
 from trak_cli.gradients import Engine, PerSample, ScaledEngine, Scales, check_finite, exact
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Microbatch, Split
@@ -73,7 +74,7 @@ class Featurizer:
         return self._columns(split, read(split, microbatch))
 
     def _columns(self, split: Split, read_batch: ReadBatch) -> Columns:
-        rows, batch = read_batch.rows, read_batch.on(split.device)
+        rows, batch = read_batch.rows, to_device(read_batch.host, split.device)
         validate(self.task, self.model, batch, split.name, rows)
         names = [f"sample {row} of {split.name}" for row in rows]
         features, found = self._projected(self.engine, batch, names, "per-sample gradient")

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from trak_cli.batches import leaves, to_device
 from trak_cli.types import Rows
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 #: Samples whose sizes are looked at, to see whether they differ and how many fit into memory.
 SIZE_SAMPLES = 64
@@ -29,6 +32,14 @@ def spread(rows: int, count: int) -> list[int]:
     """At most ``count`` row numbers of ``rows``, evenly spread from the first to the last."""
     count = min(rows, count)
     return [round(i * (rows - 1) / max(count - 1, 1)) for i in range(count)]
+
+
+def in_threads(function: Callable[[Given], Made], items: Iterable[Given], threads: int) -> list[Made]:
+    """``function`` of every item, in order, by so many threads at once; by the caller's own where they are fewer than two."""
+    if threads < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
 
 
 @dataclass(frozen=True)
@@ -58,10 +69,7 @@ class Split:
     readers: int = 0
 
     def samples(self, rows: Iterable[int]) -> list[Any]:
-        if self.readers < 2:
-            return [self.dataset[row] for row in rows]
-        with ThreadPoolExecutor(self.readers) as pool:
-            return list(pool.map(lambda row: self.dataset[row], rows))
+        return in_threads(lambda row: self.dataset[row], rows, self.readers)
 
     def batch(self, samples: list[Any]) -> Any:
         return to_device(self.collate(samples), self.device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trak_cli.gradients import Engine, OverlappingBlocksError, Scale, Scales, SecondMoments, matrix_shape
+from trak_cli.gradients import Engine, OverlappingBlocksError, Scale, Scales, SecondMoments, exact, matrix_shape
 from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.kept import Array, kept
 from trak_cli.stages.microbatches import Microbatch, Split, spread
@@ -69,7 +69,8 @@ def make_scales(recipe: Recipe, made: Featurizer, train: Split, rows: Sequence[i
 def _scales(recipe: Recipe, engine: Engine, train: Split, microbatches: Iterable[Microbatch]) -> Scales:
     moments = SecondMoments(recipe.selected)
     for microbatch in microbatches:
-        moments.add(engine.per_sample(train.batch(microbatch.samples)))
+        with exact():  # once, and not again for every block
+            moments.add(engine.per_sample(train.batch(microbatch.samples)))
     return {name: scale.to(recipe.device) for name, scale in moments.scales().items()}
 
 

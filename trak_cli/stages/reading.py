@@ -12,7 +12,7 @@ import torch
 
 from trak_cli.batches import map_leaves
 from trak_cli.plugins import sample_id
-from trak_cli.stages.microbatches import Microbatch, Split
+from trak_cli.stages.microbatches import Microbatch, Split, in_threads
 
 Item = TypeVar("Item")
 
@@ -36,10 +36,6 @@ class ReadBatch:
     host: Any
     sample_ids: np.ndarray[tuple[int], np.dtype[np.uint64]]
 
-    def on(self, device: torch.device) -> Any:
-        """The batch on the device; the copy is queued behind the work of the device, not waited for."""
-        return map_leaves(lambda one: one.to(device, non_blocking=True) if isinstance(one, torch.Tensor) else one, self.host)
-
 
 def read(split: Split, microbatch: Microbatch) -> ReadBatch:
     """One microbatch, collated."""
@@ -48,11 +44,7 @@ def read(split: Split, microbatch: Microbatch) -> ReadBatch:
     if split.device.type == "cuda":
         host = map_leaves(_pinned, host)
     own = samples[: len(microbatch.rows)]
-    if split.readers:
-        with ThreadPoolExecutor(HASHERS) as pool:
-            ids = list(pool.map(sample_id, own))
-    else:
-        ids = [sample_id(sample) for sample in own]
+    ids = in_threads(sample_id, own, HASHERS if split.readers else 1)
     return ReadBatch(microbatch.rows, len(samples), host, np.array(ids, dtype=np.uint64))
 
 
@@ -63,19 +55,15 @@ def reading(split: Split, microbatches: Iterable[Microbatch]) -> Iterator[ReadBa
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made by another thread while the caller works on the one before.
+    """The same items (none of them None), each made by another thread while the caller works on the one before.
 
     What making an item raises is raised in its place. Nothing is made once the caller has stopped.
     """
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(_next, items)
-        while found := coming.result():
-            coming = reader.submit(_next, items)
-            yield found[0]
-
-
-def _next(items: Iterator[Item]) -> tuple[Item] | None:
-    return next(((item,) for item in items), None)
+        coming = reader.submit(next, items, None)
+        while (found := coming.result()) is not None:
+            coming = reader.submit(next, items, None)
+            yield found
 
 
 def _pinned(leaf: Any) -> Any:

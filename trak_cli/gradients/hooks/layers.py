@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -39,7 +40,7 @@ def rule_of(module: nn.Module) -> Rule | None:
             return rule
     if f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D":
         return transposed_linear
-    return _rms_norm if _looks_like_rms_norm(module) else None
+    return _layer_norm if _looks_like_rms_norm(module) else None
 
 
 def _looks_like_rms_norm(module: nn.Module) -> bool:
@@ -150,24 +151,17 @@ def _embedding(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
 
 def _layer_norm(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """Weight: Σ g · x̂; bias: Σ g; x̂ the normalised input. Both (B, c, …, *shape)."""
-    assert isinstance(module, nn.LayerNorm | nn.RMSNorm)
-    shape = list(module.normalized_shape)
+    weight: Any = module.weight
+    shape = list(weight.shape)
     if "weight" in names:
         if isinstance(module, nn.LayerNorm):
             normal = F.layer_norm(x, shape, eps=module.eps)
         else:
-            normal = F.rms_norm(x, shape, eps=module.eps)
+            epsilon: Any = module.eps if isinstance(module, nn.RMSNorm) else module.variance_epsilon
+            normal = F.rms_norm(x, shape, eps=epsilon)
         yield Block(names["weight"], (g * normal).reshape(len(g), -1, math.prod(shape)).sum(1))
     if "bias" in names:
         yield Block(names["bias"], g.reshape(len(g), -1, math.prod(shape)).sum(1))
-
-
-def _rms_norm(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
-    """Weight: Σ g · x / √(mean x² + ε), over all but samples and the last axis; x and g (B, c, …, width)."""
-    if "weight" in names:
-        epsilon: float = module.variance_epsilon  # type: ignore[assignment]
-        normal = F.rms_norm(x, x.shape[-1:], eps=epsilon)
-        yield Block(names["weight"], (g * normal).reshape(len(g), -1, x.shape[-1]).sum(1))
 
 
 def _channel_norm(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
