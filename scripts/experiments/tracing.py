@@ -6,7 +6,11 @@ Used by facts_gpt2.py and facts_mt5.py.
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +23,10 @@ from trak_cli.config import TrakConfig
 from trak_cli.stages.training import Training
 from trak_cli.store import Layout, read_scores
 
-#: Of the training set, removed in the counterfactual check; and for how many questions it is made.
-SHARE, QUESTIONS = 0.05, 6
+#: Of the training set, removed in the counterfactual check; for how many questions, and how often at random.
+SHARE, QUESTIONS, RANDOM = 0.05, 20, 4
+#: Processes that train models again.
+WORKERS = 2
 SPLIT = "questions"
 
 
@@ -123,26 +129,40 @@ def interval(values: Array) -> str:
 
 def counterfactual(config: TrakConfig, scores: Mapping[str, Array]) -> None:
     """Print by how much f of a question falls when its top 5 % of the training set are left out, and a random 5 %."""
-    training = Training(config, CPU)
+    training = _training(config.name)
     count = round(SHARE * training.rows)
     chosen = np.random.default_rng(1).choice(len(next(iter(scores.values()))), QUESTIONS, replace=False)
     rng = np.random.default_rng(2)
     _, model = next(trained(config.name))  # the checkpoint of the same seed
     with_all = training.outputs(model, SPLIT).astype(np.float64)
-    falls: dict[str, list[float]] = {name: [] for name in (*scores, "random")}
-    random = with_all - _outputs(training, rng.choice(training.rows, count, replace=False))
-    for question in chosen:
-        falls["random"].append(float(random[question]))
-        for name, one in scores.items():
-            without = _outputs(training, np.argsort(-one[question])[:count])
-            falls[name].append(float((with_all - without)[question]))
+    # A random choice has nothing to do with the question: the same few models serve all of them.
+    left_out = {("random", i): rng.choice(training.rows, count, replace=False) for i in range(RANDOM)}
+    left_out |= {(name, i): np.argsort(-one[i])[:count] for name, one in scores.items() for i in chosen}
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+        found = dict(zip(left_out, pool.map(_outputs, repeat(config.name), left_out.values()), strict=True))
+    falls = {name: np.array([(with_all - found[name, i])[i] for i in chosen]) for name in scores}
+    falls["random"] = np.mean([with_all - found["random", i] for i in range(RANDOM)], axis=0)[chosen]
     for name, values in falls.items():
-        told = ", ".join(f"{value:.1f}" for value in values)
-        print(f"without the top 5 % by {name:<18} f falls by {np.mean(values):.2f} ({told})")
+        print(f"without the top 5 % by {name:<18} f falls by {with_error(values)} ({', '.join(f'{v:.1f}' for v in values)})")
+    for name in set(falls) - {"default"}:
+        better = falls["default"] - falls[name]
+        print(f"default − {name:<18} {with_error(better)}, larger for {int((better > 0).sum())} of {QUESTIONS} questions")
 
 
-def _outputs(training: Training, left_out: Array) -> Array:
+def with_error(values: Array) -> str:
+    """Mean ± standard error."""
+    return f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
+
+
+@cache
+def _training(name: str) -> Training:
+    torch.set_num_threads(1)
+    return Training(config_of(name), CPU)
+
+
+def _outputs(name: str, left_out: Array) -> Array:
     """f of every question, of a model trained without some rows."""
+    training = _training(name)
     kept = np.setdiff1d(np.arange(training.rows), left_out).tolist()
     return training.outputs(training.model(kept, seed=0), SPLIT).astype(np.float64)
 

@@ -21,12 +21,22 @@ import numpy as np
 from reference import reference_settings
 from setting import Features, names, open_setting
 
-from trak_cli.attribution import flow_rows, follows_log_loss, lds_of_predictions, simulate, subset_predictions
+from trak_cli.attribution import (
+    clip_rows,
+    flow_rows,
+    follows_log_loss,
+    lds_of_predictions,
+    median_length,
+    simulate,
+    subset_predictions,
+)
 
 Array = np.ndarray[Any, Any]
 
 COUNTS = (1, 5)
 WINDOWS = (0.03, 0.1, 0.15, 0.2, 0.3)
+#: What training features are clipped at, in units of their median length.
+CLIPS = (1.0, 1.5, 2.0)
 #: λ in units of w, a factor of 1.8 apart.
 GRID = np.geomspace(0.03, 300, 17)
 MULTIPLES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -73,9 +83,8 @@ def measure(name: str) -> dict[str, Any]:
     for number, checkpoint in enumerate(setting.checkpoints[: max(COUNTS)], start=1):
         features = setting.features(checkpoint)
         dim = features.train.shape[1]
-        features = compact(features)
-        for gram, weights, members in weightings(features):
-            add(kernels, gram, features, curvature(features, gram, weights), units, dim)
+        for gram, found, weights, members in weightings(compact(features)):
+            add(kernels, gram, found, curvature(found, gram, weights), units, dim)
             for label, ratio in members.items():
                 fronts.setdefault(label, []).append(ratio)
         if number in COUNTS:
@@ -88,26 +97,33 @@ def measure(name: str) -> dict[str, Any]:
     return {"lds": table, "units": units}
 
 
-def weightings(found: Features) -> Iterator[tuple[str, Array, dict[str, Array]]]:
-    """(Gram, its weights, {"Gram a=A": the ratio in front}); a is the exponent that the mean of the ratios gets."""
+def weightings(found: Features) -> Iterator[tuple[str, Features, Array, dict[str, Array]]]:
+    """(Gram, features, their weights, {"Gram a=A": the ratio in front}); a is the exponent that the mean of the ratios gets."""
     q = found.out_to_loss.astype(np.float64)
     for b, fronts in ((0, ("0", "0.5", "1")), (1, ("0", "0.5", "1")), (2, ("1",))):
-        yield f"q^{b}", np.abs(q) ** b, {f"q^{b} a={a}": q for a in fronts}
+        yield f"q^{b}", found, np.abs(q) ** b, {f"q^{b} a={a}": q for a in fronts}
     some = flow_rows(len(q))
-    for window in WINDOWS:
-        ratio, weights = q, np.ones(len(q))
-        if follows_log_loss(found.outputs, found.out_to_loss):
-            flow = simulate(found.train[some], found.outputs[some], len(q), window)
-            ratio = weights = flow.mean_ratio(found.train)
-        yield f"first {window:g}", weights, {f"first {window:g} a={a}": ratio for a in ("0.5", "1")}
+    for clip in (None, *CLIPS):
+        clipped = found if clip is None else replace(found, train=clip_rows(found.train, clip * median_length(found.train)))
+        for window in WINDOWS:
+            ratio, weights = q, np.ones(len(q))
+            if follows_log_loss(found.outputs, found.out_to_loss):
+                flow = simulate(clipped.train[some], found.outputs[some], len(q), window)
+                ratio = weights = flow.mean_ratio(clipped.train)
+            gram = f"first {window:g}" + (f" clip {clip:g}" if clip else "")
+            exponents = ("0.5", "1") if clip is None else ("1",)
+            yield gram, clipped, weights, {f"{gram} a={a}": ratio for a in exponents}
 
 
 def compact(found: Features) -> Features:
-    """The same in coordinates of the span of the training features, where samples are fewer than features."""
-    if found.terms is not None or found.train.shape[0] >= found.train.shape[1]:
+    """The same in coordinates of the span of the training features, where that is smaller."""
+    rows = found.train if found.terms is None else np.concatenate([found.train, found.terms.features])
+    if rows.shape[0] >= rows.shape[1]:
         return found
-    left, values, right = np.linalg.svd(found.train.astype(np.float64), full_matrices=False)
-    return replace(found, train=left * values, targets=found.targets @ right.T)
+    left, values, right = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
+    parts = np.split(left * values, [len(found.train)])
+    terms = None if found.terms is None else found.terms._replace(features=parts[1])
+    return replace(found, train=parts[0], targets=found.targets @ right.T, terms=terms)
 
 
 def curvature(found: Features, gram: str, weights: Array) -> tuple[Array, Array, float]:

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,26 @@ def iris(rng: np.random.Generator) -> tuple[Array, Array, int]:
     from sklearn.datasets import load_iris
 
     return _table(load_iris(), rng, 100, np.int64)
+
+
+def votes(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """American voters of 1996: nine answers about themselves and the candidates, and which of two they chose; 740 and 204."""
+    from statsmodels.datasets import anes96
+
+    return _table(_columns(anes96.load_pandas().data.drop(columns="popul"), "vote"), rng, 740, np.int64)
+
+
+def affairs(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Readers of a magazine in 1974: eight answers about their marriage, and whether they had an affair; 600 and 150."""
+    from statsmodels.datasets import fair
+
+    answers = fair.load_pandas().data
+    some = answers.iloc[rng.permutation(len(answers))[:750]]
+    return _table(_columns(some.assign(affairs=some.affairs > 0), "affairs"), rng, 600, np.int64)
+
+
+def _columns(frame: Any, label: str) -> SimpleNamespace:
+    return SimpleNamespace(data=frame.drop(columns=label).to_numpy(np.float64), target=frame[label].to_numpy())
 
 
 def eights(rng: np.random.Generator) -> tuple[Array, Array, int]:
@@ -185,6 +206,8 @@ SETS = {
     "wine": wine,
     "iris": iris,
     "eights": eights,
+    "votes": votes,
+    "affairs": affairs,
     "diabetes": diabetes,
     "patches": patches,
     "docstrings": docstrings,

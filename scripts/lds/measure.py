@@ -46,11 +46,11 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
         found += _cached(
             setting,
             name,
-            f"{spec} {spec.default_ridge} {WINDOW} {_features(setting)}",
+            f"{spec} {_ridges(spec)} {WINDOW} {_features(setting)}",
             lambda s=spec: _ours(setting, s, counts),
         )
     spec = MEMBERS[ESTIMATORS[0]]
-    made_from = f"{MASKS} {spec} {spec.default_ridge} {WINDOW} {_features(setting)}"
+    made_from = f"{MASKS} {spec} {_ridges(spec)} {WINDOW} {_features(setting)}"
     found += _cached(setting, f"{spec.name} + {MASKS} masks", made_from, lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
@@ -59,6 +59,10 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
             version = importlib.metadata.version(name.split()[0])
             found += _cached(setting, name, f"{version} {_made(setting)}", lambda r=run, n=name: _theirs(setting, n, r, counts))
     return found
+
+
+def _ridges(spec: EstimatorSpec) -> str:
+    return f"{spec.default_ridge()} {spec.default_ridge(of_terms=True)}"
 
 
 def _ours(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> list[Line]:

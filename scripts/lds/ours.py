@@ -13,10 +13,12 @@ from trak_cli.attribution import (
     GramSum,
     add_rows,
     decompose,
+    flow_rows,
     front,
+    norm_limit,
     score_block,
     target_factor,
-    unit_rows,
+    training_rows,
     weights_of,
 )
 
@@ -28,7 +30,8 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
 
     With equal targets the kernel is right but for one factor for each target, which no LDS sees.
     """
-    features = unit_rows(found.train) if spec.unit_norm else found.train
+    limit = norm_limit(spec, found.train[flow_rows(len(found.train))])
+    features = training_rows(spec, found.train, limit)
     weights = weights_of(spec, features, found.out_to_loss, found.outputs)
     spectrum, ridge = None, 0.0
     if spec.needs_gram:
@@ -36,7 +39,7 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
         add_rows(gram, features, weights, found.terms)
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
-    factor = target_factor(spec, found.targets, spectrum, ridge)
+    factor = target_factor(spec, found.targets, spectrum, ridge, limit)
     block = score_block(spec, [factor], [found.train], np.ones(len(features)))
     return (block / factor.length if spec.equal_targets else block), weights.front
 

@@ -99,6 +99,8 @@ def names() -> list[str]:
         "wine",
         "eights",
         "cancer",
+        "votes",
+        "affairs",
         "lines",
         "words",
         "digits_mlp",

@@ -134,14 +134,14 @@ def test_gram_matrix_and_scores_are_the_formula(words: Project) -> None:
     assert given.shape == (TARGETS, ROWS)
     np.testing.assert_allclose(given, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     assert not np.allclose(given, oracle(spec, found, with_terms=False), rtol=1e-2)
-    (image, _) = [read_image(path) for path in sorted(words.store.glob("finalized/trajectory-q1-terms/*.h5"))]
+    (image, _) = [read_image(path) for path in sorted(words.store.glob("finalized/trajectory-q1-clip1.5-terms/*.h5"))]
     assert image.arrays["rows"] == ROWS
     assert image.arrays["terms"] == terms
 
 
 @pytest.mark.parametrize(
     ("estimator", "folder"),
-    [("trak", "plain"), ("balanced", "q1"), ("trajectory estimator.unit_norm=true", "trajectory-q1-unit")],
+    [("trak", "plain"), ("balanced", "q1"), ("trajectory estimator.unit_norm=true estimator.clip_norm=0", "trajectory-q1-unit")],
 )
 def test_other_estimators_keep_the_gram_matrix_of_whole_samples(words: Project, estimator: str, folder: str) -> None:
     words.done("featurize")
@@ -180,7 +180,7 @@ def test_without_terms_everything_is_as_for_any_task(words: Project) -> None:
     expected = oracle(MEMBERS["trajectory"], without, with_terms=False)
     found = read_scores(layout.scores("trajectory", "test"))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
-    assert (layout.root / "finalized" / "trajectory-q1").is_dir()
+    assert (layout.root / "finalized" / "trajectory-q1-clip1.5").is_dir()
 
 
 def test_a_store_with_terms_and_a_call_without_do_not_fit(words: Project) -> None:

@@ -19,10 +19,13 @@ from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
     decompose,
+    flow_rows,
     front,
     lds,
+    norm_limit,
     score_block,
     target_factor,
+    training_rows,
     weights_of,
 )
 from trak_cli.config import TrakConfig
@@ -68,11 +71,13 @@ def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
 
 def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float64]:
     """What one checkpoint adds to the two averages."""
-    weights = weights_of(spec, found.train, found.out_to_loss, found.outputs)
+    limit = norm_limit(spec, found.train[flow_rows(len(found.train))])
+    rows = training_rows(spec, found.train, limit)
+    weights = weights_of(spec, rows, found.out_to_loss, found.outputs)
     gram = GramSum(found.train.shape[1])
-    gram.add(found.train, weights.gram)
+    gram.add(rows, weights.gram)
     spectrum = decompose(gram.result())
-    factor = target_factor(spec, found.targets, spectrum, spec.ridge_in(spectrum))
+    factor = target_factor(spec, found.targets, spectrum, spec.ridge_in(spectrum), limit)
     block = score_block(spec, [factor], [found.train], np.ones(len(found.train)))
     # One factor for each target is left out: no LDS sees it.
     return (block / factor.length if spec.equal_targets else block).astype(np.float64), weights.front

@@ -12,7 +12,7 @@ from trak_cli.attribution.ground_truth import check_ground_truth
 from trak_cli.attribution.lds import LdsResult, lds, lds_of_predictions, streamed_predictions, subset_predictions
 from trak_cli.attribution.ranks import spearman
 from trak_cli.attribution.ridge import Ridge, describe_ridge, parse_ridge, resolve, ridge_problems
-from trak_cli.attribution.rows import unit_rows
+from trak_cli.attribution.rows import clip_rows, median_length, norm_limit, training_rows, unit_rows
 from trak_cli.attribution.scores import (
     TargetFactor,
     equalize,
@@ -68,6 +68,7 @@ __all__ = [
     "add_rows",
     "bootstrap_interval",
     "check_ground_truth",
+    "clip_rows",
     "compare",
     "cross_fitted",
     "decompose",
@@ -84,7 +85,9 @@ __all__ = [
     "lds",
     "lds_of_predictions",
     "lengths_of",
+    "median_length",
     "noise_ceiling",
+    "norm_limit",
     "over_terms",
     "parse_ridge",
     "precondition",
@@ -104,6 +107,7 @@ __all__ = [
     "subset_sums",
     "target_factor",
     "thresholds",
+    "training_rows",
     "trajectory_of",
     "unit_rows",
     "weigh",

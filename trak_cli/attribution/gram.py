@@ -21,12 +21,14 @@ class Gram(NamedTuple):
         n: how many samples, or terms.
         mean_square: Σ ‖x‖² / n, without weights.
         rows: (r, k) float64, the rows √w x themselves where they are few: r ≤ k / 2.
+        of_terms: whether it is over single terms, and not over samples.
     """
 
     matrix: Float64 | None
     n: int
     mean_square: float = float("nan")
     rows: Float64 | None = None
+    of_terms: bool = False
 
 
 class GramSum:
@@ -46,6 +48,7 @@ class GramSum:
         self._square_sum = 0.0
         self._n = 0  # rows
         self._terms = 0.0
+        self._of_terms = False
 
     def add(self, features: FloatArray, weights: FloatArray, terms: FloatArray | None = None) -> None:
         """Add the next rows: ``features`` (r, k) and ``weights`` (r,), none negative.
@@ -53,6 +56,7 @@ class GramSum:
         ``terms`` (r,): how many terms each row stands for (:class:`~trak_cli.attribution.weights.Terms`); None: it is one
         sample.
         """
+        self._of_terms |= terms is not None
         self._terms += len(features) if terms is None else float(terms.sum(dtype=np.float64))
         if features.shape != (len(weights), self._chunk.shape[1]):
             raise ValueError(f"features {features.shape} for {len(weights)} weights and k = {self._chunk.shape[1]}")
@@ -80,8 +84,8 @@ class GramSum:
         n = round(self._terms)
         mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(n, 1)
         if self._n <= self._few:
-            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]))
-        return Gram(self._summed() + rest.T @ rest, n, mean_square)
+            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]), self._of_terms)
+        return Gram(self._summed() + rest.T @ rest, n, mean_square, of_terms=self._of_terms)
 
     def _summed(self) -> Float64:
         """The sum over all full chunks, which need not be kept any longer."""

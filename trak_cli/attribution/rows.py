@@ -1,11 +1,14 @@
-"""Operations on single rows of a feature matrix."""
+"""Single rows of a feature matrix, and how an estimator takes them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from trak_cli.attribution.spec import EstimatorSpec
 
 Real = TypeVar("Real", bound=np.floating[Any])
 
@@ -14,3 +17,32 @@ def unit_rows(features: npt.NDArray[Real]) -> npt.NDArray[Real]:
     """Every row of (r, k) at unit length, lengths taken in float64; a row of zeros stays. Keeps the dtype."""
     lengths = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
     return (features / np.where(lengths == 0, 1.0, lengths)[:, None]).astype(features.dtype)
+
+
+def median_length(features: npt.NDArray[np.floating[Any]]) -> float:
+    """The median length of the rows of (r, k)."""
+    return float(np.median(np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))))
+
+
+def clip_rows(features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
+    """Rows of (r, k) that are longer than ``limit``, brought to that length; the others stay to the bit. Keeps the dtype."""
+    lengths = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
+    long = lengths > limit
+    clipped = features.copy()
+    clipped[long] = features[long] * (limit / lengths[long])[:, None]
+    return clipped
+
+
+def norm_limit(spec: EstimatorSpec, features: npt.NDArray[np.floating[Any]]) -> float:
+    """The length to which this estimator clips training features: told from (m, k) of them, infinite where it does not.
+
+    ``features`` are those of the rows that :func:`~trak_cli.attribution.trajectory.flow_rows` names.
+    """
+    return (spec.clip_norm * median_length(features) if spec.clip_norm else 0.0) or math.inf
+
+
+def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
+    """Training features (r, k) as this estimator takes them; ``limit`` is what :func:`norm_limit` gave."""
+    if spec.unit_norm:
+        return unit_rows(features)
+    return features if math.isinf(limit) else clip_rows(features, limit)

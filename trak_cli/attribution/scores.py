@@ -8,17 +8,19 @@ step 4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trak_cli.attribution.gram import Gram
-from trak_cli.attribution.rows import unit_rows
+from trak_cli.attribution.rows import norm_limit, training_rows, unit_rows
 from trak_cli.attribution.solve import precondition
 from trak_cli.attribution.spec import EstimatorSpec
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.threshold import reference_rows
+from trak_cli.attribution.trajectory import flow_rows
 from trak_cli.attribution.weights import Terms, weights_of
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Float32, Float64, FloatArray
@@ -29,12 +31,14 @@ class TargetFactor:
     """The targets of one checkpoint, ready to be multiplied by training features.
 
     ``rows`` (t, k) float32 times ``scale`` (t, 1) is t_jᵀ A⁻¹. The scales keep float32 in range whatever the units of the
-    gradients are: A⁻¹ grows with their inverse square. ``length`` (t, 1) is (t_jᵀ A⁻¹ t_j)^(1/2).
+    gradients are: A⁻¹ grows with their inverse square. ``length`` (t, 1) is (t_jᵀ A⁻¹ t_j)^(1/2). ``limit`` is the length to
+    which training features are clipped under this checkpoint.
     """
 
     rows: Float32
     scale: Float64
     length: Float64
+    limit: float = math.inf
 
 
 def equalize(spec: EstimatorSpec, factors: Sequence[TargetFactor]) -> list[TargetFactor]:
@@ -68,8 +72,12 @@ def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
     return np.where(mean < 0, -magnitude, magnitude)
 
 
-def target_factor(spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum | None, ridge: float) -> TargetFactor:
+def target_factor(
+    spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum | None, ridge: float, limit: float = math.inf
+) -> TargetFactor:
     """Prepare the targets (t, k) of one checkpoint; ``spectrum`` and ``ridge`` (λ itself) count for metric "gram" only.
+
+    ``limit`` is the length to which training features are clipped (:func:`~trak_cli.attribution.rows.norm_limit`).
 
     Raises:
         ConfigError: when Gram + λI is singular.
@@ -85,7 +93,7 @@ def target_factor(spec: EstimatorSpec, targets: FloatArray, spectrum: Spectrum |
     length = lengths_of(given, rows)
     _, exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
     scale = np.ldexp(1.0, exponents - 1)
-    return TargetFactor((rows / scale).astype(np.float32), scale, length)
+    return TargetFactor((rows / scale).astype(np.float32), scale, length, limit)
 
 
 def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], front: Float64) -> Float32:
@@ -104,7 +112,7 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
     total: Float64 | None = None
     count = 0
     for factor, features in zip(targets, train, strict=True):
-        kernel = factor.rows @ (unit_rows(features) if spec.unit_norm else features).T
+        kernel = factor.rows @ training_rows(spec, features, factor.limit).T
         scaled = np.multiply(kernel, factor.scale, dtype=np.float64)
         if front.ndim == 2:
             scaled *= front[count]
@@ -143,8 +151,9 @@ def scores(
     kernels, fronts, lengths = [], [], []
     for m, (X32, q, T32) in enumerate(zip(train, out_to_loss, targets, strict=True)):
         X, T = X32.astype(np.float64), T32.astype(np.float64)
+        X = training_rows(spec, X, norm_limit(spec, X[flow_rows(len(X))]))
         if spec.unit_norm:
-            X, T = unit_rows(X), unit_rows(T)
+            T = unit_rows(T)
         plain = T
         weights = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
         if spec.needs_gram:
@@ -152,7 +161,8 @@ def scores(
             if terms is not None and weights.of_terms:
                 rows, factors, n = terms[m].features.astype(np.float64), np.ones(len(X)), float(terms[m].counts.sum())
             gram = (rows.T * factors) @ rows
-            ridge = spec.ridge_in(decompose(Gram(gram, round(n), float((rows * rows).sum()) / n)))
+            mean_square, of_terms = float((rows * rows).sum()) / n, terms is not None and weights.of_terms
+            ridge = spec.ridge_in(decompose(Gram(gram, round(n), mean_square, of_terms=of_terms)))
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
         lengths.append(lengths_of(plain, T)[:, 0])
         kernels.append(T @ X.T)

@@ -8,8 +8,9 @@ where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gra
 "trajectory", q is its mean over the beginning of a simulated training (:mod:`trak_cli.attribution.trajectory`); where f is a
 sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
 checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. With ``equal_targets``, t_{m,j}
-stands for t_{m,j} · mean_m l_{m,j} / l_{m,j}, l² = tᵀ B t. At last scores may be soft-thresholded
-(:mod:`trak_cli.attribution.threshold`).
+stands for t_{m,j} · mean_m l_{m,j} / l_{m,j}, l² = tᵀ B t. With ``clip_norm`` = c, x_{m,i} stands for
+x_{m,i} · min(1, L / ‖x_{m,i}‖),
+L = c · median_i ‖x_{m,i}‖. At last scores may be soft-thresholded (:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
@@ -31,6 +32,9 @@ METRICS = ("gram", "identity")
 WEIGHTS = ("final", "trajectory")
 
 AVERAGING = ("kernels", "scores")
+
+#: ``clip_norm`` of the default; chosen by experiment (docs/benchmarks.md).
+CLIP = 1.5
 
 _PATH_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -54,6 +58,8 @@ class EstimatorSpec:
         equal_targets: every checkpoint counts alike for a target: its features are brought to their mean length over the
             checkpoints, (tᵀ B t)^(1/2) in the metric of the scores. Gradients of a target can be ten times as long under one
             checkpoint as under another, and that one would decide alone.
+        clip_norm: training features that are longer than so many times their median length, under a checkpoint, are brought to
+            that length; 0 for none. A sample of very long gradient is learned in a step or two, and pulls no more.
         soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
             by as much as the largest of those (:mod:`trak_cli.attribution.threshold`).
     """
@@ -67,6 +73,7 @@ class EstimatorSpec:
     weights: str = "final"
     averaging: str = "kernels"
     equal_targets: bool = False
+    clip_norm: float = 0.0
     soft_threshold: float = 0.0
 
     @property
@@ -88,15 +95,19 @@ class EstimatorSpec:
         """
         return self.needs_gram and self.follows_training and not self.unit_norm
 
-    @property
-    def default_ridge(self) -> str:
-        """What ridge "auto" stands for. Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at
-        first), so that λ can have the scale of a sample or two; measured in docs/benchmarks.md."""
-        return "2w|0.3n" if self.follows_training else "1w"
+    def default_ridge(self, of_terms: bool = False) -> str:
+        """What ridge "auto" stands for, for a Gram matrix over samples or over single terms.
+
+        Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at first), so that λ can have the
+        scale of a sample or two, or of five terms; measured in docs/benchmarks.md.
+        """
+        if not self.follows_training:
+            return "1w"
+        return "5w" if of_terms else "2w|0.3n"
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""
-        return resolve(parse_ridge(self.ridge, self.default_ridge), spectrum)
+        return resolve(parse_ridge(self.ridge, self.default_ridge(spectrum.of_terms)), spectrum)
 
 
 #: ``trajectory``, the default, has the q of the beginning of training in the Gram and in front.
@@ -110,7 +121,7 @@ class EstimatorSpec:
 MEMBERS = {
     spec.name: spec
     for spec in (
-        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True),
+        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=CLIP),
         EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
         EstimatorSpec("trak"),
         EstimatorSpec("trak_soft", soft_threshold=0.5),
@@ -139,6 +150,7 @@ def spec_problems(spec: EstimatorSpec) -> list[Problem]:
     if spec.averaging not in AVERAGING:
         expected = " or ".join(AVERAGING)
         problems.append(Problem("estimator.averaging", repr(spec.averaging), expected, "set estimator.averaging=kernels"))
+    problems += _clip_problems(spec)
     if not 0 <= spec.soft_threshold < 1:
         found, expected = repr(spec.soft_threshold), "a share of the scores, 0 or more and below 1"
         problems.append(Problem("estimator.soft_threshold", found, expected, "set e.g. estimator.soft_threshold=0.5"))
@@ -157,8 +169,9 @@ def gram_key(spec: EstimatorSpec, with_terms: bool = False) -> str:
     if not spec.needs_gram:
         return "identity"
     weight = f"q{_short(spec.gram_exponent)}" if spec.gram_exponent else ""
+    clip = f"clip{_short(spec.clip_norm)}" if spec.clip_norm else ""
     terms = "terms" if with_terms and spec.takes_terms else ""
-    parts = ("trajectory" if spec.follows_training else "", weight, "unit" if spec.unit_norm else "", terms)
+    parts = ("trajectory" if spec.follows_training else "", weight, "unit" if spec.unit_norm else "", clip, terms)
     return "-".join(part for part in parts if part) or "plain"
 
 
@@ -170,13 +183,21 @@ def describe_formula(spec: EstimatorSpec) -> str:
         kernel = f"xᵢᵀ (Σ {weight + ' ' if weight else ''}x xᵀ + λI)⁻¹ tⱼ"
     front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
     notes = ["x, t of unit length"] if spec.unit_norm else []
+    notes += [f"x at most {spec.clip_norm:g} times as long as their median"] if spec.clip_norm else []
     notes += ["q averaged over the beginning of training"] if spec.follows_training else []
     notes += ["targets of equal length under all checkpoints"] if spec.equal_targets else []
     notes += ["scores averaged"] if spec.averaging == "scores" else []
-    notes += [f"λ = {spec.default_ridge if spec.ridge == 'auto' else spec.ridge}"] if spec.needs_gram else []
+    notes += [f"λ = {_ridges(spec)}"] if spec.needs_gram else []
     if spec.soft_threshold:
         notes.append(f"soft-thresholded: {spec.soft_threshold:.0%} of the scores of each target become 0")
     return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")
+
+
+def _ridges(spec: EstimatorSpec) -> str:
+    if spec.ridge != "auto":
+        return spec.ridge
+    one, other = spec.default_ridge(), spec.default_ridge(of_terms=True)
+    return f"{one} ({other} over terms)" if spec.takes_terms else one
 
 
 def describe_weights(spec: EstimatorSpec) -> str:
@@ -190,6 +211,22 @@ def _exponent_problems(key: str, exponent: float) -> list[Problem]:
     if math.isfinite(exponent) and exponent >= 0:
         return []
     return [Problem(key, repr(exponent), "a finite number, 0 or more", f"set {key}=1")]
+
+
+def _clip_problems(spec: EstimatorSpec) -> list[Problem]:
+    key, found = "estimator.clip_norm", repr(spec.clip_norm)
+    if not (math.isfinite(spec.clip_norm) and spec.clip_norm >= 0):
+        return [Problem(key, found, "a finite number of median lengths, or 0 for no clipping", f"set {key}={CLIP:g}")]
+    if not spec.clip_norm:
+        return []
+    problems = []
+    if spec.metric == "identity":
+        expected = "0, because the median length is filed with the Gram matrix, which metric identity has not"
+        problems.append(Problem(key, found, expected, "set it to 0, or estimator.metric=gram"))
+    if spec.unit_norm:
+        expected = "0, because with estimator.unit_norm=true all features have one length"
+        problems.append(Problem(key, found, expected, "set it to 0, or estimator.unit_norm=false"))
+    return problems
 
 
 def _unused_problems(spec: EstimatorSpec) -> list[Problem]:

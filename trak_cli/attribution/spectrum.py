@@ -22,6 +22,7 @@ class Spectrum:
         n: how many samples, or terms of samples, the Gram is a sum over.
         mean_diag: mean of the Gram's diagonal, which is the mean eigenvalue.
         mean_square: mean ‖x‖² of the samples or terms, whatever their weights in the Gram.
+        of_terms: whether it is over single terms, and not over samples.
     """
 
     values: Float64
@@ -29,6 +30,7 @@ class Spectrum:
     n: int
     mean_diag: float
     mean_square: float = float("nan")
+    of_terms: bool = False
 
     @property
     def dim(self) -> int:
@@ -65,11 +67,11 @@ def decompose(gram: Gram) -> Spectrum:
     if gram.rows is not None:
         values, vectors = of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / given.shape[1]
-        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square)
+        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms)
     values, vectors = np.linalg.eigh(given)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
     mean_diag = float(np.mean(np.diagonal(given)))
-    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square)
+    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms)
 
 
 def of_rows(rows: Float64) -> tuple[Float64, Float64]:

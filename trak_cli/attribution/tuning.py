@@ -24,7 +24,10 @@ from trak_cli.types import BoolArray, Float64, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The values of every field of an :class:`EstimatorSpec` that are combined with each other; ``equal_targets`` has one."""
+    """The values of every field of an :class:`EstimatorSpec` that are combined with each other.
+
+    ``equal_targets`` and ``clip_norm`` have one; rows of unit length are not clipped.
+    """
 
     metrics: Sequence[str]
     weights: Sequence[str]
@@ -34,6 +37,7 @@ class SearchSpace:
     unit_norm: Sequence[bool]
     averaging: Sequence[str] = ("kernels",)
     equal_targets: bool = False
+    clip_norm: float = 0.0
 
     def members(self, name: str) -> list[EstimatorSpec]:
         """Every combination that makes sense, once: metric "identity" has no Gram, and so no ridge, weight or trajectory."""
@@ -45,7 +49,8 @@ class SearchSpace:
             if "gram" in self.metrics:
                 for weights, gram, ridge in product(self.weights, self.gram_exponents, self.ridges):
                     spec = EstimatorSpec(name, "gram", float(gram), float(front), unit, ridge, weights, averaging)
-                    spec = replace(spec, equal_targets=self.equal_targets)
+                    clip = 0.0 if unit else self.clip_norm
+                    spec = replace(spec, equal_targets=self.equal_targets, clip_norm=clip)
                     if not spec_problems(spec):
                         found[spec] = None
         return list(found)

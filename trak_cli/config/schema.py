@@ -81,6 +81,7 @@ class EstimatorConfig:
     weights: str = "final"
     averaging: str = "kernels"
     equal_targets: bool = False
+    clip_norm: float = 0.0
     soft_threshold: float = 0.0
     checkpoints: list[str] = field(default_factory=lambda: ["*"])
 

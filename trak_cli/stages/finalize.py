@@ -18,7 +18,7 @@ from trak_cli.attribution import (
     singular_problems,
 )
 from trak_cli.cluster import share_from
-from trak_cli.config import Loaded
+from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.estimators import make_estimator
 from trak_cli.stages.grams import Finalized, find_gram, sum_gram, write_gram
@@ -80,27 +80,30 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     estimator = make_estimator(config)
     layout = Layout(Path(config.store))
     inventory = take_inventory(layout, config.estimator.checkpoints)
-    summary = FinalizeSummary(
+    grams = _file(config, inventory, estimator, reporter) if estimator.needs_gram else []
+    return FinalizeSummary(
         layout.root,
         estimator.name,
         describe_formula(estimator),
-        describe_ridge(estimator.ridge, estimator.default_ridge),
+        describe_ridge(estimator.ridge, estimator.default_ridge(of_terms=any(gram.terms for gram in grams))),
         describe_weights(estimator),
-        [],
+        grams,
     )
-    if not estimator.needs_gram:
-        return summary
+
+
+def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, reporter: Reporter) -> list[GramSummary]:
+    """The Gram matrices of this worker's share, in the order of its checkpoints."""
     mine = share_from(config.worker.index, config.worker.count, os.environ).of(inventory.checkpoints)
     problems: list[Problem] = []
+    grams = []
     for name, found, reused in _grams(inventory, estimator, mine, reporter):
         ridge = estimator.ridge_in(found.spectrum)
         problems += singular_problems(found.spectrum, ridge)
-        summary.grams.append(_summary(name, inventory.rows, found, ridge, reused))
-    sweep(layout.finalized_folder(gram_key(estimator, inventory.has_terms)))
+        grams.append(_summary(name, inventory.rows, found, ridge, reused))
+    sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.has_terms)))
     if problems:
         raise ConfigError(problems)
-    summary.grams.sort(key=lambda gram: mine.index(gram.checkpoint))
-    return summary
+    return sorted(grams, key=lambda gram: mine.index(gram.checkpoint))
 
 
 def _grams(
@@ -134,7 +137,7 @@ def _summary(name: str, rows: int, found: Finalized, ridge: float, reused: bool)
     return GramSummary(
         name,
         rows,
-        spectrum.n if found.of_terms else 0,
+        spectrum.n if spectrum.of_terms else 0,
         spectrum.dim,
         ridge,
         spectrum.mean_diag,

@@ -5,6 +5,7 @@ What is filed is the eigendecomposition V diag(σ) Vᵀ, which is the matrix and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ from trak_cli.attribution import (
     decompose,
     flow_rows,
     gram_key,
-    over_terms,
+    norm_limit,
+    training_rows,
     trajectory_of,
-    unit_rows,
     weigh,
 )
 from trak_cli.errors import Problem, StoreError
@@ -45,14 +46,14 @@ class Finalized:
         front: (rows,) float32 ratios for the front of the kernel, where they are not the q of the shards; else None.
         duration: how long the simulated training was (see :class:`trak_cli.attribution.Trajectory`); NaN without one.
         arrived: whether it came as far as the checkpoint.
-        of_terms: the Gram matrix is over single terms, ``spectrum.n`` of them, and not over samples.
+        limit: the length to which training features are clipped; infinite where they are not.
     """
 
     spectrum: Spectrum
     front: Float32 | None = None
     duration: float = float("nan")
     arrived: bool = True
-    of_terms: bool = False
+    limit: float = math.inf
 
 
 def terms_of(shard: FeatureRows) -> Terms | None:
@@ -63,29 +64,31 @@ def terms_of(shard: FeatureRows) -> Terms | None:
 
 
 def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
-    """One pass over a checkpoint's training features (and before it a look at some of them, for a trajectory)."""
-    trajectory = find_trajectory(inventory, estimator, checkpoint)
+    """One pass over a checkpoint's training features (and before it a look at some of them)."""
+    limit, trajectory = look_at_some(inventory, estimator, checkpoint)
     total = GramSum(inventory.dim)
     fronts = []
     for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.takes_terms):
-        features = unit_rows(shard.features) if estimator.unit_norm else shard.features
+        features = training_rows(estimator, shard.features, limit)
         weights = weigh(estimator, trajectory, features, shard.out_to_loss)
         add_rows(total, features, weights, terms_of(shard))
         fronts.append(weights.front.astype(np.float32))
         progress(len(shard.rows))
     spectrum = decompose(total.result())
     if not estimator.follows_training:
-        return Finalized(spectrum)
+        return Finalized(spectrum, limit=limit)
     if trajectory is None:
-        return Finalized(spectrum, np.concatenate(fronts))
-    of_terms = inventory.has_terms and over_terms(estimator, trajectory)
-    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived, of_terms)
+        return Finalized(spectrum, np.concatenate(fronts), limit=limit)
+    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived, limit)
 
 
-def find_trajectory(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Trajectory | None:
-    """The simulated training, from some of the rows; None where the estimator has none."""
-    if not estimator.follows_training:
-        return None
+def look_at_some(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> tuple[float, Trajectory | None]:
+    """What is told from some of the rows: the length that features are clipped to, and the simulated training.
+
+    Infinite and None where the estimator has no use for them.
+    """
+    if not (estimator.follows_training or estimator.clip_norm):
+        return math.inf, None
     wanted = flow_rows(inventory.rows)
     parts = []
     for index, rows in enumerate(inventory.shards(TRAIN)):
@@ -94,9 +97,9 @@ def find_trajectory(inventory: Inventory, estimator: EstimatorSpec, checkpoint: 
             shard = inventory.read(checkpoint, TRAIN, index)
             parts.append((shard.features[some], shard.out_to_loss[some], shard.outputs[some]))
     features, out_to_loss, outputs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if estimator.unit_norm:
-        features = unit_rows(features)
-    return trajectory_of(estimator, features, out_to_loss, outputs, inventory.rows)
+    limit = norm_limit(estimator, features)
+    features = training_rows(estimator, features, limit)
+    return limit, trajectory_of(estimator, features, out_to_loss, outputs, inventory.rows)
 
 
 def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized) -> None:
@@ -111,7 +114,9 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
     }
     if found.front is not None:
         arrays |= {"front": found.front, "duration": np.array([found.duration]), "arrived": np.array([found.arrived])}
-    if found.of_terms:
+    if math.isfinite(found.limit):
+        arrays["limit"] = np.array([found.limit])
+    if found.spectrum.of_terms:
         arrays["terms"] = np.array([found.spectrum.n])
     fingerprint = _expected(inventory, estimator, checkpoint)
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
@@ -140,11 +145,13 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
         int(arrays["terms" if "terms" in arrays else "rows"][0]),
         numbers["mean_diagonal"],
         numbers["mean_square"],
+        "terms" in arrays,
     )
+    limit = float(arrays["limit"][0]) if "limit" in arrays else math.inf
     if "front" not in arrays:
-        return Finalized(spectrum)
+        return Finalized(spectrum, limit=limit)
     duration, arrived = float(arrays["duration"][0]), bool(arrays["arrived"][0])
-    return Finalized(spectrum, arrays["front"], duration, arrived, "terms" in arrays)
+    return Finalized(spectrum, arrays["front"], duration, arrived, limit)
 
 
 def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized:

@@ -97,7 +97,7 @@ class BlockScorer:
             return target_factor(self._estimator, features, None, 0.0), None
         found = require_gram(self._inventory, self._estimator, checkpoint)
         ridge = self._estimator.ridge_in(found.spectrum)
-        return target_factor(self._estimator, features, found.spectrum, ridge), found.front
+        return target_factor(self._estimator, features, found.spectrum, ridge, found.limit), found.front
 
     def _features(self, checkpoint: str, targets: Rows) -> Iterator[Float32]:
         for index, rows in enumerate(self._inventory.shards(self._split)):

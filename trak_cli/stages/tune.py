@@ -204,6 +204,7 @@ def _members(config: TrakConfig, reference: EstimatorSpec, checkpoints: int) -> 
         asked.unit_norm,
         asked.averaging if checkpoints > 1 else asked.averaging[:1],
         reference.equal_targets,
+        reference.clip_norm,
     )
     return [reference, *(spec for spec in space.members(reference.name) if spec != reference)]
 

@@ -24,9 +24,10 @@ from trak_cli.attribution import (
     subset_sums,
     target_factor,
     thresholds,
+    training_rows,
     unit_rows,
 )
-from trak_cli.stages.grams import find_gram, find_trajectory, terms_of
+from trak_cli.stages.grams import find_gram, look_at_some, terms_of
 from trak_cli.stages.inventory import Inventory
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_blocks import PreparedTargets
@@ -51,11 +52,13 @@ class Ratios:
 
     ``in_gram``: whether it weighs them in the Gram matrix too (it does not for weights "trajectory" where q does not follow
     from f; see :func:`trak_cli.attribution.weigh`). ``of_terms``: the Gram matrix is over single terms, where there are such.
+    ``limit``: the length to which training features are clipped.
     """
 
     values: Float32
     in_gram: bool
     of_terms: bool
+    limit: float
 
     def weights(self, spec: EstimatorSpec, rows: Rows) -> Weights:
         """What some rows count for in the Gram matrix."""
@@ -70,32 +73,40 @@ class RatiosOfStore:
     def __init__(self, inventory: Inventory, progress: Progress) -> None:
         self._inventory = inventory
         self._progress = progress
-        self._known: dict[tuple[str, bool], list[Ratios]] = {}
+        self._known: dict[_Kind, list[Ratios]] = {}
 
     def of(self, spec: EstimatorSpec) -> list[Ratios]:
         """One for each checkpoint."""
-        key = (spec.weights, spec.unit_norm and spec.follows_training)
+        key = _kind(spec)
         if key not in self._known:
             self._known[key] = [self._find(spec, name) for name in self._inventory.checkpoints]
         return self._known[key]
 
     def _find(self, spec: EstimatorSpec, checkpoint: str) -> Ratios:
-        trajectory = find_trajectory(self._inventory, spec, checkpoint)
+        limit, trajectory = look_at_some(self._inventory, spec, checkpoint)
         parts = []
         for shard in self._inventory.read_all(checkpoint, TRAIN):
             if trajectory is None:
                 parts.append(shard.out_to_loss)
             else:
-                features = unit_rows(shard.features) if spec.unit_norm else shard.features
+                features = training_rows(spec, shard.features, limit)
                 parts.append(trajectory.mean_ratio(features).astype(np.float32))
             self._progress(len(shard.rows))
         in_gram = trajectory is not None or not spec.follows_training
-        return Ratios(np.concatenate(parts), in_gram, over_terms(spec, trajectory))
+        return Ratios(np.concatenate(parts), in_gram, over_terms(spec, trajectory), limit)
+
+
+#: What decides the ratios of an estimator: weights, unit length, clipping.
+_Kind = tuple[str, bool, float]
+
+
+def _kind(spec: EstimatorSpec) -> _Kind:
+    return spec.weights, spec.unit_norm and spec.follows_training, spec.clip_norm
 
 
 def passes(specs: Sequence[EstimatorSpec]) -> int:
     """How often :func:`scan` reads the training features of a checkpoint."""
-    kinds = {(spec.weights, spec.unit_norm and spec.follows_training) for spec in specs}
+    kinds = {_kind(spec) for spec in specs}
     linear = [spec for spec in specs if not spec.soft_threshold]
     return len(groups(linear)) + 3 * len(_bases(specs)) + len(kinds)
 
@@ -141,7 +152,7 @@ def _scan_thresholds(
     for checkpoint, one in zip(inventory.checkpoints, ratios.of(base), strict=True):
         spectrum, _ = _pass(inventory, checkpoint, base, one, {}, question.masks, progress)
         ridge = 0.0 if spectrum is None else base.ridge_in(spectrum)
-        factors.append(target_factor(base, _targets(inventory, checkpoint, question), spectrum, ridge))
+        factors.append(target_factor(base, _targets(inventory, checkpoint, question), spectrum, ridge, one.limit))
     prepared = PreparedTargets(inventory, base, equalize(base, factors), [one.values for one in ratios.of(base)])
     sample = prepared.reference_scores()
     progress(inventory.rows * len(inventory.checkpoints))
@@ -211,7 +222,7 @@ def _pass(
     sums = {key: np.zeros((inventory.dim, len(masks))) for key in fronts}
     for shard in inventory.read_all(checkpoint, TRAIN, with_terms=total is not None and spec.takes_terms):
         rows = slice(shard.rows.start, shard.rows.stop)
-        features = unit_rows(shard.features) if spec.unit_norm else shard.features
+        features = training_rows(spec, shard.features, ratios.limit)
         if total is not None:
             add_rows(total, features, ratios.weights(spec, shard.rows), terms_of(shard))
         for key, one in fronts.items():

@@ -32,6 +32,10 @@ def test_members_are_the_published_formulas():
         ({"soft_threshold": 1.0}, "estimator.soft_threshold"),
         ({"soft_threshold": -0.1}, "estimator.soft_threshold"),
         ({"soft_threshold": float("nan")}, "estimator.soft_threshold"),
+        ({"clip_norm": -1.0}, "estimator.clip_norm"),
+        ({"clip_norm": float("inf")}, "estimator.clip_norm"),
+        ({"clip_norm": 1.5, "unit_norm": True}, "estimator.clip_norm"),
+        ({"clip_norm": 1.5, "metric": "identity"}, "estimator.clip_norm"),
         ({"metric": "identity", "ridge": "3x"}, "estimator.ridge"),
         ({"metric": "identity", "gram_exponent": 1.0}, "estimator.gram_exponent"),
     ],
@@ -56,6 +60,7 @@ def test_all_problems_are_reported_at_once():
         (EstimatorSpec("a", gram_exponent=0.5, unit_norm=True), "q0.5-unit"),
         (EstimatorSpec("a", metric="identity", unit_norm=True), "identity"),
         (EstimatorSpec("a", weights="trajectory", gram_exponent=1), "trajectory-q1"),
+        (EstimatorSpec("a", clip_norm=1.5), "clip1.5"),
     ],
 )
 def test_gram_key(spec, key):

@@ -14,12 +14,13 @@ from trak_cli.attribution import (
     decompose,
     equalize,
     front,
+    norm_limit,
     score_block,
     scores,
     soften,
     target_factor,
     thresholds,
-    unit_rows,
+    training_rows,
     weigh,
 )
 from trak_cli.errors import InputError
@@ -35,6 +36,8 @@ FAMILY = [
     EstimatorSpec("equal-targets", gram_exponent=1.0, ridge="1w", equal_targets=True),
     EstimatorSpec("equal-unit", unit_norm=True, ridge="1w", equal_targets=True),
     EstimatorSpec("equal-scores", metric="identity", averaging="scores", equal_targets=True),
+    EstimatorSpec("clipped", gram_exponent=1.0, ridge="1w", clip_norm=0.9),
+    EstimatorSpec("clipped-equal", ridge="0.3n", equal_targets=True, clip_norm=1.2, averaging="scores"),
     EstimatorSpec("own-fronts", front_exponent=0.5, averaging="scores", ridge="3x"),
     EstimatorSpec("soft-scores", averaging="scores", soft_threshold=0.7, ridge="1x"),
 ]
@@ -52,14 +55,14 @@ def _data(n=60, t=7, k=10, checkpoints=3, seed=0):
 def _streamed(spec, X, q, T, rows=17):
     factors = []
     for x, out_to_loss, targets in zip(X, q, T, strict=True):
-        spectrum, ridge = None, 0.0
+        spectrum, ridge, limit = None, 0.0, norm_limit(spec, x)
         if spec.needs_gram:
             gram = GramSum(x.shape[1])
-            normed = unit_rows(x) if spec.unit_norm else x
+            normed = training_rows(spec, x, limit)
             gram.add(normed, weigh(spec, None, normed, out_to_loss).gram)
             spectrum = decompose(gram.result())
             ridge = spec.ridge_in(spectrum)
-        factors.append(target_factor(spec, targets, spectrum, ridge))
+        factors.append(target_factor(spec, targets, spectrum, ridge, limit))
     blocks = []
     for start in range(0, len(X[0]), rows):
         block = slice(start, start + rows)

@@ -15,10 +15,12 @@ from trak_cli.attribution import (
     flow_rows,
     follows_log_loss,
     front,
+    norm_limit,
     score_block,
     scores,
     simulate,
     target_factor,
+    training_rows,
     trajectory_of,
     weigh,
 )
@@ -140,6 +142,8 @@ def test_scores_in_pieces_are_the_formula(squared):
     T = [np.random.default_rng(9).standard_normal((5, 12)).astype(np.float32) for _ in data]
     factors, ratios = [], []
     for x, out_to_loss, outputs, targets in zip(X, q, f, T, strict=True):
+        limit = norm_limit(SPEC, x)
+        x = training_rows(SPEC, x, limit)
         trajectory = trajectory_of(SPEC, x, out_to_loss, outputs, 80)
         assert (trajectory is None) == squared
         total, ratio = GramSum(12), []
@@ -148,7 +152,7 @@ def test_scores_in_pieces_are_the_formula(squared):
             total.add(x[rows], weights.gram)
             ratio.append(weights.front)
         spectrum = decompose(total.result())
-        factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum)))
+        factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum), limit))
         ratios.append(np.concatenate(ratio))
     found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, ratios))
     expected = scores(SPEC, X, q, T, f)

@@ -22,7 +22,7 @@ def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> N
     expected.task = {"_target_": "trak_cli.tasks.Classification"}
     expected.trainer = {"_target_": "trak_cli.plugins.SGDTrainer"}
     expected.estimator.name, expected.estimator.gram_exponent, expected.estimator.weights = "trajectory", 1.0, "trajectory"
-    expected.estimator.equal_targets = True
+    expected.estimator.equal_targets, expected.estimator.clip_norm = True, 1.5
     expected.train.folder = "runs/run/checkpoints"
     assert config == expected
 

@@ -16,8 +16,8 @@ from trak_cli.types import Silent
 SPECS = [
     EstimatorSpec("trak_soft", soft_threshold=0.5),
     EstimatorSpec("dot", "identity", averaging="scores", soft_threshold=0.9),
-    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", averaging="scores"),
-    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True),
+    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", averaging="scores", clip_norm=0.8),
+    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=1.5),
 ]
 
 
@@ -29,6 +29,7 @@ def test_blocks_make_no_difference(tmp_path: Path, spec: EstimatorSpec, block: i
     asked += [
         f"store={store.root}",
         f"estimator.equal_targets={spec.equal_targets}",
+        f"estimator.clip_norm={spec.clip_norm}",
         f"estimator.soft_threshold={spec.soft_threshold}",
     ]
     finalize(load("finalize", None, None, asked), Silent())

@@ -34,15 +34,15 @@ def test_the_gram_matrix_is_over_terms_and_comes_back(store):
         found = sum_gram(inventory, DEFAULT, "c0", lambda _: None) if attempt == 0 else find_gram(inventory, DEFAULT, "c0")
         assert found is not None
         spectrum = found.spectrum
-        assert (spectrum.n, found.of_terms) == (terms, True)
+        assert (spectrum.n, spectrum.of_terms) == (terms, True)
         wide = rows.astype(np.float64)
         np.testing.assert_allclose((spectrum.vectors * spectrum.values) @ spectrum.vectors.T, wide.T @ wide, atol=1e-9)
         assert spectrum.mean_square == pytest.approx((wide**2).sum() / counts.sum())
         assert spectrum.mean_diag == pytest.approx((wide**2).sum() / DIM)
-        assert DEFAULT.ridge_in(spectrum) == pytest.approx(2 * (wide**2).sum() / terms)
+        assert DEFAULT.ridge_in(spectrum) == pytest.approx(5 * (wide**2).sum() / terms)
         np.testing.assert_array_equal(found.front, np.full(ROWS, 0.5))
         write_gram(inventory, DEFAULT, "c0", found)
-    assert gram_path(inventory, DEFAULT, "c0").parent.name == "trajectory-q1-terms"
+    assert gram_path(inventory, DEFAULT, "c0").parent.name == "trajectory-q1-clip1.5-terms"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_gram_matrices_with_terms_and_without_are_never_mistaken(store, tmp_path
         paths = [gram_path(one, spec, "c0").relative_to(one.layout.root) for one in (inventory, plain)]
         assert (paths[0] == paths[1]) == same
     keys = [gram_fingerprint(one.features["c0"], DEFAULT, ROWS)["gram"] for one in (inventory, plain)]
-    assert keys == ["trajectory-q1-terms", "trajectory-q1"]
+    assert keys == ["trajectory-q1-clip1.5-terms", "trajectory-q1-clip1.5"]
 
 
 def test_a_shard_that_lacks_the_terms_its_store_has_is_refused(store):
