@@ -141,7 +141,11 @@ def test_gram_matrix_and_scores_are_the_formula(words: Project) -> None:
 
 @pytest.mark.parametrize(
     ("estimator", "folder"),
-    [("trak", "plain"), ("balanced", "q1"), ("trajectory estimator.unit_norm=true estimator.clip_norm=0", "trajectory-q1-unit")],
+    [
+        ("trak", "plain"),
+        ("balanced", "q1"),
+        ("trajectory estimator.unit_norm=true estimator.clip_norm=0", "trajectory-q1-unit"),
+    ],
 )
 def test_other_estimators_keep_the_gram_matrix_of_whole_samples(words: Project, estimator: str, folder: str) -> None:
     words.done("featurize")
