@@ -24,7 +24,7 @@ from trak_cli.stages.training import Training
 from trak_cli.store import Layout, read_scores
 
 #: Of the training set, removed in the counterfactual check; for how many questions, and how often at random.
-SHARE, QUESTIONS, RANDOM = 0.05, 20, 4
+SHARE, QUESTIONS, RANDOM = 0.05, 30, 4
 #: Processes that train models again.
 WORKERS = 2
 SPLIT = "questions"
