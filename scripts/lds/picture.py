@@ -31,7 +31,8 @@ def _figure(found: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> Non
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(5 if len(found) > 8 else 4, len(found))
+    # The fewest empty places of the two.
+    columns = min(min((4, 5), key=lambda count: -len(found) % count), len(found))
     figure = Figure(figsize=(3.3 * columns, 3.0 * math.ceil(len(found) / columns) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(math.ceil(len(found) / columns), columns, squeeze=False).ravel()
