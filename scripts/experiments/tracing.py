@@ -5,6 +5,7 @@ Used by facts_gpt2.py and facts_mt5.py.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 from collections.abc import Mapping
@@ -23,15 +24,18 @@ from trak_cli.config import TrakConfig
 from trak_cli.stages.training import Training
 from trak_cli.store import Layout, read_scores
 
-#: Of the training set, removed in the counterfactual check; for how many questions, and how often at random.
-SHARE, QUESTIONS, RANDOM = 0.05, 30, 4
+#: Of the training set, removed in the counterfactual check, and how often at random.
+SHARE, RANDOM = 0.05, 4
 #: Processes that train models again.
 WORKERS = 2
 SPLIT = "questions"
 
 
 def trace(name: str) -> None:
-    """The whole experiment, printed."""
+    """The whole experiment, printed; an option of the command line says for how many questions models are trained again."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--questions", type=int, default=20, help="whose top 5 %% are left out, one at a time")
+    questions_asked = parser.parse_args().questions
     config = config_of(name)
     store = Path(config.store)
     if not (store / "data" / "tokenizer.json").exists():
@@ -55,7 +59,7 @@ def trace(name: str) -> None:
         "BM25, question alone": bm25(train, [row["prompt"] for row in questions]),
     }
     report(scores, stated)
-    counterfactual(config, {key: scores[key] for key in ("default", "representations")})
+    counterfactual(config, {key: scores[key] for key in ("default", "representations")}, questions_asked)
 
 
 def report(scores: Mapping[str, Array], stated: Array) -> None:
@@ -127,11 +131,11 @@ def interval(values: Array) -> str:
     return f"({low:.3f} to {high:.3f})"
 
 
-def counterfactual(config: TrakConfig, scores: Mapping[str, Array]) -> None:
+def counterfactual(config: TrakConfig, scores: Mapping[str, Array], questions: int) -> None:
     """Print by how much f of a question falls when its top 5 % of the training set are left out, and a random 5 %."""
     training = _training(config.name)
     count = round(SHARE * training.rows)
-    chosen = np.random.default_rng(1).choice(len(next(iter(scores.values()))), QUESTIONS, replace=False)
+    chosen = np.random.default_rng(1).choice(len(next(iter(scores.values()))), questions, replace=False)
     rng = np.random.default_rng(2)
     _, model = next(trained(config.name))  # the checkpoint of the same seed
     with_all = training.outputs(model, SPLIT).astype(np.float64)
@@ -146,7 +150,7 @@ def counterfactual(config: TrakConfig, scores: Mapping[str, Array]) -> None:
         print(f"without the top 5 % by {name:<18} f falls by {with_error(values)} ({', '.join(f'{v:.1f}' for v in values)})")
     for name in set(falls) - {"default"}:
         better = falls["default"] - falls[name]
-        print(f"default − {name:<18} {with_error(better)}, larger for {int((better > 0).sum())} of {QUESTIONS} questions")
+        print(f"default − {name:<18} {with_error(better)}, larger for {int((better > 0).sum())} of {questions} questions")
 
 
 def with_error(values: Array) -> str:
