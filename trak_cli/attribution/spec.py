@@ -183,7 +183,7 @@ def describe_formula(spec: EstimatorSpec) -> str:
         kernel = f"xᵢᵀ (Σ {weight + ' ' if weight else ''}x xᵀ + λI)⁻¹ tⱼ"
     front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
     notes = ["x, t of unit length"] if spec.unit_norm else []
-    notes += [f"x at most {spec.clip_norm:g} times as long as their median"] if spec.clip_norm else []
+    notes += [f"x clipped at {spec.clip_norm:g} times their median length"] if spec.clip_norm else []
     notes += ["q averaged over the beginning of training"] if spec.follows_training else []
     notes += ["targets of equal length under all checkpoints"] if spec.equal_targets else []
     notes += ["scores averaged"] if spec.averaging == "scores" else []
