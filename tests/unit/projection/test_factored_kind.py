@@ -80,7 +80,10 @@ def test_factors_equal_the_kronecker_product(
     found = projector(spec, m, n).project([block])
     assert found.shape == (batch, spec.dim)
     assert found.dtype == torch.float32
-    assert close(found, exact, 1e-5)
+    # Where few products cancel each other, rounding is as large as it is for their sizes.
+    sizes = FactorBlock("w", block.left.double().abs(), block.right.double().abs()).dense().gradient.numpy()
+    largest = (sizes @ np.abs(oracle.factored_matrix(spec, CHECKPOINT, "w", (m, n)))).max()
+    assert np.abs(found.double().numpy() - exact).max() <= 1e-6 * largest
 
 
 @settings(deadline=None, max_examples=60)
