@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stages import with_error
 
 from trak_cli.config import Loaded, load
 from trak_cli.plugins import find
@@ -106,10 +107,9 @@ def show(found: dict[str, Any]) -> None:
     print(f"\nretrained without {found['removed']} of {found['of']} pairs; fall of the target's f (mean ± standard error):")
     falls = {name: np.array(values) for name, values in found["falls"].items()}
     for name, values in falls.items():
-        print(f"  {name:<11}{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}")
+        print(f"  {name:<11}{with_error(values)}")
     better = falls["scores"] - falls["similarity"]
-    print(f"  scores − similarity {better.mean():+.2f} ± {better.std(ddof=1) / len(better) ** 0.5:.2f}", end="")
-    print(f", larger for {int((better > 0).sum())} of {len(better)} targets")
+    print(f"  scores − similarity {with_error(better)}, larger for {int((better > 0).sum())} of {len(better)} targets")
     print(f"mean f of the targets under the full training set {np.mean(found['full']):+.2f}; {found['seconds']:.0f} s")
 
 

@@ -101,3 +101,8 @@ def similarity(name: str, split: str) -> Array:
     """(targets, n) cosine of the representations, mean over the checkpoints."""
     every = [representations(parts, split) @ representations(parts, "train").T for parts, _ in trained(name)]
     return np.asarray(np.mean(every, axis=0))
+
+
+def with_error(values: Array) -> str:
+    """Mean ± standard error."""
+    return f"{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"

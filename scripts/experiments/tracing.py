@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import planted
 import torch
-from stages import CPU, Array, config_of, similarity, trained, trak
+from stages import CPU, Array, config_of, similarity, trained, trak, with_error
 
 from trak_cli.batches import to_device
 from trak_cli.config import TrakConfig
@@ -148,14 +148,9 @@ def counterfactual(config: TrakConfig, scores: Mapping[str, Array], questions: i
     falls["random"] = np.mean([with_all - found["random", i] for i in range(RANDOM)], axis=0)[chosen]
     for name, values in falls.items():
         print(f"without the top 5 % by {name:<18} f falls by {with_error(values)} ({', '.join(f'{v:.1f}' for v in values)})")
-    for name in set(falls) - {"default"}:
+    for name in [name for name in falls if name != "default"]:
         better = falls["default"] - falls[name]
         print(f"default − {name:<18} {with_error(better)}, larger for {int((better > 0).sum())} of {questions} questions")
-
-
-def with_error(values: Array) -> str:
-    """Mean ± standard error."""
-    return f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
 
 
 @cache

@@ -13,7 +13,6 @@ from trak_cli.attribution import (
     GramSum,
     add_rows,
     decompose,
-    flow_rows,
     front,
     norm_limit,
     score_block,
@@ -30,7 +29,7 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
 
     With equal targets the kernel is right but for one factor for each target, which no LDS sees.
     """
-    limit = norm_limit(spec, found.train[flow_rows(len(found.train))])
+    limit = norm_limit(spec, found.train)
     features = training_rows(spec, found.train, limit)
     weights = weights_of(spec, features, found.out_to_loss, found.outputs)
     spectrum, ridge = None, 0.0

@@ -19,7 +19,6 @@ from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
     decompose,
-    flow_rows,
     front,
     lds,
     norm_limit,
@@ -71,7 +70,7 @@ def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
 
 def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float64]:
     """What one checkpoint adds to the two averages."""
-    limit = norm_limit(spec, found.train[flow_rows(len(found.train))])
+    limit = norm_limit(spec, found.train)
     rows = training_rows(spec, found.train, limit)
     weights = weights_of(spec, rows, found.out_to_loss, found.outputs)
     gram = GramSum(found.train.shape[1])

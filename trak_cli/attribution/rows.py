@@ -9,24 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from trak_cli.attribution.spec import EstimatorSpec
+from trak_cli.attribution.trajectory import flow_rows
+from trak_cli.types import Float64
 
 Real = TypeVar("Real", bound=np.floating[Any])
 
 
 def unit_rows(features: npt.NDArray[Real]) -> npt.NDArray[Real]:
     """Every row of (r, k) at unit length, lengths taken in float64; a row of zeros stays. Keeps the dtype."""
-    lengths = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
+    lengths = _lengths(features)
     return (features / np.where(lengths == 0, 1.0, lengths)[:, None]).astype(features.dtype)
 
 
 def median_length(features: npt.NDArray[np.floating[Any]]) -> float:
     """The median length of the rows of (r, k)."""
-    return float(np.median(np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))))
+    return float(np.median(_lengths(features)))
 
 
 def clip_rows(features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
     """Rows of (r, k) that are longer than ``limit``, brought to that length; the others stay to the bit. Keeps the dtype."""
-    lengths = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
+    lengths = _lengths(features)
     long = lengths > limit
     clipped = features.copy()
     clipped[long] = features[long] * (limit / lengths[long])[:, None]
@@ -34,11 +36,13 @@ def clip_rows(features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
 
 
 def norm_limit(spec: EstimatorSpec, features: npt.NDArray[np.floating[Any]]) -> float:
-    """The length to which this estimator clips training features: told from (m, k) of them, infinite where it does not.
+    """The length to which this estimator clips training features (n, k); infinite where it does not, or where most are zero.
 
-    ``features`` are those of the rows that :func:`~trak_cli.attribution.trajectory.flow_rows` names.
+    Told from the rows that :func:`~trak_cli.attribution.trajectory.flow_rows` names; these alone give the same.
     """
-    return (spec.clip_norm * median_length(features) if spec.clip_norm else 0.0) or math.inf
+    if not spec.clip_norm:
+        return math.inf
+    return spec.clip_norm * median_length(features[flow_rows(len(features))]) or math.inf
 
 
 def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
@@ -46,3 +50,8 @@ def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], limit: float
     if spec.unit_norm:
         return unit_rows(features)
     return features if math.isinf(limit) else clip_rows(features, limit)
+
+
+def _lengths(features: npt.NDArray[np.floating[Any]]) -> Float64:
+    lengths: Float64 = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
+    return lengths

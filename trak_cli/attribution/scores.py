@@ -20,7 +20,6 @@ from trak_cli.attribution.solve import precondition
 from trak_cli.attribution.spec import EstimatorSpec
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.threshold import reference_rows
-from trak_cli.attribution.trajectory import flow_rows
 from trak_cli.attribution.weights import Terms, weights_of
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Float32, Float64, FloatArray
@@ -151,18 +150,18 @@ def scores(
     kernels, fronts, lengths = [], [], []
     for m, (X32, q, T32) in enumerate(zip(train, out_to_loss, targets, strict=True)):
         X, T = X32.astype(np.float64), T32.astype(np.float64)
-        X = training_rows(spec, X, norm_limit(spec, X[flow_rows(len(X))]))
+        X = training_rows(spec, X, norm_limit(spec, X))
         if spec.unit_norm:
             T = unit_rows(T)
         plain = T
         weights = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
         if spec.needs_gram:
             rows, factors, n = X, weights.gram, float(len(X))
-            if terms is not None and weights.of_terms:
+            of_terms = terms is not None and weights.of_terms
+            if terms is not None and of_terms:
                 rows, factors, n = terms[m].features.astype(np.float64), np.ones(len(X)), float(terms[m].counts.sum())
             gram = (rows.T * factors) @ rows
-            mean_square, of_terms = float((rows * rows).sum()) / n, terms is not None and weights.of_terms
-            ridge = spec.ridge_in(decompose(Gram(gram, round(n), mean_square, of_terms=of_terms)))
+            ridge = spec.ridge_in(decompose(Gram(gram, round(n), float((rows * rows).sum()) / n, of_terms=of_terms)))
             T = np.linalg.solve(gram + ridge * np.eye(len(gram)), T.T).T.astype(np.float64)
         lengths.append(lengths_of(plain, T)[:, 0])
         kernels.append(T @ X.T)

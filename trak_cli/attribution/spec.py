@@ -9,8 +9,8 @@ where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gra
 sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
 checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. With ``equal_targets``, t_{m,j}
 stands for t_{m,j} · mean_m l_{m,j} / l_{m,j}, l² = tᵀ B t. With ``clip_norm`` = c, x_{m,i} stands for
-x_{m,i} · min(1, L / ‖x_{m,i}‖),
-L = c · median_i ‖x_{m,i}‖. At last scores may be soft-thresholded (:mod:`trak_cli.attribution.threshold`).
+x_{m,i} · min(1, c · median_i ‖x_{m,i}‖ / ‖x_{m,i}‖). At last scores may be soft-thresholded
+(:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.

@@ -138,14 +138,15 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
         return None
     require_same(path, image.fingerprint, expected)
     arrays = image.arrays
+    of_terms = "terms" in arrays
     numbers = {key: float(arrays[key][0]) for key in ("mean_diagonal", "mean_square")}
     spectrum = Spectrum(
         arrays["eigenvalues"],
         arrays["eigenvectors"],
-        int(arrays["terms" if "terms" in arrays else "rows"][0]),
+        int(arrays["terms" if of_terms else "rows"][0]),
         numbers["mean_diagonal"],
         numbers["mean_square"],
-        "terms" in arrays,
+        of_terms,
     )
     limit = float(arrays["limit"][0]) if "limit" in arrays else math.inf
     if "front" not in arrays:
