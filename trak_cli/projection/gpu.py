@@ -24,8 +24,9 @@ from trak_cli.types import Block
 CHUNK = 2**21
 #: Rows of one dense product, and of one sparse launch.
 DENSE_ROWS, SPARSE_ROWS = 64, 4096
-#: Thread blocks of a dense product (if the gradient is long enough), and of a sparse one.
-DENSE_BLOCKS, SPARSE_WORKERS = 1024, 8192
+#: Thread blocks of a dense product (if the gradient is long enough), and of a sparse one. A chip of 132 multiprocessors (H100,
+#: H200) has 264 blocks of a dense product at once: 1056 are four full rounds.
+DENSE_BLOCKS, SPARSE_WORKERS = 1056, 8192
 #: Floats in the partial sums of a sparse product: bounds the working memory.
 SPARSE_PARTIAL = 2**25
 #: Buckets from which on more blocks are added together.
