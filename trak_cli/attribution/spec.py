@@ -197,7 +197,7 @@ def _ridges(spec: EstimatorSpec) -> str:
     if spec.ridge != "auto":
         return spec.ridge
     one, other = spec.default_ridge(), spec.default_ridge(of_terms=True)
-    return f"{one} ({other} over terms)" if spec.takes_terms else one
+    return f"{one} ({other} for sums over tokens)" if spec.takes_terms else one
 
 
 def describe_weights(spec: EstimatorSpec) -> str:
