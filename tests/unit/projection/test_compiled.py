@@ -118,6 +118,16 @@ def test_rows_of_an_embedding_are_projected_as_if_they_were_written_out(
 
 
 @every_variant
+@pytest.mark.parametrize(("buckets", "nonzeros"), [(1, 2), (2, 1), (64, 3), (71, 2), (65_535, 1), (65_536, 1), (65_537, 1)])
+def test_every_way_to_find_a_bucket_gives_the_oracles(variant: str, buckets: int, nonzeros: int) -> None:
+    """One, a power of two, or any number of them, below and above what 16 bits hold."""
+    spec = ProjectionSpec("sjlt", 16 * nonzeros * buckets, 3, nonzeros)
+    blocks = [Block("w", gradients(2, 700), 5)]
+    found, expected = projector(spec, variant).project(blocks), torch.from_numpy(oracle.project(spec, CHECKPOINT, blocks))
+    assert torch.allclose(found.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+@every_variant
 @every_spec
 @pytest.mark.parametrize("batch", [1, 21, 70])
 def test_threads_do_not_change_a_bit(variant: str, spec: ProjectionSpec, batch: int) -> None:

@@ -8,16 +8,24 @@
 
 #include "dense.h"
 
+/* All bits of a lane, where the bit of `word` is set that `bits` has in that lane. */
+typedef uint32_t lanes __attribute__((vector_size(16), may_alias));
+#define WHERE(word, bits) ((lanes)(((word) & (bits)) == (bits)))
+
+/* The two higher bits of lane ^ (w1 & 15) choose a vector, by its address; the two lower swap lanes inside, by masks, for no
+ * machine without a table look-up moves lanes to places known only then. */
 static inline void add_group(const float *group, uint32_t w1, float *restrict sums)
 {
-    uint32_t bits[16];
-    float value[16];
-    memcpy(bits, group, sizeof bits);
-    for (int lane = 0; lane < 16; lane++)
-        bits[lane] ^= w1 << (15 - lane) & 0x80000000u;
-    memcpy(value, bits, sizeof value);
-    for (int lane = 0; lane < 16; lane++)
-        sums[lane ^ (w1 & 15)] += value[lane];
+    const lanes word = {w1, w1, w1, w1}, top = {0x80000000u, 0x80000000u, 0x80000000u, 0x80000000u};
+    const lanes neighbours = WHERE(word, ((lanes){1, 1, 1, 1})), halves = WHERE(word, ((lanes){2, 2, 2, 2}));
+    lanes sign = {1u << 16, 1u << 17, 1u << 18, 1u << 19};
+    for (uint32_t v = 0; v < 4; v++, sign <<= 4) {
+        lanes x = (lanes)*(const loose_four *)(group + 4 * v);
+        x ^= WHERE(word, sign) & top;
+        x ^= (x ^ SHUFFLE(x, x, 1, 0, 3, 2)) & neighbours;
+        x ^= (x ^ SHUFFLE(x, x, 2, 3, 0, 1)) & halves;
+        *(four *)(sums + ((4 * v) ^ (w1 & 12))) += (four)x;
+    }
 }
 
 #include "sjlt.h"

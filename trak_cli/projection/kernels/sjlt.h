@@ -19,17 +19,28 @@ struct sjlt_scratch {
 };
 _Static_assert(sizeof(struct sjlt_scratch) <= SCRATCH, "scratch is too small");
 
-/* The words of the r-th non-zero of every group, and where its 16 floats go. `narrow` is a constant: whether n is below 2^16
- * and the bucket ⌊w2·n / 2^32⌋ can be found in 32 bits, of which twice as many fit into a vector. */
+/* How the bucket ⌊w2·n / 2^32⌋ is found: in 64 bits; in 32 bits, of which twice as many fit into a vector, for n below 2^16;
+ * or, where n = 2^b for a b above 0, as the b highest bits of w2. */
+enum bucket { WIDE_BUCKET, NARROW_BUCKET, SHIFTED_BUCKET };
+
+static inline enum bucket bucket_way(uint32_t n)
+{
+    return n > 1 && (n & (n - 1)) == 0 ? SHIFTED_BUCKET : n < 65536 ? NARROW_BUCKET : WIDE_BUCKET;
+}
+
+/* The words of the r-th non-zero of every group, and where its 16 floats go. `way` is a constant. */
 static inline __attribute__((always_inline)) void sjlt_words(
-    struct sjlt_scratch *plan, int64_t groups, uint32_t r, uint32_t n, int64_t at, const int narrow)
+    struct sjlt_scratch *plan, int64_t groups, uint32_t r, uint32_t n, int64_t at, const enum bucket way)
 {
     uint32_t *restrict w1 = plan->w1 + at, *restrict place = plan->place + at;
     const uint32_t even = GOLDEN32 * (2 * r), odd = GOLDEN32 * (2 * r + 1);
+    const int unused = 1 + __builtin_clz(n); /* bits of w2 */
     for (int64_t i = 0; i < groups; i++) {
         w1[i] = fmix(fmix(even + plan->low[i]) + plan->high[i]);
         const uint32_t w2 = fmix(fmix(odd + plan->low[i]) + plan->high[i]);
-        const uint32_t bucket = narrow ? ((w2 >> 16) * n + ((w2 & 65535) * n >> 16)) >> 16 : (uint32_t)((uint64_t)w2 * n >> 32);
+        const uint32_t bucket = way == SHIFTED_BUCKET  ? w2 >> unused
+                                : way == NARROW_BUCKET ? ((w2 >> 16) * n + ((w2 & 65535) * n >> 16)) >> 16
+                                                       : (uint32_t)((uint64_t)w2 * n >> 32);
         place[i] = 8 * (r * n + bucket);
     }
 }
@@ -44,10 +55,11 @@ static void sjlt_plan(const struct job *job, int64_t g, int64_t groups, int64_t 
         plan->high[i] = (uint32_t)(key >> 32);
     }
     for (int64_t r = first; r < last; r++)
-        if (n < 65536)
-            sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, 1);
-        else
-            sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, 0);
+        switch (bucket_way(n)) { /* each with its own loop */
+        case SHIFTED_BUCKET: sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, SHIFTED_BUCKET); break;
+        case NARROW_BUCKET: sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, NARROW_BUCKET); break;
+        default: sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, WIDE_BUCKET);
+        }
 }
 
 static inline float *at(float *sums, uint32_t place)
