@@ -4,8 +4,8 @@ python scripts/lds/choose.py [SETTING ...]      after scripts/bench_lds.py has p
 
 A rule is a weighting and a ridge in one of three units: x (mean diagonal of the Gram), n (mean ‖x‖²) and w (trace of the
 Gram over the number of samples: the weighted mean ‖x‖²), or the larger of two. Each is judged by its LDS relative to the best
-rule of a setting. The table has the mean and the worst case over the settings, and for every setting how the rule does there
-that the others would have chosen.
+rule of a setting. The table has the mean and the worst case over the settings; then, by several criteria, how the rules do
+that are chosen with one setting left out, on that setting.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ CRITERIA: dict[str, Callable[[Array], Array]] = {
     "mean": lambda table: table.mean(axis=1),
     "mean less standard deviation": lambda table: table.mean(axis=1) - table.std(axis=1),
     "mean of the worst three": lambda table: np.sort(table, axis=1)[:, :3].mean(axis=1),
+    "mean square of what is lacking": lambda table: -((1 - table) ** 2).mean(axis=1),
 }
 CACHE = Path("runs/lds/choose")
 
@@ -55,9 +56,14 @@ CACHE = Path("runs/lds/choose")
 def main() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     found = {name: measured(name) for name in sys.argv[1:] or [*names(), *reference_settings()]}
+    rules, tables = relative_tables(found)
     for count in COUNTS:
         print(f"\n{count} checkpoint(s): LDS relative to the best rule of each setting\n")
-        show(found, count)
+        show(list(found), rules, tables[count])
+    for judged in ((5,), COUNTS):
+        numbers = " and ".join(map(str, judged))
+        print(f"\nchosen by LDS with {numbers}; LDS with 5 checkpoints, mean and worst\n")
+        show_left_out(list(found), rules, [tables[count] for count in judged], tables[5])
 
 
 def measured(name: str) -> dict[str, Any]:
@@ -156,25 +162,39 @@ def add(
         total += inverse.astype(np.float32) @ columns.T
 
 
-def show(found: dict[str, dict[str, Any]], count: int) -> None:
-    rules = {rule: values for rule, values in relative(found, count).items() if all(np.isfinite(values))}
-    table = np.array(list(rules.values()))
-    labels = list(rules)
+def relative_tables(found: dict[str, dict[str, Any]]) -> tuple[list[str], dict[int, Array]]:
+    """The rules whose ridges are on the grid everywhere, and by count their relative LDS: (rules, settings)."""
+    by_count = {count: relative(found, count) for count in COUNTS}
+    rules = [rule for rule in by_count[1] if all(np.isfinite(values[rule]).all() for values in by_count.values())]
+    return rules, {count: np.array([values[rule] for rule in rules]) for count, values in by_count.items()}
+
+
+def show(names: list[str], rules: list[str], table: Array) -> None:
     order = np.argsort(-(table.mean(axis=1) + table.min(axis=1)))
     best_of: set[str] = set()
-    print(f"{'rule':26s}{'mean':>6s}{'worst':>7s}  " + " ".join(f"{name[:10]:>10s}" for name in found))
+    print(f"{'rule':26s}{'mean':>6s}{'worst':>7s}  " + " ".join(f"{name[:10]:>10s}" for name in names))
     for i in order:
-        weighting, _, ridge = labels[i].rpartition(" ")
+        weighting, _, ridge = rules[i].rpartition(" ")
         weighting += ridge[-1] + "|" * ("|" in ridge)
         if weighting in best_of:
             continue  # the best multiple of each weighting and unit is enough
         best_of.add(weighting)
-        print(f"{labels[i]:26s}{table[i].mean():6.3f}{table[i].min():7.3f}  " + " ".join(f"{v:10.3f}" for v in table[i]))
+        print(f"{rules[i]:26s}{table[i].mean():6.3f}{table[i].min():7.3f}  " + " ".join(f"{v:10.3f}" for v in table[i]))
+
+
+def show_left_out(names: list[str], rules: list[str], judged: list[Array], table: Array) -> None:
+    """For each criterion the rule that all settings choose by the tables ``judged``, and what the others' choices have."""
+    print(f"best worst case of any rule: {table.min(axis=1).max():.3f}")
     for criterion, judge in CRITERIA.items():
-        print(f"\nleft out      chosen by the others, {criterion:27s} there")
-        for column, name in enumerate(found):
-            i = int(np.argmax(judge(np.delete(table, column, axis=1))))
-            print(f"{name:14s}{labels[i]:49s}{table[i, column]:6.3f}")
+        i = int(np.argmax(judge(np.hstack(judged))))
+        print(f"{criterion:31s} all: {table[i].mean():.3f} {table[i].min():.3f}  ({rules[i]})")
+        there = [table[chosen_without(column, judge, judged), column] for column in range(len(names))]
+        worst = ", ".join(f"{names[column]} {there[column]:.3f}" for column in np.argsort(there)[:3])
+        print(f"{'':31s} the others: {np.mean(there):.3f}  {worst}")
+
+
+def chosen_without(column: int, judge: Callable[[Array], Array], judged: list[Array]) -> int:
+    return int(np.argmax(judge(np.hstack([np.delete(table, column, axis=1) for table in judged]))))
 
 
 def relative(found: dict[str, dict[str, Any]], count: int) -> dict[str, list[float]]:
