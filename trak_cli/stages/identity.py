@@ -106,7 +106,7 @@ def scores_fingerprint(
             "gram_exponent": estimator.gram_exponent,
             "front_exponent": estimator.front_exponent,
             "unit_norm": estimator.unit_norm,
-            "ridge": estimator.ridge,
+            "ridge": _ridge(estimator, features),
             "weights": estimator.weights,
             **choices,
         },
@@ -116,6 +116,13 @@ def scores_fingerprint(
         "targets": targets,
         "top_k": top_k,
     }
+
+
+def _ridge(estimator: EstimatorSpec, features: Sequence[Json]) -> str:
+    """The ridge as written, or what "auto" stands for: a later version may choose by another rule."""
+    if estimator.ridge != "auto" or not estimator.needs_gram:
+        return estimator.ridge
+    return estimator.default_ridge(of_terms=estimator.takes_terms and any(map(has_terms, features)))
 
 
 def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
