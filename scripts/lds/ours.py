@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from trak_cli.attribution import (
     EstimatorSpec,
     GramSum,
     add_rows,
+    believed,
+    cosines,
     decompose,
     front,
     norm_limit,
     score_block,
     target_factor,
     training_rows,
+    unit_rows,
     weights_of,
 )
 
@@ -27,7 +31,8 @@ Array = np.ndarray[Any, Any]
 def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
     """What one checkpoint adds to the two averages, by the pieces that the stages use: kernel (t, n), ratio in front (n,).
 
-    With equal targets the kernel is right but for one factor for each target, which no LDS sees.
+    Before any shrinking, which is done to the averages. With equal targets the kernel is right but for one factor for each
+    target, which no LDS sees.
     """
     limit = norm_limit(spec, found.train)
     features = training_rows(spec, found.train, limit)
@@ -38,18 +43,23 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
         add_rows(gram, features, weights, found.terms)
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
-    factor = target_factor(spec, found.targets, spectrum, ridge, limit)
-    block = score_block(spec, [factor], [found.train], np.ones(len(features)))
+    plain = replace(spec, shrinkage=0.0)
+    factor = target_factor(plain, found.targets, spectrum, ridge, limit)
+    block = score_block(plain, [factor], [found.train], np.ones(len(features)))
     return (block / factor.length if spec.equal_targets else block), weights.front
 
 
 def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:
     """(count, scores (t, n)) with the first checkpoints."""
     total: Array | float = 0.0
+    alike: Array | float = 0.0
     fronts = []
     for number, name in enumerate(setting.checkpoints[: max(counts)], start=1):
-        one, ratio = kernel(setting.features(name), spec)
+        found = setting.features(name)
+        one, ratio = kernel(found, spec)
         total = total + one.astype(np.float64)
+        alike = alike + cosines(unit_rows(found.targets), found.train)
         fronts.append(ratio)
         if number in counts:
-            yield number, total / number * front(spec, fronts)
+            mean = total / number * front(spec, fronts)
+            yield number, mean * believed(alike / number, spec.shrinkage) if spec.shrinkage else mean

@@ -6,6 +6,7 @@ All seeds and ten checkpoints take ten minutes or more: that is what ``TRAK_REQU
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from trak_cli.attribution import (
     MEMBERS,
     EstimatorSpec,
     GramSum,
+    believed,
+    cosines,
     decompose,
     front,
     lds,
@@ -25,6 +28,7 @@ from trak_cli.attribution import (
     score_block,
     target_factor,
     training_rows,
+    unit_rows,
     weights_of,
 )
 from trak_cli.config import TrakConfig
@@ -69,15 +73,16 @@ def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
 
 
 def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float64]:
-    """What one checkpoint adds to the two averages."""
+    """What one checkpoint adds to the two averages, which are shrunk at last."""
     limit = norm_limit(spec, found.train)
     rows = training_rows(spec, found.train, limit)
     weights = weights_of(spec, rows, found.out_to_loss, found.outputs)
     gram = GramSum(found.train.shape[1])
     gram.add(rows, weights.gram)
     spectrum = decompose(gram.result())
-    factor = target_factor(spec, found.targets, spectrum, spec.ridge_in(spectrum), limit)
-    block = score_block(spec, [factor], [found.train], np.ones(len(found.train)))
+    plain = replace(spec, shrinkage=0.0)
+    factor = target_factor(plain, found.targets, spectrum, spec.ridge_in(spectrum), limit)
+    block = score_block(plain, [factor], [found.train], np.ones(len(found.train)))
     # One factor for each target is left out: no LDS sees it.
     return (block / factor.length if spec.equal_targets else block).astype(np.float64), weights.front
 
@@ -90,15 +95,20 @@ def test_lds_with_the_default_projection(reference: Path, name: str, trained_on:
     spec = MEMBERS[name]
     bars, seeds = BARS[name, trained_on, seeds][: len(COUNTS)], seeds if THOROUGH else 1
     kernels: list[Float64] = [np.zeros(())] * seeds
+    alike: list[Float64] = [np.zeros(())] * seeds
     fronts: list[list[Float64]] = [[] for _ in range(seeds)]
     measured = []
     for number in range(1, max(COUNTS) + 1):
         for seed, found in enumerate(features(reference, reference / f"{trained_on}_{number - 1}.pt", seeds)):
             kernel, ratio = kernel_and_front(spec, found)
             kernels[seed] = kernels[seed] + kernel
+            alike[seed] = alike[seed] + cosines(unit_rows(found.targets), found.train)
             fronts[seed].append(ratio)
         if number in COUNTS:
             scores = [kernel / number * front(spec, ratios) for kernel, ratios in zip(kernels, fronts, strict=True)]
+            if spec.shrinkage:
+                factors = [believed(cosine / number, spec.shrinkage) for cosine in alike]
+                scores = [one * factor for one, factor in zip(scores, factors, strict=True)]
             measured.append(float(np.mean([lds(one, truth["masks"], truth["outputs"]).mean for one in scores])))
     print(name, trained_on, [round(value, 3) for value in measured])
     assert all(value >= bar for value, bar in zip(measured, bars, strict=True)), measured

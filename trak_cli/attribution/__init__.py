@@ -22,6 +22,7 @@ from trak_cli.attribution.scores import (
     scores,
     target_factor,
 )
+from trak_cli.attribution.shrinkage import believed, cosines
 from trak_cli.attribution.solve import precondition, singular_problems
 from trak_cli.attribution.spec import (
     MEMBERS,
@@ -66,10 +67,12 @@ __all__ = [
     "Trajectory",
     "Weights",
     "add_rows",
+    "believed",
     "bootstrap_interval",
     "check_ground_truth",
     "clip_rows",
     "compare",
+    "cosines",
     "cross_fitted",
     "decompose",
     "describe_formula",

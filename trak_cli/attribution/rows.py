@@ -17,18 +17,18 @@ Real = TypeVar("Real", bound=np.floating[Any])
 
 def unit_rows(features: npt.NDArray[Real]) -> npt.NDArray[Real]:
     """Every row of (r, k) at unit length, lengths taken in float64; a row of zeros stays. Keeps the dtype."""
-    lengths = _lengths(features)
+    lengths = lengths_of_rows(features)
     return (features / np.where(lengths == 0, 1.0, lengths)[:, None]).astype(features.dtype)
 
 
 def median_length(features: npt.NDArray[np.floating[Any]]) -> float:
     """The median length of the rows of (r, k)."""
-    return float(np.median(_lengths(features)))
+    return float(np.median(lengths_of_rows(features)))
 
 
 def clip_rows(features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
     """Rows of (r, k) that are longer than ``limit``, brought to that length; the others stay to the bit. Keeps the dtype."""
-    lengths = _lengths(features)
+    lengths = lengths_of_rows(features)
     long = lengths > limit
     clipped = features.copy()
     clipped[long] = features[long] * (limit / lengths[long])[:, None]
@@ -52,6 +52,7 @@ def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], limit: float
     return features if math.isinf(limit) else clip_rows(features, limit)
 
 
-def _lengths(features: npt.NDArray[np.floating[Any]]) -> Float64:
+def lengths_of_rows(features: npt.NDArray[np.floating[Any]]) -> Float64:
+    """(r,) the lengths of the rows of (r, k)."""
     lengths: Float64 = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
     return lengths

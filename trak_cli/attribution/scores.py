@@ -16,6 +16,7 @@ import numpy as np
 
 from trak_cli.attribution.gram import Gram
 from trak_cli.attribution.rows import norm_limit, training_rows, unit_rows
+from trak_cli.attribution.shrinkage import believed, cosines
 from trak_cli.attribution.solve import precondition
 from trak_cli.attribution.spec import EstimatorSpec
 from trak_cli.attribution.spectrum import Spectrum, decompose
@@ -31,13 +32,15 @@ class TargetFactor:
 
     ``rows`` (t, k) float32 times ``scale`` (t, 1) is t_jᵀ A⁻¹. The scales keep float32 in range whatever the units of the
     gradients are: A⁻¹ grows with their inverse square. ``length`` (t, 1) is (t_jᵀ A⁻¹ t_j)^(1/2). ``limit`` is the length to
-    which training features are clipped under this checkpoint.
+    which training features are clipped under this checkpoint. ``unit`` (t, k) are the t_j at unit length, where scores are
+    shrunk.
     """
 
     rows: Float32
     scale: Float64
     length: Float64
     limit: float = math.inf
+    unit: Float32 | None = None
 
 
 def equalize(spec: EstimatorSpec, factors: Sequence[TargetFactor]) -> list[TargetFactor]:
@@ -92,7 +95,8 @@ def target_factor(
     length = lengths_of(given, rows)
     _, exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
     scale = np.ldexp(1.0, exponents - 1)
-    return TargetFactor((rows / scale).astype(np.float32), scale, length, limit)
+    unit = unit_rows(given).astype(np.float32) if spec.shrinkage else None
+    return TargetFactor((rows / scale).astype(np.float32), scale, length, limit, unit)
 
 
 def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], front: Float64) -> Float32:
@@ -109,6 +113,7 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
         InputError: when a score is too large for float32.
     """
     total: Float64 | None = None
+    similarity: Float64 | float = 0.0
     count = 0
     for factor, features in zip(targets, train, strict=True):
         kernel = factor.rows @ training_rows(spec, features, factor.limit).T
@@ -116,10 +121,14 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
         if front.ndim == 2:
             scaled *= front[count]
         total = scaled if total is None else np.add(total, scaled, out=total)
+        if factor.unit is not None:
+            similarity = similarity + cosines(factor.unit, features)
         count += 1
     if total is None:
         raise ValueError("no checkpoint")
     total *= (1.0 if front.ndim == 2 else front) / count
+    if isinstance(similarity, np.ndarray):
+        total *= believed(similarity / count, spec.shrinkage)
     if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
         found = "a score that float32 cannot hold"
         raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x"))
@@ -147,9 +156,10 @@ def scores(
     Returns:
         (t, n) scores.
     """
-    kernels, fronts, lengths = [], [], []
+    kernels, fronts, lengths, similarities = [], [], [], []
     for m, (X32, q, T32) in enumerate(zip(train, out_to_loss, targets, strict=True)):
         X, T = X32.astype(np.float64), T32.astype(np.float64)
+        similarities.append(unit_rows(T) @ unit_rows(X).T)
         X = training_rows(spec, X, norm_limit(spec, X))
         if spec.unit_norm:
             T = unit_rows(T)
@@ -174,6 +184,9 @@ def scores(
         mean: Float64 = np.mean([kernel * front(spec, [q])[0] for kernel, q in zip(kernels, fronts, strict=True)], axis=0)
     else:
         mean = np.mean(kernels, axis=0) * front(spec, fronts)
+    if spec.shrinkage:
+        alike = np.abs(np.mean(similarities, axis=0))
+        mean = mean * alike / (alike + spec.shrinkage)
     if not spec.soft_threshold:
         return mean
     some = mean[:, reference_rows(mean.shape[1])]

@@ -9,8 +9,8 @@ where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gra
 sum, the Gram matrix is then over single terms (:class:`~trak_cli.attribution.weights.Terms`). With averaging "scores" every
 checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. With ``equal_targets``, t_{m,j}
 stands for t_{m,j} · mean_m l_{m,j} / l_{m,j}, l² = tᵀ B t. With ``clip_norm`` = c, x_{m,i} stands for
-x_{m,i} · min(1, c · median_i ‖x_{m,i}‖ / ‖x_{m,i}‖). At last scores may be soft-thresholded
-(:mod:`trak_cli.attribution.threshold`).
+x_{m,i} · min(1, c · median_i ‖x_{m,i}‖ / ‖x_{m,i}‖). At last the scores of pairs that are little alike may be shrunk
+(:mod:`trak_cli.attribution.shrinkage`), and all be soft-thresholded (:mod:`trak_cli.attribution.threshold`).
 
 To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
 a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
@@ -36,6 +36,9 @@ AVERAGING = ("kernels", "scores")
 #: ``clip_norm`` of the default; chosen by experiment (docs/benchmarks.md).
 CLIP = 1.5
 
+#: ``shrinkage`` of the default; likewise.
+SHRINKAGE = 0.1
+
 _PATH_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -60,6 +63,8 @@ class EstimatorSpec:
             checkpoint as under another, and that one would decide alone.
         clip_norm: training features that are longer than so many times their median length, under a checkpoint, are brought to
             that length; 0 for none. A sample of very long gradient is learned in a step or two, and pulls no more.
+        shrinkage: κ; a score is multiplied by |c| / (|c| + κ), with c the mean cosine, over checkpoints, of the features of its
+            two samples; 0 for none.
         soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
             by as much as the largest of those (:mod:`trak_cli.attribution.threshold`).
     """
@@ -74,6 +79,7 @@ class EstimatorSpec:
     averaging: str = "kernels"
     equal_targets: bool = False
     clip_norm: float = 0.0
+    shrinkage: float = 0.0
     soft_threshold: float = 0.0
 
     @property
@@ -121,7 +127,9 @@ class EstimatorSpec:
 MEMBERS = {
     spec.name: spec
     for spec in (
-        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=CLIP),
+        EstimatorSpec(
+            "trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=CLIP, shrinkage=SHRINKAGE
+        ),
         EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
         EstimatorSpec("trak"),
         EstimatorSpec("trak_soft", soft_threshold=0.5),
@@ -151,6 +159,11 @@ def spec_problems(spec: EstimatorSpec) -> list[Problem]:
         expected = " or ".join(AVERAGING)
         problems.append(Problem("estimator.averaging", repr(spec.averaging), expected, "set estimator.averaging=kernels"))
     problems += _clip_problems(spec)
+    if not (math.isfinite(spec.shrinkage) and spec.shrinkage >= 0):
+        expected = "a finite cosine at which half of a score is believed, or 0 for no shrinking"
+        problems.append(
+            Problem("estimator.shrinkage", repr(spec.shrinkage), expected, f"set estimator.shrinkage={SHRINKAGE:g}")
+        )
     if not 0 <= spec.soft_threshold < 1:
         found, expected = repr(spec.soft_threshold), "a share of the scores, 0 or more and below 1"
         problems.append(Problem("estimator.soft_threshold", found, expected, "set e.g. estimator.soft_threshold=0.5"))
@@ -188,6 +201,8 @@ def describe_formula(spec: EstimatorSpec) -> str:
     notes += ["targets of equal length under all checkpoints"] if spec.equal_targets else []
     notes += ["scores averaged"] if spec.averaging == "scores" else []
     notes += [f"λ = {_ridges(spec)}"] if spec.needs_gram else []
+    if spec.shrinkage:
+        notes.append(f"times |c| / (|c| + {spec.shrinkage:g}), c the mean cosine of x and t")
     if spec.soft_threshold:
         notes.append(f"soft-thresholded: {spec.soft_threshold:.0%} of the scores of each target become 0")
     return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")

@@ -62,6 +62,7 @@ _SEARCHED = {
     "ridges": "ridge",
     "unit_norm": "unit_norm",
     "averaging": "averaging",
+    "shrinkages": "shrinkage",
     "soft_thresholds": "soft_threshold",
 }
 

@@ -82,6 +82,7 @@ class EstimatorConfig:
     averaging: str = "kernels"
     equal_targets: bool = False
     clip_norm: float = 0.0
+    shrinkage: float = 0.0
     soft_threshold: float = 0.0
     checkpoints: list[str] = field(default_factory=lambda: ["*"])
 
@@ -123,6 +124,7 @@ class TuneConfig:
     )
     unit_norm: list[bool] = field(default_factory=lambda: [False, True])
     averaging: list[str] = field(default_factory=lambda: ["kernels", "scores"])
+    shrinkages: list[float] = field(default_factory=lambda: [0.0, 0.1])
     soft_thresholds: list[float] = field(default_factory=lambda: [0.0, 0.5, 0.8])
     targets: int = 256
     seed: int = 0

@@ -96,6 +96,8 @@ def scores_fingerprint(
         choices["equal_targets"] = "scores"  # in the metric of the scores
     if estimator.clip_norm:
         choices["clip_norm"] = estimator.clip_norm
+    if estimator.shrinkage:
+        choices["shrinkage"] = estimator.shrinkage
     if estimator.soft_threshold:
         choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {

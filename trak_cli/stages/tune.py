@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +146,9 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
         " checkpoint(s); fewer values under tune, or estimator.checkpoints, take less"
     )
     values = _search(inventory, specs, searched, reporter)
-    softer = _thresholded(config, max(specs, key=values.__getitem__), values)
-    if softer:
-        values |= _search(inventory, softer, searched, reporter)
+    denoised = _denoised(config, max(specs, key=values.__getitem__), values)
+    if denoised:
+        values |= _search(inventory, denoised, searched, reporter)
     ranked = sorted(values, key=lambda spec: -values[spec])
     # The one that was asked for stays where nothing is better.
     chosen = reference if values[ranked[0]] == values[reference] else ranked[0]
@@ -209,9 +210,10 @@ def _members(config: TrakConfig, reference: EstimatorSpec, checkpoints: int) -> 
     return [reference, *(spec for spec in space.members(reference.name) if spec != reference)]
 
 
-def _thresholded(config: TrakConfig, best: EstimatorSpec, known: Mapping[EstimatorSpec, float]) -> list[EstimatorSpec]:
-    """The best member with every soft threshold that is asked for: these need scores, and are tried on one member only."""
-    found = [replace(best, soft_threshold=share) for share in config.tune.soft_thresholds]
+def _denoised(config: TrakConfig, best: EstimatorSpec, known: Mapping[EstimatorSpec, float]) -> list[EstimatorSpec]:
+    """The best member with every shrinkage and soft threshold: these need scores, and so are tried on one member only."""
+    choices = product(config.tune.shrinkages, config.tune.soft_thresholds)
+    found = [replace(best, shrinkage=shrinkage, soft_threshold=share) for shrinkage, share in choices]
     return [spec for spec in found if spec not in known]
 
 

@@ -107,8 +107,8 @@ def _kind(spec: EstimatorSpec) -> _Kind:
 def passes(specs: Sequence[EstimatorSpec]) -> int:
     """How often :func:`scan` reads the training features of a checkpoint."""
     kinds = {_kind(spec) for spec in specs}
-    linear = [spec for spec in specs if not spec.soft_threshold]
-    return len(groups(linear)) + 3 * len(_bases(specs)) + len(kinds)
+    by_scores = sum(3 if any(shares) else 2 for shares in _bases(specs).values())
+    return len(groups([spec for spec in specs if _linear(spec)])) + by_scores + len(kinds)
 
 
 def scan(
@@ -123,23 +123,28 @@ def scan(
         ConfigError: a Gram matrix is singular with one of the ridges.
     """
     ratios = RatiosOfStore(inventory, progress)
-    for group in groups([spec for spec in specs if not spec.soft_threshold]):
+    for group in groups([spec for spec in specs if _linear(spec)]):
         yield from _scan_group(inventory, group, ratios, question, progress).items()
     for base, shares in _bases(specs).items():
-        for share, sums in _scan_thresholds(inventory, base, shares, ratios, question, progress):
+        for share, sums in _scan_by_scores(inventory, base, shares, ratios, question, progress):
             yield replace(base, soft_threshold=share), sums
 
 
+def _linear(spec: EstimatorSpec) -> bool:
+    """Whether the sum over a subset needs no scores."""
+    return not (spec.shrinkage or spec.soft_threshold)
+
+
 def _bases(specs: Sequence[EstimatorSpec]) -> dict[EstimatorSpec, list[float]]:
-    """Estimator without threshold -> the shares that are wanted; no sum over a subset does without scores then."""
+    """Estimator without threshold -> the shares that are wanted (0: none), of those whose sums need scores."""
     found: dict[EstimatorSpec, list[float]] = {}
     for spec in specs:
-        if spec.soft_threshold:
+        if not _linear(spec):
             found.setdefault(replace(spec, soft_threshold=0.0), []).append(spec.soft_threshold)
     return found
 
 
-def _scan_thresholds(
+def _scan_by_scores(
     inventory: Inventory,
     base: EstimatorSpec,
     shares: Sequence[float],
@@ -147,21 +152,23 @@ def _scan_thresholds(
     question: Question,
     progress: Progress,
 ) -> Iterator[tuple[float, Float64]]:
-    """(share, sums of the thresholded scores (t, s)), by the scores themselves, one shard after another."""
+    """(share, sums of the scores with that threshold (t, s)), by the scores themselves, one shard after another."""
     factors = []
     for checkpoint, one in zip(inventory.checkpoints, ratios.of(base), strict=True):
         spectrum, _ = _pass(inventory, checkpoint, base, one, {}, question.masks, progress)
         ridge = 0.0 if spectrum is None else base.ridge_in(spectrum)
         factors.append(target_factor(base, _targets(inventory, checkpoint, question), spectrum, ridge, one.limit))
     prepared = PreparedTargets(inventory, base, equalize(base, factors), [one.values for one in ratios.of(base)])
-    sample = prepared.reference_scores()
-    progress(inventory.rows * len(inventory.checkpoints))
-    limits = {share: thresholds(sample, share) for share in shares}
+    limits: dict[float, Float64 | None] = dict.fromkeys(shares)
+    if any(shares):
+        sample = prepared.reference_scores()
+        progress(inventory.rows * len(inventory.checkpoints))
+        limits = {share: thresholds(sample, share) if share else None for share in shares}
     sums = {share: np.zeros((len(question.targets), len(question.masks))) for share in shares}
     for index, rows in enumerate(inventory.shards(TRAIN)):
         scores, masks = prepared.scores(index), question.masks[:, rows.start : rows.stop].T.astype(np.float64)
         for share, limit in limits.items():
-            sums[share] += soften(scores, limit).astype(np.float64) @ masks
+            sums[share] += (scores if limit is None else soften(scores, limit)).astype(np.float64) @ masks
         progress(len(rows) * len(inventory.checkpoints))
     yield from sums.items()
 

@@ -32,6 +32,8 @@ def test_members_are_the_published_formulas():
         ({"soft_threshold": 1.0}, "estimator.soft_threshold"),
         ({"soft_threshold": -0.1}, "estimator.soft_threshold"),
         ({"soft_threshold": float("nan")}, "estimator.soft_threshold"),
+        ({"shrinkage": -0.1}, "estimator.shrinkage"),
+        ({"shrinkage": float("nan")}, "estimator.shrinkage"),
         ({"clip_norm": -1.0}, "estimator.clip_norm"),
         ({"clip_norm": float("inf")}, "estimator.clip_norm"),
         ({"clip_norm": 1.5, "unit_norm": True}, "estimator.clip_norm"),
@@ -81,7 +83,7 @@ def test_formula_in_one_line():
     )
     assert describe_formula(MEMBERS["trak_soft"]).endswith("soft-thresholded: 50% of the scores of each target become 0")
     assert "; x clipped at 1.5 times their median length, q averaged" in describe_formula(MEMBERS["trajectory"])
-    assert describe_formula(MEMBERS["trajectory"]).endswith("λ = 2w|0.3n (5w for sums over tokens)")
+    assert "λ = 2w|0.3n (5w for sums over tokens), times |c| / (|c| + 0.1), c the" in describe_formula(MEMBERS["trajectory"])
     assert "scores averaged" in describe_formula(EstimatorSpec("a", averaging="scores"))
     assert describe_formula(MEMBERS["cosine"]) == (
         "score(i, j) = mean over checkpoints of [xᵢᵀ tⱼ] · sign(q̄ᵢ); x, t of unit length"

@@ -38,6 +38,9 @@ FAMILY = [
     EstimatorSpec("equal-scores", metric="identity", averaging="scores", equal_targets=True),
     EstimatorSpec("clipped", gram_exponent=1.0, ridge="1w", clip_norm=0.9),
     EstimatorSpec("clipped-equal", ridge="0.3n", equal_targets=True, clip_norm=1.2, averaging="scores"),
+    EstimatorSpec("shrunk", gram_exponent=1.0, ridge="1w", clip_norm=0.9, equal_targets=True, shrinkage=0.2),
+    EstimatorSpec("shrunk-unit", unit_norm=True, ridge="1w", shrinkage=0.05, averaging="scores"),
+    EstimatorSpec("shrunk-soft", metric="identity", shrinkage=0.3, soft_threshold=0.4),
     EstimatorSpec("own-fronts", front_exponent=0.5, averaging="scores", ridge="3x"),
     EstimatorSpec("soft-scores", averaging="scores", soft_threshold=0.7, ridge="1x"),
 ]

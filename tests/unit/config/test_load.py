@@ -23,6 +23,7 @@ def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> N
     expected.trainer = {"_target_": "trak_cli.plugins.SGDTrainer"}
     expected.estimator.name, expected.estimator.gram_exponent, expected.estimator.weights = "trajectory", 1.0, "trajectory"
     expected.estimator.equal_targets, expected.estimator.clip_norm = True, 1.5
+    expected.estimator.shrinkage = 0.1
     expected.train.folder = "runs/run/checkpoints"
     assert config == expected
 

@@ -17,7 +17,8 @@ SPECS = [
     EstimatorSpec("trak_soft", soft_threshold=0.5),
     EstimatorSpec("dot", "identity", averaging="scores", soft_threshold=0.9),
     EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", averaging="scores", clip_norm=0.8),
-    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=1.5),
+    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=1.5, shrinkage=0.1),
+    EstimatorSpec("dot", "identity", shrinkage=0.3, soft_threshold=0.2),
 ]
 
 
@@ -30,6 +31,7 @@ def test_blocks_make_no_difference(tmp_path: Path, spec: EstimatorSpec, block: i
         f"store={store.root}",
         f"estimator.equal_targets={spec.equal_targets}",
         f"estimator.clip_norm={spec.clip_norm}",
+        f"estimator.shrinkage={spec.shrinkage}",
         f"estimator.soft_threshold={spec.soft_threshold}",
     ]
     finalize(load("finalize", None, None, asked), Silent())

@@ -18,7 +18,7 @@ from trak_cli.store import Layout
 from trak_cli.types import Silent
 
 BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x", equal_targets=True)
-SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "tune.soft_thresholds=[0]", "lds.bootstrap=200"]
+SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "tune.shrinkages=[0]", "tune.soft_thresholds=[0]", "lds.bootstrap=200"]
 
 
 @pytest.fixture
@@ -52,6 +52,14 @@ def test_a_soft_threshold_is_found(store):
     assert dataclasses.replace(summary.best[0].estimator, name="best") == best
 
 
+def test_a_shrinkage_is_found(store):
+    best = dataclasses.replace(BEST, shrinkage=0.5)
+    store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
+    few = ("tune.averaging=[kernels]", "tune.ridges=[0.1x, 10x]", "tune.gram_exponents=[0, 2]")
+    summary = run(store, "tune.shrinkages=[0, 0.05, 0.5]", *few)
+    assert dataclasses.replace(summary.best[0].estimator, name="best") == best
+
+
 def test_search_and_evaluation_share_no_target_and_no_subset(store):
     summary = run(store)
     assert summary.targets == (TARGETS // 2, TARGETS - TARGETS // 2)
@@ -81,6 +89,8 @@ def test_where_nothing_is_better_the_configured_estimator_stays(store):
         EstimatorSpec("soft", ridge="3x", soft_threshold=0.6),
         EstimatorSpec("soft-t", gram_exponent=1.0, weights="trajectory", averaging="scores", soft_threshold=0.3),
         EstimatorSpec("soft-cosine", metric="identity", front_exponent=0.0, unit_norm=True, soft_threshold=0.5),
+        EstimatorSpec("shrunk", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=1.5, shrinkage=0.1),
+        EstimatorSpec("shrunk-soft", ridge="3x", shrinkage=0.4, soft_threshold=0.6, averaging="scores"),
         EstimatorSpec("dot", metric="identity"),
         EstimatorSpec("cosine", metric="identity", front_exponent=0.5, unit_norm=True),
     ],

@@ -1,0 +1,36 @@
+"""Shrinking the scores of pairs that have little to do with each other.
+
+The kernel of one model is that of all models trained alike, plus what is peculiar to this one. The first is larger where two
+samples are alike; the second is spread over all training samples, most of which have nothing to do with the target, and a sum
+over a subset collects it. So every score is multiplied by
+
+    |c| / (|c| + κ),      c_ij = mean_m cos(x_{m,i}, t_{m,j}),
+
+the share of it that is believed: nearly all where the gradients are alike, half where |c| = κ, ever less below.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from trak_cli.attribution.rows import lengths_of_rows
+from trak_cli.types import Float64
+
+Real = TypeVar("Real", bound=np.floating[Any])
+
+
+def cosines(unit_targets: npt.NDArray[Real], features: npt.NDArray[Real]) -> Float64:
+    """Of targets of unit length (t, k) with training features (r, k) of any: (t, r); 0 for rows of zeros."""
+    lengths = lengths_of_rows(features)
+    found: Float64 = (unit_targets @ features.T).astype(np.float64) / np.where(lengths == 0, 1.0, lengths)
+    return found
+
+
+def believed(cosine: Float64, shrinkage: float) -> Float64:
+    """The factor of a score, in [0, 1], by the mean cosine of its pair over checkpoints; ``shrinkage`` is κ, above 0."""
+    size = np.abs(cosine)
+    factor: Float64 = size / (size + shrinkage)
+    return factor
