@@ -155,7 +155,7 @@ def test_other_estimators_keep_the_gram_matrix_of_whole_samples(words: Project, 
         assert "single terms" not in told
     assert (words.store / "finalized" / folder).is_dir()
     spec = (
-        EstimatorSpec("t", gram_exponent=1.0, weights="trajectory", unit_norm=True, equal_targets=True)
+        EstimatorSpec("t", gram_exponent=1.0, weights="trajectory", unit_norm=True, equal_targets=True, shrinkage=0.1)
         if more
         else MEMBERS[name]
     )

@@ -215,11 +215,20 @@ def _ridges(spec: EstimatorSpec) -> str:
     return f"{one} ({other} for sums over tokens)" if spec.takes_terms else one
 
 
-def describe_weights(spec: EstimatorSpec) -> str:
-    """Which q weighs the samples, and why, in one line."""
+def describe_weights(spec: EstimatorSpec, length: float = 1.0) -> str:
+    """Which q weighs the samples, and why, in one line.
+
+    ``length`` of the simulated training: 0 where q is a mean of probabilities that does not follow from f; NaN where it is
+    not even that.
+    """
     if not spec.follows_training:
         return "q = the out-to-loss gradients of the checkpoints, as they are"
-    return f"q = its mean over the first {WINDOW:.0%} of a training that is simulated from the features"
+    if length > 0:
+        return f"q = its mean over the first {WINDOW:.0%} of a training that is simulated from the features"
+    unlike = "q does not follow from f here, so no training can be simulated"
+    if length == 0:
+        return f"{unlike}: all samples weigh alike"
+    return f"{unlike}: the out-to-loss gradients stand in front as they are, and none in the Gram"
 
 
 def _exponent_problems(key: str, exponent: float) -> list[Problem]:

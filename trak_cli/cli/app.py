@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
@@ -51,9 +49,4 @@ for _module in (featurize, finalize, score, eval_lds, tune, top, status, config,
 
 def main() -> None:
     """Entry point of the ``trak`` script."""
-    try:
-        app()
-    except BrokenPipeError:
-        # The reader of our stdout (head, less) went away: not an error; keep the interpreter from flushing into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    app()

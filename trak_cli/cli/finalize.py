@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -40,7 +39,7 @@ def show(summary: FinalizeSummary, console: Console) -> None:
     if not summary.grams:
         console.print("this estimator needs no Gram matrix: nothing to finalise")
         return
-    simulated = any(not math.isnan(gram.training_length) for gram in summary.grams)
+    simulated = any(gram.training_length > 0 for gram in summary.grams)
     more = ("#training length", "#effective samples") if simulated else ()
     rows = table("checkpoint", "#ridge λ", "#effective dimension", *more, "Gram")
     for gram in summary.grams:
@@ -60,8 +59,6 @@ def show(summary: FinalizeSummary, console: Console) -> None:
             "training length: of that simulation, in units of 1 / mean ‖x‖²; effective samples: how many share the weight",
             soft_wrap=True,
         )
-    if simulated and all(gram.training_length == 0 and gram.arrived for gram in summary.grams):
-        console.print("q does not follow from f here, so no training can be simulated: all samples weigh alike", soft_wrap=True)
     if terms := max(gram.terms for gram in summary.grams):
         console.print(
             f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trak_cli.blame import raised_by_user
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import TrakError
 from trak_cli.types import Reporter, plain
@@ -26,6 +29,9 @@ Summary = TypeVar("Summary")
 
 #: Columns of tables that go to a pipe or a file.
 PIPE_WIDTH = 240
+
+#: Problems that are told one by one: a checkpoint of another architecture has one for each of its tensors.
+SHOWN_PROBLEMS = 24
 
 Overrides = Annotated[
     list[str] | None,
@@ -70,30 +76,63 @@ def run(
 
     reporter = make_reporter()
     try:
-        summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)
+        summary = _by_the_users_code(lambda: work(load(stage, call.config_name, call.config_dir, call.overrides), reporter))
     except TrakError as error:
         show_problems(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         reporter.log("interrupted: what is finished is safe; run the same command again to go on")
         raise typer.Exit(130) from None
+    console = _Results()
     if call.as_json:
-        typer.echo(json.dumps(plain(summary), indent=2))
+        console.out(json.dumps(plain(summary), indent=2), highlight=False)
     else:
-        # Piped output keeps whole lines: a reader such as grep or cut must not see names cut to a terminal's width.
-        show(summary, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+        show(summary, console)
     return summary
 
 
+class _Results(Console):
+    """Stdout. Piped output keeps whole lines: a reader such as grep or cut must not see names cut to a terminal's width."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+    def on_broken_pipe(self) -> None:
+        """The reader (head, less) has gone away, which is no error; nothing more is written, at the end neither."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0)
+
+
+def _by_the_users_code(work: Callable[[], Summary]) -> Summary:
+    """What ``work`` gives; what code of the user's raised in it is a user error, and all else a bug.
+
+    Raises:
+        InputError: code of the user's raised.
+    """
+    try:
+        return work()
+    except (TrakError, typer.Exit):
+        raise
+    except Exception as error:
+        told = raised_by_user(error, "your code")
+        if told is None:
+            raise
+        raise told from error
+
+
 def show_problems(error: TrakError) -> None:
-    """All problems of an error on stderr, each with what was found, what was expected and what to do."""
+    """The problems of an error on stderr, each with what was found, what was expected and what to do."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if os.environ.get("TRAK_TRACEBACK") and error.__cause__ is not None:
+        console.print(Text("".join(traceback.format_exception(error.__cause__)).rstrip()))
     count = len(error.problems)
     console.print(Text(f"trak: {error.headline}" + (f" ({count} problems)" if count > 1 else ""), style="bold red"))
-    for problem in error.problems:
+    for problem in error.problems[:SHOWN_PROBLEMS]:
         console.print(Text(f"  {problem.where}", style="bold"))
         for label, text in (("found", problem.found), ("expected", problem.expected), ("do", problem.remedy)):
             console.print(Text(f"    {label + ':':<10}{text}"))
+    if count > SHOWN_PROBLEMS:
+        console.print(Text(f"  and {count - SHOWN_PROBLEMS} more, of which these are the first {SHOWN_PROBLEMS}", style="bold"))
 
 
 def table(*headings: str, title: str | None = None) -> Table:

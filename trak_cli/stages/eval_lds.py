@@ -24,7 +24,7 @@ from trak_cli.attribution import (
 from trak_cli.config import Loaded, TrakConfig
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.stages.ground_truth import GroundTruth, evaluated_split, read_ground_truth
-from trak_cli.stages.lds_plot import draw
+from trak_cli.stages.lds_plot import draw, require_matplotlib
 from trak_cli.stages.machine import use_threads
 from trak_cli.stages.parts import TRAIN
 from trak_cli.stages.score_sets import no_scores, outdated_scores, read_foreign_scores
@@ -85,6 +85,8 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
     config = loaded.config
+    if config.lds.plot:
+        require_matplotlib()
     use_threads(config.threads)
     layout = Layout(Path(config.store))
     split = evaluated_split(config, layout)

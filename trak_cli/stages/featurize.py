@@ -10,7 +10,8 @@ from trak_cli.config import Loaded
 from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.job import Job, Unit, prepare
 from trak_cli.stages.machine import device_name, provenance
-from trak_cli.stages.pending import is_done, pending_units
+from trak_cli.stages.pending import check_same_code, is_done, pending_units
+from trak_cli.stages.splits import record_rows
 from trak_cli.store import sweep, write_features
 from trak_cli.types import Meter, Reporter
 
@@ -50,6 +51,8 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     job = prepare(loaded, reporter)
     mine = job.share.of(job.units)
     pending = pending_units(job, mine, reporter)
+    for split in job.splits:  # their samples are those that the shards were made from
+        record_rows(job.layout, split.name, split.rows)
     reporter.log(
         f"{len(job.checkpoints)} checkpoint(s), {len(job.units)} shards, {job.share}; {len(mine) - len(pending)} there already,"
         f" {len(pending)} to do on {device_name(job.recipe.device)}"
@@ -80,6 +83,7 @@ def _work(job: Job, pending: list[Unit], reporter: Reporter) -> str | None:
             if not todo:
                 continue
             featurizer = job.featurizer(checkpoint)
+            check_same_code(job, featurizer, checkpoint)
             kernel = featurizer.projector.kernel
             reporter.log(
                 f"{checkpoint.name}: engine {job.plan.engine}, microbatch {job.plan.microbatch}, projection kernel {kernel}"

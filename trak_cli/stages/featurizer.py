@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from trak_cli.batches import to_device
+from trak_cli.blame import blaming
 from trak_cli.gradients import Engine, PerSample, ScaledEngine, Scales, check_finite, exact
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Microbatch, Split
@@ -75,9 +76,10 @@ class Featurizer:
 
     def _columns(self, split: Split, read_batch: ReadBatch) -> Columns:
         rows, batch = read_batch.rows, to_device(read_batch.host, split.device)
-        validate(self.task, self.model, batch, split.name, rows)
         names = [f"sample {row} of {split.name}" for row in rows]
-        features, found = self._projected(self.engine, batch, names, "per-sample gradient")
+        with blaming(names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"):
+            validate(self.task, self.model, batch, split.name, rows)
+            features, found = self._projected(self.engine, batch, names, "per-sample gradient")
         columns = {
             "features": features,
             "out_to_loss": _checked(found.out_to_loss, names, "out-to-loss gradient"),

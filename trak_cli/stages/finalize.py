@@ -86,7 +86,7 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
         estimator.name,
         describe_formula(estimator),
         describe_ridge(estimator.ridge, estimator.default_ridge(of_terms=any(gram.terms for gram in grams))),
-        describe_weights(estimator),
+        describe_weights(estimator, max((gram.training_length for gram in grams), default=1.0)),
         grams,
     )
 

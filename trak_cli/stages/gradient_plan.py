@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from trak_cli.gradients import (
 from trak_cli.projection import Projector
 from trak_cli.stages.microbatches import Split
 from trak_cli.stages.recipe import Recipe
+from trak_cli.stages.validation import validate
 from trak_cli.types import Reporter, Rows
 
 #: Samples on which the ways through the model are checked.
@@ -54,6 +56,21 @@ class Bench:
     recipe: Recipe
     split: Split
     projector: Callable[[], Projector]
+    _batches: dict[int, Any] = field(default_factory=dict)
+
+    def typical(self, size: int) -> Any:
+        """A batch that tells how long those of this size take; all engines are tried on the same.
+
+        Raises:
+            InputError: the task refuses a sample of it.
+        """
+        if size not in self._batches:
+            found = self.split.typical(size)
+            batch = self.split.batch(found.samples)
+            validate(self.recipe.parts.task, self.recipe.parts.model, batch, self.split.name, found.rows)
+            self._batches.clear()  # one at a time
+            self._batches[size] = batch
+        return self._batches[size]
 
 
 def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
@@ -118,11 +135,10 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
 
 
 def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
-    """Projects the gradients of a microbatch of that size such as the stage will compute."""
-    made, projector, split = bench.recipe.engine(engine, routes), bench.projector(), bench.split
+    """Projects the gradients of a microbatch of that size such as the stage will compute; its samples are read once."""
+    made, projector = bench.recipe.engine(engine, routes), bench.projector()
 
     def work(size: int) -> torch.Tensor:
-        batch = split.batch(split.typical(size).samples)
-        return projector.project(made.per_sample(batch).blocks).cpu()
+        return projector.project(made.per_sample(bench.typical(size)).blocks).cpu()
 
     return work

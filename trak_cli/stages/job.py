@@ -24,7 +24,7 @@ from trak_cli.stages.optimizer import OptimizerScales
 from trak_cli.stages.parts import Checkpoint, Parts, find_checkpoints, load_checkpoint, make_parts
 from trak_cli.stages.recipe import Recipe, make_recipe
 from trak_cli.stages.run_plan import RunPlan, settle_plan
-from trak_cli.stages.splits import record_rows
+from trak_cli.stages.splits import check_rows
 from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
 from trak_cli.store import Layout, write_once
@@ -88,6 +88,8 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
     parts = recipe.parts
     fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints}
     _check_store(layout, fingerprints)
+    for split in splits:
+        check_rows(layout, split.name, split.rows)
     contexts = Contexts(layout, parts, splits[0], fingerprints)
     contexts.bind(checkpoints[0], keep=False)
     _check_batches(recipe, splits[0])
@@ -99,8 +101,6 @@ def prepare(loaded: Loaded, reporter: Reporter) -> Job:
         reporter.log(f"projection=factored: {describe_factors(recipe.spec, recipe.sizes, recipe.matrices)}")
     bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
     plan = settle_plan(layout, config, lambda: plan_gradients(bench, reporter))
-    for split in splits:
-        record_rows(layout, split.name, split.rows)
     for one in checkpoints:
         record_fingerprint(layout, one.name, fingerprints[one.name])
     write_once(layout.config, loaded.yaml.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 from typing import TYPE_CHECKING
@@ -12,19 +13,22 @@ if TYPE_CHECKING:
     from trak_cli.stages.eval_lds import EvalSummary
 
 
-def draw(summary: EvalSummary) -> bytes:
-    """The picture as PNG bytes.
+def require_matplotlib() -> None:
+    """Before anything is computed.
 
     Raises:
         MachineError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MachineError(
-            Problem("lds.plot", "no matplotlib", "matplotlib", "pip install 'trak-cli[demo]', or set lds.plot=false")
-        ) from None
+    if importlib.util.find_spec("matplotlib") is None:
+        remedy = "pip install 'trak-cli[demo]', or set lds.plot=false"
+        raise MachineError(Problem("lds.plot", "no matplotlib", "matplotlib", remedy))
+
+
+def draw(summary: EvalSummary) -> bytes:
+    """The picture as PNG bytes; :func:`require_matplotlib` comes first."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     names = [one.name for one in summary.score_sets]
     figure = Figure(figsize=(7, 1.2 + 0.7 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from trak_cli.batches import leaves, to_device
+from trak_cli.blame import blaming
 from trak_cli.types import Rows
 
 Given = TypeVar("Given")
@@ -68,20 +69,30 @@ class Split:
     device: torch.device
     readers: int = 0
 
+    def sample(self, row: int) -> Any:
+        with blaming(f"sample {row} of {self.name}", theirs=True):
+            return self.dataset[row]
+
     def samples(self, rows: Iterable[int]) -> list[Any]:
-        return in_threads(lambda row: self.dataset[row], rows, self.readers)
+        return in_threads(self.sample, rows, self.readers)
+
+    def collated(self, samples: list[Any], rows: Iterable[int] = ()) -> Any:
+        """The batch of these samples, in the CPU's memory; ``rows`` are named where that fails."""
+        named = ", ".join(map(str, rows))
+        with blaming(f"collating samples {named} of {self.name}" if named else f"collating {self.name}", theirs=True):
+            return self.collate(samples)
 
     def batch(self, samples: list[Any]) -> Any:
-        return to_device(self.collate(samples), self.device)
+        return to_device(self.collated(samples), self.device)
 
     def size(self, sample: Any) -> int:
         """Numbers in the tensors of a sample that is collated alone."""
-        return sum(leaf.numel() for _, leaf in leaves(self.collate([sample])) if isinstance(leaf, torch.Tensor))
+        return sum(leaf.numel() for _, leaf in leaves(self.collated([sample])) if isinstance(leaf, torch.Tensor))
 
     @cached_property
     def sizes(self) -> dict[int, int]:
         """Row -> size, of a few evenly spread samples."""
-        return {row: self.size(self.dataset[row]) for row in range(0, self.rows, -(-self.rows // SIZE_SAMPLES))}
+        return {row: self.size(self.sample(row)) for row in range(0, self.rows, -(-self.rows // SIZE_SAMPLES))}
 
     @property
     def varies(self) -> bool:

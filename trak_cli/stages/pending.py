@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.plugins import sample_id
+from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.job import Job, Unit
-from trak_cli.store import Condition, Layout, inspect_features, set_aside
-from trak_cli.types import Reporter
+from trak_cli.stages.microbatches import Microbatch
+from trak_cli.stages.parts import Checkpoint
+from trak_cli.store import Condition, Layout, inspect_features, read_features, set_aside
+from trak_cli.types import FloatArray, Reporter
+
+#: How far apart a sample's features may be when computed again: devices, batches and dtypes round otherwise, by far less.
+SAME = 0.1
 
 
 def pending_units(job: Job, units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
@@ -40,8 +48,48 @@ def pending_units(job: Job, units: Sequence[Unit], reporter: Reporter) -> list[U
     if foreign:
         raise StoreError(foreign)
     if changed:
-        raise InputError(changed)
+        raise InputError(dict.fromkeys(changed))  # the same rows under every checkpoint
     return pending
+
+
+def check_same_code(job: Job, featurizer: Featurizer, checkpoint: Checkpoint) -> None:
+    """Compute a sample of a shard that is there again, before more are added: plugins are code, which no fingerprint sees.
+
+    Raises:
+        StoreError: its output or its features have become others.
+    """
+    for unit in job.units:
+        path = job.layout.features(checkpoint.name, unit.split.name, unit.index)
+        if unit.checkpoint is not checkpoint or not path.exists():
+            continue
+        state = inspect_features(path, None, unit.fingerprint)
+        if state.condition is not Condition.WHOLE:
+            continue
+        shard = read_features(path, with_terms=False)
+        row = shard.rows.start
+        now = featurizer.columns(unit.split, Microbatch([row], unit.split.samples([row])))
+        apart = {
+            "features": _apart(now["features"], shard.features),
+            "output": _apart(now["outputs"][:, None], shard.outputs[:, None]),
+        }
+        if max(apart.values()) > SAME:
+            found = ", ".join(f"{what} {value:.0%} away" for what, value in apart.items())
+            raise StoreError(
+                Problem(
+                    str(path),
+                    f"sample {row} of {unit.split.name}, computed again: {found}",
+                    f"what the shard holds, to {SAME:.0%}: all shards of a store are made by the same code",
+                    "undo the change of model, task or dataset code, or use another store (name=NAME)",
+                )
+            )
+        return
+
+
+def _apart(now: FloatArray, shard: FloatArray) -> float:
+    """‖now − before‖ of the first row over ‖before‖; over that of other rows where it is short and so mostly rounding."""
+    lengths = np.linalg.norm(shard.astype(np.float64), axis=1)
+    scale = max(float(lengths[0]), 0.1 * float(np.median(lengths)), 1e-30)
+    return float(np.linalg.norm(now[0].astype(np.float64) - shard[0])) / scale
 
 
 def is_done(layout: Layout, unit: Unit) -> bool:

@@ -40,7 +40,7 @@ class ReadBatch:
 def read(split: Split, microbatch: Microbatch) -> ReadBatch:
     """One microbatch, collated."""
     samples = microbatch.samples
-    host = split.collate(samples)
+    host = split.collated(samples, microbatch.rows)
     if split.device.type == "cuda":
         host = map_leaves(_pinned, host)
     own = samples[: len(microbatch.rows)]

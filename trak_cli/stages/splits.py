@@ -6,15 +6,13 @@ from trak_cli.errors import Problem, StoreError
 from trak_cli.store import Layout, read_json, replace_json, write_json_once
 
 
-def record_rows(layout: Layout, split: str, rows: int) -> None:
-    """Note the length of a split, or its new, larger length after samples were appended.
+def check_rows(layout: Layout, split: str, rows: int) -> None:
+    """Refuse a split that has become shorter.
 
     Raises:
-        StoreError: the split was longer before.
+        StoreError: it was longer before.
     """
-    path = layout.split(split)
-    write_json_once(path, {"rows": rows})
-    before = rows_of(layout, split)
+    before = rows_of(layout, split) if layout.split(split).exists() else 0
     if rows < before:
         raise StoreError(
             Problem(
@@ -24,7 +22,18 @@ def record_rows(layout: Layout, split: str, rows: int) -> None:
                 "give back the missing rows (only appending is possible), or use another store",
             )
         )
-    if rows > before:
+
+
+def record_rows(layout: Layout, split: str, rows: int) -> None:
+    """Note the length of a split, or its new, larger length after samples were appended.
+
+    Raises:
+        StoreError: the split was longer before.
+    """
+    check_rows(layout, split, rows)
+    path = layout.split(split)
+    write_json_once(path, {"rows": rows})
+    if rows > rows_of(layout, split):
         replace_json(path, {"rows": rows})
 
 

@@ -29,7 +29,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class TargetTop:
-    """Both ends of one target's scores, the largest effect first."""
+    """Both ends of one target's scores, the largest effect first: above zero helpful, below zero harmful, so perhaps few."""
 
     row: int
     description: str
@@ -64,7 +64,7 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
     training = _describer(config, TRAIN)
     described = _describer(config, split)
     found = [
-        TargetTop(target, described(target), _neighbours(one.top, training), _neighbours(one.bottom, training))
+        TargetTop(target, described(target), _neighbours(one.top, 1, training), _neighbours(one.bottom, -1, training))
         for target, one in zip(targets, ends, strict=True)
     ]
     return TopSummary(layout.root, estimator, split, found)
@@ -112,9 +112,9 @@ def _check_targets(targets: Sequence[int], split: str, rows: int) -> None:
         raise ConfigError(problems)
 
 
-def _neighbours(extremes: Extremes, describe: Callable[[int], str]) -> list[Neighbour]:
+def _neighbours(extremes: Extremes, sign: int, describe: Callable[[int], str]) -> list[Neighbour]:
     pairs = zip(extremes.indices[0].tolist(), extremes.values[0].tolist(), strict=True)
-    return [Neighbour(row, score, describe(row)) for row, score in pairs]
+    return [Neighbour(row, score, describe(row)) for row, score in pairs if sign * score > 0]
 
 
 def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:

@@ -1,0 +1,61 @@
+"""Whose code an exception came from: that of the user's model, task, dataset or trainer, or this program's own."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trak_cli.errors import InputError, Problem, TrakError
+
+#: Folders of code that no user wrote.
+_OTHERS = tuple(
+    str(Path(path)) for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+_OWN = str(Path(__file__).parent)
+
+
+def users_line(error: BaseException) -> str | None:
+    """FILE:LINE in FUNCTION of the last frame in code that is neither this program's nor a library's; None without one."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not (frame.filename.startswith((_OWN, *_OTHERS, "<")) or "site-packages" in frame.filename):
+            return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    return None
+
+
+def raised_by_user(error: Exception, where: str, *, theirs: bool = False) -> InputError | None:
+    """What a user is told of an exception in code of theirs; None where none of it is on the way.
+
+    ``theirs``: whatever was called is the user's choice, such as a dataset, whoever wrote it.
+    """
+    line = users_line(error)
+    if isinstance(error, MemoryError) or (line is None and not theirs):
+        return None
+    found = in_words(error) + (f" ({line})" if line else "")
+    return InputError(Problem(where, found, "no exception", "mend it there; TRAK_TRACEBACK=1 shows the whole way to it"))
+
+
+def in_words(error: BaseException) -> str:
+    """Type and first line of an exception."""
+    first = (str(error).strip().splitlines() or ["without a message"])[0][:200]
+    return f"{type(error).__name__}: {first}"
+
+
+@contextmanager
+def blaming(where: str, *, theirs: bool = False) -> Iterator[None]:
+    """What user code raises inside is told as a problem of ``where``; ``theirs``: all that is raised.
+
+    Raises:
+        InputError: user code raised.
+    """
+    try:
+        yield
+    except TrakError:
+        raise
+    except Exception as error:
+        told = raised_by_user(error, where, theirs=theirs)
+        if told is None:
+            raise
+        raise told from error
