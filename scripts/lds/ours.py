@@ -62,4 +62,4 @@ def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iter
         fronts.append(ratio)
         if number in counts:
             mean = total / number * front(spec, fronts)
-            yield number, mean * believed(alike / number, spec.shrinkage) if spec.shrinkage else mean
+            yield number, mean * believed(alike / number, spec.shrinkage, number) if spec.shrinkage else mean

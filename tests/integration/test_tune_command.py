@@ -14,6 +14,7 @@ SUBSETS = 12
 SMALL = [
     "tune.ridges=[0.1x, 1x]",
     "tune.averaging=[kernels]",
+    "tune.shrinkages=[0]",
     "tune.soft_thresholds=[0]",
     "tune.gram_exponents=[0, 1]",
     "lds.ground_truth=truth.npz",
@@ -29,7 +30,9 @@ def test_tune_then_finalize_and_score(project_after: Callable[[str], Project]) -
     before = project.files()
 
     told = json.loads(project.done("tune", "--json", *SMALL, "tune.folder=.").stdout)
-    assert told["members"] == 2 * 2 * 2 * 3 * 2 + 3 * 2 + 1  # Gram, identity, and the configured one with its own ridge
+    assert (
+        told["members"] == 2 * 2 * 2 * 3 * 2 + 3 * 2 + 1
+    )  # Gram, identity, and the configured one with its own ridge and shrinkage
     assert told["targets"] == [TARGETS // 2, TARGETS // 2]
     after = project.files()
     assert {path: after[path] for path in before} == before

@@ -107,7 +107,7 @@ def test_lds_with_the_default_projection(reference: Path, name: str, trained_on:
         if number in COUNTS:
             scores = [kernel / number * front(spec, ratios) for kernel, ratios in zip(kernels, fronts, strict=True)]
             if spec.shrinkage:
-                factors = [believed(cosine / number, spec.shrinkage) for cosine in alike]
+                factors = [believed(cosine / number, spec.shrinkage, number) for cosine in alike]
                 scores = [one * factor for one, factor in zip(scores, factors, strict=True)]
             measured.append(float(np.mean([lds(one, truth["masks"], truth["outputs"]).mean for one in scores])))
     print(name, trained_on, [round(value, 3) for value in measured])

@@ -128,7 +128,7 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
         raise ValueError("no checkpoint")
     total *= (1.0 if front.ndim == 2 else front) / count
     if isinstance(similarity, np.ndarray):
-        total *= believed(similarity / count, spec.shrinkage)
+        total *= believed(similarity / count, spec.shrinkage, count)
     if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
         found = "a score that float32 cannot hold"
         raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x"))
@@ -186,7 +186,7 @@ def scores(
         mean = np.mean(kernels, axis=0) * front(spec, fronts)
     if spec.shrinkage:
         alike = np.abs(np.mean(similarities, axis=0))
-        mean = mean * alike / (alike + spec.shrinkage)
+        mean = mean * alike / (alike + spec.shrinkage / len(kernels) ** 0.5)
     if not spec.soft_threshold:
         return mean
     some = mean[:, reference_rows(mean.shape[1])]

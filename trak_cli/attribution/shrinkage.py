@@ -4,13 +4,15 @@ The kernel of one model is that of all models trained alike, plus what is peculi
 samples are alike; the second is spread over all training samples, most of which have nothing to do with the target, and a sum
 over a subset collects it. So every score is multiplied by
 
-    |c| / (|c| + κ),      c_ij = mean_m cos(x_{m,i}, t_{m,j}),
+    |c| / (|c| + κ / √M),      c_ij = mean_m cos(x_{m,i}, t_{m,j}),
 
-the share of it that is believed: nearly all where the gradients are alike, half where |c| = κ, ever less below.
+the share of it that is believed: nearly all where the gradients are alike, half where |c| = κ / √M, ever less below. The mean
+over M checkpoints has less of what is peculiar to each, by √M.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,8 +31,8 @@ def cosines(unit_targets: npt.NDArray[Real], features: npt.NDArray[Real]) -> Flo
     return found
 
 
-def believed(cosine: Float64, shrinkage: float) -> Float64:
-    """The factor of a score, in [0, 1], by the mean cosine of its pair over checkpoints; ``shrinkage`` is κ, above 0."""
+def believed(cosine: Float64, shrinkage: float, checkpoints: int = 1) -> Float64:
+    """The factor of a score, in [0, 1], by the mean cosine of its pair over so many checkpoints; κ is ``shrinkage``, above 0."""
     size = np.abs(cosine)
-    factor: Float64 = size / (size + shrinkage)
+    factor: Float64 = size / (size + shrinkage / math.sqrt(checkpoints))
     return factor

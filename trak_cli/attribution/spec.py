@@ -63,8 +63,8 @@ class EstimatorSpec:
             checkpoint as under another, and that one would decide alone.
         clip_norm: training features that are longer than so many times their median length, under a checkpoint, are brought to
             that length; 0 for none. A sample of very long gradient is learned in a step or two, and pulls no more.
-        shrinkage: κ; a score is multiplied by |c| / (|c| + κ), with c the mean cosine, over checkpoints, of the features of its
-            two samples; 0 for none.
+        shrinkage: κ; a score is multiplied by |c| / (|c| + κ / √M), with c the mean cosine, over M checkpoints, of the features
+            of its two samples; 0 for none.
         soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
             by as much as the largest of those (:mod:`trak_cli.attribution.threshold`).
     """
@@ -160,7 +160,7 @@ def spec_problems(spec: EstimatorSpec) -> list[Problem]:
         problems.append(Problem("estimator.averaging", repr(spec.averaging), expected, "set estimator.averaging=kernels"))
     problems += _clip_problems(spec)
     if not (math.isfinite(spec.shrinkage) and spec.shrinkage >= 0):
-        expected = "a finite cosine at which half of a score is believed, or 0 for no shrinking"
+        expected = "a finite cosine, at which half of a score of one checkpoint is believed, or 0 for no shrinking"
         problems.append(
             Problem("estimator.shrinkage", repr(spec.shrinkage), expected, f"set estimator.shrinkage={SHRINKAGE:g}")
         )
@@ -202,7 +202,7 @@ def describe_formula(spec: EstimatorSpec) -> str:
     notes += ["scores averaged"] if spec.averaging == "scores" else []
     notes += [f"λ = {_ridges(spec)}"] if spec.needs_gram else []
     if spec.shrinkage:
-        notes.append(f"times |c| / (|c| + {spec.shrinkage:g}), c the mean cosine of x and t")
+        notes.append(f"times |c| / (|c| + {spec.shrinkage:g}/√M), c the mean cosine of x and t under M checkpoints")
     if spec.soft_threshold:
         notes.append(f"soft-thresholded: {spec.soft_threshold:.0%} of the scores of each target become 0")
     return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")

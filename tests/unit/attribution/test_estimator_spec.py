@@ -83,7 +83,7 @@ def test_formula_in_one_line():
     )
     assert describe_formula(MEMBERS["trak_soft"]).endswith("soft-thresholded: 50% of the scores of each target become 0")
     assert "; x clipped at 1.5 times their median length, q averaged" in describe_formula(MEMBERS["trajectory"])
-    assert "λ = 2w|0.3n (5w for sums over tokens), times |c| / (|c| + 0.1), c the" in describe_formula(MEMBERS["trajectory"])
+    assert "λ = 2w|0.3n (5w for sums over tokens), times |c| / (|c| + 0.1/√M), c the" in describe_formula(MEMBERS["trajectory"])
     assert "scores averaged" in describe_formula(EstimatorSpec("a", averaging="scores"))
     assert describe_formula(MEMBERS["cosine"]) == (
         "score(i, j) = mean over checkpoints of [xᵢᵀ tⱼ] · sign(q̄ᵢ); x, t of unit length"

@@ -37,10 +37,15 @@ def test_half_is_believed_at_the_shrinkage_itself() -> None:
     np.testing.assert_allclose(believed(np.array([0.0, 0.1, -0.1, 0.9]), 0.1), [0, 0.5, 0.5, 0.9])
 
 
+def test_four_checkpoints_are_believed_as_one_with_half_the_shrinkage() -> None:
+    cosine = np.linspace(-1, 1, 21)
+    np.testing.assert_allclose(believed(cosine, 0.2, 4), believed(cosine, 0.1))
+
+
 def test_a_score_is_multiplied_by_what_its_mean_cosine_is_worth() -> None:
     X, q, T = data()
     cosine = np.mean([unit_rows(t.astype(float)) @ unit_rows(x.astype(float)).T for x, t in zip(X, T, strict=True)], axis=0)
-    expected = scores(PLAIN, X, q, T) * np.abs(cosine) / (np.abs(cosine) + 0.3)
+    expected = scores(PLAIN, X, q, T) * np.abs(cosine) / (np.abs(cosine) + 0.3 / np.sqrt(2))
     np.testing.assert_allclose(scores(shrunk(0.3), X, q, T), expected, rtol=1e-9)
 
 

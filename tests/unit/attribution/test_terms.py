@@ -94,7 +94,7 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
     alike = [kernel / length for kernel, length in zip(kernels, lengths, strict=True)]
     wide = [(t.astype(float), x.astype(float)) for t, x in zip(T, X, strict=True)]
     cosine = np.abs(np.mean([cosines(unit_rows(t), x) for t, x in wide], axis=0))
-    expected = np.mean(alike, axis=0) * np.mean(lengths, axis=0) * 0.5 * cosine / (cosine + SPEC.shrinkage)
+    expected = np.mean(alike, axis=0) * np.mean(lengths, axis=0) * 0.5 * cosine / (cosine + SPEC.shrinkage / np.sqrt(2))
     np.testing.assert_allclose(scores(SPEC, X, q, T, f, terms), expected, rtol=1e-9)
     found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, [np.full(70, 0.5)] * 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
