@@ -32,7 +32,7 @@ def cosines(unit_targets: npt.NDArray[Real], features: npt.NDArray[Real]) -> Flo
 
 
 def believed(cosine: Float64, shrinkage: float, checkpoints: int = 1) -> Float64:
-    """The factor of a score, in [0, 1], by the mean cosine of its pair over so many checkpoints; κ is ``shrinkage``, above 0."""
+    """The factor of a score, in [0, 1], by the mean cosine of its pair over so many checkpoints; ``shrinkage`` (κ) above 0."""
     size = np.abs(cosine)
     factor: Float64 = size / (size + shrinkage / math.sqrt(checkpoints))
     return factor
