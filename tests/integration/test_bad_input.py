@@ -260,6 +260,19 @@ def test_checkpoint_that_does_not_fit_names_every_key(project: Project) -> None:
     )
 
 
+def test_checkpoint_with_weights_that_are_not_finite(project: Project) -> None:
+    """The file is to blame, not the first sample that it is tried on."""
+    broken = weights(1)
+    broken["first.bias"][2] = float("nan")
+    torch.save(broken, project.folder / "checkpoints" / "b.pt")
+    project.refused(INPUT, "featurize", says=("b.pt", "first.bias, where 1 of 6 numbers are NaN", "finite weights"))
+
+
+def test_ground_truth_in_a_format_that_is_none(scored: Project) -> None:
+    (scored.folder / "truth.csv").write_text("1,2\n")
+    scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.csv", says=("truth.csv", "a file .csv", ".npz", "numpy.savez"))
+
+
 def test_second_checkpoint_that_does_not_fit(project: Project) -> None:
     """It is found before the first shard of the first checkpoint is computed."""
     wrong = weights(1)

@@ -59,6 +59,7 @@ def test_a_number_that_is_not_finite(project: Project) -> None:
 def test_a_sample_that_the_task_refuses(project: Project) -> None:
     summary = examined(project, f"+dataset.train.label={ROWS - 1}", code=4)
     assert failing(summary) == ["samples"]
+    assert f"sample {ROWS - 1} of train" in json.dumps(summary)
 
 
 def test_features_that_overflow_in_their_dtype(project: Project) -> None:

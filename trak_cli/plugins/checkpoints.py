@@ -120,7 +120,8 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         path: the checkpoint's file, for messages.
 
     Raises:
-        InputError: all missing, unexpected and mis-shaped names, and tied weights with different values, at once.
+        InputError: all missing, unexpected and mis-shaped names, tied weights with different values, and parameters that are
+            not finite, at once.
     """
     own: dict[str, Tensor] = {
         name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)
@@ -156,11 +157,18 @@ def _problems(own: dict[str, Tensor], state: Mapping[str, Tensor], tied: dict[st
                 for other in others
                 if not torch.equal(state[name], state[other])
             ]
+        if isinstance(value, nn.Parameter) and name in state and (bad := _not_finite(state[name])):
+            found = f"{name}, where {bad:,} of {state[name].numel():,} numbers are NaN or infinite"
+            problems.append(Problem(path, found, "finite weights", "take a checkpoint from before training went wrong"))
     unexpected = [name for name in state if name not in own]
     problems += [
         Problem(path, f"{name} {tuple(state[name].shape)}", "no such name in the model", remedy) for name in unexpected
     ]
     return problems
+
+
+def _not_finite(tensor: Tensor) -> int:
+    return int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
 
 
 def _aliases(own: dict[str, Tensor]) -> dict[str, list[str]]:

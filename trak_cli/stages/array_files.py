@@ -15,6 +15,8 @@ from trak_cli.plugins import read_archive
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
+_ARCHIVES = (".npz", ".safetensors", ".pt", ".pth")
+
 
 def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays ``names`` of a file; a .npy file has no names and answers for a single one.
@@ -28,6 +30,10 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
         return read_given_hdf5(path, names)
     if path.suffix == ".npy" and len(names) == 1:
         return {names[0]: _read_npy(path)}
+    if path.suffix not in _ARCHIVES:
+        known = ", ".join((*([".npy"] if len(names) == 1 else []), *_ARCHIVES, *_HDF5))
+        found = f"a file {path.suffix}" if path.suffix else "a file without suffix"
+        raise InputError(Problem(str(path), found, f"one of {known}", "save the arrays with numpy.savez"))
     content = read_archive(path)
     arrays = content if isinstance(content, dict) else {}
     problems = [

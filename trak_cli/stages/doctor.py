@@ -33,7 +33,7 @@ from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.task_context import Contexts
 from trak_cli.stages.validation import validate
 from trak_cli.store import Layout
-from trak_cli.types import Reporter, Rows
+from trak_cli.types import Reporter
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints[:1]}
     Contexts(Layout(Path(config.store)), recipe.parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
     rows = spread(splits[0].rows, SAMPLES)
-    samples = splits[0].samples(rows if len(rows) > 1 else rows * 2)  # so that there is a batch
-    patient = Patient(recipe, splits[0], samples, splits[0].batch(samples))
+    rows = rows if len(rows) > 1 else rows * 2  # so that there is a batch
+    samples = splits[0].samples(rows)
+    patient = Patient(recipe, splits[0], rows, samples, splits[0].batch(samples))
     bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
     checks = [
         Check("checkpoints", True, f"{len(checkpoints)} that fit the model", "all of them", ""),
@@ -97,8 +98,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
 
 def _accepted(patient: Patient) -> Check:
     """The task takes these samples."""
-    rows = Rows(0, len(patient.samples))
-    validate(patient.recipe.parts.task, patient.recipe.parts.model, patient.batch, patient.split.name, rows)
+    validate(patient.recipe.parts.task, patient.recipe.parts.model, patient.batch, patient.split.name, patient.rows)
     return Check("samples", True, f"{len(patient.samples)} that the task takes", "all of them", "")
 
 

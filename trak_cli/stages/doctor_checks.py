@@ -44,12 +44,14 @@ class Patient:
     """A model under one checkpoint and a few samples of its training set.
 
     Attributes:
+        rows: which samples of the split they are.
         samples: as the dataset gives them.
         batch: all of them together, on the device.
     """
 
     recipe: Recipe
     split: Split
+    rows: list[int]
     samples: list[Any]
     batch: Any
 
