@@ -63,7 +63,8 @@ class PreparedTargets:
 
 
 class BlockScorer:
-    """Scores the units of one split; keeps the prepared targets of one block: checkpoints × targets × k float32.
+    """Scores the units of one split; keeps the prepared targets of one block: checkpoints × targets × k
+    float32, twice where scores are shrunk.
 
     Spectra are read one at a time while a block is prepared, so that only one k × k factorisation is in memory.
     """
