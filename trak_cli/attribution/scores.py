@@ -113,7 +113,7 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
         InputError: when a score is too large for float32.
     """
     total: Float64 | None = None
-    similarity: Float64 | float = 0.0
+    similarity: Float32 | None = None
     count = 0
     for factor, features in zip(targets, train, strict=True):
         kernel = factor.rows @ training_rows(spec, features, factor.limit).T
@@ -122,13 +122,15 @@ def score_block(spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Ite
             scaled *= front[count]
         total = scaled if total is None else np.add(total, scaled, out=total)
         if factor.unit is not None:
-            similarity = similarity + cosines(factor.unit, features)
+            alike = cosines(factor.unit, features)
+            similarity = alike if similarity is None else np.add(similarity, alike, out=similarity)
         count += 1
     if total is None:
         raise ValueError("no checkpoint")
     total *= (1.0 if front.ndim == 2 else front) / count
-    if isinstance(similarity, np.ndarray):
-        total *= believed(similarity / count, spec.shrinkage, count)
+    if similarity is not None:
+        similarity /= count
+        total *= believed(similarity, spec.shrinkage, count)
     if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
         found = "a score that float32 cannot hold"
         raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger one, e.g. estimator.ridge=1x"))

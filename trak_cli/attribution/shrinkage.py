@@ -19,20 +19,24 @@ import numpy as np
 import numpy.typing as npt
 
 from trak_cli.attribution.rows import lengths_of_rows
-from trak_cli.types import Float64
 
 Real = TypeVar("Real", bound=np.floating[Any])
 
 
-def cosines(unit_targets: npt.NDArray[Real], features: npt.NDArray[Real]) -> Float64:
-    """Of targets of unit length (t, k) with training features (r, k) of any: (t, r); 0 for rows of zeros."""
+def cosines(unit_targets: npt.NDArray[Real], features: npt.NDArray[Real]) -> npt.NDArray[Real]:
+    """Of targets of unit length (t, k) with training features (r, k) of any: (t, r); 0 for rows of zeros. Keeps the dtype."""
     lengths = lengths_of_rows(features)
-    found: Float64 = (unit_targets @ features.T).astype(np.float64) / np.where(lengths == 0, 1.0, lengths)
-    return found
+    products = unit_targets @ features.T
+    products /= np.where(lengths == 0, 1.0, lengths).astype(features.dtype)
+    return products
 
 
-def believed(cosine: Float64, shrinkage: float, checkpoints: int = 1) -> Float64:
-    """The factor of a score, in [0, 1], by the mean cosine of its pair over so many checkpoints; ``shrinkage`` (κ) above 0."""
+def believed(cosine: npt.NDArray[Real], shrinkage: float, checkpoints: int = 1) -> npt.NDArray[Real]:
+    """The factor of a score, in [0, 1], by the mean cosine of its pair over so many checkpoints; ``shrinkage`` (κ) above 0.
+
+    Keeps the dtype.
+    """
     size = np.abs(cosine)
-    factor: Float64 = size / (size + shrinkage / math.sqrt(checkpoints))
+    half = cosine.dtype.type(shrinkage / math.sqrt(checkpoints))
+    factor: npt.NDArray[Real] = size / (size + half)
     return factor

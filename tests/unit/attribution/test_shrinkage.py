@@ -71,7 +71,7 @@ def test_cosines_of_rows_of_any_length() -> None:
     (X,), _, (T,) = data(3, checkpoints=1)
     X[4], T[2] = 0, 0
     found = cosines(unit_rows(T), 1e-12 * X)
-    assert found.dtype == np.float64
+    assert found.dtype == np.float32
     np.testing.assert_allclose(found, unit_rows(T) @ unit_rows(X).T, atol=1e-6)
     assert not found[:, 4].any()
     assert not found[2].any()
