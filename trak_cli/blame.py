@@ -15,13 +15,21 @@ _OTHERS = tuple(
     str(Path(path)) for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _OWN = str(Path(__file__).parent)
+#: Parts of this program that users' code calls, as it does a library.
+_CALLED = tuple(str(Path(_OWN, room)) for room in ("tasks", "plugins"))
 
 
 def users_line(error: BaseException) -> str | None:
-    """FILE:LINE in FUNCTION of the last frame in code that is neither this program's nor a library's; None without one."""
+    """FILE:LINE in FUNCTION of the last frame in code that is neither this program's nor a library's.
+
+    None where there is no such frame, or where the program's own code was called from it and raised, as a hook in a layer is.
+    """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not (frame.filename.startswith((_OWN, *_OTHERS, "<")) or "site-packages" in frame.filename):
-            return f"{frame.filename}:{frame.lineno} in {frame.name}"
+        file = frame.filename
+        if file.startswith(_OWN) and not file.startswith(_CALLED):  # first, for it may be installed among the libraries
+            return None
+        if not (file.startswith((*_CALLED, *_OTHERS, "<")) or "site-packages" in file):
+            return f"{file}:{frame.lineno} in {frame.name}"
     return None
 
 

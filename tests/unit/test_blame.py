@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from trak_cli import blame
 from trak_cli.blame import blaming, in_words, raised_by_user, users_line
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.projection import ProjectionSpec
@@ -38,6 +42,17 @@ def test_code_of_this_program_called_with_nonsense_is_not_a_users(monkeypatch: p
     assert users_line(error) is None
     assert raised_by_user(error, "your code") is None
     assert raised_by_user(error, "sample 3 of train", theirs=True) is not None
+
+
+def test_a_bug_of_this_program_inside_a_users_call_stays_a_bug() -> None:
+    """As when a hook of an engine raises in a layer of the user's model."""
+    source = "def hook():\n    raise RuntimeError('a bug')\n"
+    own: dict[str, Any] = {}
+    exec(compile(source, str(Path(blame.__file__).parent / "gradients" / "hooks.py"), "exec"), own)
+    assert users_line(caught(lambda: own["hook"]())) is None
+    task: dict[str, Any] = {}
+    exec(compile(source, str(Path(blame.__file__).parent / "tasks" / "margin.py"), "exec"), task)
+    assert users_line(caught(lambda: task["hook"]())) is not None
 
 
 def test_what_a_user_is_told() -> None:
