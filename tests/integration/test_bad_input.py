@@ -273,6 +273,13 @@ def test_ground_truth_in_a_format_that_is_none(scored: Project) -> None:
     scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.csv", says=("truth.csv", "a file .csv", ".npz", "numpy.savez"))
 
 
+def test_of_very_many_problems_the_first_are_told_and_all_counted(project: Project) -> None:
+    names = {f"extra.{number:02}": torch.zeros(1) for number in range(40)}
+    torch.save(weights(1) | names, project.folder / "checkpoints" / "b.pt")
+    told = project.refused(INPUT, "featurize", says=("40 problems", "extra.00", "and 16 more"))
+    assert told.count("found:") == 24
+
+
 def test_second_checkpoint_that_does_not_fit(project: Project) -> None:
     """It is found before the first shard of the first checkpoint is computed."""
     wrong = weights(1)

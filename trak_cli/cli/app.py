@@ -11,8 +11,8 @@ from trak_cli.cli import config, doctor, eval_lds, featurize, finalize, retrain,
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a bug in trak (please report the traceback) · 2 bad usage or configuration · 3 a store that does"
-    " not fit (other fingerprint, damaged, or something missing) · 4 model, checkpoint, data or your own code refused · 5 the"
-    " machine could not do it (disk full, no such device) · 130 interrupted."
+    " not fit (other fingerprint, damaged, or something missing) · 4 model, checkpoint or data refused, or your code raised · 5"
+    " the machine could not do it (disk full, no such device) · 130 interrupted."
 )
 
 app = typer.Typer(
