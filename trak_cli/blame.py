@@ -47,8 +47,12 @@ def raised_by_user(error: Exception, where: str, *, theirs: bool = False) -> Inp
 
 def in_words(error: BaseException) -> str:
     """Type and first line of an exception."""
-    first = (str(error).strip().splitlines() or ["without a message"])[0][:200]
-    return f"{type(error).__name__}: {first}"
+    return f"{type(error).__name__}: {first_line(error, 'without a message')}"
+
+
+def first_line(error: BaseException, otherwise: str) -> str:
+    """The first line of its message, 200 characters at most; ``otherwise`` where it has none."""
+    return (str(error).strip().splitlines() or [otherwise])[0][:200]
 
 
 @contextmanager

@@ -49,17 +49,23 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
     return (block / factor.length if spec.equal_targets else block), weights.front
 
 
-def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:
-    """(count, scores (t, n)) with the first checkpoints."""
+def averages(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array, Array]]:
+    """(count, scores (t, n) before any shrinking, mean cosines (t, n) if the spec shrinks) with the first checkpoints."""
     total: Array | float = 0.0
-    alike: Array | float = 0.0
+    alike: Array = np.zeros(())
     fronts = []
     for number, name in enumerate(setting.checkpoints[: max(counts)], start=1):
         found = setting.features(name)
         one, ratio = kernel(found, spec)
         total = total + one.astype(np.float64)
-        alike = alike + cosines(unit_rows(found.targets), found.train)
+        if spec.shrinkage:
+            alike = alike + cosines(unit_rows(found.targets), found.train)
         fronts.append(ratio)
         if number in counts:
-            mean = total / number * front(spec, fronts)
-            yield number, mean * believed(alike / number, spec.shrinkage, number) if spec.shrinkage else mean
+            yield number, total / number * front(spec, fronts), alike / number
+
+
+def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    """(count, scores (t, n)) with the first checkpoints."""
+    for count, found, alike in averages(setting, spec, counts):
+        yield count, found * believed(alike, spec.shrinkage, count) if spec.shrinkage else found

@@ -6,7 +6,6 @@ python scripts/lds/shrinking.py [SETTING ...]      after scripts/bench_lds.py ha
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,13 @@ import ours
 from reference import reference_settings
 from setting import names, open_setting
 
-from trak_cli.attribution import MEMBERS, believed, cosines, front, lds, soften, thresholds, unit_rows
+from trak_cli.attribution import MEMBERS, believed, lds, soften, thresholds
 
 Array = np.ndarray[Any, Any]
 
 COUNTS = (1, 5)
 SHRINKAGES = (0.03, 0.05, 0.1, 0.2, 0.4)
 SHARES = (0.2, 0.5)
-PLAIN = replace(MEMBERS["trajectory"], shrinkage=0.0)
 
 
 def main() -> None:
@@ -39,23 +37,14 @@ def measured(name: str) -> dict[int, dict[str, float]]:
     setting = known[name] if name in known else open_setting(name)
     masks, models = setting.truth
     outputs = models.mean(axis=1)
-    kernel: Array | float = 0.0
-    alike: Array | float = 0.0
-    ratios: list[Array] = []
     result = {}
-    for number, checkpoint in enumerate(setting.checkpoints[: max(COUNTS)], start=1):
-        found = setting.features(checkpoint)
-        one, ratio = ours.kernel(found, PLAIN)
-        kernel, alike = kernel + one.astype(np.float64), alike + cosines(unit_rows(found.targets), found.train)
-        ratios.append(ratio)
-        if number in COUNTS:
-            scores = kernel / number * front(PLAIN, ratios)
-            variants = {"plain": scores}
-            variants |= {f"κ = {κ:g}": scores * believed(alike / number, κ, number) for κ in SHRINKAGES}
-            variants |= {f"κ = {κ:g} whatever M": scores * believed(alike / number, κ) for κ in SHRINKAGES}
-            single = scores.astype(np.float32)
-            variants |= {f"soft threshold {share:.0%}": soften(single, thresholds(single, share)) for share in SHARES}
-            result[number] = {label: lds(one, masks, outputs).mean for label, one in variants.items()}
+    for count, scores, alike in ours.averages(setting, MEMBERS["trajectory"], COUNTS):
+        single = scores.astype(np.float32)
+        variants = {"plain": scores}
+        variants |= {f"κ = {κ:g}": scores * believed(alike, κ, count) for κ in SHRINKAGES}
+        variants |= {f"κ = {κ:g} whatever M": scores * believed(alike, κ) for κ in SHRINKAGES}
+        variants |= {f"soft threshold {share:.0%}": soften(single, thresholds(single, share)) for share in SHARES}
+        result[count] = {label: lds(one, masks, outputs).mean for label, one in variants.items()}
     print(f"{name}: plain {result[COUNTS[0]]['plain']:.3f}", file=sys.stderr, flush=True)
     return result
 

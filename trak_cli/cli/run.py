@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trak_cli.blame import raised_by_user
+from trak_cli.blame import blaming
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import TrakError
 from trak_cli.types import Reporter, plain
@@ -76,7 +76,8 @@ def run(
 
     reporter = make_reporter()
     try:
-        summary = _by_the_users_code(lambda: work(load(stage, call.config_name, call.config_dir, call.overrides), reporter))
+        with blaming("your code"):
+            summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)
     except TrakError as error:
         show_problems(error)
         raise typer.Exit(error.exit_code) from None
@@ -103,23 +104,6 @@ class _Results(Console):
         raise typer.Exit(0)
 
 
-def _by_the_users_code(work: Callable[[], Summary]) -> Summary:
-    """What ``work`` gives; what code of the user's raised in it is a user error, and all else a bug.
-
-    Raises:
-        InputError: code of the user's raised.
-    """
-    try:
-        return work()
-    except (TrakError, typer.Exit):
-        raise
-    except Exception as error:
-        told = raised_by_user(error, "your code")
-        if told is None:
-            raise
-        raise told from error
-
-
 def show_problems(error: TrakError) -> None:
     """The problems of an error on stderr, each with what was found, what was expected and what to do."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -132,7 +116,7 @@ def show_problems(error: TrakError) -> None:
         for label, text in (("found", problem.found), ("expected", problem.expected), ("do", problem.remedy)):
             console.print(Text(f"    {label + ':':<10}{text}"))
     if count > SHOWN_PROBLEMS:
-        console.print(Text(f"  and {count - SHOWN_PROBLEMS} more, of which these are the first {SHOWN_PROBLEMS}", style="bold"))
+        console.print(Text(f"  and {count - SHOWN_PROBLEMS} more", style="bold"))
 
 
 def table(*headings: str, title: str | None = None) -> Table:

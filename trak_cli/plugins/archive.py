@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from trak_cli.blame import first_line
 from trak_cli.errors import InputError, Problem
 
 #: What torch.load(weights_only=True) raises for a damaged or foreign file, besides UnpicklingError.
@@ -40,7 +41,7 @@ def read_archive(path: Path) -> object:
         found = f"a file that cannot be read ({error})"
         raise InputError(Problem(str(path), found, "a readable file", "look at its permissions and the disk")) from error
     except (SafetensorError, *_DAMAGED) as error:
-        found = f"a damaged file, or one of another format ({_first_line(error)})"
+        found = f"a damaged file, or one of another format ({first_line(error, type(error).__name__)})"
         raise InputError(Problem(str(path), found, _EXPECTED, "copy or write the file again")) from error
 
 
@@ -60,7 +61,3 @@ def _refused(path: Path, error: UnpicklingError) -> Problem:
         _EXPECTED,
         "save only the state_dict: torch.save(model.state_dict(), path), or use safetensors",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

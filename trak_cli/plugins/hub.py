@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from trak_cli.blame import first_line
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
 
@@ -29,7 +30,12 @@ def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: 
             return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                Problem("model.name", f"{name}: {_first_line(error)}", "a hub id or a folder with config.json", "correct it")
+                Problem(
+                    "model.name",
+                    f"{name}: {first_line(error, type(error).__name__)}",
+                    "a hub id or a folder with config.json",
+                    "correct it",
+                )
             ) from error
     settings = {**config, **overrides}
     kind = settings.pop("model_type", None)
@@ -55,9 +61,7 @@ def pretrained_model(kind: Any, name: str | None, settings: Any) -> nn.Module:
         model: nn.Module = kind.from_pretrained(name, config=settings, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         expected = "a hub id or a folder with weights in safetensors"
-        raise InputError(Problem("model.name", f"{name}: {_first_line(error)}", expected, "correct it")) from error
+        raise InputError(
+            Problem("model.name", f"{name}: {first_line(error, type(error).__name__)}", expected, "correct it")
+        ) from error
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.batches import one_sample
+from trak_cli.blame import in_words
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients import AUTOCAST, Engine, ModelOutput, cosine, difference, gradient_inside, gradient_of, make_engine
 from trak_cli.projection import Projector
@@ -85,9 +86,8 @@ def attempt(name: str, work: Callable[[], Check]) -> Check:
         problem = error.problems[0]
         return Check(name, False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
     except Exception as error:  # the user's model, task and data run here; whatever they raise is what was looked for
-        first = (str(error).strip().splitlines() or ["without a message"])[0][:200]
         where = "look at model, task and collate for batches of one sample, of several, and in evaluation mode"
-        return Check(name, False, f"{type(error).__name__}: {first}", "no exception", where)
+        return Check(name, False, in_words(error), "no exception", where)
 
 
 def repeated(patient: Patient) -> Check:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -56,21 +57,6 @@ class Bench:
     recipe: Recipe
     split: Split
     projector: Callable[[], Projector]
-    _batches: dict[int, Any] = field(default_factory=dict)
-
-    def typical(self, size: int) -> Any:
-        """A batch that tells how long those of this size take; all engines are tried on the same.
-
-        Raises:
-            InputError: the task refuses a sample of it.
-        """
-        if size not in self._batches:
-            found = self.split.typical(size)
-            batch = self.split.batch(found.samples)
-            validate(self.recipe.parts.task, self.recipe.parts.model, batch, self.split.name, found.rows)
-            self._batches.clear()  # one at a time
-            self._batches[size] = batch
-        return self._batches[size]
 
 
 def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
@@ -83,11 +69,12 @@ def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
     if asked != "auto":
         routes = _routes(bench, asked, reporter)
         return GradientPlan(asked, _limit(bench, asked, routes), routes, [])
+    typical = lru_cache(maxsize=1)(partial(_typical, bench))
     candidates, routes_of, refused = [], {}, {}
     for engine in ENGINES:
         try:
             routes_of[engine] = _routes(bench, engine, reporter)
-            work = _work(bench, engine, routes_of[engine])
+            work = _work(bench, engine, routes_of[engine], typical)
             work(1)
             candidates.append(Candidate(engine, _limit(bench, engine, routes_of[engine]), work))
         except (InputError, ConfigError, MachineError) as error:
@@ -134,11 +121,23 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
     return choose_microbatch(engine, model, recipe.function, sample, recipe.selected, gradients.memory_mb, whole=whole)
 
 
-def _work(bench: Bench, engine: str, routes: Routes) -> Callable[[int], torch.Tensor]:
-    """Projects the gradients of a microbatch of that size such as the stage will compute; its samples are read once."""
+def _typical(bench: Bench, size: int) -> Any:
+    """A batch that tells how long those of this size take.
+
+    Raises:
+        InputError: the task refuses a sample of it.
+    """
+    found = bench.split.typical(size)
+    batch = bench.split.batch(found.samples)
+    validate(bench.recipe.parts.task, bench.recipe.parts.model, batch, bench.split.name, found.rows)
+    return batch
+
+
+def _work(bench: Bench, engine: str, routes: Routes, typical: Callable[[int], Any]) -> Callable[[int], torch.Tensor]:
+    """Projects the gradients of a microbatch of that size such as the stage will compute."""
     made, projector = bench.recipe.engine(engine, routes), bench.projector()
 
     def work(size: int) -> torch.Tensor:
-        return projector.project(made.per_sample(bench.typical(size)).blocks).cpu()
+        return projector.project(made.per_sample(typical(size)).blocks).cpu()
 
     return work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import math
 from typing import TYPE_CHECKING
@@ -19,9 +19,11 @@ def require_matplotlib() -> None:
     Raises:
         MachineError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
         remedy = "pip install 'trak-cli[demo]', or set lds.plot=false"
-        raise MachineError(Problem("lds.plot", "no matplotlib", "matplotlib", remedy))
+        raise MachineError(Problem("lds.plot", "no matplotlib", "matplotlib", remedy)) from None
 
 
 def draw(summary: EvalSummary) -> bytes:

@@ -59,11 +59,10 @@ def check_same_code(job: Job, featurizer: Featurizer, checkpoint: Checkpoint) ->
         StoreError: its output or its features have become others.
     """
     for unit in job.units:
-        path = job.layout.features(checkpoint.name, unit.split.name, unit.index)
-        if unit.checkpoint is not checkpoint or not path.exists():
+        if unit.checkpoint is not checkpoint:
             continue
-        state = inspect_features(path, None, unit.fingerprint)
-        if state.condition is not Condition.WHOLE:
+        path = job.layout.features(checkpoint.name, unit.split.name, unit.index)
+        if inspect_features(path, None, unit.fingerprint).condition is not Condition.WHOLE:
             continue
         shard = read_features(path, with_terms=False)
         row = shard.rows.start

@@ -43,20 +43,19 @@ def test_the_member_that_made_the_ground_truth_is_found(store):
     assert found.p_value < 0.05
 
 
-def test_a_soft_threshold_is_found(store):
-    best = dataclasses.replace(BEST, soft_threshold=0.8)
+@pytest.mark.parametrize(
+    ("field", "value", "asked"),
+    [
+        ("soft_threshold", 0.8, "tune.soft_thresholds=[0, 0.8]"),
+        ("shrinkage", 0.5, "tune.shrinkages=[0, 0.05, 0.5]"),
+    ],
+)
+def test_what_needs_scores_is_found(store, field, value, asked):
+    best = dataclasses.replace(BEST, **{field: value})
     store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
-    # Thresholds are tried on the best of what has none; among few members that is the right one.
+    # These are tried on the best of what has neither; among few members that is the right one.
     few = ("tune.averaging=[kernels]", "tune.ridges=[0.1x, 10x]", "tune.gram_exponents=[0, 2]")
-    summary = run(store, "tune.soft_thresholds=[0, 0.8]", *few)
-    assert dataclasses.replace(summary.best[0].estimator, name="best") == best
-
-
-def test_a_shrinkage_is_found(store):
-    best = dataclasses.replace(BEST, shrinkage=0.5)
-    store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
-    few = ("tune.averaging=[kernels]", "tune.ridges=[0.1x, 10x]", "tune.gram_exponents=[0, 2]")
-    summary = run(store, "tune.shrinkages=[0, 0.05, 0.5]", *few)
+    summary = run(store, asked, *few)
     assert dataclasses.replace(summary.best[0].estimator, name="best") == best
 
 
