@@ -14,10 +14,16 @@ static inline uint64_t mix64(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static inline uint32_t fmix(uint32_t x)
+/* The upper 16 bits are those of fmix(x). */
+static inline uint32_t fmix_upper(uint32_t x)
 {
     x = (x ^ (x >> 16)) * 0x85EBCA6Bu;
-    x = (x ^ (x >> 13)) * 0xC2B2AE35u;
+    return (x ^ (x >> 13)) * 0xC2B2AE35u;
+}
+
+static inline uint32_t fmix(uint32_t x)
+{
+    x = fmix_upper(x);
     return x ^ (x >> 16);
 }
 

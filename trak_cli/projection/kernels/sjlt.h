@@ -4,8 +4,13 @@
  *
  * The destinations of a few hundred groups are hashed once for all rows. Sums are taken in the order of the coordinates. */
 
-#define CHUNK 512       /* groups hashed at once */
-#define PLAN (16 * 512) /* (group, r) pairs hashed at once */
+#define CHUNK 512 /* groups hashed at once, at most */
+#define PLAN 2048 /* (group, r) pairs hashed at once, at most */
+
+/* Groups hashed at once for a single row, with one non-zero and with more: so few that reading goes on while the next are hashed.
+ * There is straight code for these two numbers. */
+#define SINGLE_ONE 16
+#define SINGLE_MORE 64
 
 /* How many groups ahead of their use a gradient is fetched, except where the processor's own prefetching was measured to be
  * enough: two rows at once, each group used once. Reaching beyond the end does no harm. */
@@ -20,12 +25,12 @@ struct sjlt_scratch {
 _Static_assert(sizeof(struct sjlt_scratch) <= SCRATCH, "scratch is too small");
 
 /* How the bucket ⌊w2·n / 2^32⌋ is found: in 64 bits; in 32 bits, of which twice as many fit into a vector, for n below 2^16;
- * or, where n = 2^b for a b above 0, as the b highest bits of w2. */
+ * or, where n = 2^b for a b of 1 to 16, as the b highest bits of w2. */
 enum bucket { WIDE_BUCKET, NARROW_BUCKET, SHIFTED_BUCKET };
 
 static inline enum bucket bucket_way(uint32_t n)
 {
-    return n > 1 && (n & (n - 1)) == 0 ? SHIFTED_BUCKET : n < 65536 ? NARROW_BUCKET : WIDE_BUCKET;
+    return n > 1 && n <= 65536 && (n & (n - 1)) == 0 ? SHIFTED_BUCKET : n < 65536 ? NARROW_BUCKET : WIDE_BUCKET;
 }
 
 /* The words of the r-th non-zero of every group, and where its 16 floats go. `way` is a constant. */
@@ -37,7 +42,8 @@ static inline __attribute__((always_inline)) void sjlt_words(
     const int unused = 1 + __builtin_clz(n); /* bits of w2 */
     for (int64_t i = 0; i < groups; i++) {
         w1[i] = fmix(fmix(even + plan->low[i]) + plan->high[i]);
-        const uint32_t w2 = fmix(fmix(odd + plan->low[i]) + plan->high[i]);
+        const uint32_t x = fmix(odd + plan->low[i]) + plan->high[i];
+        const uint32_t w2 = way == SHIFTED_BUCKET ? fmix_upper(x) : fmix(x);
         const uint32_t bucket = way == SHIFTED_BUCKET  ? w2 >> unused
                                 : way == NARROW_BUCKET ? ((w2 >> 16) * n + ((w2 & 65535) * n >> 16)) >> 16
                                                        : (uint32_t)((uint64_t)w2 * n >> 32);
@@ -46,7 +52,8 @@ static inline __attribute__((always_inline)) void sjlt_words(
 }
 
 /* Hashes groups [g, g + groups) for the non-zeros [first, last). */
-static void sjlt_plan(const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
+static inline __attribute__((always_inline)) void sjlt_hash(
+    const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
 {
     const uint32_t n = (uint32_t)(job->columns / (16 * job->nonzeros));
     for (int64_t i = 0; i < groups; i++) {
@@ -60,6 +67,15 @@ static void sjlt_plan(const struct job *job, int64_t g, int64_t groups, int64_t 
         case NARROW_BUCKET: sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, NARROW_BUCKET); break;
         default: sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, WIDE_BUCKET);
         }
+}
+
+static void sjlt_plan(const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
+{
+    switch (groups) { /* a constant lets the compiler unroll */
+    case SINGLE_ONE: sjlt_hash(job, g, SINGLE_ONE, first, last, plan); break;
+    case SINGLE_MORE: sjlt_hash(job, g, SINGLE_MORE, first, last, plan); break;
+    default: sjlt_hash(job, g, groups, first, last, plan);
+    }
 }
 
 static inline float *at(float *sums, uint32_t place)
@@ -134,14 +150,18 @@ static void project_sjlt(struct job *job)
 {
     struct sjlt_scratch *plan = job->scratch;
     const int64_t end = job->offset + job->length;
-    const int64_t most_groups = most(1, least(job->rows == 1 ? 128 : CHUNK, PLAN / least(job->nonzeros, PLAN)));
+    const int64_t chunk = job->rows > 1 ? CHUNK : job->nonzeros > 1 ? SINGLE_MORE : SINGLE_ONE;
+    const int64_t most_groups = most(1, least(chunk, PLAN / job->nonzeros));
     const int64_t segment = SJLT_ADDITIONS * (job->columns / job->nonzeros); /* a multiple of 16 */
+    int64_t segment_end = round_up(job->offset, segment);
     for (int64_t at = job->offset; at < end;) {
-        if (at % segment == 0 && job->pending >= segment)
-            flush(job, job_floats(ROWWISE, SJLT, job->rows, job->columns));
+        if (at == segment_end) {
+            segment_end += segment;
+            if (job->pending >= segment)
+                flush(job, job_floats(ROWWISE, SJLT, job->rows, job->columns));
+        }
         /* Either whole groups, or a part of one. */
-        const int64_t segment_end = least((at / segment + 1) * segment, end);
-        const int64_t groups = at % 16 ? 0 : least(most_groups, (segment_end - at) / 16);
+        const int64_t groups = at % 16 ? 0 : least(most_groups, (least(segment_end, end) - at) / 16);
         const int64_t next = groups ? at + 16 * groups : least((at / 16 + 1) * 16, end);
         for (int64_t first = 0; first < job->nonzeros; first += PLAN) {
             const int64_t last = least(first + PLAN, job->nonzeros);
