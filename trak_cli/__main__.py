@@ -1,5 +1,14 @@
-"""``python -m trak_cli`` is ``trak``."""
+"""``trak``, which is ``python -m trak_cli``. Nothing is imported before Ctrl-C is looked after."""
 
-from trak_cli.cli import main
 
-main()
+def main() -> None:
+    """Entry point of the ``trak`` script."""
+    try:
+        from trak_cli.cli import main as run
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    run()
+
+
+if __name__ == "__main__":
+    main()

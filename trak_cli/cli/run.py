@@ -72,10 +72,10 @@ def run(
     show: Callable[[Summary, Console], None],
 ) -> Summary:
     """Run one stage as the whole of this process; leaves with the documented exit code on a user error."""
-    from trak_cli.config import load  # Hydra and torch take seconds to import: not for --help
-
     reporter = make_reporter()
     try:
+        from trak_cli.config import load  # Hydra and torch take seconds to import: not for --help
+
         with blaming("your code"):
             summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)
     except TrakError as error:
