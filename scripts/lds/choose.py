@@ -22,13 +22,16 @@ from reference import reference_settings
 from setting import Features, names, open_setting
 
 from trak_cli.attribution import (
+    believed,
     clip_rows,
+    cosines,
     flow_rows,
     follows_log_loss,
     lds_of_predictions,
     median_length,
     simulate,
     subset_predictions,
+    unit_rows,
 )
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +40,8 @@ COUNTS = (1, 5)
 WINDOWS = (0.03, 0.1, 0.15, 0.2, 0.3)
 #: What training features are clipped at, in units of their median length.
 CLIPS = (1.0, 1.5, 2.0)
+#: κ, by which scores are shrunk.
+SHRINKAGES = (0.0, 0.1, 0.2)
 #: λ in units of w, a factor of 1.8 apart.
 GRID = np.geomspace(0.03, 300, 17)
 MULTIPLES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -86,8 +91,10 @@ def measure(name: str) -> dict[str, Any]:
     fronts: dict[str, list[Array]] = {}
     units: dict[str, dict[str, float]] = {}
     table: dict[str, dict[str, list[float]]] = {}
+    alike: Array = np.zeros(())
     for number, checkpoint in enumerate(setting.checkpoints[: max(COUNTS)], start=1):
         features = setting.features(checkpoint)
+        alike = alike + cosines(unit_rows(features.targets), features.train)
         dim = features.train.shape[1]
         for gram, found, weights, members in weightings(compact(features)):
             add(kernels, gram, found, curvature(found, gram, weights), units, dim)
@@ -97,9 +104,11 @@ def measure(name: str) -> dict[str, Any]:
             for label, ratios in fronts.items():
                 gram, exponent = label.split(" a=")
                 mean = np.mean(ratios, axis=0)
-                front = np.where(mean < 0, -1.0, 1.0) * np.abs(mean) ** float(exponent)
-                row = [lds_of_predictions(subset_predictions(k * front, masks), truth).mean for k in kernels[gram]]
-                table.setdefault(label, {})[str(number)] = row
+                front = (np.where(mean < 0, -1.0, 1.0) * np.abs(mean) ** float(exponent)).astype(np.float32)
+                for shrinkage in SHRINKAGES:
+                    factor = front * believed(alike / number, shrinkage, number) if shrinkage else front
+                    row = [lds_of_predictions(subset_predictions(k * factor, masks), truth).mean for k in kernels[gram]]
+                    table.setdefault(f"{label} κ={shrinkage:g}", {})[str(number)] = row
     return {"lds": table, "units": units}
 
 
@@ -151,14 +160,16 @@ def add(
     X, T = found.train.astype(np.float64), found.targets.astype(np.float64)
     Z, weights, n = summed
     squares = np.einsum("ik,ik->i", Z, Z)
-    weighted = float(weights @ squares) / n
+    weighted = float(weights @ squares) / n  # w
     units.setdefault(gram, {"w": 1.0, "n": float(squares.sum()) / n / weighted, "x": n / k})
     values, vectors = np.linalg.eigh((Z.T * weights) @ Z)
     rows, columns = (T @ vectors), (X @ vectors).astype(np.float32)
     sums = kernels.setdefault(gram, [np.zeros((len(T), len(X)), np.float32) for _ in GRID])
     for total, ridge in zip(sums, GRID * weighted, strict=True):
         inverse = rows / (values.clip(min=0) + ridge)
-        inverse *= weighted  # of one size for every unit of gradients
+        # Targets of equal length in this metric, but for one factor for each, which no LDS sees.
+        lengths = np.sqrt(np.einsum("jk,jk->j", rows, inverse))
+        inverse /= np.where(lengths == 0, 1.0, lengths)[:, None]
         total += inverse.astype(np.float32) @ columns.T
 
 

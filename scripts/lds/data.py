@@ -103,6 +103,36 @@ def affairs(rng: np.random.Generator) -> tuple[Array, Array, int]:
     return _table(_columns(some.assign(affairs=some.affairs > 0), "affairs"), rng, 600, np.int64)
 
 
+def visits(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """A health insurance experiment: nine numbers of a person and the insurance, and whether a doctor was seen; 600 and 150."""
+    from statsmodels.datasets import randhie
+
+    people = randhie.load_pandas().data
+    some = people.iloc[rng.permutation(len(people))[:750]]
+    return _table(_columns(some.assign(mdvis=some.mdvis > 0), "mdvis"), rng, 600, np.int64)
+
+
+def travel(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Travellers: times and costs of four ways to go, two numbers of themselves, and which way they took; 160 and 50."""
+    from statsmodels.datasets import modechoice
+
+    ways = modechoice.load_pandas().data.sort_values(["individual", "mode"])
+    by_way = ways[["ttme", "invc", "invt", "gc"]].to_numpy(np.float64).reshape(-1, 16)
+    of_person = ways[["hinc", "psize"]].to_numpy(np.float64)[::4]
+    x = np.hstack([by_way[:, by_way.std(0) > 0], of_person])
+    return _table(SimpleNamespace(data=x, target=ways.choice.to_numpy().reshape(-1, 4).argmax(1)), rng, 160, np.int64)
+
+
+def schools(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """School districts of California: 20 numbers, and the share of pupils above the median, standardised; 240 and 63."""
+    from statsmodels.datasets import star98
+
+    table = star98.load_pandas().data
+    share = table.NABOVE / (table.NABOVE + table.NBELOW)
+    districts = table.drop(columns=["NABOVE", "NBELOW"]).assign(share=(share - share.mean()) / share.std())
+    return _table(_columns(districts, "share"), rng, 240, np.float32)
+
+
 def _columns(frame: Any, label: str) -> SimpleNamespace:
     return SimpleNamespace(data=frame.drop(columns=label).to_numpy(np.float64), target=frame[label].to_numpy())
 
@@ -208,6 +238,9 @@ SETS = {
     "eights": eights,
     "votes": votes,
     "affairs": affairs,
+    "visits": visits,
+    "travel": travel,
+    "schools": schools,
     "diabetes": diabetes,
     "patches": patches,
     "docstrings": docstrings,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ import ours
 import peers
 from setting import Setting, masked
 
-from trak_cli.attribution import MEMBERS, WINDOW, EstimatorSpec, subset_predictions
+from trak_cli import attribution
+from trak_cli.attribution import MEMBERS, EstimatorSpec, subset_predictions
 
 Array = np.ndarray[Any, Any]
 
@@ -42,16 +45,9 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
     """Every method, from its cache where the cache is of the same program, data and counts."""
     found = []
     for name in ESTIMATORS:
-        spec = MEMBERS[name]
-        found += _cached(
-            setting,
-            name,
-            f"{spec} {_ridges(spec)} {WINDOW} {_features(setting)}",
-            lambda s=spec: _ours(setting, s, counts),
-        )
+        found += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, MEMBERS[n], counts))
     spec = MEMBERS[ESTIMATORS[0]]
-    made_from = f"{MASKS} {spec} {_ridges(spec)} {WINDOW} {_features(setting)}"
-    found += _cached(setting, f"{spec.name} + {MASKS} masks", made_from, lambda: _masked(setting, spec))
+    found += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
@@ -59,10 +55,6 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
             version = importlib.metadata.version(name.split()[0])
             found += _cached(setting, name, f"{version} {_made(setting)}", lambda r=run, n=name: _theirs(setting, n, r, counts))
     return found
-
-
-def _ridges(spec: EstimatorSpec) -> str:
-    return f"{spec.default_ridge()} {spec.default_ridge(of_terms=True)}"
 
 
 def _ours(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> list[Line]:
@@ -98,9 +90,16 @@ def _made(setting: Setting) -> str:
 
 
 def _features(setting: Setting) -> str:
-    """Which features, for what is computed from them."""
+    """Which features, and the code that computes scores from them."""
     projection = setting.loaded.config.projection
-    return f"{_made(setting)} {projection.dim} {projection.seed}{' terms' if setting.has_terms else ''}"
+    return f"{_code()} {_made(setting)} {projection.dim} {projection.seed}{' terms' if setting.has_terms else ''}"
+
+
+@functools.cache
+def _code() -> str:
+    """The digest of all source files that take part in an estimator."""
+    files = [Path(ours.__file__), *sorted(Path(attribution.__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def _cached(setting: Setting, name: str, made_from: str, compute: Any) -> list[Line]:
