@@ -1,4 +1,4 @@
-"""The quality benchmark: nineteen settings from raw data to the LDS of every method, as tables and pictures.
+"""The quality benchmark: twenty settings from raw data to the LDS of every method, as tables and pictures.
 
 python scripts/bench_lds.py [SETTING ...] [--workers 2] [--no-peers]      (make lds)
 

@@ -202,6 +202,18 @@ def words(rng: np.random.Generator) -> tuple[Array, Array, int]:
     return np.stack([(x == word).any(1) for word in range(2, 302)], axis=1).astype(np.float32), y, train
 
 
+def functions(rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Functions of the standard library: how often each of 30 kinds of syntax is there, and whether one raises; 500, 150."""
+    found = [node for _, text in _sources(PACKAGES) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    kinds = [Counter(type(inner).__name__ for inner in ast.walk(node)) for node in found]
+    raises = np.array(["Raise" in kind for kind in kinds])
+    order = np.concatenate([rng.permutation(np.flatnonzero(raises == one))[:325] for one in (False, True)])
+    common = [kind for kind, _ in Counter(kind for one in kinds for kind in one).most_common(40)]
+    common = [kind for kind in common if kind not in ("Raise", "FunctionDef", "arguments", "Load")][:30]
+    counts = np.array([[kinds[i][kind] for kind in common] for i in order], np.float64)
+    return _table(SimpleNamespace(data=counts, target=raises[order]), rng, 500, np.int64)
+
+
 def _lines(package: str) -> set[str]:
     """The different lines of code of a package, of 30 characters or more."""
     found = {line.strip() for _, text in _sources((package,)) for line in text.splitlines() if line.isascii()}
@@ -247,6 +259,7 @@ SETS = {
     "source": source,
     "lines": lines,
     "words": words,
+    "functions": functions,
 }
 
 if __name__ == "__main__":

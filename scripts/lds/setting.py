@@ -94,8 +94,8 @@ LARGE = ("cifar10",)
 
 def names() -> list[str]:
     """The settings of the small tier, in the order of their cost."""
-    tables = ["iris", "wine", "travel", "schools", "eights", "cancer", "votes", "affairs", "visits", "lines", "words"]
-    order = [*tables, "diabetes", "digits_mlp", "digits_cnn", "patches", "docstrings", "vit", "noisy", "source"]
+    tables = ["iris", "wine", "travel", "schools", "eights", "cancer", "votes", "affairs", "visits", "functions", "lines"]
+    order = [*tables, "words", "diabetes", "digits_mlp", "digits_cnn", "patches", "docstrings", "vit", "noisy", "source"]
     found = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE}
     return [name for name in order if name in found] + sorted(found - set(order))
 
