@@ -17,7 +17,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ import numpy as np
 FOLDER = Path(__file__).parent / "lds"
 sys.path.insert(0, str(FOLDER))
 
-from ours import kernel  # noqa: E402
+from ours import Part, part, together  # noqa: E402
 from setting import Setting, open_setting  # noqa: E402
 
-from trak_cli.attribution import MEMBERS, Bootstrap, Comparison, compare, front, subset_predictions  # noqa: E402
+from trak_cli.attribution import MEMBERS, Bootstrap, Comparison, compare, subset_predictions  # noqa: E402
 from trak_cli.config import load  # noqa: E402
 from trak_cli.stages.featurize import featurize  # noqa: E402
 from trak_cli.stages.parts import make_model  # noqa: E402
@@ -52,14 +51,6 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Scored:
-    """One checkpoint: kernel (t, n) and the ratios in front of it (n,)."""
-
-    kernel: Array
-    ratio: Array
-
-
 class Bench:
     """One setting: features are made where they are missing, and each checkpoint is scored once."""
 
@@ -69,17 +60,15 @@ class Bench:
         self.masks, outputs = setting.truth
         self.outputs = outputs.mean(axis=1)
         self.seconds: dict[str, float] = {}
-        self._known: dict[str, Scored] = {}
+        self._known: dict[str, Part] = {}
 
     def predictions(self, where: Setting, names: Sequence[str]) -> Array:
         """Sums of scores (t, s) of an ensemble."""
-        found = [self._scored(where, name) for name in names]
-        scores = np.mean([one.kernel for one in found], axis=0) * front(SPEC, [one.ratio for one in found])
-        return subset_predictions(scores, self.masks)
+        return subset_predictions(together([self._part(where, name) for name in names], SPEC), self.masks)
 
-    def _scored(self, where: Setting, name: str) -> Scored:
+    def _part(self, where: Setting, name: str) -> Part:
         if name not in self._known:
-            self._known[name] = Scored(*kernel(where.features(name), SPEC))
+            self._known[name] = part(where.features(name), SPEC)
         return self._known[name]
 
     def make(self, label: str, checkpoints: Sequence[Path], *overrides: str) -> None:

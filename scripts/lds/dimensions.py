@@ -18,7 +18,6 @@ from setting import Setting, open_setting
 from torch import nn
 
 from trak_cli.attribution import MEMBERS, lds_of_predictions, subset_predictions
-from trak_cli.attribution import front as front_of
 from trak_cli.plugins import apply, load, sha256
 from trak_cli.stages.parts import make_parts
 from trak_cli.tasks import Task
@@ -55,17 +54,14 @@ def table(name: str, setting: Setting | Reference, seeds: int) -> None:
     truth = models.mean(axis=1)
     print(f"\n{name}\n\n| kind | k | {' | '.join(map(str, COUNTS))} |\n|---|---|{'---|' * len(COUNTS)}", flush=True)
     model, task, batches, files = parts_of(setting)
-    kernels: dict[Any, Array | float] = {}
-    ratios: dict[Any, list[Array]] = {}
+    parts: dict[Any, list[ours.Part]] = {}
     found: dict[Any, list[float]] = {}
     for number, path in enumerate(files[: max(COUNTS)], start=1):
         apply(model, load(path), path)
         for key, features in projected(model, task, batches, sha256(path), KINDS, seeds):
-            kernel, ratio = ours.kernel(features, SPEC)
-            kernels[key] = kernels.get(key, 0.0) + kernel.astype(np.float64)
-            ratios.setdefault(key, []).append(ratio)
+            parts.setdefault(key, []).append(ours.part(features, SPEC))
             if number in COUNTS:
-                scores = kernels[key] * front_of(SPEC, ratios[key])
+                scores = ours.together(parts[key], SPEC)
                 found.setdefault(key, []).append(lds_of_predictions(subset_predictions(scores, masks), truth).mean)
     for kind, dim, nonzeros in KINDS:
         rows = [values for key, values in found.items() if key[:3] == (kind, dim, nonzeros)]

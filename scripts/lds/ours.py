@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,25 @@ from trak_cli.attribution import (
 Array = np.ndarray[Any, Any]
 
 
-def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
-    """What one checkpoint adds to the two averages, by the pieces that the stages use: kernel (t, n), ratio in front (n,).
+@dataclass(frozen=True)
+class Part:
+    """What one checkpoint adds to the averages, by the pieces that the stages use.
 
-    Before any shrinking, which is done to the averages. With equal targets the kernel is right but for one factor for each
-    target, which no LDS sees.
+    With equal targets the kernel is right but for one factor for each target, which no LDS sees.
+
+    Attributes:
+        kernel: (t, n).
+        ratio: (n,) the ratio in front.
+        cosines: (t, n), where the spec shrinks.
     """
+
+    kernel: Array
+    ratio: Array
+    cosines: Array | None
+
+
+def part(found: Features, spec: EstimatorSpec) -> Part:
+    """That of a checkpoint with these features."""
     limit = norm_limit(spec, found.train)
     features = training_rows(spec, found.train, limit)
     weights = weights_of(spec, features, found.out_to_loss, found.outputs)
@@ -46,26 +59,31 @@ def kernel(found: Features, spec: EstimatorSpec) -> tuple[Array, Array]:
     plain = replace(spec, shrinkage=0.0)
     factor = target_factor(plain, found.targets, spectrum, ridge, limit)
     block = score_block(plain, [factor], [found.train], np.ones(len(features)))
-    return (block / factor.length if spec.equal_targets else block), weights.front
+    kernel = (block / factor.length if spec.equal_targets else block).astype(np.float64)
+    return Part(kernel, weights.front, cosines(unit_rows(found.targets), found.train) if spec.shrinkage else None)
 
 
-def averages(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array, Array]]:
-    """(count, scores (t, n) before any shrinking, mean cosines (t, n) if the spec shrinks) with the first checkpoints."""
-    total: Array | float = 0.0
-    alike: Array = np.zeros(())
-    fronts = []
+def together(parts: Sequence[Part], spec: EstimatorSpec) -> Array:
+    """Scores (t, n) with these checkpoints."""
+    scores: Array = np.mean([one.kernel for one in parts], axis=0) * front(spec, [one.ratio for one in parts])
+    return scores * believed(mean_cosines(parts), spec.shrinkage, len(parts)) if spec.shrinkage else scores
+
+
+def mean_cosines(parts: Sequence[Part]) -> Array:
+    """(t, n) over the checkpoints, of a spec that shrinks."""
+    return np.mean([one.cosines for one in parts if one.cosines is not None], axis=0)
+
+
+def parts(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[list[Part]]:
+    """Those of the first checkpoints, of so many as each count says."""
+    found: list[Part] = []
     for number, name in enumerate(setting.checkpoints[: max(counts)], start=1):
-        found = setting.features(name)
-        one, ratio = kernel(found, spec)
-        total = total + one.astype(np.float64)
-        if spec.shrinkage:
-            alike = alike + cosines(unit_rows(found.targets), found.train)
-        fronts.append(ratio)
+        found.append(part(setting.features(name), spec))
         if number in counts:
-            yield number, total / number * front(spec, fronts), alike / number
+            yield found
 
 
 def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:
     """(count, scores (t, n)) with the first checkpoints."""
-    for count, found, alike in averages(setting, spec, counts):
-        yield count, found * believed(alike, spec.shrinkage, count) if spec.shrinkage else found
+    for found in parts(setting, spec, counts):
+        yield len(found), together(found, spec)

@@ -6,6 +6,7 @@ python scripts/lds/shrinking.py [SETTING ...]      after scripts/bench_lds.py ha
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,10 @@ def measured(name: str) -> dict[int, dict[str, float]]:
     masks, models = setting.truth
     outputs = models.mean(axis=1)
     result = {}
-    for count, scores, alike in ours.averages(setting, MEMBERS["trajectory"], COUNTS):
+    spec = MEMBERS["trajectory"]
+    for parts in ours.parts(setting, spec, COUNTS):
+        count, alike = len(parts), ours.mean_cosines(parts)
+        scores = ours.together(parts, replace(spec, shrinkage=0.0))
         single = scores.astype(np.float32)
         variants = {"plain": scores}
         variants |= {f"κ = {κ:g}": scores * believed(alike, κ, count) for κ in SHRINKAGES}
