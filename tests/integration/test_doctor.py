@@ -94,6 +94,11 @@ def test_estimates_add_up(project: Project) -> None:
     assert costs["peak_memory"] > 50 * 2**20  # a Python process with PyTorch in it
 
 
+def test_time_has_the_pass_for_second_moments(project: Project) -> None:
+    costs = examined(project, "gradients.microbatch=4", "gradients.optimizer=adam")["costs"]
+    assert costs["seconds"] > 1.1 * 2 * (ROWS + TARGETS) / costs["samples_per_second"]
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused_at_once(project: Project) -> None:
     torch.save({"first.weight": torch.zeros(2, 2)}, project.folder / "checkpoints" / "b.pt")
     project.refused(4, "doctor", says=("b.pt",))

@@ -89,7 +89,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
             featurizer = plain.scaled(make_scales(recipe, plain, splits[0], rows))
         checks += _by_engine(patient, plain.engine, featurizer, config.features.dtype)
         if _all_hold(checks):
-            costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim)
+            moments = partial(make_scales, recipe, plain, splits[0]) if recipe.scaled else None
+            costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim, moments)
             checks.append(_room(costs))
     tips = advice(config, device, plan, costs)
     name = plan.engine if plan else None

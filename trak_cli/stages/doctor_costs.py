@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from trak_cli.config import TrakConfig
 from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.microbatches import Split
+from trak_cli.stages.optimizer import SAMPLES as MOMENT_SAMPLES
 
 #: A part of the work is timed until it took this many seconds in all, at least twice and at most this many times.
 _SECONDS, _TIMES = 1.0, 10
@@ -64,8 +65,18 @@ class Costs:
         return self.features + self.finalized + self.scores
 
 
-def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], checkpoints: int, dim: int) -> Costs:
-    """Time one microbatch of the training set and multiply; sizes on disk by the formats."""
+def estimate(
+    config: TrakConfig,
+    featurizer: Featurizer,
+    splits: list[Split],
+    checkpoints: int,
+    dim: int,
+    moments: Callable[[Sequence[int]], object] | None,
+) -> Costs:
+    """Time one microbatch of the training set and multiply; sizes on disk by the formats.
+
+    ``moments`` is the pass over some rows that comes before, where gradients are scaled by their second moments.
+    """
     first, train, rows = splits[0], splits[0].rows, sum(split.rows for split in splits)
     size = featurizer.microbatch
     on_gpu = first.device.type == "cuda"
@@ -86,6 +97,8 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         whole, target = (max(data, one - data) for one in (whole, target))
     numbers = torch.arange(size, device=first.device)
     gradients = _seconds(lambda: _consumed(featurizer, batch, numbers, on_gpu))
+    passes = sum(_microbatches(split, size) * (target if i else whole) for i, split in enumerate(splits))
+    before = _seconds(lambda: moments(timed.rows)) * min(train, MOMENT_SAMPLES) / len(timed.rows) if moments else 0.0
     itemsize = 4 if config.features.dtype == "float32" else 2
     peak = torch.cuda.max_memory_allocated(first.device) if on_gpu else _peak_of_process()
     return Costs(
@@ -93,7 +106,7 @@ def estimate(config: TrakConfig, featurizer: Featurizer, splits: list[Split], ch
         checkpoints=checkpoints,
         microbatch=size,
         samples_per_second=len(timed.rows) / whole,
-        seconds=checkpoints * sum(_microbatches(split, size) * (target if i else whole) for i, split in enumerate(splits)),
+        seconds=checkpoints * (passes + before),
         data=min(1.0, data / whole),
         gradients=min(1.0, gradients / whole),
         projection=min(1.0, max(0.0, serial - data - gradients) / whole),
