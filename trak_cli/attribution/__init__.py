@@ -36,13 +36,22 @@ from trak_cli.attribution.spec import (
 from trak_cli.attribution.spectrum import Spectrum, decompose
 from trak_cli.attribution.threshold import REFERENCE_ROWS, reference_rows, soften, thresholds
 from trak_cli.attribution.topk import Ends, Extremes, TopK
-from trak_cli.attribution.trajectory import FLOW_ROWS, WINDOW, Trajectory, flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.trajectory import (
+    FLOW_ROWS,
+    FLOW_VERSION,
+    WINDOW,
+    Trajectory,
+    flow_rows,
+    follows_log_loss,
+    simulate,
+)
 from trak_cli.attribution.tuning import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
 from trak_cli.attribution.weights import Terms, Weights, add_rows, over_terms, trajectory_of, weigh, weights_of
 
 __all__ = [
     "BASELINES",
     "FLOW_ROWS",
+    "FLOW_VERSION",
     "FOLDS",
     "MEMBERS",
     "METRICS",

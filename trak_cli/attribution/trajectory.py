@@ -19,6 +19,7 @@ then over single tokens (:class:`~trak_cli.attribution.weights.Terms`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,8 +34,14 @@ WINDOW = 0.15
 #: Rows that the flow is computed from; more only cost time.
 FLOW_ROWS = 4096
 
-#: Steps of the flow: times in units of 1 / mean ‖x‖², evenly spaced in their logarithm.
-_FIRST, _LAST, _PER_DECADE = -2.0, 5.0, 10
+#: Of the integration below: other steps, other ratios.
+FLOW_VERSION = 2
+
+#: Steps of the flow are evenly spaced in their logarithm. The first is the shorter of two times, so that many fit into the
+#: window: a part of what training would take at its first speed, however many samples pull together, and one in units of
+#: 1 / mean ‖x‖², like the last.
+_PER_DECADE = 10
+_FIRST_OF_TRAINING, _FIRST, _LAST = 0.03, 1e-2, 1e5
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,12 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
         _, vectors = of_rows(X)
         basis, X = vectors.T, X @ vectors
     target = float(outputs.mean(dtype=np.float64))
+    first, last = _FIRST / mean_square, _LAST / mean_square
+    speed = rows / 2 * float(np.square(X.mean(axis=0)).sum())  # of the mean of f, while q is ½
+    if 0 < target < speed * first / _FIRST_OF_TRAINING:
+        first = _FIRST_OF_TRAINING * target / speed
     times, path, reached = [0.0], [np.zeros(X.shape[1])], [0.0]
-    for time, v in _flow(X, 1 / mean_square, rows / len(X)):
+    for time, v in _flow(X, first, last, rows / len(X)):
         times.append(time)
         path.append(v)
         reached.append(float((X @ v).mean()))
@@ -107,11 +118,11 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
     return Trajectory(until, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
 
 
-def _flow(X: Float64, unit: float, weight: float) -> Iterator[tuple[float, Float64]]:
+def _flow(X: Float64, first: float, last: float, weight: float) -> Iterator[tuple[float, Float64]]:
     """(time, v) of gradient flow by implicit steps: v += h (I + h H)⁻¹ Σ q x, H = Σ q (1 − q) x xᵀ."""
     v, before = np.zeros(X.shape[1]), 0.0
-    for exponent in np.arange(_FIRST, _LAST, 1 / _PER_DECADE):
-        time = unit * 10**exponent
+    for number in range(math.ceil(_PER_DECADE * math.log10(last / first))):
+        time = first * 10 ** (number / _PER_DECADE)
         step = (time - before) * weight
         q = _sigmoid(-(X @ v))
         weighted = X * np.sqrt(step * q * (1 - q))[:, None]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from trak_cli.attribution import FLOW_ROWS, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
+from trak_cli.attribution import FLOW_ROWS, FLOW_VERSION, REFERENCE_ROWS, WINDOW, EstimatorSpec, gram_key
 from trak_cli.config import target_of
 from trak_cli.gradients import SCALES_VERSION, SIGNS_VERSION
 from trak_cli.projection import MATRIX_VERSION, ProjectionSpec, factor_sizes
@@ -81,7 +81,7 @@ def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Jso
     key = gram_key(estimator, has_terms(features))
     gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": key, "features": features, "rows": rows}
     if estimator.follows_training:
-        gram["trajectory"] = {"window": WINDOW, "rows": FLOW_ROWS}
+        gram["trajectory"] = {"version": FLOW_VERSION, "window": WINDOW, "rows": FLOW_ROWS}
     return gram
 
 

@@ -85,6 +85,15 @@ def test_a_part_of_the_rows_stands_for_all():
     np.testing.assert_allclose(part.mean_ratio(X), whole.mean_ratio(X), rtol=0.05)
 
 
+@pytest.mark.parametrize("copies", [30, 1_000, 100_000])
+@pytest.mark.parametrize("margin", [0.5, 3.0])
+def test_more_samples_of_the_same_kind_only_make_training_shorter(margin, copies):
+    X, f = _data(200, 12, margin)
+    one, many = simulate(X, f, 200), simulate(X, f, 200 * copies)
+    assert many.duration * copies == pytest.approx(one.duration, rel=0.05)
+    np.testing.assert_allclose(many.mean_ratio(X), one.mean_ratio(X), rtol=0.03)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 10**9))
 def test_rows_of_the_flow_are_spread_over_all(rows):
