@@ -68,9 +68,13 @@ class ScoreFiles:
     @property
     def whole(self) -> Path:
         """The file that holds, or refers to, all of them."""
-        if self.top_k is None:
-            return self.layout.scores(self.estimator, self.split)
-        return self.layout.scores_top(self.estimator, self.split)
+        dense, top = self._wholes
+        return dense if self.top_k is None else top
+
+    @property
+    def _wholes(self) -> tuple[Path, Path]:
+        """Where dense scores and extremes are put together: of both only one may be there, for they share their units."""
+        return self.layout.scores(self.estimator, self.split), self.layout.scores_top(self.estimator, self.split)
 
     def units(self) -> list[ScoreUnit]:
         """All units, in the order on which all workers agree."""
@@ -90,7 +94,8 @@ class ScoreFiles:
         Raises:
             StoreError: one is damaged, or does (and ``overwrite`` is not set); each differing key is named.
         """
-        self._keep(self.whole)
+        for whole in self._wholes:  # before the units: without them no whole of other scores may be left
+            self._keep(whole)
         return {unit for unit in self.units() if self._keep(self.path(unit))}
 
     def _keep(self, path: Path) -> bool:
