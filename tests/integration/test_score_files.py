@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from tiny_project import Project
+
+from trak_cli.store import read_image, read_scores, write_image
 
 STORE = 3
 DENSE: tuple[str, ...] = ()
@@ -43,3 +47,31 @@ def test_a_whole_of_the_other_kind_is_refused_without_its_units_too(
         unit.unlink()
     where = str(whole_of(finalized, old).relative_to(finalized.folder))
     finalized.refused(STORE, "score", *new, says=(where, "fingerprint top_k", "score.overwrite=true"))
+
+
+def test_a_block_that_comes_out_with_other_last_bits_is_taken_up(scored: Project) -> None:
+    """As where a damaged block is deleted and another kind of CPU computes it again."""
+    whole = whole_of(scored, DENSE)
+    block = folder_of(scored) / "test" / "0000" / "00001.h5"
+    image = read_image(block)
+    again = np.nextafter(image.arrays["scores"], np.float32(np.inf))
+    write_image(block, {"scores": again}, image.fingerprint, {}, overwrite=True)
+    scored.refused(STORE, "top", says=(block.name, whole.name, "as when the scores were assembled", "run trak score again"))
+    scored.done("score")
+    np.testing.assert_array_equal(read_scores(whole)[: len(again), 16:32], again)
+    with h5py.File(whole) as file:
+        np.testing.assert_array_equal(file["scores"][: len(again), 16:32], again)
+    before = scored.files()
+    scored.done("score")
+    assert scored.files() == before, "what is assembled of the units as they are stays"
+
+
+def test_a_deleted_block_is_computed_again(scored: Project) -> None:
+    whole = whole_of(scored, DENSE)
+    before = scored.files()
+    block = folder_of(scored) / "test" / "0001" / "00000.h5"
+    block.unlink()
+    scored.refused(STORE, "top", "--target", "9", says=(block.name, "run the stage that writes it"))
+    scored.done("score")
+    assert scored.files().keys() == before.keys()
+    assert scored.files()[str(whole)] == before[str(whole)], "with the same content it is the same file"

@@ -16,6 +16,7 @@ from trak_cli.store import (
     Layout,
     Source,
     assemble,
+    is_assembled,
     is_stored,
     read_fingerprint,
     read_image,
@@ -123,14 +124,15 @@ class ScoreFiles:
         write_image(self.path(unit), arrays, self.fingerprint, provenance())
 
     def assemble(self) -> bool:
-        """Make the whole of the units, if all are there; whether it is there afterwards."""
+        """Make the whole of the units, if all are there and it is not made of them yet; whether it is there afterwards."""
         sweep(self.whole.parent)
         if not all(is_stored(self.path(unit), self.fingerprint) for unit in self.units()):
             return False
         if self.top_k is not None:
             self._merge(self.top_k)
-        elif not self.whole.exists():
-            sources = [Source(self.path(unit), unit.targets, unit.rows) for unit in self.units()]
+            return True
+        sources = [Source(self.path(unit), unit.targets, unit.rows) for unit in self.units()]
+        if not is_assembled(self.whole, sources):
             assemble(self.whole, sources, (self.targets, self.rows), self.fingerprint, provenance())
         return True
 

@@ -23,7 +23,15 @@ from trak_cli.store.shards import (
     write_features,
 )
 from trak_cli.store.tiling import Source
-from trak_cli.store.virtual import WholeScores, assemble, open_scores, read_fingerprint, read_scores, score_blocks
+from trak_cli.store.virtual import (
+    WholeScores,
+    assemble,
+    is_assembled,
+    open_scores,
+    read_fingerprint,
+    read_scores,
+    score_blocks,
+)
 
 __all__ = [
     "FEATURE_DTYPES",
@@ -50,6 +58,7 @@ __all__ = [
     "digest",
     "encode_features",
     "inspect_features",
+    "is_assembled",
     "is_stored",
     "open_scores",
     "problems_between",

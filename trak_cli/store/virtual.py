@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from trak_cli.errors import Problem, StoreError
-from trak_cli.store.failures import MissingError, foreign, missing, reading
+from trak_cli.store.failures import ForeignError, MissingError, foreign, missing, reading
 from trak_cli.store.fingerprint import canonical, parse
 from trak_cli.store.header import VIRTUAL, load, read_header, seal
 from trak_cli.store.image import CREATED_BY, hdf5_payload, metadata, opened, read_image, write_text
@@ -86,6 +86,17 @@ def assemble(path: Path, sources: Sequence[Source], shape: tuple[int, int], fing
     replace(path, seal(hdf5_payload(fill, texts), content, VIRTUAL))
 
 
+def is_assembled(path: Path, sources: Sequence[Source]) -> bool:
+    """Whether ``path`` lists these sources with the content that they have now: one made again may differ in its last bits.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError: of a source; of ``path``, where it exists.
+    """
+    if not path.exists():
+        return False
+    return set(open_scores(path).sources) == {(source, read_header(source.path).content) for source in sources}
+
+
 def open_scores(path: Path) -> WholeScores:
     """Read and check the file that :func:`assemble` wrote, without its sources.
 
@@ -124,7 +135,7 @@ def score_blocks(scores: WholeScores, targets: Rows | None = None) -> Iterator[t
     for source, content in chosen:
         block, found = _read_source(source)
         if found != content:
-            raise foreign(source.path, f"content {found[:12]}", f"{content[:12]}, as when the scores were assembled")
+            raise _changed_since(scores.path, source.path, found, content)
         shared = overlap(source.targets, wanted)
         yield shared, source.train, block[shared.start - source.targets.start : shared.stop - source.targets.start]
 
@@ -157,6 +168,18 @@ def _read_source(source: Source) -> tuple[Float32, str]:
     if block.shape != source.shape or block.dtype != np.float32:
         raise foreign(source.path, f"scores {block.shape} {block.dtype}", f"{source.shape} float32")
     return block, image.content
+
+
+def _changed_since(path: Path, source: Path, found: str, listed: str) -> ForeignError:
+    """The error for a source that has been written again with other content."""
+    return ForeignError(
+        Problem(
+            str(source),
+            f"content {found[:12]}",
+            f"{listed[:12]}, as when the scores were assembled in {path}",
+            "run trak score again: the scores are assembled anew, without computing them",
+        )
+    )
 
 
 def _check_sources(sources: Sequence[Source]) -> list[str]:

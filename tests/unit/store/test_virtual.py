@@ -19,6 +19,7 @@ from trak_cli.store import (
     MissingError,
     Source,
     assemble,
+    is_assembled,
     open_scores,
     read_fingerprint,
     read_image,
@@ -124,6 +125,15 @@ def test_a_damaged_or_other_source_is_found(whole: tuple[Path, list[Source]]) ->
     write_image(sources[1].path, {"scores": cells + 1}, FINGERPRINT, {"host": "a"}, overwrite=True)
     with pytest.raises(ForeignError, match="as when the scores were assembled"):
         read_scores(path)
+
+
+def test_whether_it_is_assembled_of_the_sources_as_they_are(whole: tuple[Path, list[Source]]) -> None:
+    path, sources = whole
+    assert is_assembled(path, sources[::-1])
+    assert not is_assembled(path, sources[1:])
+    assert not is_assembled(path.with_name("none.h5"), sources)
+    write_image(sources[1].path, {"scores": TRUTH[0:3, 3:6] + 1}, FINGERPRINT, {}, overwrite=True)
+    assert not is_assembled(path, sources)
 
 
 def test_every_bad_source_is_named_before_anything_is_written(tmp_path: Path) -> None:
