@@ -11,7 +11,7 @@ from trak_cli.stages.featurizer import Featurizer
 from trak_cli.stages.job import Job, Unit, prepare
 from trak_cli.stages.machine import device_name, provenance
 from trak_cli.stages.pending import check_same_code, is_done, pending_units
-from trak_cli.stages.splits import record_rows
+from trak_cli.stages.splits import noted
 from trak_cli.store import sweep, write_features
 from trak_cli.types import Meter, Reporter
 
@@ -51,15 +51,14 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     job = prepare(loaded, reporter)
     mine = job.share.of(job.units)
     pending = pending_units(job, mine, reporter)
-    for split in job.splits:  # their samples are those that the shards were made from
-        record_rows(job.layout, split.name, split.rows)
     reporter.log(
         f"{len(job.checkpoints)} checkpoint(s), {len(job.units)} shards, {job.share}; {len(mine) - len(pending)} there already,"
         f" {len(pending)} to do on {device_name(job.recipe.device)}"
     )
     if len(job.checkpoints) == 1:
         reporter.log("a single checkpoint: scores gain much from members derived from it in memory, e.g. ensemble.members=4")
-    kernel = _work(job, pending, reporter)
+    with noted(job.layout, {split.name: split.rows for split in job.splits}):  # their samples are those of the shards
+        kernel = _work(job, pending, reporter)
     sweep(job.layout.root)
     return FeaturizeSummary(
         job.layout.root,

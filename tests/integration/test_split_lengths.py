@@ -1,0 +1,59 @@
+"""The noted length of a split, when samples that are bad, or a kill, come between it and the shards."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_project import ROWS, TARGETS, Project
+
+from trak_cli.stages.splits import check_rows, held_rows, rows_of
+from trak_cli.store import Layout, replace_json
+
+STORE, INPUT = 3, 4
+
+#: Row 60 would be in a shard with rows 48 to 59; its shard comes before that of any target.
+GROWN = f"dataset.train.rows={ROWS + 2}"
+NEW = "+dataset.targets.new={_target_: tiny_plugin.Data, rows: 5, seed: 3, nan: 2}"
+
+
+def test_a_bad_appended_sample_leaves_the_store_complete(finalized: Project) -> None:
+    before = finalized.files()
+    finalized.refused(INPUT, "featurize", GROWN, f"+dataset.train.nan={ROWS}", says=(f"sample {ROWS} of train", "NaN"))
+    assert finalized.files() == before
+    finalized.done("score")
+    finalized.done("featurize")
+    finalized.done("featurize", GROWN)
+    assert rows_of(Layout(finalized.store), "train") == ROWS + 2
+
+
+def test_a_target_split_that_cannot_be_featurized_is_in_nobodys_way(finalized: Project) -> None:
+    finalized.refused(INPUT, "featurize", NEW, says=("sample 2 of new", "NaN"))
+    assert Layout(finalized.store).described_splits() == ["test", "train"]
+    finalized.done("score")
+
+
+def test_a_bad_sample_in_the_last_shard_of_a_first_run_may_be_left_out(project: Project) -> None:
+    project.refused(INPUT, "featurize", f"+dataset.train.nan={ROWS - 1}", says=(f"sample {ROWS - 1} of train",))
+    layout = Layout(project.store)
+    assert held_rows(layout, "train") == 48, "the first three shards are whole"
+    without = f"dataset.train.rows={ROWS - 1}"
+    project.refused(STORE, "featurize", "dataset.train.rows=47", says=("47 rows", "at least the 48"))
+    project.done("featurize", without)
+    assert (rows_of(layout, "train"), rows_of(layout, "test")) == (ROWS - 1, TARGETS)
+    project.done("finalize", without)
+
+
+@pytest.mark.parametrize("rows", [ROWS + 1, 10 * ROWS])
+def test_a_note_that_no_shard_bears_out_is_corrected(featurized: Project, rows: int) -> None:
+    """As it is left by a kill before the first shard with appended rows."""
+    layout = Layout(featurized.store)
+    replace_json(layout.split("train"), {"rows": rows})
+    featurized.done("featurize")
+    assert rows_of(layout, "train") == ROWS
+    featurized.done("finalize")
+
+
+def test_without_shards_a_split_may_have_any_length(project: Project) -> None:
+    layout = Layout(project.store)
+    replace_json(layout.split("train"), {"rows": 1000})
+    check_rows(layout, "train", 3)
+    project.done("featurize")
