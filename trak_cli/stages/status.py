@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.config import Loaded
+from trak_cli.stages.derived_status import GramStatus, ScoreStatus, gram_files, gram_status, score_files, score_status
 from trak_cli.stages.identity import shard_fingerprint
 from trak_cli.stages.run_plan import read_plan
 from trak_cli.stages.splits import rows_of
 from trak_cli.store import Condition, Layout, inspect_features, read_json
-from trak_cli.types import Reporter, shards_of
+from trak_cli.types import Meter, Reporter, Rows, shards_of
 
 
 @dataclass(frozen=True)
@@ -29,23 +31,6 @@ class FeatureStatus:
 
 
 @dataclass(frozen=True)
-class GramStatus:
-    """Finalised Gram matrices of one weighting."""
-
-    key: str
-    checkpoints: list[str]
-
-
-@dataclass(frozen=True)
-class ScoreStatus:
-    """The scores of one estimator on one split."""
-
-    estimator: str
-    split: str
-    complete: bool
-
-
-@dataclass(frozen=True)
 class StatusSummary:
     """A store, from features to scores."""
 
@@ -56,37 +41,49 @@ class StatusSummary:
 
 
 def status(loaded: Loaded, reporter: Reporter) -> StatusSummary:
-    """Look at every shard of the store; reads them all."""
+    """Look at every file of features, Gram matrices and scores; reads them all."""
     layout = Layout(Path(loaded.config.store))
+    splits = _shards(layout)
+    checkpoints = layout.checkpoints() if splits else []
+    grams = layout.grams()
+    scored = [(estimator, split) for estimator in layout.estimators() for split in layout.begun_scores(estimator)]
+    files = len(checkpoints) * sum(map(len, splits.values()))
+    files += sum(len(gram_files(layout, key)) for key in grams)
+    files += sum(len(score_files(layout, *one)) for one in scored)
+    with reporter.meter("status", files, "files") as meter:
+        return StatusSummary(
+            layout.root,
+            [
+                _features(layout, checkpoint, split, shards, meter)
+                for checkpoint in checkpoints
+                for split, shards in splits.items()
+            ],
+            [gram_status(layout, key, meter.advance) for key in grams],
+            [score_status(layout, *one, meter.advance) for one in scored],
+        )
+
+
+def _shards(layout: Layout) -> dict[str, list[Rows]]:
+    """The shards that every split should have; none before the run plan."""
     plan = read_plan(layout)
-    summary = StatusSummary(layout.root, [], [], [])
-    if plan is not None:
-        splits = {name: list(shards_of(rows_of(layout, name), plan.shard_rows)) for name in layout.described_splits()}
-        checkpoints = layout.checkpoints()
-        with reporter.meter("status", len(checkpoints) * sum(map(len, splits.values())), "shards") as meter:
-            for checkpoint in checkpoints:
-                features = read_json(layout.fingerprint(checkpoint))
-                for split, shards in splits.items():
-                    count: Counter[Condition] = Counter()
-                    for index, rows in enumerate(shards):
-                        path = layout.features(checkpoint, split, index)
-                        count[inspect_features(path, rows, shard_fingerprint(features, split)).condition] += 1
-                        meter.advance()
-                    summary.features.append(
-                        FeatureStatus(
-                            checkpoint,
-                            split,
-                            shards[-1].stop,
-                            len(shards),
-                            count[Condition.WHOLE],
-                            count[Condition.MISSING] + count[Condition.SHORTER],
-                            count[Condition.DAMAGED],
-                            count[Condition.FOREIGN],
-                        )
-                    )
-    summary.grams.extend(GramStatus(key, layout.finalized_checkpoints(key)) for key in layout.grams())
-    for estimator in layout.estimators():
-        for split in layout.scored_splits(estimator):
-            complete = layout.scores(estimator, split).exists() or layout.scores_top(estimator, split).exists()
-            summary.scores.append(ScoreStatus(estimator, split, complete))
-    return summary
+    if plan is None:
+        return {}
+    return {name: list(shards_of(rows_of(layout, name), plan.shard_rows)) for name in layout.described_splits()}
+
+
+def _features(layout: Layout, checkpoint: str, split: str, shards: Sequence[Rows], meter: Meter) -> FeatureStatus:
+    expected = shard_fingerprint(read_json(layout.fingerprint(checkpoint)), split)
+    count: Counter[Condition] = Counter()
+    for index, rows in enumerate(shards):
+        count[inspect_features(layout.features(checkpoint, split, index), rows, expected).condition] += 1
+        meter.advance()
+    return FeatureStatus(
+        checkpoint,
+        split,
+        shards[-1].stop,
+        len(shards),
+        count[Condition.WHOLE],
+        count[Condition.MISSING] + count[Condition.SHORTER],
+        count[Condition.DAMAGED],
+        count[Condition.FOREIGN],
+    )

@@ -137,6 +137,10 @@ class Layout:
         stems = _stems(self.root / "scores" / check_name(estimator, "estimator"), ".h5")
         return sorted({stem.removesuffix(".topk") for stem in stems})
 
+    def begun_scores(self, estimator: str) -> list[str]:
+        """Splits of which any scores are stored, whole or not."""
+        return sorted({*_folders(self.root / "scores" / check_name(estimator, "estimator")), *self.scored_splits(estimator)})
+
     def score_blocks(self, estimator: str, split: str) -> list[int]:
         return _numbers(_folders(self.scores_folder(estimator, split)))
 
