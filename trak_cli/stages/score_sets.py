@@ -16,7 +16,8 @@ from trak_cli.types import Float32, Rows
 
 
 def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[Ends]:
-    """The k highest and lowest scores of some targets, from the dense scores or from the stored extremes.
+    """The k highest and lowest scores of some targets, from the dense scores or from the stored extremes; of fewer than k
+    training rows all.
 
     Raises:
         StoreError: there are no scores.
@@ -28,11 +29,17 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
     kept = layout.scores_top(estimator, split)
     if not kept.exists():
         raise no_scores(layout, estimator, split)
-    ends = ends_of(read_image(kept).arrays)
+    image = read_image(kept)
+    ends = ends_of(image.arrays)
     available = ends.top.indices.shape[1]
-    if k > available:
+    if min(k, image.fingerprint["rows"]) > available:
         raise ConfigError(
-            Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", "score again with a larger score.top_k")
+            Problem(
+                "-k",
+                str(k),
+                f"at most {available}, as many as {kept} keeps",
+                f"score again with score.top_k={k} score.overwrite=true",
+            )
         )
     return [
         Ends(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
@@ -63,7 +70,17 @@ def read_foreign_scores(name: str, path: Path, targets: int, rows: int) -> Float
 
 
 def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
-    """The error for scores that are not there."""
+    """The error for scores that are not there, or of which only the extremes are."""
+    kept = layout.scores_top(estimator, split)
+    if kept.exists():
+        return StoreError(
+            Problem(
+                f"scores of estimator {estimator} on split {split}",
+                f"only the highest and lowest of each target, in {kept} (score.top_k)",
+                "dense scores, of every training row",
+                "run trak score score.top_k=null under another name (estimator.name=NAME), or with score.overwrite=true",
+            )
+        )
     known = ", ".join(f"{one}/{s}" for one in layout.estimators() for s in layout.scored_splits(one))
     return StoreError(
         Problem(
