@@ -103,6 +103,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     for name in config.lds.baselines:
         if name not in attribution.BASELINES:
             yield Problem("lds.baselines", shown(name), one_of(list(attribution.BASELINES)), "name only those")
+    yield from _compared(config)
     yield from _tune(config.tune)
     yield from _projection(config.projection)
     yield from _fraction(config.retrain.fraction)
@@ -185,6 +186,21 @@ def _estimator(estimator: EstimatorConfig) -> list[Problem]:
         return []
     choices = {item.name: getattr(estimator, item.name) for item in fields(EstimatorSpec)}
     return attribution.spec_problems(EstimatorSpec(**choices))
+
+
+def _compared(config: TrakConfig) -> Iterator[Problem]:
+    """Scores that `trak eval-lds` sets side by side are told apart by name alone."""
+    estimators = {config.estimator.name, *config.lds.estimators}
+    for name in config.lds.scores:
+        if name in estimators:
+            expected = "a name that no estimator beside it has (estimator.name, lds.estimators)"
+            yield Problem(
+                f"lds.scores.{name}", f"a file called {name}, as an estimator is", expected, "rename the file's scores"
+            )
+    for name in config.lds.baselines:
+        if name in estimators or name in config.lds.scores:
+            found = f"{name}, which an estimator or a file is called too"
+            yield Problem("lds.baselines", found, "a name of its own for all that is compared", "rename the other one")
 
 
 def _tune(tune: TuneConfig) -> Iterator[Problem]:

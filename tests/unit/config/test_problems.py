@@ -224,6 +224,23 @@ def test_a_target_split_may_not_be_called_train(project: Project) -> None:
     assert set(project.problems("+dataset.targets.train._target_=plug.Data")) == {"dataset.targets.train"}
 
 
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["estimator=trak", "lds.scores={trak: t.npy}"], "lds.scores.trak"),
+        (["estimator=trak", "lds.estimators=[other]", "lds.scores={other: t.npy}"], "lds.scores.other"),
+        (["estimator=trak", "lds.scores={datamodel: t.npy}", "lds.baselines=[datamodel]"], "lds.baselines"),
+        (["estimator=trak", "estimator.name=datamodel", "lds.baselines=[datamodel]"], "lds.baselines"),
+    ],
+)
+def test_scores_that_are_compared_have_names_of_their_own(shipped: Problems, overrides: list[str], where: str) -> None:
+    assert list(shipped("eval-lds", "name=run", *overrides)) == [where]
+
+
+def test_an_estimator_may_be_named_twice() -> None:
+    load("eval-lds", None, None, ["name=run", "estimator=trak", "lds.estimators=[trak]", "lds.scores={theirs: t.npy}"])
+
+
 def test_unknown_keys_name_what_was_probably_meant(shipped: Problems) -> None:
     problems = shipped("top", "name=run", "modle=x", "dtype=float16", "features.shards=3", "zzz=1", "trian.count=2")
     remedies = {key: problem.remedy for key, problem in problems.items()}
