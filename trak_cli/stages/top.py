@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from trak_cli.attribution import Extremes
+from trak_cli.blame import blaming
 from trak_cli.config import Loaded, TrakConfig, instantiate
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.inventory import take_inventory
 from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.score_sets import read_extremes
+from trak_cli.stages.score_sets import no_scores, outdated_scores, read_extremes
 from trak_cli.stages.splits import rows_of
 from trak_cli.store import Layout, digest, open_scores, read_image
-from trak_cli.types import Reporter
+from trak_cli.types import Json, Reporter
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,17 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
 
     Raises:
         ConfigError: no such split or target, or fewer than k were kept.
-        StoreError: there are no scores yet.
+        StoreError: there are no scores yet, or none of a target that was added since.
+        InputError: the dataset cannot describe a row.
     """
     config = loaded.config
     layout = Layout(Path(config.store))
     estimator = config.estimator.name
     split = split or _only_split(layout, estimator)
     _check_targets(targets, split, rows_of(layout, split))
+    fingerprint = _scored_targets(layout, estimator, split, targets)
     ends = read_extremes(layout, estimator, split, targets, k)
-    _tell_of_other_checkpoints(config, layout, split, reporter)
+    _tell_of_other_checkpoints(config, layout, fingerprint, reporter)
     training = _describer(config, TRAIN)
     described = _describer(config, split)
     found = [
@@ -86,10 +89,21 @@ def _only_split(layout: Layout, estimator: str) -> str:
     return scored[0]
 
 
-def _tell_of_other_checkpoints(config: TrakConfig, layout: Layout, split: str, reporter: Reporter) -> None:
+def _scored_targets(layout: Layout, estimator: str, split: str, targets: Sequence[int]) -> Json:
+    """The fingerprint of the scores that are there, which must be of these targets; of a split that grew, old ones will do."""
+    dense, kept = layout.scores(estimator, split), layout.scores_top(estimator, split)
+    path = dense if dense.exists() else kept
+    if not path.exists():
+        raise no_scores(layout, estimator, split)
+    fingerprint = open_scores(dense).fingerprint if path is dense else read_image(kept, only=()).fingerprint
+    if any(target >= fingerprint["targets"] for target in targets):
+        now = rows_of(layout, split), rows_of(layout, TRAIN)
+        raise outdated_scores(path, (fingerprint["targets"], fingerprint["rows"]), now)
+    return fingerprint
+
+
+def _tell_of_other_checkpoints(config: TrakConfig, layout: Layout, fingerprint: Json, reporter: Reporter) -> None:
     """Scores may be shown without features; where there are features, those of other checkpoints are worth a word."""
-    dense, kept = (path(config.estimator.name, split) for path in (layout.scores, layout.scores_top))
-    fingerprint = open_scores(dense).fingerprint if dense.exists() else read_image(kept).fingerprint
     try:
         here = take_inventory(layout, config.estimator.checkpoints).features.values()
     except (ConfigError, StoreError):
@@ -122,10 +136,16 @@ def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
     node = config.dataset.train if split == TRAIN else config.dataset.targets.get(split)
     if node is None:
         return lambda _: ""
-    dataset: Any = instantiate(node, "dataset.train" if split == TRAIN else f"dataset.targets.{split}")
+    key = "dataset.train" if split == TRAIN else f"dataset.targets.{split}"
+    dataset: Any = instantiate(node, key)
     if not hasattr(dataset, "describe"):
         return lambda _: ""
-    return lambda row: in_words(dataset.describe(row))
+
+    def describe(row: int) -> str:
+        with blaming(f"{key}: describe({row})", theirs=True):
+            return in_words(dataset.describe(row))
+
+    return describe
 
 
 def in_words(description: Any) -> str:

@@ -1,0 +1,39 @@
+"""``trak top`` where the store or the data set is another one than when the scores were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tiny_project import ROWS, TARGETS, Project
+
+STORE, INPUT = 3, 4
+
+DESCRIBING = """
+class Described:
+    def __init__(self, rows, seed=0):
+        self.rows = rows
+
+    def __len__(self):
+        return self.rows
+
+    def describe(self, row):
+        return [f"row number {number}" for number in range(self.rows)][row]
+"""
+
+
+@pytest.mark.parametrize("kept", [(), ("score.top_k=3",)])
+def test_a_target_that_was_added_after_scoring(project_after: Callable[[str], Project], kept: tuple[str, ...]) -> None:
+    project = project_after("finalize")
+    project.done("score", *kept)
+    project.done("featurize", f"dataset.targets.test.rows={TARGETS + 1}")
+    says = (f"({TARGETS}, {ROWS})", f"({TARGETS + 1}, {ROWS})", "score.overwrite=true")
+    project.refused(STORE, "top", "--target", "3", "--target", str(TARGETS), "-k", "2", says=says)
+    project.done("top", "--target", "3", "-k", "2")
+
+
+def test_rows_that_the_dataset_does_not_have_cannot_be_described(scored: Project) -> None:
+    (scored.folder / "describing_plugin.py").write_text(DESCRIBING)
+    described = ("dataset.train._target_=describing_plugin.Described", "--target", "0", "-k", str(ROWS))
+    assert "row number 59" in scored.done("top", *described).stdout
+    scored.refused(INPUT, "top", *described, "dataset.train.rows=5", says=("dataset.train: describe(", "IndexError"))
