@@ -408,6 +408,11 @@ def test_ground_truth_of_the_wrong_shape(
     scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.npz", says=("truth.npz", *says))
 
 
+def test_ground_truth_of_no_shape_at_all(scored: Project) -> None:
+    np.savez(scored.folder / "truth.npz", masks=np.array(True), outputs=np.zeros((5, 2, TARGETS)))
+    scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.npz", says=("truth.npz", "masks", "shape ()"))
+
+
 def test_ground_truth_of_the_right_shape(scored: Project) -> None:
     """The counterpart: what the message asks for is taken."""
     generator = np.random.default_rng(0)

@@ -15,6 +15,9 @@ from trak_cli.plugins import read_archive
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
+#: Floating types of torch that NumPy has too.
+_FLOATS = (torch.float16, torch.float32, torch.float64)
+
 _ARCHIVES = (".npz", ".safetensors", ".pt", ".pth")
 
 
@@ -48,7 +51,21 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
     ]
     if problems:
         raise InputError(problems)
-    return {name: np.asarray(arrays[name]) for name in names}
+    return {name: _as_array(f"{path}: {name}", arrays[name]) for name in names}
+
+
+def _as_array(where: str, value: np.ndarray[Any, Any] | torch.Tensor) -> np.ndarray[Any, Any]:
+    """An array, or a tensor as one; floating types that NumPy does not have become float32, which holds their values."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    try:
+        plain = value.detach().cpu()
+        if plain.is_floating_point() and plain.dtype not in _FLOATS:
+            plain = plain.float()
+        return plain.resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:
+        found = f"a tensor of {value.dtype} and layout {value.layout}"
+        raise InputError(Problem(where, found, "numbers that NumPy can hold", "save a dense float32 tensor")) from error
 
 
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:

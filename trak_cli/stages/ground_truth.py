@@ -71,7 +71,7 @@ def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, t
 def _from_file(path: Path) -> GroundTruth:
     arrays = read_array_file(path, ("masks", "outputs"))
     masks, outputs = arrays["masks"], arrays["outputs"]
-    if outputs.ndim == 3 and outputs.dtype.kind == "f" and len(outputs) == len(masks) and outputs.shape[1]:
+    if outputs.ndim == 3 and outputs.dtype.kind == "f" and outputs.shape[:1] == masks.shape[:1] and outputs.shape[1]:
         return _of_models(masks, outputs, path)
     return GroundTruth(masks, outputs, path)
 
