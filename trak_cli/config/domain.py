@@ -14,11 +14,12 @@ from trak_cli import attribution, projection
 from trak_cli.attribution import EstimatorSpec
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.wording import join, nearest, one_of, shown
-from trak_cli.errors import Problem
+from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients import AUTOCAST, ENGINES, OPTIMIZERS, REPRESENTATION, SIDES
 from trak_cli.plugins import KINDS
 from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.registry import KERNELS
+from trak_cli.store import check_name
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "gradients.engine": ("auto", *ENGINES, REPRESENTATION),
@@ -108,13 +109,20 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _projection(config.projection)
     yield from _fraction(config.retrain.fraction)
     yield from _worker(config)
-    if "train" in config.dataset.targets:
-        yield Problem(
-            "dataset.targets.train",
-            "a target split called train",
-            "another name: train is the training set",
-            "rename the split",
-        )
+    yield from _splits(config.dataset.targets)
+
+
+def _splits(names: Iterable[str]) -> Iterator[Problem]:
+    """A target split gives its name to files of the store."""
+    for name in names:
+        key = f"dataset.targets.{name}"
+        if name == "train":
+            yield Problem(key, "a target split called train", "another name: train is the training set", "rename the split")
+            continue
+        try:
+            check_name(name, "split")
+        except ConfigError as error:
+            yield from (replace(problem, where=key) for problem in error.problems)
 
 
 def get(config: Any, key: str) -> Any:

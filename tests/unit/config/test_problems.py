@@ -224,6 +224,13 @@ def test_a_target_split_may_not_be_called_train(project: Project) -> None:
     assert set(project.problems("+dataset.targets.train._target_=plug.Data")) == {"dataset.targets.train"}
 
 
+@pytest.mark.parametrize("name", ["a/b", ".hidden", "x.h5"])
+def test_a_target_split_has_the_name_of_a_file(project: Project, name: str) -> None:
+    project.write("odd.yaml", f"defaults: [mine, _self_]\ndataset: {{targets: {{{name}: {{_target_: plug.Data}}}}}}\n")
+    project.name = "odd"
+    assert set(project.problems()) == {f"dataset.targets.{name}"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "where"),
     [
