@@ -101,7 +101,7 @@ def dump(model: nn.Module) -> bytes:
 
     Of a model with a PEFT adapter, the adapter's weights alone, under the names that peft gives them.
     """
-    whole, names = model.state_dict(keep_vars=True), adapter_names(model)
+    whole, names = _tensors(model), adapter_names(model)
     state = whole if names is None else {name: whole[own] for name, own in names.items()}
     unique: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in state.items():
@@ -123,9 +123,7 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         InputError: all missing, unexpected and mis-shaped names, tied weights with different values, and parameters that are
             not finite, at once.
     """
-    own: dict[str, Tensor] = {
-        name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)
-    }
+    own = _tensors(model)
     names = adapter_names(model)
     if names is not None:
         own = {name: own[inside] for name, inside in names.items()}
@@ -139,6 +137,11 @@ def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     # Not strict, as names of tied weights may be missing. Copying into ``own`` would be lost where a model's state_dict
     # hooks return copies.
     model.load_state_dict(dict(state), strict=False)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What of a model's state a checkpoint holds: a module's extra state may be anything, and is no weight."""
+    return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
 
 
 def _problems(own: dict[str, Tensor], state: Mapping[str, Tensor], tied: dict[str, list[str]], path: str) -> list[Problem]:

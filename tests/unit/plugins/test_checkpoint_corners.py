@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.plugins import apply, find, load
+from trak_cli.plugins import apply, dump, find, load
 
 
 @pytest.mark.parametrize("folder", ["run[1]", "what?", "lr=0.1,*"])
@@ -48,6 +48,22 @@ def test_a_model_whose_state_dict_returns_copies_is_loaded_all_the_same() -> Non
     apply(model, {"weight": torch.ones(2, 2), "bias": torch.ones(2)}, Path("c.pt"))
     assert model.weight.tolist() == [[1, 1], [1, 1]]
     assert model.bias.tolist() == [1, 1]
+
+
+class WithExtraState(nn.Linear):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        raise AssertionError("none was stored")
+
+
+def test_a_module_with_extra_state_is_stored_without_it(tmp_path: Path) -> None:
+    saved, model = WithExtraState(2, 2), WithExtraState(2, 2)
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(dump(saved))
+    apply(model, load(path), path)
+    assert torch.equal(model.weight, saved.weight)
 
 
 def test_a_checkpoint_is_cast_to_the_model_and_buffers_come_along() -> None:
