@@ -16,6 +16,8 @@ from trak_cli.errors import ConfigError, Problem
 
 Unit = TypeVar("Unit")
 
+_UNSET = "unset these variables, or give worker.index and worker.count"
+
 
 @dataclass(frozen=True)
 class Share:
@@ -55,7 +57,7 @@ def share_from(index: int | None, count: int | None, environment: Mapping[str, s
     inside the job: torchrun's ``RANK``/``WORLD_SIZE``, else ``SLURM_PROCID`` of a job step. With none of them: everything.
 
     Raises:
-        ConfigError: index and count do not fit each other, or a variable is not a number.
+        ConfigError: index and count do not fit each other, or a variable is not a number or does not fit the others.
     """
     if index is not None or count is not None:
         return _explicit(index, count)
@@ -88,6 +90,9 @@ def _array(environment: Mapping[str, str]) -> Share:
     low = _number(environment, "SLURM_ARRAY_TASK_MIN", task)
     high = _number(environment, "SLURM_ARRAY_TASK_MAX", task)
     step = max(1, _number(environment, "SLURM_ARRAY_TASK_STEP", 1))
+    if count < 1 or not low <= task <= high:
+        found = f"task {task} of {count}, numbered {low} to {high}"
+        raise ConfigError(Problem("SLURM_ARRAY_TASK_ID", found, "one of the tasks of its array", _UNSET))
     source = f"Slurm array task {task}"
     if count <= 2:
         return Share(0 if task == low else count - 1, count, source=source)
@@ -98,11 +103,20 @@ def _array(environment: Mapping[str, str]) -> Share:
 
 def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return _number(environment, "RANK"), _number(environment, "WORLD_SIZE"), "RANK and WORLD_SIZE"
+        return *_place(environment, "RANK", "WORLD_SIZE"), "RANK and WORLD_SIZE"
     # A batch script has SLURM_PROCID=0 and SLURM_NTASKS=n too, though it runs once; only a step has its own task count.
     if "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
-        return _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_STEP_NUM_TASKS"), "SLURM_PROCID"
+        return *_place(environment, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_PROCID"
     return 0, 1, "one process"
+
+
+def _place(environment: Mapping[str, str], rank: str, size: str) -> tuple[int, int]:
+    """A process's number and how many there are, from two variables."""
+    place = _number(environment, rank), _number(environment, size)
+    if not 0 <= place[0] < place[1]:
+        found = f"{rank}={place[0]}, {size}={place[1]}"
+        raise ConfigError(Problem(f"{rank}, {size}", found, f"0 <= {rank} < {size}", _UNSET))
+    return place
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -81,3 +81,19 @@ def test_a_job_step_is_divided_by_its_tasks_but_a_batch_script_is_not() -> None:
 def test_a_variable_that_is_no_number_is_named() -> None:
     with pytest.raises(ConfigError, match="WORLD_SIZE"):
         share_from(None, None, {"RANK": "0", "WORLD_SIZE": "many"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "RANK, WORLD_SIZE"),
+        ({"RANK": "3", "WORLD_SIZE": "2"}, "RANK, WORLD_SIZE"),
+        ({"SLURM_PROCID": "-1", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID, SLURM_STEP_NUM_TASKS"),
+        ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "0"}, "SLURM_ARRAY_TASK_ID"),
+        (slurm_array([0, 1, 2, 3])[0] | {"SLURM_ARRAY_TASK_ID": "7"}, "SLURM_ARRAY_TASK_ID"),
+    ],
+)
+def test_variables_that_give_no_place_are_named(environment: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        share_from(None, None, environment)
+    assert [problem.where for problem in refused.value.problems] == [named]
