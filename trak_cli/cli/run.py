@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from trak_cli.blame import blaming
 from trak_cli.cli.reporting import make_reporter
-from trak_cli.errors import TrakError
+from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.types import Reporter, plain
 
 if TYPE_CHECKING:
@@ -85,10 +86,15 @@ def run(
         reporter.log("interrupted: what is finished is safe; run the same command again to go on")
         raise typer.Exit(130) from None
     console = _Results()
-    if call.as_json:
-        console.out(json.dumps(plain(summary), indent=2), highlight=False)
-    else:
-        show(summary, console)
+    try:
+        if call.as_json:
+            console.out(json.dumps(plain(summary), indent=2), highlight=False)
+        else:
+            show(summary, console)
+    except OSError as error:
+        _write_no_more()
+        show_problems(_unwritten(error))
+        raise typer.Exit(MachineError.exit_code) from None
     return summary
 
 
@@ -100,8 +106,18 @@ class _Results(Console):
 
     def on_broken_pipe(self) -> None:
         """The reader (head, less) has gone away, which is no error; nothing more is written, at the end neither."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         raise typer.Exit(0)
+
+
+def _write_no_more() -> None:
+    """Let stdout lead nowhere: what is in its buffer would fail again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _unwritten(error: OSError) -> MachineError:
+    found = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)}) while the results were printed"
+    return MachineError(Problem("stdout", found, "a pipe or a file with room", "make room; the stage's own work is done"))
 
 
 def show_problems(error: TrakError) -> None:
