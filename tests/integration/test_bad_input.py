@@ -310,6 +310,17 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
+def test_a_checkpoint_that_was_renamed_does_not_count_twice(finalized: Project) -> None:
+    (finalized.folder / "checkpoints" / "b.pt").rename(finalized.folder / "checkpoints" / "renamed.pt")
+    finalized.done("featurize")
+    for stage in READERS:
+        finalized.refused(STORE, stage, says=("features of renamed-", "the weights of b-", "estimator.checkpoints"))
+    (old,) = finalized.store.glob("features/b-*")
+    shutil.rmtree(old)
+    finalized.done("finalize")
+    finalized.done("score")
+
+
 def test_no_checkpoint_matches(project: Project) -> None:
     project.refused(CONFIG, "featurize", "checkpoints=nowhere/*.pt", says=("checkpoints", "nowhere/*.pt", "matches no file"))
 

@@ -89,7 +89,8 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
     """The checkpoints of the store whose names match, and what they hold.
 
     Raises:
-        StoreError: no features, no matching checkpoint, or checkpoints whose features do not belong together.
+        StoreError: no features, no matching checkpoint, checkpoints whose features do not belong together, or one that is
+            there twice.
     """
     plan = require_plan(layout)
     known = layout.checkpoints()
@@ -105,6 +106,7 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
         )
     features = {name: read_json(layout.fingerprint(name)) for name in checkpoints}
     _require_alike(features)
+    _require_distinct(layout, features)
     return Inventory(layout, plan, features, rows_of(layout, TRAIN))
 
 
@@ -152,6 +154,23 @@ def _require_alike(features: Mapping[str, Json]) -> None:
         for name, one in others
         for key in sorted(expected.keys() | one.keys())
         if key != "checkpoint" and one.get(key) != expected.get(key)
+    ]
+    if problems:
+        raise StoreError(problems)
+
+
+def _require_distinct(layout: Layout, features: Mapping[str, Json]) -> None:
+    """A folder is called after the file too: one that was renamed has two, and would count twice in the average."""
+    first: dict[str, str] = {}
+    problems = [
+        Problem(
+            f"features of {name}",
+            f"the weights of {other}, under another name",
+            "every checkpoint once: a file that was renamed counts twice",
+            f"delete the folder {layout.fingerprint(other).parent} or that of {name}, or choose with estimator.checkpoints",
+        )
+        for name, one in features.items()
+        if (other := first.setdefault(str(one.get("checkpoint")), name)) != name
     ]
     if problems:
         raise StoreError(problems)
