@@ -14,6 +14,7 @@ from trak_cli.config import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.stages.array_files import read_array_file
 from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.retrained_samples import Array, changed_samples
 from trak_cli.store import Layout, read_image
 from trak_cli.types import BoolArray, FloatArray
 
@@ -84,6 +85,7 @@ def _of_models(masks: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any], sourc
 def _retrained(layout: Layout, split: str) -> GroundTruth:
     key = f"outputs_{split}"
     masks, outputs = [], []
+    samples: dict[str, Array] = {}
     for subset in layout.retrained_subsets():
         path = layout.retrained(subset)
         image = read_image(path)
@@ -92,6 +94,11 @@ def _retrained(layout: Layout, split: str) -> GroundTruth:
             raise StoreError(
                 Problem(str(path), f"no outputs on {split}", f"one of: {known}", "run trak retrain in a store of its own")
             )
+        if changed := changed_samples(samples, image.arrays):
+            found = f"{changed[0]} with other content than for the subsets before"
+            remedy = "move the files out that are not of the data set, and run trak retrain again"
+            raise StoreError(Problem(str(path), found, "subsets of one data set", remedy))
+        samples = samples | image.arrays
         masks.append(image.arrays["mask"])
         outputs.append(image.arrays[key])
     if not masks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import numpy as np
 
 from trak_cli.cluster import share_from
 from trak_cli.config import Loaded, TrainConfig, TrakConfig, target_of
+from trak_cli.errors import InputError, Problem
 from trak_cli.plugins import sha256
 from trak_cli.stages.machine import choose_device, provenance, use_threads
 from trak_cli.stages.parts import TRAIN
+from trak_cli.stages.retrained_samples import Array, changed_samples, sample_arrays
 from trak_cli.stages.training import Training
-from trak_cli.store import FORMAT_VERSION, Layout, is_stored, sweep, write_image
+from trak_cli.store import FORMAT_VERSION, Layout, read_image, require_same, sweep, write_image
 from trak_cli.types import BoolArray, Float32, Json, Reporter
 
 
@@ -34,6 +37,9 @@ class RetrainSummary:
 def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     """Train on every subset of this worker's share that is not there yet, and store masks and outputs.
 
+    Each is looked for again just before its turn: where workers cannot tell their shares apart, another may have made it.
+    Files of earlier versions have no digests of samples; subsets are added to them whatever the data set holds now.
+
     A ground truth is the same training on less data: ``train.start`` and ``train.parameters`` hold here as for `trak train`.
 
     Raises:
@@ -46,14 +52,19 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     training = Training(config, device)
     layout = Layout(Path(config.store))
     share = share_from(config.worker.index, config.worker.count, os.environ)
-    fingerprint = _fingerprint(config, training)
+    fingerprint, samples = _fingerprint(config, training), sample_arrays(training.splits)
     every = list(range(asked.subsets))
     mine = share.of(every)
-    pending = [subset for subset in mine if not is_stored(layout.retrained(subset), fingerprint)]
+    for subset in layout.retrained_subsets()[:1]:  # perhaps another worker's, and made of other data
+        _is_there(layout.retrained(subset), fingerprint, samples)
+    pending = [subset for subset in mine if not _is_there(layout.retrained(subset), fingerprint, samples)]
+    trained = 0
     with reporter.meter("retrain", len(pending) * asked.models_per_subset, "models") as meter:
         for subset in pending:
+            if _is_there(layout.retrained(subset), fingerprint, samples):
+                continue
             mask = subset_mask(training.rows, asked.fraction, asked.seed, subset)
-            arrays: dict[str, BoolArray | Float32] = {"mask": mask}
+            arrays: dict[str, Array] = {"mask": mask, **samples}
             rows = np.flatnonzero(mask).tolist()
             outputs: dict[str, list[Float32]] = {name: [] for name in training.splits if name != TRAIN}
             for repeat in range(asked.models_per_subset):
@@ -63,6 +74,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
                 meter.advance()
             arrays |= {f"outputs_{name}": np.stack(found) for name, found in outputs.items()}
             write_image(layout.retrained(subset), arrays, fingerprint, provenance(device))
+            trained += 1
     sweep(layout.retrained_folder)
     return RetrainSummary(
         layout.retrained_folder,
@@ -70,9 +82,27 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
         asked.subsets,
         _subset_size(training.rows, asked.fraction),
         asked.models_per_subset,
-        len(pending),
+        trained,
         len(every) - len(mine),
     )
+
+
+def _is_there(path: Path, fingerprint: Json, samples: Mapping[str, Array]) -> bool:
+    """Whether a subset is stored, of this training and of these samples.
+
+    Raises:
+        StoreError: another run's file lies there, or a damaged one.
+        InputError: it was made of other samples.
+    """
+    if not path.exists():
+        return False
+    image = read_image(path)
+    require_same(path, image.fingerprint, fingerprint)
+    if changed := changed_samples(image.arrays, samples):
+        expected = "the samples that all subsets of a ground truth are made of"
+        remedy = "give back the old data set, or use another store"
+        raise InputError([Problem(one, f"other content than when {path} was made", expected, remedy) for one in changed])
+    return True
 
 
 def subset_mask(rows: int, fraction: float, seed: int, subset: int) -> BoolArray:
