@@ -36,8 +36,11 @@ def command(
 
 def show(summary: FinalizeSummary, console: Console) -> None:
     console.print(f"estimator {summary.estimator}: {summary.formula}", soft_wrap=True)
-    if not summary.grams:
+    if not summary.needs_gram:
         console.print("this estimator needs no Gram matrix: nothing to finalise")
+        return
+    if not summary.grams:
+        console.print("nothing to finalise for this worker: there are fewer checkpoints than workers")
         return
     simulated = any(gram.training_length > 0 for gram in summary.grams)
     more = ("#training length", "#effective samples") if simulated else ()

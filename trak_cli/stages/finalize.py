@@ -59,13 +59,14 @@ class GramSummary:
 
 @dataclass(frozen=True)
 class FinalizeSummary:
-    """What a call of finalize found and did; ``grams`` holds this worker's checkpoints."""
+    """What a call of finalize found and did; ``grams`` holds this worker's checkpoints: none where no Gram matrix is needed."""
 
     store: Path
     estimator: str
     formula: str
     ridge_rule: str
     weights_rule: str
+    needs_gram: bool
     grams: list[GramSummary]
 
 
@@ -87,6 +88,7 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
         describe_formula(estimator),
         describe_ridge(estimator.ridge, estimator.default_ridge(of_terms=any(gram.terms for gram in grams))),
         describe_weights(estimator, max((gram.training_length for gram in grams), default=1.0)),
+        estimator.needs_gram,
         grams,
     )
 
