@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -138,8 +139,8 @@ def _name_after_store(tree: DictConfig) -> None:
         store = tree["store"]
     except OmegaConfBaseException:  # it waits for the name, or is broken: reported where it is read
         return
-    if isinstance(store, str) and store.strip("/."):
-        tree["name"] = Path(store).name
+    if isinstance(store, str) and store and (name := Path(os.path.abspath(store)).name):  # also of store=.
+        tree["name"] = name
 
 
 def _as_yaml(config: TrakConfig, raw: set[str]) -> str:

@@ -166,6 +166,16 @@ def test_a_run_without_a_name_is_called_after_its_store() -> None:
     assert (config.name, config.store) == ("here", "somewhere/here/")
 
 
+@pytest.mark.parametrize(("store", "name"), [(".", "here"), ("./", "here"), ("..", "somewhere"), ("../there/.", "there")])
+def test_the_folder_that_one_is_in_is_a_store_with_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, name: str
+) -> None:
+    (tmp_path / "somewhere" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "somewhere" / "here")
+    config = load("status", None, None, [f"store={store}"]).config
+    assert (config.name, config.store) == (name, store)
+
+
 def test_the_yaml_is_resolved_and_reads_back_the_same(project: Project) -> None:
     loaded = project.load(r"dataset.train.transform=\${not.one}", "estimator.ridge=1e-3")
     assert loaded.config.dataset.train["transform"] == "${not.one}"
