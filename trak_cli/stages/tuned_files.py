@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from trak_cli.attribution import EstimatorSpec, describe_formula
@@ -44,19 +45,12 @@ def write_estimator(path: Path, spec: EstimatorSpec, lds: float) -> None:
         MachineError: it cannot be written.
     """
     lines = [_HEADER, f"# {describe_formula(spec)}", f"# LDS on the targets and subsets that were not searched: {lds:.3f}"]
-    lines += [f"{name}: {text}" for name, text in _values(spec).items()]
+    # JSON is YAML too, and quotes every text: a name such as on stays one.
+    lines += [f"{name}: {json.dumps(value)}" for name, value in asdict(spec).items()]
     replace(path, ("\n".join(lines) + "\n").encode())
 
 
 def overrides_of(spec: EstimatorSpec) -> list[str]:
     """The estimator as overrides: ``estimator.name=tuned``, …"""
-    return [f"estimator.{name}={text}" for name, text in _values(spec).items()]
-
-
-def _values(spec: EstimatorSpec) -> dict[str, str]:
-    """Every field as YAML text."""
-    found = {}
-    for field in fields(EstimatorSpec):
-        value = getattr(spec, field.name)
-        found[field.name] = str(value).lower() if isinstance(value, bool) else str(value)
-    return found
+    values = asdict(spec).items()
+    return [f"estimator.{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values]

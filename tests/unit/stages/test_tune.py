@@ -14,6 +14,7 @@ from trak_cli.stages.estimators import make_estimator
 from trak_cli.stages.inventory import take_inventory
 from trak_cli.stages.tune import TuneSummary, tune
 from trak_cli.stages.tune_scan import Question, scan
+from trak_cli.stages.tuned_files import write_estimator
 from trak_cli.store import Layout
 from trak_cli.types import Silent
 
@@ -122,6 +123,14 @@ def test_the_estimator_file_is_an_option_of_the_group(store, tmp_path):
     assert make_estimator(config) == dataclasses.replace(BEST, name="chosen")
     config = load("score", None, None, [f"store={store.root}", *summary.overrides]).config
     assert make_estimator(config) == dataclasses.replace(BEST, name="chosen")
+
+
+@pytest.mark.parametrize("name", ["on", "no"])
+def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(tmp_path, name):
+    write_estimator(tmp_path / "estimator" / f"{name}.yaml", dataclasses.replace(BEST, name=name), 0.5)
+    (tmp_path / "mine.yaml").write_text("defaults: [trak, _self_]\n")
+    config = load("score", None, tmp_path, [f"store={tmp_path}", f"estimator={name}"]).config
+    assert make_estimator(config) == dataclasses.replace(BEST, name=name)
 
 
 def test_a_file_of_ones_own_is_not_replaced(store, tmp_path):
