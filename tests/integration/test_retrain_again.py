@@ -1,4 +1,4 @@
-"""A ground truth and Gram matrices that are gone on with: with other data, beside another worker, after an earlier version."""
+"""A ground truth, Gram matrices and scores that are gone on with: with other data, beside another worker, by a new version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from tiny_project import Project
 
 from trak_cli.stages import finalize, retrain
+from trak_cli.stages.score_files import ScoreFiles
 from trak_cli.store import read_image, write_image
 
 STORE, INPUT = 3, 4
@@ -92,6 +93,18 @@ def test_a_gram_matrix_that_another_worker_finishes_meanwhile_is_not_summed_agai
     )
     grams = json.loads(featurized.done("finalize", "--json").stdout)["grams"]
     assert [gram["reused"] for gram in grams] == [False, True]
+
+
+def test_a_block_of_scores_that_another_worker_finishes_meanwhile_is_not_computed_again(
+    project_after: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finalized, theirs = project_after("finalize"), project_after("score")
+    blocks = theirs.store / "scores" / "trajectory" / "test"
+    ours = finalized.store / "scores" / "trajectory" / "test"
+    beside_another(monkeypatch, ScoreFiles, "write", lambda: shutil.copytree(blocks, ours, dirs_exist_ok=True))
+    (split,) = json.loads(finalized.done("score", "--json").stdout)["splits"]
+    assert (split["written"], split["complete"]) == (1, True)
+    assert split["already_there"] == len([*ours.rglob("*.h5")]) - 1 > 0
 
 
 def beside_another(monkeypatch: pytest.MonkeyPatch, stage: Any, name: str, finish: Callable[[], object]) -> None:

@@ -117,17 +117,20 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
     mine = share.of(files.units())
     pending = [unit for unit in mine if unit not in present]
     total = sum(len(unit.targets) * len(unit.rows) for unit in pending)
+    written = 0
     with reporter.meter(f"score {files.split}", total, "scores") as meter:
         for unit in _by_block(pending):
-            files.write(unit, scorer.scores(unit))
+            if not files.has(unit):  # meanwhile, by a worker that cannot tell its share from this one's
+                files.write(unit, scorer.scores(unit))
+                written += 1
             meter.advance(len(unit.targets) * len(unit.rows))
     complete = files.assemble()
     return SplitScores(
         files.split,
         files.targets,
         files.rows,
-        len(pending),
-        len(mine) - len(pending),
+        written,
+        len(mine) - written,
         len(files.units()) - len(mine),
         complete,
         files.whole,

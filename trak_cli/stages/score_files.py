@@ -114,6 +114,14 @@ class ScoreFiles:
             raise
         return True
 
+    def has(self, unit: ScoreUnit) -> bool:
+        """Whether the block of a unit is stored by now.
+
+        Raises:
+            StoreError: another run's is, or a damaged one.
+        """
+        return is_stored(self.path(unit), self.fingerprint)
+
     def write(self, unit: ScoreUnit, scores: Float32) -> None:
         """File the scores (targets, rows) of a unit, or their extremes."""
         arrays: dict[str, np.ndarray] = {"scores": scores}
@@ -126,7 +134,7 @@ class ScoreFiles:
     def assemble(self) -> bool:
         """Make the whole of the units, if all are there and it is not made of them yet; whether it is there afterwards."""
         sweep(self.whole.parent)
-        if not all(is_stored(self.path(unit), self.fingerprint) for unit in self.units()):
+        if not all(map(self.has, self.units())):
             return False
         if self.top_k is not None:
             self._merge(self.top_k)
