@@ -11,6 +11,7 @@ from trak_cli.gradients.adam import (
     matrix_shape,
     scaled,
 )
+from trak_cli.gradients.agreement import check_agreement
 from trak_cli.gradients.autocast import AUTOCAST, Autocast, with_autocast
 from trak_cli.gradients.checks import check_finite, check_independence, check_reach, check_terms, first_not_finite
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
@@ -52,6 +53,7 @@ __all__ = [
     "Signed",
     "Trial",
     "VmapEngine",
+    "check_agreement",
     "check_finite",
     "check_independence",
     "check_reach",

@@ -44,7 +44,7 @@ def check_independence(model: nn.Module, task: ModelOutput, batch: Any, singles:
         together = _outputs(model, task, batch, size)
         again = _outputs(model, task, batch, size)
         alone = torch.cat([_alone(model, task, single) for single in singles])
-    limit = _tolerance(model, task) * max(1.0, float(together.abs().nan_to_num(0.0, 0.0).max()))
+    limit = tolerance(model, task) * max(1.0, float(together.abs().nan_to_num(0.0, 0.0).max()))
     position, repeated = _worst(together, again)
     if repeated > limit:
         raise random_output(f"f = {float(together[position]):.6g}, then {float(again[position]):.6g} for the same sample")
@@ -92,7 +92,7 @@ def check_terms(model: nn.Module, task: TermsOutput, batch: Any) -> None:
     # A sum of large terms of both signs may be small: it is as exact as they are.
     sizes = terms.where(exist, 0.0).double()
     position, difference = _worst(whole, sizes.sum(1))
-    if difference > _tolerance(model, task) * max(1.0, float(sizes.abs().sum(1).nan_to_num(0.0, 0.0).max())):
+    if difference > tolerance(model, task) * max(1.0, float(sizes.abs().sum(1).nan_to_num(0.0, 0.0).max())):
         raise InputError(
             Problem(
                 "task.terms",
@@ -168,7 +168,7 @@ def _worst(first: Tensor, second: Tensor) -> tuple[int, float]:
     return position, float(difference[position])
 
 
-def _tolerance(model: nn.Module, task: ModelOutput) -> float:
+def tolerance(model: nn.Module, task: ModelOutput) -> float:
     """The tolerance of the coarsest dtype that the model computes in."""
     dtypes = {coarsest(task, parameter.dtype) for parameter in model.parameters()} & set(_TOLERANCE) or {torch.float32}
     return max(_TOLERANCE[dtype] for dtype in dtypes)

@@ -16,6 +16,7 @@ from trak_cli.gradients import (
     Candidate,
     Routes,
     Trial,
+    check_agreement,
     choose_microbatch,
     describe_routes,
     find_routes,
@@ -28,7 +29,7 @@ from trak_cli.stages.recipe import Recipe
 from trak_cli.stages.validation import validate
 from trak_cli.types import Reporter, Rows
 
-#: Samples on which the ways through the model are checked.
+#: Samples on which an engine is compared with the loop.
 ROUTE_SAMPLES = 3
 
 #: Samples of one forward pass, where nothing but representations is wanted.
@@ -98,13 +99,22 @@ def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, 
 
 
 def _routes(bench: Bench, engine: str, reporter: Reporter) -> Routes:
-    if engine != "hooks":
+    """The ways of an engine through the model, all of them compared with the loop.
+
+    Raises:
+        InputError: no way gives what the loop gives.
+    """
+    if engine not in ("hooks", "vmap"):
         return {}
-    split = bench.split
+    split, recipe = bench.split, bench.recipe
+    model, function, selected = recipe.parts.model, recipe.function, recipe.selected
+    if engine == "vmap":
+        count = min(ROUTE_SAMPLES, split.rows, _limit(bench, engine, {}))
+        check_agreement(recipe.engine(engine, {}), model, function, selected, split.batch(split.samples(Rows(0, count))))
+        return {}
     batch = split.batch(split.samples(Rows(0, min(ROUTE_SAMPLES, split.rows))))
-    recipe = bench.recipe
-    routes = find_routes(recipe.parts.model, recipe.function, recipe.selected, batch, recipe.matrices)
-    reporter.log(f"gradients=hooks: {describe_routes(recipe.selected, routes)}")
+    routes = find_routes(model, function, selected, batch, recipe.matrices)
+    reporter.log(f"gradients=hooks: {describe_routes(selected, routes)}")
     return routes
 
 
