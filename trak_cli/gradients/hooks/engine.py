@@ -16,6 +16,7 @@ from trak_cli.gradients.hooks.axes import Axes, Survey, survey
 from trak_cli.gradients.hooks.enclosed import enclosed
 from trak_cli.gradients.hooks.factors import factors_of
 from trak_cli.gradients.hooks.layers import rule_of
+from trak_cli.gradients.hooks.reach import reached
 from trak_cli.gradients.hooks.recorder import Call, NotSeparableError, Recorder, repeated
 from trak_cli.gradients.hooks.routes import LOOP, UNUSED, VMAP, Routes, first_routes, owners
 from trak_cli.gradients.loop import LoopEngine
@@ -90,13 +91,42 @@ class HooksEngine:
         """Like :meth:`per_sample`, but a site that does not separate is told to ``refuse`` and left out."""
         return self._one_pass(batch, batch_size(batch), refuse)
 
+    def escaping(self, batch: Any) -> set[str]:
+        """The parameters that outputs depend on by a way around the calls that their gradients would be computed from.
+
+        No number tells: where a gate is closed, what is missed is zero.
+        """
+        followed = self._followed()
+        through: dict[frozenset[str], list[str]] = {}  # modules -> the parameters that are to be reached through them alone
+        for name, holders in owners(self._model, followed).items():
+            route = self.routes.get(name)
+            if route != UNUSED:
+                modules = {route} if route is not None else {owner.module for owner in holders}
+                through.setdefault(frozenset(modules), []).append(name)
+        with exact(), only(self._model, followed), torch.enable_grad():
+            outputs, recorder = self._forward(batch, batch_size(batch))
+            return {
+                name
+                for modules, names in through.items()
+                for leaves in [reached(outputs, recorder.nodes(modules))]
+                for name in names
+                if id(followed[name]) in leaves
+            }
+
+    def _followed(self) -> dict[str, Tensor]:
+        """The parameters whose gradients are computed from the pass that is recorded."""
+        return {name: one for name, one in self._parameters.items() if self.routes.get(name) not in (VMAP, LOOP)}
+
+    def _forward(self, batch: Any, size: int) -> tuple[Tensor, Recorder]:
+        if self._survey is None:
+            self._survey = survey(self._model, self._task, batch, self._watched)
+        with Recorder(self._watched, size, self._survey.expand) as recorder:
+            return checked_vector(self._task.output(self._model, batch), size, "output"), recorder
+
     def _one_pass(self, batch: Any, size: int, refuse: Callable[[NotSeparableError], None]) -> PerSample:
-        followed = {name: one for name, one in self._parameters.items() if self.routes.get(name) not in (VMAP, LOOP)}
+        followed = self._followed()
         with only(self._model, followed), torch.enable_grad():
-            if self._survey is None:
-                self._survey = survey(self._model, self._task, batch, self._watched)
-            with Recorder(self._watched, size, self._survey.expand) as recorder:
-                outputs = checked_vector(self._task.output(self._model, batch), size, "output")
+            outputs, recorder = self._forward(batch, size)
             recorder.backward(outputs, {name: one for name, one in followed.items() if self.routes.get(name) == UNUSED})
         outputs = outputs.detach()
         with torch.no_grad():

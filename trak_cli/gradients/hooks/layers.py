@@ -43,6 +43,11 @@ def rule_of(module: nn.Module) -> Rule | None:
     return _layer_norm if _looks_like_rms_norm(module) else None
 
 
+def has_closed_form(module: nn.Module) -> bool:
+    """Whether a module has a rule, and is called: attention reads the weights of its last layer and calls it never."""
+    return rule_of(module) is not None and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+
+
 def _looks_like_rms_norm(module: nn.Module) -> bool:
     """Whether a module has what the norms of T5, Llama and their kin have (the search finds out if it is none)."""
     named = list(module.named_parameters(recurse=False))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from trak_cli.errors import InputError, Problem
@@ -111,6 +111,10 @@ class Recorder:
             if _shape(leaf) is not None and leaf.requires_grad and leaf.grad_fn is not None:
                 call._edges[position] = get_gradient_edge(leaf)
         return output
+
+    def nodes(self, modules: Collection[str]) -> set[Node]:
+        """Where autograd enters the recorded calls of these modules, until :meth:`backward`."""
+        return {edge.node for call in self.calls if call.site[0] in modules for edge in call._edges.values()}
 
     def backward(self, outputs: Tensor, unused: Mapping[str, Tensor]) -> None:
         """Fill in the gradients of Σ outputs, (B,), at every recorded output.

@@ -7,6 +7,9 @@ The ways, in the order in which they are tried:
    (:mod:`~trak_cli.gradients.hooks.enclosed`), the smallest such module first;
 3. vmap over the whole model; 4. the loop.
 
+A way is right if it gives what the loop gives for the first samples, and if autograd reaches the parameter through the
+recorded calls alone: behind a gate that is closed for these samples all gradients are zero, by any way.
+
 A parameter that the first samples do not use at all and that has no layer of its own is not computed but watched: a
 later sample that uses it is refused.
 """
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trak_cli.gradients.hooks.layers import rule_of
+from trak_cli.gradients.hooks.layers import has_closed_form
 
 #: Canonical parameter name -> the name of the enclosing module, or one of the words below. Closed forms need no entry.
 Routes = Mapping[str, str]
@@ -50,7 +53,7 @@ def first_routes(model: nn.Module, parameters: Mapping[str, Tensor], unused: Col
     modules = dict(model.named_modules())
     routes = {}
     for name, holders in owners(model, parameters).items():
-        closed = all(rule_of(modules[owner.module]) and owner.local in ("weight", "bias") for owner in holders)
+        closed = all(has_closed_form(modules[owner.module]) and owner.local in ("weight", "bias") for owner in holders)
         if not closed:
             routes[name] = UNUSED if name in unused else _checked(_enclosing([owner.module for owner in holders]))
     return routes

@@ -65,10 +65,13 @@ def _wrong(
     batch: Any,
     factored: Collection[str],
 ) -> list[str]:
-    """The parameters whose routes give other gradients than the loop, and not by rounding alone, or that could not be had."""
+    """The parameters whose routes miss a use of them, or give other gradients than the loop, and not by rounding alone."""
+    engine = HooksEngine(model, task, parameters, routes, factored)
+    escaping = engine.escaping(batch)
+    if escaping:
+        return [name for name in parameters if name in escaping]
 
     def compare(batch: Any) -> dict[str, float]:
-        engine = HooksEngine(model, task, parameters, routes, factored)
         refused: list[NotSeparableError] = []
         wrong = differing(lambda some: engine.attempt(some, refused.append), model, task, parameters, batch, refused)
         for error in refused:
