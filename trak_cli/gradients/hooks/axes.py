@@ -7,7 +7,7 @@ batch is large) is not taken for one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import first_repeated
 from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.hooks.content import Watch
 from trak_cli.gradients.hooks.recorder import Call, Recorder, Site
 
 #: After how many rounds the search for shared outputs is given up.
@@ -33,12 +34,14 @@ class Axis:
 class Axes:
     """The axis of each input and output leaf of a site; None for what all samples share and for what is no tensor.
 
-    ``unclear``: a leaf has two growing axes, or its presence depends on the batch.
+    ``unclear``: a leaf has two growing axes, or its presence depends on the batch. ``doubtful``: how many entries a sample
+    has may depend on what it holds, so that equal shares have to be checked in every batch.
     """
 
     inputs: tuple[Axis | None, ...]
     outputs: tuple[Axis | None, ...]
     unclear: bool = False
+    doubtful: bool = False
 
     @property
     def shared(self) -> bool:
@@ -51,10 +54,15 @@ class Survey:
     """Attributes:
     axes: of every site.
     expand: the sites whose outputs all samples share, and that are to be repeated for each.
+    doubtful: the sites whose entries are to be checked.
     """
 
     axes: Mapping[Site, Axes]
     expand: frozenset[Site]
+
+    @property
+    def doubtful(self) -> frozenset[Site]:
+        return frozenset(site for site, one in self.axes.items() if one.doubtful)
 
 
 def survey(model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module]) -> Survey:
@@ -103,7 +111,7 @@ def _axes_with(
 def _run(
     model: nn.Module, task: ModelOutput, batch: Any, size: int, modules: Mapping[str, nn.Module], expand: frozenset[Site]
 ) -> dict[Site, Call]:
-    with Recorder(modules, size, expand) as recorder, torch.enable_grad():
+    with Watch(batch) as watch, Recorder(modules, size, expand, watch=watch) as recorder, torch.enable_grad():
         task.output(model, batch)
     return {call.site: call for call in recorder.calls}
 
@@ -115,7 +123,9 @@ def _axes(two: Call, three: Call | None) -> Axes:
     shapes = [(_shape_of(a), _shape_of(b)) for a, b in zip(two.inputs, three.inputs, strict=True)]
     outputs = list(zip(two.shapes, three.shapes, strict=True))
     try:
-        return Axes(tuple(_axis(a, b) for a, b in shapes), tuple(_axis(a, b) for a, b in outputs))
+        found = Axes(tuple(_axis(a, b) for a, b in shapes), tuple(_axis(a, b) for a, b in outputs))
+        packed = any(axis is not None and axis.packed for axis in (*found.inputs, *found.outputs))
+        return replace(found, doubtful=two.after_cut or (packed and two.after_read))
     except ValueError:
         return Axes((), (), unclear=True)
 

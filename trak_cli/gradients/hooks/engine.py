@@ -17,7 +17,7 @@ from trak_cli.gradients.hooks.enclosed import enclosed
 from trak_cli.gradients.hooks.factors import factors_of
 from trak_cli.gradients.hooks.layers import rule_of
 from trak_cli.gradients.hooks.reach import reached
-from trak_cli.gradients.hooks.recorder import Call, NotSeparableError, Recorder, repeated
+from trak_cli.gradients.hooks.recorder import Call, NotSeparableError, Recorder, repeated, weights
 from trak_cli.gradients.hooks.routes import LOOP, UNUSED, VMAP, Routes, first_routes, owners
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
@@ -120,7 +120,7 @@ class HooksEngine:
     def _forward(self, batch: Any, size: int) -> tuple[Tensor, Recorder]:
         if self._survey is None:
             self._survey = survey(self._model, self._task, batch, self._watched)
-        with Recorder(self._watched, size, self._survey.expand) as recorder:
+        with Recorder(self._watched, size, self._survey.expand, self._survey.doubtful) as recorder:
             return checked_vector(self._task.output(self._model, batch), size, "output"), recorder
 
     def _one_pass(self, batch: Any, size: int, refuse: Callable[[NotSeparableError], None]) -> PerSample:
@@ -163,6 +163,7 @@ class HooksEngine:
         if axes is None or axes.unclear:
             raise NotSeparableError(call.site, "it is not clear which axis counts samples")
         call.check_unchanged()
+        _check_shares(call, axes, size)
         module = call.site[0]
         if module in self._by_module:
             yield from enclosed(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
@@ -204,6 +205,27 @@ def _batch_first(call: Call, axes: Axes, size: int, dtype: torch.dtype) -> tuple
         x, g = (_split(call, one.movedim(x_axis.dim, 0), x_axis.packed, size) for one in (x, g))
     return x.to(dtype) if x.is_floating_point() else x, g.to(dtype)
 
+
+def _check_shares(call: Call, axes: Axes, size: int) -> None:
+    """Refuse a call whose samples do not have equal shares of its entries, in their order, as far as gradients reach.
+
+    The gradient at an entry grows by the weight of its sample: that tells whose it is.
+
+    Raises:
+        NotSeparableError: an entry is another sample's than the equal shares say.
+    """
+    for gradient, weighted, axis in zip(call.gradients, call.weighted, axes.outputs, strict=False):
+        if gradient is None or weighted is None or axis is None:
+            continue
+        one, other = (_split(call, each.movedim(axis.dim, 0), axis.packed, size).flatten(2) for each in (gradient, weighted))
+        expected = one * weights(one).reshape(-1, 1, 1)
+        off, length = ((each.float()).norm(dim=2) for each in (other - expected, expected))
+        if bool((off > 0.25 * length + _NOTHING * length.max()).any()):
+            raise NotSeparableError(call.site, "samples with different numbers of entries along a flattened axis")
+
+
+#: Gradients that are smaller than this share of the largest are rounding.
+_NOTHING = 1e-5
 
 #: Layers that fix the place of their channels: samples must come first.
 _CHANNELS_FOLLOW = (nn.modules.conv._ConvNd, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)

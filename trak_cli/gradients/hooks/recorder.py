@@ -13,6 +13,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.hooks.content import Watch
 
 #: One call of a module: the module's name, and how many calls of it came before.
 Site = tuple[str, int]
@@ -42,6 +43,8 @@ class Call:
         structure: how the leaves make (args, kwargs).
         shapes: the shape of each output leaf; None for a leaf that is no floating tensor.
         gradients: ∂(Σ_b f_b)/∂(output leaf), filled in by :meth:`Recorder.backward`; None where there is none.
+        weighted: ∂(Σ_b w_b f_b)/∂(output leaf), w as :func:`weights` has them; only where the site is to be weighed.
+        after_cut, after_read: what a :class:`Watch` had noted by then.
     """
 
     site: Site
@@ -50,6 +53,9 @@ class Call:
     structure: TreeSpec
     shapes: list[torch.Size | None]
     gradients: list[Tensor | None]
+    weighted: list[Tensor | None] = field(default_factory=list)
+    after_cut: bool = False
+    after_read: bool = False
     _edges: dict[int, GradientEdge] = field(default_factory=dict)
     _versions: list[int] = field(default_factory=list)
 
@@ -72,13 +78,24 @@ class Recorder:
         size: B.
         expand: sites whose output is the same for all samples (position embeddings, for example): it is repeated for
             each sample on its way on, so that each sample's gradient arrives by itself.
+        weigh: sites to whose outputs a second backward pass brings weighted gradients.
+        watch: what is asked of tensors meanwhile.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], size: int, expand: Collection[Site] = ()) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        size: int,
+        expand: Collection[Site] = (),
+        weigh: Collection[Site] = (),
+        watch: Watch | None = None,
+    ) -> None:
         self.calls: list[Call] = []
         self._modules = modules
         self._size = size
         self._expand = frozenset(expand)
+        self._weigh = frozenset(weigh)
+        self._watch = watch
         self._counts: Counter[str] = Counter()
         self._handles: list[Any] = []
 
@@ -103,6 +120,8 @@ class Recorder:
         inputs = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in inputs]
         call = Call(site, module, inputs, structure, [_shape(leaf) for leaf in outputs], [None] * len(outputs))
         call._versions = [leaf._version for leaf in inputs if isinstance(leaf, Tensor)]
+        if self._watch is not None:
+            call.after_cut, call.after_read = self._watch.cut, self._watch.read
         self.calls.append(call)
         if site in self._expand:
             outputs = [leaf if _shape(leaf) is None else repeated(leaf, self._size) for leaf in outputs]
@@ -129,13 +148,26 @@ class Recorder:
         if not (places or unused) or not outputs.requires_grad:
             return
         wanted: list[Any] = [*(call._edges[position] for call, position in places), *unused.values()]
-        found = torch.autograd.grad(outputs.sum(), wanted, allow_unused=True)
+        weigh = [(call, position) for call, position in places if call.site in self._weigh]
+        found = torch.autograd.grad(outputs.sum(), wanted, allow_unused=True, retain_graph=bool(weigh))
+        if weigh:
+            edges: list[Any] = [call._edges[position] for call, position in weigh]
+            weighted = torch.autograd.grad((outputs * weights(outputs)).sum(), edges, allow_unused=True)
+            for (call, position), gradient in zip(weigh, weighted, strict=True):
+                call.weighted = call.weighted or [None] * len(call.shapes)
+                call.weighted[position] = gradient
         for (call, position), gradient in zip(places, found, strict=False):
             call.gradients[position] = gradient
             call._edges.pop(position)
         for name, gradient in zip(unused, found[len(places) :], strict=True):
             if gradient is not None:
                 raise NotSeparableError((name.rpartition(".")[0], 0), f"{name} is used, as it was not by the first samples")
+
+
+def weights(like: Tensor) -> Tensor:
+    """(B,) powers of two, by which gradients are multiplied without rounding; samples less than eight apart differ."""
+    cycle = torch.tensor([1.0, -2.0, 4.0, -8.0, -1.0, 2.0, -4.0, 8.0], device=like.device, dtype=like.dtype)
+    return cycle.repeat(-(-len(like) // len(cycle)))[: len(like)]
 
 
 def repeated(shared: Tensor, size: int) -> Tensor:
