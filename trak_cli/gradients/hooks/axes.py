@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.batches import first_repeated
+from trak_cli.errors import InputError
+from trak_cli.gradients.agreement import apart
+from trak_cli.gradients.checks import tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.hooks.content import Watch
 from trak_cli.gradients.hooks.recorder import Call, Recorder, Site
+from trak_cli.gradients.refusals import checked_vector
 
 #: After how many rounds the search for shared outputs is given up.
 _ROUNDS = 6
@@ -70,50 +74,68 @@ def survey(model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str
 
     To repeat what the first sites share may turn what follows from it into something of one for each sample; so the runs
     are repeated until the set of sites to repeat stays the same. A site whose output the model does not take once it is
-    repeated is marked as unclear.
+    repeated, or from which it then computes other outputs, is marked as unclear.
     """
     expand: frozenset[Site] = frozenset()
     refused: set[Site] = set()
-    axes = _axes_with(model, task, batch, modules, expand)
+    runs = _Runs(model, task, batch, modules)
+    axes, plain = runs.axes_with(expand)
+    outputs = plain
     for _ in range(_ROUNDS):
         shared = frozenset(site for site, one in axes.items() if one.shared and not one.unclear) - refused
         if shared == expand:
-            break
+            if runs.same(outputs, plain):
+                break
+            refused |= _not_taken(runs, shared, plain)
+            continue
         try:
-            axes = _axes_with(model, task, batch, modules, shared)
+            axes, outputs = runs.axes_with(shared)
             expand = shared
-        except (RuntimeError, ValueError, IndexError):
-            refused |= _not_taken(model, task, batch, modules, shared)
+        except _NOT_TAKEN:
+            refused |= _not_taken(runs, shared, plain)
     unclear = {site: Axes((), (), unclear=True) for site, one in axes.items() if one.shared and site not in expand}
     return Survey({**axes, **unclear}, expand)
 
 
-def _not_taken(
-    model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module], shared: frozenset[Site]
-) -> set[Site]:
-    """Those of the sites whose repeated output the model does not take, each tried alone; all if each alone is taken."""
+#: What a model says to repeated outputs that it does not take.
+_NOT_TAKEN = (RuntimeError, ValueError, IndexError, InputError)
+
+
+def _not_taken(runs: _Runs, shared: frozenset[Site], plain: Tensor) -> set[Site]:
+    """The sites whose repeated output the model does not take, or that change f, each tried alone; all if none does alone."""
     refused = set()
     for site in shared:
         try:
-            _axes_with(model, task, batch, modules, frozenset({site}))
-        except (RuntimeError, ValueError, IndexError):
+            if not runs.same(runs.axes_with(frozenset({site}))[1], plain):
+                refused.add(site)
+        except _NOT_TAKEN:
             refused.add(site)
     return refused or set(shared)
 
 
-def _axes_with(
-    model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module], expand: frozenset[Site]
-) -> dict[Site, Axes]:
-    two, three = (_run(model, task, first_repeated(batch, size), size, modules, expand) for size in (2, 3))
-    return {site: _axes(call, three.get(site)) for site, call in two.items()}
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of the model on the first sample of a batch, several times over."""
 
+    model: nn.Module
+    task: ModelOutput
+    batch: Any
+    modules: Mapping[str, nn.Module]
 
-def _run(
-    model: nn.Module, task: ModelOutput, batch: Any, size: int, modules: Mapping[str, nn.Module], expand: frozenset[Site]
-) -> dict[Site, Call]:
-    with Watch(batch) as watch, Recorder(modules, size, expand, watch=watch) as recorder, torch.enable_grad():
-        task.output(model, batch)
-    return {call.site: call for call in recorder.calls}
+    def axes_with(self, expand: frozenset[Site]) -> tuple[dict[Site, Axes], Tensor]:
+        """The axes of every call, and f of three samples, where the outputs of ``expand`` are repeated."""
+        (two, _), (three, outputs) = (self._calls(size, expand) for size in (2, 3))
+        return {site: _axes(call, three.get(site)) for site, call in two.items()}, outputs
+
+    def same(self, outputs: Tensor, plain: Tensor) -> bool:
+        """Whether f is what it is where nothing is repeated."""
+        return apart(outputs, plain) <= tolerance(self.model, self.task)
+
+    def _calls(self, size: int, expand: frozenset[Site]) -> tuple[dict[Site, Call], Tensor]:
+        batch = first_repeated(self.batch, size)
+        with Watch(batch) as watch, Recorder(self.modules, size, expand, watch=watch) as recorder, torch.enable_grad():
+            outputs = checked_vector(self.task.output(self.model, batch), size, "output")
+        return {call.site: call for call in recorder.calls}, outputs.detach()
 
 
 def _axes(two: Call, three: Call | None) -> Axes:

@@ -124,7 +124,10 @@ class Recorder:
             call.after_cut, call.after_read = self._watch.cut, self._watch.read
         self.calls.append(call)
         if site in self._expand:
-            outputs = [leaf if _shape(leaf) is None else repeated(leaf, self._size) for leaf in outputs]
+            grows = [
+                _shape(leaf) is not None and leaf.requires_grad for leaf in outputs
+            ]  # the rest has no gradient to tell apart
+            outputs = [repeated(leaf, self._size) if one else leaf for leaf, one in zip(outputs, grows, strict=True)]
             output = tree_unflatten(outputs, output_structure)
         for position, leaf in enumerate(outputs):
             if _shape(leaf) is not None and leaf.requires_grad and leaf.grad_fn is not None:

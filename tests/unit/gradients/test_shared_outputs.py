@@ -1,0 +1,57 @@
+"""What all samples share is repeated for each only where f and q stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from gathering import Sum, gathered
+from torch import Tensor, nn
+
+from trak_cli.gradients import find_routes, make_engine, select
+
+
+def without_gradient(net: Shared, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        factor = net.common(net.z).sum().sigmoid()
+    return net.head(x).mean(1) + factor
+
+
+def cut_off(net: Shared, x: Tensor) -> Tensor:
+    return net.head(x).mean(1) + net.common(net.z).detach().sum().sigmoid()
+
+
+def added_up(net: Shared, x: Tensor) -> Tensor:
+    return net.head(x).tanh().mean(1) + net.common(net.z).sum().sigmoid()
+
+
+class Shared(nn.Module):
+    """Something that is computed of parameters alone, and then used by every sample."""
+
+    def __init__(self, use: Callable[[Shared, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.z, self.use = nn.Parameter(torch.randn(4)), use
+        self.common, self.single, self.head = nn.Linear(4, 8), nn.Linear(4, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.use(self, x)
+
+
+def agree(use: Callable[[Shared, Tensor], Tensor]) -> dict[str, str]:
+    torch.manual_seed(0)
+    model, x = Shared(use).eval(), torch.randn(7, 5, 8)
+    parameters = select(model, ["*"])
+    routes = dict(find_routes(model, Sum(), parameters, x[:3]))
+    hooked, looped = (make_engine(name, model, Sum(), parameters, routes).per_sample(x) for name in ("hooks", "loop"))
+    torch.testing.assert_close(hooked.outputs, looped.outputs)
+    torch.testing.assert_close(hooked.out_to_loss, looped.out_to_loss)
+    found, expected = (gathered(one, model) for one in (hooked, looped))
+    for name, one in expected.items():
+        torch.testing.assert_close(found[name], one, atol=1e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+    return routes
+
+
+@pytest.mark.parametrize("use", [without_gradient, cut_off, added_up])
+def test_outputs_are_those_of_the_loop(use: Callable[[Shared, Tensor], Tensor]) -> None:
+    assert not {"head.weight", "head.bias"} & agree(use).keys()
