@@ -31,7 +31,7 @@ _KEY = "gradients.module"
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a model a representation is read: at the ``input`` (the first one) or the ``output`` of a module."""
+    """Where in a model a representation is read: at the ``output`` of a module, or at its first ``input``."""
 
     module: str
     side: str = "output"
@@ -107,11 +107,22 @@ def _listening(model: nn.Module, place: Place) -> Iterator[list[Any]]:
         raise ConfigError(Problem(_KEY, repr(place.module), f"a module of the model: {known}", "correct the name"))
     seen: list[Any] = []
 
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        del module
-        seen.append(inputs[0] if place.side == "input" and inputs else output)
+    def keep(one: Any) -> None:  # a copy: what follows may overwrite it in place
+        seen.append(one.clone() if isinstance(one, Tensor) else one)
 
-    handle = modules[place.module].register_forward_hook(note)
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        keep(next(iter((*args, *kwargs.values())), None))
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del module, args
+        keep(output)
+
+    module = modules[place.module]
+    if place.side == "input":
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(after)
     try:
         yield seen
     finally:

@@ -96,3 +96,29 @@ def test_an_activation_has_one_row_for_each_sample(batch):
 
     with pytest.raises(InputError, match="for a batch of 5"):
         engine(Place("fold"), Folded()).per_sample(batch)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [(Place("0"), lambda net, x: net[0](x)), (Place("1", "input"), lambda net, x: net[0](x)), (Place("1"), None)],
+    ids=["output", "input of what overwrites it", "output of what overwrites"],
+)
+def test_what_is_overwritten_in_place_afterwards_is_kept_as_it_was(place, expected):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)).eval()
+    x = torch.randn(5, 6)
+    (block,) = RepresentationEngine(model, Classification(), place).per_sample((x, torch.arange(5) % 3)).blocks
+    values = (expected or (lambda net, x: net[0](x).relu()))(model, x).detach()
+    assert (values < 0).any() == (expected is not None)
+    torch.testing.assert_close(block.gradient, values, rtol=0, atol=0)
+
+
+def test_an_input_may_come_by_keyword(batch):
+    class Keyword(Net):
+        def forward(self, x):
+            return self.head(input=self.conv(x).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    model = Keyword().eval()
+    (block,) = RepresentationEngine(model, Classification(), Place("head", "input")).per_sample(batch).blocks
+    torch.testing.assert_close(block.gradient, model.conv(batch[0]).relu().mean((2, 3)).detach(), rtol=0, atol=0)
