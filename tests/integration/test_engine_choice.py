@@ -42,3 +42,11 @@ def test_vmap_that_is_wrong_is_not_among_those_that_auto_chooses_from(project: P
     outcome = featurize(project, HELD, "gradients.engine=auto")
     assert outcome.returncode == 0, outcome.stderr
     assert "gradients=vmap does not take this model: other gradients of first.weight" in outcome.stderr
+
+
+def test_auto_goes_on_without_an_engine_that_refuses_larger_microbatches(project: Project) -> None:
+    """The layers are called once for every four samples: by as many calls as the search for ways through the model saw."""
+    forward = "        return torch.cat([self.second(torch.tanh(self.first(c))) for c in x.split(4)])\n"
+    outcome = featurize(project, forward, "gradients.engine=auto", "gradients.microbatch=8")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "gradients=hooks does not take 8 samples at a time" in outcome.stderr

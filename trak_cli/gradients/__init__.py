@@ -18,7 +18,7 @@ from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines import ENGINES, make_engine
 from trak_cli.gradients.hooks import HooksEngine, Routes, describe_routes, find_routes, outer_products, whole_routed
 from trak_cli.gradients.loop import LoopEngine
-from trak_cli.gradients.measure import Candidate, Trial, measure
+from trak_cli.gradients.measure import SIZES, Candidate, Trial, measure
 from trak_cli.gradients.memory import choose_microbatch
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only, select
@@ -35,6 +35,7 @@ __all__ = [
     "SCALES_VERSION",
     "SIDES",
     "SIGNS_VERSION",
+    "SIZES",
     "Autocast",
     "Candidate",
     "Engine",

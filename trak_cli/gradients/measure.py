@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trak_cli.errors import InputError, MachineError
+
 #: Sizes of the microbatch that are tried.
 SIZES = (8, 32, 128)
 
@@ -40,19 +42,43 @@ class Trial:
 
 
 def measure(
-    candidates: Sequence[Candidate], sizes: Sequence[int] = SIZES, clock: Callable[[], float] = time.perf_counter
+    candidates: Sequence[Candidate],
+    sizes: Sequence[int] = SIZES,
+    clock: Callable[[], float] = time.perf_counter,
+    refused: Callable[[str, int, InputError | MachineError], None] | None = None,
 ) -> list[Trial]:
-    """Time every candidate with growing microbatches, as long as that is hopeful. The fastest trial comes first."""
+    """Time every candidate with growing microbatches, as long as that is hopeful. The fastest trial comes first.
+
+    One whose engine refuses a microbatch is out of the race, whatever it did with smaller ones: others like it will come.
+    One that lacks memory for it keeps the smaller ones.
+
+    Args:
+        refused: is told engine, microbatch and error.
+
+    Raises:
+        InputError, MachineError: no candidate is left; the last one's.
+    """
     trials: list[Trial] = []
+    last: InputError | MachineError | None = None
     for candidate in candidates:
         before = float("inf")
         for size in [size for size in sizes if size <= candidate.limit] or [candidate.limit]:
-            trial = Trial(candidate.engine, size, _seconds(candidate.work, size, clock) / size)
+            try:
+                trial = Trial(candidate.engine, size, _seconds(candidate.work, size, clock) / size)
+            except (InputError, MachineError) as error:
+                last = error
+                if refused is not None:
+                    refused(candidate.engine, size, error)
+                if isinstance(error, InputError):
+                    trials = [one for one in trials if one.engine != candidate.engine]
+                break
             best = min([trial.seconds, *(one.seconds for one in trials)])
             trials.append(trial)
             if trial.seconds > _HOPELESS * best or trial.seconds > (1 - _GAIN) * before:
                 break
             before = trial.seconds
+    if last is not None and not trials:
+        raise last
     return sorted(trials, key=lambda trial: trial.seconds)
 
 

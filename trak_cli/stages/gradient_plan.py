@@ -13,6 +13,7 @@ from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients import (
     ENGINES,
     REPRESENTATION,
+    SIZES,
     Candidate,
     Routes,
     Trial,
@@ -88,7 +89,11 @@ def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
 
 def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, Routes], reporter: Reporter) -> GradientPlan:
     size = bench.recipe.config.gradients.microbatch
-    trials = measure(candidates, sizes=(size,)) if size else measure(candidates)
+
+    def refused(engine: str, samples: int, error: InputError | MachineError) -> None:
+        reporter.log(f"gradients={engine} does not take {samples} samples at a time: {error.problems[0].found}")
+
+    trials = measure(candidates, sizes=(size,) if size else SIZES, refused=refused)
     best = trials[0]
     fastest = {one.engine: one for one in reversed(trials)}
     told = ", ".join(

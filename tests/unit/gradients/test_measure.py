@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from trak_cli.errors import InputError, MachineError, Problem
 from trak_cli.gradients import Candidate, Trial, measure
 
 
@@ -47,3 +50,34 @@ def test_a_microbatch_stays_within_its_memory() -> None:
     assert {one.microbatch for one in measure([machine.candidate("a", 40, 0, 0.001)], clock=machine.clock)} == {8, 32}
     assert {one.microbatch for one in measure([machine.candidate("a", 3, 0, 0.001)], clock=machine.clock)} == {3}
     assert {one.microbatch for one in measure([machine.candidate("a", 5, 0, 1)], sizes=(5,), clock=machine.clock)} == {5}
+
+
+def refusing(machine: Machine, engine: str, above: int, error: type[InputError | MachineError]) -> Candidate:
+    """The fastest of all, up to a size from which it refuses."""
+
+    def work(size: int) -> None:
+        if size > above:
+            raise error(Problem(engine, str(size), f"at most {above}", "take fewer"))
+        machine.now += 1e-4 * size**0.5
+
+    return Candidate(engine, 256, work)
+
+
+def test_an_engine_that_refuses_a_larger_microbatch_is_out_and_the_others_go_on() -> None:
+    machine, told = Machine(), []
+    candidates = [refusing(machine, "a", 8, InputError), machine.candidate("b", 256, 0, 0.001)]
+    trials = measure(candidates, clock=machine.clock, refused=lambda engine, size, error: told.append((engine, size)))
+    assert {one.engine for one in trials} == {"b"}
+    assert told == [("a", 32)]
+
+
+def test_an_engine_that_lacks_memory_for_a_larger_microbatch_keeps_the_smaller() -> None:
+    machine = Machine()
+    candidates = [refusing(machine, "a", 8, MachineError), machine.candidate("b", 256, 0, 0.001)]
+    assert measure(candidates, clock=machine.clock)[0].engine == "a"
+
+
+def test_the_refusal_is_raised_where_no_engine_is_left() -> None:
+    machine = Machine()
+    with pytest.raises(InputError, match="at most 4"):
+        measure([refusing(machine, "a", 4, InputError)], clock=machine.clock)
