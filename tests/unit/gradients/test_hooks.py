@@ -279,6 +279,28 @@ def test_an_input_that_is_overwritten_is_noticed() -> None:
     assert agree(frozen, torch.randn(4, 3)) == {"second.bias": ":vmap"}
 
 
+@pytest.mark.parametrize("compiled", ["script", "trace"])
+def test_what_is_compiled_goes_by_what_is_around_it(compiled: str) -> None:
+    torch.manual_seed(16)
+    inner = nn.Sequential(nn.Linear(5, 4), nn.ReLU())
+    x = torch.randn(4, 5)
+    made = torch.jit.script(inner) if compiled == "script" else torch.jit.trace(inner, x)
+    model = Net(lambda net, x: net.head(net.middle(x)), middle=nn.Sequential(made, nn.Tanh()), head=nn.Linear(4, 2))
+    routes = agree(model, x)
+    assert routes.keys() == {"middle.0.0.weight", "middle.0.0.bias"}
+    assert set(routes.values()) <= {"middle", ":vmap", ":loop"}
+
+
+def test_an_error_in_the_formula_of_a_layer_makes_its_parameters_go_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    torch.manual_seed(17)
+    model = nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4))
+    monkeypatch.setitem(layers._RULES, nn.LayerNorm, fail)
+    assert agree(model, torch.randn(3, 5)) == {"1.weight": "1", "1.bias": "1"}
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes(dtype: torch.dtype) -> None:
     torch.manual_seed(13)

@@ -26,6 +26,19 @@ def added_up(net: Shared, x: Tensor) -> Tensor:
     return net.head(x).tanh().mean(1) + net.common(net.z).sum().sigmoid()
 
 
+def one_number(net: Shared, x: Tensor) -> Tensor:
+    rows = net.head(x).mean(1)
+    return torch.stack([rows[:, 0] * net.single(net.z), rows[:, 1]], 1)
+
+
+def one_number_for_rows(net: Shared, x: Tensor) -> Tensor:
+    return net.head(x).mean(1) * net.single(net.z)
+
+
+def vector(net: Shared, x: Tensor) -> Tensor:
+    return net.head(x.mean(1) * net.common(net.z))
+
+
 class Shared(nn.Module):
     """Something that is computed of parameters alone, and then used by every sample."""
 
@@ -55,3 +68,11 @@ def agree(use: Callable[[Shared, Tensor], Tensor]) -> dict[str, str]:
 @pytest.mark.parametrize("use", [without_gradient, cut_off, added_up])
 def test_outputs_are_those_of_the_loop(use: Callable[[Shared, Tensor], Tensor]) -> None:
     assert not {"head.weight", "head.bias"} & agree(use).keys()
+
+
+@pytest.mark.parametrize("use", [one_number, one_number_for_rows, vector])
+def test_a_layer_on_a_vector_that_all_samples_share(use: Callable[[Shared, Tensor], Tensor]) -> None:
+    routes = agree(use)
+    assert not {"head.weight", "head.bias"} & routes.keys()
+    if use is not one_number:  # whose number is no longer one where it is repeated
+        assert not {"single.weight", "single.bias", "common.weight", "common.bias"} & routes.keys()

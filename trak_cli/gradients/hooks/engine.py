@@ -22,7 +22,7 @@ from trak_cli.gradients.hooks.routes import LOOP, UNUSED, VMAP, Routes, first_ro
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
+from trak_cli.gradients.refusals import checked_vector, first_line, is_out_of_memory, out_of_memory
 from trak_cli.gradients.vmap import VmapEngine
 from trak_cli.types import AnyBlock, Block
 
@@ -145,6 +145,10 @@ class HooksEngine:
                 yield from computing(self._of_call(call, size))
             except NotSeparableError as error:
                 refuse(error)
+            except RuntimeError as error:  # a use of a layer that its formula does not know
+                if is_out_of_memory(error):
+                    raise
+                refuse(NotSeparableError(call.site, first_line(error)))
         for route, engine in ((VMAP, VmapEngine), (LOOP, LoopEngine)):
             rest = {name: one for name, one in self._parameters.items() if self.routes.get(name) == route}
             if not rest:

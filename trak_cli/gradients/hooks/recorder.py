@@ -174,8 +174,8 @@ def weights(like: Tensor) -> Tensor:
 
 
 def repeated(shared: Tensor, size: int) -> Tensor:
-    """A tensor that all samples share, once for each: (1, …) or (…) to (size, …)."""
-    if shared.dim() > 0 and shared.shape[0] == 1:
+    """A tensor that all samples share, once for each: (1, …) or (…) to (size, …); a single (1,) is a vector, to (size, 1)."""
+    if shared.dim() > 1 and shared.shape[0] == 1:
         return shared.expand(size, *shared.shape[1:])
     return shared.unsqueeze(0).expand(size, *shared.shape)
 

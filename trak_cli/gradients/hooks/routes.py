@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from trak_cli.gradients.hooks.layers import has_closed_form
@@ -55,7 +56,7 @@ def first_routes(model: nn.Module, parameters: Mapping[str, Tensor], unused: Col
     for name, holders in owners(model, parameters).items():
         closed = all(has_closed_form(modules[owner.module]) and owner.local in ("weight", "bias") for owner in holders)
         if not closed:
-            routes[name] = UNUSED if name in unused else _checked(_enclosing([owner.module for owner in holders]))
+            routes[name] = UNUSED if name in unused else _checked(modules, _enclosing([owner.module for owner in holders]))
     return routes
 
 
@@ -65,15 +66,25 @@ def next_route(model: nn.Module, name: str, parameter: Tensor, route: str | None
         return None
     if route == VMAP:
         return LOOP
+    modules = dict(model.named_modules())
     if route in (None, UNUSED):
-        return _checked(_enclosing([owner.module for owner in owners(model, {name: parameter})[name]]))
+        return _checked(modules, _enclosing([owner.module for owner in owners(model, {name: parameter})[name]]))
     assert route is not None
-    return _checked(route.rpartition(".")[0])
+    return _checked(modules, _around(route))
 
 
-def _checked(module: str) -> str:
-    """vmap over the whole task takes the place of vmap over the outermost module."""
+def _checked(modules: Mapping[str, nn.Module], module: str) -> str:
+    """The smallest module around this one that hooks can watch, as they cannot what is compiled for TorchScript.
+
+    vmap over the whole task takes the place of vmap over the outermost module.
+    """
+    while module and isinstance(modules[module], torch.jit.ScriptModule):
+        module = _around(module)
     return module or VMAP
+
+
+def _around(module: str) -> str:
+    return module.rpartition(".")[0]
 
 
 def _enclosing(modules: Iterable[str]) -> str:
