@@ -82,3 +82,20 @@ def test_attention_that_the_first_samples_go_around_is_refused_when_it_is_used()
     assert routes["attention.out_proj.weight"] == ":unused"
     with pytest.raises(InputError, match=r"is used, as it was not by the first samples"):
         make_engine("hooks", model, Sum(), parameters, routes).per_sample(usual + 200)
+
+
+def test_ways_that_miss_a_use_under_another_checkpoint_are_refused() -> None:
+    torch.manual_seed(4)
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        out = net.body(x)
+        return out + functional.linear(out, net.body.weight) if net.gate else out
+
+    model, x = Net(forward, body=nn.Linear(8, 8)), torch.randn(3, 8)
+    model.gate = nn.Parameter(torch.zeros(()), requires_grad=False)
+    parameters = select(model.eval(), ["*"])
+    routes = find_routes(model, Sum(), parameters, x)
+    assert routes == {}
+    nn.init.constant_(model.gate, 1.0)
+    with pytest.raises(InputError, match=r"module body.*a use of body\.weight beside it.*gradients=loop"):
+        make_engine("hooks", model, Sum(), parameters, routes).per_sample(x)

@@ -96,6 +96,10 @@ class HooksEngine:
 
         No number tells: where a gate is closed, what is missed is zero.
         """
+        with exact(), only(self._model, self._followed()), torch.enable_grad():
+            return self._escaping(*self._forward(batch, batch_size(batch)))
+
+    def _escaping(self, outputs: Tensor, recorder: Recorder) -> set[str]:
         followed = self._followed()
         through: dict[frozenset[str], list[str]] = {}  # modules -> the parameters that are to be reached through them alone
         for name, holders in owners(self._model, followed).items():
@@ -103,15 +107,11 @@ class HooksEngine:
             if route != UNUSED:
                 modules = {route} if route is not None else {owner.module for owner in holders}
                 through.setdefault(frozenset(modules), []).append(name)
-        with exact(), only(self._model, followed), torch.enable_grad():
-            outputs, recorder = self._forward(batch, batch_size(batch))
-            return {
-                name
-                for modules, names in through.items()
-                for leaves in [reached(outputs, recorder.nodes(modules))]
-                for name in names
-                if id(followed[name]) in leaves
-            }
+        escaping: set[str] = set()
+        for some, names in through.items():
+            leaves = reached(outputs, recorder.nodes(some))
+            escaping |= {name for name in names if id(followed[name]) in leaves}
+        return escaping
 
     def _followed(self) -> dict[str, Tensor]:
         """The parameters whose gradients are computed from the pass that is recorded."""
@@ -124,9 +124,12 @@ class HooksEngine:
             return checked_vector(self._task.output(self._model, batch), size, "output"), recorder
 
     def _one_pass(self, batch: Any, size: int, refuse: Callable[[NotSeparableError], None]) -> PerSample:
-        followed = self._followed()
+        followed, begun = self._followed(), self._survey is not None
         with only(self._model, followed), torch.enable_grad():
             outputs, recorder = self._forward(batch, size)
+            for name in () if begun else self._escaping(outputs, recorder):  # ways found under another checkpoint, perhaps
+                where = self.routes.get(name, name.rpartition(".")[0])
+                refuse(NotSeparableError((where, 0), f"a use of {name} beside it, as was not found with the first samples"))
             recorder.backward(outputs, {name: one for name, one in followed.items() if self.routes.get(name) == UNUSED})
         outputs = outputs.detach()
         with torch.no_grad():
