@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 from costs import known_costs
 from measure import ESTIMATORS, MASKS, Line, lines
 from picture import draw
-from setting import Setting, names, prepare
+from setting import Setting, make_data, names, prepare
 
 from trak_cli.attribution import Bootstrap, Difference, bootstrap_interval, compare, noise_ceiling
 
@@ -31,23 +33,35 @@ EKFAC = "kronfluence EK-FAC"
 
 def main() -> None:
     arguments = _arguments()
-    found = []
-    for name in arguments.settings or names():
-        setting = prepare(name, arguments.workers)
-        peers = not arguments.no_peers
-        result = measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), arguments.resamples)
-        show(result)
-        found.append(result)
+    chosen = arguments.settings or names()
+    make_data()
+    by_name = {}
+    at_once = min(arguments.workers, len(chosen))
+    with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+        # The dearest come last in the list, and begin first. Processes that have nothing else to do retrain side by side.
+        asked = (not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
+        running = [pool.submit(_setting, name, *asked) for name in reversed(chosen)]
+        for one in as_completed(running):
+            result = one.result()
+            show(result)
+            by_name[result["setting"]] = result
+    found = [by_name[name] for name in chosen]
     print(json.dumps(found, indent=1), file=(FOLDER / "results.json").open("w"))
     draw(found, FOLDER)
     overview(found)
     verdicts(found)
 
 
+def _setting(name: str, peers: bool, resamples: int, workers: int) -> dict[str, Any]:
+    """One setting, in a process of its own."""
+    setting = prepare(name, workers)
+    return measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), resamples)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(names())}; all of them by default")
-    parser.add_argument("--workers", type=int, default=2, help="processes that retrain models")
+    parser.add_argument("--workers", type=int, default=2, help="processes: settings at once")
     parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
     return parser.parse_args()

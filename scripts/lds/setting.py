@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -105,10 +104,14 @@ def open_setting(name: str) -> Setting:
     return Setting(name, Path("runs/lds") / name)
 
 
+def make_data() -> None:
+    """The data of all settings, where they are missing."""
+    subprocess.run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"], check=True)
+
+
 def prepare(name: str, workers: int) -> Setting:
-    """Run what is missing; every stage goes on where it was stopped."""
+    """Run what is missing, after :func:`make_data`; every stage goes on where it was stopped."""
     setting = open_setting(name)
-    _run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"])
     count = load_config("train", name, FOLDER, []).config.train.count
     if len(list((setting.root / "checkpoints").glob("*.safetensors"))) < count:
         _trak("train", name)
@@ -139,7 +142,3 @@ def _trak(stage: str, name: str, workers: int = 1, options: Sequence[str] = ()) 
     codes = [process.wait() for process in running]
     if any(codes):
         raise SystemExit(f"trak {stage} failed for {name}")
-
-
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, env=os.environ)
