@@ -10,7 +10,7 @@ KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
-	@echo "make lds     measure the quality of the scores on twenty settings, beside other libraries; under an hour on 2 cores"
+	@echo "make lds     measure the quality of the scores on twenty settings, beside other libraries (pip install .[peers]); an hour on 2 cores"
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite"
 	@echo "make check   lint, format check, types, import contracts"
