@@ -279,6 +279,7 @@ def test_an_input_that_is_overwritten_is_noticed() -> None:
     assert agree(frozen, torch.randn(4, 3)) == {"second.bias": ":vmap"}
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("compiled", ["script", "trace"])
 def test_what_is_compiled_goes_by_what_is_around_it(compiled: str) -> None:
     torch.manual_seed(16)
