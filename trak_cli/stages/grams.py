@@ -122,8 +122,13 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
 
 
+#: What may be otherwise in a Gram matrix that is made anew: it was summed before the training set grew, or weighed by an
+#: earlier version's simulated training.
+_STALE = {"rows", "trajectory.version"}
+
+
 def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized | None:
-    """What is filed for a checkpoint, or None when it is missing or was summed before the training set grew.
+    """What is filed for a checkpoint, or None when it is missing or out of date.
 
     Raises:
         StoreError: the file is damaged, or another run's.
@@ -134,7 +139,7 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
     image = read_image(path)
     expected = _expected(inventory, estimator, checkpoint)
     changed = {key for key, _, _ in differences(image.fingerprint, expected)}
-    if changed == {"rows"} and image.fingerprint["rows"] < inventory.rows:
+    if changed and changed <= _STALE and image.fingerprint["rows"] <= inventory.rows:
         return None
     require_same(path, image.fingerprint, expected)
     arrays = image.arrays

@@ -98,6 +98,8 @@ def scores_fingerprint(
         choices["clip_norm"] = estimator.clip_norm
     if estimator.shrinkage:
         choices["shrinkage"] = estimator.shrinkage
+    if estimator.follows_training:
+        choices["trajectory"] = FLOW_VERSION
     if estimator.soft_threshold:
         choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {

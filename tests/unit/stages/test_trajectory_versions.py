@@ -1,0 +1,35 @@
+"""A store that an earlier version finalised and scored: its simulated training was another."""
+
+from pathlib import Path
+
+import pytest
+from synthetic_store import make_store
+
+from trak_cli.attribution import MEMBERS
+from trak_cli.stages import identity
+from trak_cli.stages.grams import find_gram, sum_gram, write_gram
+from trak_cli.stages.identity import scores_fingerprint
+from trak_cli.stages.inventory import Inventory, take_inventory
+from trak_cli.store import Layout
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Inventory:
+    return take_inventory(Layout(make_store(tmp_path / "store").root), ["*"])
+
+
+@pytest.mark.parametrize(("name", "follows"), [("trajectory", True), ("trak", False)])
+def test_gram_matrices_of_another_simulated_training_are_made_anew_and_scores_are_told_apart(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch, name: str, follows: bool
+) -> None:
+    spec = MEMBERS[name]
+    scores = [list(inventory.features.values()), inventory.rows, "test", 1, None]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(identity, "FLOW_VERSION", 1)
+        write_gram(inventory, spec, "c0", sum_gram(inventory, spec, "c0", lambda _: None))
+        assert find_gram(inventory, spec, "c0") is not None
+        before = scores_fingerprint(spec, *scores)
+    assert (find_gram(inventory, spec, "c0") is None) == follows
+    assert (scores_fingerprint(spec, *scores) != before) == follows
+    write_gram(inventory, spec, "c0", sum_gram(inventory, spec, "c0", lambda _: None))
+    assert find_gram(inventory, spec, "c0") is not None
