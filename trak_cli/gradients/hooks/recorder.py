@@ -124,9 +124,8 @@ class Recorder:
             call.after_cut, call.after_read = self._watch.cut, self._watch.read
         self.calls.append(call)
         if site in self._expand:
-            grows = [
-                _shape(leaf) is not None and leaf.requires_grad for leaf in outputs
-            ]  # the rest has no gradient to tell apart
+            # What has no gradient has none to tell apart.
+            grows = [_shape(leaf) is not None and leaf.requires_grad for leaf in outputs]
             outputs = [repeated(leaf, self._size) if one else leaf for leaf, one in zip(outputs, grows, strict=True)]
             output = tree_unflatten(outputs, output_structure)
         for position, leaf in enumerate(outputs):
