@@ -1,4 +1,4 @@
-"""The optional compiled kernels of the projection; everything else is in setup.cfg.
+"""The optional compiled kernels of the projection, and the list of packages; everything else is in setup.cfg.
 
 They need a C compiler and nothing more. Where there is none the installation goes on without them, and the projection
 uses PyTorch's matrix product instead.
@@ -6,12 +6,13 @@ uses PyTorch's matrix product instead.
 
 import sys
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 FOLDER = "trak_cli/projection/kernels"
 FLAGS = [] if sys.platform == "win32" else ["-O3", "-std=gnu11", "-ffp-contract=off", "-fvisibility=hidden"]
 
 setup(
+    packages=[*find_packages(include=["trak_cli", "trak_cli.*"]), "trak_cli.configs"],
     ext_modules=[
         Extension(
             "trak_cli.projection.kernels._cpu",
@@ -20,5 +21,5 @@ setup(
             extra_compile_args=FLAGS,
             optional=True,
         )
-    ]
+    ],
 )

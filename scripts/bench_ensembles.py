@@ -28,10 +28,12 @@ sys.path.insert(0, str(FOLDER))
 from ours import Part, part, together  # noqa: E402
 from setting import Setting, open_setting  # noqa: E402
 
-from trak_cli.attribution import MEMBERS, Bootstrap, Comparison, compare, subset_predictions  # noqa: E402
-from trak_cli.config import load  # noqa: E402
+from trak_cli.attribution.estimator.spec import MEMBERS  # noqa: E402
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Comparison, compare  # noqa: E402
+from trak_cli.attribution.lds.lds import subset_predictions  # noqa: E402
+from trak_cli.config.load import load  # noqa: E402
 from trak_cli.stages.featurize import featurize  # noqa: E402
-from trak_cli.stages.parts import make_model  # noqa: E402
+from trak_cli.stages.inputs.plugins import make_model  # noqa: E402
 from trak_cli.stages.train import train  # noqa: E402
 from trak_cli.types import Silent  # noqa: E402
 

@@ -30,26 +30,21 @@ from bench_models import make, task_of
 from bench_projection import machine, table
 from torch import Tensor, nn
 
-from trak_cli.gradients import (
-    AUTOCAST,
-    ENGINES,
-    Engine,
-    ModelOutput,
-    Routes,
-    ScaledEngine,
-    SecondMoments,
-    exact,
-    find_routes,
-    make_engine,
-    outer_products,
-    select,
-    with_autocast,
-)
-from trak_cli.plugins import collate
-from trak_cli.projection import ProjectionSpec, make_projector
-from trak_cli.stages.featurizer import Featurizer
-from trak_cli.stages.microbatches import Split
-from trak_cli.store import write_features
+from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategies import Routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.adam import ScaledEngine, SecondMoments
+from trak_cli.gradients.transforms.autocast import AUTOCAST, with_autocast
+from trak_cli.plugins.samples import collate
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.inputs.split import Split
+from trak_cli.store.shards import write_features
 from trak_cli.tasks import Task
 from trak_cli.types import Rows
 

@@ -24,7 +24,8 @@ from measure import ESTIMATORS, MASKS, Line, lines
 from picture import draw
 from setting import Setting, make_data, names, prepare
 
-from trak_cli.attribution import Bootstrap, Difference, bootstrap_interval, compare, noise_ceiling
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, bootstrap_interval, compare
+from trak_cli.attribution.lds.ceiling import noise_ceiling
 
 COUNTS = (1, 2, 5, 10)
 FOLDER = Path("runs/lds")

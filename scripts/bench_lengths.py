@@ -21,9 +21,11 @@ from bench_projection import machine, table
 from torch import Tensor, nn
 
 from trak_cli.batches import IGNORED
-from trak_cli.gradients import ENGINES, find_routes, select
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import ENGINES
+from trak_cli.gradients.parameters import select
 from trak_cli.plugins.text import text_model
-from trak_cli.stages.microbatches import Split
+from trak_cli.stages.inputs.split import Split
 from trak_cli.tasks import CausalLM, Task, TextClassification
 from trak_cli.types import Rows
 

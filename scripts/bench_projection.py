@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from trak_cli.projection import ProjectionSpec, make_projector
-from trak_cli.projection.registry import KERNELS
+from trak_cli.projection.registry import KERNELS, make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 CHECKPOINT = "00" * 32

@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
+import projection_oracle as oracle
 import torch
 from bench_projection import table
 
-from trak_cli.projection import ProjectionSpec, make_projector, oracle
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 CHECKPOINT = "00" * 32

@@ -23,6 +23,6 @@ def require(what: str, missing: str | None) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked ``gpu`` need a CUDA device and CuPy."""
     if item.get_closest_marker("gpu") is not None:
-        from trak_cli.projection import cuda
+        from trak_cli.projection.gpu import cuda
 
         require("gpu", cuda.missing())

@@ -4,7 +4,7 @@
 def main() -> None:
     """Entry point of the ``trak`` script."""
     try:
-        from trak_cli.cli import main as run
+        from trak_cli.cli.app import main as run
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     run()

@@ -15,10 +15,19 @@ import numpy.typing as npt
 import torch
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+
 Float32 = npt.NDArray[np.float32]
+
+
 Float64 = npt.NDArray[np.float64]
+
+
 BoolArray = npt.NDArray[np.bool_]
+
+
 IntArray = npt.NDArray[np.int64]
+
 
 #: Anything that JSON can hold: the only kind of metadata that a store keeps.
 Json = dict[str, Any]
@@ -161,3 +170,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+#: Key of the training set among the splits; target splits may not be called so.
+TRAIN = "train"

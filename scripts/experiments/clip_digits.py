@@ -22,12 +22,14 @@ import numpy as np
 import torch
 from stages import with_error
 
-from trak_cli.config import Loaded, load
-from trak_cli.plugins import find
-from trak_cli.plugins import load as load_weights
-from trak_cli.stages.parts import TRAIN, make_collate, make_model, make_task
-from trak_cli.stages.training import Training
-from trak_cli.store import Layout, read_scores
+from trak_cli.config.load import Loaded, load
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.checkpoints.files import load as load_weights
+from trak_cli.stages.inputs.plugins import make_collate, make_model, make_task
+from trak_cli.stages.training.trainer_run import Training
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
+from trak_cli.types import TRAIN
 
 FOLDER = Path(__file__).parent
 SHARE = 0.05

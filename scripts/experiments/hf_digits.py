@@ -23,10 +23,12 @@ import torch
 from stages import plain
 from torch import Tensor, nn
 
-from trak_cli.config import load
-from trak_cli.plugins import collate, find
-from trak_cli.plugins import load as load_weights
-from trak_cli.stages.parts import TRAIN, make_model, make_splits
+from trak_cli.config.load import load
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.checkpoints.files import load as load_weights
+from trak_cli.plugins.samples import collate
+from trak_cli.stages.inputs.plugins import make_model, make_splits
+from trak_cli.types import TRAIN
 
 FOLDER = Path(__file__).parent
 

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from trak_cli.batches import to_device
-from trak_cli.config import TrakConfig
-from trak_cli.config import load as load_config
-from trak_cli.plugins import apply, load
-from trak_cli.stages.parts import Parts, make_parts
-from trak_cli.store import Layout, read_scores
+from trak_cli.config.load import load as load_config
+from trak_cli.config.schema import TrakConfig
+from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.stages.inputs.plugins import Parts, make_parts
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 
 FOLDER = Path(__file__).parent
 CPU = torch.device("cpu")

@@ -20,9 +20,10 @@ import torch
 from stages import CPU, Array, config_of, similarity, trained, trak, with_error
 
 from trak_cli.batches import to_device
-from trak_cli.config import TrakConfig
-from trak_cli.stages.training import Training
-from trak_cli.store import Layout, read_scores
+from trak_cli.config.schema import TrakConfig
+from trak_cli.stages.training.trainer_run import Training
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 
 #: Of the training set, removed in the counterfactual check, and how often at random.
 SHARE, RANDOM = 0.05, 4

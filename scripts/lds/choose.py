@@ -21,18 +21,10 @@ import numpy as np
 from reference import reference_settings
 from setting import Features, names, open_setting
 
-from trak_cli.attribution import (
-    believed,
-    clip_rows,
-    cosines,
-    flow_rows,
-    follows_log_loss,
-    lds_of_predictions,
-    median_length,
-    simulate,
-    subset_predictions,
-    unit_rows,
-)
+from trak_cli.attribution.estimator.rows import clip_rows, median_length, unit_rows
+from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.simulated_training import flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 
 Array = np.ndarray[Any, Any]
 

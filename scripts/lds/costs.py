@@ -14,8 +14,8 @@ import peers
 from measure import ESTIMATORS, MASKS
 from setting import FOLDER, Setting
 
-from trak_cli.attribution import MEMBERS
-from trak_cli.config import load
+from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.config.load import load
 from trak_cli.stages.featurize import featurize
 from trak_cli.stages.train import train
 from trak_cli.types import Silent

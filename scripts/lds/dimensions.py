@@ -17,9 +17,10 @@ from reference import Reference, reference_settings
 from setting import Setting, open_setting
 from torch import nn
 
-from trak_cli.attribution import MEMBERS, lds_of_predictions, subset_predictions
-from trak_cli.plugins import apply, load, sha256
-from trak_cli.stages.parts import make_parts
+from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
+from trak_cli.plugins.checkpoints.files import apply, load, sha256
+from trak_cli.stages.inputs.plugins import make_parts
 from trak_cli.tasks import Task
 
 Array = np.ndarray[Any, Any]

@@ -17,7 +17,8 @@ import peers
 from setting import Setting, masked
 
 from trak_cli import attribution
-from trak_cli.attribution import MEMBERS, EstimatorSpec, subset_predictions
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.lds.lds import subset_predictions
 
 Array = np.ndarray[Any, Any]
 
@@ -98,7 +99,7 @@ def _features(setting: Setting) -> str:
 @functools.cache
 def _code() -> str:
     """The digest of all source files that take part in an estimator."""
-    files = [Path(ours.__file__), *sorted(Path(attribution.__file__).parent.glob("*.py"))]
+    files = [Path(ours.__file__), *sorted(Path(attribution.__file__).parent.rglob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 

@@ -9,21 +9,13 @@ from typing import Any
 import numpy as np
 from setting import Features, Setting
 
-from trak_cli.attribution import (
-    EstimatorSpec,
-    GramSum,
-    add_rows,
-    believed,
-    cosines,
-    decompose,
-    front,
-    norm_limit,
-    score_block,
-    target_factor,
-    training_rows,
-    unit_rows,
-    weights_of,
-)
+from trak_cli.attribution.estimator.rows import norm_limit, training_rows, unit_rows
+from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.attribution.estimator.weights import add_rows, weights_of
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose
+from trak_cli.attribution.scores import front, score_block, target_factor
 
 Array = np.ndarray[Any, Any]
 

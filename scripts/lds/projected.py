@@ -11,8 +11,10 @@ from setting import Features
 from torch import nn
 
 from trak_cli.batches import batch_size
-from trak_cli.gradients import make_engine, select
-from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.tasks import Task
 
 Array = np.ndarray[Any, Any]

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution import Terms
-from trak_cli.config import Loaded
-from trak_cli.config import load as load_config
-from trak_cli.store import Layout, read_features, read_image, read_json
+from trak_cli.attribution.estimator.weights import Terms
+from trak_cli.config.load import Loaded
+from trak_cli.config.load import load as load_config
+from trak_cli.store.container import read_image
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import read_features
 
 FOLDER = Path(__file__).parent
 SPLIT = "test"

@@ -14,7 +14,10 @@ import ours
 from reference import reference_settings
 from setting import names, open_setting
 
-from trak_cli.attribution import MEMBERS, believed, lds, soften, thresholds
+from trak_cli.attribution.estimator.shrinkage import believed
+from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.attribution.estimator.threshold import soften, thresholds
+from trak_cli.attribution.lds.lds import lds
 
 Array = np.ndarray[Any, Any]
 

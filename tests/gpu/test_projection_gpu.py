@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import projection_oracle as oracle
 import pytest
 import torch
 
-from trak_cli.projection import ProjectionSpec, Projector, make_projector, oracle
+from trak_cli.projection.contract import Projector
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, FactorBlock
 
 pytestmark = pytest.mark.gpu

@@ -27,9 +27,13 @@ from typing import Any
 
 import torch
 
-from trak_cli import config
 from trak_cli.cli.app import app
-from trak_cli.store import STEPS, open_scores, promote, read_header, read_image
+from trak_cli.config import load as config
+from trak_cli.store import atomic_write as promote
+from trak_cli.store.atomic_write import STEPS
+from trak_cli.store.container import read_image
+from trak_cli.store.header import read_header
+from trak_cli.store.virtual import open_scores
 
 RANDOM_KILLS = 20
 PROCESSES = 2

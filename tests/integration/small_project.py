@@ -12,7 +12,8 @@ from tiny_project import Project
 from typer.testing import CliRunner
 
 from trak_cli.cli.app import app
-from trak_cli.store import FeatureRows, Layout, read_features
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import FeatureRows, read_features
 from trak_cli.types import Rows
 
 COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids")

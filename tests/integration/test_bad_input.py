@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_project import DIM, ROWS, SHARD_ROWS, TARGETS, Project, weights
 
-from trak_cli.store import DamagedError, ForeignError, Image, read_image
+from trak_cli.store.container import Image, read_image
+from trak_cli.store.failures import DamagedError, ForeignError
 
 CONFIG, STORE, INPUT, MACHINE = 2, 3, 4, 5
 READERS = ("finalize", "score")

@@ -11,7 +11,7 @@ from clip_project import OTHERS, TEST, TRAIN, write_clip_project
 from small_project import assert_identical, read_store, stamps
 from tiny_project import Outcome, Project, call
 
-from trak_cli.store import read_image
+from trak_cli.store.container import read_image
 
 pytest.importorskip("PIL")
 pytest.importorskip("transformers")

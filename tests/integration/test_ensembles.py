@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from small_project import read_store, stamps
 from tiny_project import ROWS, TARGETS, Project, weights
 
-from trak_cli.plugins import Member, derive
-from trak_cli.store import Layout, read_scores
+from trak_cli.plugins.checkpoints.derived import Member, derive
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 
 TWO = ["ensemble.members=2", "ensemble.kind=noise", "ensemble.scale=0.05"]
 

@@ -22,8 +22,11 @@ from small_project import (
 )
 from tiny_project import ROWS, SHARD_ROWS, TARGETS, weights
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec, scores
-from trak_cli.store import Layout, read_image, read_scores
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.scores import scores
+from trak_cli.store.container import read_image
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float32, Float64
 
 

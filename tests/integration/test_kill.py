@@ -13,7 +13,7 @@ import pytest
 from tiny_project import call
 
 import trak_cli
-from trak_cli.store import STEPS
+from trak_cli.store.atomic_write import STEPS
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 

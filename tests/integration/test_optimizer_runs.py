@@ -9,7 +9,9 @@ import pytest
 from small_project import assert_close, assert_identical, elsewhere, read_store
 from tiny_project import ROWS, Project, weights
 
-from trak_cli.store import Layout, read_image, read_json
+from trak_cli.store.container import read_image
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
 
 ADAM = "gradients.optimizer=adam"
 TRAINED_BY_ADAM = "trainer._target_=trak_cli.plugins.AdamWTrainer"

@@ -12,7 +12,8 @@ from small_project import type_command
 from typer.testing import CliRunner
 
 from trak_cli.cli.app import app
-from trak_cli.store import Layout, read_scores
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]

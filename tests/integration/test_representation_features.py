@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_project import DIM, ROWS, TARGETS, Project
 
-from trak_cli.store import Layout, read_scores
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 
 HIDDEN = ["gradients.engine=representation", "gradients.module=second", "gradients.side=input", "store=runs/hidden"]
 

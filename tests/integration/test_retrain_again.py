@@ -12,8 +12,9 @@ import pytest
 from tiny_project import Project
 
 from trak_cli.stages import finalize, retrain
-from trak_cli.stages.score_files import ScoreFiles
-from trak_cli.store import read_image, write_image
+from trak_cli.stages.scoring.score_store import ScoreFiles
+from trak_cli.store.container import read_image
+from trak_cli.store.publish import write_image
 
 STORE, INPUT = 3, 4
 

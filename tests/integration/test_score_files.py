@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tiny_project import Project
 
-from trak_cli.store import read_image, read_scores, write_image
+from trak_cli.store.container import read_image
+from trak_cli.store.publish import write_image
+from trak_cli.store.virtual import read_scores
 
 STORE = 3
 DENSE: tuple[str, ...] = ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from tiny_project import ROWS, TARGETS, Project
 
-from trak_cli.stages.splits import check_rows, held_rows, rows_of
-from trak_cli.store import Layout, replace_json
+from trak_cli.stages.index.split_sizes import check_rows, held_rows, rows_of
+from trak_cli.store.json_files import replace_json
+from trak_cli.store.layout import Layout
 
 STORE, INPUT = 3, 4
 

@@ -14,10 +14,16 @@ from small_project import Everything, assert_close, assert_identical, elsewhere,
 from tiny_project import Project
 from words_project import DIM, ROWS, TARGETS
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec, Terms, scores
-from trak_cli.gradients import signs_of
-from trak_cli.plugins import sha256
-from trak_cli.store import Layout, read_features, read_image, read_json, read_scores
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.weights import Terms
+from trak_cli.attribution.scores import scores
+from trak_cli.gradients.transforms.token_signs import signs_of
+from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.store.container import read_image
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import read_features
+from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float64
 
 OFF = "gradients.terms=false"

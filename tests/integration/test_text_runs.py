@@ -10,8 +10,8 @@ import pytest
 from small_project import read_store, type_command
 from tiny_project import call
 
-from trak_cli.plugins import load
-from trak_cli.store import read_scores
+from trak_cli.plugins.checkpoints.files import load
+from trak_cli.store.virtual import read_scores
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from tiny_project import TARGETS, Project
 
-from trak_cli.plugins import load
-from trak_cli.store import Layout, read_image
+from trak_cli.plugins.checkpoints.files import load
+from trak_cli.store.container import read_image
+from trak_cli.store.layout import Layout
 from trak_cli.types import Float32
 
 NORMED = '''

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from tiny_project import ROWS, TARGETS, Project
 
-from trak_cli.store import Layout, read_scores
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 
 SUBSETS = 12
 SMALL = [

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from trak_cli.gradients import make_engine, select
-from trak_cli.plugins import SmallCNN, apply, load
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.plugins import SmallCNN
+from trak_cli.plugins.checkpoints.files import apply, load
 from trak_cli.tasks import Classification
 
 

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from reference_data import gradients
 
-from trak_cli.attribution import EstimatorSpec, GramSum, decompose, front, score_block, scores, target_factor, weigh
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.attribution.estimator.weights import weigh
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose
+from trak_cli.attribution.scores import front, score_block, scores, target_factor
 from trak_cli.types import Float32, Float64, FloatArray
 
 PARAMETERS = 13_706

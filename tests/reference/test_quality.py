@@ -15,25 +15,18 @@ import pytest
 import torch
 from reference_data import gradients
 
-from trak_cli.attribution import (
-    MEMBERS,
-    EstimatorSpec,
-    GramSum,
-    believed,
-    cosines,
-    decompose,
-    front,
-    lds,
-    norm_limit,
-    score_block,
-    target_factor,
-    training_rows,
-    unit_rows,
-    weights_of,
-)
-from trak_cli.config import TrakConfig
-from trak_cli.plugins import sha256
-from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.attribution.estimator.rows import norm_limit, training_rows, unit_rows
+from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.weights import weights_of
+from trak_cli.attribution.lds.lds import lds
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose
+from trak_cli.attribution.scores import front, score_block, target_factor
+from trak_cli.config.schema import TrakConfig
+from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, Float32, Float64
 
 THOROUGH = "quality" in os.environ.get("TRAK_REQUIRE", "").split(",")

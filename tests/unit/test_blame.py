@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from trak_cli import blame
-from trak_cli.blame import blaming, in_words, raised_by_user, users_line
+from trak_cli import user_errors as blame
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.projection import ProjectionSpec
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.user_errors import blaming, in_words, raised_by_user, users_line
 
 
 def caught(work) -> Exception:  # type: ignore[no-untyped-def]
@@ -38,7 +38,7 @@ def test_code_of_this_program_called_with_nonsense_is_not_a_users(monkeypatch: p
         ProjectionSpec()  # type: ignore[call-arg]
 
     error = caught(work)
-    monkeypatch.setattr("trak_cli.blame._OWN", __file__)  # as if this file belonged to the program
+    monkeypatch.setattr("trak_cli.user_errors._OWN", __file__)  # as if this file belonged to the program
     assert users_line(error) is None
     assert raised_by_user(error, "your code") is None
     assert raised_by_user(error, "sample 3 of train", theirs=True) is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trak_cli.errors import InputError
-from trak_cli.given import read_given_hdf5
+from trak_cli.user_hdf5 import read_given_hdf5
 
 
 def test_plain_and_compressed_numbers_are_read(tmp_path: Path) -> None:

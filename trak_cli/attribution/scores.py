@@ -1,4 +1,4 @@
-"""From features to scores: the formula as it stands in :mod:`trak_cli.attribution.spec`, once plainly and once
+"""From features to scores: the formula as it stands in :mod:`trak_cli.attribution.estimator.spec`, once plainly and once
 streamed.
 
 Scores are laid out (targets, training samples). A positive score says that training on sample i raises f on target j.
@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trak_cli.attribution.gram import Gram
-from trak_cli.attribution.rows import norm_limit, training_rows, unit_rows
-from trak_cli.attribution.shrinkage import believed, cosines
-from trak_cli.attribution.solve import precondition
-from trak_cli.attribution.spec import EstimatorSpec
-from trak_cli.attribution.spectrum import Spectrum, decompose
-from trak_cli.attribution.threshold import reference_rows
-from trak_cli.attribution.weights import Terms, weights_of
+from trak_cli.attribution.estimator.rows import norm_limit, training_rows, unit_rows
+from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.attribution.estimator.threshold import reference_rows
+from trak_cli.attribution.estimator.weights import Terms, weights_of
+from trak_cli.attribution.linalg.gram import Gram
+from trak_cli.attribution.linalg.spectrum import Spectrum, decompose, precondition
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Float32, Float64, FloatArray
 
@@ -64,7 +63,7 @@ def front(spec: EstimatorSpec, out_to_loss: Sequence[FloatArray]) -> Float64:
 
     With averaging "scores": sign(q)|q|^a of each checkpoint, (checkpoints, n).
 
-    ``out_to_loss`` are the ratios that :class:`~trak_cli.attribution.weights.Weights` has for the front.
+    ``out_to_loss`` are the ratios that :class:`~trak_cli.attribution.estimator.weights.Weights` has for the front.
 
     With a = 0 the sign is left (it is 1 where q̄ is 0), so tasks whose q has one sign have no factor at all.
     """
@@ -79,7 +78,7 @@ def target_factor(
 ) -> TargetFactor:
     """Prepare the targets (t, k) of one checkpoint; ``spectrum`` and ``ridge`` (λ itself) count for metric "gram" only.
 
-    ``limit`` is the length to which training features are clipped (:func:`~trak_cli.attribution.rows.norm_limit`).
+    ``limit`` is the length to which training features are clipped (:func:`~trak_cli.attribution.estimator.rows.norm_limit`).
 
     Raises:
         ConfigError: when Gram + λI is singular.

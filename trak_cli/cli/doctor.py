@@ -11,8 +11,8 @@ from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
 from trak_cli.errors import InputError
 
 if TYPE_CHECKING:
+    from trak_cli.stages.diagnosis.costs import Costs
     from trak_cli.stages.doctor import DoctorSummary
-    from trak_cli.stages.doctor_costs import Costs
 
 NAME = "doctor"
 HELP = """Check a run on a handful of samples before it is started, and estimate its time, memory and disk.

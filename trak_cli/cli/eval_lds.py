@@ -10,7 +10,7 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.stages.eval_lds import EvalSummary
+    from trak_cli.stages.evaluation.summary import EvalSummary
 
 NAME = "eval-lds"
 HELP = """Measure how well scores predict models retrained on random subsets (the linear datamodeling score).

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trak_cli.blame import blaming
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.types import Reporter, plain
+from trak_cli.user_errors import blaming
 
 if TYPE_CHECKING:
-    from trak_cli.config import Loaded
+    from trak_cli.config.load import Loaded
 
 Summary = TypeVar("Summary")
 
@@ -75,7 +75,7 @@ def run(
     """Run one stage as the whole of this process; leaves with the documented exit code on a user error."""
     reporter = make_reporter()
     try:
-        from trak_cli.config import load  # Hydra and torch take seconds to import: not for --help
+        from trak_cli.config.load import load
 
         with blaming("your code"):
             summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)

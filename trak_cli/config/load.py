@@ -11,17 +11,17 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trak_cli.config.check import Checker, with_defaults
-from trak_cli.config.checkpoints import checkpoint_problems, start_problems
-from trak_cli.config.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
-from trak_cli.config.domain import absent, domain_problems, get
-from trak_cli.config.files import choose_config, config_groups
-from trak_cli.config.modules import use_folder
-from trak_cli.config.needs import REMEDIES, STAGES, TARGETS, Needs
-from trak_cli.config.overrides import Parsed, parse
-from trak_cli.config.overruled import overruled
-from trak_cli.config.plugins import plugin_problems
+from trak_cli.config.compose.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
+from trak_cli.config.compose.files import choose_config, config_groups
+from trak_cli.config.compose.overrides import Parsed, parse
+from trak_cli.config.compose.plugin_import import use_folder
+from trak_cli.config.compose.shadowed_options import overruled
 from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.check import Checker, with_defaults
+from trak_cli.config.validate.checkpoints import checkpoint_problems, start_problems
+from trak_cli.config.validate.domain import absent, domain_problems, get
+from trak_cli.config.validate.plugins import plugin_problems
+from trak_cli.config.validate.stage_requirements import REMEDIES, STAGES, TARGETS, Needs
 from trak_cli.config.wording import covers, nearest, one_of
 from trak_cli.errors import ConfigError, Problem
 
@@ -45,7 +45,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
     """Compose the configuration and check everything that the stage is going to use, before any work.
 
     Args:
-        stage: which stage it is for (a key of :data:`~trak_cli.config.needs.STAGES`); decides what is required.
+        stage: which stage it is for (a key of :data:`STAGES`); decides what is required.
         config_name: YAML file without its suffix; None: the only one in ``config_dir``, else the shipped ``trak``.
         config_dir: the user's folder of YAML files and plugin modules, searched before the shipped files.
         overrides: ``key=value``, ``+key=value``, ``~key`` and ``group=option``, in Hydra's syntax.

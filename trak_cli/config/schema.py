@@ -51,7 +51,7 @@ class ProjectionConfig:
 
 @dataclass
 class EnsembleConfig:
-    """Members that are derived from each checkpoint in memory; see :mod:`trak_cli.plugins.derived`."""
+    """Members that are derived from each checkpoint in memory; see :mod:`trak_cli.plugins.checkpoints.derived`."""
 
     members: int = 0
     kind: str = "mask"

@@ -1,9 +1,55 @@
-"""Dotted keys and the sentences about them."""
+"""The types of the schema and of values, in words; and the schema's dotted keys."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import types
+import typing
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trak_cli.config.schema import TrakConfig
+
+_WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def describe(hint: Any) -> str:
+    """A type of the schema in words."""
+    united = members(hint)
+    word = " or ".join(_WORDS.get(member, "") or _container(member) for member in united if member is not type(None))
+    return f"{word}, or null" if type(None) in united else word
+
+
+def kind_of(value: Any) -> str:
+    """The type of a value in words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return _WORDS.get(type(value), type(value).__name__)
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The types that a union joins; a type by itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
+    """Every dotted key of the schema."""
+    keys: list[str] = []
+    for name, hint in typing.get_type_hints(schema).items():
+        key = join(prefix, name)
+        keys += [key, *(all_keys(typing.cast("type[Any]", hint), key) if dataclasses.is_dataclass(hint) else [])]
+    return keys
+
+
+def _container(hint: Any) -> str:
+    if typing.get_origin(hint) is not list:
+        return "a mapping of names to texts"
+    (item,) = typing.get_args(hint)
+    kinds = {float: "a list of numbers", int: "a list of whole numbers", bool: "a list of true and false"}
+    return kinds.get(item, "a list of texts")
 
 
 def join(prefix: str, name: object) -> str:

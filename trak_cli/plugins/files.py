@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.given import GivenRows, open_given_hdf5
-from trak_cli.plugins.archive import read_archive
+from trak_cli.plugins.checkpoints.archive import read_archive
+from trak_cli.user_hdf5 import GivenRows, open_given_hdf5
 
 _HDF5 = (".h5", ".hdf5")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from trak_cli.blame import first_line
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.user_errors import first_line
 
 _EITHER = "either name (hub id or folder) or config (a mapping with model_type)"
 

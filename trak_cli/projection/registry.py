@@ -9,13 +9,14 @@ from functools import partial
 import torch
 
 from trak_cli.errors import ConfigError, MachineError, Problem
-from trak_cli.projection import cuda, library
-from trak_cli.projection.blas import DenseProjector
-from trak_cli.projection.compiled import CompiledProjector
 from trak_cli.projection.concatenate import Concatenator
 from trak_cli.projection.contract import ProjectionJob, Projector
+from trak_cli.projection.cpu import ctypes_binding as library
+from trak_cli.projection.cpu.compiled import CompiledProjector
+from trak_cli.projection.cpu.torch_dense import DenseProjector
+from trak_cli.projection.cpu.torch_sparse import SparseProjector
 from trak_cli.projection.factored import FactoredProjector, last_step
-from trak_cli.projection.scatter import SparseProjector
+from trak_cli.projection.gpu import cuda
 from trak_cli.projection.spec import ProjectionSpec, spec_problems
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trak_cli.config import Loaded
+from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import Engine, check_reach, check_terms
-from trak_cli.stages.doctor_advice import advice
-from trak_cli.stages.doctor_checks import (
+from trak_cli.gradients.checks.checks import check_reach, check_terms
+from trak_cli.gradients.contract import Engine
+from trak_cli.stages.diagnosis.advice import advice
+from trak_cli.stages.diagnosis.checks import (
     SAMPLES,
     Check,
     Patient,
@@ -21,18 +22,17 @@ from trak_cli.stages.doctor_checks import (
     finite,
     repeated,
 )
-from trak_cli.stages.doctor_costs import Costs, estimate
-from trak_cli.stages.featurizer import Featurizer
-from trak_cli.stages.gradient_plan import Bench, GradientPlan, plan_gradients
-from trak_cli.stages.identity import features_fingerprint
-from trak_cli.stages.job import open_run
-from trak_cli.stages.machine import choose_device, device_name, use_threads
-from trak_cli.stages.microbatches import spread
-from trak_cli.stages.optimizer import make_scales
-from trak_cli.stages.run_plan import read_plan
-from trak_cli.stages.task_context import Contexts
-from trak_cli.stages.validation import validate
-from trak_cli.store import Layout
+from trak_cli.stages.diagnosis.costs import Costs, estimate
+from trak_cli.stages.featurizing.adam_scales import make_scales
+from trak_cli.stages.featurizing.checkpoint_cache import Contexts
+from trak_cli.stages.featurizing.engine_selection import Bench, GradientPlan, plan_gradients
+from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.featurizing.fingerprint import features_fingerprint
+from trak_cli.stages.featurizing.prepare import open_run
+from trak_cli.stages.index.run_plan import read_plan
+from trak_cli.stages.inputs.device import choose_device, device_name, use_threads
+from trak_cli.stages.inputs.split import spread, validate
+from trak_cli.store.layout import Layout
 from trak_cli.types import Reporter
 
 

@@ -3,79 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution import (
-    BASELINES,
-    FOLDS,
-    Bootstrap,
-    Comparison,
-    LdsResult,
-    compare,
-    cross_fitted,
-    lds_of_predictions,
-    noise_ceiling,
-    streamed_predictions,
-    subset_predictions,
-)
-from trak_cli.config import Loaded, TrakConfig
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Comparison, compare
+from trak_cli.attribution.lds.ceiling import noise_ceiling
+from trak_cli.attribution.lds.datamodels import BASELINES, FOLDS, cross_fitted
+from trak_cli.attribution.lds.lds import LdsResult, lds_of_predictions, streamed_predictions, subset_predictions
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem, StoreError
-from trak_cli.stages.ground_truth import GroundTruth, evaluated_split, read_ground_truth
-from trak_cli.stages.lds_plot import draw, require_matplotlib
-from trak_cli.stages.machine import use_threads
-from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.score_sets import no_scores, outdated_scores, read_foreign_scores
-from trak_cli.stages.splits import rows_of
-from trak_cli.store import Layout, open_scores, replace, replace_json, score_blocks
-from trak_cli.types import Float64, Reporter, plain
-
-
-@dataclass(frozen=True)
-class Change:
-    """Difference of two LDS on the same resamples: mean, 95% interval, two-sided p-value."""
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class ScoreSet:
-    """One set of scores: its LDS, 95% interval (NaN without resamples), difference from the first set (None for that one)."""
-
-    name: str
-    lds: float
-    low: float
-    high: float
-    difference: Change | None
-    per_target: list[float]
-
-
-@dataclass(frozen=True)
-class EvalSummary:
-    """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions.
-
-    ``models``: how many for each subset, None where only their mean is known. ``ceiling``: the LDS that a perfect predictor
-    would reach (:func:`trak_cli.attribution.noise_ceiling`), NaN where it takes more models to tell.
-    ``baselines`` names those that were fitted to the ground truth, each subset being left out of its own fit.
-    """
-
-    store: Path
-    split: str
-    ground_truth: Path
-    targets: int
-    subsets: int
-    models: int | None
-    ceiling: float
-    left_out: int
-    method: str
-    score_sets: list[ScoreSet]
-    baselines: list[str]
-    files: list[Path]
+from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
+from trak_cli.stages.evaluation.lds_plot import draw, require_matplotlib
+from trak_cli.stages.evaluation.summary import Change, EvalSummary, ScoreSet
+from trak_cli.stages.evaluation.user_arrays import read_foreign_scores
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores
+from trak_cli.store.atomic_write import replace
+from trak_cli.store.json_files import replace_json
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import open_scores, score_blocks
+from trak_cli.types import TRAIN, Float64, Reporter, plain
 
 
 def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:

@@ -6,13 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from trak_cli.config import Loaded
-from trak_cli.stages.featurizer import Featurizer
-from trak_cli.stages.job import Job, Unit, prepare
-from trak_cli.stages.machine import device_name, provenance
-from trak_cli.stages.pending import check_same_code, is_done, pending_units
-from trak_cli.stages.splits import noted
-from trak_cli.store import sweep, write_features
+from trak_cli.config.load import Loaded
+from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.featurizing.prepare import Job, Unit, prepare
+from trak_cli.stages.featurizing.resume import check_same_code, is_done, pending_units
+from trak_cli.stages.index.provenance import provenance
+from trak_cli.stages.index.split_sizes import noted
+from trak_cli.stages.inputs.device import device_name
+from trak_cli.store.shards import write_features
+from trak_cli.store.temp_files import sweep
 from trak_cli.types import Meter, Reporter
 
 

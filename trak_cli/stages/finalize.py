@@ -9,24 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution import (
-    EstimatorSpec,
-    describe_formula,
-    describe_ridge,
-    describe_weights,
-    gram_key,
-    singular_problems,
-)
-from trak_cli.cluster import share_from
-from trak_cli.config import Loaded, TrakConfig
+from trak_cli.attribution.estimator.ridge import describe_ridge
+from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula, describe_weights, gram_key
+from trak_cli.attribution.linalg.spectrum import singular_problems
+from trak_cli.cluster.share import share_from
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.grams import Finalized, find_gram, sum_gram, write_gram
-from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
-from trak_cli.stages.machine import use_threads
-from trak_cli.stages.parts import TRAIN
-from trak_cli.store import Layout, sweep
-from trak_cli.types import Reporter
+from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.scoring.gram_store import Finalized, find_gram, make_estimator, sum_gram, write_gram
+from trak_cli.store.layout import Layout
+from trak_cli.store.temp_files import sweep
+from trak_cli.types import TRAIN, Reporter
 
 
 @dataclass(frozen=True)

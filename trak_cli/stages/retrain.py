@@ -9,16 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.cluster import share_from
-from trak_cli.config import Loaded, TrainConfig, TrakConfig, target_of
+from trak_cli.cluster.share import share_from
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrainConfig, TrakConfig
+from trak_cli.config.validate.plugins import target_of
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins import sha256
-from trak_cli.stages.machine import choose_device, provenance, use_threads
-from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.retrained_samples import Array, changed_samples, sample_arrays
-from trak_cli.stages.training import Training
-from trak_cli.store import FORMAT_VERSION, Layout, read_image, require_same, sweep, write_image
-from trak_cli.types import BoolArray, Float32, Json, Reporter
+from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.stages.evaluation.ground_truth import Array, changed_samples, sample_arrays
+from trak_cli.stages.index.provenance import provenance
+from trak_cli.stages.inputs.device import choose_device, use_threads
+from trak_cli.stages.training.trainer_run import Training
+from trak_cli.store.container import read_image
+from trak_cli.store.fingerprint import require_same
+from trak_cli.store.header import FORMAT_VERSION
+from trak_cli.store.layout import Layout
+from trak_cli.store.publish import write_image
+from trak_cli.store.temp_files import sweep
+from trak_cli.types import TRAIN, BoolArray, Float32, Json, Reporter
 
 
 @dataclass(frozen=True)

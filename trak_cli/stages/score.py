@@ -11,21 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trak_cli.attribution import EstimatorSpec, describe_formula
-from trak_cli.cluster import Share, share_from
-from trak_cli.config import Loaded, TrakConfig
+from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula
+from trak_cli.cluster.share import Share, share_from
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.grams import require_grams
-from trak_cli.stages.identity import scores_fingerprint
-from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
-from trak_cli.stages.machine import use_threads
-from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.score_blocks import BlockScorer
-from trak_cli.stages.score_files import ScoreFiles, ScoreUnit
-from trak_cli.stages.splits import rows_of
-from trak_cli.store import Layout
-from trak_cli.types import Reporter, shards_of
+from trak_cli.stages.index.fingerprints import scores_fingerprint
+from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.scoring.block_scorer import BlockScorer
+from trak_cli.stages.scoring.gram_store import make_estimator, require_grams
+from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit
+from trak_cli.store.layout import Layout
+from trak_cli.types import TRAIN, Reporter, shards_of
 
 
 @dataclass(frozen=True)

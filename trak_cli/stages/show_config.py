@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trak_cli.config import Loaded, TrakConfig
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
 from trak_cli.types import Reporter
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trak_cli.config import Loaded
-from trak_cli.stages.derived_status import GramStatus, ScoreStatus, gram_files, gram_status, score_files, score_status
-from trak_cli.stages.identity import shard_fingerprint
-from trak_cli.stages.run_plan import read_plan
-from trak_cli.stages.splits import rows_of
-from trak_cli.store import Condition, Layout, inspect_features, read_json
+from trak_cli.config.load import Loaded
+from trak_cli.stages.index.fingerprints import shard_fingerprint
+from trak_cli.stages.index.run_plan import read_plan
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.scoring.result_status import GramStatus, ScoreStatus, gram_files, gram_status, score_files, score_status
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import Condition, inspect_features
 from trak_cli.types import Meter, Reporter, Rows, shards_of
 
 

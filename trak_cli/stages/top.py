@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trak_cli.attribution import Extremes
-from trak_cli.blame import blaming
-from trak_cli.config import Loaded, TrakConfig, instantiate
+from trak_cli.attribution.topk import Extremes
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.inventory import take_inventory
-from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.score_sets import no_scores, outdated_scores, read_extremes
-from trak_cli.stages.splits import rows_of
-from trak_cli.store import Layout, digest, open_scores, read_image
-from trak_cli.types import Json, Reporter
+from trak_cli.stages.index.inventory import take_inventory
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores, read_extremes
+from trak_cli.store.container import read_image
+from trak_cli.store.fingerprint import digest
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import open_scores
+from trak_cli.types import TRAIN, Json, Reporter
+from trak_cli.user_errors import blaming
 
 
 @dataclass(frozen=True)

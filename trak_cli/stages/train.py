@@ -7,11 +7,14 @@ from pathlib import Path
 
 from torch import nn
 
-from trak_cli.config import Loaded, TrainConfig
-from trak_cli.plugins import AfterEpoch, dump
-from trak_cli.stages.machine import choose_device, use_threads
-from trak_cli.stages.training import Training
-from trak_cli.store import sweep, write_once
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrainConfig
+from trak_cli.plugins.checkpoints.files import dump
+from trak_cli.plugins.sgd import AfterEpoch
+from trak_cli.stages.inputs.device import choose_device, use_threads
+from trak_cli.stages.training.trainer_run import Training
+from trak_cli.store.atomic_write import write_once
+from trak_cli.store.temp_files import sweep
 from trak_cli.types import Reporter
 
 

@@ -13,27 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution import (
-    Bootstrap,
-    EstimatorSpec,
-    SearchSpace,
-    compare,
-    describe_formula,
-    halves,
-    lds_of_predictions,
-)
-from trak_cli.config import Loaded, TrakConfig
+from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula
+from trak_cli.attribution.lds.bootstrap import Bootstrap, compare
+from trak_cli.attribution.lds.lds import lds_of_predictions
+from trak_cli.attribution.search import SearchSpace, halves
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem
-from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.ground_truth import GroundTruth, evaluated_split, read_ground_truth
-from trak_cli.stages.inventory import Inventory, require_shards, take_inventory
-from trak_cli.stages.machine import use_threads
-from trak_cli.stages.parts import TRAIN
-from trak_cli.stages.splits import rows_of
-from trak_cli.stages.tune_scan import Question, passes, scan
-from trak_cli.stages.tuned_files import check_file, estimator_file, overrides_of, write_estimator
-from trak_cli.store import Layout, replace_json
-from trak_cli.types import Float64, IntArray, Reporter, plain
+from trak_cli.stages.evaluation.estimator_search import Question, passes, scan
+from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
+from trak_cli.stages.evaluation.tuned_estimator import check_file, estimator_file, overrides_of, write_estimator
+from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.scoring.gram_store import make_estimator
+from trak_cli.store.json_files import replace_json
+from trak_cli.store.layout import Layout
+from trak_cli.types import TRAIN, Float64, IntArray, Reporter, plain
 
 #: Members of the search that the summary names; the report has all.
 SHOWN = 5
@@ -67,7 +63,7 @@ class HeldOut:
     Attributes:
         difference: chosen minus reference, on the same resamples.
         p_value: of the difference, two-sided.
-        method: how it was resampled (see :mod:`trak_cli.attribution.bootstrap`).
+        method: how it was resampled (see :mod:`trak_cli.attribution.lds.bootstrap`).
     """
 
     chosen: Measured

@@ -57,7 +57,7 @@ class Layout:
         return self.fingerprint(checkpoint).with_name("context.h5")
 
     def scales(self, checkpoint: str) -> Path:
-        """What gradients are multiplied by under a checkpoint (:mod:`trak_cli.gradients.adam`)."""
+        """What gradients are multiplied by under a checkpoint (:mod:`trak_cli.gradients.transforms.adam`)."""
         return self.fingerprint(checkpoint).with_name("scales.h5")
 
     def features_folder(self, checkpoint: str, split: str) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from trak_cli.store.atomic_write import replace, write_once
+from trak_cli.store.container import build_image, read_image
 from trak_cli.store.dtypes import AnyArray
 from trak_cli.store.failures import MissingError
 from trak_cli.store.fingerprint import require_same
-from trak_cli.store.image import build_image, read_image
-from trak_cli.store.promote import replace, write_once
 from trak_cli.types import Json
 
 
@@ -26,7 +26,7 @@ def write_image(
 
     Args:
         path: the file; its folder is made.
-        arrays, fingerprint, provenance, bfloat16: as for :func:`~trak_cli.store.image.build_image`.
+        arrays, fingerprint, provenance, bfloat16: as for :func:`~trak_cli.store.container.build_image`.
         overwrite: take the place of a file that is already there.
 
     Returns:

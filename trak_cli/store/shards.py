@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trak_cli.errors import Problem
+from trak_cli.store.container import Image, decode_features, read_image
 from trak_cli.store.dtypes import FEATURE_DTYPES, encode_features
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
 from trak_cli.store.fingerprint import problems_between
-from trak_cli.store.image import Image, decode_features, read_image
 from trak_cli.store.publish import write_image
 from trak_cli.types import Float32, Json, Rows
 
@@ -104,7 +104,7 @@ def write_features(
     Args:
         path: the shard's place, from the layout.
         values: what to store.
-        fingerprint, provenance: see :func:`~trak_cli.store.image.build_image`; the rows are kept apart from them.
+        fingerprint, provenance: see :func:`~trak_cli.store.container.build_image`; the rows are kept apart from them.
         dtype: what the features are rounded to.
         overwrite: take the place of a shard that is there (one that is ``SHORTER``).
 

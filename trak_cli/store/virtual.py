@@ -17,13 +17,13 @@ import h5py
 import numpy as np
 
 from trak_cli.errors import Problem, StoreError
+from trak_cli.store.atomic_write import replace
+from trak_cli.store.container import CREATED_BY, hdf5_payload, metadata, opened, read_image, write_text
 from trak_cli.store.failures import ForeignError, MissingError, foreign, missing, reading
 from trak_cli.store.fingerprint import canonical, parse
+from trak_cli.store.hdf5_validation import text_attribute
 from trak_cli.store.header import VIRTUAL, load, read_header, seal
-from trak_cli.store.image import CREATED_BY, hdf5_payload, metadata, opened, read_image, write_text
-from trak_cli.store.promote import replace
 from trak_cli.store.tiling import Source, bounds, overlap, require_tiling
-from trak_cli.store.vetting import text_attribute
 from trak_cli.types import Float32, Json, Rows
 
 DATASET = "scores"

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from trak_cli.attribution import Bootstrap, bootstrap_interval, compare
-from trak_cli.attribution.bootstrap import RERANK_LIMIT
-from trak_cli.attribution.resampling import expanding, reranking, spearman_expansion
+from trak_cli.attribution.lds.bootstrap import (
+    RERANK_LIMIT,
+    Bootstrap,
+    bootstrap_interval,
+    compare,
+    expanding,
+    reranking,
+    spearman_expansion,
+)
 
 RERANKED = Bootstrap(resamples=200, rerank=True)
 LINEAR = dataclasses.replace(RERANKED, rerank=False)
@@ -63,7 +69,7 @@ def test_the_linear_way_agrees_with_the_exact_one():
 def test_draws_are_independent_of_how_many_are_taken_at_once(monkeypatch):
     (predictions,), outputs = _data()
     expected = bootstrap_interval(predictions, outputs, RERANKED)
-    monkeypatch.setattr("trak_cli.attribution.bootstrap._RESAMPLES_AT_ONCE", 7)
+    monkeypatch.setattr("trak_cli.attribution.lds.bootstrap._RESAMPLES_AT_ONCE", 7)
     assert bootstrap_interval(predictions, outputs, RERANKED) == expected
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trak_cli.attribution import lds_of_predictions, noise_ceiling
+from trak_cli.attribution.lds.ceiling import noise_ceiling
+from trak_cli.attribution.lds.lds import lds_of_predictions
 
 SUBSETS, TARGETS = 300, 60
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trak_cli.attribution import BASELINES, cross_fitted, lds_of_predictions
-from trak_cli.attribution.datamodels import RIDGES, datamodel, empirical_influence
+from trak_cli.attribution.lds.datamodels import BASELINES, RIDGES, cross_fitted, datamodel, empirical_influence
+from trak_cli.attribution.lds.lds import lds_of_predictions
 
 
 def _truth(subsets=40, rows=12, targets=3, noise=0.1, seed=0):

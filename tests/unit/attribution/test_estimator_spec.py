@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec, describe_formula, gram_key, spec_problems
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec, describe_formula, gram_key, spec_problems
 
 
 @pytest.mark.parametrize("spec", MEMBERS.values(), ids=MEMBERS)

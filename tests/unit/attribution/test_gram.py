@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import GramSum, decompose, parse_ridge, precondition, resolve, singular_problems
-from trak_cli.attribution.gram import CHUNK_ROWS, Gram
+from trak_cli.attribution.estimator.ridge import parse_ridge, resolve
+from trak_cli.attribution.linalg.gram import CHUNK_ROWS, Gram, GramSum
+from trak_cli.attribution.linalg.spectrum import decompose, precondition, singular_problems
 from trak_cli.errors import InputError
 
 

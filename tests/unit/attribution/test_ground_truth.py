@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trak_cli.attribution import check_ground_truth
+from trak_cli.attribution.lds.ground_truth import check_ground_truth
 
 N, T, S = 12, 5, 8
 

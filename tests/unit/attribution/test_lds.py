@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ConstantInputWarning, rankdata, spearmanr
 
-from trak_cli.attribution import lds, spearman, streamed_predictions, subset_predictions
-from trak_cli.attribution.ranks import rank_rows
+from trak_cli.attribution.lds.lds import lds, streamed_predictions, subset_predictions
+from trak_cli.attribution.lds.ranks import rank_rows, spearman
 from trak_cli.types import Rows
 
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from trak_cli.attribution import Bootstrap, check_ground_truth, compare, lds, spearman
+from trak_cli.attribution.lds.bootstrap import Bootstrap, compare
+from trak_cli.attribution.lds.ground_truth import check_ground_truth
+from trak_cli.attribution.lds.lds import lds
+from trak_cli.attribution.lds.ranks import spearman
 
 
 @pytest.fixture(scope="module")

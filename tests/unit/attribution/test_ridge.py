@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import GramSum, Ridge, decompose, describe_ridge, parse_ridge, precondition, resolve
+from trak_cli.attribution.estimator.ridge import Ridge, describe_ridge, parse_ridge, resolve
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose, precondition
 from trak_cli.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trak_cli.attribution import EstimatorSpec, clip_rows, median_length, norm_limit, training_rows, unit_rows
+from trak_cli.attribution.estimator.rows import clip_rows, median_length, norm_limit, training_rows, unit_rows
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 
 
 def _rows(n, k, seed):

@@ -7,22 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import (
-    MEMBERS,
-    EstimatorSpec,
-    GramSum,
-    decompose,
-    equalize,
-    front,
-    norm_limit,
-    score_block,
-    scores,
-    soften,
-    target_factor,
-    thresholds,
-    training_rows,
-    weigh,
-)
+from trak_cli.attribution.estimator.rows import norm_limit, training_rows
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.threshold import soften, thresholds
+from trak_cli.attribution.estimator.weights import weigh
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose
+from trak_cli.attribution.scores import equalize, front, score_block, scores, target_factor
 from trak_cli.errors import InputError
 
 HALF = EstimatorSpec("half", gram_exponent=1, front_exponent=0.5, ridge="1x")

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec, believed, cosines, scores, unit_rows
+from trak_cli.attribution.estimator.rows import unit_rows
+from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.scores import scores
 
 PLAIN = EstimatorSpec("plain", ridge="1w")
 

@@ -7,27 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import (
-    MEMBERS,
-    EstimatorSpec,
-    GramSum,
-    Terms,
-    add_rows,
-    clip_rows,
-    cosines,
-    decompose,
-    equalize,
-    front,
-    gram_key,
-    norm_limit,
-    scores,
-    target_factor,
-    trajectory_of,
-    unit_rows,
-    weigh,
-    weights_of,
-)
-from trak_cli.attribution.scores import score_block
+from trak_cli.attribution.estimator.rows import clip_rows, norm_limit, unit_rows
+from trak_cli.attribution.estimator.shrinkage import cosines
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec, gram_key
+from trak_cli.attribution.estimator.weights import Terms, add_rows, trajectory_of, weigh, weights_of
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose
+from trak_cli.attribution.scores import equalize, front, score_block, scores, target_factor
 
 SPEC = MEMBERS["trajectory"]
 

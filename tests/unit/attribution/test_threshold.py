@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from trak_cli.attribution import REFERENCE_ROWS, reference_rows, soften, thresholds
+from trak_cli.attribution.estimator.threshold import REFERENCE_ROWS, reference_rows, soften, thresholds
 
 small = st.floats(-100, 100, width=32)
 

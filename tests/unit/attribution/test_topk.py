@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import TopK
+from trak_cli.attribution.topk import TopK
 
 
 def _oracle(scores, k):

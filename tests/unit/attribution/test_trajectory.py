@@ -5,25 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution import (
-    FLOW_ROWS,
-    MEMBERS,
-    WINDOW,
-    GramSum,
-    decompose,
-    equalize,
-    flow_rows,
-    follows_log_loss,
-    front,
-    norm_limit,
-    score_block,
-    scores,
-    simulate,
-    target_factor,
-    training_rows,
-    trajectory_of,
-    weigh,
-)
+from trak_cli.attribution.estimator.rows import norm_limit, training_rows
+from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, WINDOW, flow_rows, follows_log_loss, simulate
+from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.attribution.estimator.weights import trajectory_of, weigh
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import decompose
+from trak_cli.attribution.scores import equalize, front, score_block, scores, target_factor
 
 SPEC = MEMBERS["trajectory"]
 

@@ -5,20 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from trak_cli.attribution import (
-    EstimatorSpec,
-    Gram,
-    GramSum,
-    SearchSpace,
-    decompose,
-    groups,
-    halves,
-    precondition,
-    predictions_by_ridge,
-    scores,
-    subset_predictions,
-    subset_sums,
-)
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.attribution.lds.lds import subset_predictions
+from trak_cli.attribution.linalg.gram import Gram, GramSum
+from trak_cli.attribution.linalg.spectrum import decompose, precondition
+from trak_cli.attribution.scores import scores
+from trak_cli.attribution.search import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
 from trak_cli.errors import ConfigError
 
 SPACE = SearchSpace(("gram", "identity"), ("final", "trajectory"), (0.0, 1.0), (0.5, 1.0), ("1x", "3x"), (False, True))

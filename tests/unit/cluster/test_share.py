@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.cluster import share_from
+from trak_cli.cluster.share import share_from
 from trak_cli.errors import ConfigError
 
 UNITS = list(range(23))

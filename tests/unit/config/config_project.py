@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from trak_cli.config import Loaded, load
+from trak_cli.config.load import Loaded, load
 from trak_cli.errors import ConfigError, Problem
 
 PLUGINS = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from config_project import Project, by_key, make_project
 
-from trak_cli.config import load
+from trak_cli.config.load import load
 from trak_cli.errors import ConfigError, Problem
 
 _COUNTER = itertools.count()

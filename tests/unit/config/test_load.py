@@ -12,8 +12,10 @@ from config_project import Project
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec
-from trak_cli.config import TrakConfig, config_groups, load
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.config.compose.files import config_groups
+from trak_cli.config.load import load
+from trak_cli.config.schema import TrakConfig
 
 
 def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> None:
@@ -209,8 +211,8 @@ def test_shipped_files_are_found_in_an_installed_package_too(project: Project, m
     )
     assert spec is not None
     monkeypatch.setitem(sys.modules, "trak_cli.configs", importlib.util.module_from_spec(spec))
-    monkeypatch.setattr("trak_cli.config.files.source_folder", lambda: Path("/nowhere"))
-    monkeypatch.setattr("trak_cli.config.compose.source_folder", lambda: Path("/nowhere"))
+    monkeypatch.setattr("trak_cli.config.compose.files.source_folder", lambda: Path("/nowhere"))
+    monkeypatch.setattr("trak_cli.config.compose.compose.source_folder", lambda: Path("/nowhere"))
     assert config_groups()["gradients"] == ["auto", "hooks", "loop", "representation", "vmap"]
     assert load("top", None, None, ["name=run", "gradients=loop"]).config.gradients.engine == "loop"
     assert project.load("gradients=loop").config.gradients.engine == "loop"

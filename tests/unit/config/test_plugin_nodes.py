@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from config_project import Project
 
-from trak_cli.config import instantiate, load, target_of
+from trak_cli.config.load import load
+from trak_cli.config.validate.plugins import instantiate, target_of
 from trak_cli.errors import ConfigError, InputError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from config_project import Project
 
-from trak_cli.config import STAGES, load
+from trak_cli.config.load import load
+from trak_cli.config.validate.stage_requirements import STAGES
 from trak_cli.errors import ConfigError, Problem
 
 Problems = Callable[..., dict[str, Problem]]

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients import Engine, find_routes, make_engine, select
-from trak_cli.gradients.contract import ModelOutput, PerSample
+from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 from trak_cli.tasks import Task
 from trak_cli.types import Block
 

@@ -9,19 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trak_cli.gradients import (
-    ENGINES,
-    OverlappingBlocksError,
-    PerSample,
-    Scale,
-    ScaledEngine,
-    SecondMoments,
-    find_routes,
-    make_engine,
-    outer_products,
-    scaled,
-    select,
-)
+from trak_cli.gradients.contract import PerSample
+from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.adam import OverlappingBlocksError, Scale, ScaledEngine, SecondMoments, scaled
 from trak_cli.types import Block, FactorBlock, RowBlock
 
 

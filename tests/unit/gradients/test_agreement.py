@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trak_cli.errors import InputError
-from trak_cli.gradients import PerSample, check_agreement, make_engine, select
-from trak_cli.gradients.contract import Engine
+from trak_cli.gradients.checks.agreement import check_agreement
+from trak_cli.gradients.contract import Engine, PerSample
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 
 X = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 

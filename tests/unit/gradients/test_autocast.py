@@ -11,17 +11,13 @@ from gathering import gathered
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients import (
-    Autocast,
-    check_independence,
-    choose_microbatch,
-    find_routes,
-    make_engine,
-    outer_products,
-    select,
-    with_autocast,
-)
-from trak_cli.gradients.memory import activation_bytes
+from trak_cli.gradients.checks.checks import check_independence
+from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.autocast import Autocast, with_autocast
+from trak_cli.gradients.tuning.memory import activation_bytes, choose_microbatch
 from trak_cli.tasks import Classification
 from trak_cli.types import AnyBlock, FactorBlock
 

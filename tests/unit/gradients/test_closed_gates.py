@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trak_cli.errors import InputError
-from trak_cli.gradients import find_routes, make_engine, select
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 
 
 class Gated(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import projection_oracle as oracle
 import pytest
 import torch
 from gathering import Net, Sum
@@ -11,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trak_cli.gradients import ENGINES, find_routes, make_engine, outer_products, select
-from trak_cli.gradients.hooks import layers
-from trak_cli.projection import ProjectionSpec, make_projector, oracle
+from trak_cli.gradients.engines.hooks import layers
+from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, FactorBlock, RowBlock
 
 CHECKPOINT = "31" * 32

@@ -10,18 +10,10 @@ from gathering import gradients
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients import (
-    ENGINES,
-    check_finite,
-    check_independence,
-    check_reach,
-    choose_microbatch,
-    first_not_finite,
-    make_engine,
-    only,
-    select,
-)
-from trak_cli.gradients.memory import activation_bytes
+from trak_cli.gradients.checks.checks import check_finite, check_independence, check_reach, first_not_finite
+from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.parameters import only, select
+from trak_cli.gradients.tuning.memory import activation_bytes, choose_microbatch
 from trak_cli.tasks import Classification, Task
 
 X = torch.linspace(-1, 1, 24).reshape(4, 6)

@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trak_cli.errors import InputError
-from trak_cli.gradients import HooksEngine, describe_routes, find_routes, make_engine, select
-from trak_cli.gradients.hooks import layers
+from trak_cli.gradients.engines.hooks import layers
+from trak_cli.gradients.engines.hooks.engine import HooksEngine
+from trak_cli.gradients.engines.hooks.strategies import describe_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 from trak_cli.types import Block, RowBlock
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trak_cli.errors import InputError, MachineError, Problem
-from trak_cli.gradients import Candidate, Trial, measure
+from trak_cli.gradients.tuning.measure import Candidate, Trial, measure
 
 
 class Machine:

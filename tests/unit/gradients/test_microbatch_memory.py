@@ -8,7 +8,8 @@ import weakref
 import torch
 from torch import nn
 
-from trak_cli.gradients import choose_microbatch, select
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.tuning.memory import choose_microbatch
 from trak_cli.tasks import Classification
 
 

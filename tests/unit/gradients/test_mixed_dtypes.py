@@ -7,8 +7,12 @@ import torch
 from gathering import engine_of, gathered
 from torch import Tensor, nn
 
-from trak_cli.gradients import ENGINES, find_routes, make_engine, outer_products, select
-from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.tasks import Classification
 
 SPECS = {

@@ -10,8 +10,10 @@ from gathering import Net, Sum, gathered
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError
-from trak_cli.gradients import find_routes, make_engine, select
-from trak_cli.gradients.hooks.axes import survey
+from trak_cli.gradients.engines.hooks.batch_dims import survey
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 
 Taken = Callable[[Tensor, Tensor], Tensor]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients import Place, RepresentationEngine, represented
+from trak_cli.gradients.engines.representation import Place, RepresentationEngine, represented
 from trak_cli.tasks import Classification
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients import find_routes, select
-from trak_cli.gradients.agreement import doubled
+from trak_cli.gradients.checks.agreement import doubled
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.parameters import select
 from trak_cli.tasks import Classification
 
 

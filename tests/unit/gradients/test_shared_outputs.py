@@ -9,7 +9,9 @@ import torch
 from gathering import Sum, gathered
 from torch import Tensor, nn
 
-from trak_cli.gradients import find_routes, make_engine, select
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 
 
 def without_gradient(net: Shared, x: Tensor) -> Tensor:

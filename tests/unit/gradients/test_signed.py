@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from trak_cli.batches import one_sample
 from trak_cli.errors import InputError
-from trak_cli.gradients import ENGINES, Signed, check_terms, choose_microbatch, select, signs_of, with_autocast
+from trak_cli.gradients.checks.checks import check_terms
+from trak_cli.gradients.engines.registry import ENGINES
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.autocast import with_autocast
+from trak_cli.gradients.transforms.token_signs import Signed, signs_of
+from trak_cli.gradients.tuning.memory import choose_microbatch
 from trak_cli.tasks import CausalLM, Classification, MaskedLM, Task
 
 WORDS = 11

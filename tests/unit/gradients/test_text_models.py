@@ -12,8 +12,12 @@ from gathering import engine_of, gathered
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError
-from trak_cli.gradients import ENGINES, Signed, check_independence, find_routes, make_engine, select
-from trak_cli.plugins import dump
+from trak_cli.gradients.checks.checks import check_independence
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.token_signs import Signed
+from trak_cli.plugins.checkpoints.files import dump
 from trak_cli.plugins.text import text_model
 from trak_cli.tasks import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM, TextClassification
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from trak_cli.errors import InputError, TrakError
-from trak_cli.plugins import apply, dump, find, load, name_of, sha256
+from trak_cli.plugins.checkpoints.files import apply, dump, find, load, name_of, sha256
 
 
 class Tied(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trak_cli.plugins import Member, derive
+from trak_cli.plugins.checkpoints.derived import Member, derive
 
 DIGEST = "a" * 64
 LARGE = 200

@@ -10,9 +10,11 @@ import torch
 
 from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError
-from trak_cli.gradients import make_engine, select
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 from trak_cli.plugins.text import CausalTexts, EachToken, MaskedTexts, Padding, SourceTarget, text_model
-from trak_cli.projection import ProjectionSpec, make_projector
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.tasks import CausalLM
 
 pytest.importorskip("transformers")

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.plugins import Cifar, ImageFile, ImageFolder, SampleFile, check_repeatable
+from trak_cli.plugins import Cifar, ImageFile, ImageFolder, SampleFile
 from trak_cli.plugins.images import ImageTransform
+from trak_cli.plugins.samples import check_repeatable
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.plugins import ImageTextPairs, check_repeatable, collate, hf_clip, open_clip_model
+from trak_cli.plugins import ImageTextPairs, hf_clip, open_clip_model
+from trak_cli.plugins.samples import check_repeatable, collate
 
 Image = pytest.importorskip("PIL.Image")
 tokenizers = pytest.importorskip("tokenizers")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from trak_cli.errors import InputError
-from trak_cli.plugins import load, sha256
+from trak_cli.plugins.checkpoints.files import load, sha256
 
 STATE = {"a": torch.ones(2), "b": torch.zeros(3), "c": torch.full((1,), 5.0)}
 PLACES = {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}
@@ -31,7 +31,7 @@ def test_the_parts_are_put_together(tmp_path: Path) -> None:
 
 def test_what_save_pretrained_splits_is_read(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    from trak_cli.plugins import apply
+    from trak_cli.plugins.checkpoints.files import apply
     from trak_cli.plugins.text import text_model
 
     config = {

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from trak_cli.errors import InputError
-from trak_cli.plugins import Digits, SampleFile, SGDTrainer, SmallCNN, check_length, check_repeatable, collate, sample_id
+from trak_cli.plugins import Digits, SampleFile, SGDTrainer, SmallCNN
+from trak_cli.plugins.samples import check_length, check_repeatable, collate, sample_id
 from trak_cli.tasks import Classification
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.plugins import sample_id
+from trak_cli.plugins.samples import sample_id
 from trak_cli.plugins.text import CausalTexts, ClassifiedTexts, MaskedTexts, Padding, SourceTarget
 
 pytest.importorskip("transformers")

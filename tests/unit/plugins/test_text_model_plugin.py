@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients import select
-from trak_cli.plugins import apply, dump, load
+from trak_cli.gradients.parameters import select
+from trak_cli.plugins.checkpoints.files import apply, dump, load
 from trak_cli.plugins.text import text_model
 
 pytest.importorskip("transformers")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.blocks import checked, filled
 from trak_cli.projection.contract import ProjectionJob
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import RowBlock
 
 

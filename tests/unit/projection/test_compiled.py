@@ -7,13 +7,17 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
+import projection_oracle as oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trak_cli.errors import ConfigError
-from trak_cli.projection import ProjectionSpec, Projector, library, make_projector, oracle
+from trak_cli.projection.contract import Projector
+from trak_cli.projection.cpu import ctypes_binding as library
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, RowBlock
 
 CHECKPOINT = "5a" * 32

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trak_cli.projection import ProjectionSpec, Projector, make_projector
+from trak_cli.projection.contract import Projector
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 NONE = ProjectionSpec("none", 0)

@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import projection_oracle as oracle
 import pytest
 import torch
 from emulation.emulated_gpu import EmulatedGpu, compile_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.projection import ProjectionSpec, gpu, oracle
 from trak_cli.projection.definition import stream_key, tensor_key
-from trak_cli.projection.gpu import Shape, add_product
-from trak_cli.projection.source import ENTRY_POINTS, source
+from trak_cli.projection.gpu import launch as gpu
+from trak_cli.projection.gpu.launch import Shape, add_product
+from trak_cli.projection.gpu.nvrtc_source import ENTRY_POINTS, source
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed: kernels cannot be emulated")

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from trak_cli.errors import MachineError
-from trak_cli.projection import ProjectionSpec, cuda, make_projector
-from trak_cli.projection.source import ENTRY_POINTS, source
+from trak_cli.projection.gpu import cuda
+from trak_cli.projection.gpu.nvrtc_source import ENTRY_POINTS, source
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
 PACKAGES = ("nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import projection_oracle as oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.projection import ProjectionSpec, Projector, factor_sizes, make_projector, oracle, spec_problems
+from trak_cli.projection.contract import Projector
 from trak_cli.projection.definition import rademacher, tensor_key
-from trak_cli.projection.factored import describe_factors
+from trak_cli.projection.factored import describe_factors, factor_sizes
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec, spec_problems
 from trak_cli.types import AnyBlock, Block, FactorBlock, Float64, RowBlock
 
 CHECKPOINT = "0f" * 32

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from trak_cli.errors import ConfigError, MachineError
-from trak_cli.projection import KINDS, ProjectionSpec, make_projector, spec_problems
-from trak_cli.projection.registry import Kernel, choose
+from trak_cli.projection.registry import Kernel, choose, make_projector
+from trak_cli.projection.spec import KINDS, ProjectionSpec, spec_problems
 
 CPU = torch.device("cpu")
 

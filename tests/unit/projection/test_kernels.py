@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from projection_oracle import project
 
 from trak_cli.errors import ConfigError, MachineError
-from trak_cli.projection import ProjectionSpec, make_projector
-from trak_cli.projection.oracle import project
-from trak_cli.projection.registry import KERNELS
+from trak_cli.projection.registry import KERNELS, make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 CHECKPOINT = "0f" * 32

@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from projection_oracle import matrix
 
-from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.definition import tensor_key
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
-from trak_cli.projection.oracle import matrix
+from trak_cli.projection.spec import ProjectionSpec
 
 CHECKPOINT = "5a" * 32
 CODES = {"rademacher": 1, "gaussian": 2, "sjlt": 3}

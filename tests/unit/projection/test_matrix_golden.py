@@ -7,11 +7,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from projection_oracle import matrix
 
-from trak_cli.projection import MATRIX_VERSION, ProjectionSpec
-from trak_cli.projection.definition import block_key, sjlt, stream_key, tensor_key, words
+from trak_cli.projection.definition import MATRIX_VERSION, block_key, sjlt, stream_key, tensor_key, words
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
-from trak_cli.projection.oracle import matrix
+from trak_cli.projection.spec import ProjectionSpec
 
 CHECKPOINT = "".join(f"{byte:02x}" for byte in range(32))
 NAME = "layer.weight"

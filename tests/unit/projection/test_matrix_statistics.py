@@ -7,11 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from projection_oracle import matrix
 
-from trak_cli.projection import ProjectionSpec
 from trak_cli.projection.definition import block_key, sjlt, tensor_key, words
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
-from trak_cli.projection.oracle import matrix
+from trak_cli.projection.spec import ProjectionSpec
 
 CHECKPOINT = "c3" * 32
 KURTOSIS = {"rademacher": 1.0, "gaussian": float(np.mean(GAUSSIAN_TABLE**4))}

@@ -8,12 +8,15 @@ import tracemalloc
 from itertools import pairwise
 
 import numpy as np
+import projection_oracle as oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.projection import ProjectionSpec, Projector, make_projector, oracle
+from trak_cli.projection.contract import Projector
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
 CHECKPOINT = "0f" * 32

@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients import Signed, find_routes, make_engine, select
-from trak_cli.projection import ProjectionSpec, make_projector
-from trak_cli.stages.featurizer import Featurizer
-from trak_cli.stages.microbatches import Split
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.token_signs import Signed
+from trak_cli.projection.registry import make_projector
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.inputs.split import Split
 from trak_cli.tasks import CausalLM
 from trak_cli.types import Rows
 

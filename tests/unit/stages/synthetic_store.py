@@ -7,8 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution import EstimatorSpec, Terms, scores, subset_predictions
-from trak_cli.store import FORMAT_VERSION, FeatureRows, Layout, write_features, write_json_once
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.attribution.estimator.weights import Terms
+from trak_cli.attribution.lds.lds import subset_predictions
+from trak_cli.attribution.scores import scores
+from trak_cli.store.header import FORMAT_VERSION
+from trak_cli.store.json_files import write_json_once
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import FeatureRows, write_features
 from trak_cli.types import BoolArray, Float32, Float64, Rows, shards_of
 
 ROWS, TARGETS, DIM, SHARD_ROWS, SUBSETS = 90, 24, 12, 32, 60

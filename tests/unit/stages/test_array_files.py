@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trak_cli.errors import InputError
-from trak_cli.stages.array_files import read_array_file
+from trak_cli.stages.evaluation.user_arrays import read_array_file
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from sentences import Sentences, columns, featurizer, padded, split_of
 from torch import Tensor
 
 from trak_cli.errors import InputError
-from trak_cli.stages import microbatches
-from trak_cli.stages.microbatches import Split
+from trak_cli.stages.inputs import split as microbatches
+from trak_cli.stages.inputs.split import Split
 from trak_cli.types import Rows
 
 #: Odd on purpose: long ones beside short ones, some twice, a number that no microbatch divides.

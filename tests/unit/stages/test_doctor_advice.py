@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trak_cli.config import TrakConfig
-from trak_cli.stages.doctor_advice import advice
-from trak_cli.stages.doctor_costs import Costs
-from trak_cli.stages.gradient_plan import GradientPlan
+from trak_cli.config.schema import TrakConfig
+from trak_cli.stages.diagnosis.advice import advice
+from trak_cli.stages.diagnosis.costs import Costs
+from trak_cli.stages.featurizing.engine_selection import GradientPlan
 
 PLAN = GradientPlan("hooks", 32, {}, [])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trak_cli.plugins import collate
-from trak_cli.stages.microbatches import Split
+from trak_cli.plugins.samples import collate
+from trak_cli.stages.inputs.split import Split
 
 
 @pytest.mark.parametrize("lengths", [(2, 9, 3), (5,), (*range(40), *range(200, 0, -1))])

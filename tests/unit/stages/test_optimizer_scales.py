@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trak_cli.gradients import Scale, matrix_shape
-from trak_cli.stages.microbatches import spread
-from trak_cli.stages.optimizer import SAMPLES, joined, parted
+from trak_cli.gradients.transforms.adam import Scale, matrix_shape
+from trak_cli.stages.featurizing.adam_scales import SAMPLES, joined, parted
+from trak_cli.stages.inputs.split import spread
 
 
 @given(st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=80))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from sentences import Sentences, columns, featurizer, padded
 
-from trak_cli.stages.microbatches import Split
-from trak_cli.stages.reading import ahead
+from trak_cli.stages.inputs.prefetch import ahead
+from trak_cli.stages.inputs.split import Split
 
 CPU = torch.device("cpu")
 SOON = 20.0  # seconds after which a test fails that would wait for ever

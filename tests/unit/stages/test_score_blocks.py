@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from synthetic_store import ROWS, TARGETS, make_store
 
-from trak_cli.attribution import EstimatorSpec
-from trak_cli.config import load
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.config.load import load
 from trak_cli.stages.finalize import finalize
 from trak_cli.stages.score import score
-from trak_cli.store import Layout, read_scores
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
 from trak_cli.types import Silent
 
 SPECS = [

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec
-from trak_cli.stages.identity import scores_fingerprint
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.types import Json
 
 SAMPLES: Json = {"kind": "features", "dim": 64}

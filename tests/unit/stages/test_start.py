@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trak_cli.config import TrainConfig
+from trak_cli.config.schema import TrainConfig
 from trak_cli.errors import ConfigError, InputError, TrakError
-from trak_cli.plugins import apply, load
-from trak_cli.stages.start import started
+from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.stages.training.partial_training import started
 
 State = dict[str, Tensor]
 

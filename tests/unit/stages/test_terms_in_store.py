@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from synthetic_store import DIM, ROWS, SUBSETS, TARGETS, SyntheticStore, make_store
 
-from trak_cli.attribution import MEMBERS, EstimatorSpec, lds
+from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.lds.lds import lds
 from trak_cli.errors import StoreError
-from trak_cli.stages.grams import find_gram, gram_path, sum_gram, write_gram
-from trak_cli.stages.identity import gram_fingerprint
-from trak_cli.stages.inventory import Inventory, take_inventory
-from trak_cli.stages.tune_scan import Question, scan
-from trak_cli.store import FeatureRows, Layout, read_features, write_features
+from trak_cli.stages.evaluation.estimator_search import Question, scan
+from trak_cli.stages.index.fingerprints import gram_fingerprint
+from trak_cli.stages.index.inventory import Inventory, take_inventory
+from trak_cli.stages.scoring.gram_store import find_gram, gram_path, sum_gram, write_gram
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import FeatureRows, read_features, write_features
 
 DEFAULT = MEMBERS["trajectory"]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from synthetic_store import make_store
 
-from trak_cli.attribution import MEMBERS
-from trak_cli.stages import identity
-from trak_cli.stages.grams import find_gram, sum_gram, write_gram
-from trak_cli.stages.identity import scores_fingerprint
-from trak_cli.stages.inventory import Inventory, take_inventory
-from trak_cli.store import Layout
+from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.stages.index import fingerprints as identity
+from trak_cli.stages.index.fingerprints import scores_fingerprint
+from trak_cli.stages.index.inventory import Inventory, take_inventory
+from trak_cli.stages.scoring.gram_store import find_gram, sum_gram, write_gram
+from trak_cli.store.layout import Layout
 
 
 @pytest.fixture

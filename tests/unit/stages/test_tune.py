@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from synthetic_store import SUBSETS, TARGETS, SyntheticStore, make_store
 
-from trak_cli.attribution import EstimatorSpec, lds
-from trak_cli.config import load
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.attribution.lds.lds import lds
+from trak_cli.config.load import load
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.stages.estimators import make_estimator
-from trak_cli.stages.inventory import take_inventory
+from trak_cli.stages.evaluation.estimator_search import Question, scan
+from trak_cli.stages.evaluation.tuned_estimator import write_estimator
+from trak_cli.stages.index.inventory import take_inventory
+from trak_cli.stages.scoring.gram_store import make_estimator
 from trak_cli.stages.tune import TuneSummary, tune
-from trak_cli.stages.tune_scan import Question, scan
-from trak_cli.stages.tuned_files import write_estimator
-from trak_cli.store import Layout
+from trak_cli.store.layout import Layout
 from trak_cli.types import Silent
 
 BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x", equal_targets=True)

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from trak_cli.store import FeatureRows
+from trak_cli.store.container import CREATED_BY, write_text
 from trak_cli.store.header import PLAIN, seal
-from trak_cli.store.image import CREATED_BY, write_text
+from trak_cli.store.shards import FeatureRows
 from trak_cli.types import Json, Rows
 
 FINGERPRINT: Json = {"format": 1, "projection": {"kind": "rademacher", "dim": 16, "seed": 0}, "checkpoint": "a" * 64}

@@ -11,21 +11,11 @@ import numpy as np
 import pytest
 
 from trak_cli.errors import MachineError
-from trak_cli.store import (
-    Condition,
-    DamagedError,
-    FeatureRows,
-    ForeignError,
-    inspect_features,
-    read_features,
-    read_header,
-    read_image,
-    verify,
-    write_features,
-)
-from trak_cli.store import image as image_module
-from trak_cli.store.header import VIRTUAL, seal
-from trak_cli.store.image import write_text
+from trak_cli.store import container as image_module
+from trak_cli.store.container import read_image, write_text
+from trak_cli.store.failures import DamagedError, ForeignError
+from trak_cli.store.header import VIRTUAL, read_header, seal, verify
+from trak_cli.store.shards import Condition, FeatureRows, inspect_features, read_features, write_features
 from trak_cli.types import Json
 
 Craft = Callable[..., Path]

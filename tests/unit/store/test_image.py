@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trak_cli.store import build_image, read_header, read_image, verify, write_image
+from trak_cli.store.container import build_image, read_image
 from trak_cli.store.failures import ForeignError, MissingError
+from trak_cli.store.header import read_header, verify
+from trak_cli.store.publish import write_image
 from trak_cli.types import Json
 
 _DTYPES = ("bool", "int8", "int64", "uint16", "uint64", "float16", "float32", "float64")

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 from trak_cli.errors import MachineError
-from trak_cli.store import STEPS, FeatureRows, build_image, promote, read_features, sweep, verify, write_features
-from trak_cli.store.leftovers import temporary_of, this_host
-from trak_cli.store.promote import remove, replace, set_aside, write_once
+from trak_cli.store import atomic_write as promote
+from trak_cli.store.atomic_write import STEPS, remove, replace, set_aside, write_once
+from trak_cli.store.container import build_image
+from trak_cli.store.header import verify
+from trak_cli.store.shards import FeatureRows, read_features, write_features
+from trak_cli.store.temp_files import sweep, temporary_of, this_host
 from trak_cli.types import Json
 
 DATA = bytes(range(256)) * 40

@@ -10,19 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trak_cli.errors import ConfigError, MachineError
-from trak_cli.store import (
-    DamagedError,
-    ForeignError,
-    Layout,
-    MissingError,
-    check_name,
-    differences,
-    digest,
-    read_json,
-    replace_json,
-    require_same,
-    write_json_once,
-)
+from trak_cli.store.failures import DamagedError, ForeignError, MissingError
+from trak_cli.store.fingerprint import differences, digest, require_same
+from trak_cli.store.json_files import read_json, replace_json, write_json_once
+from trak_cli.store.layout import Layout, check_name
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -14,21 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trak_cli.errors import InputError
-from trak_cli.store import (
-    Condition,
-    DamagedError,
-    FeatureRows,
-    ForeignError,
-    MissingError,
-    encode_features,
-    inspect_features,
-    read_features,
-    read_image,
-    underflows,
-    write_features,
-    write_image,
-)
-from trak_cli.store.dtypes import widen
+from trak_cli.store.container import read_image
+from trak_cli.store.dtypes import encode_features, underflows, widen
+from trak_cli.store.failures import DamagedError, ForeignError, MissingError
+from trak_cli.store.publish import write_image
+from trak_cli.store.shards import Condition, FeatureRows, inspect_features, read_features, write_features
 from trak_cli.types import Json, Rows
 
 Make = Callable[[Rows], FeatureRows]

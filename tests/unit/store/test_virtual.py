@@ -12,24 +12,13 @@ import numpy as np
 import pytest
 
 from trak_cli.errors import StoreError
-from trak_cli.store import (
-    DamagedError,
-    ForeignError,
-    Layout,
-    MissingError,
-    Source,
-    assemble,
-    is_assembled,
-    open_scores,
-    read_fingerprint,
-    read_image,
-    read_scores,
-    score_blocks,
-    verify,
-    write_image,
-)
-from trak_cli.store.header import VIRTUAL
-from trak_cli.store.image import write_text
+from trak_cli.store.container import read_image, write_text
+from trak_cli.store.failures import DamagedError, ForeignError, MissingError
+from trak_cli.store.header import VIRTUAL, verify
+from trak_cli.store.layout import Layout
+from trak_cli.store.publish import write_image
+from trak_cli.store.tiling import Source
+from trak_cli.store.virtual import assemble, is_assembled, open_scores, read_fingerprint, read_scores, score_blocks
 from trak_cli.types import Rows
 
 TRUTH = np.arange(5 * 7, dtype=np.float32).reshape(5, 7)

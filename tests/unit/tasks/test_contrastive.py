@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients import cosine, difference, find_routes, gradient_inside, gradient_of, make_engine, select
+from trak_cli.gradients.checks.compare import cosine, difference, gradient_inside, gradient_of
+from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.parameters import select
 from trak_cli.plugins import hf_clip
 from trak_cli.tasks import Contrastive, OpenCLIP
 

@@ -1,4 +1,4 @@
-"""A :class:`trak_cli.projection.gpu.Gpu` whose kernels run on the CPU: their own source, compiled by g++."""
+"""A :class:`trak_cli.projection.gpu.launch.Gpu` whose kernels run on the CPU: their own source, compiled by g++."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trak_cli.projection.gpu import Shape
+from trak_cli.projection.gpu.launch import Shape
 
 HERE = Path(__file__).parent
 #: Bytes around every piece of memory, and what stands in them.

@@ -1,0 +1,151 @@
+"""What the out-to-loss gradient was on the way: its mean over the beginning of a training that the features imply.
+
+A single checkpoint tells q at the end of training only. There q is tiny for all that has been learned, although those
+samples shaped the model as well while they were being learned. So training is run again, in the model linearised at the
+checkpoint: f_i(s) = x_iᵀ v(s), v(0) = 0, and gradient flow on the log loss,
+
+    dv/ds = Σ_i q_i(s) x_i,      q_i(s) = sigmoid(−f_i(s)).
+
+Its time has no unit of its own; the flow has arrived, at s = T, when the mean of f_i(s) is the mean of the outputs that
+the checkpoint really gives. The estimator uses
+
+    q̄_i = (1/τ) ∫₀^τ q_i(s) ds,      τ = WINDOW · T.
+
+Where training was short, q̄ is alike for all samples; where it was long and some samples remained hard, they stand out.
+Only q that is the sigmoid of −f has a flow (log-odds); see :func:`follows_log_loss`. Where q is another mean of probabilities
+(sums over tokens), what is left is the very beginning, where all samples weigh alike: :func:`beginning`. The Gram matrix is
+then over single tokens (:class:`~trak_cli.attribution.estimator.weights.Terms`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.attribution.linalg.spectrum import of_rows
+from trak_cli.types import Float64, FloatArray, IntArray
+
+#: The part of the training time over which q is averaged; chosen by experiment (docs/benchmarks.md).
+WINDOW = 0.15
+
+#: Rows that the flow is computed from; more only cost time.
+FLOW_ROWS = 4096
+
+#: Of the integration below: other steps, other ratios.
+FLOW_VERSION = 2
+
+#: Steps of the flow are evenly spaced in their logarithm. The first is the shorter of two times, so that many fit into the
+#: window: a part of what training would take at its first speed, however many samples pull together, and one in units of
+#: 1 / mean ‖x‖², like the last.
+_PER_DECADE = 10
+_FIRST_OF_TRAINING, _FIRST, _LAST = 0.03, 1e-2, 1e5
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The beginning of a flow.
+
+    Attributes:
+        times: (s,) ascending from 0 to τ.
+        parameters: (k, s) v at these times.
+        duration: T · mean ‖x‖², a number without unit: how long training was.
+        arrived: False when the flow could not reach the outputs of the checkpoint; T is then the longest time tried.
+    """
+
+    times: Float64
+    parameters: Float64
+    duration: float
+    arrived: bool
+
+    @property
+    def alike(self) -> bool:
+        """Whether all samples weigh alike because nothing could be simulated: the :func:`beginning`."""
+        return self.arrived and self.duration == 0
+
+    def mean_ratio(self, features: FloatArray) -> Float64:
+        """q̄ of samples with ``features`` (r, k): (r,) in (0, 1), by the trapezium rule."""
+        q = _sigmoid(-(features.astype(np.float64) @ self.parameters))
+        steps = np.diff(self.times)
+        mean: Float64 = (q[:, :-1] + q[:, 1:]) @ steps / (2 * self.times[-1])
+        return mean
+
+
+def follows_log_loss(outputs: FloatArray, out_to_loss: FloatArray) -> bool:
+    """Whether q is 1 − p = sigmoid(−f) for all of some samples: f is the log-odds of the right answer."""
+    return bool(np.allclose(out_to_loss, _sigmoid(-outputs.astype(np.float64)), rtol=1e-3, atol=1e-6))
+
+
+def flow_rows(rows: int) -> IntArray:
+    """Which of ``rows`` training rows the flow is computed from: all, or ``FLOW_ROWS`` evenly spread; (m,) int64."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, FLOW_ROWS)).round().astype(np.int64))
+
+
+def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float = WINDOW) -> Trajectory:
+    """The flow of a training set of ``rows`` samples, of which these are a part.
+
+    Args:
+        features: (m, k) of the samples that :func:`flow_rows` names.
+        outputs: (m,) f of the same samples.
+        window: the part of the training time over which q is to be averaged.
+    """
+    X = features.astype(np.float64)
+    mean_square = float(np.einsum("ik,ik->", X, X)) / len(X)
+    if mean_square == 0:
+        return Trajectory(np.array([0.0, 1.0]), np.zeros((X.shape[1], 2)), 0.0, arrived=False)
+    basis = None
+    if len(X) < X.shape[1]:  # v stays in the span of the rows
+        _, vectors = of_rows(X)
+        basis, X = vectors.T, X @ vectors
+    target = float(outputs.mean(dtype=np.float64))
+    first, last = _FIRST / mean_square, _LAST / mean_square
+    speed = rows / 2 * float(np.square(X.mean(axis=0)).sum())  # of the mean of f, while q is ½
+    if 0 < target < speed * first / _FIRST_OF_TRAINING:
+        first = _FIRST_OF_TRAINING * target / speed
+    times, path, reached = [0.0], [np.zeros(X.shape[1])], [0.0]
+    for time, v in _flow(X, first, last, rows / len(X)):
+        times.append(time)
+        path.append(v)
+        reached.append(float((X @ v).mean()))
+        if reached[-1] >= target:
+            break
+    arrived = reached[-1] >= target
+    end = float(np.interp(target, reached, times)) if arrived else times[-1]
+    end = max(end, times[1])  # a mean output of zero or less is the very beginning
+    until, parameters = _cut(np.array(times), np.array(path), window * end)
+    return Trajectory(until, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
+
+
+def _flow(X: Float64, first: float, last: float, weight: float) -> Iterator[tuple[float, Float64]]:
+    """(time, v) of gradient flow by implicit steps: v += h (I + h H)⁻¹ Σ q x, H = Σ q (1 − q) x xᵀ."""
+    v, before = np.zeros(X.shape[1]), 0.0
+    for number in range(math.ceil(_PER_DECADE * math.log10(last / first))):
+        time = first * 10 ** (number / _PER_DECADE)
+        step = (time - before) * weight
+        q = _sigmoid(-(X @ v))
+        weighted = X * np.sqrt(step * q * (1 - q))[:, None]
+        system = weighted.T @ weighted  # by syrk, for it is a matrix with itself
+        system[np.diag_indices_from(system)] += 1
+        v = v + step * np.linalg.solve(system, X.T @ q)
+        before = time
+        yield time, v
+
+
+def beginning(dim: int) -> Trajectory:
+    """A training of no length: q̄ = ½ for all samples with features of ``dim`` numbers."""
+    return Trajectory(np.array([0.0, 1.0]), np.zeros((dim, 2)), 0.0, arrived=True)
+
+
+def _cut(times: Float64, path: Float64, stop: float) -> tuple[Float64, Float64]:
+    """The part of a path up to the time ``stop``, whose end is interpolated: (s,) and (s, k)."""
+    inside = int(np.searchsorted(times, stop))
+    share = (stop - times[inside - 1]) / (times[inside] - times[inside - 1])
+    last = (1 - share) * path[inside - 1] + share * path[inside]
+    return np.append(times[:inside], stop), np.vstack([path[:inside], last])
+
+
+def _sigmoid(values: Float64) -> Float64:
+    half: Float64 = 0.5 * (1 + np.tanh(values / 2))
+    return half

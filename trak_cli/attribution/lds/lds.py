@@ -1,0 +1,96 @@
+"""The linear datamodeling score: how well sums of scores rank models retrained on subsets (TRAK, definition 2.3).
+
+For target j and subsets S_1…S_s of the training set, the LDS of j is Spearman's correlation over the subsets between
+Σ_{i∈S} score(j, i) and the output on j of models retrained on S; the LDS of a score matrix is its mean over targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.attribution.lds.ranks import spearman
+from trak_cli.types import BoolArray, Float64, FloatArray, Rows
+
+_TARGETS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class LdsResult:
+    """How well one score matrix predicts the retrained outputs.
+
+    Attributes:
+        per_target: (t,) Spearman correlation of each target; NaN where it is excluded.
+        mean: mean over the targets that are not excluded (NaN when there is none): the LDS.
+        constant_outputs: how many targets are excluded because every subset gave the same output.
+        constant_predictions: how many more are excluded because every subset has the same sum of scores.
+        predictions: (t, s) the sums of scores, for the bootstrap.
+    """
+
+    per_target: Float64
+    mean: float
+    constant_outputs: int
+    constant_predictions: int
+    predictions: Float64
+
+
+def lds(scores: FloatArray, masks: BoolArray, outputs: FloatArray) -> LdsResult:
+    """LDS of ``scores`` (t, n) against ``masks`` (s, n) and retrained ``outputs`` (s, t).
+
+    One matrix product and two sorts: seconds for 10,000 targets and 1,000 subsets of 10,000 samples.
+    """
+    return lds_of_predictions(subset_predictions(scores, masks), outputs)
+
+
+def lds_of_predictions(predictions: Float64, outputs: FloatArray) -> LdsResult:
+    """LDS when the sums of scores (t, s) are there already; ``outputs`` is (s, t)."""
+    if predictions.shape != outputs.T.shape:
+        raise ValueError(f"predictions {predictions.shape} (targets, subsets), outputs {outputs.shape} (subsets, targets)")
+    per_target = spearman(predictions, outputs.T)
+    valid = np.isfinite(per_target)
+    same_output = np.ptp(outputs, axis=0) == 0
+    return LdsResult(
+        per_target=per_target,
+        mean=float(per_target[valid].mean()) if valid.any() else float("nan"),
+        constant_outputs=int(same_output.sum()),
+        constant_predictions=int((~valid & ~same_output).sum()),
+        predictions=predictions,
+    )
+
+
+def subset_predictions(scores: FloatArray, masks: BoolArray) -> Float64:
+    """Σ_{i∈S} score(j, i) for ``scores`` (t, n) and ``masks`` (s, n) → (t, s) float64; see :func:`streamed_predictions`."""
+    targets, rows = scores.shape
+    return streamed_predictions([(Rows(0, targets), Rows(0, rows), scores)], masks, targets)
+
+
+def streamed_predictions(blocks: Iterable[tuple[Rows, Rows, FloatArray]], masks: BoolArray, targets: int) -> Float64:
+    """Σ_{i∈S} score(j, i) from blocks of scores that stream by → (targets, s) float64.
+
+    Sums are taken in float64. Where they differ by no more than the rounding of such a sum (a target whose scores are
+    all equal, with subsets of one size), they are made equal, so that rounding is never ranked.
+
+    Args:
+        blocks: (targets, training rows, scores of that shape), which cover every target and every row exactly once.
+        masks: (s, n).
+        targets: how many there are in all.
+    """
+    sums = np.zeros((targets, len(masks)))
+    size = np.zeros(targets)
+    for at, rows, scores in blocks:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = scores[:, start : start + _ROWS_AT_ONCE]
+            first_row = rows.start + start
+            members = masks[:, first_row : first_row + part.shape[1]].T.astype(np.float64)
+            for first in range(0, len(at), _TARGETS_AT_ONCE):
+                block = np.asarray(part[first : first + _TARGETS_AT_ONCE], np.float64)
+                some = slice(at.start + first, at.start + first + len(block))
+                sums[some] += block @ members
+                size[some] += np.abs(block).sum(axis=1)
+    rounding = size * np.finfo(np.float64).eps * np.sqrt(masks.shape[1])
+    level = np.ptp(sums, axis=1) <= rounding
+    sums[level] = sums[level, :1]
+    return sums

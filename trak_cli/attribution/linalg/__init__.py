@@ -1,0 +1,1 @@
+"""The Gram matrix and its eigendecomposition."""

@@ -1,0 +1,1 @@
+"""Composing the configuration from YAML files and overrides."""

@@ -1,0 +1,192 @@
+"""One plain tree out of YAML files, group selections and overrides; no schema is applied here.
+
+Hydra stops at the first thing that is wrong. So it is given the group selections only, which have been checked before,
+and the values are set afterwards one by one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
+
+from trak_cli.config.compose.files import SHIPPED_PACKAGE, SUFFIX, is_installed, source_folder
+from trak_cli.config.compose.overrides import NO_HYDRA, Change, Choice
+from trak_cli.config.wording import join, nearest, one_line, one_of, shown
+from trak_cli.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which config is composed: its name, and the user's folder, which is searched first."""
+
+    name: str
+    config_dir: Path | None
+
+    @property
+    def own_file(self) -> Path | None:
+        """The user's file of that name, if there is one."""
+        path = self.config_dir / (self.name + SUFFIX) if self.config_dir is not None else None
+        return path if path is not None and path.is_file() else None
+
+
+def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
+    """The composed files, as a plain tree that takes any key.
+
+    Raises:
+        ConfigError: a file cannot be read, or its defaults list cannot be followed. All unreadable files are named.
+    """
+    try:
+        with _hydra(source) as loader:
+            tree = compose(source.name, overrides=_as_hydra_wants(source, choices, loader))
+    except RecursionError as error:
+        problem = Problem(
+            source.name,
+            "a defaults list that leads back to its own file",
+            "files that do not include each other",
+            f"rename {source.name}{SUFFIX} if it inherits a shipped config of the same name",
+        )
+        raise ConfigError(problem) from error
+    # Hydra reports malformed files and defaults lists by any of these (asserts included).
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError, OSError) as error:
+        broken = unreadable_files(source)
+        raise ConfigError(broken or [_composition_problem(source, error)]) from error
+    OmegaConf.set_struct(tree, False)
+    return tree
+
+
+def own_tree(source: Source) -> DictConfig:
+    """The user's own file by itself, for checks when the files cannot be composed; empty where it cannot be read."""
+    if source.own_file is not None and _unreadable(source.own_file) is None:
+        tree = OmegaConf.load(source.own_file)
+        if isinstance(tree, DictConfig):
+            tree.pop("defaults", None)
+            return tree
+    return OmegaConf.create({})
+
+
+def hydra_problem(source: Source) -> Problem | None:
+    """A ``hydra:`` section in the user's file would be ignored: say so."""
+    if "hydra" not in own_tree(source):
+        return None
+    return Problem("hydra", f"a section in {source.own_file}", NO_HYDRA, "remove the section; the folder of a run is store: …")
+
+
+def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
+    """Set or delete values in the tree, in order; returns what did not work."""
+    problems: list[Problem] = []
+    for change in changes:
+        if change.delete:
+            problem = _delete(tree, change)
+            if problem is not None:
+                problems.append(problem)
+            continue
+        try:
+            # A list replaces whatever there is; OmegaConf cannot merge one into a mapping.
+            OmegaConf.update(tree, change.key, change.value, merge=isinstance(change.value, dict), force_add=True)
+        except (OmegaConfBaseException, ValueError) as error:  # ValueError: a name where a list index belongs
+            reason = one_line(str(error).partition("full_key")[0])
+            problems.append(
+                Problem(
+                    change.key,
+                    shown(change.value),
+                    f"a value that fits there ({reason})",
+                    "check the key and the value",
+                )
+            )
+    return problems
+
+
+def unreadable_files(source: Source) -> list[Problem]:
+    """Every YAML file of the user's folder, and of the groups in it, that cannot be read."""
+    if source.config_dir is None:
+        return []
+    paths = sorted(source.config_dir.glob(f"*{SUFFIX}")) + sorted(source.config_dir.glob(f"*/*{SUFFIX}"))
+    return [problem for path in paths if (problem := _unreadable(path)) is not None]
+
+
+def _unreadable(path: Path) -> Problem | None:
+    try:
+        OmegaConf.load(path)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        return Problem(where, one_line(error.problem or error), "valid YAML", "correct the line; indentation is by spaces")
+    except OmegaConfBaseException as error:
+        return Problem(str(path), one_line(error), "a ${…} that can be read", "close the braces, or write \\${ for the text ${")
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        return Problem(str(path), one_line(error), "a readable YAML file in UTF-8", "check the file and its permissions")
+    return None
+
+
+@contextmanager
+def _hydra(source: Source) -> Iterator[ConfigLoader]:
+    """Hydra for one composition, with the user's folder before the shipped one; leaves no Hydra behind.
+
+    By Hydra's public functions the first config must come from the first folder; these two of its inner ones let it
+    come from either.
+    """
+    shipped = f"pkg://{SHIPPED_PACKAGE}" if is_installed() else str(source_folder())
+    own = str(source.config_dir.resolve()) if source.config_dir is not None else None
+    search_path = create_config_search_path(own or shipped)
+    if own is not None:
+        search_path.append("trak", shipped, anchor=SearchPathQuery("main", own))
+    GlobalHydra.instance().clear()
+    try:
+        with warnings.catch_warnings():
+            # Without _self_ in a defaults list, the file's own keys win: what its writer means.
+            warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
+            version.setbase("1.3")
+            yield Hydra.create_main_hydra2("trak", search_path).config_loader
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _as_hydra_wants(source: Source, choices: Sequence[Choice], loader: ConfigLoader) -> list[str]:
+    """``group=option`` where the defaults list has the group, ``+group=option`` where it has not."""
+    if not choices:
+        return []
+    known = loader.compute_defaults_list(source.name, [], RunMode.RUN).overrides.known_choices
+    texts: dict[str, str] = {}
+    for choice in choices:  # of one group chosen twice, the last holds
+        key = choice.text.partition("=")[0]
+        texts[key] = choice.text if key in known else f"+{choice.text}"
+    return list(texts.values())
+
+
+def _composition_problem(source: Source, error: Exception) -> Problem:
+    text = str(error) or str(error.__cause__ or type(error).__name__)
+    found = one_line(text.partition("Search path:")[0].partition("full_key")[0])
+    return Problem(
+        str(source.own_file or source.name),
+        found,
+        "files and a defaults list that can be composed",
+        "start the file with 'defaults: [trak, _self_]' and put 'override GROUP: OPTION' entries last",
+    )
+
+
+def _delete(tree: DictConfig, change: Change) -> Problem | None:
+    parent, _, name = change.key.rpartition(".")
+    node = OmegaConf.select(tree, parent) if parent else tree
+    if isinstance(node, DictConfig) and name in node:
+        with open_dict(node):
+            del node[name]
+        return None
+    known = sorted(str(key) for key in node) if isinstance(node, DictConfig) else []
+    meant = nearest(name, known)
+    remedy = f"did you mean ~{join(parent, meant)}?" if meant else "leave the override out"
+    return Problem(change.key, "no such key to delete", one_of(known), remedy)

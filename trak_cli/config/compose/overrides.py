@@ -1,0 +1,131 @@
+"""Overrides of the command line, parsed one at a time: the bad ones become problems, the good ones go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from trak_cli.config.compose.files import option_exists
+from trak_cli.config.wording import nearest, one_line, one_of
+from trak_cli.errors import Problem
+
+NO_SWEEPS = "one value: a run has one configuration and one store, and a sweep would write several into it"
+NO_HYDRA = "keys of trak only: Hydra composes the configuration here and does nothing else (no run folder, no launcher)"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``group=option`` (or a list of options), as written, without a leading +."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """``key=value``, or ``~key`` (``delete``)."""
+
+    key: str
+    value: Any
+    delete: bool = False
+
+
+@dataclass
+class Parsed:
+    """The overrides, sorted by what they do.
+
+    Attributes:
+        choices: group selections, for Hydra.
+        changes: values to set once the files are composed, in order.
+        problems: what is wrong with the others.
+        dropped: the keys that the others meant to set; nothing more is to be said about them.
+    """
+
+    choices: list[Choice] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
+
+
+def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir: Path | None) -> Parsed:
+    """Parse every override by itself."""
+    parser = OverridesParser.create()
+    parsed = Parsed()
+    for text in texts:
+        problem = _refusal(text)
+        if problem is None:
+            try:
+                override = parser.parse_override(text)
+            except HydraException as error:
+                problem = _bad_syntax(text, error)
+            else:
+                problem = _sort(override, text, groups, config_dir, parsed)
+        if problem is not None:
+            parsed.problems.append(problem)
+            parsed.dropped.add(_key_of(text))
+    return parsed
+
+
+def _key_of(text: str) -> str:
+    """The key, or the group, that an override is about, as far as one can tell before it is parsed."""
+    return text.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _refusal(text: str) -> Problem | None:
+    """What can be refused before it is parsed: options among the overrides, and Hydra's own keys."""
+    if text in ("-m", "--multirun"):
+        return Problem(text, "a sweep", NO_SWEEPS, "run trak once per value, each with its own name=…")
+    if text.startswith("-"):
+        return Problem(text, "an option", "key=value", "put options before the overrides; see --help for those there are")
+    key = text.partition("=")[0].lstrip("+~")
+    if key == "hydra" or key.startswith(("hydra.", "hydra/", "hydra@")):
+        return Problem(key, repr(text), NO_HYDRA, f"leave {key} out; the folder of a run is store=…")
+    return None
+
+
+def _bad_syntax(text: str, error: HydraException) -> Problem:
+    if not text.startswith("~") and "=" not in text:
+        return Problem(text, "no '='", "key=value", f"write {text}=VALUE, or ~{text} to remove the key")
+    key, _, value = text.partition("=")
+    remedy = f"""quote the value inside the shell's quotes: '{key}="{value}"'""" if value else "check the key"
+    reason = one_line(error).partition(" expecting ")[0]
+    return Problem(key, repr(text), f"Hydra's override syntax ({reason})", remedy)
+
+
+def _sort(
+    override: Override, text: str, groups: Mapping[str, Sequence[str]], config_dir: Path | None, parsed: Parsed
+) -> Problem | None:
+    """File the override under choices or changes; or say what is wrong with it."""
+    key = override.key_or_group
+    if override.is_sweep_override():
+        found = f"a sweep over {text.partition('=')[2]}"
+        return Problem(key, found, NO_SWEEPS, f"run trak once per value, or write '{key}=[…]' if a list was meant")
+    value: Any = override.value()
+    group = key.split("/", 1)[0]
+    if group in groups and not override.is_delete() and isinstance(value, str | list):
+        problem = _unknown_option(key, value, groups, config_dir)
+        if problem is None:
+            parsed.choices.append(Choice(text.lstrip("+")))
+        return problem
+    if override.package is not None or "/" in key:
+        expected = f"a config group before '@' and '/': {one_of(list(groups))}"
+        return Problem(key, repr(text), expected, "write a dotted key, or select from a group")
+    parsed.changes.append(Change(key, value, override.is_delete()))
+    return None
+
+
+def _unknown_option(
+    group: str, value: str | list[Any], groups: Mapping[str, Sequence[str]], config_dir: Path | None
+) -> Problem | None:
+    known = groups.get(group, ())
+    for option in value if isinstance(value, list) else [value]:
+        if not option_exists(group, str(option), config_dir):
+            meant = nearest(str(option), known)
+            remedy = f"did you mean {group}={meant}?" if meant else "select one of those, or add a YAML file to the group"
+            return Problem(group, f"no option {str(option)!r}", one_of(known), remedy)
+    return None

@@ -1,0 +1,49 @@
+"""Selections on the command line that the user's own file silently takes back, because its keys are read after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from trak_cli.config.compose.compose import Source, own_tree
+from trak_cli.config.compose.files import read_option
+from trak_cli.config.compose.overrides import Change, Choice
+from trak_cli.config.wording import covers, shown
+from trak_cli.errors import Problem
+
+
+def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Change], tree: DictConfig) -> Iterator[Problem]:
+    """A problem for each selected option of which the user's file has replaced a value (and the command line has not).
+
+    Args:
+        tree: what was composed, before ``changes``.
+    """
+    own = own_tree(source)
+    for choice in choices:
+        group, _, option = choice.text.partition("=")
+        mine = own.get(group) if group.isidentifier() else None
+        if not isinstance(mine, DictConfig):
+            continue
+        wanted = read_option(group, option, source.config_dir)
+        for key, value in wanted.items():
+            name = f"{group}.{key}"
+            taken_back = key in mine and "${" not in str(value) and _plain(tree, name) != value
+            if taken_back and not any(covers(change.key, name) or change.key == name for change in changes):
+                yield Problem(
+                    group,
+                    f"{option}, with {name}={_told(_plain(tree, name))} from {source.own_file}, which is read after it",
+                    f"{name}={_told(value)}, as {group}={option} says",
+                    f"take {key} out of the file, or say {name}={_told(value)} on the command line as well",
+                )
+
+
+def _told(value: Any) -> str:
+    """As one writes it on the command line."""
+    return value if isinstance(value, str) else shown(value)
+
+
+def _plain(tree: DictConfig, name: str) -> Any:
+    value = OmegaConf.select(tree, name)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,1 @@
+"""Validating a composed configuration: every problem is reported at once."""

@@ -1,0 +1,171 @@
+"""The plain tree against the schema, key by key: unknown keys, wrong types and broken interpolations."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    OmegaConfBaseException,
+)
+
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.wording import all_keys, describe, join, kind_of, members, nearest, one_line, one_of, shown
+from trak_cli.errors import Problem
+
+Section = TypeVar("Section")
+
+#: Stands for a value that could not be converted (the problem is recorded).
+_REFUSED = object()
+
+#: The keys that an interpolation refers to: what is wrong with one of those is said once, there.
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+def with_defaults(tree: DictConfig) -> DictConfig:
+    """The tree on top of the schema's defaults; still a plain tree, still unresolved."""
+    merged = _plain_mapping(OmegaConf.structured(TrakConfig))
+    # Merged by hand: OmegaConf refuses to lay a mapping over a list, which is the checker's to report, with its key.
+    for key, value in _plain_mapping(tree).items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] |= value
+        else:
+            merged[key] = value
+    return OmegaConf.create(merged)
+
+
+class Checker:
+    """Reads a tree into the schema's dataclasses and collects problems on the way.
+
+    Attributes:
+        problems: what was wrong so far.
+        raw: texts of interpolations left as they are, because they lead to a value that nobody needs yet.
+    """
+
+    def __init__(self, reads: Callable[[str], bool], refused: Collection[str] = ()) -> None:
+        """A checker without problems yet.
+
+        Args:
+            reads: whether the stage looks at a key; what it does not read may stay unresolved or missing.
+            refused: keys whose overrides were refused, so that what refers to them cannot resolve.
+        """
+        self.problems: list[Problem] = []
+        self.raw: set[str] = set()
+        self._reads = reads
+        self._refused = set(refused)
+
+    def read(self, schema: type[Section], node: DictConfig, prefix: str = "") -> Section:
+        """One section as an object of its dataclass; a field with a problem keeps the schema's default."""
+        hints = typing.get_type_hints(schema)
+        for name in node:
+            if name not in hints:
+                self.problems.append(_unknown(str(name), prefix, list(hints)))
+        probe = OmegaConf.structured(schema)
+        values = {name: self._field(probe, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
+        return schema(**values)
+
+    def _field(self, probe: DictConfig, name: str, hint: Any, node: DictConfig, key: str) -> Any:
+        default = getattr(OmegaConf.get_type(probe)(), name)  # type: ignore[misc]
+        found, value = self._value(node, name, key)
+        if not found:
+            if value == MISSING and hint is not Any and default != MISSING:
+                self._missing(key)
+            return value if hint in (Any, str, str | None) else default
+        if dataclasses.is_dataclass(hint):
+            if isinstance(value, DictConfig):
+                return self.read(typing.cast("type[Any]", hint), value, key)
+            self._wrong(key, value, f"a mapping with the keys {', '.join(typing.get_type_hints(hint))}")
+            return default
+        plain = self._plain(value, key)
+        if hint is Any:
+            return plain
+        if hint == dict[str, Any]:
+            if not isinstance(plain, dict):
+                self._wrong(key, plain, "a mapping of names to plugins")
+                return default
+            return {str(item): plain[item] for item in plain}
+        converted = self._convert(probe, name, hint, plain, key)
+        return default if converted is _REFUSED else converted
+
+    def _convert(self, probe: DictConfig, name: str, hint: Any, value: Any, key: str) -> Any:
+        """OmegaConf's own conversion ('5' to 5, 0.5 to '0.5'), except that a truth value is never taken for text."""
+        if isinstance(value, bool) and str in members(hint):
+            self._wrong(key, value, describe(hint), f"quote it: {key}: '{shown(value)}'")
+            return _REFUSED
+        try:
+            probe[name] = value
+        except OmegaConfBaseException:
+            self._wrong(key, value, describe(hint))
+            return _REFUSED
+        return _plain_mapping(probe)[name]
+
+    def _plain(self, value: Any, key: str) -> Any:
+        """The value with every interpolation resolved and every container a plain one."""
+        if isinstance(value, DictConfig):
+            return {name: self._value(value, name, join(key, name), deep=True)[1] for name in value}
+        if isinstance(value, ListConfig):
+            return [self._value(value, index, f"{key}[{index}]", deep=True)[1] for index in range(len(value))]
+        return value
+
+    def _value(self, node: DictConfig | ListConfig, name: Any, key: str, deep: bool = False) -> tuple[bool, Any]:
+        """(whether there is a value, the value or what stands in its place)."""
+        if OmegaConf.is_missing(node, name):
+            if deep:
+                self._missing(key)
+            return False, MISSING
+        try:
+            value = node[name]
+        except OmegaConfBaseException as error:
+            raw = str(typing.cast("Any", OmegaConf.to_container(node, resolve=False))[name])
+            self.raw.add(raw)
+            known = {problem.where for problem in self.problems} | self._refused
+            if self._reads(key) and not _waits_for_name(node, error) and known.isdisjoint(_REFERENCE.findall(raw)):
+                self.problems.append(_unresolved(key, raw, error))
+            return False, raw
+        return True, self._plain(value, key) if deep else value
+
+    def _missing(self, key: str) -> None:
+        if self._reads(key):
+            self.problems.append(Problem(key, "no value (???)", "a value", f"give {key}=VALUE"))
+
+    def _wrong(self, key: str, value: Any, expected: str, remedy: str | None = None) -> None:
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        if remedy is None:
+            listed = expected.startswith("a list") and isinstance(value, str)
+            remedy = f"write '{key}=[{value}]'" if listed else f"give {key} {expected}"
+        self.problems.append(Problem(key, f"{shown(value)} ({kind_of(value)})", expected, remedy))
+
+
+def _plain_mapping(tree: DictConfig) -> dict[Any, Any]:
+    return typing.cast("dict[Any, Any]", OmegaConf.to_container(tree, resolve=False))
+
+
+def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
+    keys = all_keys()
+    beside = nearest(name, siblings)
+    elsewhere = next((key for key in keys if key.rpartition(".")[2] == name), None) or nearest(join(prefix, name), keys)
+    meant = join(prefix, beside) if beside else elsewhere
+    remedy = f"did you mean {meant}?" if meant else "remove the key"
+    return Problem(join(prefix, name), "an unknown key", one_of(siblings), remedy)
+
+
+def _waits_for_name(node: DictConfig | ListConfig, error: OmegaConfBaseException) -> bool:
+    """Whether the interpolation only lacks the run's name, which is reported by itself where a stage needs it."""
+    root = node._get_root()
+    return isinstance(error, InterpolationToMissingValueError) and OmegaConf.is_missing(root, "name")
+
+
+def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Problem:
+    reason = one_line(str(error).partition("full_key")[0])
+    remedy = "give the key or the environment variable that it names a value, or correct the name"
+    if isinstance(error, InterpolationToMissingValueError):
+        remedy = "give the key that it names a value (it is ??? now)"
+    elif not isinstance(error, InterpolationResolutionError):
+        remedy = "correct the ${…}"
+    return Problem(key, f"{raw}, which does not resolve: {reason}", "an interpolation that leads to a value", remedy)

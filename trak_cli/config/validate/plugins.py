@@ -1,0 +1,159 @@
+"""Plugin nodes (``_target_: module.Name`` and its arguments): checked unbuilt, built, and put into words."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from trak_cli.config.compose.plugin_import import locate
+from trak_cli.config.wording import join, nearest, one_line, one_of, shown
+from trak_cli.errors import ConfigError, InputError, Problem, TrakError
+from trak_cli.types import Json
+
+TARGET = "_target_"
+PARTIAL = "_partial_"
+#: Hydra's other special keys, which have no meaning here: every argument has a name, and arrives as plain Python.
+_FOREIGN = ("_args_", "_convert_", "_recursive_")
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def instantiate(node: Any, key: str, **extra: Any) -> Any:
+    """Build the object of a plugin node; nested nodes are built first, and arguments arrive as plain Python values.
+
+    Args:
+        node: a mapping with ``_target_``; ``_partial_: true`` gives the callable with its arguments bound, uncalled.
+        key: its dotted key, for messages.
+        extra: arguments that the program adds, such as a seed; they take the place of those of the node.
+
+    Raises:
+        ConfigError: the target cannot be found.
+        InputError: the constructor raised; its exception is the cause of this one.
+    """
+    if not _is_node(node):
+        raise ConfigError(_no_node(node, key))
+    target = locate(node[TARGET], join(key, TARGET))
+    arguments = {name: _build(value, join(key, name)) for name, value in _arguments(node).items()} | extra
+    if node.get(PARTIAL):
+        return functools.partial(target, **arguments)
+    try:
+        return target(**arguments)
+    except TrakError:
+        raise
+    except Exception as error:  # the user's code runs here, and may raise anything
+        raise InputError(
+            Problem(
+                key,
+                f"{node[TARGET]} raised {type(error).__name__}: {one_line(error)}",
+                "an object built from the arguments given",
+                f"check the arguments of {key}, or mend the plugin",
+            )
+        ) from error
+
+
+def target_of(node: Any) -> Json:
+    """What a plugin node says, in canonical form for fingerprints: keys sorted, JSON values only; no node gives {}."""
+    if node is None:
+        return {}
+    canonical: Json = _canonical(node)
+    return canonical
+
+
+def plugin_problems(node: Any, key: str) -> Iterator[Problem]:
+    """Everything wrong with a plugin node and the nodes nested in it, found without building anything."""
+    if not _is_node(node):
+        yield _no_node(node, key)
+        return
+    for name in _FOREIGN:
+        if name in node:
+            yield Problem(join(key, name), "a key of Hydra's instantiate", "arguments by name", f"remove {name}")
+    if not isinstance(node.get(PARTIAL, False), bool):
+        yield Problem(join(key, PARTIAL), shown(node[PARTIAL]), "true or false", f"give {join(key, PARTIAL)}=true")
+    arguments = _arguments(node)
+    for name, value in arguments.items():
+        yield from _nested_problems(value, join(key, name))
+    try:
+        target = locate(node[TARGET], join(key, TARGET))
+    except ConfigError as error:
+        yield from error.problems
+        return
+    if not callable(target):
+        found = f"{node[TARGET]}, which is of type {type(target).__name__}"
+        yield Problem(join(key, TARGET), found, "a class or a function", "name something that can be called")
+        return
+    yield from _signature_problems(target, node, arguments, key)
+
+
+def _signature_problems(
+    target: Callable[..., Any], node: Mapping[str, Any], arguments: Mapping[str, Any], key: str
+) -> Iterator[Problem]:
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (ValueError, TypeError):  # some built-in callables have no signature to check
+        return
+    accepted = [parameter.name for parameter in parameters if parameter.kind in _NAMED]
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    for name in arguments:
+        if name not in accepted and not takes_any:
+            meant = nearest(name, accepted)
+            remedy = f"did you mean {join(key, meant)}?" if meant else "remove the argument"
+            yield Problem(join(key, name), f"an argument that {node[TARGET]} does not take", one_of(accepted), remedy)
+    if node.get(PARTIAL):
+        return
+    for parameter in parameters:
+        required = parameter.default is inspect.Parameter.empty
+        if required and parameter.kind in _NAMED and parameter.name not in arguments:
+            where = join(key, parameter.name)
+            yield Problem(where, "nothing", f"the argument {parameter.name}, which {node[TARGET]} needs", f"give {where}=VALUE")
+
+
+def _nested_problems(value: Any, key: str) -> Iterator[Problem]:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            yield from plugin_problems(value, key)
+            return
+        for name, item in value.items():
+            yield from _nested_problems(item, join(key, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _nested_problems(item, f"{key}[{index}]")
+
+
+def _build(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return instantiate(value, key)
+        return {name: _build(item, join(key, name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_build(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    return value
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            str(name): _canonical(value[name]) for name in sorted(value, key=str) if (name, value[name]) != (PARTIAL, False)
+        }
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in node.items() if name not in (TARGET, PARTIAL, *_FOREIGN)}
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, Mapping) and isinstance(node.get(TARGET), str)
+
+
+def _no_node(node: Any, key: str) -> Problem:
+    found = f"a mapping without {TARGET}" if isinstance(node, Mapping) and TARGET not in node else shown(node)
+    return Problem(
+        key,
+        found,
+        f"a plugin: a mapping with {TARGET}: module.Name and its arguments",
+        f"give {join(key, TARGET)} in your YAML",
+    )

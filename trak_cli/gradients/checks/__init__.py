@@ -1,0 +1,1 @@
+"""Checks that a model's outputs and an engine's gradients can be trusted."""

@@ -1,0 +1,1 @@
+"""Per-sample gradients from the activations and output gradients of one ordinary forward and backward pass."""

@@ -1,0 +1,95 @@
+"""Per-sample gradients of a whole microbatch at once: torch.func.vmap over grad."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from trak_cli.batches import batch_size, leaves, map_leaves, one_sample
+from trak_cli.gradients.contract import ModelOutput, PerSample, draining
+from trak_cli.gradients.numerics import batchable, exact
+from trak_cli.gradients.refusals import (
+    checked_vector,
+    first_line,
+    is_out_of_memory,
+    not_for_vmap,
+    out_of_memory,
+    random_output,
+)
+from trak_cli.gradients.transforms.autocast import Autocast
+
+
+class _Bound(nn.Module):
+    """A model bound to a task, so that functional_call reaches every method of the model that the task may use."""
+
+    def __init__(self, model: nn.Module, task: ModelOutput) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """(f, q), each (1,), of a batch of one."""
+        output = checked_vector(self.task.output(self.model, batch), 1, "output")
+        with torch.no_grad():
+            ratio = self.task.out_to_loss_grad(self.model, batch, output.detach())
+        return output, checked_vector(ratio, 1, "out_to_loss_grad")
+
+
+class VmapEngine:
+    """The fast engine: one vectorised pass for the microbatch; all tensors of a batch must be per sample.
+
+    Memory: activations and gradients of the whole microbatch at once; blocks are let go as they are consumed.
+    """
+
+    name = "vmap"
+
+    def __init__(self, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor]) -> None:
+        self._model = model
+        self._task = task
+        self._bound = _Bound(model, task)
+        self._parameters = dict(parameters)
+
+    def per_sample(self, batch: Any) -> PerSample:
+        """See :class:`~trak_cli.gradients.contract.Engine`."""
+        if self._model.training:
+            raise RuntimeError("the model is in training mode; engines need evaluation mode")
+        size = batch_size(batch)
+        if isinstance(self._task, Autocast):
+            raise not_for_vmap("autocast, which vmap does not carry into the backward pass", where="gradients.autocast")
+        for name, leaf in leaves(batch):
+            if not isinstance(leaf, Tensor):
+                raise not_for_vmap(f"{type(leaf).__name__} instead of a tensor", where=name)
+        try:
+            with exact(), batchable(), torch.no_grad():
+                gradients, (outputs, ratios) = self._vectorised(batch)
+        except RuntimeError as error:
+            raise self._explained(error, batch, size) from error
+        return PerSample(outputs, ratios, draining(gradients))
+
+    def _vectorised(self, batch: Any) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+        tensors = tuple(leaf for _, leaf in leaves(batch))
+
+        def of_one(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            rest = iter(sample)
+            single = map_leaves(lambda _: next(rest).unsqueeze(0), batch)
+            weights = {f"model.{name}": value for name, value in parameters.items()}
+            output, ratio = functional_call(self._bound, weights, (single,))
+            return output.squeeze(0), (output.detach().squeeze(0), ratio.detach().squeeze(0))
+
+        parameters = {name: parameter.detach() for name, parameter in self._parameters.items()}
+        each = vmap(grad(of_one, has_aux=True), in_dims=(None, 0), randomness="error")
+        gradients, (outputs, ratios) = each(parameters, tensors)
+        return dict(gradients), (outputs, ratios)
+
+    def _explained(self, error: RuntimeError, batch: Any, size: int) -> Exception:
+        """What to raise for an error inside vmap: the model's own error when it fails without vmap as well."""
+        if is_out_of_memory(error):
+            return out_of_memory(size, error)
+        if "randomness" in str(error):
+            return random_output("a random operation although the model is in evaluation mode")
+        self._bound(one_sample(batch, 0))
+        return not_for_vmap(f"an operation that vmap refuses: {first_line(error)}")

@@ -1,0 +1,1 @@
+"""Reading checkpoint files, and deriving ensemble members from them."""

@@ -1,0 +1,1 @@
+"""Projection kernels for the CPU: compiled C, and PyTorch's own products."""

@@ -1,0 +1,171 @@
+"""Projection on the CPU by the compiled kernels.
+
+The answer is cut into rectangles, samples × columns, one or more for each thread; each is summed up by one thread alone in
+an order that depends on the coordinates only. So no result depends, to the bit, on the threads or on the batch. Sums are
+float32 over short segments of coordinates, and the segments are added up in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+
+from trak_cli.projection.blocks import checked, pieces
+from trak_cli.projection.contract import ProjectionJob
+from trak_cli.projection.cpu.ctypes_binding import CJob, library
+from trak_cli.projection.cpu.thread_pool import Crew
+from trak_cli.projection.definition import stream_key, tensor_key
+from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.types import AnyBlock, Block, RowBlock
+
+#: Coordinates that are converted to float32 at once where a gradient has another dtype; a multiple of every block.
+CONVERTED = 16384
+
+#: Rows of a rectangle: the sums of that many stay in the second-level cache.
+MAX_ROWS = 64
+
+#: Additions below which waking the threads costs more than they save.
+WORTH_THREADS = 500_000
+
+
+class CompiledProjector:
+    """Kinds ``rademacher``, ``gaussian`` and ``sjlt`` (see :class:`trak_cli.projection.contract.Projector`).
+
+    Args:
+        variant: which instruction set, one of ``library().variants``; that is also the name that is reported.
+    """
+
+    def __init__(self, job: ProjectionJob, variant: str) -> None:
+        self.kernel = variant
+        self.dim = job.spec.dim
+        self._job = job
+        self._crew = Crew(job.threads)
+        self._table = torch.tensor(GAUSSIAN_TABLE, dtype=torch.float32)
+        self._shares: dict[int, list[_Share]] = {}
+        self._single: dict[int, list[_Share]] = {}
+
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
+        """Σ_blocks G_block · P_block: (B, dim) float32."""
+        spec = self._job.spec
+        whole: list[_Share] = []
+        single: list[_Share] = []
+        batch = 0
+        for block in checked(blocks, self._job):
+            batch = block.batch
+            stream = stream_key(tensor_key(spec.seed, self._job.checkpoint, block.name), spec.kind)
+            if isinstance(block, RowBlock):
+                single = single or self._begin(self._single, batch, [range(row, row + 1) for row in range(batch)])
+                self._run([partial(share.add_rows, block, stream) for share in single], block.values.numel())
+            elif block.gradient.numel() > 0:
+                whole = whole or self._begin(self._shares, batch, self._rows(batch))
+                self._run([partial(share.add, block, stream) for share in whole], block.gradient.numel())
+        features = torch.zeros(batch, self.dim)
+        factor = math.sqrt(self.dim / spec.nonzeros) if spec.kind == "sjlt" else 1.0
+        for share in (*whole, *single):
+            share.read(factor, features)
+        return features
+
+    def _begin(self, kept: dict[int, list[_Share]], batch: int, rows: list[range]) -> list[_Share]:
+        """Rectangles over these rows of the answer, all zero; those of the last batch if it was as large."""
+        if batch not in kept:
+            kept.clear()
+            kept[batch] = [_Share(self.kernel, self._job.spec, self._table, r, c) for r in rows for c in self._columns()]
+        for share in kept[batch]:
+            share.reset()
+        return kept[batch]
+
+    def _rows(self, batch: int) -> list[range]:
+        if self._job.spec.kind == "sjlt":
+            return _cut(batch, math.ceil(batch / self._crew.threads), 2)
+        return _cut(batch, MAX_ROWS, 16)
+
+    def _columns(self) -> list[range]:
+        dim = self._job.spec.dim
+        if self._job.spec.kind == "sjlt":
+            return [range(dim)]
+        return _cut(dim, min(math.ceil(dim / self._crew.threads), library().max_columns), 64)
+
+    def _run(self, tasks: list[partial[None]], numbers: int) -> None:
+        per_entry = self._job.spec.nonzeros if self._job.spec.kind == "sjlt" else self.dim
+        if self._crew.threads == 1 or numbers * per_entry < WORTH_THREADS:
+            for task in tasks:
+                task()
+        else:
+            self._crew.run(tasks)
+
+
+def _cut(total: int, length: int, unit: int) -> list[range]:
+    """[0, total) in parts of ``length``, rounded up to a multiple of ``unit``."""
+    step = max(math.ceil(length / unit), 1) * unit
+    return [range(start, min(start + step, total)) for start in range(0, total, step)]
+
+
+class _Share:
+    """One rectangle of the answer and its running sums."""
+
+    def __init__(self, variant: str, spec: ProjectionSpec, table: torch.Tensor, rows: range, columns: range) -> None:
+        self._lib = library()
+        self._variant, self._kind = variant, spec.kind
+        self._rows, self._columns = rows, columns
+        sums = self._lib.floats(variant, spec.kind, len(rows), len(columns))
+        self._partial = torch.empty(sums)
+        self._total = torch.empty(sums, dtype=torch.float64)
+        self._scratch = torch.empty(self._lib.scratch_bytes, dtype=torch.uint8)
+        self._table = table
+        self._job = CJob(
+            rows=len(rows),
+            column=columns.start,
+            columns=len(columns),
+            nonzeros=spec.nonzeros,
+            table=table.data_ptr(),
+            partial=self._partial.data_ptr(),
+            total=self._total.data_ptr(),
+            scratch=self._scratch.data_ptr(),
+        )
+
+    def reset(self) -> None:
+        """Forget everything that was added."""
+        self._partial.zero_()
+        self._total.zero_()
+        self._job.pending = 0
+
+    def add(self, block: Block, stream: int) -> None:
+        """Add the product of these rows of the gradient and these columns of the matrix."""
+        self._job.stream = stream
+        for offset, gradient in _as_float32(block.gradient[self._rows.start : self._rows.stop], block.offset):
+            self._job.gradient = gradient.data_ptr()
+            self._job.stride = gradient.stride(0)
+            self._job.offset = offset
+            self._job.length = gradient.shape[1]
+            self._lib.project(self._variant, self._kind, self._job)
+
+    def add_rows(self, block: RowBlock, stream: int) -> None:
+        """Add the product of the rows of the parameter that this one sample reaches."""
+        first, stop = torch.searchsorted(block.sample, torch.tensor([self._rows.start, self._rows.stop])).tolist()
+        if first == stop:
+            return
+        values = block.values[first:stop].float().contiguous()
+        rows = block.row[first:stop].contiguous()
+        self._job.stream = stream
+        self._job.stride = 0
+        self._job.gradient = values.data_ptr()
+        self._job.length = values.shape[1]
+        self._lib.project_rows(self._variant, self._kind, self._job, rows)
+
+    def read(self, factor: float, features: torch.Tensor) -> None:
+        """Add the sums times ``factor`` to their place in ``features`` (B, dim)."""
+        out = features[self._rows.start : self._rows.stop, self._columns.start : self._columns.stop]
+        self._lib.read(self._variant, self._kind, self._job, factor, out)
+
+
+def _as_float32(gradient: torch.Tensor, offset: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """The gradient as it is, or in short converted pieces: each with the coordinate of its first column."""
+    if gradient.dtype == torch.float32 and gradient.stride(1) == 1:
+        yield offset, gradient
+        return
+    for start, stop in pieces(Block("", gradient, offset), CONVERTED):
+        yield start, gradient[:, start - offset : stop - offset].float().contiguous()

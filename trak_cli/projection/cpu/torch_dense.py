@@ -1,0 +1,85 @@
+"""Dense projection on the CPU without a compiled kernel: cache-sized tiles of P are filled and multiplied by the BLAS.
+
+The tiles lie on a grid of absolute coordinates and columns, each product is a float32 matrix product on one core, and
+the products are added up in float64. So a result does not depend on the number of threads, and on the batch and on the
+cutting of gradients into blocks only by the rounding inside one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from trak_cli.projection.blocks import dense, pieces
+from trak_cli.projection.contract import ProjectionJob
+from trak_cli.projection.cpu.thread_pool import Crew
+from trak_cli.projection.definition import BLOCK
+from trak_cli.projection.tiles import Keys, TileFiller
+from trak_cli.types import AnyBlock, Block
+
+#: 2 MB of float32 entries: they stay in the cache, and are many enough for the calls from Python to cost little.
+TILE_COORDINATES = 2048
+TILE_COLUMNS = 256
+
+
+class DenseProjector:
+    """Kinds ``rademacher`` and ``gaussian`` (see :class:`trak_cli.projection.contract.Projector`)."""
+
+    kernel = "numpy-blas"
+
+    def __init__(self, job: ProjectionJob) -> None:
+        self.dim = job.spec.dim
+        self._job = job
+        self._crew = Crew(job.threads)
+
+    def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
+        """Σ_blocks G_block · P_block: (B, dim) float32."""
+        total = torch.empty(0)
+        for block in dense(blocks, self._job):
+            if total.numel() == 0:
+                total = torch.zeros(len(block.gradient), self.dim, dtype=torch.float64)
+            self._crew.run(list(self._shares(block, total)))
+        return total.float()
+
+    def _shares(self, block: Block, total: torch.Tensor) -> Iterator[Callable[[], None]]:
+        """One task per thread: every strip of columns belongs to exactly one of them."""
+        if block.gradient.numel() == 0:
+            return
+        strips = [range(c, min(c + TILE_COLUMNS, self.dim)) for c in range(0, self.dim, TILE_COLUMNS)]
+        product = _BlockProduct.of(block, self._job)
+        for thread in range(min(self._crew.threads, len(strips))):
+            yield partial(product.add_to, total, strips[thread :: self._crew.threads])
+
+
+@dataclass(frozen=True)
+class _BlockProduct:
+    """G_block · P_block, to be added up strip by strip of columns."""
+
+    kind: str
+    block: Block
+    keys: Keys
+
+    @staticmethod
+    def of(block: Block, job: ProjectionJob) -> _BlockProduct:
+        width = BLOCK[job.spec.kind]
+        end = block.offset + block.gradient.shape[1]
+        numbers = range(block.offset // width, -(-end // width))
+        return _BlockProduct(job.spec.kind, block, Keys.of(job.spec, job.checkpoint, block.name, numbers))
+
+    def add_to(self, total: torch.Tensor, strips: list[range]) -> None:
+        """Add the product to the columns ``strips`` of ``total`` (B, dim), which no other thread touches."""
+        width = BLOCK[self.kind]
+        first = self.block.offset // width
+        filler = TileFiller(self.kind, min(TILE_COORDINATES, len(self.keys.low) * width), len(strips[0]))
+        for start, stop in pieces(self.block, TILE_COORDINATES):
+            part = self.block.gradient[:, start - self.block.offset : stop - self.block.offset]
+            # A copy even of float32: aligned and contiguous, so that the BLAS rounds alike wherever the block lay.
+            gradient = torch.empty(part.shape).copy_(part)
+            keys = self.keys.part(start // width - first, -(-stop // width) - first)
+            lead = start % width
+            for strip in strips:
+                tile = torch.from_numpy(filler.fill(keys, strip))[:, lead : lead + stop - start]
+                total[:, strip.start : strip.stop] += gradient @ tile.T

@@ -1,0 +1,1 @@
+"""Projection kernels for CUDA devices, compiled at run time by NVRTC."""

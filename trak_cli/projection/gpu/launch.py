@@ -1,0 +1,164 @@
+"""What is launched on a GPU to project one gradient, with which shapes: the same whoever launches it.
+
+Sums are split over the coordinates, each part is summed up by itself, and the parts are added in order. How they are
+split depends on the shapes alone, never on the GPU model, so repeated runs agree to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from trak_cli.projection.blocks import pieces
+from trak_cli.projection.definition import BLOCK
+from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
+from trak_cli.projection.gpu.nvrtc_source import AT_ONCE, TILES
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.types import Block
+
+#: Coordinates whose packed form exists at once: bounds the working memory.
+CHUNK = 2**21
+#: Rows of one dense product, and of one sparse launch.
+DENSE_ROWS, SPARSE_ROWS = 64, 4096
+#: Thread blocks of a dense product (if the gradient is long enough), and of a sparse one. A chip of 132 multiprocessors (H100,
+#: H200) has 264 blocks of a dense product at once: 1056 are four full rounds.
+DENSE_BLOCKS, SPARSE_WORKERS = 1056, 8192
+#: Floats in the partial sums of a sparse product: bounds the working memory.
+SPARSE_PARTIAL = 2**25
+#: Buckets from which on more blocks are added together.
+MANY_BUCKETS = 64
+#: Bytes of shared memory that a sparse product needs beside its sums.
+SPARSE_PLAN = 256
+
+_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a kernel is launched: blocks along x and y, threads of a block, bytes of dynamic shared memory."""
+
+    grid: tuple[int, int]
+    threads: int
+    shared: int = 0
+
+
+class Gpu(Protocol):
+    """Something that runs the kernels of ``source.ENTRY_POINTS``, one after another.
+
+    Attributes:
+        shared_limit: bytes of shared memory that a thread block may have.
+    """
+
+    shared_limit: int
+
+    def empty(self, count: int, dtype: torch.dtype) -> torch.Tensor:
+        """(count,) memory that a kernel can use, with no particular content."""
+
+    def upload(self, values: np.ndarray[tuple[int], np.dtype[np.int16]]) -> torch.Tensor:
+        """The same values where a kernel can read them."""
+
+    def launch(self, file: str, kernel: str, shape: Shape, *arguments: torch.Tensor | np.generic) -> None:
+        """Start one kernel. A tensor stands for its address; scalars have the widths of the kernel's parameters."""
+
+
+def add_product(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: torch.Tensor) -> None:
+    """out += G_block · P_block, for P without any factor.
+
+    Args:
+        stream: where the block keys of this parameter start (:func:`definition.stream_key`).
+        block: a gradient in any floating dtype; others than float32, float16 and bfloat16 are rounded to float32.
+        out: (B, spec.dim) float32 with contiguous rows.
+    """
+    gradient = block.gradient if block.gradient.dtype in _DTYPES else block.gradient.float()
+    if gradient.stride(1) != 1:
+        gradient = gradient.contiguous()
+    rows_at_once = SPARSE_ROWS if spec.kind == "sjlt" else DENSE_ROWS
+    for row in range(0, len(gradient), rows_at_once):
+        rows = slice(row, row + rows_at_once)
+        if spec.kind == "sjlt":
+            _add_sparse(gpu, spec, stream, Block(block.name, gradient[rows], block.offset), out[rows])
+            continue
+        for start, stop in pieces(block, CHUNK):
+            part = gradient[rows, start - block.offset : stop - block.offset]
+            _add_dense(gpu, spec, stream, Block(block.name, part, start), out[rows])
+
+
+def _add_dense(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: torch.Tensor) -> None:
+    """See kernels/dense.cu for the three steps and the numbers 8, 128, 256 and 512."""
+    gradient, (rows, width) = block.gradient, block.gradient.shape
+    dtype = _DTYPES[gradient.dtype]
+    first_block, lead = divmod(block.offset, BLOCK[spec.kind])
+    groups = math.ceil((lead + width) / 128)
+    tiles = next(count for count in TILES if 8 * count >= rows)
+    record = 8 * 128 // BLOCK[spec.kind] + tiles * 128 * 16
+    parts = 0 if dtype == "float16" else min(math.ceil(width / 4096), 64)
+
+    peaks = gpu.empty(max(rows * parts, 1), torch.int32)
+    records = gpu.empty(groups * record, torch.uint8)
+    unscale = gpu.empty(8 * tiles, torch.float32)
+    source = (gradient, np.int64(gradient.stride(0)), np.int64(width))
+    if parts:
+        gpu.launch("dense.cu", f"peak_{dtype}", Shape((parts, rows), 256), *source, peaks)
+    place = (np.uint64(stream), np.uint64(first_block), np.int64(groups))
+    shape = Shape((math.ceil(groups / 4), tiles), 256)
+    scale = (peaks, np.int32(parts), records, unscale)
+    gpu.launch("dense.cu", f"pack_{spec.kind}_{dtype}", shape, *source, np.int32(rows), np.int32(lead), *place, *scale)
+
+    column_tiles = math.ceil(spec.dim / 256)
+    per_split = max(math.ceil(groups / max(DENSE_BLOCKS // column_tiles, 1)), 8)
+    splits = math.ceil(groups / per_split)
+    table = gpu.upload(_half_table()) if spec.kind == "gaussian" else unscale
+    shape = Shape((column_tiles, splits), 256, 2 * record + (512 if spec.kind == "gaussian" else 0))
+    factors = (records, np.int32(groups), np.int32(per_split), table, unscale, np.int32(rows), np.int32(spec.dim))
+    memory, target = _target(gpu, splits, out)
+    gpu.launch("dense.cu", f"project_{spec.kind}_{tiles}", shape, *factors, memory, *target)
+    if splits > 1:
+        _add_parts(gpu, "dense.cu", splits, memory, out)
+
+
+def _add_sparse(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: torch.Tensor) -> None:
+    """See kernels/sjlt.cu; blocks of 16 coordinates are dealt out in rounds of 32."""
+    gradient, (rows, width), k = block.gradient, block.gradient.shape, spec.dim
+    first_block, lead = divmod(block.offset, BLOCK["sjlt"])
+    blocks = math.ceil((lead + width) / 16)
+    workers = min(SPARSE_WORKERS, max(SPARSE_PARTIAL // k, 1))
+    # A worker takes at least 8 k coordinates, so that its sums cost less than the gradient to write and read.
+    per_split = 32 * math.ceil(max(blocks / max(workers // rows, 1), 4096 / 16, 8 * k / 16) / 32)
+    splits = math.ceil(blocks / per_split)
+    passes = math.ceil(k / ((gpu.shared_limit - SPARSE_PLAN) // 4 // 16 * 16))
+    tile = 16 * math.ceil(k / passes / 16)
+
+    shape = Shape((rows * splits, passes), 32, 4 * tile)
+    source = (gradient, np.int64(gradient.stride(0)), np.int64(width), np.int32(rows), np.int32(lead))
+    place = (np.uint64(stream), np.uint64(first_block), np.int64(blocks), np.int64(per_split))
+    matrix = (np.int32(spec.nonzeros), np.int32(k), np.int32(tile), np.float32(math.sqrt(k / spec.nonzeros)))
+    memory, target = _target(gpu, splits, out)
+    at_once = max(AT_ONCE) if k // (16 * spec.nonzeros) >= MANY_BUCKETS else min(AT_ONCE)
+    gpu.launch("sjlt.cu", f"sjlt_{_DTYPES[gradient.dtype]}_{at_once}", shape, *source, *place, *matrix, memory, *target)
+    if splits > 1:
+        _add_parts(gpu, "sjlt.cu", splits, memory, out)
+
+
+def _target(gpu: Gpu, splits: int, out: torch.Tensor) -> tuple[torch.Tensor, tuple[np.int64, np.int64, np.int32]]:
+    """Where a kernel writes its sums: memory; stride of a row, stride of a split, whether to add to what is there."""
+    if splits == 1:
+        return out, (np.int64(out.stride(0)), np.int64(0), np.int32(1))
+    rows, k = out.shape
+    return gpu.empty(splits * rows * k, torch.float32), (np.int64(k), np.int64(rows * k), np.int32(0))
+
+
+def _add_parts(gpu: Gpu, file: str, splits: int, partial: torch.Tensor, out: torch.Tensor) -> None:
+    """out += the sum of the (splits, B, k) parts."""
+    rows, k = out.shape
+    sizes = (np.int32(splits), np.int32(rows), np.int32(k))
+    shape = Shape((math.ceil(k / 256), rows), 256)
+    gpu.launch(file, "reduce", shape, partial, *sizes, out, np.int64(out.stride(0)))
+
+
+def _half_table() -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+    """The bits of the Gaussian table in float16, which holds it exactly."""
+    return GAUSSIAN_TABLE.astype(np.float16).view(np.int16)

@@ -1,0 +1,1 @@
+"""What `trak doctor` checks, measures and recommends."""

@@ -1,0 +1,1 @@
+"""Ground truth, the LDS and the search for an estimator."""

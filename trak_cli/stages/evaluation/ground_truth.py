@@ -1,0 +1,139 @@
+"""The ground truth of the LDS: from `trak retrain`, or from a file of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trak_cli.attribution.lds.ground_truth import check_ground_truth
+from trak_cli.config.schema import TrakConfig
+from trak_cli.errors import ConfigError, InputError, Problem, StoreError
+from trak_cli.plugins.samples import sample_id
+from trak_cli.stages.evaluation.user_arrays import read_array_file
+from trak_cli.stages.inputs.split import probes
+from trak_cli.store.container import read_image
+from trak_cli.store.layout import Layout
+from trak_cli.types import TRAIN, BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Attributes:
+    masks: (subsets, rows) bool: which training rows each subset has.
+    outputs: (subsets, targets): mean output, on each target, of the models retrained on each subset.
+    source: where it was read.
+    by_model: (subsets, models, targets): the outputs of each of these models; None where only their mean is known.
+    """
+
+    masks: BoolArray
+    outputs: FloatArray
+    source: Path
+    by_model: FloatArray | None = None
+
+
+def evaluated_split(config: TrakConfig, layout: Layout) -> str:
+    """The target split that the ground truth is about: ``lds.split``, or the only one there is.
+
+    Raises:
+        ConfigError: none was named, and there are several or none.
+    """
+    if config.lds.split is not None:
+        return config.lds.split
+    splits = [name for name in layout.described_splits() if name != TRAIN]
+    if len(splits) == 1:
+        return splits[0]
+    raise ConfigError(
+        Problem(
+            "lds.split",
+            "nothing",
+            f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
+            "say which split to evaluate" if splits else "run trak featurize first",
+        )
+    )
+
+
+def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, targets: int) -> GroundTruth:
+    """The ground truth for one target split.
+
+    Raises:
+        StoreError: no file was named and there are no retrained models in the store.
+        InputError: masks or outputs are not what they should be; says the shapes that are wanted.
+    """
+    truth = _retrained(layout, split) if file is None else _from_file(Path(file))
+    problems = check_ground_truth(truth.masks, truth.outputs, rows, targets)
+    if problems:
+        raise InputError([Problem(f"{truth.source}: {one.where}", one.found, one.expected, one.remedy) for one in problems])
+    return dataclasses.replace(truth, masks=truth.masks.astype(np.bool_))
+
+
+def _from_file(path: Path) -> GroundTruth:
+    arrays = read_array_file(path, ("masks", "outputs"))
+    masks, outputs = arrays["masks"], arrays["outputs"]
+    if outputs.ndim == 3 and outputs.dtype.kind == "f" and outputs.shape[:1] == masks.shape[:1] and outputs.shape[1]:
+        return _of_models(masks, outputs, path)
+    return GroundTruth(masks, outputs, path)
+
+
+def _of_models(masks: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any], source: Path) -> GroundTruth:
+    """From outputs (subsets, models, targets)."""
+    return GroundTruth(masks, outputs.mean(axis=1), source, outputs)
+
+
+def _retrained(layout: Layout, split: str) -> GroundTruth:
+    key = f"outputs_{split}"
+    masks, outputs = [], []
+    samples: dict[str, Array] = {}
+    for subset in layout.retrained_subsets():
+        path = layout.retrained(subset)
+        image = read_image(path)
+        if key not in image.arrays:
+            known = ", ".join(name.removeprefix("outputs_") for name in image.arrays if name.startswith("outputs_"))
+            raise StoreError(
+                Problem(str(path), f"no outputs on {split}", f"one of: {known}", "run trak retrain in a store of its own")
+            )
+        if changed := changed_samples(samples, image.arrays):
+            found = f"{changed[0]} with other content than for the subsets before"
+            remedy = "move the files out that are not of the data set, and run trak retrain again"
+            raise StoreError(Problem(str(path), found, "subsets of one data set", remedy))
+        samples = samples | image.arrays
+        masks.append(image.arrays["mask"])
+        outputs.append(image.arrays[key])
+    if not masks:
+        raise StoreError(
+            Problem(
+                str(layout.retrained_folder),
+                "no retrained models",
+                "the ground truth of the LDS",
+                "run trak retrain first, or give lds.ground_truth=FILE (npz or HDF5 with masks and outputs)",
+            )
+        )
+    return _of_models(np.stack(masks), np.stack(outputs), layout.retrained_folder)
+
+
+Array = np.ndarray[Any, Any]
+
+
+def sample_arrays(splits: Mapping[str, Any]) -> dict[str, Array]:
+    """For every split ``rows_SPLIT``, a few rows with both ends among them, and ``sample_ids_SPLIT``, their digests."""
+    arrays: dict[str, Array] = {}
+    for name, dataset in splits.items():
+        rows = probes(len(dataset))
+        arrays[f"rows_{name}"] = np.array(rows, dtype=np.int64)
+        arrays[f"sample_ids_{name}"] = np.array([sample_id(dataset[row]) for row in rows], dtype=np.uint64)
+    return arrays
+
+
+def changed_samples(before: Mapping[str, Array], now: Mapping[str, Array]) -> list[str]:
+    """The first sample of each split that differs, in words; splits and rows without a digest on both sides are passed over."""
+    changed = []
+    for key in now:
+        if key.startswith("sample_ids_") and key in before:
+            split = key.removeprefix("sample_ids_")
+            old, new = (dict(zip(side[f"rows_{split}"].tolist(), side[key].tolist(), strict=True)) for side in (before, now))
+            changed += [f"sample {row} of {split}" for row in sorted(old.keys() & new.keys()) if old[row] != new[row]][:1]
+    return changed

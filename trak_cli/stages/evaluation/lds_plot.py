@@ -1,0 +1,53 @@
+"""The picture of an LDS evaluation: every set of scores with its interval, and how the targets are spread."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import math
+
+from trak_cli.errors import MachineError, Problem
+from trak_cli.stages.evaluation.summary import EvalSummary
+
+
+def require_matplotlib() -> None:
+    """Before anything is computed.
+
+    Raises:
+        MachineError: matplotlib is not installed.
+    """
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
+        remedy = "pip install 'trak-cli[demo]', or set lds.plot=false"
+        raise MachineError(Problem("lds.plot", "no matplotlib", "matplotlib", remedy)) from None
+
+
+def draw(summary: EvalSummary) -> bytes:
+    """The picture as PNG bytes; :func:`require_matplotlib` comes first."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [one.name for one in summary.score_sets]
+    figure = Figure(figsize=(7, 1.2 + 0.7 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for height, one in enumerate(summary.score_sets):
+        values = [value for value in one.per_target if value == value]
+        axes.scatter(values, [height + 0.22] * len(values), s=14, alpha=0.25, linewidths=0, color="#4477aa")
+        axes.plot([one.low, one.high], [height, height], color="#222222", linewidth=2.5, solid_capstyle="butt")
+        axes.plot([one.lds], [height], "o", color="#222222", markersize=7)
+        axes.annotate(f"{one.lds:.3f}", (one.lds, height), (0, 8), textcoords="offset points", ha="center")
+    if not math.isnan(summary.ceiling):
+        axes.axvline(summary.ceiling, color="#444444", linestyle=":", linewidth=1.2, zorder=0)
+    axes.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("Spearman correlation over subsets (LDS: dot, 95% interval: bar, single targets: blue)")
+    dotted = "" if math.isnan(summary.ceiling) else "; dotted: noise ceiling"
+    axes.set_title(f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets{dotted}", loc="left")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
+    return picture.getvalue()

@@ -1,0 +1,1 @@
+"""From a loaded configuration to rows of features."""

@@ -1,0 +1,1 @@
+"""What a store holds: run plan, splits, fingerprints, inventory."""

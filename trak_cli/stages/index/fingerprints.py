@@ -1,0 +1,95 @@
+"""Fingerprints: what determines the values in a file. Two files with equal fingerprints hold the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, FLOW_VERSION, WINDOW
+from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
+from trak_cli.attribution.estimator.threshold import REFERENCE_ROWS
+from trak_cli.store.fingerprint import digest, require_same
+from trak_cli.store.header import FORMAT_VERSION
+from trak_cli.store.json_files import read_json, write_json_once
+from trak_cli.store.layout import Layout
+from trak_cli.types import Json
+
+
+def has_terms(features: Json) -> bool:
+    """Whether the training shards with this fingerprint have the features of terms too."""
+    return "terms" in features
+
+
+def shard_fingerprint(features: Json, split: str) -> Json:
+    """The fingerprint of one shard of features."""
+    return {**features, "split": split}
+
+
+def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Json:
+    """The fingerprint of a finalised Gram matrix: the features it sums, their number, and their weights."""
+    key = gram_key(estimator, has_terms(features))
+    gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": key, "features": features, "rows": rows}
+    if estimator.follows_training:
+        gram["trajectory"] = {"version": FLOW_VERSION, "window": WINDOW, "rows": FLOW_ROWS}
+    return gram
+
+
+def scores_fingerprint(
+    estimator: EstimatorSpec, features: Sequence[Json], rows: int, split: str, targets: int, top_k: int | None
+) -> Json:
+    """The fingerprint of the scores of one split: the estimator and the features of every checkpoint it averages."""
+    choices: Json = {}  # where the paper has none, nothing is noted
+    if estimator.averaging != "kernels":
+        choices["averaging"] = estimator.averaging
+    if estimator.equal_targets:
+        choices["equal_targets"] = "scores"  # in the metric of the scores
+    if estimator.clip_norm:
+        choices["clip_norm"] = estimator.clip_norm
+    if estimator.shrinkage:
+        choices["shrinkage"] = estimator.shrinkage
+    if estimator.follows_training:
+        choices["trajectory"] = FLOW_VERSION
+    if estimator.soft_threshold:
+        choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
+    return {
+        "kind": "scores" if top_k is None else "top-k",
+        "format": FORMAT_VERSION,
+        "estimator": {
+            "metric": estimator.metric,
+            "gram_exponent": estimator.gram_exponent,
+            "front_exponent": estimator.front_exponent,
+            "unit_norm": estimator.unit_norm,
+            "ridge": _ridge(estimator, features),
+            "weights": estimator.weights,
+            **choices,
+        },
+        "checkpoints": [digest(one) for one in features],
+        "rows": rows,
+        "split": split,
+        "targets": targets,
+        "top_k": top_k,
+    }
+
+
+def _ridge(estimator: EstimatorSpec, features: Sequence[Json]) -> str:
+    """The ridge as written, or what "auto" stands for: a later version may choose by another rule."""
+    if estimator.ridge != "auto" or not estimator.needs_gram:
+        return estimator.ridge
+    return estimator.default_ridge(of_terms=estimator.takes_terms and any(map(has_terms, features)))
+
+
+def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
+    """Note beside a checkpoint's shards what they are expected to be.
+
+    Raises:
+        StoreError: something else is noted there already; each differing key is named.
+    """
+    path = layout.fingerprint(checkpoint)
+    write_json_once(path, fingerprint)
+    require_same(path, read_json(path), fingerprint)
+
+
+def check_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
+    """Like :func:`record_fingerprint`, without writing anything."""
+    path = layout.fingerprint(checkpoint)
+    if path.exists():
+        require_same(path, read_json(path), fingerprint)

@@ -1,0 +1,170 @@
+"""What finalize and score find in a store: the checkpoints, their shards and whether all of them are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from trak_cli.errors import Problem, StoreError
+from trak_cli.stages.index.fingerprints import has_terms, shard_fingerprint
+from trak_cli.stages.index.run_plan import RunPlan, require_plan
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.store.fingerprint import require_same
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
+from trak_cli.types import TRAIN, Json, Rows, shards_of
+
+#: Problems shown of one kind before the rest is only counted.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The part of a store that an estimator uses.
+
+    Attributes:
+        features: checkpoint -> its features fingerprint, in the order in which they are averaged.
+        rows: number of training rows.
+    """
+
+    layout: Layout
+    plan: RunPlan
+    features: Mapping[str, Json]
+    rows: int
+    _shards: dict[str, list[Rows]] = field(default_factory=dict, repr=False)
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The checkpoints that are averaged over."""
+        return list(self.features)
+
+    @property
+    def dim(self) -> int:
+        """k, the number of features."""
+        return int(next(iter(self.features.values()))["projection"]["dim"])
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether the training rows have the features of terms."""
+        return has_terms(next(iter(self.features.values())))
+
+    def shards(self, split: str) -> list[Rows]:
+        """The shards of a split; its length is read once."""
+        if split not in self._shards:
+            self._shards[split] = list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
+        return self._shards[split]
+
+    def read(self, checkpoint: str, split: str, index: int, with_terms: bool = False) -> FeatureShard:
+        """One shard, checked to be whole and the expected one; with the terms of training rows, where they are asked for.
+
+        Raises:
+            StoreError: it is missing, damaged or another run's.
+        """
+        rows = self.shards(split)[index]
+        fingerprint = shard_fingerprint(self.features[checkpoint], split)
+        path = self.layout.features(checkpoint, split, index)
+        wanted = with_terms and self.has_terms and split == TRAIN
+        shard = read_features(path, wanted)
+        require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
+        if wanted and shard.terms is None:
+            remedy = "delete this file, and run trak featurize again"
+            raise StoreError(Problem(f"{path}: term_features", "none", "the features of terms, as the store has them", remedy))
+        return shard
+
+    def read_all(self, checkpoint: str, split: str, with_terms: bool = False) -> Iterator[FeatureShard]:
+        """Every shard of a split, in row order."""
+        for index in range(len(self.shards(split))):
+            yield self.read(checkpoint, split, index, with_terms)
+
+
+def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
+    """The checkpoints of the store whose names match, and what they hold.
+
+    Raises:
+        StoreError: no features, no matching checkpoint, checkpoints whose features do not belong together, or one that is
+            there twice.
+    """
+    plan = require_plan(layout)
+    known = layout.checkpoints()
+    checkpoints = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if not checkpoints:
+        raise StoreError(
+            Problem(
+                "estimator.checkpoints",
+                f"{list(patterns)}, which matches none",
+                f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}",
+                "mend the patterns, or run trak featurize first",
+            )
+        )
+    features = {name: read_json(layout.fingerprint(name)) for name in checkpoints}
+    _require_alike(features)
+    _require_distinct(layout, features)
+    return Inventory(layout, plan, features, rows_of(layout, TRAIN))
+
+
+def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
+    """Check that every shard of these splits is there, before any long work.
+
+    Raises:
+        StoreError: names the shards that are missing, damaged or another run's.
+    """
+    problems: list[Problem] = []
+    missing: list[str] = []
+    for checkpoint, features in inventory.features.items():
+        for split in splits:
+            for index, rows in enumerate(inventory.shards(split)):
+                path = inventory.layout.features(checkpoint, split, index)
+                found = inspect_features(path, rows, shard_fingerprint(features, split))
+                if found.condition in (Condition.MISSING, Condition.SHORTER):
+                    missing.append(str(path))
+                else:
+                    problems += found.problems
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        problems.append(
+            Problem(
+                f"{len(missing)} shard(s) of features",
+                f"nothing (or too few rows) at {', '.join(missing[:SHOWN])}{more}",
+                "every shard of every checkpoint",
+                "run trak featurize again, or choose checkpoints with estimator.checkpoints",
+            )
+        )
+    if problems:
+        raise StoreError(problems)
+
+
+def _require_alike(features: Mapping[str, Json]) -> None:
+    """Features can be averaged over checkpoints only when all but the checkpoint is the same."""
+    (reference, expected), *others = features.items()
+    problems = [
+        Problem(
+            f"features of {name}",
+            f"{key} = {one.get(key)!r}",
+            f"{expected.get(key)!r}, as in {reference}",
+            "choose checkpoints that belong together with estimator.checkpoints, or use another store",
+        )
+        for name, one in others
+        for key in sorted(expected.keys() | one.keys())
+        if key != "checkpoint" and one.get(key) != expected.get(key)
+    ]
+    if problems:
+        raise StoreError(problems)
+
+
+def _require_distinct(layout: Layout, features: Mapping[str, Json]) -> None:
+    """A folder is called after the file too: one that was renamed has two, and would count twice in the average."""
+    first: dict[str, str] = {}
+    problems = [
+        Problem(
+            f"features of {name}",
+            f"the weights of {other}, under another name",
+            "every checkpoint once: a file that was renamed counts twice",
+            f"delete the folder {layout.fingerprint(other).parent} or that of {name}, or choose with estimator.checkpoints",
+        )
+        for name, one in features.items()
+        if (other := first.setdefault(str(one.get("checkpoint")), name)) != name
+    ]
+    if problems:
+        raise StoreError(problems)

@@ -1,0 +1,65 @@
+"""The run plan: what is decided once, before the first shard, and reused by every worker and every restart.
+
+Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. They are
+measured or read from the config by whoever comes first, written once, and obeyed by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trak_cli.errors import Problem, StoreError
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Attributes:
+    engine: gradient engine.
+    microbatch: samples per gradient computation, at most; which ones is told by ``microbatches.py``.
+    shard_rows: rows of every shard but the last of a split.
+    routes: by which way the gradients of single parameters are computed, where the engine has several.
+    """
+
+    engine: str
+    microbatch: int
+    shard_rows: int
+    routes: Mapping[str, str]
+
+
+def read_plan(layout: Layout) -> RunPlan | None:
+    """The plan of a store, or None before the first featurize.
+
+    Raises:
+        StoreError: the file is not a run plan of this version.
+    """
+    if not layout.plan.exists():
+        return None
+    stored = read_json(layout.plan)
+    try:
+        if stored["version"] != VERSION:
+            raise KeyError("version")
+        routes = {str(name): str(route) for name, route in stored["routes"].items()}
+        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), routes)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(
+            Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", "use the trak that made this store")
+        ) from None
+
+
+def require_plan(layout: Layout) -> RunPlan:
+    """The plan of a store that has features.
+
+    Raises:
+        StoreError: there is none.
+    """
+    plan = read_plan(layout)
+    if plan is None:
+        raise StoreError(
+            Problem(str(layout.root), "no features", "a store that trak featurize has filled", "run trak featurize first")
+        )
+    return plan

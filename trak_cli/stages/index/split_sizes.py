@@ -1,0 +1,108 @@
+"""How many rows each split has: noted by featurize for the stages that load no data.
+
+A split may grow. What it cannot do without is the rows that shards hold: a note of more rows than these may be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from trak_cli.errors import Problem, StoreError, TrakError
+from trak_cli.store.atomic_write import remove
+from trak_cli.store.json_files import read_json, replace_json, write_json_once
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import inspect_features
+
+
+def check_rows(layout: Layout, split: str, rows: int) -> None:
+    """Refuse a split that is shorter than its shards.
+
+    Raises:
+        StoreError: they hold more rows.
+    """
+    if rows >= _noted(layout, split):  # no shard is read for the usual answer
+        return
+    held = held_rows(layout, split)
+    if rows < held:
+        raise StoreError(
+            Problem(
+                f"split {split}",
+                f"{rows} rows in the dataset",
+                f"at least the {held} that {layout.root} was made from",
+                "give back the missing rows (only appending is possible), or use another store",
+            )
+        )
+
+
+@contextmanager
+def noted(layout: Layout, lengths: Mapping[str, int]) -> Iterator[None]:
+    """Note the lengths of splits while shards of them are computed.
+
+    Where this is refused (a bad sample among the appended ones, say) before a shard has a row that the store had not, the
+    length before is noted again: what was complete stays so.
+
+    Raises:
+        StoreError: shards hold more rows of a split.
+    """
+    before = {split: _noted(layout, split) for split in lengths}
+    try:
+        for split, rows in lengths.items():
+            _note(layout, split, rows)
+        yield
+    except TrakError:
+        for split, rows in before.items():
+            if rows < lengths[split] and held_rows(layout, split) <= rows:
+                _take_back(layout, split, rows)
+        raise
+
+
+def held_rows(layout: Layout, split: str) -> int:
+    """How many rows reach to the end of the last whole shard of a split, under any checkpoint; 0 without one."""
+    return max((_held(layout, checkpoint, split) for checkpoint in layout.checkpoints()), default=0)
+
+
+def _held(layout: Layout, checkpoint: str, split: str) -> int:
+    for index in reversed(layout.shards(checkpoint, split)):
+        rows = inspect_features(layout.features(checkpoint, split, index), None, None).rows
+        if rows is not None:
+            return rows.stop
+    return 0
+
+
+def _noted(layout: Layout, split: str) -> int:
+    return rows_of(layout, split) if layout.split(split).exists() else 0
+
+
+def _note(layout: Layout, split: str, rows: int) -> None:
+    check_rows(layout, split, rows)
+    path = layout.split(split)
+    write_json_once(path, {"rows": rows})
+    if rows != rows_of(layout, split):
+        replace_json(path, {"rows": rows})
+
+
+def _take_back(layout: Layout, split: str, rows: int) -> None:
+    path = layout.split(split)
+    if rows:
+        replace_json(path, {"rows": rows})
+    else:
+        remove(path)
+
+
+def rows_of(layout: Layout, split: str) -> int:
+    """The number of rows of a split.
+
+    Raises:
+        StoreError: the store knows no such split.
+    """
+    path = layout.split(split)
+    if not path.exists():
+        known = ", ".join(layout.described_splits()) or "none"
+        raise StoreError(
+            Problem(f"split {split}", "no features of it", f"one of: {known}", "run trak featurize with this split first")
+        )
+    rows = read_json(path).get("rows")
+    if not isinstance(rows, int) or rows < 1:
+        raise StoreError(Problem(str(path), repr(rows), "a number of rows", "run trak featurize again"))
+    return rows

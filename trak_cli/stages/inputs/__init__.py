@@ -1,0 +1,1 @@
+"""What a run reads: plugins, splits, batches, and the device they go to."""

@@ -1,0 +1,1 @@
+"""Gram matrices and scores in a store: computed, written, read."""

@@ -1,0 +1,212 @@
+"""Finalised Gram matrices in a store: summed, written, found again.
+
+What is filed is the eigendecomposition V diag(σ) Vᵀ, which is the matrix and makes another ridge free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trak_cli.attribution.estimator.rows import norm_limit, training_rows
+from trak_cli.attribution.estimator.simulated_training import Trajectory, flow_rows
+from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key, spec_problems
+from trak_cli.attribution.estimator.weights import Terms, add_rows, trajectory_of, weigh
+from trak_cli.attribution.linalg.gram import GramSum
+from trak_cli.attribution.linalg.spectrum import Spectrum, decompose
+from trak_cli.config.schema import TrakConfig
+from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.stages.index.fingerprints import gram_fingerprint
+from trak_cli.stages.index.inventory import Inventory
+from trak_cli.stages.index.provenance import provenance
+from trak_cli.store.container import read_image
+from trak_cli.store.fingerprint import differences, require_same
+from trak_cli.store.publish import write_image
+from trak_cli.store.shards import FeatureRows
+from trak_cli.types import TRAIN, Float32, Json
+
+
+@dataclass(frozen=True)
+class Finalized:
+    """What is filed for one checkpoint.
+
+    Attributes:
+        spectrum: the factorised Gram matrix.
+        front: (rows,) float32 ratios for the front of the kernel, where they are not the q of the shards; else None.
+        duration: how long the simulated training was (see :class:`Trajectory`); NaN without one.
+        arrived: whether it came as far as the checkpoint.
+        limit: the length to which training features are clipped; infinite where they are not.
+    """
+
+    spectrum: Spectrum
+    front: Float32 | None = None
+    duration: float = float("nan")
+    arrived: bool = True
+    limit: float = math.inf
+
+
+def terms_of(shard: FeatureRows) -> Terms | None:
+    """The terms of a shard's samples, where it has them."""
+    if shard.term_features is None or shard.terms is None:
+        return None
+    return Terms(shard.term_features, shard.terms)
+
+
+def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
+    """One pass over a checkpoint's training features (and before it a look at some of them)."""
+    limit, trajectory = look_at_some(inventory, estimator, checkpoint)
+    total = GramSum(inventory.dim)
+    fronts = []
+    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.takes_terms):
+        features = training_rows(estimator, shard.features, limit)
+        weights = weigh(estimator, trajectory, features, shard.out_to_loss)
+        add_rows(total, features, weights, terms_of(shard))
+        fronts.append(weights.front.astype(np.float32))
+        progress(len(shard.rows))
+    spectrum = decompose(total.result())
+    if not estimator.follows_training:
+        return Finalized(spectrum, limit=limit)
+    if trajectory is None:
+        return Finalized(spectrum, np.concatenate(fronts), limit=limit)
+    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived, limit)
+
+
+def look_at_some(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> tuple[float, Trajectory | None]:
+    """What is told from some of the rows: the length that features are clipped to, and the simulated training.
+
+    Infinite and None where the estimator has no use for them.
+    """
+    if not (estimator.follows_training or estimator.clip_norm):
+        return math.inf, None
+    wanted = flow_rows(inventory.rows)
+    parts = []
+    for index, rows in enumerate(inventory.shards(TRAIN)):
+        some = wanted[(wanted >= rows.start) & (wanted < rows.stop)] - rows.start
+        if len(some):
+            shard = inventory.read(checkpoint, TRAIN, index)
+            parts.append((shard.features[some], shard.out_to_loss[some], shard.outputs[some]))
+    features, out_to_loss, outputs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    limit = norm_limit(estimator, features)
+    features = training_rows(estimator, features, limit)
+    return limit, trajectory_of(estimator, features, out_to_loss, outputs, inventory.rows)
+
+
+def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized) -> None:
+    """File a factorised Gram matrix; one of fewer rows (before the training set grew) is replaced."""
+    path = gram_path(inventory, estimator, checkpoint)
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "eigenvalues": found.spectrum.values,
+        "eigenvectors": found.spectrum.vectors,
+        "rows": np.array([inventory.rows]),
+        "mean_diagonal": np.array([found.spectrum.mean_diag]),
+        "mean_square": np.array([found.spectrum.mean_square]),
+    }
+    if found.front is not None:
+        arrays |= {"front": found.front, "duration": np.array([found.duration]), "arrived": np.array([found.arrived])}
+    if math.isfinite(found.limit):
+        arrays["limit"] = np.array([found.limit])
+    if found.spectrum.of_terms:
+        arrays["terms"] = np.array([found.spectrum.n])
+    fingerprint = _expected(inventory, estimator, checkpoint)
+    write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
+
+
+#: What may be otherwise in a Gram matrix that is made anew: it was summed before the training set grew, or weighed by an
+#: earlier version's simulated training.
+_STALE = {"rows", "trajectory.version"}
+
+
+def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized | None:
+    """What is filed for a checkpoint, or None when it is missing or out of date.
+
+    Raises:
+        StoreError: the file is damaged, or another run's.
+    """
+    path = gram_path(inventory, estimator, checkpoint)
+    if not path.exists():
+        return None
+    image = read_image(path)
+    expected = _expected(inventory, estimator, checkpoint)
+    changed = {key for key, _, _ in differences(image.fingerprint, expected)}
+    if changed and changed <= _STALE and image.fingerprint["rows"] <= inventory.rows:
+        return None
+    require_same(path, image.fingerprint, expected)
+    arrays = image.arrays
+    of_terms = "terms" in arrays
+    numbers = {key: float(arrays[key][0]) for key in ("mean_diagonal", "mean_square")}
+    spectrum = Spectrum(
+        arrays["eigenvalues"],
+        arrays["eigenvectors"],
+        int(arrays["terms" if of_terms else "rows"][0]),
+        numbers["mean_diagonal"],
+        numbers["mean_square"],
+        of_terms,
+    )
+    limit = float(arrays["limit"][0]) if "limit" in arrays else math.inf
+    if "front" not in arrays:
+        return Finalized(spectrum, limit=limit)
+    duration, arrived = float(arrays["duration"][0]), bool(arrays["arrived"][0])
+    return Finalized(spectrum, arrays["front"], duration, arrived, limit)
+
+
+def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized:
+    """Like :func:`find_gram`, for stages that cannot do without.
+
+    Raises:
+        StoreError: it is missing, damaged, another run's or out of date.
+    """
+    found = find_gram(inventory, estimator, checkpoint)
+    if found is None:
+        raise StoreError(
+            Problem(
+                str(gram_path(inventory, estimator, checkpoint)),
+                "no Gram matrix of all training rows",
+                f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator, inventory.has_terms)})",
+                "run trak finalize with this estimator first",
+            )
+        )
+    return found
+
+
+def require_grams(inventory: Inventory, estimator: EstimatorSpec) -> None:
+    """Make sure that every checkpoint has its factorised Gram matrix; reads one at a time.
+
+    Raises:
+        StoreError: with a problem for each that is missing, damaged, another run's or out of date.
+    """
+    problems: list[Problem] = []
+    for name in inventory.checkpoints:
+        try:
+            require_gram(inventory, estimator, name)
+        except StoreError as error:
+            problems += error.problems
+    if problems:
+        raise StoreError(problems)
+
+
+def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Path:
+    """Where the Gram matrix that this estimator needs is filed."""
+    return inventory.layout.finalized(gram_key(estimator, inventory.has_terms), checkpoint)
+
+
+def _expected(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Json:
+    return gram_fingerprint(inventory.features[checkpoint], estimator, inventory.rows)
+
+
+def make_estimator(config: TrakConfig) -> EstimatorSpec:
+    """The estimator of the config.
+
+    Raises:
+        ConfigError: names every field that is wrong.
+    """
+    asked = config.estimator
+    spec = EstimatorSpec(**{field.name: getattr(asked, field.name) for field in fields(EstimatorSpec)})
+    problems = spec_problems(spec)
+    if problems:
+        raise ConfigError(problems)
+    return spec

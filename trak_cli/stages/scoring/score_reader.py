@@ -1,0 +1,87 @@
+"""Scores as they are read back: from this store, dense or top-k, or from a file of another tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trak_cli.attribution.topk import Ends, Extremes, TopK
+from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.stages.scoring.score_store import ends_of
+from trak_cli.store.container import read_image
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
+from trak_cli.types import Float32, Rows
+
+
+def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[Ends]:
+    """The k highest and lowest scores of some targets, from the dense scores or from the stored extremes; of fewer than k
+    training rows all.
+
+    Raises:
+        StoreError: there are no scores.
+        ConfigError: fewer than k were kept.
+    """
+    dense = layout.scores(estimator, split)
+    if dense.exists():
+        return [_extremes(read_scores(dense, Rows(target, target + 1)), k) for target in targets]
+    kept = layout.scores_top(estimator, split)
+    if not kept.exists():
+        raise no_scores(layout, estimator, split)
+    image = read_image(kept)
+    ends = ends_of(image.arrays)
+    available = ends.top.indices.shape[1]
+    if min(k, image.fingerprint["rows"]) > available:
+        raise ConfigError(
+            Problem(
+                "-k",
+                str(k),
+                f"at most {available}, as many as {kept} keeps",
+                f"score again with score.top_k={k} score.overwrite=true",
+            )
+        )
+    return [
+        Ends(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
+        for target in targets
+    ]
+
+
+def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
+    """The error for scores that are not there, or of which only the extremes are."""
+    kept = layout.scores_top(estimator, split)
+    if kept.exists():
+        return StoreError(
+            Problem(
+                f"scores of estimator {estimator} on split {split}",
+                f"only the highest and lowest of each target, in {kept} (score.top_k)",
+                "dense scores, of every training row",
+                "run trak score score.top_k=null under another name (estimator.name=NAME), or with score.overwrite=true",
+            )
+        )
+    known = ", ".join(f"{one}/{s}" for one in layout.estimators() for s in layout.scored_splits(one))
+    return StoreError(
+        Problem(
+            f"scores of estimator {estimator} on split {split}",
+            "none that are complete",
+            f"complete scores (there are: {known or 'none'})",
+            "run trak score with this estimator and split first",
+        )
+    )
+
+
+def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> StoreError:
+    """The error for scores of a split or a training set that has grown since."""
+    return StoreError(
+        Problem(
+            str(path),
+            f"scores of shape {found}",
+            f"(targets, training rows) = {expected}, as the store has them now",
+            "run trak finalize and trak score score.overwrite=true",
+        )
+    )
+
+
+def _extremes(scores: Float32, k: int) -> Ends:
+    best = TopK(len(scores), min(k, scores.shape[1]))
+    best.update(scores, 0)
+    return best.result()

@@ -1,0 +1,1 @@
+"""Training one model: shared by `trak train` and `trak retrain`."""

@@ -1,0 +1,139 @@
+"""Where a training starts and what of the model it moves: ``train.start`` and ``train.parameters``.
+
+A model's state is its parameters and those buffers that a checkpoint holds. Without ``train.parameters`` all of it is
+trained, from ``train.start`` where that is given. With it, the state whose names match a pattern starts from the fresh
+initialisation of the seed and is trained; the rest is that of ``train.start`` (or what the model plugin made) and stays so
+to the last bit, the statistics of BatchNorm included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.config.schema import TrainConfig
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.checkpoints.files import apply, load
+
+KEY = "train.parameters"
+
+
+@contextmanager
+def started(model: nn.Module, asked: TrainConfig) -> Iterator[None]:
+    """Inside, a fresh model is ready to be trained: it holds what the training starts from, and only its chosen part moves.
+
+    What is fixed requires no gradient, and fixed modules compute as in evaluation whatever mode a trainer gives them.
+
+    Raises:
+        ConfigError, InputError: before anything is trained, all that is wrong with patterns and file; afterwards,
+            InputError where something fixed has changed all the same.
+    """
+    patterns = ["*"] if asked.parameters is None else asked.parameters
+    state = _state(model)
+    chosen = {id(state[name]) for name in state if _matches(patterns, name)}
+    wrong = list(_pattern_problems(model, asked, state, chosen))
+    misfits = _load(model, asked, [tensor for tensor in state.values() if id(tensor) in chosen])
+    if misfits:
+        raise InputError([*wrong, *misfits])
+    if wrong:
+        raise ConfigError(wrong)
+    fixed = {name: tensor for name, tensor in state.items() if id(tensor) not in chosen}
+    before = {name: tensor.detach().to("cpu", copy=True) for name, tensor in fixed.items()}
+    for tensor in fixed.values():
+        tensor.requires_grad_(False)
+    hooks = [module.register_forward_pre_hook(_evaluate) for module in _fixed_modules(model, chosen, fixed.values())]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    changed = [name for name, tensor in fixed.items() if not torch.equal(tensor.cpu(), before[name])]
+    if changed:
+        raise InputError(_changed(changed))
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and stored buffers under all of their names (tied ones have several)."""
+    stored = set(model.state_dict(keep_vars=True))
+    buffers = {name: tensor for name, tensor in model.named_buffers(remove_duplicate=False) if name in stored}
+    return dict(model.named_parameters(remove_duplicate=False)) | buffers
+
+
+def _load(model: nn.Module, asked: TrainConfig, chosen: Sequence[Tensor]) -> list[Problem]:
+    """Put the file's weights into the model, except for what is to start afresh; what is wrong with the file."""
+    if asked.start is None:
+        return []
+    path = Path(asked.start)
+    fresh = [] if asked.parameters is None else [(tensor, tensor.detach().clone()) for tensor in chosen]
+    try:
+        apply(model, load(path), path)
+    except InputError as error:
+        return [replace(problem, where=f"train.start={problem.where}") for problem in error.problems]
+    with torch.no_grad():
+        for tensor, value in fresh:
+            tensor.copy_(value)
+    return []
+
+
+def _fixed_modules(model: nn.Module, chosen: Collection[int], fixed: Iterable[Tensor]) -> set[nn.Module]:
+    """Modules of which nothing is chosen, with all that is inside them (dropout, say), and modules with a fixed buffer.
+
+    The latter are normalisations of which the weights may be chosen, but not the statistics.
+    """
+    kept = set(map(id, fixed))
+    found: set[nn.Module] = set()
+    for module in model.modules():
+        state = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        own = {id(tensor) for tensor in module.buffers(recurse=False)}
+        if state & kept and state.isdisjoint(chosen):
+            found.update(module.modules())
+        elif own & kept:
+            found.add(module)
+    return found
+
+
+def _evaluate(module: nn.Module, _: Any) -> None:
+    """Just before a module computes: trainers call ``model.train()``, which would set BatchNorm and dropout going."""
+    module.training = False
+
+
+def _pattern_problems(
+    model: nn.Module, asked: TrainConfig, state: Mapping[str, Tensor], chosen: Collection[int]
+) -> Iterator[Problem]:
+    if asked.parameters is None:
+        return
+    idle = [pattern for pattern in asked.parameters if not any(_matches([pattern], name) for name in state)]
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in idle:
+        close = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4) or names[-3:]  # a head is what is mostly meant
+        expected = f"a pattern over parameter names such as {', '.join(close)}"
+        yield Problem(KEY, f"{pattern!r}, which matches no parameter", expected, "correct the pattern")
+    trained = [one for one in model.parameters() if id(one) in chosen and one.requires_grad]
+    if not trained and not idle:
+        found = f"{asked.parameters}, among which nothing can be trained"
+        yield Problem(KEY, found, "a parameter that requires a gradient", f"widen {KEY}, or give null for all")
+    if asked.start is not None and all(id(tensor) in chosen for tensor in state.values()):
+        found = f"{asked.parameters}, which starts every parameter afresh: nothing of train.start is left"
+        yield Problem(KEY, found, "a part of the model", f"give {KEY}=null to go on training from the file")
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _changed(names: Sequence[str]) -> Problem:
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return Problem(
+        "trainer",
+        f"a training that changed {listed}",
+        f"no change of what {KEY} leaves out",
+        f"let the trainer leave alone what requires no gradient, or choose this too in {KEY}",
+    )

@@ -1,0 +1,227 @@
+"""The write protocol: a file exists whole or not at all, whatever is killed and whoever else writes it.
+
+The bytes go to a temporary that only this writer knows, are forced to the disk, and get their final name in one step;
+then the folder is forced to the disk. No locks: two writers of the same file do no harm.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trak_cli.errors import MachineError, Problem
+from trak_cli.store.temp_files import clean, temporary_of
+
+#: Every step of the protocol, in order; ``on_step`` is called right after each.
+STEPS: tuple[str, ...] = (
+    "created",
+    "half-written",
+    "written",
+    "synced",
+    "promoted",
+    "unlinked",
+    "folder-synced",
+    "cleaned",
+)
+
+
+def _no_step(step: str, path: Path) -> None:
+    del step, path
+
+
+#: Called with the step's name and the final path; tests set it to kill the process there.
+on_step: Callable[[str, Path], None] = _no_step
+
+#: What the system says when another writer, which was faster, has removed our temporary (ESTALE: over a network).
+_VANISHED = frozenset({errno.ENOENT, errno.ESTALE})
+
+#: What the system says where hard links do not exist.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+#: What the system says where a folder cannot be forced to the disk.
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_ATTEMPTS = 10
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write ``data`` as ``path`` unless a file of that name is already there; the first writer wins.
+
+    Returns:
+        True: ours was promoted. False: another writer's whole file was already there, and was left as it is.
+
+    Raises:
+        MachineError: no room, read-only, no permission, ...; our temporary is removed.
+    """
+    with _writing(path, len(data)):
+        _make_folder(path.parent)
+        if not path.exists():
+            try:
+                return _publish(path, data, _link_first)
+            except OSError as error:
+                # The winner removes the leftovers of its file, ours among them: then its file is there, whole.
+                if error.errno not in _VANISHED or not path.exists():
+                    raise
+        clean(path)
+        on_step("cleaned", path)
+        return False
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write ``data`` as ``path`` in place of whatever is there; for files that can be derived again. The last wins.
+
+    Raises:
+        MachineError: no room, read-only, no permission, ...; our temporary is removed, the old file stays.
+    """
+    with _writing(path, len(data)):
+        _make_folder(path.parent)
+        for attempt in range(_ATTEMPTS):
+            try:
+                _publish(path, data, _rename_over)
+                return
+            except OSError as error:
+                # Another writer of the same file has promoted its own and removed our temporary: do it again.
+                if error.errno not in _VANISHED or attempt == _ATTEMPTS - 1:
+                    raise
+
+
+def _publish(path: Path, data: bytes, promote: Callable[[Path, Path], bool]) -> bool:
+    temporary = temporary_of(path)
+    try:
+        _write(temporary, path, data)
+        won = promote(temporary, path)
+        on_step("promoted", path)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to tell
+            temporary.unlink()
+        raise
+    temporary.unlink(missing_ok=True)
+    on_step("unlinked", path)
+    _sync_folder(path.parent)
+    on_step("folder-synced", path)
+    clean(path)
+    on_step("cleaned", path)
+    return won
+
+
+def _write(temporary: Path, path: Path, data: bytes) -> None:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        on_step("created", path)
+        view = memoryview(data)
+        _write_all(descriptor, view[: len(view) // 2])
+        on_step("half-written", path)
+        _write_all(descriptor, view[len(view) // 2 :])
+        on_step("written", path)
+        os.fsync(descriptor)
+        on_step("synced", path)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while view:
+        written = os.write(descriptor, view)  # may be less than asked: near a full disk, or above 2 GiB
+        if written <= 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        view = view[written:]
+
+
+def _link_first(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may repeat a request whose answer was lost: then the file that is there is ours.
+        return os.path.samefile(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        return True
+    # Without hard links (FAT, some network mounts) the system has no portable "rename unless it exists". Between this
+    # look and the rename another writer may promote its own file; ours then takes its place, also whole and of the same
+    # values, so nothing is lost but that writer's provenance.
+    if path.exists():
+        return False
+    os.rename(temporary, path)
+    return True
+
+
+def _rename_over(temporary: Path, path: Path) -> bool:
+    os.replace(temporary, path)
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for new in reversed(created):
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and user-space file systems refuse this; their names are as durable as they can be made.
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _writing(path: Path, size: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(_problem(path, size, error)) from error
+
+
+def _problem(path: Path, size: int, error: OSError) -> Problem:
+    number = error.errno or errno.EIO
+    found = f"{os.strerror(number)} ({errno.errorcode.get(number, number)}) while writing {size:,} bytes"
+    if number in _NO_ROOM:
+        with suppress(OSError):
+            found += f"; {shutil.disk_usage(path.parent).free:,} bytes are free on the disk"
+        remedy = "make room (disk, quota or file-size limit) and run the stage again; finished shards are kept"
+    elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "make the folder writable or choose another store folder, and run the stage again"
+    else:
+        remedy = "check the file system and run the stage again; finished shards are kept"
+    return Problem(str(path), found, f"a writable folder {path.parent} with room for {size:,} bytes", remedy)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file out of the way (``NAME.damaged``, numbered when that is taken); nothing is deleted.
+
+    That another process has just done the same is no error.
+
+    Raises:
+        MachineError: it cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged{number}")
+    with _writing(path, 0), suppress(FileNotFoundError):
+        path.rename(aside)
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Delete a file that can be made again; one that is not there is no error.
+
+    Raises:
+        MachineError: it cannot be deleted.
+    """
+    with _writing(path, 0):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""One HDF5 file as bytes in memory: built whole before a write, checked whole before HDF5 sees any of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from trak_cli.store.dtypes import AnyArray, widen
+from trak_cli.store.failures import foreign, reading
+from trak_cli.store.fingerprint import canonical, parse
+from trak_cli.store.hdf5_validation import ROOT_TEXTS, text_attribute, vet
+from trak_cli.store.header import HEADER_BYTES, PLAIN, load, seal
+from trak_cli.types import Float32, Json
+
+CREATED_BY = "trak store format 1"
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+#: HDF5 keeps a table of the files that are open, by name: each image that is being built needs its own.
+_serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class Image:
+    """What one file holds; nothing in it was evaluated or unpickled.
+
+    Attributes:
+        path: where it was read.
+        arrays: the datasets that were asked for, by name.
+        fingerprint: what determines the values.
+        provenance: who wrote it, with what; never compared.
+        digest: sha256 of the file, hexadecimal.
+        content: digest of the arrays and the fingerprint alone: the same for the same content, whoever wrote it.
+        dtypes: logical dtype of every dataset, by name ("bfloat16" where the array holds its bits as uint16).
+        shapes: shape of every dataset, by name, also of those that were not asked for.
+    """
+
+    path: Path
+    arrays: dict[str, AnyArray]
+    fingerprint: Json
+    provenance: Json
+    digest: str
+    content: str
+    dtypes: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def build_image(
+    arrays: Mapping[str, AnyArray],
+    fingerprint: Json,
+    provenance: Json,
+    bfloat16: Collection[str] = (),
+) -> bytes:
+    """The bytes of a file with ``arrays`` as its datasets; equal arguments give equal bytes.
+
+    Args:
+        arrays: numbers or booleans of any shape, by dataset name (no slash).
+        fingerprint: what determines the values.
+        provenance: who writes it, with what.
+        bfloat16: names of the uint16 arrays that hold the bits of bfloat16 values.
+
+    Raises:
+        ValueError: an array or a name that a store does not take.
+    """
+    stored = {name: _storable(name, array) for name, array in sorted(arrays.items())}
+    dtypes = {name: "bfloat16" if name in bfloat16 else str(array.dtype) for name, array in stored.items()}
+    if not all(name in stored and stored[name].dtype == np.uint16 for name in bfloat16):
+        raise ValueError(f"bfloat16 arrays {sorted(bfloat16)} must be given as uint16")
+
+    def fill(file: h5py.File) -> None:
+        for name, array in stored.items():
+            dataset = file.create_dataset(name, data=array, track_times=False)
+            write_text(dataset, "dtype", dtypes[name])
+
+    texts = {"created_by": CREATED_BY, "fingerprint": canonical(fingerprint), "provenance": canonical(provenance)}
+    return seal(hdf5_payload(fill, texts), _content(stored, dtypes, texts["fingerprint"]), PLAIN)
+
+
+def read_image(path: Path, only: Collection[str] | None = None) -> Image:
+    """Read a file that :func:`build_image` made.
+
+    Args:
+        path: the file.
+        only: names of the datasets whose values are wanted; None: all. The whole file is checked in any case.
+
+    Raises:
+        MissingError: no such file.
+        DamagedError: any byte of it changed, or it was cut short.
+        ForeignError: it is whole, but holds something that a store does not, or lacks a dataset that was asked for.
+        MachineError: it cannot be read.
+    """
+    header, data = load(path)
+    if header.kind != PLAIN:
+        raise foreign(path, "a virtual dataset", "a file that holds its own values")
+    with opened(path, data, PLAIN) as file:
+        absent = sorted(set(only or ()) - set(file))
+        if absent:
+            raise foreign(path, f"no dataset {', '.join(map(repr, absent))}", "all datasets of this kind of file")
+        fingerprint, provenance = metadata(path, file)
+        return Image(
+            path=path,
+            arrays={name: file[name][()] for name in file if only is None or name in only},
+            fingerprint=fingerprint,
+            provenance=provenance,
+            digest=header.digest,
+            content=header.content,
+            dtypes={name: _logical_dtype(path, file[name]) for name in file},
+            shapes={name: file[name].shape for name in file},
+        )
+
+
+def decode_features(image: Image, name: str = "features") -> Float32:
+    """The dataset ``name`` as float32, whatever it is stored as; exact."""
+    return widen(image.arrays[name], image.dtypes[name])
+
+
+def hdf5_payload(fill: Callable[[h5py.File], None], texts: Mapping[str, str]) -> memoryview:
+    """The bytes of an HDF5 file after its user block, made in memory; ``texts`` become attributes of its root."""
+    with h5py.File(
+        f"image-{next(_serial)}",
+        "w",
+        driver="core",
+        backing_store=False,
+        userblock_size=HEADER_BYTES,
+        libver="v108",  # older layouts cannot hold attributes above 64 KiB
+    ) as file:
+        fill(file)
+        for name, text in texts.items():
+            write_text(file, name, text)
+        file.flush()
+        image = file.id.get_file_image()
+    return memoryview(image)[image.index(_SIGNATURE) :]  # HDF5 leaves the user block out; should it not, we do
+
+
+@contextmanager
+def opened(path: Path, data: bytes, kind: int) -> Iterator[h5py.File]:
+    """The vetted HDF5 file in ``data``; what HDF5 says against it becomes an error that names ``path``."""
+    with reading(path):
+        try:
+            with h5py.File(io.BytesIO(data), "r") as file:
+                vet(path, file, kind)
+                yield file
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise foreign(path, f"HDF5 that cannot be read ({error})", "a file that this program wrote") from error
+
+
+def write_text(holder: h5py.File | h5py.Dataset, name: str, text: str) -> None:
+    """Store a text as a string of fixed length: strings of variable length are pointers into a heap."""
+    raw = text.encode()
+    holder.attrs.create(name, np.bytes_(raw), dtype=h5py.string_dtype("utf-8", len(raw)))
+
+
+def metadata(path: Path, file: h5py.File) -> tuple[Json, Json]:
+    """Fingerprint and provenance of an open file."""
+    texts = {name: text_attribute(path, file, name) for name in ROOT_TEXTS[PLAIN]}
+    if texts["created_by"] != CREATED_BY:
+        raise foreign(path, f"a file created by {texts['created_by']!r}", f"one created by {CREATED_BY!r}")
+    return parse(texts["fingerprint"]), parse(texts["provenance"])
+
+
+def _storable(name: str, array: AnyArray) -> AnyArray:
+    if not name or "/" in name or name.startswith(".") or not name.isprintable():
+        raise ValueError(f"a dataset cannot be named {name!r}")
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(f"dataset {name!r} has dtype {array.dtype}: only numbers and booleans are stored")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _content(stored: Mapping[str, AnyArray], dtypes: Mapping[str, str], fingerprint: str) -> str:
+    sha = hashlib.sha256(fingerprint.encode())
+    for name, array in stored.items():
+        sha.update(canonical({"name": name, "dtype": dtypes[name], "shape": list(array.shape)}).encode())
+        sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def _logical_dtype(path: Path, dataset: h5py.Dataset) -> str:
+    logical = text_attribute(path, dataset, "dtype")
+    if logical == "bfloat16" and dataset.dtype == np.uint16:
+        return logical
+    if logical != str(dataset.dtype):
+        raise foreign(path, f"dataset {dataset.name!r} of {dataset.dtype} called {logical!r}", "a dtype that fits")
+    return logical

@@ -1,0 +1,60 @@
+"""Small JSON documents under the same write protocol: the run plan, the description of a split, a report.
+
+The document's own digest is stored in it (key "sha256"), so that a changed value is found here too.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trak_cli.store.atomic_write import replace, write_once
+from trak_cli.store.failures import damaged, reading
+from trak_cli.store.fingerprint import digest, parse
+from trak_cli.types import Json
+
+_DIGEST = "sha256"
+
+
+def write_json_once(path: Path, document: Json) -> bool:
+    """Write ``document`` unless the file exists; False: another writer's is there, to be read and obeyed.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    return write_once(path, _encoded(document))
+
+
+def replace_json(path: Path, document: Json) -> None:
+    """Write ``document`` in place of whatever is there.
+
+    Raises:
+        MachineError: it cannot be written; the old file stays.
+    """
+    replace(path, _encoded(document))
+
+
+def read_json(path: Path) -> Json:
+    """Read a document and check its digest.
+
+    Raises:
+        MissingError: no such file.
+        DamagedError: it was changed or cut short, or is not such a document.
+        MachineError: it cannot be read.
+    """
+    with reading(path):
+        raw = path.read_bytes()
+    try:
+        document = parse(raw.decode())
+    except ValueError as error:
+        raise damaged(path, f"no JSON document ({error})") from error
+    if document.pop(_DIGEST, None) != digest(document):
+        raise damaged(path, "a digest that does not match (values changed)")
+    return document
+
+
+def _encoded(document: Json) -> bytes:
+    if _DIGEST in document:
+        raise ValueError(f"the key {_DIGEST!r} is taken by the document's digest")
+    sealed = {**document, _DIGEST: digest(document)}
+    return (json.dumps(sealed, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
