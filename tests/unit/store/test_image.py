@@ -44,7 +44,7 @@ def test_equal_content_gives_equal_bytes_in_another_process_and_order(fingerprin
     ours = build_image(arrays, fingerprint, provenance)
     turned = build_image(dict(reversed(arrays.items())), dict(reversed(fingerprint.items())), provenance)
     code = (
-        "import sys, numpy as np; from trak_cli.store import build_image;"
+        "import sys, numpy as np; from trak_cli.store.container import build_image;"
         "a = {'b': np.arange(6.0).reshape(2, 3), 'a': np.array([True, False])};"
         f"sys.stdout.buffer.write(build_image(a, {fingerprint!r}, {provenance!r}))"
     )
