@@ -1,4 +1,4 @@
-"""Whose code an exception came from: that of the user's model, task, dataset or trainer, or this program's own."""
+"""Tell exceptions raised by user code (a model, task, dataset or trainer) from bugs of this program."""
 
 from __future__ import annotations
 
@@ -10,64 +10,73 @@ from pathlib import Path
 
 from trak_cli.errors import InputError, Problem, TrakError
 
-#: Folders of code that no user wrote.
-_OTHERS = tuple(
+#: Folders of the standard library and of installed packages.
+_LIBRARIES = tuple(
     str(Path(path)) for path in {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
-_OWN = str(Path(__file__).parent)
-#: Parts of this program that users' code calls, as it does a library.
-_CALLED = tuple(str(Path(_OWN, room)) for room in ("tasks", "plugins"))
+_PROGRAM = str(Path(__file__).parent)
+#: Packages of this program that user code calls, as it calls a library.
+_CALLED_BY_USERS = tuple(str(Path(_PROGRAM, package)) for package in ("tasks", "plugins"))
 
 
-def users_line(error: BaseException) -> str | None:
-    """FILE:LINE in FUNCTION of the last frame in code that is neither this program's nor a library's.
+def user_code_location(error: BaseException) -> str | None:
+    """FILE:LINE in FUNCTION of the innermost traceback frame in user code: neither this program's nor a library's.
 
-    None where there is no such frame, or where the program's own code was called from it and raised, as a hook in a layer is.
+    None if there is no such frame, or if a frame of this program lies further in. That happens when user code calls back
+    into the program, for example when a gradient hook raises inside a layer of the user's model: the bug is the program's.
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = frame.filename
-        if file.startswith(_OWN) and not file.startswith(_CALLED):  # first, for it may be installed among the libraries
+        # Compared with the program first, which may itself be installed among the libraries.
+        if file.startswith(_PROGRAM) and not file.startswith(_CALLED_BY_USERS):
             return None
-        if not (file.startswith((*_CALLED, *_OTHERS, "<")) or "site-packages" in file):
+        if not (file.startswith((*_CALLED_BY_USERS, *_LIBRARIES, "<")) or "site-packages" in file):
             return f"{file}:{frame.lineno} in {frame.name}"
     return None
 
 
-def raised_by_user(error: Exception, where: str, *, theirs: bool = False) -> InputError | None:
-    """What a user is told of an exception in code of theirs; None where none of it is on the way.
+def as_input_error(error: Exception, where: str, *, any_code: bool = False) -> InputError | None:
+    """The :class:`InputError` that reports an exception of user code, or None if no user code raised it.
 
-    ``theirs``: whatever was called is the user's choice, such as a dataset, whoever wrote it.
+    Args:
+        error: the exception.
+        where: the config key, file or sample that the report names.
+        any_code: report exceptions of any code, because the user chose what is called (a dataset, say), whoever wrote it.
     """
-    line = users_line(error)
-    if isinstance(error, MemoryError) or (line is None and not theirs):
+    location = user_code_location(error)
+    if isinstance(error, MemoryError) or (location is None and not any_code):
         return None
-    found = in_words(error) + (f" ({line})" if line else "")
-    return InputError(Problem(where, found, "no exception", "mend it there; TRAK_TRACEBACK=1 shows the whole way to it"))
+    found = error_summary(error) + (f" ({location})" if location else "")
+    return InputError(Problem(where, found, "no exception", "fix it there; set TRAK_TRACEBACK=1 to see the full traceback"))
 
 
-def in_words(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Type and first line of an exception."""
-    return f"{type(error).__name__}: {first_line(error, 'without a message')}"
+    return f"{type(error).__name__}: {first_line(error, 'no message')}"
 
 
-def first_line(error: BaseException, otherwise: str) -> str:
-    """The first line of its message, 200 characters at most; ``otherwise`` where it has none."""
-    return (str(error).strip().splitlines() or [otherwise])[0][:200]
+def first_line(error: BaseException, default: str) -> str:
+    """The first line of the exception's message, cut to 200 characters; ``default`` if the message is empty."""
+    return (str(error).strip().splitlines() or [default])[0][:200]
 
 
 @contextmanager
-def blaming(where: str, *, theirs: bool = False) -> Iterator[None]:
-    """What user code raises inside is told as a problem of ``where``; ``theirs``: all that is raised.
+def report_user_errors(where: str, *, any_code: bool = False) -> Iterator[None]:
+    """Convert exceptions of user code inside the block to an :class:`InputError` that names ``where``.
+
+    Args:
+        where: the config key, file or sample that the report names.
+        any_code: convert exceptions of any code, as in :func:`as_input_error`.
 
     Raises:
-        InputError: user code raised.
+        InputError: user code raised an exception.
     """
     try:
         yield
     except TrakError:
         raise
     except Exception as error:
-        told = raised_by_user(error, where, theirs=theirs)
-        if told is None:
+        converted = as_input_error(error, where, any_code=any_code)
+        if converted is None:
             raise
-        raise told from error
+        raise converted from error

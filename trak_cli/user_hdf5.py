@@ -1,4 +1,4 @@
-"""HDF5 files that users bring: plain numeric datasets are read, anything else is refused. For stages and plugins alike."""
+"""Read HDF5 files supplied by users. Only plain numeric datasets are accepted. Stages and plugins both use it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from trak_cli.errors import InputError, Problem
 AnyArray = npt.NDArray[Any]
 
 
-def read_given_hdf5(path: Path, names: Sequence[str]) -> dict[str, AnyArray]:
-    """The datasets ``names`` at the root of a user's HDF5 file.
+def read_user_hdf5(path: Path, names: Sequence[str]) -> dict[str, AnyArray]:
+    """Read the datasets ``names`` from the root of a user's HDF5 file.
 
     Raises:
-        InputError: the file cannot be read, or a dataset is missing or not plain numbers stored in this file.
+        InputError: the file cannot be read, or a dataset is missing or does not hold plain numbers stored in this file.
     """
-    with _refusing(path), h5py.File(path, "r") as file:
-        return {name: one[()] for name, one in _vetted(path, file, names).items()}
+    with _read_errors(path), h5py.File(path, "r") as file:
+        return {name: dataset[()] for name, dataset in _numeric_datasets(path, file, names).items()}
 
 
-class GivenRows:
-    """One dataset of a user's HDF5 file, read row by row; the file stays open.
+class UserHdf5Rows:
+    """One dataset of a user's HDF5 file, read row by row. The file stays open.
 
     Attributes:
-        shape: of the whole dataset.
-        dtype: of its numbers.
+        shape: shape of the dataset.
+        dtype: dtype of its elements.
     """
 
     def __init__(self, path: Path, dataset: h5py.Dataset) -> None:
@@ -43,38 +43,38 @@ class GivenRows:
         return self.shape[0]
 
     def __getitem__(self, row: int) -> AnyArray:
-        """Row ``row``, a copy in memory.
+        """A copy of row ``row``.
 
         Raises:
             InputError: the file is damaged there.
         """
-        with _refusing(self._path):
+        with _read_errors(self._path):
             return np.asarray(self._dataset[row])
 
 
-def open_given_hdf5(path: Path, names: Sequence[str]) -> dict[str, GivenRows]:
-    """Like :func:`read_given_hdf5`, with the rows read when they are asked for."""
-    with _refusing(path):
-        file = h5py.File(path, "r")  # closed with the last of its datasets
-        return {name: GivenRows(path, one) for name, one in _vetted(path, file, names).items()}
+def open_user_hdf5(path: Path, names: Sequence[str]) -> dict[str, UserHdf5Rows]:
+    """Like :func:`read_user_hdf5`, but rows are read on access."""
+    with _read_errors(path):
+        file = h5py.File(path, "r")  # h5py closes it when the last of its datasets is collected
+        return {name: UserHdf5Rows(path, dataset) for name, dataset in _numeric_datasets(path, file, names).items()}
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
         raise InputError(
             Problem(
                 str(path),
-                f"no HDF5 file that can be read ({error})",
+                f"an unreadable file ({error})",
                 "an HDF5 file",
-                "correct the path, or copy it again",
+                "correct the path, or copy the file again",
             )
         ) from error
 
 
-def _vetted(path: Path, file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:
+def _numeric_datasets(path: Path, file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:
     problems = [problem for name in names for problem in _problems(path, file, name)]
     if problems:
         raise InputError(problems)
@@ -84,8 +84,8 @@ def _vetted(path: Path, file: h5py.File, names: Sequence[str]) -> dict[str, h5py
 def _problems(path: Path, file: h5py.File, name: str) -> list[Problem]:
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-        held = ", ".join(file) or "nothing"
-        return [Problem(f"{path}: {name}", f"no such dataset (the file has {held})", f"a dataset {name!r}", "add it")]
+        names = ", ".join(file) or "nothing"
+        return [Problem(f"{path}: {name}", f"no such dataset (the file has {names})", f"a dataset {name!r}", "add it")]
     dataset = file[name]
     if dataset.is_virtual or dataset.external or dataset.dtype.kind not in "biuf":
         kind = "virtual or external storage" if dataset.is_virtual or dataset.external else f"dtype {dataset.dtype}"

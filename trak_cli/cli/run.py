@@ -21,7 +21,7 @@ from rich.text import Text
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.types import Reporter, plain
-from trak_cli.user_errors import blaming
+from trak_cli.user_errors import report_user_errors
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
@@ -77,7 +77,7 @@ def run(
     try:
         from trak_cli.config.load import load
 
-        with blaming("your code"):
+        with report_user_errors("your code"):
             summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)
     except TrakError as error:
         show_problems(error)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
-from trak_cli.user_hdf5 import GivenRows, open_given_hdf5
+from trak_cli.user_hdf5 import UserHdf5Rows, open_user_hdf5
 
 _HDF5 = (".h5", ".hdf5")
 
@@ -42,8 +42,8 @@ class SampleFile(Dataset[Any]):
             raise ConfigError(Problem("dataset names", "an empty list", "one name or more", remedy))
         held = _opened(path, names) if path.endswith(_HDF5) and not single else _read(path, names)
         self._where = [f"{name} in {path}" for name in names]
-        self._arrays: list[Tensor | GivenRows] = [
-            one if isinstance(one, GivenRows) else as_tensor(one, where)
+        self._arrays: list[Tensor | UserHdf5Rows] = [
+            one if isinstance(one, UserHdf5Rows) else as_tensor(one, where)
             for one, where in zip((held[name] for name in names), self._where, strict=True)
         ]
         if single:
@@ -63,7 +63,7 @@ class SampleFile(Dataset[Any]):
             raise IndexError(i)
         place = i % self._length
         return tuple(
-            as_tensor(array[place], where) if isinstance(array, GivenRows) else array[place]
+            as_tensor(array[place], where) if isinstance(array, UserHdf5Rows) else array[place]
             for array, where in zip(self._arrays, self._where, strict=True)
         )
 
@@ -82,10 +82,10 @@ def as_tensor(value: Any, where: str) -> Tensor:
     return value.float() if value.is_floating_point() else value
 
 
-def _opened(path: str, names: Sequence[str]) -> dict[str, GivenRows]:
+def _opened(path: str, names: Sequence[str]) -> dict[str, UserHdf5Rows]:
     if not Path(path).is_file():
         raise InputError(Problem(path, "no such file", "a file", "correct the path"))
-    return open_given_hdf5(Path(path), names)
+    return open_user_hdf5(Path(path), names)
 
 
 def _read(path: str, names: Sequence[str]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _read(path: str, names: Sequence[str]) -> dict[str, Any]:
     return held
 
 
-def _common_length(arrays: Sequence[Tensor | GivenRows], path: str) -> int:
+def _common_length(arrays: Sequence[Tensor | UserHdf5Rows], path: str) -> int:
     shapes = ", ".join(str(tuple(array.shape)) for array in arrays)
     if any(not array.shape for array in arrays) or len({len(array) for array in arrays}) > 1:
         expected = "the same leading dimension, the number of samples, in every array"

@@ -20,7 +20,7 @@ from trak_cli.store.fingerprint import digest
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import open_scores
 from trak_cli.types import TRAIN, Json, Reporter
-from trak_cli.user_errors import blaming
+from trak_cli.user_errors import report_user_errors
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
         return lambda _: ""
 
     def describe(row: int) -> str:
-        with blaming(f"{key}: describe({row})", theirs=True):
+        with report_user_errors(f"{key}: describe({row})", any_code=True):
             return in_words(dataset.describe(row))
 
     return describe

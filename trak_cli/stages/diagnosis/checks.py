@@ -20,7 +20,7 @@ from trak_cli.projection.contract import Projector
 from trak_cli.stages.featurizing.setup import Recipe
 from trak_cli.stages.inputs.split import Split
 from trak_cli.store.dtypes import encode_features
-from trak_cli.user_errors import in_words
+from trak_cli.user_errors import error_summary
 
 #: Samples that are looked at, spread over the training set.
 SAMPLES = 5
@@ -90,7 +90,7 @@ def attempt(name: str, work: Callable[[], Check]) -> Check:
         return Check(name, False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
     except Exception as error:  # the user's model, task and data run here; whatever they raise is what was looked for
         where = "look at model, task and collate for batches of one sample, of several, and in evaluation mode"
-        return Check(name, False, in_words(error), "no exception", where)
+        return Check(name, False, error_summary(error), "no exception", where)
 
 
 def repeated(patient: Patient) -> Check:

@@ -12,7 +12,7 @@ import torch
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
 from trak_cli.types import Float32
-from trak_cli.user_hdf5 import read_given_hdf5
+from trak_cli.user_hdf5 import read_user_hdf5
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -33,7 +33,7 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
     if not path.is_file():
         raise InputError(Problem(str(path), "no such file", "a .npy, .npz, .safetensors or HDF5 file", "correct the path"))
     if path.suffix in _HDF5:
-        return read_given_hdf5(path, names)
+        return read_user_hdf5(path, names)
     if path.suffix == ".npy" and len(names) == 1:
         return {names[0]: _read_npy(path)}
     if path.suffix not in _ARCHIVES:

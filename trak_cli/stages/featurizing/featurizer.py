@@ -20,7 +20,7 @@ from trak_cli.stages.inputs.split import Microbatch, Split, validate
 from trak_cli.store.shards import FeatureRows
 from trak_cli.tasks import Task
 from trak_cli.types import TRAIN, Rows
-from trak_cli.user_errors import blaming
+from trak_cli.user_errors import report_user_errors
 
 #: The columns of a shard, by name.
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -78,7 +78,7 @@ class Featurizer:
     def _columns(self, split: Split, read_batch: ReadBatch) -> Columns:
         rows, batch = read_batch.rows, to_device(read_batch.host, split.device)
         names = [f"sample {row} of {split.name}" for row in rows]
-        with blaming(names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"):
+        with report_user_errors(names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"):
             validate(self.task, self.model, batch, split.name, rows)
             features, found = self._projected(self.engine, batch, names, "per-sample gradient")
         columns = {

@@ -19,7 +19,7 @@ from torch import nn
 from trak_cli.batches import leaves, to_device
 from trak_cli.tasks import SampleError, Task
 from trak_cli.types import Rows
-from trak_cli.user_errors import blaming
+from trak_cli.user_errors import report_user_errors
 
 Given = TypeVar("Given")
 
@@ -76,7 +76,7 @@ class Split:
     readers: int = 0
 
     def sample(self, row: int) -> Any:
-        with blaming(f"sample {row} of {self.name}", theirs=True):
+        with report_user_errors(f"sample {row} of {self.name}", any_code=True):
             return self.dataset[row]
 
     def samples(self, rows: Iterable[int]) -> list[Any]:
@@ -85,7 +85,9 @@ class Split:
     def collated(self, samples: list[Any], rows: Iterable[int] = ()) -> Any:
         """The batch of these samples, in the CPU's memory; ``rows`` are named where that fails."""
         named = ", ".join(map(str, rows))
-        with blaming(f"collating samples {named} of {self.name}" if named else f"collating {self.name}", theirs=True):
+        with report_user_errors(
+            f"collating samples {named} of {self.name}" if named else f"collating {self.name}", any_code=True
+        ):
             return self.collate(samples)
 
     def batch(self, samples: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A user's own HDF5 file: plain numbers are read, everything else is refused by name."""
+"""Reading HDF5 files of users: plain numeric datasets are read, everything else is refused by name."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from trak_cli.errors import InputError
-from trak_cli.user_hdf5 import read_given_hdf5
+from trak_cli.user_hdf5 import read_user_hdf5
 
 
-def test_plain_and_compressed_numbers_are_read(tmp_path: Path) -> None:
+def test_plain_and_compressed_datasets_are_read(tmp_path: Path) -> None:
     path = tmp_path / "truth.h5"
     masks, outputs = np.eye(4, dtype=bool), np.arange(8.0).reshape(4, 2)
     with h5py.File(path, "w") as file:
         file.create_dataset("masks", data=masks, compression="gzip")
         file["outputs"] = outputs
-        file["notes"] = "more than was asked for"
-    found = read_given_hdf5(path, ["masks", "outputs"])
-    assert set(found) == {"masks", "outputs"}
-    np.testing.assert_array_equal(found["masks"], masks)
-    np.testing.assert_array_equal(found["outputs"], outputs)
+        file["notes"] = "another dataset"
+    arrays = read_user_hdf5(path, ["masks", "outputs"])
+    assert set(arrays) == {"masks", "outputs"}
+    np.testing.assert_array_equal(arrays["masks"], masks)
+    np.testing.assert_array_equal(arrays["outputs"], outputs)
 
 
 def _virtual(file: h5py.File) -> None:
@@ -49,16 +49,16 @@ def _group(file: h5py.File) -> None:
 
 
 @pytest.mark.parametrize("fill", [_virtual, _external, _link, _objects, _group, lambda file: None])
-def test_anything_else_is_refused_and_every_dataset_named(tmp_path: Path, fill: Callable[[h5py.File], None]) -> None:
+def test_other_datasets_are_refused_and_each_is_named(tmp_path: Path, fill: Callable[[h5py.File], None]) -> None:
     with h5py.File(tmp_path / "truth.h5", "w") as file:
         fill(file)
     with pytest.raises(InputError) as caught:
-        read_given_hdf5(tmp_path / "truth.h5", ["masks", "outputs"])
+        read_user_hdf5(tmp_path / "truth.h5", ["masks", "outputs"])
     assert [problem.where.split(": ")[1] for problem in caught.value.problems] == ["masks", "outputs"]
 
 
-def test_what_is_no_hdf5_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "truth.h5").write_bytes(b"no HDF5")
+def test_a_file_that_is_not_hdf5_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "truth.h5").write_bytes(b"not HDF5")
     for name in ("truth.h5", "nothing.h5"):
         with pytest.raises(InputError, match=name):
-            read_given_hdf5(tmp_path / name, ["masks"])
+            read_user_hdf5(tmp_path / name, ["masks"])
