@@ -94,8 +94,8 @@ class Bench:
     def train_heads(self, files: Sequence[Path]) -> list[Path]:
         """The last layer of each of these checkpoints, trained afresh a few times while the rest stays; their files."""
         *_, (last, _) = make_model(self.real.loaded.config).named_parameters()
-        layer = f"train.parameters=[{last.rsplit('.', 1)[0]}.*]"
-        asked = [f"store={self.cheap.root}", f"train.count={CHEAP}", f"train.seed={HEADS_FROM}", layer]
+        layer = f"parameters.include=[{last.rsplit('.', 1)[0]}.*]"
+        asked = [f"store={self.cheap.root}", f"train.count={CHEAP}", f"seed={HEADS_FROM}", "train.only_parameters=true", layer]
         start = time.process_time()
         for file in files:
             train(load("train", self.real.name, FOLDER, [*asked, f"train.start={file}"]), Silent())

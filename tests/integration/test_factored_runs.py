@@ -40,4 +40,4 @@ def test_the_fingerprint_names_the_factors(project: Project) -> None:
 
 
 def test_a_model_without_such_weights_is_refused(project: Project) -> None:
-    project.refused(2, "featurize", *FACTORED, "gradients.include=['*.bias']", says=("projection.kind", "projection=sjlt"))
+    project.refused(2, "featurize", *FACTORED, "parameters.include=['*.bias']", says=("projection.kind", "projection=sjlt"))

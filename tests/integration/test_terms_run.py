@@ -213,10 +213,10 @@ def test_tune_searches_the_same_gram_matrices(words: Project) -> None:
     outputs = masks.astype(np.float64) @ oracle(MEMBERS["trajectory"], read_store(words.store)).T
     np.savez(words.folder / "truth.npz", masks=masks, outputs=outputs)
     space = [
-        "tune.ridges=[2w, '2w|0.3n']",
-        "tune.gram_exponents=[0, 1]",
-        "tune.soft_thresholds=[0]",
-        "tune.averaging=[kernels]",
+        "tune.grid.ridge=[2w, '2w|0.3n']",
+        "tune.grid.gram_exponent=[0, 1]",
+        "tune.grid.soft_threshold=[0]",
+        "tune.grid.averaging=[kernels]",
     ]
     summary = json.loads(words.done("tune", "lds.ground_truth=truth.npz", *space, "--json").stdout)
     assert summary["best"][0]["estimator"]["weights"] == "trajectory"

@@ -38,7 +38,7 @@ class Careless:
 '''
 HEAD = {"head.weight", "head.bias"}
 FULL = "runs/tiny/checkpoints/full_0.safetensors"
-START, PART = f"train.start={FULL}", "train.parameters=[head.*]"
+START, PART = f"train.start={FULL}", ("train.only_parameters=true", "parameters.include=[head.*]")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def moved(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> set[str]:
 
 @pytest.mark.parametrize("trainer", ["sgd", "adamw"])
 def test_heads_are_trained_on_a_body_that_stays(started: Project, trainer: str) -> None:
-    asked = [f"trainer={trainer}", START, PART, "train.count=2", "train.seed=7"]
+    asked = [f"trainer={trainer}", START, *PART, "train.count=2", "seed=7"]
     started.done("train", *asked)
     found = files(started)
     assert list(found) == ["full_0", "full_0_part_7", "full_0_part_8"]
@@ -77,11 +77,11 @@ def test_heads_are_trained_on_a_body_that_stays(started: Project, trainer: str) 
 
 
 def test_heads_start_from_their_seed_and_whole_models_from_the_file(started: Project) -> None:
-    still = ["trainer.lr=0", "train.count=1", "train.seed=5"]
+    still = ["trainer.lr=0", "train.count=1", "seed=5"]
     started.done("train", *still, "train.folder=new")
-    started.done("train", *still, START, PART)
+    started.done("train", *still, START, *PART)
     started.done("train", *still, START)
-    started.done("train", *still, PART)
+    started.done("train", *still, *PART)
     found = files(started)
     assert list(found) == ["full_0", "full_0_part_5", "full_0_tuned_5", "part_5"]
     new = load(started.folder / "new" / "full_5.safetensors")
@@ -92,7 +92,7 @@ def test_heads_start_from_their_seed_and_whole_models_from_the_file(started: Pro
 
 
 def test_snapshots_of_heads_bear_their_name(started: Project) -> None:
-    started.done("train", START, PART, "train.count=1", "trainer.epochs=3", "train.snapshots=2")
+    started.done("train", START, *PART, "train.count=1", "trainer.epochs=3", "train.snapshots=2")
     found = files(started)
     assert list(found) == ["full_0", "full_0_part_0", "full_0_part_0_epoch_2"]
     assert moved(found["full_0"], found["full_0_part_0_epoch_2"]) == HEAD
@@ -101,7 +101,7 @@ def test_snapshots_of_heads_bear_their_name(started: Project) -> None:
 def test_a_trainer_that_changes_what_is_fixed_is_refused(started: Project) -> None:
     (started.folder / "tiny.yaml").write_text((started.folder / "tiny.yaml").read_text().replace("trainer: {epochs: 2}\n", ""))
     careless = ["trainer._target_=tiny_plugin.Careless"]
-    started.refused(4, "train", *careless, START, PART, says=("trainer", "body.0.weight", "train.parameters"))
+    started.refused(4, "train", *careless, START, *PART, says=("trainer", "body.0.weight", "parameters.include"))
     started.done("train", *careless, START, "train.count=1")
 
 
@@ -109,10 +109,17 @@ def test_bad_starts_and_patterns_are_refused(started: Project) -> None:
     for stage in ("train", "retrain"):
         says = ("train.start", "'gone.pt'", "train.count", "correct the path")
         started.refused(2, stage, "train.start=gone.pt", "train.count=0", says=says)
-        started.refused(2, stage, START, "train.parameters=[top.*, head.*]", says=("train.parameters", "top.*", "head.weight"))
+        started.refused(
+            2,
+            stage,
+            START,
+            "train.only_parameters=true",
+            "parameters.include=[top.*, head.*]",
+            says=("parameters.include", "top.*", "head.weight"),
+        )
         misfit = "train.start=checkpoints/a.safetensors"
         says = (misfit, "no body.0.weight", "first.bias", "top.*")
-        started.refused(4, stage, misfit, "train.parameters=[top.*]", says=says)
+        started.refused(4, stage, misfit, "train.only_parameters=true", "parameters.include=[top.*]", says=says)
     started.done("featurize", "train.start=gone.pt", "checkpoints=runs/tiny/checkpoints/*")  # featurize trains nothing
 
 
@@ -126,7 +133,7 @@ def outputs(store: Path) -> Float32:
 def test_a_ground_truth_begins_where_the_training_does(started: Project) -> None:
     """With a learning rate of zero the outputs tell what a model started from."""
     still = ["trainer.lr=0", "retrain.subsets=2", "retrain.models_per_subset=1"]
-    started.done("retrain", *still, START, "train.parameters=[head.bias]")
+    started.done("retrain", *still, START, "train.only_parameters=true", "parameters.include=[head.bias]")
     fixed = outputs(started.store)
     assert fixed.shape == (2, TARGETS)
     assert np.ptp(fixed, axis=0).max() > 0  # each model has a fresh bias

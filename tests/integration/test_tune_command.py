@@ -13,11 +13,11 @@ from trak_cli.store.virtual import read_scores
 
 SUBSETS = 12
 SMALL = [
-    "tune.ridges=[0.1x, 1x]",
-    "tune.averaging=[kernels]",
-    "tune.shrinkages=[0]",
-    "tune.soft_thresholds=[0]",
-    "tune.gram_exponents=[0, 1]",
+    "tune.grid.ridge=[0.1x, 1x]",
+    "tune.grid.averaging=[kernels]",
+    "tune.grid.shrinkage=[0]",
+    "tune.grid.soft_threshold=[0]",
+    "tune.grid.gram_exponent=[0, 1]",
     "lds.ground_truth=truth.npz",
 ]
 

@@ -9,9 +9,10 @@ so that one pass over the features serves every ridge: in the eigenbasis of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -21,38 +22,22 @@ from trak_cli.errors import ConfigError
 from trak_cli.types import BoolArray, Float64, FloatArray, IntArray
 
 
-@dataclass(frozen=True)
-class SearchSpace:
-    """The values of every field of an :class:`EstimatorSpec` that are combined with each other.
+def grid_members(base: EstimatorSpec, grid: Mapping[str, Sequence[Any]]) -> list[EstimatorSpec]:
+    """``base`` with every combination of the grid's values that is a valid estimator, each once.
 
-    ``equal_targets`` and ``clip_norm`` have one; rows of unit length are not clipped.
+    ``grid`` maps fields of :class:`EstimatorSpec` to values. Metric "identity" has no Gram matrix: fields that describe
+    one (and ``clip_norm``) take their neutral values. Rows of unit length are not clipped.
     """
-
-    metrics: Sequence[str]
-    weights: Sequence[str]
-    gram_exponents: Sequence[float]
-    front_exponents: Sequence[float]
-    ridges: Sequence[str]
-    unit_norm: Sequence[bool]
-    averaging: Sequence[str] = ("kernels",)
-    equal_targets: bool = False
-    clip_norm: float = 0.0
-
-    def members(self, name: str) -> list[EstimatorSpec]:
-        """Every combination that makes sense, once: metric "identity" has no Gram, and so no ridge, weight or trajectory."""
-        found: dict[EstimatorSpec, None] = {}
-        for front, unit, averaging in product(self.front_exponents, self.unit_norm, self.averaging):
-            if "identity" in self.metrics:
-                spec = EstimatorSpec(name, "identity", 0.0, float(front), unit, averaging=averaging)
-                found[replace(spec, equal_targets=self.equal_targets)] = None
-            if "gram" in self.metrics:
-                for weights, gram, ridge in product(self.weights, self.gram_exponents, self.ridges):
-                    spec = EstimatorSpec(name, "gram", float(gram), float(front), unit, ridge, weights, averaging)
-                    clip = 0.0 if unit else self.clip_norm
-                    spec = replace(spec, equal_targets=self.equal_targets, clip_norm=clip)
-                    if not spec_problems(spec):
-                        found[spec] = None
-        return list(found)
+    members: dict[EstimatorSpec, None] = {}
+    for values in product(*grid.values()):
+        spec = replace(base, **dict(zip(grid, values, strict=True)))
+        if spec.metric == "identity":
+            spec = replace(spec, gram_exponent=0.0, weights="final", ridge="auto", clip_norm=0.0)
+        elif spec.unit_norm:
+            spec = replace(spec, clip_norm=0.0)
+        if not spec_problems(spec):
+            members[spec] = None
+    return list(members)
 
 
 def groups(specs: Sequence[EstimatorSpec]) -> list[list[EstimatorSpec]]:

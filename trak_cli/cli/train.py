@@ -21,7 +21,8 @@ EXAMPLES = """Examples:
 
   trak train experiment=digits train.count=10 trainer.epochs=30
 
-  trak train experiment=digits train.start=runs/digits/checkpoints/full_0.safetensors 'train.parameters=[f2.*]'"""
+  trak train experiment=digits train.start=runs/digits/checkpoints/full_0.safetensors \\
+    train.only_parameters=true 'parameters.include=[f2.*]'"""
 
 
 def command(

@@ -24,7 +24,7 @@ EXAMPLES = """Examples:
 
   trak finalize -d my_project estimator=tuned         (and then trak score)
 
-  trak tune experiment=digits 'tune.weights=[trajectory]' 'tune.ridges=[0.1n, 0.3n, 1n]'
+  trak tune experiment=digits 'tune.grid.weights=[trajectory]' 'tune.grid.ridge=[0.1n, 0.3n, 1n]'
 
   trak tune experiment=digits lds.ground_truth=my_subsets.npz"""
 

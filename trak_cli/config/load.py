@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trak_cli.config.compose.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
 from trak_cli.config.compose.files import choose_config, config_groups
 from trak_cli.config.compose.overrides import Parsed, parse
-from trak_cli.config.compose.plugin_import import use_folder
+from trak_cli.config.compose.plugin_import import import_extensions, use_folder
 from trak_cli.config.compose.shadowed_options import overruled
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.check import Checker, with_defaults
@@ -78,6 +78,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
 def _checked(needs: Needs, tree: DictConfig, parsed: Parsed, problems: list[Problem]) -> Loaded:
     tree = with_defaults(tree)
     _name_after_store(tree)
+    problems = [*problems, *import_extensions(OmegaConf.select(tree, "extensions"))]
     checker = Checker(needs.reads, parsed.dropped)
     config = checker.read(TrakConfig, tree)
     problems += checker.problems

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import II, MISSING
 
 
 @dataclass
@@ -22,12 +22,18 @@ class DatasetConfig:
 
 
 @dataclass
-class GradientsConfig:
-    """How per-sample gradients are computed, and of which parameters; or which representation is read instead."""
+class ParametersConfig:
+    """The parameters that samples are attributed through; glob patterns over their names."""
 
-    engine: str = "auto"
     include: list[str] = field(default_factory=lambda: ["*"])
     exclude: list[str] = field(default_factory=list)
+
+
+@dataclass
+class GradientsConfig:
+    """How per-sample gradients are computed, or which representation replaces them."""
+
+    engine: str = "auto"
     memory_mb: int = 2048
     microbatch: int | None = None
     module: str | None = None
@@ -43,7 +49,7 @@ class ProjectionConfig:
 
     kind: str = "sjlt"
     dim: int = 4096
-    seed: int = 0
+    seed: int = II("seed")
     nonzeros: int = 4
     factors: list[int] | None = None
     kernel: str = "auto"
@@ -56,7 +62,6 @@ class EnsembleConfig:
     members: int = 0
     kind: str = "mask"
     scale: float = 0.1
-    seed: int = 0
 
 
 @dataclass
@@ -107,41 +112,41 @@ class LdsConfig:
     scores: dict[str, str] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
     bootstrap: int = 1000
-    seed: int = 0
     plot: bool = True
 
 
 @dataclass
 class TuneConfig:
-    """`trak tune`: the members of the estimator family that are searched, and where the best one is written."""
+    """`trak tune`: the grid of estimator fields that is searched, and where the best estimator is written."""
 
-    metrics: list[str] = field(default_factory=lambda: ["gram", "identity"])
-    weights: list[str] = field(default_factory=lambda: ["final", "trajectory"])
-    gram_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 2.0])
-    front_exponents: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
-    ridges: list[str] = field(
-        default_factory=lambda: ["0.01w", "0.03w", "0.1w", "0.3w", "1w", "2w|0.3n", "3w", "10w", "30w", "100w", "300w"]
+    grid: dict[str, list[Any]] = field(
+        default_factory=lambda: {
+            "front_exponent": [0.0, 0.5, 1.0],
+            "unit_norm": [False, True],
+            "averaging": ["kernels", "scores"],
+            "metric": ["gram", "identity"],
+            "weights": ["final", "trajectory"],
+            "gram_exponent": [0.0, 0.5, 1.0, 2.0],
+            "ridge": ["0.01w", "0.03w", "0.1w", "0.3w", "1w", "2w|0.3n", "3w", "10w", "30w", "100w", "300w"],
+            "shrinkage": [0.0, 0.1],
+            "soft_threshold": [0.0, 0.5, 0.8],
+        },
+        metadata={"fields_of": EstimatorConfig},
     )
-    unit_norm: list[bool] = field(default_factory=lambda: [False, True])
-    averaging: list[str] = field(default_factory=lambda: ["kernels", "scores"])
-    shrinkages: list[float] = field(default_factory=lambda: [0.0, 0.1])
-    soft_thresholds: list[float] = field(default_factory=lambda: [0.0, 0.5, 0.8])
     targets: int = 256
-    seed: int = 0
     name: str = "tuned"
     folder: str | None = None
 
 
 @dataclass
 class TrainConfig:
-    """`trak train`: how many checkpoints, from which seeds; what they start from and what of them is trained."""
+    """`trak train`: how many checkpoints; what they start from and what of them is trained."""
 
     count: int = 3
-    seed: int = 0
     folder: str = "${store}/checkpoints"
     snapshots: int = 0
     start: str | None = None
-    parameters: list[str] | None = None
+    only_parameters: bool = False
 
 
 @dataclass
@@ -151,7 +156,6 @@ class RetrainConfig:
     subsets: int = 50
     fraction: float = 0.5
     models_per_subset: int = 1
-    seed: int = 1000
 
 
 @dataclass
@@ -170,11 +174,14 @@ class TrakConfig:
     store: str = "runs/${name}"
     device: str = "auto"
     threads: int | None = None
+    seed: int = 0
+    extensions: list[str] = field(default_factory=list)
     checkpoints: Any = None
     model: Any = None
     task: Any = None
     trainer: Any = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    parameters: ParametersConfig = field(default_factory=ParametersConfig)
     gradients: GradientsConfig = field(default_factory=GradientsConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)

@@ -26,7 +26,7 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
         ConfigError: a pattern that matches nothing, complex parameters, or nothing selected; all problems at once.
     """
     names = _names(model)
-    problems = _idle("gradients.include", include, names) + _idle("gradients.exclude", exclude, names)
+    problems = _idle("parameters.include", include, names) + _idle("parameters.exclude", exclude, names)
     chosen: dict[str, Tensor] = {}
     for canonical, parameter in model.named_parameters():
         aliases = names[canonical]
@@ -35,17 +35,17 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
             if parameter.is_complex():
                 problems.append(
                     Problem(
-                        "gradients.include",
+                        "parameters.include",
                         f"the complex parameter {canonical}",
                         "real parameters",
-                        f"add {canonical} to gradients.exclude",
+                        f"add {canonical} to parameters.exclude",
                     )
                 )
     if not chosen and not problems:
         frozen = sum(not parameter.requires_grad for parameter in model.parameters())
         found = f"no parameter selected of {len(names)} ({frozen} frozen)"
         problems.append(
-            Problem("gradients.include", found, "at least one trainable parameter", "widen include, or shorten exclude")
+            Problem("parameters.include", found, "at least one trainable parameter", "widen include, or shorten exclude")
         )
     if problems:
         raise ConfigError(problems)

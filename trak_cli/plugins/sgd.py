@@ -30,7 +30,7 @@ class Trainer(Protocol):
 
     For ``train.snapshots``, ``train`` takes one more argument, ``after_epoch`` (:data:`AfterEpoch`).
     The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``; under ``train.start``
-    and ``train.parameters`` with weights from a file, and parameters that require no gradient and are to be left alone.
+    and ``train.only_parameters`` with weights from a file, and parameters that require no gradient and are to be left alone.
     """
 
     def train(

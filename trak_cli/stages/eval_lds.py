@@ -45,7 +45,7 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
     reporter.log(f"{len(truth.masks)} subsets of {rows} rows, {targets} targets, from {truth.source}")
     predictions = _predictions(config, layout, split, truth, reporter)
     results = {name: lds_of_predictions(sums, truth.outputs) for name, sums in predictions.items()}
-    comparison = compare(predictions, truth.outputs, Bootstrap(config.lds.bootstrap, config.lds.seed))
+    comparison = compare(predictions, truth.outputs, Bootstrap(config.lds.bootstrap, config.seed))
     summary = EvalSummary(
         layout.root,
         split,
@@ -88,7 +88,7 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
             refused += error.problems
     for name in config.lds.baselines:
         reporter.log(f"{name}: fitted to the ground truth in {FOLDS} parts, each subset predicted from the other parts")
-        found[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.lds.seed)
+        found[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.seed)
     if problems or refused:
         raise (StoreError if problems else InputError)([*problems, *refused])
     return found
@@ -125,7 +125,7 @@ def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSumm
         "noise_ceiling": plain(summary.ceiling),
         "left_out": summary.left_out,
         "baselines": summary.baselines,
-        "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.lds.seed, "method": summary.method},
+        "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.seed, "method": summary.method},
         "scores": plain(summary.score_sets),
     }
     replace_json(report, document)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
-from trak_cli.config.schema import TrainConfig, TrakConfig
+from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.files import sha256
@@ -26,6 +26,9 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.publish import write_image
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import TRAIN, BoolArray, Float32, Json, Reporter
+
+#: Added to ``seed``, so that the models of the ground truth share no seed with the checkpoints of `trak train`.
+SEED_OFFSET = 1000
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     Each is looked for again just before its turn: where workers cannot tell their shares apart, another may have made it.
     Files of earlier versions have no digests of samples; subsets are added to them whatever the data set holds now.
 
-    A ground truth is the same training on less data: ``train.start`` and ``train.parameters`` hold here as for `trak train`.
+    A ground truth is the same training on less data, so ``train.start`` and ``train.only_parameters`` apply here too.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
@@ -70,7 +73,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
         for subset in pending:
             if _is_there(layout.retrained(subset), fingerprint, samples):
                 continue
-            mask = subset_mask(training.rows, asked.fraction, asked.seed, subset)
+            mask = subset_mask(training.rows, asked.fraction, config.seed + SEED_OFFSET, subset)
             arrays: dict[str, Array] = {"mask": mask, **samples}
             rows = np.flatnonzero(mask).tolist()
             outputs: dict[str, list[Float32]] = {name: [] for name in training.splits if name != TRAIN}
@@ -125,7 +128,7 @@ def _subset_size(rows: int, fraction: float) -> int:
 
 
 def _model_seed(config: TrakConfig, subset: int, repeat: int) -> int:
-    return int(np.random.SeedSequence([config.retrain.seed, subset, repeat]).generate_state(1)[0])
+    return int(np.random.SeedSequence([config.seed + SEED_OFFSET, subset, repeat]).generate_state(1)[0])
 
 
 def _fingerprint(config: TrakConfig, training: Training) -> Json:
@@ -139,12 +142,12 @@ def _fingerprint(config: TrakConfig, training: Training) -> Json:
         "rows": targets,
         "fraction": config.retrain.fraction,
         "models_per_subset": config.retrain.models_per_subset,
-        "seed": config.retrain.seed,
-        **_beginning(config.train),
+        "seed": config.seed + SEED_OFFSET,
+        **_beginning(config),
     }
 
 
-def _beginning(asked: TrainConfig) -> Json:
-    """What models start from and what of them is trained, where that is not all of it from scratch."""
-    start = {} if asked.start is None else {"start": sha256(Path(asked.start))}
-    return start if asked.parameters is None else {**start, "parameters": list(asked.parameters)}
+def _beginning(config: TrakConfig) -> Json:
+    """The start and the trained parameters, where models are not trained as a whole from scratch."""
+    start = {} if config.train.start is None else {"start": sha256(Path(config.train.start))}
+    return {**start, "parameters": asdict(config.parameters)} if config.train.only_parameters else start

@@ -30,7 +30,7 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     """Train ``train.count`` models on the whole training set; those whose files are there already are left as they are.
 
     Files are called after what is trained: full_SEED from scratch; START_tuned_SEED all of the model on from the file START;
-    START_part_SEED, or part_SEED, a part of it (``train.parameters``). Snapshots add _epoch_EPOCH.
+    START_part_SEED, or part_SEED, a part of it (``train.only_parameters``). Snapshots add _epoch_EPOCH.
 
     Raises:
         ConfigError, InputError, MachineError: see the classes.
@@ -40,7 +40,7 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     use_threads(config.threads)
     training = Training(config, device)
     folder = Path(config.train.folder)
-    seeds = range(config.train.seed, config.train.seed + config.train.count)
+    seeds = range(config.seed, config.seed + config.train.count)
     paths = {seed: folder / f"{_name(config.train, seed)}.safetensors" for seed in seeds}
     pending = [seed for seed in seeds if not paths[seed].exists()]
     everything = range(training.rows)
@@ -54,7 +54,7 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
 
 
 def _name(asked: TrainConfig, seed: int) -> str:
-    kind = "part" if asked.parameters is not None else "full" if asked.start is None else "tuned"
+    kind = "part" if asked.only_parameters else "full" if asked.start is None else "tuned"
     origin = "" if asked.start is None else f"{Path(asked.start).stem}_"
     return f"{origin}{kind}_{seed}"
 

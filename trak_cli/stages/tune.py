@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula
 from trak_cli.attribution.lds.bootstrap import Bootstrap, compare
 from trak_cli.attribution.lds.lds import lds_of_predictions
-from trak_cli.attribution.search import SearchSpace, halves
+from trak_cli.attribution.search import grid_members, halves
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem
@@ -33,6 +32,9 @@ from trak_cli.types import TRAIN, Float64, IntArray, Reporter, plain
 
 #: Members of the search that the summary names; the report has all.
 SHOWN = 5
+
+#: Fields that change finished scores. They are tried on the best estimator only, because a search without scores is faster.
+DENOISING = ("shrinkage", "soft_threshold")
 
 #: Subsets that each half must have for a correlation.
 _LEAST = 3
@@ -142,7 +144,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
         " checkpoint(s); fewer values under tune, or estimator.checkpoints, take less"
     )
     values = _search(inventory, specs, searched, reporter)
-    denoised = _denoised(config, max(specs, key=values.__getitem__), values)
+    denoised = _denoised(config, reference, max(specs, key=values.__getitem__), values)
     if denoised:
         values |= _search(inventory, denoised, searched, reporter)
     ranked = sorted(values, key=lambda spec: -values[spec])
@@ -168,7 +170,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     everything = [plain(_member(spec, values)) for spec in ranked]
     replace_json(
         layout.tune_report(split),
-        plain(summary) | {"searched": everything, "bootstrap": config.lds.bootstrap, "seed": config.tune.seed},
+        plain(summary) | {"searched": everything, "bootstrap": config.lds.bootstrap, "seed": config.seed},
     )
     return summary
 
@@ -184,33 +186,27 @@ def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, 
                 "retrain on more subsets (retrain.subsets)",
             )
         )
-    seed = config.tune.seed
+    seed = config.seed
     pairs = zip(halves(targets, seed, config.tune.targets), halves(subsets, seed + 1), strict=True)
     first, second = [_Half(truth, split, *pair) for pair in pairs]
     return first, second
 
 
 def _members(config: TrakConfig, reference: EstimatorSpec, checkpoints: int) -> list[EstimatorSpec]:
-    asked = config.tune
-    space = SearchSpace(
-        asked.metrics,
-        asked.weights,
-        asked.gram_exponents,
-        asked.front_exponents,
-        asked.ridges,
-        asked.unit_norm,
-        asked.averaging if checkpoints > 1 else asked.averaging[:1],
-        reference.equal_targets,
-        reference.clip_norm,
-    )
-    return [reference, *(spec for spec in space.members(reference.name) if spec != reference)]
+    """The selected estimator, and every one that the grid makes of it; without the fields of :data:`DENOISING`."""
+    grid = {name: values for name, values in config.tune.grid.items() if name not in DENOISING}
+    if checkpoints == 1 and "averaging" in grid:
+        grid["averaging"] = grid["averaging"][:1]
+    base = replace(reference, shrinkage=0.0, soft_threshold=0.0)
+    return [reference, *(spec for spec in grid_members(base, grid) if spec != reference)]
 
 
-def _denoised(config: TrakConfig, best: EstimatorSpec, known: Mapping[EstimatorSpec, float]) -> list[EstimatorSpec]:
-    """The best member with every shrinkage and soft threshold: these need scores, and so are tried on one member only."""
-    choices = product(config.tune.shrinkages, config.tune.soft_thresholds)
-    found = [replace(best, shrinkage=shrinkage, soft_threshold=share) for shrinkage, share in choices]
-    return [spec for spec in found if spec not in known]
+def _denoised(
+    config: TrakConfig, reference: EstimatorSpec, best: EstimatorSpec, known: Mapping[EstimatorSpec, float]
+) -> list[EstimatorSpec]:
+    """The best estimator with every combination of the fields of :data:`DENOISING`."""
+    grid = {name: config.tune.grid.get(name, [getattr(reference, name)]) for name in DENOISING}
+    return [spec for spec in grid_members(best, grid) if spec not in known]
 
 
 def _search(
@@ -235,7 +231,7 @@ def _evaluate(
     with reporter.meter("tune, held-out half", total, "rows") as meter:
         predictions = dict(scan(inventory, specs, half.question, meter.advance))
     both = dict(zip(("chosen", "reference"), (predictions[spec] for spec in pair), strict=True))
-    comparison = compare(both, half.outputs, Bootstrap(config.lds.bootstrap, config.lds.seed))
+    comparison = compare(both, half.outputs, Bootstrap(config.lds.bootstrap, config.seed))
     (change,) = comparison.differences
     chosen, reference, difference = (
         Measured(one.estimate, one.low, one.high) for one in (*comparison.sets.values(), change.interval)

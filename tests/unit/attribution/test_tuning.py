@@ -10,24 +10,31 @@ from trak_cli.attribution.lds.lds import subset_predictions
 from trak_cli.attribution.linalg.gram import Gram, GramSum
 from trak_cli.attribution.linalg.spectrum import decompose, precondition
 from trak_cli.attribution.scores import scores
-from trak_cli.attribution.search import SearchSpace, groups, halves, predictions_by_ridge, subset_sums
+from trak_cli.attribution.search import grid_members, groups, halves, predictions_by_ridge, subset_sums
 from trak_cli.errors import ConfigError
 
-SPACE = SearchSpace(("gram", "identity"), ("final", "trajectory"), (0.0, 1.0), (0.5, 1.0), ("1x", "3x"), (False, True))
+GRID = {
+    "metric": ["gram", "identity"],
+    "weights": ["final", "trajectory"],
+    "gram_exponent": [0.0, 1.0],
+    "front_exponent": [0.5, 1.0],
+    "ridge": ["1x", "3x"],
+    "unit_norm": [False, True],
+}
+MEMBERS = grid_members(EstimatorSpec("it"), GRID)
 
 
 def test_every_combination_that_makes_sense_is_a_member_once():
-    members = SPACE.members("it")
     gram, identity = 2 * 2 * 2 * 2 * 2, 2 * 2  # no ridge, weight or trajectory without a Gram
-    assert len(set(members)) == len(members) == gram + identity
-    assert {member.name for member in members} == {"it"}
-    assert EstimatorSpec("it", "gram", 1.0, 0.5, True, "3x", "trajectory") in members
-    assert EstimatorSpec("it", "identity", 0.0, 0.5, True) in members
+    assert len(set(MEMBERS)) == len(MEMBERS) == gram + identity
+    assert {member.name for member in MEMBERS} == {"it"}
+    assert EstimatorSpec("it", "gram", 1.0, 0.5, True, "3x", "trajectory") in MEMBERS
+    assert EstimatorSpec("it", "identity", 0.0, 0.5, True) in MEMBERS
 
 
 def test_one_pass_serves_all_ridges_and_fronts():
     gram, identity = 2 * 2 * 2, 2  # weights × Gram exponents × rows; rows
-    found = groups(SPACE.members("it"))
+    found = groups(MEMBERS)
     assert len(found) == gram + identity
     assert sorted(map(len, found)) == [2] * identity + [4] * gram
 
@@ -72,4 +79,4 @@ def test_a_singular_gram_without_ridge_is_refused():
 
 
 def test_members_differ_in_their_formula_only():
-    assert len({dataclasses.replace(member, name="other") for member in SPACE.members("it")}) == len(SPACE.members("it"))
+    assert len({dataclasses.replace(member, name="other") for member in MEMBERS}) == len(MEMBERS)

@@ -26,6 +26,7 @@ def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> N
     expected.estimator.name, expected.estimator.gram_exponent, expected.estimator.weights = "trajectory", 1.0, "trajectory"
     expected.estimator.equal_targets, expected.estimator.clip_norm = True, 1.5
     expected.estimator.shrinkage = 0.1
+    expected.projection.seed = 0
     expected.train.folder = "runs/run/checkpoints"
     assert config == expected
 
@@ -152,13 +153,13 @@ def test_nulls_deletions_lists_and_mappings(project: Project) -> None:
         "+model={width: 9}",
         "threads=null",
         "score.splits=[test]",
-        "gradients.exclude=['head.*']",
+        "parameters.exclude=['head.*']",
         "~dataset.targets.test",
         "trainer=null",
     ).config
     assert config.model["width"] == 9
     assert config.score.splits == ["test"]
-    assert config.gradients.exclude == ["head.*"]
+    assert config.parameters.exclude == ["head.*"]
     assert config.dataset.targets == {}
     assert config.trainer is None
 
@@ -224,3 +225,36 @@ def test_nothing_global_is_left_behind(project: Project) -> None:
         assert not GlobalHydra.instance().is_initialized()
         project.problems("gradients=lop")
         assert not GlobalHydra.instance().is_initialized()
+
+
+def test_one_seed_serves_the_whole_run_and_the_projection_can_have_its_own() -> None:
+    assert load("top", None, None, ["name=run", "seed=3"]).config.projection.seed == 3
+    config = load("top", None, None, ["name=run", "seed=3", "projection.seed=5"]).config
+    assert (config.seed, config.projection.seed) == (3, 5)
+
+
+def test_a_grid_keeps_the_values_of_fields_that_are_not_given() -> None:
+    default = TrakConfig().tune.grid
+    grid = load("tune", None, None, ["name=run", "tune.grid.gram_exponent=[1, 2]", "~tune.grid.weights"]).config.tune.grid
+    assert grid == {name: values for name, values in default.items() if name != "weights"} | {"gram_exponent": [1.0, 2.0]}
+    assert all(isinstance(value, float) for value in grid["gram_exponent"])
+
+
+def test_extensions_are_imported_before_anything_is_checked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "my_rules", raising=False)
+    project.write("my_rules.py", "loaded = True\n")
+    assert project.load("extensions=[my_rules]").config.extensions == ["my_rules"]
+    assert sys.modules["my_rules"].loaded
+    project.write("broken_rules.py", "1 / 0\n")
+    problems = project.problems("extensions=[gone_rules, my_rules, broken_rules]", "features.dtype=f8")
+    assert set(problems) == {"extensions[0]", "extensions[2]", "features.dtype"}
+    assert "ZeroDivisionError" in problems["extensions[2]"].found
+
+
+def test_mistakes_in_a_grid_are_all_named(project: Project) -> None:
+    problems = project.problems(
+        "+tune.grid.front=[1]", "tune.grid.metric=[gram, 1]", "tune.grid.ridge=1w", "tune.grid.shrinkage=[much, 0.1]"
+    )
+    assert set(problems) == {f"tune.grid.{name}" for name in ("front", "metric", "ridge", "shrinkage")}
+    assert problems["tune.grid.ridge"].remedy == "write 'tune.grid.ridge=[1w]'"
+    assert set(project.problems("tune.grid=[gram]")) == {"tune.grid"}

@@ -42,7 +42,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
         "worker.index=2",
         "device=gpu",
         "~nothing",
-        "retrain.seed=${nope}",
+        "seed=${nope}",
     )
     assert set(found) == {
         "projection.dim",
@@ -53,7 +53,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
         "worker.count",
         "device",
         "nothing",
-        "retrain.seed",
+        "seed",
         "checkpoints",
         "checkpoints[2]",
         "modle",
@@ -92,7 +92,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
         ("nogroup@here=x", "nogroup", "nogroup@here=x", "group"),
         ("~featurs", "featurs", "no such key", "~features"),
         ("score.splits.x=3", "score.splits", "a mapping", "a list of texts"),
-        ("gradients.include.x=3", "gradients.include.x", "3", "check the key"),
+        ("parameters.include.x=3", "parameters.include.x", "3", "check the key"),
         ("gradients.memory_mb.x=3", "gradients.memory_mb", "(a mapping)", "a whole number"),
     ],
 )
@@ -120,9 +120,9 @@ WRONG_TYPES = [
     ("score.overwrite=maybe", "'maybe' (text)", "true or false"),
     ("features.dtype=true", "true (true or false)", "text"),
     ("features.dtype=[a]", "a list", "text"),
-    ("gradients.include=conv*", "'conv*' (text)", "a list of texts"),
-    ("gradients.include=[{a: 1}]", "a list", "a list of texts"),
-    ("train=null", "null", "a mapping with the keys count, seed, folder"),
+    ("parameters.include=conv*", "'conv*' (text)", "a list of texts"),
+    ("parameters.include=[{a: 1}]", "a list", "a list of texts"),
+    ("train=null", "null", "a mapping with the keys count, folder"),
     ("dataset.targets=[1]", "a list", "a mapping of names to plugins"),
     ("lds.scores=x", "'x' (text)", "a mapping of names to texts"),
     ("threads=many", "'many' (text)", "a whole number, or null"),
@@ -151,7 +151,7 @@ def test_values_of_the_wrong_type(shipped: Problems) -> None:
             "gradients.engine=loops",
             "gradients.memory_mb=0",
             "gradients.microbatch=0",
-            "gradients.include=[]",
+            "parameters.include=[]",
             "projection.kind=fourier",
             "projection.kernel=fast",
             "projection.dim=0",
@@ -317,18 +317,18 @@ def test_interpolations_that_lead_nowhere(project: Project) -> None:
         "projection.seed=${nope}",
         "model.width=${oc.env:TRAK_UNSET}",
         "store=${stor}",
-        "gradients.include=['${x}']",
+        "parameters.include=['${x}']",
         "threads=${threads}",
-        "lds.seed=${nosuchresolver:1}",
+        "seed=${nosuchresolver:1}",
         "+dataset.train.transform=[{a: '${y}'}]",
     )
     assert set(problems) == {
         "projection.seed",
         "model.width",
         "store",
-        "gradients.include[0]",
+        "parameters.include[0]",
         "threads",
-        "lds.seed",
+        "seed",
         "dataset.train.transform[0].a",
     }
     assert "TRAK_UNSET" in problems["model.width"].found
@@ -404,7 +404,7 @@ def test_a_hydra_section_is_refused(project: Project) -> None:
 
 def test_representations_and_gradients_do_not_share_keys(shipped: Problems) -> None:
     assert set(shipped("config", "gradients.module=head", "gradients.side=input")) == {"gradients.module", "gradients.side"}
-    found = shipped("config", "gradients=representation", "gradients.module=head", "gradients.include=[head.*]")
-    assert set(found) == {"gradients.include"}
+    found = shipped("config", "gradients=representation", "gradients.module=head", "parameters.include=[head.*]")
+    assert set(found) == {"parameters.include"}
     refused = shipped("config", "gradients=representation", "gradients.side=middle")
     assert refused["gradients.side"].expected == "one of: input, output"

@@ -173,7 +173,7 @@ def test_close_names_and_every_idle_pattern_are_told() -> None:
     with pytest.raises(ConfigError) as refused:
         select(nn.Sequential(nn.Linear(2, 2)), ["0.wieght"], ["head.*"])
     assert "0.weight" in refused.value.problems[0].expected
-    assert [problem.where for problem in refused.value.problems] == ["gradients.include", "gradients.exclude"]
+    assert [problem.where for problem in refused.value.problems] == ["parameters.include", "parameters.exclude"]
     frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(ConfigError, match="2 frozen"):
         select(frozen, ["*"])

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trak_cli.config.schema import TrainConfig
+from trak_cli.config.schema import ParametersConfig, TrainConfig
 from trak_cli.errors import ConfigError, InputError, TrakError
 from trak_cli.plugins.checkpoints.files import apply, load
 from trak_cli.stages.training.partial_training import started
@@ -34,10 +34,16 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "start.safetensors"
 
 
+def only(parameters: list[str] | None, start: str | None = None) -> tuple[TrainConfig, ParametersConfig]:
+    """Training of the parameters that match these patterns only; None: of all of them."""
+    chosen = ParametersConfig() if parameters is None else ParametersConfig(include=parameters)
+    return TrainConfig(start=start, only_parameters=parameters is not None), chosen
+
+
 def trained(file: Path | None, parameters: list[str] | None, step: Callable[[nn.Module], None] | None = None) -> nn.Module:
     """A model of seed 1, trained for three steps in training mode."""
     model = net(1)
-    with started(model, TrainConfig(start=None if file is None else str(file), parameters=parameters)):
+    with started(model, *only(parameters, None if file is None else str(file))):
         optimiser = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
         for _ in range(3):
             model.train()
@@ -74,10 +80,10 @@ def test_statistics_go_with_the_patterns_that_choose_them(file: Path) -> None:
 def test_what_is_chosen_starts_from_the_seed_and_all_of_it_from_the_file(file: Path) -> None:
     new, old = dict(net(1).state_dict()), state_of(file)
     model = net(1)
-    with started(model, TrainConfig(start=str(file), parameters=["2.1.*", "2.2.*"])):
+    with started(model, *only(["2.1.*", "2.2.*"], str(file))):
         assert moved(model, new) == {name for name in new if not name.startswith(("2.1", "2.2"))} - {"0.1.weight", "0.1.bias"}
     model = net(1)
-    with started(model, TrainConfig(start=str(file))):
+    with started(model, *only(None, str(file))):
         assert not moved(model, old)
     assert moved(trained(file, None), old) == set(old)
 
@@ -89,7 +95,7 @@ def test_without_a_file_the_rest_is_as_the_plugin_made_it() -> None:
 def test_fixed_modules_compute_as_in_evaluation_and_the_dropout_before_the_head_does_not(file: Path) -> None:
     model = net(1)
     x = torch.randn(16, 4)
-    with started(model, TrainConfig(start=str(file), parameters=["2.*"])):
+    with started(model, *only(["2.*"], str(file))):
         expected = model.eval()[0](x)
         model.train()
         assert torch.equal(model[0](x), expected)
@@ -101,7 +107,7 @@ def test_fixed_modules_compute_as_in_evaluation_and_the_dropout_before_the_head_
 def test_tied_weights_are_chosen_under_any_name(file: Path) -> None:
     model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
     model["b"].weight = model["a"].weight
-    with started(model, TrainConfig(parameters=["b.*"])):
+    with started(model, *only(["b.*"])):
         assert {name for name, one in model.named_parameters() if one.requires_grad} == {"a.weight", "b.bias"}
 
 
@@ -125,10 +131,10 @@ def refusal(expected: type[TrakError], start: Path | None, parameters: list[str]
 
 
 def test_patterns_that_choose_nothing_or_everything_are_refused(file: Path) -> None:
-    assert "'head.*'" in refusal(ConfigError, file, ["2.*", "head.*"])["train.parameters"]
-    assert "nothing can be trained" in refusal(ConfigError, file, ["*.running_mean"])["train.parameters"]
-    assert "nothing can be trained" in refusal(ConfigError, None, [])["train.parameters"]
-    assert "nothing of train.start is left" in refusal(ConfigError, file, ["*"])["train.parameters"]
+    assert "'head.*'" in refusal(ConfigError, file, ["2.*", "head.*"])["parameters.include"]
+    assert "nothing that can be trained" in refusal(ConfigError, file, ["*.running_mean"])["parameters.include"]
+    assert "nothing that can be trained" in refusal(ConfigError, None, [])["parameters.include"]
+    assert "nothing of train.start is left" in refusal(ConfigError, file, ["*"])["parameters.include"]
     trained(None, ["*"])
 
 
@@ -138,7 +144,7 @@ def test_a_file_that_does_not_fit_is_refused_together_with_the_patterns(tmp_path
     with pytest.raises(InputError) as raised:
         trained(file, ["head.*"])
     told = [str(problem) for problem in raised.value.problems]
-    assert told[0].startswith("train.parameters: found 'head.*'")
+    assert told[0].startswith("parameters.include: found 'head.*'")
     assert any(one.startswith(f"train.start={file}: found 0.0.weight (2, 2)") for one in told)
     assert any("extra" in one for one in told)
     assert len(told) == 2 + len(net(0).state_dict())

@@ -20,7 +20,12 @@ from trak_cli.store.layout import Layout
 from trak_cli.types import Silent
 
 BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x", equal_targets=True)
-SPACE = ["tune.ridges=[0.01x, 0.1x, 1x, 10x]", "tune.shrinkages=[0]", "tune.soft_thresholds=[0]", "lds.bootstrap=200"]
+SPACE = [
+    "tune.grid.ridge=[0.01x, 0.1x, 1x, 10x]",
+    "tune.grid.shrinkage=[0]",
+    "tune.grid.soft_threshold=[0]",
+    "lds.bootstrap=200",
+]
 
 
 @pytest.fixture
@@ -48,15 +53,15 @@ def test_the_member_that_made_the_ground_truth_is_found(store):
 @pytest.mark.parametrize(
     ("field", "value", "asked"),
     [
-        ("soft_threshold", 0.8, "tune.soft_thresholds=[0, 0.8]"),
-        ("shrinkage", 0.5, "tune.shrinkages=[0, 0.05, 0.5]"),
+        ("soft_threshold", 0.8, "tune.grid.soft_threshold=[0, 0.8]"),
+        ("shrinkage", 0.5, "tune.grid.shrinkage=[0, 0.05, 0.5]"),
     ],
 )
 def test_what_needs_scores_is_found(store, field, value, asked):
     best = dataclasses.replace(BEST, **{field: value})
     store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
     # These are tried on the best of what has neither; among few members that is the right one.
-    few = ("tune.averaging=[kernels]", "tune.ridges=[0.1x, 10x]", "tune.gram_exponents=[0, 2]")
+    few = ("tune.grid.averaging=[kernels]", "tune.grid.ridge=[0.1x, 10x]", "tune.grid.gram_exponent=[0, 2]")
     summary = run(store, asked, *few)
     assert dataclasses.replace(summary.best[0].estimator, name="best") == best
 
@@ -69,8 +74,13 @@ def test_search_and_evaluation_share_no_target_and_no_subset(store):
 
 
 def test_where_nothing_is_better_the_configured_estimator_stays(store):
-    one = ["tune.metrics=[identity]", "tune.front_exponents=[1]", "tune.averaging=[kernels]", "tune.unit_norm=[false]"]
-    settings = ["estimator=trak", "tune.soft_thresholds=[0.5]", *one]
+    one = [
+        "tune.grid.metric=[identity]",
+        "tune.grid.front_exponent=[1]",
+        "tune.grid.averaging=[kernels]",
+        "tune.grid.unit_norm=[false]",
+    ]
+    settings = ["estimator=trak", "tune.grid.soft_threshold=[0.5]", *one]
     store.write_truth(store.root.parent / "truth.npz", EstimatorSpec("trak"), noise=0)
     summary = run(store, *settings)
     assert summary.members == 2 + 1
@@ -157,9 +167,16 @@ def test_too_few_subsets_are_refused(store, tmp_path):
 
 
 def test_bad_values_of_the_search_are_all_named(tmp_path):
-    bad = ["tune.ridges=[1x, much]", "tune.metrics=[gram, cosine]", "tune.gram_exponents=[-1]"]
-    bad += ["tune.front_exponents=[]", "tune.soft_thresholds=[2]"]
+    bad = ["tune.grid.ridge=[1x, much]", "tune.grid.metric=[gram, cosine]", "tune.grid.gram_exponent=[-1]"]
+    bad += ["tune.grid.front_exponent=[]", "tune.grid.soft_threshold=[2]"]
     with pytest.raises(ConfigError) as refused:
         load("tune", None, None, [f"store={tmp_path}", *bad, "tune.name=../up"])
-    keys = {"tune.ridges", "tune.metrics", "tune.gram_exponents", "tune.front_exponents", "tune.name", "tune.soft_thresholds"}
+    keys = {
+        "tune.grid.ridge",
+        "tune.grid.metric",
+        "tune.grid.gram_exponent",
+        "tune.grid.front_exponent",
+        "tune.name",
+        "tune.grid.soft_threshold",
+    }
     assert {problem.where for problem in refused.value.problems} == keys

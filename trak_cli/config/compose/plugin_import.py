@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,21 @@ def locate(path: str, key: str) -> Any:
             raise ConfigError(_no_attribute(key, path, holder, found, name))
         found = getattr(found, name)
     return found
+
+
+def import_extensions(names: Any, key: str = "extensions") -> list[Problem]:
+    """Import the modules that a configuration lists; returns a problem for each that cannot be imported."""
+    problems: list[Problem] = []
+    for index, name in enumerate(names if isinstance(names, Sequence) and not isinstance(names, str) else []):
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            continue  # an interpolation or another type, which the checker reports
+        parts = name.split(".")
+        try:
+            _forget_stale(parts[0], f"{key}[{index}]")
+            _import(name, parts, f"{key}[{index}]")
+        except ConfigError as error:
+            problems += error.problems
+    return problems
 
 
 def _import_longest(parts: list[str], key: str) -> tuple[ModuleType, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -31,7 +31,7 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 def with_defaults(tree: DictConfig) -> DictConfig:
     """The tree on top of the schema's defaults; still a plain tree, still unresolved."""
     merged = _plain_mapping(OmegaConf.structured(TrakConfig))
-    # Merged by hand: OmegaConf refuses to lay a mapping over a list, which is the checker's to report, with its key.
+    # OmegaConf.merge refuses a mapping in place of a list; here it stays, and the checker reports its key.
     for key, value in _plain_mapping(tree).items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] |= value
@@ -71,7 +71,7 @@ class Checker:
         return schema(**values)
 
     def _field(self, probe: DictConfig, name: str, hint: Any, node: DictConfig, key: str) -> Any:
-        default = getattr(OmegaConf.get_type(probe)(), name)  # type: ignore[misc]
+        default = _default(probe, name, hint)
         found, value = self._value(node, name, key)
         if not found:
             if value == MISSING and hint is not Any and default != MISSING:
@@ -90,6 +90,8 @@ class Checker:
                 self._wrong(key, plain, "a mapping of names to plugins")
                 return default
             return {str(item): plain[item] for item in plain}
+        if hint == dict[str, list[Any]]:
+            return self._grid(OmegaConf.structured(_metadata(probe, name)["fields_of"]), plain, key)
         converted = self._convert(probe, name, hint, plain, key)
         return default if converted is _REFUSED else converted
 
@@ -104,6 +106,24 @@ class Checker:
             self._wrong(key, value, describe(hint))
             return _REFUSED
         return _plain_mapping(probe)[name]
+
+    def _grid(self, probe: DictConfig, value: Any, key: str) -> dict[str, list[Any]]:
+        """Lists of values for some fields of another section; each value is converted as that field converts it."""
+        hints = typing.get_type_hints(OmegaConf.get_type(probe))
+        if not isinstance(value, dict):
+            self._wrong(key, value, "a mapping of field names to lists of values")
+            return {}
+        grid: dict[str, list[Any]] = {}
+        for name, items in value.items():
+            where = join(key, name)
+            if name not in hints:
+                self.problems.append(_unknown(str(name), key, list(hints)))
+            elif not isinstance(items, list):
+                self._wrong(where, items, "a list of values")
+            else:
+                converted = [self._convert(probe, name, hints[name], item, where) for item in items]
+                grid[str(name)] = [item for item in converted if item is not _REFUSED]
+        return grid
 
     def _plain(self, value: Any, key: str) -> Any:
         """The value with every interpolation resolved and every container a plain one."""
@@ -144,6 +164,17 @@ class Checker:
 
 def _plain_mapping(tree: DictConfig) -> dict[Any, Any]:
     return typing.cast("dict[Any, Any]", OmegaConf.to_container(tree, resolve=False))
+
+
+def _default(probe: DictConfig, name: str, hint: Any) -> Any:
+    """The schema's default of a field; 0 for a number whose default is that of another key."""
+    default = getattr(OmegaConf.get_type(probe)(), name)  # type: ignore[misc]
+    return 0 if isinstance(default, str) and hint is int else default
+
+
+def _metadata(probe: DictConfig, name: str) -> Mapping[str, Any]:
+    schema = typing.cast("type[Any]", OmegaConf.get_type(probe))
+    return next(item.metadata for item in dataclasses.fields(schema) if item.name == name)
 
 
 def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:

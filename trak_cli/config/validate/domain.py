@@ -37,48 +37,30 @@ CHOICES: dict[str, tuple[str, ...]] = {
 #: Smallest value of each number; null, where the type allows it, is always in order.
 AT_LEAST: dict[str, int] = {
     "threads": 1,
+    "seed": 0,
     "gradients.memory_mb": 1,
     "gradients.microbatch": 1,
     "ensemble.members": 0,
-    "ensemble.seed": 0,
     "features.shard_rows": 1,
     "features.readers": 0,
     "score.top_k": 1,
     "score.target_block": 1,
     "lds.bootstrap": 0,
-    "lds.seed": 0,
     "tune.targets": 1,
-    "tune.seed": 0,
     "train.count": 1,
-    "train.seed": 0,
     "train.snapshots": 0,
     "retrain.subsets": 1,
     "retrain.models_per_subset": 1,
-    "retrain.seed": 0,
     "worker.index": 0,
     "worker.count": 1,
-}
-
-#: List of the search -> the field of an estimator that takes one of its values.
-_SEARCHED = {
-    "metrics": "metric",
-    "weights": "weights",
-    "gram_exponents": "gram_exponent",
-    "front_exponents": "front_exponent",
-    "ridges": "ridge",
-    "unit_norm": "unit_norm",
-    "averaging": "averaging",
-    "shrinkages": "shrinkage",
-    "soft_thresholds": "soft_threshold",
 }
 
 NOT_EMPTY = (
     "name",
     "store",
-    "gradients.include",
+    "parameters.include",
     "estimator.checkpoints",
     "train.folder",
-    *(f"tune.{name}" for name in _SEARCHED),
 )
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -102,7 +84,7 @@ def domain_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _numbers(config, "")
     yield from _device(config.device)
     yield from _scale(config.ensemble)
-    yield from _representation(config.gradients)
+    yield from _representation(config)
     yield from _autocast(config.gradients)
     yield from _optimizer(config.gradients)
     yield from _estimator(config.estimator)
@@ -159,19 +141,18 @@ def _scale(ensemble: EnsembleConfig) -> Iterator[Problem]:
         yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
 
 
-def _representation(gradients: GradientsConfig) -> Iterator[Problem]:
-    """A representation has a place in the model and no parameters; gradients the other way round."""
-    plain = GradientsConfig()
-    if gradients.engine == REPRESENTATION:
-        unused, instead = ("include", "exclude"), "parameters, which a representation has not"
-    else:
-        unused, instead = ("module", "side"), "a representation"
-    for name in unused:
-        value = getattr(gradients, name)
-        if value != getattr(plain, name):
-            found = f"{shown(value)} with gradients.engine={gradients.engine}"
-            yield Problem(f"gradients.{name}", found, f"its default: it is about {instead}", "leave it out")
-    if gradients.engine == REPRESENTATION and gradients.terms:
+def _representation(config: TrakConfig) -> Iterator[Problem]:
+    """Keys of gradients are refused for a representation, and keys of a representation for gradients."""
+    gradients = config.gradients
+    place = {"gradients.module": None, "gradients.side": "output"}
+    patterns = {} if config.train.only_parameters else {"parameters.include": ["*"], "parameters.exclude": []}
+    represents = gradients.engine == REPRESENTATION
+    reason = "a representation has no parameters" if represents else f"only gradients={REPRESENTATION} reads it"
+    for key, default in (patterns if represents else place).items():
+        if get(config, key) != default:
+            found = f"{shown(get(config, key))} with gradients.engine={gradients.engine}"
+            yield Problem(key, found, f"its default, because {reason}", "leave it out")
+    if represents and gradients.terms:
         found = f"true with gradients.engine={REPRESENTATION}"
         yield Problem("gradients.terms", found, "null or false: a representation has no gradients", "leave it out")
 
@@ -217,18 +198,23 @@ def _compared(config: TrakConfig) -> Iterator[Problem]:
 
 
 def _tune(tune: TuneConfig) -> Iterator[Problem]:
-    """What the estimators say to each value that is searched, and to the name."""
-    yield from _renamed(EstimatorSpec(tune.name), "name", "tune.name")
-    for key, item in _SEARCHED.items():
-        for value in getattr(tune, key):
-            yield from _renamed(replace(EstimatorSpec("it"), **{item: value}), item, f"tune.{key}")
+    """Problems of the estimator's name and of every value in the grid, as the estimators themselves report them."""
+    yield from _field_problems(EstimatorSpec(tune.name), "name", "tune.name")
+    for name, values in tune.grid.items():
+        key = f"tune.grid.{name}"
+        if name == "name" or name not in {item.name for item in fields(EstimatorSpec)}:
+            continue  # the checker reports it
+        if not values:
+            yield Problem(key, "an empty list", "at least one value", f"give values, or leave it out with ~{key}")
+        for value in values:
+            yield from _field_problems(replace(EstimatorSpec("grid"), **{name: value}), name, key)
 
 
-def _renamed(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
-    """The problems of one field, under another key."""
+def _field_problems(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
+    """The problems of one field of the estimator, reported under another key."""
     for problem in estimator_spec.spec_problems(spec):
         if problem.where == f"estimator.{item}":
-            yield Problem(key, problem.found, problem.expected, "correct it, or leave it out")
+            yield Problem(key, problem.found, problem.expected, "correct the value, or leave it out")
 
 
 def _projection(asked: ProjectionConfig) -> list[Problem]:

@@ -75,7 +75,7 @@ def check_reach(model: nn.Module, task: ModelOutput, single: Any, parameters: Ma
                 "task.output",
                 "an output that depends on none of the selected parameters",
                 "an output that autograd can follow back to them",
-                "look for detach, no_grad, item or NumPy on the way, and at gradients.include",
+                "look for detach, no_grad, item or NumPy on the way, and at parameters.include",
             )
         )
 

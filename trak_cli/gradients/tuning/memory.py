@@ -85,7 +85,7 @@ def choose_microbatch(
                 "gradients.memory_mb",
                 f"{memory_mb} MiB",
                 f"at least {-(-least // 2**20)} MiB, which one sample needs",
-                "raise gradients.memory_mb, or select fewer parameters with gradients.include",
+                "raise gradients.memory_mb, or select fewer parameters with parameters.include",
             )
         )
     size = 1

@@ -39,7 +39,7 @@ def _time(config: TrakConfig, device: torch.device, plan: GradientPlan, costs: C
         faster = f"{readers}a dataset that reads faster (smaller images, decoded once)"
         yield f"{faster}: {costs.data:.0%} of the time goes to reading"
     if costs.gradients > _MUCH and costs.seconds > LONG:
-        yield f"gradients.include=[…] with fewer parameters: {costs.gradients:.0%} of the time goes to gradients"
+        yield f"parameters.include=[…] with fewer parameters: {costs.gradients:.0%} of the time goes to gradients"
 
 
 def _memory(config: TrakConfig, costs: Costs) -> Iterator[str]:

@@ -174,7 +174,7 @@ def features_fit(patient: Patient, engine: Engine, projector: Projector, dtype: 
     encode_features(features, dtype)  # refuses what overflows or vanishes
     sizes = np.abs(features[features != 0])
     spread = f"sizes from {sizes.min():.1e} to {sizes.max():.1e}" if sizes.size else "all features zero"
-    return Check(f"features fit {dtype}", bool(sizes.size), spread, "no overflow, not all zero", "look at gradients.include")
+    return Check(f"features fit {dtype}", bool(sizes.size), spread, "no overflow, not all zero", "look at parameters.include")
 
 
 def _outputs(patient: Patient) -> Tensor:

@@ -85,8 +85,8 @@ class Recipe:
         return self._engine(name, routes, function)
 
     def _engine(self, name: str, routes: Routes, function: ModelOutput) -> Engine:
-        model, gradients = self.parts.model, self.config.gradients
-        selected = select(model, gradients.include, gradients.exclude)
+        model, parameters = self.parts.model, self.config.parameters
+        selected = select(model, parameters.include, parameters.exclude)
         return make_engine(name, model, function, selected, routes, self.matrices)
 
     def featurizer(self, engine: str, routes: Routes, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
@@ -140,7 +140,7 @@ def _selected(config: TrakConfig, parts: Parts, train: Split) -> dict[str, torch
     if config.gradients.engine == REPRESENTATION:
         single = train.batch(train.samples(Rows(0, 1)))
         return represented(parts.model, parts.task, single, _place(config))
-    return select(parts.model, config.gradients.include, config.gradients.exclude)
+    return select(parts.model, config.parameters.include, config.parameters.exclude)
 
 
 def _place(config: TrakConfig) -> Place:
@@ -184,7 +184,7 @@ def matrices_of(spec: ProjectionSpec, model: nn.Module, selected: Mapping[str, T
                 "projection.kind",
                 "factored, for a model with no selected weight of a linear or convolutional layer",
                 "weights whose gradients are sums of outer products",
-                "use projection=sjlt, or select such weights with gradients.include",
+                "use projection=sjlt, or select such weights with parameters.include",
             )
         )
     return found

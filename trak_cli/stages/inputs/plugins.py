@@ -121,7 +121,7 @@ def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
         digest = sha256(path)
         found.setdefault(digest, Checkpoint(path, digest, name_of(path, digest)))
     asked = config.ensemble
-    members = [Member(asked.kind, asked.scale, asked.seed, index) for index in range(1, asked.members + 1)]
+    members = [Member(asked.kind, asked.scale, config.seed, index) for index in range(1, asked.members + 1)]
     every: list[Checkpoint] = []
     for digest, one in found.items():
         every.append(one)

@@ -1,9 +1,9 @@
-"""Where a training starts and what of the model it moves: ``train.start`` and ``train.parameters``.
+"""Training from a checkpoint, and training of some parameters only: ``train.start`` and ``train.only_parameters``.
 
-A model's state is its parameters and those buffers that a checkpoint holds. Without ``train.parameters`` all of it is
-trained, from ``train.start`` where that is given. With it, the state whose names match a pattern starts from the fresh
-initialisation of the seed and is trained; the rest is that of ``train.start`` (or what the model plugin made) and stays so
-to the last bit, the statistics of BatchNorm included.
+A model's state is its parameters and those buffers that a checkpoint holds. By default all of it is trained, from
+``train.start`` where that is given. With ``train.only_parameters``, the state whose names match ``parameters.include`` and
+not ``parameters.exclude`` starts from the fresh initialisation of the seed and is trained; the rest keeps the values of
+``train.start`` (or of the model plugin) bit for bit, the statistics of BatchNorm included.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.config.schema import TrainConfig
+from trak_cli.config.schema import ParametersConfig, TrainConfig
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.files import apply, load
 
-KEY = "train.parameters"
+KEY = "parameters.include"
 
 
 @contextmanager
-def started(model: nn.Module, asked: TrainConfig) -> Iterator[None]:
+def started(model: nn.Module, asked: TrainConfig, parameters: ParametersConfig) -> Iterator[None]:
     """Inside, a fresh model is ready to be trained: it holds what the training starts from, and only its chosen part moves.
 
     What is fixed requires no gradient, and fixed modules compute as in evaluation whatever mode a trainer gives them.
@@ -36,10 +36,16 @@ def started(model: nn.Module, asked: TrainConfig) -> Iterator[None]:
         ConfigError, InputError: before anything is trained, all that is wrong with patterns and file; afterwards,
             InputError where something fixed has changed all the same.
     """
-    patterns = ["*"] if asked.parameters is None else asked.parameters
     state = _state(model)
-    chosen = {id(state[name]) for name in state if _matches(patterns, name)}
-    wrong = list(_pattern_problems(model, asked, state, chosen))
+    chosen = {id(tensor) for tensor in state.values()}
+    wrong: list[Problem] = []
+    if asked.only_parameters:
+        chosen = {id(state[name]) for name in state if _matches(parameters.include, name)}
+        chosen -= {id(state[name]) for name in state if _matches(parameters.exclude, name)}
+        for key in ("include", "exclude"):
+            wrong += _idle(model, state, f"parameters.{key}", getattr(parameters, key))
+        if not wrong:
+            wrong += _choice_problems(model, asked, parameters, chosen, set(map(id, state.values())))
     misfits = _load(model, asked, [tensor for tensor in state.values() if id(tensor) in chosen])
     if misfits:
         raise InputError([*wrong, *misfits])
@@ -72,7 +78,7 @@ def _load(model: nn.Module, asked: TrainConfig, chosen: Sequence[Tensor]) -> lis
     if asked.start is None:
         return []
     path = Path(asked.start)
-    fresh = [] if asked.parameters is None else [(tensor, tensor.detach().clone()) for tensor in chosen]
+    fresh = [] if not asked.only_parameters else [(tensor, tensor.detach().clone()) for tensor in chosen]
     try:
         apply(model, load(path), path)
     except InputError as error:
@@ -105,24 +111,29 @@ def _evaluate(module: nn.Module, _: Any) -> None:
     module.training = False
 
 
-def _pattern_problems(
-    model: nn.Module, asked: TrainConfig, state: Mapping[str, Tensor], chosen: Collection[int]
-) -> Iterator[Problem]:
-    if asked.parameters is None:
-        return
-    idle = [pattern for pattern in asked.parameters if not any(_matches([pattern], name) for name in state)]
+def _idle(model: nn.Module, state: Mapping[str, Tensor], key: str, patterns: Sequence[str]) -> Iterator[Problem]:
+    """A problem for each pattern that matches nothing."""
     names = [name for name, _ in model.named_parameters()]
-    for pattern in idle:
-        close = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4) or names[-3:]  # a head is what is mostly meant
-        expected = f"a pattern over parameter names such as {', '.join(close)}"
-        yield Problem(KEY, f"{pattern!r}, which matches no parameter", expected, "correct the pattern")
-    trained = [one for one in model.parameters() if id(one) in chosen and one.requires_grad]
-    if not trained and not idle:
-        found = f"{asked.parameters}, among which nothing can be trained"
-        yield Problem(KEY, found, "a parameter that requires a gradient", f"widen {KEY}, or give null for all")
-    if asked.start is not None and all(id(tensor) in chosen for tensor in state.values()):
-        found = f"{asked.parameters}, which starts every parameter afresh: nothing of train.start is left"
-        yield Problem(KEY, found, "a part of the model", f"give {KEY}=null to go on training from the file")
+    for pattern in patterns:
+        if not any(_matches([pattern], name) for name in state):
+            close = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4) or names[-3:]  # mostly, a head is meant
+            expected = f"a pattern over parameter names such as {', '.join(close)}"
+            yield Problem(key, f"{pattern!r}, which matches no parameter", expected, "correct the pattern")
+
+
+def _choice_problems(
+    model: nn.Module, asked: TrainConfig, parameters: ParametersConfig, chosen: Collection[int], everything: Collection[int]
+) -> Iterator[Problem]:
+    found = f"{parameters.include} without {parameters.exclude}" if parameters.exclude else f"{parameters.include}"
+    if not any(id(parameter) in chosen and parameter.requires_grad for parameter in model.parameters()):
+        remedy = f"widen {KEY}, or give train.only_parameters=false to train all of them"
+        yield Problem(
+            KEY, f"{found}, which selects nothing that can be trained", "a parameter that requires a gradient", remedy
+        )
+    elif asked.start is not None and len(chosen) == len(everything):
+        found = f"{found}, which starts every parameter afresh: nothing of train.start is left"
+        remedy = "give train.only_parameters=false to go on training from the file"
+        yield Problem(KEY, found, "a part of the model, because train.only_parameters is true", remedy)
 
 
 def _matches(patterns: Sequence[str], name: str) -> bool:

@@ -55,7 +55,7 @@ class Training:
     def model(self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None) -> nn.Module:
         """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode.
 
-        ``train.start`` and ``train.parameters`` say what it starts from and what of it is trained (:func:`started`).
+        ``train.start`` and ``train.only_parameters`` say what it starts from and what of it is trained (:func:`started`).
 
         Args:
             after_epoch: told after each epoch, where given; not every trainer can.
@@ -75,7 +75,7 @@ class Training:
             )
         torch.manual_seed(seed)
         model = make_model(self._config).to(self._device)
-        with started(model, self._config.train):
+        with started(model, self._config.train, self._config.parameters):
             self._validate(model)
             self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
         return model.eval()
