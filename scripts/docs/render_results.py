@@ -1,0 +1,152 @@
+"""Render the tables of docs/*.md from the CSV files in docs/results.
+
+python scripts/docs/render_results.py            rewrites the pages
+python scripts/docs/render_results.py --check    changes nothing; exits with 1 if a page is not up to date
+
+A page marks a table with ``<!-- table: NAME -->`` and ``<!-- end of table -->``; what is between them is replaced. The section
+``[NAME]`` of docs/results/tables.toml defines the table:
+
+- ``csv``: the file.
+- ``where`` (optional): column -> values to keep.
+- ``pivot`` (optional): ``index``, ``columns`` and ``values`` as in pandas; ``columns`` is a template. There is one row for each
+  value of ``index``.
+- ``largest`` (optional): new column -> columns whose largest number it holds.
+- ``columns``: pairs of a header and a template. A cell is empty if one of its values is missing.
+
+A template is a text with names of columns in braces.
+
+``[NAME]`` with ``summary = true`` is the summary of paired differences over settings (:func:`summarise`).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from math import comb
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, str]
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = DOCS / "results"
+#: A field of a template: the name of a column in braces.
+FIELD = re.compile(r"\{([^}]+)\}")
+MARKED = re.compile(r"(?<=<!-- table: )(?P<name>\w+)(?P<open> -->\n).*?(?=<!-- end of table -->)", flags=re.DOTALL)
+
+
+def main() -> None:
+    tables = tomllib.loads((RESULTS / "tables.toml").read_text())
+    pages = {page: fill(page.read_text(), tables) for page in sorted(DOCS.glob("*.md"))}
+    outdated = [page for page, text in pages.items() if text != page.read_text()]
+    if "--check" in sys.argv[1:]:
+        if outdated:
+            names = ", ".join(page.name for page in outdated)
+            sys.exit(f"not up to date: {names}; run python scripts/docs/render_results.py")
+        return
+    for page in outdated:
+        page.write_text(pages[page])
+        print(page.name)
+
+
+def fill(page: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """The text of a page with every marked table rendered."""
+    return MARKED.sub(lambda match: f"{match['name']}{match['open']}{render(tables[match['name']])}", page)
+
+
+def render(table: Mapping[str, Any]) -> str:
+    """A table as Markdown, from its definition."""
+    rows = [row for row in read_rows(table["csv"]) if all(row[key] in kept for key, kept in table.get("where", {}).items())]
+    if table.get("summary"):
+        rows = summarise(rows)
+    if "pivot" in table:
+        rows = pivot(rows, **table["pivot"])
+    for column, others in table.get("largest", {}).items():
+        for row in rows:
+            row[column] = max((row[other] for other in others if other in row), key=float)
+    header, templates = zip(*table["columns"], strict=True)
+    lines = [header, ["---"] * len(header), *([cell(template, row) for template in templates] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def read_rows(name: str) -> list[Row]:
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def pivot(rows: Sequence[Row], index: str, columns: str, values: str | Sequence[str]) -> list[Row]:
+    """One row for each value of ``index``, in order of appearance.
+
+    A single ``values`` column is stored under ``columns``; several are stored under ``columns`` plus a space and their name.
+    """
+    wide: dict[str, Row] = {}
+    for row in rows:
+        key = FIELD.sub(lambda match, row=row: row[match[1]], columns)
+        target = wide.setdefault(row[index], {index: row[index]})
+        if isinstance(values, str):
+            target[key] = row[values]
+        else:
+            target |= {f"{key} {value}": row[value] for value in values}
+    return list(wide.values())
+
+
+def cell(template: str, row: Row) -> str:
+    """A template with the values of a row; empty if one of them is missing. Negative numbers get a minus sign."""
+    if not all(row.get(name) for name in FIELD.findall(template)):
+        return ""
+    return FIELD.sub(lambda match: re.sub(r"^-(?=\d)", "−", row[match[1]]), template)
+
+
+def summarise(rows: Sequence[Row]) -> list[Row]:
+    """Paired differences, one row for each setting, as one row for each pair of methods.
+
+    ``p_value`` is that of the two-sided sign test over the settings, corrected for the number of rows by Holm's method.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        other = "EK-FAC, best of three dampings" if row["other"].startswith("EK-FAC") else row["other"]
+        groups.setdefault((row["method"], row["checkpoints"], other, row["other_checkpoints"]), []).append(row)
+    summary, p_values = [], []
+    for (method, checkpoints, other, other_checkpoints), group in groups.items():
+        differences = sorted(float(row["difference"]) for row in group)
+        p_values.append(sign_test(differences))
+        summary.append(
+            {
+                "method": f"{method}, {checkpoints}",
+                "other": f"{other}, {other_checkpoints}",
+                "mean": f"{sum(differences) / len(differences):+.3f}",
+                "smallest": f"{differences[0]:+.3f}".replace("-", "−"),
+                "largest": f"{differences[-1]:+.3f}",
+                "higher": str(sum(float(row["low"]) > 0 for row in group)),
+                "lower": str(sum(float(row["high"]) < 0 for row in group)),
+                "settings": str(len(group)),
+            }
+        )
+    for row, p_value in zip(summary, holm(p_values), strict=True):
+        row["p_value"] = "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return summary
+
+
+def sign_test(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the sign test: are positive and negative differences equally likely? Zeros are left out."""
+    positive = sum(difference > 0 for difference in differences)
+    n = positive + sum(difference < 0 for difference in differences)
+    tail = sum(comb(n, k) for k in range(max(positive, n - positive), n + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number (Holm 1979), in the order given."""
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+if __name__ == "__main__":
+    main()
