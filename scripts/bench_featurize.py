@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategies import Routes
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategies import Strategies
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES, make_engine
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import select
@@ -127,18 +127,18 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
         with torch.no_grad():
             task.bind(task.context(model, [batch]))
     function = with_autocast(task, model, device, arguments.autocast)
-    routes = find_routes(model, function, parameters, batch)
+    strategies = find_strategies(model, function, parameters, batch)
     of_shards: set[str] = set()
     works: dict[str, Work] = {"step": lambda: step(model, task, parameters, batch)}
     if on_gpu:
         works["step without TF32"] = lambda: exact_step(model, task, parameters, batch)
     with tempfile.TemporaryDirectory() as folder:
         for engine in arguments.engines:
-            made = make_engine(engine, model, function, parameters, routes)
+            made = make_engine(engine, model, function, parameters, strategies)
             works[engine] = lambda made=made: drain(made, batch)  # type: ignore[misc]
             for projection in arguments.projections:
                 spec = PROJECTIONS[projection]
-                ready = featurizer(engine, model, parameters, spec, size, task=task, function=function, routes=routes)
+                ready = featurizer(engine, model, parameters, spec, size, task=task, function=function, strategies=strategies)
                 works[f"{engine}, {projection}"] = featurize(ready, split, Path(folder))
                 of_shards.add(f"{engine}, {projection}")
                 if arguments.adam:
@@ -208,13 +208,13 @@ def featurizer(
     *,
     task: Task,
     function: ModelOutput | None = None,
-    routes: Routes | None = None,
+    strategies: Strategies | None = None,
 ) -> Featurizer:
     """As the stage makes it: with kind ``factored`` the engine gives factors."""
     sizes = {name: one.numel() for name, one in parameters.items()}
     matrices = outer_products(model, parameters) if spec.kind == "factored" else {}
     projector = make_projector(spec, CHECKPOINT, sizes, device=next(model.parameters()).device, matrices=matrices)
-    made = make_engine(engine, model, function or task, parameters, routes, matrices)
+    made = make_engine(engine, model, function or task, parameters, strategies, matrices)
     return Featurizer(model, task, made, projector, sum(sizes.values()), size)
 
 

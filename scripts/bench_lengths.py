@@ -21,7 +21,7 @@ from bench_projection import machine, table
 from torch import Tensor, nn
 
 from trak_cli.batches import IGNORED
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins.text import text_model
@@ -92,8 +92,8 @@ def measured(kind: str, engine: str, microbatch: int, arguments: argparse.Namesp
         "by length": Split("test", texts, len(texts), padded, torch.device("cpu")),
     }
     parameters = select(model, ["*"])
-    routes = find_routes(model, task, parameters, padded(texts[:3]))
-    made = featurizer(engine, model, parameters, PROJECTIONS["sjlt s=4"], microbatch, task=task, routes=routes)
+    strategies = find_strategies(model, task, parameters, padded(texts[:3]))
+    made = featurizer(engine, model, parameters, PROJECTIONS["sjlt s=4"], microbatch, task=task, strategies=strategies)
     found: dict[str, Any] = {}
 
     def work(name: str) -> Work:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients.checks.checks import check_reach, check_terms
+from trak_cli.gradients.checks.outputs import check_reach, check_terms
 from trak_cli.gradients.contract import Engine
 from trak_cli.stages.diagnosis.advice import advice
 from trak_cli.stages.diagnosis.checks import (
@@ -84,7 +84,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         plan, found = _plan(bench, Path(config.store), reporter)
         checks.append(found)
     if plan is not None:
-        plain = featurizer = recipe.featurizer(plan.engine, plan.routes, checkpoints[0], plan.microbatch)
+        plain = featurizer = recipe.featurizer(plan.engine, plan.strategies, checkpoints[0], plan.microbatch)
         if recipe.scaled:
             featurizer = plain.scaled(make_scales(recipe, plain, splits[0], rows))
         checks += _by_engine(patient, plain.engine, featurizer, config.features.dtype)
@@ -119,7 +119,7 @@ def _plan(bench: Bench, store: Path, reporter: Reporter) -> tuple[GradientPlan |
     """The store's own plan where there is one, else what featurize would settle on."""
     stored = read_plan(Layout(store))
     if stored is not None:
-        plan = GradientPlan(stored.engine, stored.microbatch, stored.routes, [])
+        plan = GradientPlan(stored.engine, stored.microbatch, stored.strategies, [])
         return plan, Check("gradient engine", True, f"{plan.engine}, from the plan in the store", "an engine", "")
     try:
         plan = plan_gradients(bench, reporter)

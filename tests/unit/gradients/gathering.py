@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.tasks import Task
@@ -43,8 +43,8 @@ def engine_of(name: str, model: nn.Module, task: ModelOutput, batch: Any, includ
     """An engine as a run makes it: ``hooks`` with the ways that were found on this batch."""
     model.eval()
     parameters = select(model, include)
-    routes = find_routes(model, task, parameters, batch) if name == "hooks" else None
-    return make_engine(name, model, task, parameters, routes)
+    strategies = find_strategies(model, task, parameters, batch) if name == "hooks" else None
+    return make_engine(name, model, task, parameters, strategies)
 
 
 def gathered(result: PerSample, model: nn.Module, include: tuple[str, ...] = ("*",)) -> dict[str, Tensor]:

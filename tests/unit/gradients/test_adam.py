@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trak_cli.gradients.contract import PerSample
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES, make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import OverlappingBlocksError, Scale, ScaledEngine, SecondMoments, scaled
@@ -81,9 +81,9 @@ def test_every_engine_gives_the_same_scales(engine: str, factored: bool) -> None
     net = model()
     parameters = select(net, ["*"])
     matrices = outer_products(net, parameters) if factored else {}
-    routes = find_routes(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
+    strategies = find_strategies(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
     moments = SecondMoments(parameters)
-    moments.add(make_engine(engine, net, Sum(), parameters, routes, matrices).per_sample(BATCH))
+    moments.add(make_engine(engine, net, Sum(), parameters, strategies, matrices).per_sample(BATCH))
     for name, scale in moments_of(net, BATCH).scales().items():
         torch.testing.assert_close(moments.scales()[name].rows, scale.rows, rtol=1e-4, atol=0)
         torch.testing.assert_close(moments.scales()[name].columns, scale.columns, rtol=1e-4, atol=0)
@@ -103,7 +103,7 @@ def test_a_layer_called_twice_overlaps_under_hooks() -> None:
     """Two blocks that add up: the square of their sum is not what they tell, so it is left to the loop."""
     net = Net(lambda net, x: net.mix(net.mix(x).tanh()), mix=nn.Linear(3, 3)).eval()
     batch, parameters = torch.randn(4, 3), select(net, ["*"])
-    engine = make_engine("hooks", net, Sum(), parameters, find_routes(net, Sum(), parameters, batch))
+    engine = make_engine("hooks", net, Sum(), parameters, find_strategies(net, Sum(), parameters, batch))
     with pytest.raises(OverlappingBlocksError):
         SecondMoments(parameters).add(engine.per_sample(batch))
 
@@ -150,8 +150,8 @@ def test_every_engine_gives_the_gradients_times_the_scales(engine: str, factored
     net = model()
     parameters = select(net, ["*"])
     matrices = outer_products(net, parameters) if factored else {}
-    routes = find_routes(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
-    made = make_engine(engine, net, Sum(), parameters, routes, matrices)
+    strategies = find_strategies(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
+    made = make_engine(engine, net, Sum(), parameters, strategies, matrices)
     scales = moments_of(net, BATCH).scales()
     result = ScaledEngine(made, scales).per_sample(BATCH)
     dense = [one.dense() if isinstance(one, FactorBlock) else one for one in result.blocks]

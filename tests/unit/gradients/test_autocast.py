@@ -11,9 +11,9 @@ from gathering import gathered
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients.checks.checks import check_independence
+from trak_cli.gradients.checks.outputs import check_independence
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import Autocast, with_autocast
@@ -68,8 +68,8 @@ def whole(gradients: dict[str, Tensor]) -> Tensor:
 def of(engine: str, model: nn.Module, task: Any, batch: Any) -> tuple[Tensor, Tensor]:
     """f (B,) and the whole gradients (B, p)."""
     parameters = select(model, ["*"])
-    routes = find_routes(model, task, parameters, batch) if engine == "hooks" else None
-    result = make_engine(engine, model, task, parameters, routes).per_sample(batch)
+    strategies = find_strategies(model, task, parameters, batch) if engine == "hooks" else None
+    result = make_engine(engine, model, task, parameters, strategies).per_sample(batch)
     assert result.outputs.dtype == result.out_to_loss.dtype == torch.float32
     return result.outputs, whole(gathered(result, model))  # gathered() checks that gradients are as wide as parameters
 
@@ -104,12 +104,12 @@ def test_closed_forms_and_smaller_modules_are_trusted_under_autocast_too() -> No
     for name in ("mlp", "convolution"):
         model, batch = made(name)
         task = with_autocast(Classification(), model, CPU, "bfloat16")
-        assert find_routes(model, task, select(model, ["*"]), batch) == {}
+        assert find_strategies(model, task, select(model, ["*"]), batch) == {}
     model, batch = made("attention")
     task = with_autocast(Classification(), model, CPU, "bfloat16")
-    routes = find_routes(model, task, select(model, ["*"]), batch)
-    assert routes.pop("scale") == ":loop"
-    assert set(routes.values()) == {"layer.self_attn"}
+    strategies = find_strategies(model, task, select(model, ["*"]), batch)
+    assert strategies.pop("scale") == ":loop"
+    assert set(strategies.values()) == {"layer.self_attn"}
 
 
 def test_factors_are_float32() -> None:

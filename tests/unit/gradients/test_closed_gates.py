@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trak_cli.errors import InputError
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 
@@ -31,11 +31,11 @@ class Gated(nn.Module):
         return self.head((x + (self.gate + open_[:, None, None]) * attended).mean(1))
 
 
-def agree(model: nn.Module, routes: dict[str, str], batch: Any) -> None:
-    """The same gradients as the loop's, by routes that were found before; none of the loop's is zero throughout."""
+def agree(model: nn.Module, strategies: dict[str, str], batch: Any) -> None:
+    """The same gradients as the loop's, by strategies that were found before; none of the loop's is zero throughout."""
     parameters = select(model, ["*"])
     hooked, looped = (
-        gathered(make_engine(name, model, Sum(), parameters, routes).per_sample(batch), model) for name in ("hooks", "loop")
+        gathered(make_engine(name, model, Sum(), parameters, strategies).per_sample(batch), model) for name in ("hooks", "loop")
     )
     for name, one in looped.items():
         assert one.any(), name
@@ -45,17 +45,17 @@ def agree(model: nn.Module, routes: dict[str, str], batch: Any) -> None:
 def test_a_gate_that_opens_in_a_later_checkpoint() -> None:
     torch.manual_seed(0)
     model, batch = Gated().eval(), (torch.randn(5, 4, 8), torch.zeros(5))
-    routes = dict(find_routes(model, Sum(), select(model, ["*"]), batch))
-    assert routes["attention.out_proj.weight"] == "attention"
+    strategies = dict(find_strategies(model, Sum(), select(model, ["*"]), batch))
+    assert strategies["attention.out_proj.weight"] == "attention"
     nn.init.constant_(model.gate, 0.7)
-    agree(model, routes, batch)
+    agree(model, strategies, batch)
 
 
 def test_a_gate_that_later_samples_open() -> None:
     torch.manual_seed(1)
     model, x = Gated().eval(), torch.randn(5, 4, 8)
-    routes = dict(find_routes(model, Sum(), select(model, ["*"]), (x[:3], torch.zeros(3))))
-    agree(model, routes, (x, torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0])))
+    strategies = dict(find_strategies(model, Sum(), select(model, ["*"]), (x[:3], torch.zeros(3))))
+    agree(model, strategies, (x, torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0])))
 
 
 def test_a_weight_that_is_used_behind_the_gate_without_its_layer() -> None:
@@ -66,9 +66,9 @@ def test_a_weight_that_is_used_behind_the_gate_without_its_layer() -> None:
         return net.second(hidden) + gate[:, None] * functional.linear(hidden, net.second.weight).sin()
 
     model, x = Net(forward, first=nn.Linear(8, 6), second=nn.Linear(6, 3)).eval(), torch.randn(5, 8)
-    routes = dict(find_routes(model, Sum(), select(model, ["*"]), (x[:3], torch.zeros(3))))
-    assert routes == {"second.weight": ":vmap"}
-    agree(model, routes, (x, torch.ones(5)))
+    strategies = dict(find_strategies(model, Sum(), select(model, ["*"]), (x[:3], torch.zeros(3))))
+    assert strategies == {"second.weight": ":vmap"}
+    agree(model, strategies, (x, torch.ones(5)))
 
 
 def test_attention_that_the_first_samples_go_around_is_refused_when_it_is_used() -> None:
@@ -80,10 +80,10 @@ def test_attention_that_the_first_samples_go_around_is_refused_when_it_is_used()
     model = Net(forward, attention=nn.MultiheadAttention(8, 2, batch_first=True), body=nn.Linear(8, 8)).eval()
     usual = torch.randn(3, 4, 8)
     parameters = select(model, ["*"])
-    routes = find_routes(model, Sum(), parameters, usual)
-    assert routes["attention.out_proj.weight"] == ":unused"
+    strategies = find_strategies(model, Sum(), parameters, usual)
+    assert strategies["attention.out_proj.weight"] == ":unused"
     with pytest.raises(InputError, match=r"is used, as it was not by the first samples"):
-        make_engine("hooks", model, Sum(), parameters, routes).per_sample(usual + 200)
+        make_engine("hooks", model, Sum(), parameters, strategies).per_sample(usual + 200)
 
 
 def test_ways_that_miss_a_use_under_another_checkpoint_are_refused() -> None:
@@ -96,8 +96,8 @@ def test_ways_that_miss_a_use_under_another_checkpoint_are_refused() -> None:
     model, x = Net(forward, body=nn.Linear(8, 8)), torch.randn(3, 8)
     model.gate = nn.Parameter(torch.zeros(()), requires_grad=False)
     parameters = select(model.eval(), ["*"])
-    routes = find_routes(model, Sum(), parameters, x)
-    assert routes == {}
+    strategies = find_strategies(model, Sum(), parameters, x)
+    assert strategies == {}
     nn.init.constant_(model.gate, 1.0)
-    with pytest.raises(InputError, match=r"module body.*a use of body\.weight beside it.*gradients=loop"):
-        make_engine("hooks", model, Sum(), parameters, routes).per_sample(x)
+    with pytest.raises(InputError, match=r"module body.*a use of body\.weight outside it.*gradients=loop"):
+        make_engine("hooks", model, Sum(), parameters, strategies).per_sample(x)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trak_cli.gradients.engines.hooks import layers
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES, make_engine
 from trak_cli.gradients.parameters import select
+from trak_cli.gradients.rules import pieces as rule_pieces
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, FactorBlock, RowBlock
@@ -30,8 +30,8 @@ def features(model: nn.Module, batch: Tensor, engine: str, spec: ProjectionSpec 
     model.eval()
     parameters, task = select(model, ["*"]), Sum()
     matrices = outer_products(model, parameters)
-    routes = find_routes(model, task, parameters, batch, matrices) if engine == "hooks" else None
-    made = make_engine(engine, model, task, parameters, routes, matrices)
+    strategies = find_strategies(model, task, parameters, batch, matrices) if engine == "hooks" else None
+    made = make_engine(engine, model, task, parameters, strategies, matrices)
     sizes = {name: one.numel() for name, one in parameters.items()}
     projector = make_projector(spec, CHECKPOINT, sizes, device=torch.device("cpu"), threads=1, matrices=matrices)
     return projector.project(made.per_sample(batch).blocks)
@@ -169,7 +169,7 @@ def test_convolutions_of_every_shape(
     layer = kind(*channels, kernel, stride, padding=padding, dilation=dilation, padding_mode=mode)
     x = torch.randn(3, 2, channels[0], *(7, 6, 5)[:dims])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(layers.UNFOLDED_BYTES, "cpu", pieces)
+        patch.setitem(rule_pieces.UNFOLDED_BYTES, "cpu", pieces)
         if flattened:
             model: nn.Module = Net(lambda net, x: net.layer(x.flatten(0, 1)).unflatten(0, (len(x), -1)), layer=layer)
             assert_close(features(model, x, "hooks"), exact(model, x))
@@ -223,8 +223,8 @@ def test_factors_that_are_not_those_of_the_loop_go_another_way() -> None:
     make, data = CASES["a weight that a function uses"]
     model, batch = make().eval(), data(4)
     parameters = select(model, ["*"])
-    routes = find_routes(model, Sum(), parameters, batch, outer_products(model, parameters))
-    assert routes == {"layer.weight": ":vmap"}
+    strategies = find_strategies(model, Sum(), parameters, batch, outer_products(model, parameters))
+    assert strategies == {"layer.weight": ":vmap"}
 
 
 @pytest.mark.parametrize("engine", ENGINES)

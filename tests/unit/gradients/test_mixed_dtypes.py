@@ -8,7 +8,7 @@ from gathering import engine_of, gathered
 from torch import Tensor, nn
 
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES, make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.projection.registry import make_projector
@@ -62,8 +62,8 @@ def test_features_of_every_kind_agree_between_engines(kind: str) -> None:
     projector = make_projector(spec, "00" * 32, sizes, device=torch.device("cpu"), threads=1, matrices=matrices)
     found = {}
     for engine in ENGINES:
-        routes = find_routes(model, task, parameters, batch, matrices) if engine == "hooks" else None
-        made = make_engine(engine, model, task, parameters, routes, matrices)
+        strategies = find_strategies(model, task, parameters, batch, matrices) if engine == "hooks" else None
+        made = make_engine(engine, model, task, parameters, strategies, matrices)
         found[engine] = projector.project(made.per_sample(batch).blocks)
         assert found[engine].dtype == torch.float32
     for engine in ("hooks", "vmap"):

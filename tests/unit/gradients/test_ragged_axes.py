@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import InputError
 from trak_cli.gradients.engines.hooks.batch_dims import survey
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 
@@ -45,9 +45,9 @@ def batch_of(counts: list[int], length: int = 6) -> tuple[Tensor, Tensor]:
 def test_unequal_shares_are_refused_although_their_sum_is_as_expected(how: str) -> None:
     model = model_of(TAKEN[how])
     parameters = select(model, ["*"])
-    routes = find_routes(model, Sum(), parameters, batch_of([2, 2, 2]))
-    assert routes == {}
-    engine = make_engine("hooks", model, Sum(), parameters, routes)
+    strategies = find_strategies(model, Sum(), parameters, batch_of([2, 2, 2]))
+    assert strategies == {}
+    engine = make_engine("hooks", model, Sum(), parameters, strategies)
     with pytest.raises(InputError, match=r"module head.*different numbers of entries.*gradients=loop"):
         list(engine.per_sample(batch_of([2, 2, 2, 1, 3, 4, 1, 1])).blocks)
 
@@ -55,7 +55,7 @@ def test_unequal_shares_are_refused_although_their_sum_is_as_expected(how: str) 
 def test_one_row_of_each_of_the_first_samples_may_be_two_of_a_later_one() -> None:
     model = model_of(TAKEN["by a mask"])
     parameters = select(model, ["*"])
-    engine = make_engine("hooks", model, Sum(), parameters, find_routes(model, Sum(), parameters, batch_of([1, 1, 1])))
+    engine = make_engine("hooks", model, Sum(), parameters, find_strategies(model, Sum(), parameters, batch_of([1, 1, 1])))
     with pytest.raises(InputError, match="different numbers of entries"):
         list(engine.per_sample(batch_of([1, 2, 0, 1])).blocks)
 
@@ -64,8 +64,8 @@ def test_one_row_of_each_of_the_first_samples_may_be_two_of_a_later_one() -> Non
 def test_equal_shares_are_taken_whatever_their_number(how: str) -> None:
     model = model_of(TAKEN[how])
     parameters = select(model, ["*"])
-    routes = find_routes(model, Sum(), parameters, batch_of([2, 2, 2]))
-    hooked, looped = (make_engine(name, model, Sum(), parameters, routes) for name in ("hooks", "loop"))
+    strategies = find_strategies(model, Sum(), parameters, batch_of([2, 2, 2]))
+    hooked, looped = (make_engine(name, model, Sum(), parameters, strategies) for name in ("hooks", "loop"))
     for counts in ([2, 2, 2], [3] * 5, [1] * 9):
         found, expected = (gathered(one.per_sample(batch_of(counts)), model) for one in (hooked, looped))
         for name, one in expected.items():

@@ -9,7 +9,7 @@ import torch
 from gathering import Sum, gathered
 from torch import Tensor, nn
 
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 
@@ -57,14 +57,14 @@ def agree(use: Callable[[Shared, Tensor], Tensor]) -> dict[str, str]:
     torch.manual_seed(0)
     model, x = Shared(use).eval(), torch.randn(7, 5, 8)
     parameters = select(model, ["*"])
-    routes = dict(find_routes(model, Sum(), parameters, x[:3]))
-    hooked, looped = (make_engine(name, model, Sum(), parameters, routes).per_sample(x) for name in ("hooks", "loop"))
+    strategies = dict(find_strategies(model, Sum(), parameters, x[:3]))
+    hooked, looped = (make_engine(name, model, Sum(), parameters, strategies).per_sample(x) for name in ("hooks", "loop"))
     torch.testing.assert_close(hooked.outputs, looped.outputs)
     torch.testing.assert_close(hooked.out_to_loss, looped.out_to_loss)
     found, expected = (gathered(one, model) for one in (hooked, looped))
     for name, one in expected.items():
         torch.testing.assert_close(found[name], one, atol=1e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
-    return routes
+    return strategies
 
 
 @pytest.mark.parametrize("use", [without_gradient, cut_off, added_up])
@@ -74,7 +74,7 @@ def test_outputs_are_those_of_the_loop(use: Callable[[Shared, Tensor], Tensor]) 
 
 @pytest.mark.parametrize("use", [one_number, one_number_for_rows, vector])
 def test_a_layer_on_a_vector_that_all_samples_share(use: Callable[[Shared, Tensor], Tensor]) -> None:
-    routes = agree(use)
-    assert not {"head.weight", "head.bias"} & routes.keys()
+    strategies = agree(use)
+    assert not {"head.weight", "head.bias"} & strategies.keys()
     if use is not one_number:  # whose number is no longer one where it is repeated
-        assert not {"single.weight", "single.bias", "common.weight", "common.bias"} & routes.keys()
+        assert not {"single.weight", "single.bias", "common.weight", "common.bias"} & strategies.keys()

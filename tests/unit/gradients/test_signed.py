@@ -1,4 +1,4 @@
-"""Signed sums of terms: the signs, the gradients under every engine, and what they stand for on average."""
+"""SignedTokenSum sums of terms: the signs, the gradients under every engine, and what they stand for on average."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from trak_cli.batches import one_sample
 from trak_cli.errors import InputError
-from trak_cli.gradients.checks.checks import check_terms
+from trak_cli.gradients.checks.outputs import check_terms
 from trak_cli.gradients.engines.registry import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
-from trak_cli.gradients.transforms.token_signs import Signed, signs_of
+from trak_cli.gradients.transforms.token_signs import SignedTokenSum, signs_of
 from trak_cli.gradients.tuning.memory import choose_microbatch
 from trak_cli.tasks import CausalLM, Classification, MaskedLM, Task
 
@@ -54,8 +54,8 @@ def texts(size: int = 4, length: int = 7) -> dict[str, Tensor]:
     return {"input_ids": tokens, "labels": tokens.where(counts, -100)}
 
 
-def signed_of(seed: int) -> Signed:
-    return Signed(CausalLM(), hashlib.sha256(bytes([seed])).hexdigest())
+def signed_of(seed: int) -> SignedTokenSum:
+    return SignedTokenSum(CausalLM(), hashlib.sha256(bytes([seed])).hexdigest())
 
 
 def flat(found: dict[str, Tensor]) -> Tensor:
@@ -145,7 +145,7 @@ def test_padding_does_not_show(side: str) -> None:
         "input_ids": torch.cat(order(torch.zeros_like(pad), batch["input_ids"]), 1),
         "labels": torch.cat(order(pad, batch["labels"]), 1),
     }
-    function = Signed(MaskedLM(), "ab" * 32)
+    function = SignedTokenSum(MaskedLM(), "ab" * 32)
     torch.testing.assert_close(function.output(model, (wider, rows)), function.output(model, (batch, rows)))
 
 
@@ -157,7 +157,7 @@ def test_what_does_not_exist_has_no_part() -> None:
         def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
             return batch * torch.tensor([1.0, torch.inf, 1.0]), torch.tensor([[True, False, True]]).expand(len(batch), 3)
 
-    found = Signed(Holes(), "00" * 32).output(nn.Linear(1, 1), (torch.ones(8, 3), torch.arange(8)))
+    found = SignedTokenSum(Holes(), "00" * 32).output(nn.Linear(1, 1), (torch.ones(8, 3), torch.arange(8)))
     assert set(found.abs().tolist()) <= {0.0, 2.0}
 
 
@@ -254,7 +254,7 @@ class Terms(CausalLM):
 )
 def test_terms_of_another_shape_are_refused(change: Any) -> None:
     with pytest.raises(InputError, match=r"task\.terms.*\(B, T\)"):
-        Signed(Terms(change), "00" * 32).output(Net(), (texts(), torch.arange(4)))
+        SignedTokenSum(Terms(change), "00" * 32).output(Net(), (texts(), torch.arange(4)))
 
 
 def test_terms_must_add_up() -> None:

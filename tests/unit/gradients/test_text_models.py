@@ -12,11 +12,11 @@ from gathering import engine_of, gathered
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError
-from trak_cli.gradients.checks.checks import check_independence
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.checks.outputs import check_independence
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES, make_engine
 from trak_cli.gradients.parameters import select
-from trak_cli.gradients.transforms.token_signs import Signed
+from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.plugins.checkpoints.files import dump
 from trak_cli.plugins.text import text_model
 from trak_cli.tasks import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM, TextClassification
@@ -128,21 +128,21 @@ def test_norms_without_a_mean_have_their_formula(name: str, tmp_path: Path) -> N
     parameters = select(model, ["*"])
     norms = [one for one in parameters if "norm" in one]
     assert len(norms) > 4
-    assert not set(norms) & set(find_routes(model, CASES[name].task, parameters, texts(name, LENGTHS)))
+    assert not set(norms) & set(find_strategies(model, CASES[name].task, parameters, texts(name, LENGTHS)))
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if isinstance(case.task, LanguageModel)])
 def test_signed_sums_of_tokens_have_the_same_gradients_by_the_ways_found_for_plain_ones(name: str, tmp_path: Path) -> None:
     model, task = made(name, tmp_path), CASES[name].task
     assert isinstance(task, LanguageModel)
-    together, rows, signed = texts(name, LENGTHS), torch.arange(len(LENGTHS)), Signed(task, "5c" * 32)
+    together, rows, signed = texts(name, LENGTHS), torch.arange(len(LENGTHS)), SignedTokenSum(task, "5c" * 32)
     parameters = select(model, ["*"])
-    routes = find_routes(model, task, parameters, together)
+    strategies = find_strategies(model, task, parameters, together)
     singles = [(texts(name, (one,)), rows[i : i + 1]) for i, one in enumerate(LENGTHS)]
     loop = make_engine("loop", model, signed, parameters)
     expected = torch.cat([whole(loop, model, single) for single in singles])
     for engine in ENGINES:
-        found = whole(make_engine(engine, model, signed, parameters, routes), model, (together, rows))
+        found = whole(make_engine(engine, model, signed, parameters, strategies), model, (together, rows))
         assert (nn.functional.cosine_similarity(found, expected) > 0.99999).all(), engine
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from trak_cli.errors import ConfigError
 from trak_cli.gradients.checks.compare import cosine, difference, gradient_inside, gradient_of
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins import hf_image_classifier, timm_model, torchvision_model
@@ -47,8 +47,8 @@ def test_engines_agree_on_hugging_face_models(config: dict[str, Any]) -> None:
     model, task = built(config), Classification()
     parameters = select(model, ["*"])
     for name in ("hooks", "vmap"):
-        routes = find_routes(model, task, parameters, batch()) if name == "hooks" else None
-        engine, loop = make_engine(name, model, task, parameters, routes), make_engine("loop", model, task, parameters)
+        strategies = find_strategies(model, task, parameters, batch()) if name == "hooks" else None
+        engine, loop = make_engine(name, model, task, parameters, strategies), make_engine("loop", model, task, parameters)
         for position in range(3):
             found = gradient_of(parameters, engine.per_sample(batch()).blocks, position)
             assert difference(found, gradient_of(parameters, loop.per_sample(batch()).blocks, position)) < 1e-5

@@ -66,7 +66,7 @@ def make_store(root: Path, checkpoints: int = 2, with_terms: bool = False) -> Sy
 
 def _write(store: SyntheticStore) -> None:
     layout = Layout(store.root)
-    plan = {"version": 2, "engine": "loop", "microbatch": 8, "shard_rows": SHARD_ROWS, "routes": {}, "measured": []}
+    plan = {"version": 3, "engine": "loop", "microbatch": 8, "shard_rows": SHARD_ROWS, "strategies": {}, "measured": []}
     write_json_once(layout.plan, plan)
     write_json_once(layout.split("train"), {"rows": ROWS})
     write_json_once(layout.split("test"), {"rows": TARGETS})

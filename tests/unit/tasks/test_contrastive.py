@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.checks.compare import cosine, difference, gradient_inside, gradient_of
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins import hf_clip
@@ -130,8 +130,8 @@ def test_the_others_are_a_uniform_sample_by_seed() -> None:
 def test_engines_agree_with_the_loop(model: nn.Module, name: str) -> None:
     task, batch = bound(model), pairs()
     parameters = select(model, ["*"])
-    routes = find_routes(model, task, parameters, batch) if name == "hooks" else None
-    engine, loop = make_engine(name, model, task, parameters, routes), make_engine("loop", model, task, parameters)
+    strategies = find_strategies(model, task, parameters, batch) if name == "hooks" else None
+    engine, loop = make_engine(name, model, task, parameters, strategies), make_engine("loop", model, task, parameters)
     assert torch.allclose(engine.per_sample(batch).out_to_loss, loop.per_sample(batch).out_to_loss, atol=1e-5)
     for position in (0, 3):
         expected = gradient_of(parameters, loop.per_sample(batch).blocks, position)

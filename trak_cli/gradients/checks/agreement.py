@@ -1,4 +1,4 @@
-"""Whether a way of computing gradients gives, for a few samples, what the loop gives; and not by rounding alone."""
+"""Whether an engine gives, for a few samples, the outputs and gradients of the loop, up to rounding."""
 
 from __future__ import annotations
 
@@ -12,80 +12,69 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves, one_sample
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.checks.checks import tolerance
 from trak_cli.gradients.checks.compare import gradient_of
+from trak_cli.gradients.checks.tolerances import ROUNDING_LIMIT, gradient_tolerance, output_tolerance
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.loop import LoopEngine
-from trak_cli.gradients.transforms.autocast import Autocast, coarsest
+from trak_cli.gradients.transforms.autocast import Autocast
 
-#: What stands for f and q among the names of parameters.
+#: Stands for f and q among the names of parameters.
 OUTPUT = ":output"
-
-#: Allowed difference: relative to the gradient of the parameter itself, and to the whole gradient.
-_TOLERANCE = {
-    torch.float64: (1e-6, 1e-9),
-    torch.float32: (1e-3, 1e-5),
-    torch.bfloat16: (1e-1, 1e-3),
-    torch.float16: (1e-2, 1e-4),
-}
-
-#: Relative difference up to which rounding is suspected, and gradients are compared in float64.
-_NEARLY = 0.3
 
 
 def check_agreement(engine: Engine, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> None:
-    """Refuse an engine that gives other outputs or gradients than the loop for a sample of ``batch``.
+    """Refuse an engine whose outputs or gradients differ from the loop's for a sample of ``batch``.
 
     Raises:
-        InputError: it does, or it does not take the batch.
+        InputError: they differ, or the engine does not accept the batch.
     """
 
     def compare(batch: Any) -> dict[str, float]:
-        return differing(engine.per_sample, model, task, parameters, batch)
+        return differences_from_loop(engine.per_sample, model, task, parameters, batch)
 
-    wrong = beyond_rounding(compare, model, task, parameters, batch)
+    wrong = confirmed_differences(compare, model, task, parameters, batch)
     if wrong:
         what = "outputs" if wrong == [OUTPUT] else f"gradients of {next(name for name in wrong if name != OUTPUT)}"
-        raise other_than_alone(f"gradients={engine.name}", what)
+        raise disagreement(f"gradients={engine.name}", what)
 
 
-def other_than_alone(where: str, what: str) -> InputError:
-    """No way but the loop gives what a sample alone gives."""
+def disagreement(where: str, what: str) -> InputError:
+    """The error for outputs or gradients that differ from the loop's, with the loop as the remedy."""
     return InputError(
         Problem(
             where,
             f"other {what} in a batch than for a sample alone",
-            "the same however they are computed",
+            "the same values however they are computed",
             "run again with gradients=loop",
         )
     )
 
 
-def beyond_rounding(
+def confirmed_differences(
     compare: Callable[[Any], dict[str, float]],
     model: nn.Module,
     task: ModelOutput,
     parameters: Mapping[str, Tensor],
     batch: Any,
 ) -> list[str]:
-    """What differs by ``compare``, and in float64 too where float32 differs by as little as rounding may.
+    """The names that ``compare`` returns; where rounding may explain the differences, those that float64 confirms.
 
-    A ReLU's input near zero, rounded to the other side, or a GPU's fast convolutions make two right ways differ by more than
-    any bound on rounding.
+    Two correct computations can differ by more than any bound on rounding: an input of a ReLU near zero may be rounded to
+    either side, and a GPU may use fast convolutions.
     """
     wrong = compare(batch)
-    if not wrong or max(wrong.values()) > _NEARLY or isinstance(task, Autocast):
+    if not wrong or max(wrong.values()) > ROUNDING_LIMIT or isinstance(task, Autocast):
         return list(wrong)
-    if any(one.dtype != torch.float32 for one in parameters.values()):
+    if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
         return list(wrong)
     try:
-        with doubled(model):
+        with in_float64(model):
             return list(compare(map_leaves(_double, batch)))
-    except (RuntimeError, TypeError, InputError):  # something in the model insists on float32
+    except (RuntimeError, TypeError, InputError):  # the model cannot compute in float64
         return list(wrong)
 
 
-def differing(
+def differences_from_loop(
     attempt: Callable[[Any], PerSample],
     model: nn.Module,
     task: ModelOutput,
@@ -93,69 +82,70 @@ def differing(
     batch: Any,
     refused: Sequence[object] = (),
 ) -> dict[str, float]:
-    """The parameters whose gradients by ``attempt`` are not those of the loop for any sample of ``batch``; OUTPUT for f or q.
-
-    Each with the largest difference, relative to the gradient of the parameter or, where this is larger, to a thousandth of
-    the whole gradient; that of outputs relative to the largest, or to one.
+    """The parameters whose gradients by ``attempt`` differ from the loop's for any sample of ``batch``; OUTPUT for f or q.
 
     Args:
-        refused: where ``attempt`` notes what it left out; the first sample then tells enough.
+        refused: where ``attempt`` records what it leaves out; if it leaves out anything, only the first sample is compared.
+
+    Returns:
+        name -> the largest difference: of a gradient, relative to its norm or to a thousandth of the norm over all
+        parameters, whichever is larger; of outputs, relative to max(1, largest output).
     """
     loop = LoopEngine(model, task, parameters)
     wrong: dict[str, float] = {}
 
-    def note(name: str, share: float) -> None:
-        wrong[name] = max(wrong.get(name, 0.0), share if math.isfinite(share) else math.inf)
+    def note(name: str, difference: float) -> None:
+        wrong[name] = max(wrong.get(name, 0.0), difference if math.isfinite(difference) else math.inf)
 
     for position in range(batch_size(batch)):
-        tried, alone = attempt(batch), loop.per_sample(one_sample(batch, position))
-        for found, expected in ((tried.outputs, alone.outputs), (tried.out_to_loss, alone.out_to_loss)):
-            share = apart(found[position : position + 1], expected)
-            if share > tolerance(model, task):
-                note(OUTPUT, share)
-        gradients = gradient_of(parameters, tried.blocks, position)
+        attempted, alone = attempt(batch), loop.per_sample(one_sample(batch, position))
+        for values, expected in ((attempted.outputs, alone.outputs), (attempted.out_to_loss, alone.out_to_loss)):
+            difference = relative_difference(values[position : position + 1], expected)
+            if difference > output_tolerance(model, task):
+                note(OUTPUT, difference)
+        gradients = gradient_of(parameters, attempted.blocks, position)
         references = gradient_of(parameters, alone.blocks, 0)
-        whole = torch.stack([one.norm() for one in references.values()]).norm()
-        for name, one in references.items():
-            relative, absolute = _TOLERANCE.get(coarsest(task, parameters[name].dtype), (1e-3, 1e-5))
-            difference = (gradients[name] - one).norm()
-            if not difference <= relative * one.norm() + absolute * whole:
-                note(name, float(difference / torch.maximum(one.norm(), 1e-3 * whole)))
+        total = torch.stack([reference.norm() for reference in references.values()]).norm()
+        for name, reference in references.items():
+            allowed = gradient_tolerance(task, parameters[name].dtype)
+            distance, size = (gradients[name] - reference).norm(), reference.norm()
+            if not distance <= allowed.parameter * size + allowed.total * total:
+                note(name, float(distance / torch.maximum(size, 1e-3 * total)))
         if refused:
             break
     return {name: wrong[name] for name in (*parameters, OUTPUT) if name in wrong}
 
 
-def apart(found: Tensor, expected: Tensor) -> float:
-    """The largest difference of outputs, relative to the largest of them or to one; what is not finite is not judged."""
-    if found.shape != expected.shape:
+def relative_difference(outputs: Tensor, expected: Tensor) -> float:
+    """The largest difference of outputs, relative to max(1, largest expected output); NaN and infinity are ignored."""
+    if outputs.shape != expected.shape:
         return math.inf
-    difference = (found.double() - expected.double()).abs().nan_to_num(0.0, 0.0, 0.0)
+    difference = (outputs.double() - expected.double()).abs().nan_to_num(0.0, 0.0, 0.0)
     size = expected.double().abs().nan_to_num(0.0, 0.0, 0.0)
     return float(difference.max()) / max(1.0, float(size.max()))
 
 
 @contextmanager
-def doubled(model: nn.Module) -> Iterator[None]:
-    """Inside: float32 parameters and buffers in float64; then they are what they were."""
-    parameters = [(one, one.data) for one in model.parameters() if one.dtype == torch.float32]
+def in_float64(model: nn.Module) -> Iterator[None]:
+    """Inside, float32 parameters and buffers are float64; afterwards they are restored."""
+    parameters = [(parameter, parameter.data) for parameter in model.parameters() if parameter.dtype == torch.float32]
     buffers = [
-        (module, name, one)
+        (module, name, buffer)
         for module in model.modules()
-        for name, one in module._buffers.items()
-        if one is not None and one.dtype == torch.float32
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.dtype == torch.float32
     ]
     try:
         for parameter, data in parameters:
             parameter.data = data.double()
-        for module, name, one in buffers:
-            module._buffers[name] = one.double()
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer.double()
         yield
     finally:
         for parameter, data in parameters:
             parameter.data = data
-        for module, name, one in buffers:
-            module._buffers[name] = one
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
 
 
 def _double(leaf: Any) -> Any:

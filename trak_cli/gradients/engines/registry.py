@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
-from trak_cli.gradients.engines.hooks.strategies import Routes
+from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.vmap import VmapEngine
 from trak_cli.gradients.loop import LoopEngine
 
@@ -22,7 +22,7 @@ def make_engine(
     model: nn.Module,
     task: ModelOutput,
     parameters: Mapping[str, Tensor],
-    routes: Routes | None = None,
+    strategies: Strategies | None = None,
     factored: Collection[str] = (),
 ) -> Engine:
     """The engine ``name`` for ``parameters`` (as :func:`~trak_cli.gradients.parameters.select` gives them).
@@ -30,8 +30,8 @@ def make_engine(
     Puts the model into evaluation mode.
 
     Args:
-        routes: for ``hooks``: what :func:`~trak_cli.gradients.engines.hooks.strategy_search.find_routes` found for this model.
-        factored: for ``hooks``: the parameters whose gradients may come as factors; other engines know dense ones only.
+        strategies: for ``hooks``, the result of :func:`~trak_cli.gradients.engines.hooks.strategy_search.find_strategies`.
+        factored: for ``hooks``, the parameters whose gradients may come as factors; other engines give dense gradients only.
 
     Raises:
         ConfigError: no such engine.
@@ -42,5 +42,5 @@ def make_engine(
         )
     model.eval()
     if name == "hooks":
-        return HooksEngine(model, task, parameters, routes, factored)
+        return HooksEngine(model, task, parameters, strategies, factored)
     return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

@@ -1,11 +1,12 @@
-"""Sums of terms with random signs, whose gradients stand for those of the single terms.
+"""Sums of per-token terms with random signs, whose gradients estimate the Gram matrix of the terms' gradients.
 
-Where f = Σ_t f_t (sums over tokens), the Gram matrix of the single terms, Σ_i Σ_t g_it g_itᵀ, is a better curvature than that
-of the whole sums. It needs no gradient of a single term: with independent random signs σ_it, z_i = ∇ Σ_t σ_it f_t has
+If f = Σ_t f_t (a sum over tokens), the Gram matrix of the per-token gradients, Σ_i Σ_t g_it g_itᵀ, is a better curvature than
+that of the gradients of the sums. It can be estimated without the gradient of any single term: with independent random signs
+σ_it and z_i = ∇ Σ_t σ_it f_t,
 
     E[z_i z_iᵀ] = Σ_t g_it g_itᵀ,
 
-for the products of different terms cancel. One more backward pass for each sample is all that it costs.
+because the products of different terms cancel in expectation. The cost is one more backward pass per sample.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
 
-#: Of the definition of the signs; part of what determines the values in a store.
+#: Version of the definition of the signs; part of the fingerprint of a store.
 SIGNS_VERSION = 1
 
 #: The constants of SplitMix64, as int64.
@@ -26,22 +27,22 @@ _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
-class Terms(Protocol):
-    """The part of a task that is needed here."""
+class TokenTerms(Protocol):
+    """The part of a task that signed sums need."""
 
     def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """The terms whose sum is f, (B, T), and which of them exist, (B, T) bool."""
+        """The per-token terms whose sum is f, (B, T), and which of them exist, (B, T) bool."""
 
 
-class Signed:
-    """The output function Σ_t σ_t f_t; its batches are pairs: a batch of the task, and the rows of its samples (B,) int64.
+class SignedTokenSum:
+    """The output function Σ_t σ_t f_t. A batch is a pair: a batch of the task, and the row numbers of its samples, (B,) int64.
 
-    In place of q it tells how many terms each sample has. A term is numbered among those of its sample that exist, so that no
-    padding, on either side, changes its sign.
+    ``out_to_loss_grad`` returns the number of terms of each sample instead of q. Only terms that exist are numbered, so
+    padding on either side does not change their signs.
     """
 
-    def __init__(self, task: Terms, sha256: str) -> None:
-        """``sha256``: of the checkpoint, in hexadecimal: another one has other signs."""
+    def __init__(self, task: TokenTerms, sha256: str) -> None:
+        """``sha256``: of the checkpoint, in hexadecimal; each checkpoint has its own signs."""
         self._task = task
         self._seed = int.from_bytes(bytes.fromhex(sha256)[:8], "little", signed=True)
         self._last: tuple[Any, Tensor] | None = None  # of the last call of output: batch, number of terms
@@ -55,7 +56,7 @@ class Signed:
         return (terms * signs).where(exist, 0.0).sum(1)
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
-        """How many terms each sample has, (B,) float32, whatever dtype the terms have."""
+        """The number of terms of each sample, (B,) float32, whatever the dtype of the terms."""
         del output
         last, self._last = self._last, None
         if last is not None and last[0] is batch:
@@ -65,38 +66,38 @@ class Signed:
 
 
 def signs_of(rows: Tensor, numbers: Tensor, seed: int) -> Tensor:
-    """1 or −1, int64, for each pair of a row and the number of a term (int64, broadcast), under a seed of 64 bits.
+    """1 or −1, int64, for each pair of a row and the number of a term (int64, broadcast), under a 64-bit seed.
 
-    A pure function of the three, by SplitMix64 twice over, in operations that vmap and every device take alike.
+    A pure function of the three: SplitMix64 applied twice, in operations that vmap and every device support.
     """
     bits = _mixed(_mixed(rows * _STEP + seed) + numbers * _STEP)
     return 1 - 2 * (bits & 1)
 
 
-def checked_terms(found: Any) -> tuple[Tensor, Tensor]:
-    """What a task's ``terms`` gave.
+def checked_terms(result: Any) -> tuple[Tensor, Tensor]:
+    """The result of a task's ``terms``, if it has the right form.
 
     Raises:
-        InputError: no floating (B, T) with bool (B, T).
+        InputError: it is not a floating (B, T) and a bool (B, T).
     """
-    if isinstance(found, tuple) and len(found) == 2 and all(isinstance(one, Tensor) for one in found):
-        terms, exist = found
+    if isinstance(result, tuple) and len(result) == 2 and all(isinstance(item, Tensor) for item in result):
+        terms, exist = result
         if terms.dim() == 2 and terms.is_floating_point() and exist.shape == terms.shape and exist.dtype == torch.bool:
             return terms, exist
-        told = " and ".join(f"{one.dtype} {tuple(one.shape)}" for one in found)
+        found = " and ".join(f"{item.dtype} {tuple(item.shape)}" for item in result)
     else:
-        told = type(found).__name__
+        found = type(result).__name__
     expected = "two tensors (B, T): the terms, floating, and which of them exist, bool"
-    raise InputError(Problem("task.terms", told, expected, "mend the task, or set gradients.terms=false"))
+    raise InputError(Problem("task.terms", found, expected, "fix the task, or set gradients.terms=false"))
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """The output function of SplitMix64: all bits of every number depend on all."""
+    """The output function of SplitMix64, which makes every bit depend on all bits."""
     x = (x ^ _shifted(x, 30)) * _FIRST
     x = (x ^ _shifted(x, 27)) * _SECOND
     return x ^ _shifted(x, 31)
 
 
 def _shifted(x: Tensor, by: int) -> Tensor:
-    """The bits of int64 moved to the right, with zeros coming in."""
+    """A logical right shift of int64."""
     return (x >> by) & ((1 << (64 - by)) - 1)

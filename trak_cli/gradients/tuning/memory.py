@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from trak_cli.batches import first_repeated
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput
-from trak_cli.gradients.engines.hooks.layers import FILTER_BYTES
 from trak_cli.gradients.parameters import only
+from trak_cli.gradients.rules.pieces import FILTER_BYTES
 from trak_cli.gradients.transforms.autocast import Autocast
 
 #: What autograd saves is at most about half of what exists at the peak of a backward pass; and a gradient exists twice

@@ -12,8 +12,8 @@ import torch
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, InputError, MachineError, Problem, StoreError
 from trak_cli.gradients.checks.agreement import check_agreement
-from trak_cli.gradients.engines.hooks.strategies import Routes, describe_routes, whole_routed
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.engines.hooks.strategies import Strategies, describe_strategies, materialized_parameters
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES
 from trak_cli.gradients.engines.representation import REPRESENTATION
 from trak_cli.gradients.tuning.measure import SIZES, Candidate, Trial, measure
@@ -27,7 +27,7 @@ from trak_cli.store.layout import Layout
 from trak_cli.types import Reporter, Rows
 
 #: Samples on which an engine is compared with the loop.
-ROUTE_SAMPLES = 3
+STRATEGY_SAMPLES = 3
 
 
 #: Samples of one forward pass, where nothing but representations is wanted.
@@ -39,13 +39,13 @@ class GradientPlan:
     """Attributes:
     engine: name of the engine.
     microbatch: samples at a time.
-    routes: the engine's ways through the model (``hooks`` only).
+    strategies: how the engine computes the gradient of each parameter (``hooks`` only).
     trials: what was measured to choose it, the fastest first; empty where the config chose.
     """
 
     engine: str
     microbatch: int
-    routes: Routes
+    strategies: Strategies
     trials: list[Trial]
 
 
@@ -66,25 +66,27 @@ def plan_gradients(bench: Bench, reporter: Reporter) -> GradientPlan:
     """
     asked = bench.recipe.config.gradients.engine
     if asked != "auto":
-        routes = _routes(bench, asked, reporter)
-        return GradientPlan(asked, _limit(bench, asked, routes), routes, [])
+        strategies = _strategies(bench, asked, reporter)
+        return GradientPlan(asked, _limit(bench, asked, strategies), strategies, [])
     typical = lru_cache(maxsize=1)(partial(_typical, bench))
-    candidates, routes_of, refused = [], {}, {}
+    candidates, strategies_of, refused = [], {}, {}
     for engine in ENGINES:
         try:
-            routes_of[engine] = _routes(bench, engine, reporter)
-            work = _work(bench, engine, routes_of[engine], typical)
+            strategies_of[engine] = _strategies(bench, engine, reporter)
+            work = _work(bench, engine, strategies_of[engine], typical)
             work(1)
-            candidates.append(Candidate(engine, _limit(bench, engine, routes_of[engine]), work))
+            candidates.append(Candidate(engine, _limit(bench, engine, strategies_of[engine]), work))
         except (InputError, ConfigError, MachineError) as error:
             refused[engine] = error
             reporter.log(f"gradients={engine} does not take this model: {error.problems[0].found}")
     if not candidates:
         raise refused[ENGINES[-1]]
-    return _fastest(bench, candidates, routes_of, reporter)
+    return _fastest(bench, candidates, strategies_of, reporter)
 
 
-def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, Routes], reporter: Reporter) -> GradientPlan:
+def _fastest(
+    bench: Bench, candidates: list[Candidate], strategies_of: Mapping[str, Strategies], reporter: Reporter
+) -> GradientPlan:
     size = bench.recipe.config.gradients.microbatch
 
     def refused(engine: str, samples: int, error: InputError | MachineError) -> None:
@@ -97,30 +99,30 @@ def _fastest(bench: Bench, candidates: list[Candidate], routes_of: Mapping[str, 
         f"{fastest[engine].engine} {1000 * fastest[engine].seconds:.3g}" for engine in ENGINES if engine in fastest
     )
     reporter.log(f"gradients=auto takes {best.engine}, {best.microbatch} samples at a time; ms for each sample: {told}")
-    return GradientPlan(best.engine, best.microbatch, routes_of[best.engine], trials)
+    return GradientPlan(best.engine, best.microbatch, strategies_of[best.engine], trials)
 
 
-def _routes(bench: Bench, engine: str, reporter: Reporter) -> Routes:
-    """The ways of an engine through the model, all of them compared with the loop.
+def _strategies(bench: Bench, engine: str, reporter: Reporter) -> Strategies:
+    """How an engine computes the gradient of each parameter, compared with the loop on the first samples.
 
     Raises:
-        InputError: no way gives what the loop gives.
+        InputError: the engine's outputs or gradients differ from the loop's.
     """
     if engine not in ("hooks", "vmap"):
         return {}
     split, recipe = bench.split, bench.recipe
     model, function, selected = recipe.parts.model, recipe.function, recipe.selected
     if engine == "vmap":
-        count = min(ROUTE_SAMPLES, split.rows, _limit(bench, engine, {}))
+        count = min(STRATEGY_SAMPLES, split.rows, _limit(bench, engine, {}))
         check_agreement(recipe.engine(engine, {}), model, function, selected, split.batch(split.samples(Rows(0, count))))
         return {}
-    batch = split.batch(split.samples(Rows(0, min(ROUTE_SAMPLES, split.rows))))
-    routes = find_routes(model, function, selected, batch, recipe.matrices)
-    reporter.log(f"gradients=hooks: {describe_routes(selected, routes)}")
-    return routes
+    batch = split.batch(split.samples(Rows(0, min(STRATEGY_SAMPLES, split.rows))))
+    strategies = find_strategies(model, function, selected, batch, recipe.matrices)
+    reporter.log(f"gradients=hooks: {describe_strategies(selected, strategies)}")
+    return strategies
 
 
-def _limit(bench: Bench, engine: str, routes: Routes) -> int:
+def _limit(bench: Bench, engine: str, strategies: Strategies) -> int:
     """The microbatch of the config, or the largest that fits into the memory of the config."""
     recipe, split = bench.recipe, bench.split
     gradients = recipe.config.gradients
@@ -129,7 +131,7 @@ def _limit(bench: Bench, engine: str, routes: Routes) -> int:
     if engine == REPRESENTATION:
         return REPRESENTATION_BATCH
     sample = split.batch(split.largest(1).samples)
-    whole, model = whole_routed(recipe.selected, routes), recipe.parts.model
+    whole, model = materialized_parameters(recipe.selected, strategies), recipe.parts.model
     return choose_microbatch(engine, model, recipe.function, sample, recipe.selected, gradients.memory_mb, whole=whole)
 
 
@@ -145,9 +147,9 @@ def _typical(bench: Bench, size: int) -> Any:
     return batch
 
 
-def _work(bench: Bench, engine: str, routes: Routes, typical: Callable[[int], Any]) -> Callable[[int], torch.Tensor]:
+def _work(bench: Bench, engine: str, strategies: Strategies, typical: Callable[[int], Any]) -> Callable[[int], torch.Tensor]:
     """Projects the gradients of a microbatch of that size such as the stage will compute."""
-    made, projector = bench.recipe.engine(engine, routes), bench.projector()
+    made, projector = bench.recipe.engine(engine, strategies), bench.projector()
 
     def work(size: int) -> torch.Tensor:
         return projector.project(made.per_sample(typical(size)).blocks).cpu()
@@ -164,7 +166,7 @@ def settle_plan(layout: Layout, config: TrakConfig, find: Callable[[], GradientP
     plan = read_plan(layout)
     if plan is None:
         found = find()
-        plan = RunPlan(found.engine, found.microbatch, config.features.shard_rows, dict(found.routes))
+        plan = RunPlan(found.engine, found.microbatch, config.features.shard_rows, dict(found.strategies))
         measured = [asdict(trial) for trial in found.trials]
         write_json_once(layout.plan, {"version": VERSION, **asdict(plan), "measured": measured})
         plan = require_plan(layout)  # another worker may have been first: its plan is everybody's

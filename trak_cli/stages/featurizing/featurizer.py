@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from trak_cli.batches import to_device
-from trak_cli.gradients.checks.checks import check_finite
+from trak_cli.gradients.checks.finite import check_finite
 from trak_cli.gradients.contract import Engine, PerSample
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.transforms.adam import ScaledEngine, Scales

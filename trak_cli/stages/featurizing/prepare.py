@@ -13,7 +13,7 @@ import torch
 from trak_cli.cluster.share import Share, share_from
 from trak_cli.config.load import Loaded
 from trak_cli.errors import InputError, Problem, StoreError
-from trak_cli.gradients.checks.checks import check_independence, check_reach, check_terms
+from trak_cli.gradients.checks.outputs import check_independence, check_reach, check_terms
 from trak_cli.projection.factored import describe_factors
 from trak_cli.stages.featurizing.adam_scales import OptimizerScales
 from trak_cli.stages.featurizing.checkpoint_cache import Contexts
@@ -70,7 +70,7 @@ class Job:
         load_checkpoint(self.recipe.parts.model, checkpoint, self.recipe.device)
         self.contexts.bind(checkpoint, keep=True)
         plan = self.plan
-        made = self.recipe.featurizer(plan.engine, plan.routes, checkpoint, plan.microbatch)
+        made = self.recipe.featurizer(plan.engine, plan.strategies, checkpoint, plan.microbatch)
         return made.scaled(self.scales.of(checkpoint, made)) if self.recipe.scaled else made
 
 

@@ -12,12 +12,12 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategies import Routes
+from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.engines.representation import REPRESENTATION, Place, RepresentationEngine, represented
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
-from trak_cli.gradients.transforms.token_signs import Signed
+from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.projection.contract import Projector
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import SPARSE, ProjectionSpec, spec_problems
@@ -70,29 +70,29 @@ class Recipe:
         """p, the number of coordinates."""
         return sum(self.sizes.values())
 
-    def engine(self, name: str, routes: Routes) -> Engine:
+    def engine(self, name: str, strategies: Strategies) -> Engine:
         """The gradient engine of that name, on the model as it is."""
         if name == REPRESENTATION:
             return RepresentationEngine(self.parts.model, self.parts.task, _place(self.config))
-        return self._engine(name, routes, self.function)
+        return self._engine(name, strategies, self.function)
 
-    def signed(self, name: str, routes: Routes, checkpoint: Checkpoint) -> Engine | None:
+    def signed(self, name: str, strategies: Strategies, checkpoint: Checkpoint) -> Engine | None:
         """The same engine for the terms with the signs of a checkpoint; None without terms."""
         if not self.terms:
             return None
         parts, autocast = self.parts, self.config.gradients.autocast
-        function = with_autocast(Signed(parts.task, checkpoint.sha256), parts.model, self.device, autocast)
-        return self._engine(name, routes, function)
+        function = with_autocast(SignedTokenSum(parts.task, checkpoint.sha256), parts.model, self.device, autocast)
+        return self._engine(name, strategies, function)
 
-    def _engine(self, name: str, routes: Routes, function: ModelOutput) -> Engine:
+    def _engine(self, name: str, strategies: Strategies, function: ModelOutput) -> Engine:
         model, parameters = self.parts.model, self.config.parameters
         selected = select(model, parameters.include, parameters.exclude)
-        return make_engine(name, model, function, selected, routes, self.matrices)
+        return make_engine(name, model, function, selected, strategies, self.matrices)
 
-    def featurizer(self, engine: str, routes: Routes, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
+    def featurizer(self, engine: str, strategies: Strategies, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
         """What turns rows into features, for a checkpoint whose weights are in the model."""
         parts = self.parts
-        made, signed = self.engine(engine, routes), self.signed(engine, routes, checkpoint)
+        made, signed = self.engine(engine, strategies), self.signed(engine, strategies, checkpoint)
         return Featurizer(parts.model, parts.task, made, self.projector(checkpoint), self.parameters, microbatch, signed)
 
     def projector(self, checkpoint: Checkpoint) -> Projector:

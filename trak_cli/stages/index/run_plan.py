@@ -13,7 +13,7 @@ from trak_cli.errors import Problem, StoreError
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class RunPlan:
     engine: gradient engine.
     microbatch: samples per gradient computation, at most; which ones is told by ``microbatches.py``.
     shard_rows: rows of every shard but the last of a split.
-    routes: by which way the gradients of single parameters are computed, where the engine has several.
+    strategies: how the engine computes the gradient of each parameter, if it has several ways.
     """
 
     engine: str
     microbatch: int
     shard_rows: int
-    routes: Mapping[str, str]
+    strategies: Mapping[str, str]
 
 
 def read_plan(layout: Layout) -> RunPlan | None:
@@ -43,8 +43,8 @@ def read_plan(layout: Layout) -> RunPlan | None:
     try:
         if stored["version"] != VERSION:
             raise KeyError("version")
-        routes = {str(name): str(route) for name, route in stored["routes"].items()}
-        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), routes)
+        strategies = {str(name): str(strategy) for name, strategy in stored["strategies"].items()}
+        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), strategies)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(
             Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", "use the trak that made this store")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from trak_cli.batches import first_repeated
 from trak_cli.errors import InputError
-from trak_cli.gradients.checks.agreement import apart
-from trak_cli.gradients.checks.checks import tolerance
+from trak_cli.gradients.checks.agreement import relative_difference
+from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.dynamic_shapes import Watch
 from trak_cli.gradients.engines.hooks.recorder import Call, Recorder, Site
@@ -129,7 +129,7 @@ class _Runs:
 
     def same(self, outputs: Tensor, plain: Tensor) -> bool:
         """Whether f is what it is where nothing is repeated."""
-        return apart(outputs, plain) <= tolerance(self.model, self.task)
+        return relative_difference(outputs, plain) <= output_tolerance(self.model, self.task)
 
     def _calls(self, size: int, expand: frozenset[Site]) -> tuple[dict[Site, Call], Tensor]:
         batch = first_repeated(self.batch, size)

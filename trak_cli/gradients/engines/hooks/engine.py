@@ -1,4 +1,4 @@
-"""The engine: one ordinary forward and backward pass, then per-sample gradients layer by layer, as they are asked for."""
+"""The hooks engine: one ordinary forward and backward pass, then per-sample gradients layer by layer, computed on demand."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
-from trak_cli.errors import InputError
+from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.contract import ModelOutput, PerSample
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Survey, survey
-from trak_cli.gradients.engines.hooks.factors import factors_of
 from trak_cli.gradients.engines.hooks.graph_coverage import reached
-from trak_cli.gradients.engines.hooks.layers import rule_of
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, Recorder, repeated, weights
-from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Routes, first_routes, owners
-from trak_cli.gradients.engines.hooks.vmap_submodule import enclosed
+from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, owners
+from trak_cli.gradients.engines.hooks.vmap_submodule import submodule_blocks
 from trak_cli.gradients.engines.vmap import VmapEngine
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector, first_line, is_out_of_memory, out_of_memory
+from trak_cli.gradients.rules.registry import GradientRule, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
-from trak_cli.types import AnyBlock, Block
+from trak_cli.types import AnyBlock, Block, RowBlock
 
 
 class HooksEngine:
-    """Per-sample gradients from what flows through the layers of the model.
+    """Per-sample gradients from the inputs of the model's layers and the gradients at their outputs.
 
-    Memory: activations of the whole microbatch and the gradients at the outputs of its layers; of the per-sample
-    gradients a piece at a time. A parameter used in several places comes in as many blocks, which add up.
+    Memory: the activations of the microbatch and the gradients at the outputs of its layers; per-sample gradients exist one
+    piece at a time. A parameter used in several places comes in as many blocks, which add up.
 
     Args:
-        routes: what :func:`find_routes` found. None: the first ways that come to mind,
-            which nothing has checked.
-        factored: parameters whose gradients come as factors where a layer has them (:class:`FactorBlock`).
+        strategies: the result of :func:`find_strategies`; None takes the first strategy of each parameter, unchecked.
+        factored: parameters whose gradients are given as factors (:class:`FactorBlock`) by layers that support it.
     """
 
     name = "hooks"
@@ -46,27 +44,27 @@ class HooksEngine:
         model: nn.Module,
         task: ModelOutput,
         parameters: Mapping[str, Tensor],
-        routes: Routes | None = None,
+        strategies: Strategies | None = None,
         factored: Collection[str] = (),
     ) -> None:
         self._model = model
         self._task = task
         self._parameters = dict(parameters)
         self._factored = frozenset(factored)
-        self.routes = dict(first_routes(model, parameters) if routes is None else routes)
+        self.strategies = dict(first_strategies(model, parameters) if strategies is None else strategies)
         modules = dict(model.named_modules())
-        self._by_layer: dict[str, dict[str, str]] = {}  # module -> its name of a parameter -> canonical name
+        self._by_rule: dict[str, dict[str, str]] = {}  # module -> a parameter's name in it -> canonical name
         self._by_module: dict[str, dict[str, str]] = {}  # module -> canonical name -> name inside the module
         for name, holders in owners(model, parameters).items():
-            route = self.routes.get(name)
-            if route is None:
+            strategy = self.strategies.get(name)
+            if strategy is None:
                 for owner in holders:
-                    self._by_layer.setdefault(owner.module, {})[owner.local] = name
-            elif not route.startswith(":"):
-                inside = dict(modules[route].named_parameters(remove_duplicate=False))
-                local = next(local for local, one in inside.items() if one is parameters[name])
-                self._by_module.setdefault(route, {})[name] = local
-        self._watched = {name: modules[name] for name in {**self._by_layer, **self._by_module}}
+                    self._by_rule.setdefault(owner.module, {})[owner.local] = name
+            elif not strategy.startswith(":"):
+                inside = dict(modules[strategy].named_parameters(remove_duplicate=False))
+                local = next(local for local, parameter in inside.items() if parameter is parameters[name])
+                self._by_module.setdefault(strategy, {})[name] = local
+        self._watched = {name: modules[name] for name in {**self._by_rule, **self._by_module}}
         self._survey: Survey | None = None
 
     def per_sample(self, batch: Any) -> PerSample:
@@ -83,39 +81,43 @@ class HooksEngine:
             raise
 
     def passes(self, name: str, module: str) -> bool:
-        """Whether the gradient of a parameter is computed from what flows through ``module`` (or by that route)."""
-        route = self.routes.get(name)
-        return name in self._by_layer.get(module, {}).values() if route is None else route == module
+        """Whether the gradient of a parameter is computed from calls of ``module``, or by the strategy of that name."""
+        strategy = self.strategies.get(name)
+        return name in self._by_rule.get(module, {}).values() if strategy is None else strategy == module
 
     def attempt(self, batch: Any, refuse: Callable[[NotSeparableError], None]) -> PerSample:
-        """Like :meth:`per_sample`, but a site that does not separate is told to ``refuse`` and left out."""
+        """Like :meth:`per_sample`, but a call whose samples do not separate is passed to ``refuse`` and left out."""
         return self._one_pass(batch, batch_size(batch), refuse)
 
     def escaping(self, batch: Any) -> set[str]:
-        """The parameters that outputs depend on by a way around the calls that their gradients would be computed from.
+        """The parameters that outputs depend on by a path around the calls from which their gradients would be computed.
 
-        No number tells: where a gate is closed, what is missed is zero.
+        Values cannot show this: behind a closed gate, the contribution that is missed is zero.
         """
         with exact(), only(self._model, self._followed()), torch.enable_grad():
             return self._escaping(*self._forward(batch, batch_size(batch)))
 
     def _escaping(self, outputs: Tensor, recorder: Recorder) -> set[str]:
         followed = self._followed()
-        through: dict[frozenset[str], list[str]] = {}  # modules -> the parameters that are to be reached through them alone
+        through: dict[frozenset[str], list[str]] = {}  # modules -> the parameters that must be reached through them alone
         for name, holders in owners(self._model, followed).items():
-            route = self.routes.get(name)
-            if route != UNUSED:
-                modules = {route} if route is not None else {owner.module for owner in holders}
-                through.setdefault(frozenset(modules), []).append(name)
+            strategy = self.strategies.get(name)
+            if strategy != UNUSED:
+                watched = {strategy} if strategy is not None else {owner.module for owner in holders}
+                through.setdefault(frozenset(watched), []).append(name)
         escaping: set[str] = set()
-        for some, names in through.items():
-            leaves = reached(outputs, recorder.nodes(some))
+        for modules, names in through.items():
+            leaves = reached(outputs, recorder.nodes(modules))
             escaping |= {name for name in names if id(followed[name]) in leaves}
         return escaping
 
     def _followed(self) -> dict[str, Tensor]:
-        """The parameters whose gradients are computed from the pass that is recorded."""
-        return {name: one for name, one in self._parameters.items() if self.routes.get(name) not in (VMAP, LOOP)}
+        """The parameters whose gradients are computed from the recorded pass."""
+        return self._computed_by(lambda strategy: strategy not in (VMAP, LOOP))
+
+    def _computed_by(self, condition: Callable[[str | None], bool]) -> dict[str, Tensor]:
+        """The parameters whose strategy (None: by rules) meets a condition."""
+        return {name: value for name, value in self._parameters.items() if condition(self.strategies.get(name))}
 
     def _forward(self, batch: Any, size: int) -> tuple[Tensor, Recorder]:
         if self._survey is None:
@@ -124,13 +126,14 @@ class HooksEngine:
             return checked_vector(self._task.output(self._model, batch), size, "output"), recorder
 
     def _one_pass(self, batch: Any, size: int, refuse: Callable[[NotSeparableError], None]) -> PerSample:
-        followed, begun = self._followed(), self._survey is not None
+        followed, surveyed = self._followed(), self._survey is not None
         with only(self._model, followed), torch.enable_grad():
             outputs, recorder = self._forward(batch, size)
-            for name in () if begun else self._escaping(outputs, recorder):  # ways found under another checkpoint, perhaps
-                where = self.routes.get(name, name.rpartition(".")[0])
-                refuse(NotSeparableError((where, 0), f"a use of {name} beside it, as was not found with the first samples"))
-            recorder.backward(outputs, {name: one for name, one in followed.items() if self.routes.get(name) == UNUSED})
+            # The strategies may have been found under another checkpoint, so the first batch is checked again.
+            for name in () if surveyed else self._escaping(outputs, recorder):
+                where = self.strategies.get(name, name.rpartition(".")[0])
+                refuse(NotSeparableError((where, 0), f"a use of {name} outside it, which the first samples did not have"))
+            recorder.backward(outputs, self._computed_by(lambda strategy: strategy == UNUSED))
         outputs = outputs.detach()
         with torch.no_grad():
             ratio = self._task.out_to_loss_grad(self._model, batch, outputs)
@@ -141,25 +144,25 @@ class HooksEngine:
         self, calls: list[Call], batch: Any, size: int, refuse: Callable[[NotSeparableError], None]
     ) -> Iterator[AnyBlock]:
         first, parameter = next(iter(self._parameters.items()))
-        yield Block(first, parameter.new_zeros(size, 0))  # so that something comes even where no output reaches a layer
+        yield Block(first, parameter.new_zeros(size, 0))  # a projector needs one block, even if no output depends on a layer
         while calls:
-            call = calls.pop()  # the last layer first: what it holds is let go
+            call = calls.pop()  # the last layer first; its tensors are freed
             try:
                 yield from computing(self._of_call(call, size))
             except NotSeparableError as error:
                 refuse(error)
-            except RuntimeError as error:  # a use of a layer that its formula does not know
+            except RuntimeError as error:  # the rule does not cover this use of the layer
                 if is_out_of_memory(error):
                     raise
                 refuse(NotSeparableError(call.site, first_line(error)))
-        for route, engine in ((VMAP, VmapEngine), (LOOP, LoopEngine)):
-            rest = {name: one for name, one in self._parameters.items() if self.routes.get(name) == route}
-            if not rest:
+        for strategy, engine in ((VMAP, VmapEngine), (LOOP, LoopEngine)):
+            parameters = {name: value for name, value in self._parameters.items() if self.strategies.get(name) == strategy}
+            if not parameters:
                 continue
             try:
-                yield from engine(self._model, self._task, rest).per_sample(batch).blocks
+                yield from engine(self._model, self._task, parameters).per_sample(batch).blocks
             except InputError as error:
-                refuse(NotSeparableError((route, 0), "; ".join(problem.found for problem in error.problems)))
+                refuse(NotSeparableError((strategy, 0), "; ".join(problem.found for problem in error.problems)))
 
     def _of_call(self, call: Call, size: int) -> Iterator[AnyBlock]:
         """The blocks of one call."""
@@ -173,26 +176,45 @@ class HooksEngine:
         _check_shares(call, axes, size)
         module = call.site[0]
         if module in self._by_module:
-            yield from enclosed(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
-        names = self._by_layer.get(module, {})
+            yield from submodule_blocks(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
+        names = self._by_rule.get(module, {})
         rule = rule_of(call.module) if names else None
         if rule is None:
             return
         dtype = next(call.module.parameters(recurse=False)).dtype
-        x, g = _batch_first(call, axes, size, dtype)
-        factors = factors_of(call.module)
-        if factors is not None and names.get("weight") in self._factored:
-            yield from factors(call.module, x, g, names["weight"])
+        x, g = _rule_arguments(call, axes, size, dtype, rule.batch_first)
+        if rule.factors is not None and names.get("weight") in self._factored:
+            yield from rule.factors(call.module, x, g, names["weight"])
             names = {local: name for local, name in names.items() if local != "weight"}
-        yield from rule(call.module, x, g, names)
+        for block in rule.compute(call.module, x, g, names):
+            self._check_block(block, rule, names)
+            yield block
+
+    def _check_block(self, block: AnyBlock, rule: GradientRule, names: Mapping[str, str]) -> None:
+        """Refuse a block of another parameter, or of coordinates that its parameter does not have."""
+        size = self._parameters[block.name].numel() if block.name in names.values() else 0
+        if isinstance(block, Block):
+            fits = block.gradient.dim() == 2 and 0 <= block.offset <= block.offset + block.gradient.shape[1] <= size
+        else:
+            fits = (
+                isinstance(block, RowBlock)
+                and block.values.dim() == 2
+                and size > 0
+                and size % max(block.values.shape[1], 1) == 0
+            )
+        if not fits:
+            known = ", ".join(f"{name} ({self._parameters[name].numel():,} coordinates)" for name in names.values())
+            found = f"a block for {block.name!r} that does not fit"
+            where = f"gradient rule {getattr(rule.compute, '__qualname__', rule.compute)}"
+            raise InputError(Problem(where, found, f"blocks (B, d) for {known}", "fix the rule, or use gradients=loop"))
 
 
 def _raise(error: NotSeparableError) -> None:
     raise error
 
 
-def _batch_first(call: Call, axes: Axes, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Input and output gradient of a layer with one input and one output, as its rule takes them: (B, c, …)."""
+def _rule_arguments(call: Call, axes: Axes, size: int, dtype: torch.dtype, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """Input and output gradient of a layer with one input and one output, as rules expect them: (B, c, …)."""
     tensors = [place for place, leaf in enumerate(call.inputs) if isinstance(leaf, Tensor)]
     if len(tensors) != 1 or len(call.gradients) != 1:
         raise NotSeparableError(call.site, f"{len(tensors)} inputs and {len(call.gradients)} outputs, not one of each")
@@ -200,42 +222,42 @@ def _batch_first(call: Call, axes: Axes, size: int, dtype: torch.dtype) -> tuple
     assert g is not None
     x_axis, g_axis = axes.inputs[tensors[0]], axes.outputs[0]
     if (x_axis is None) != (g_axis is None):
-        raise NotSeparableError(call.site, "an output that grows with the batch and an input that does not, or the reverse")
+        raise NotSeparableError(call.site, "only one of input and output grows with the batch")
     if x_axis is None or g_axis is None:
         x = repeated(x, size).unsqueeze(1)
         g = g.unsqueeze(1)
         if len(x) != len(g):
-            raise NotSeparableError(call.site, "what all samples share is not repeated for each")
+            raise NotSeparableError(call.site, "an input that all samples share is not repeated for each")
     else:
-        if x_axis != g_axis or (x_axis.dim > 0 and isinstance(call.module, _CHANNELS_FOLLOW)):
-            raise NotSeparableError(call.site, "samples lie along another axis than this layer expects")
-        x, g = (_split(call, one.movedim(x_axis.dim, 0), x_axis.packed, size) for one in (x, g))
+        if x_axis != g_axis or (x_axis.dim > 0 and batch_first):
+            raise NotSeparableError(call.site, "samples lie along another axis than the rule of this layer expects")
+        x, g = (_split(call, tensor.movedim(x_axis.dim, 0), x_axis.packed, size) for tensor in (x, g))
     return x.to(dtype) if x.is_floating_point() else x, g.to(dtype)
 
 
 def _check_shares(call: Call, axes: Axes, size: int) -> None:
-    """Refuse a call whose samples do not have equal shares of its entries, in their order, as far as gradients reach.
+    """Refuse a call in which the samples do not have equal, consecutive shares of the entries along a flattened axis.
 
-    The gradient at an entry grows by the weight of its sample: that tells whose it is.
+    The second backward pass multiplies the gradient at an entry by the weight of its sample, which identifies the sample.
+    Entries without a gradient do not matter.
 
     Raises:
-        NotSeparableError: an entry is another sample's than the equal shares say.
+        NotSeparableError: an entry belongs to another sample than equal shares would give it to.
     """
     for gradient, weighted, axis in zip(call.gradients, call.weighted, axes.outputs, strict=False):
         if gradient is None or weighted is None or axis is None:
             continue
-        one, other = (_split(call, each.movedim(axis.dim, 0), axis.packed, size).flatten(2) for each in (gradient, weighted))
-        expected = one * weights(one).reshape(-1, 1, 1)
-        off, length = ((each.float()).norm(dim=2) for each in (other - expected, expected))
-        if bool((off > 0.25 * length + _NOTHING * length.max()).any()):
+        plain, other = (
+            _split(call, value.movedim(axis.dim, 0), axis.packed, size).flatten(2) for value in (gradient, weighted)
+        )
+        expected = plain * weights(plain).reshape(-1, 1, 1)
+        distance, length = (value.float().norm(dim=2) for value in (other - expected, expected))
+        if bool((distance > 0.25 * length + _NEGLIGIBLE * length.max()).any()):
             raise NotSeparableError(call.site, "samples with different numbers of entries along a flattened axis")
 
 
-#: Gradients that are smaller than this share of the largest are rounding.
-_NOTHING = 1e-5
-
-#: Layers that fix the place of their channels: samples must come first.
-_CHANNELS_FOLLOW = (nn.modules.conv._ConvNd, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+#: Gradients below this share of the largest are treated as rounding.
+_NEGLIGIBLE = 1e-5
 
 
 def _split(call: Call, tensor: Tensor, packed: bool, size: int) -> Tensor:

@@ -1,17 +1,17 @@
-"""By which way each parameter's per-sample gradients are computed, and the search for a way that is right.
+"""The strategies by which the hooks engine computes a parameter's per-sample gradients, and the order in which they are tried.
 
-The ways, in the order in which they are tried:
+1. The gradient rules of the layers that hold the parameter (:mod:`~trak_cli.gradients.rules`).
+2. vmap over one module that encloses every use of the parameter, from the recorded inputs and output gradients of that module
+   (:mod:`~trak_cli.gradients.engines.hooks.vmap_submodule`), starting with the smallest such module.
+3. vmap over the complete model.
+4. The loop.
 
-1. the closed forms of the layers that hold the parameter (:mod:`~trak_cli.gradients.engines.hooks.layers`);
-2. vmap over one module that encloses every use of it, from what flowed in and out of that module
-   (:mod:`~trak_cli.gradients.engines.hooks.vmap_submodule`), the smallest such module first;
-3. vmap over the whole model; 4. the loop.
+A strategy is accepted if its gradients equal the loop's for the first samples and if every path of the autograd graph from the
+outputs to the parameter passes through the recorded calls. The second condition is needed because a gate that is closed for
+these samples makes all gradients behind it zero, by any strategy.
 
-A way is right if it gives what the loop gives for the first samples, and if autograd reaches the parameter through the
-recorded calls alone: behind a gate that is closed for these samples all gradients are zero, by any way.
-
-A parameter that the first samples do not use at all and that has no layer of its own is not computed but watched: a
-later sample that uses it is refused.
+A parameter that the first samples do not use and that has no rule is ``UNUSED``: its gradient is not computed, and a later
+sample that uses it is refused.
 """
 
 from __future__ import annotations
@@ -22,68 +22,67 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients.engines.hooks.layers import has_closed_form
+from trak_cli.gradients.rules.registry import has_rule
 
-#: Canonical parameter name -> the name of the enclosing module, or one of the words below. Closed forms need no entry.
-Routes = Mapping[str, str]
+#: Canonical parameter name -> the name of the enclosing module, or VMAP, LOOP or UNUSED. Parameters with rules have no entry.
+Strategies = Mapping[str, str]
 
 VMAP, LOOP, UNUSED = ":vmap", ":loop", ":unused"
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A module that holds a parameter, under a name of its own."""
+    """A module that holds a parameter, and the parameter's name in it."""
 
     module: str
     local: str
 
 
 def owners(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list[Owner]]:
-    """Every holder of each parameter: several where weights are tied."""
+    """Canonical name of each parameter -> every module that holds it: several if weights are tied."""
     names = {id(parameter): name for name, parameter in parameters.items()}
-    found: dict[str, list[Owner]] = {name: [] for name in parameters}
+    holders: dict[str, list[Owner]] = {name: [] for name in parameters}
     for module_name, module in model.named_modules():
         for local, parameter in module._parameters.items():
             if parameter is not None and id(parameter) in names:
-                found[names[id(parameter)]].append(Owner(module_name, local))
-    return found
+                holders[names[id(parameter)]].append(Owner(module_name, local))
+    return holders
 
 
-def first_routes(model: nn.Module, parameters: Mapping[str, Tensor], unused: Collection[str] = ()) -> dict[str, str]:
-    """The first way to try for each parameter that has no closed form everywhere; ``unused``: no output depends on it."""
+def first_strategies(model: nn.Module, parameters: Mapping[str, Tensor], unused: Collection[str] = ()) -> dict[str, str]:
+    """The first strategy to try for each parameter without rules; ``unused``: parameters that no output depends on."""
     modules = dict(model.named_modules())
-    routes = {}
+    strategies = {}
     for name, holders in owners(model, parameters).items():
-        closed = all(has_closed_form(modules[owner.module]) and owner.local in ("weight", "bias") for owner in holders)
-        if not closed:
-            routes[name] = UNUSED if name in unused else _checked(modules, _enclosing([owner.module for owner in holders]))
-    return routes
+        if not all(has_rule(modules[owner.module], owner.local) for owner in holders):
+            enclosing = _enclosing([owner.module for owner in holders])
+            strategies[name] = UNUSED if name in unused else _watchable(modules, enclosing)
+    return strategies
 
 
-def next_route(model: nn.Module, name: str, parameter: Tensor, route: str | None) -> str | None:
-    """The way to try after ``route`` (None: the closed forms) has failed; None after the last."""
-    if route == LOOP:
+def next_strategy(model: nn.Module, name: str, parameter: Tensor, strategy: str | None) -> str | None:
+    """The strategy to try after ``strategy`` (None: the rules) has failed; None after the last."""
+    if strategy == LOOP:
         return None
-    if route == VMAP:
+    if strategy == VMAP:
         return LOOP
     modules = dict(model.named_modules())
-    if route in (None, UNUSED):
-        return _checked(modules, _enclosing([owner.module for owner in owners(model, {name: parameter})[name]]))
-    assert route is not None
-    return _checked(modules, _around(route))
+    if strategy is None or strategy == UNUSED:
+        return _watchable(modules, _enclosing([owner.module for owner in owners(model, {name: parameter})[name]]))
+    return _watchable(modules, _parent(strategy))
 
 
-def _checked(modules: Mapping[str, nn.Module], module: str) -> str:
-    """The smallest module around this one that hooks can watch, as they cannot what is compiled for TorchScript.
+def _watchable(modules: Mapping[str, nn.Module], module: str) -> str:
+    """The smallest module around ``module`` that hooks can watch, which excludes modules compiled by TorchScript.
 
-    vmap over the whole task takes the place of vmap over the outermost module.
+    For the outermost module it is vmap over the complete task.
     """
     while module and isinstance(modules[module], torch.jit.ScriptModule):
-        module = _around(module)
+        module = _parent(module)
     return module or VMAP
 
 
-def _around(module: str) -> str:
+def _parent(module: str) -> str:
     return module.rpartition(".")[0]
 
 
@@ -98,24 +97,24 @@ def _enclosing(modules: Iterable[str]) -> str:
     return ".".join(shared)
 
 
-def whole_routed(parameters: Mapping[str, Tensor], routes: Routes) -> list[Tensor]:
-    """The parameters whose per-sample gradients exist whole, for a microbatch at once, because no layer tells them by parts."""
-    return [one for name, one in parameters.items() if routes.get(name, UNUSED) != UNUSED]
+def materialized_parameters(parameters: Mapping[str, Tensor], strategies: Strategies) -> list[Tensor]:
+    """The parameters whose per-sample gradients for a microbatch exist in memory all at once: those not computed by rules."""
+    return [parameter for name, parameter in parameters.items() if strategies.get(name, UNUSED) != UNUSED]
 
 
-def describe_routes(parameters: Iterable[str], routes: Routes) -> str:
-    """One sentence for the log: how many parameter tensors go which way."""
+def describe_strategies(parameters: Iterable[str], strategies: Strategies) -> str:
+    """One sentence for the log: how many parameter tensors are computed by which strategy."""
     names = list(parameters)
-    closed = sum(name not in routes for name in names)
-    parts = [f"{closed} of {len(names)} parameter tensors by their layers' own formulas"] if closed else []
+    ruled = sum(name not in strategies for name in names)
+    parts = [f"{ruled} of {len(names)} parameter tensors by the rules of their layers"] if ruled else []
     say: dict[str, Callable[[str], str]] = {
-        VMAP: lambda tensors: f"{tensors} by vmap over the whole model",
+        VMAP: lambda tensors: f"{tensors} by vmap over the model",
         LOOP: lambda tensors: f"{tensors} by the loop",
         UNUSED: lambda tensors: f"{tensors} not used by the model",
     }
-    for way in dict.fromkeys(routes.values()):
-        tensors = [name for name in names if routes.get(name) == way]
+    for strategy in dict.fromkeys(strategies.values()):
+        tensors = [name for name in names if strategies.get(name) == strategy]
         shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
         if tensors:
-            parts.append(say[way](shown) if way in say else f"{shown} by vmap over {way}")
+            parts.append(say[strategy](shown) if strategy in say else f"{shown} by vmap over {strategy}")
     return "; ".join(parts)

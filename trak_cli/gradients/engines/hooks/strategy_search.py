@@ -1,4 +1,4 @@
-"""The search for a right way: every parameter's gradients are compared with the loop's, and what differs goes another way."""
+"""The search for a correct strategy per parameter: gradients are compared with the loop's, and wrong ones tried another way."""
 
 from __future__ import annotations
 
@@ -10,79 +10,73 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves
-from trak_cli.gradients.checks.agreement import OUTPUT, beyond_rounding, differing, other_than_alone
+from trak_cli.gradients.checks.agreement import OUTPUT, confirmed_differences, differences_from_loop, disagreement
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.recorder import NotSeparableError
-from trak_cli.gradients.engines.hooks.strategies import Routes, first_routes, next_route
+from trak_cli.gradients.engines.hooks.strategies import Strategies, first_strategies, next_strategy
 from trak_cli.gradients.parameters import only
 
-#: Samples of the batch that are compared.
+#: How many samples of the batch are compared.
 SAMPLES = 3
 
 
-def find_routes(
+def find_strategies(
     model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, factored: Collection[str] = ()
-) -> Routes:
-    """A way for every parameter by which the first samples of ``batch`` get the gradients that the loop gives them.
+) -> Strategies:
+    """A strategy for every parameter whose gradients equal the loop's for the first samples of ``batch``.
 
     Args:
-        factored: the parameters whose gradients the engine is to give as factors; these are then what is compared.
+        factored: the parameters whose gradients the engine will give as factors; their factors are compared.
 
     Raises:
-        InputError: the model does not keep the contract, or the loop itself contradicts what a batch gives.
+        InputError: the model breaks the contract, or even the loop's gradients differ from those in a batch.
     """
-    some = _first(batch, min(batch_size(batch), SAMPLES))
-    routes = first_routes(model, parameters, _unused(model, task, parameters, some))
-    while wrong := _wrong(model, task, parameters, routes, some, factored):
+    samples = _first(batch, min(batch_size(batch), SAMPLES))
+    strategies = first_strategies(model, parameters, _unused(model, task, parameters, samples))
+    while wrong := _wrong(HooksEngine(model, task, parameters, strategies, factored), model, task, parameters, samples):
         if wrong == [OUTPUT]:
-            raise other_than_alone("gradients=hooks", "outputs")
+            raise disagreement("gradients=hooks", "outputs")
         for name in wrong:
-            if name == OUTPUT:  # a way of some parameter may be what changes them
+            if name == OUTPUT:  # the strategy of some parameter may be what changes the outputs
                 continue
-            route = next_route(model, name, parameters[name], routes.get(name))
-            if route is None:
-                raise other_than_alone(f"parameter {name}", "gradients")
-            routes[name] = route
-    return routes
+            strategy = next_strategy(model, name, parameters[name], strategies.get(name))
+            if strategy is None:
+                raise disagreement(f"parameter {name}", "gradients")
+            strategies[name] = strategy
+    return strategies
 
 
 def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> set[str]:
-    """The parameters from which autograd finds no way to the outputs."""
+    """The parameters that no path of the autograd graph connects to the outputs."""
     with only(model, parameters), torch.enable_grad():
         outputs = task.output(model, batch)
         if not outputs.requires_grad:
             return set(parameters)
-        found: Sequence[Tensor | None] = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
-    return {name for name, gradient in zip(parameters, found, strict=True) if gradient is None}
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
+    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
 
 
-def _wrong(
-    model: nn.Module,
-    task: ModelOutput,
-    parameters: Mapping[str, Tensor],
-    routes: Routes,
-    batch: Any,
-    factored: Collection[str],
-) -> list[str]:
-    """The parameters whose routes miss a use of them, or give other gradients than the loop, and not by rounding alone."""
-    engine = HooksEngine(model, task, parameters, routes, factored)
+def _wrong(engine: HooksEngine, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> list[str]:
+    """The parameters whose strategies miss a use of them, or whose gradients differ from the loop's by more than rounding."""
     escaping = engine.escaping(batch)
     if escaping:
         return [name for name in parameters if name in escaping]
 
     def compare(batch: Any) -> dict[str, float]:
         refused: list[NotSeparableError] = []
-        wrong = differing(lambda some: engine.attempt(some, refused.append), model, task, parameters, batch, refused)
+        wrong = differences_from_loop(
+            lambda samples: engine.attempt(samples, refused.append), model, task, parameters, batch, refused
+        )
         for error in refused:
             wrong |= {name: math.inf for name in parameters if engine.passes(name, error.site[0])}
         return wrong
 
-    return beyond_rounding(compare, model, task, parameters, batch)
+    return confirmed_differences(compare, model, task, parameters, batch)
 
 
 def _first(batch: Any, count: int) -> Any:
-    """The first samples of a batch; of a single one a copy, so that there are two to be told apart."""
+    """The first samples of a batch. A single sample is doubled, so that a batch axis can be recognised."""
 
     def cut(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):

@@ -1,4 +1,4 @@
-"""Per-sample gradients of any parameter inside a module, from what flowed in and out of it: vmap over that module alone."""
+"""Per-sample gradients of any parameter inside a module, by vmap over that module alone, from one recorded call of it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from trak_cli.gradients.refusals import first_line, is_out_of_memory
 from trak_cli.types import Block
 
 
-def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen: bool = False) -> Iterator[Block]:
+def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen: bool = False) -> Iterator[Block]:
     """The gradients of some parameters used inside one recorded call.
 
-    For sample b they are the gradient of ⟨output of the module for b alone, g_b⟩, g_b the gradient at that output.
+    For sample b they are the gradient of ⟨output of the module for b alone, g_b⟩, where g_b is the gradient at that output.
 
     Args:
         wanted: canonical parameter name -> its name inside the module.
-        widen: take what flowed in and out as float32, since vmap knows no autocast that narrows it again.
+        widen: convert inputs and output gradients to float32, because vmap does not apply autocast.
 
     Raises:
-        NotSeparableError: samples cannot be told apart, or vmap does not take the module.
+        NotSeparableError: samples cannot be separated, or vmap does not support the module.
     """
     received = [position for position, gradient in enumerate(call.gradients) if gradient is not None]
     if not received:
@@ -37,7 +37,7 @@ def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen
     tensors, tensor_axes, rebuild = _inputs(call, axes, size)
     gradients, gradient_axes = _outputs(call, axes, received)
     if widen:
-        tensors, gradients = [_float32(one) for one in tensors], [_float32(one) for one in gradients]
+        tensors, gradients = [_float32(tensor) for tensor in tensors], [_float32(gradient) for gradient in gradients]
 
     def of_one(parameters: dict[str, Tensor], tensors: list[Tensor], gradients: list[Tensor]) -> Tensor:
         args, kwargs = rebuild(tensors)
@@ -54,13 +54,13 @@ def enclosed(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen
     each = vmap(grad(of_one), in_dims=(None, tensor_axes, gradient_axes), randomness="error")
     try:
         with batchable():
-            found: dict[str, Tensor] = each(parameters, tensors, gradients)
+            per_sample: dict[str, Tensor] = each(parameters, tensors, gradients)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
         raise NotSeparableError(call.site, first_line(error)) from error
     for name, local in wanted.items():
-        yield Block(name, found[local].flatten(1))
+        yield Block(name, per_sample[local].flatten(1))
 
 
 def _float32(tensor: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def _float32(tensor: Tensor) -> Tensor:
 
 
 def _inputs(call: Call, axes: Axes, size: int) -> tuple[list[Tensor], list[int | None], Any]:
-    """The tensors among the input leaves, the axis of samples of each, and what makes (args, kwargs) of one sample's."""
+    """The tensors among the input leaves, the batch axis of each, and a function that builds one sample's (args, kwargs)."""
     places = [place for place, leaf in enumerate(call.inputs) if isinstance(leaf, Tensor)]
     dims = [_single(call, axes.inputs[place], call.inputs[place].shape, size) for place in places]
 
@@ -82,14 +82,14 @@ def _inputs(call: Call, axes: Axes, size: int) -> tuple[list[Tensor], list[int |
 
 
 def _outputs(call: Call, axes: Axes, received: list[int]) -> tuple[list[Tensor], list[int | None]]:
-    """The gradients at the outputs that have one, and the axis of samples of each."""
+    """The gradients at the outputs that have one, and the batch axis of each."""
     gradients: list[Tensor] = []
     dims: list[int | None] = []
     for position in received:
         gradient, shape, axis = call.gradients[position], call.shapes[position], axes.outputs[position]
         assert gradient is not None
         assert shape is not None
-        if axis is None:  # shared, and repeated by the recorder: its samples come first
+        if axis is None:  # shared, and repeated by the recorder: samples come first
             if gradient.shape != repeated(torch.empty(shape, device="meta"), len(gradient)).shape:
                 raise NotSeparableError(call.site, "an output that all samples share")
             dims.append(0)

@@ -1,12 +1,12 @@
-"""Routes are judged by what gradients are, not by how float32 rounds them."""
+"""Strategies are judged by what gradients are, not by how float32 rounds them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients.checks.agreement import doubled
-from trak_cli.gradients.engines.hooks.strategy_search import find_routes
+from trak_cli.gradients.checks.agreement import in_float64
+from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.parameters import select
 from trak_cli.tasks import Classification
 
@@ -25,18 +25,18 @@ class Noisy(nn.Module):
         return y + 0.02 * (len(x) > 1 and y.dtype in self.dtypes) * (y - y.detach())
 
 
-def routes(model: nn.Module) -> dict[str, str]:
+def strategies(model: nn.Module) -> dict[str, str]:
     batch = (torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2]))
-    return dict(find_routes(model.eval(), Classification(), select(model, ["*"]), batch))
+    return dict(find_strategies(model.eval(), Classification(), select(model, ["*"]), batch))
 
 
 def test_what_only_float32_tells_apart_stays_with_the_formula() -> None:
-    assert routes(Noisy()) == {}
-    assert routes(Noisy(torch.float32)) == {}
+    assert strategies(Noisy()) == {}
+    assert strategies(Noisy(torch.float32)) == {}
 
 
 def test_what_float64_tells_apart_too_goes_another_way() -> None:
-    assert set(routes(Noisy(torch.float32, torch.float64))) == {"linear.weight", "linear.bias"}
+    assert set(strategies(Noisy(torch.float32, torch.float64))) == {"linear.weight", "linear.bias"}
 
 
 def test_a_model_that_insists_on_float32_is_judged_in_float32() -> None:
@@ -44,14 +44,14 @@ def test_a_model_that_insists_on_float32_is_judged_in_float32() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.zeros(4, 3, dtype=torch.float32).T.matmul(torch.ones(4)) @ x.new_zeros(3, 3)
 
-    assert set(routes(Stubborn(torch.float32))) == {"linear.weight", "linear.bias"}
+    assert set(strategies(Stubborn(torch.float32))) == {"linear.weight", "linear.bias"}
 
 
-def test_a_doubled_model_is_afterwards_what_it_was() -> None:
+def test_a_model_is_restored_after_float64() -> None:
     model = Noisy()
     before = {name: (id(one), one.detach().clone()) for name, one in model.named_parameters()}
     scale = model.scale
-    with doubled(model):
+    with in_float64(model):
         assert {one.dtype for one in (*model.parameters(), *model.buffers())} == {torch.float64}
     assert model.scale is scale
     for name, one in model.named_parameters():
