@@ -72,7 +72,7 @@ def check_reach(model: nn.Module, task: ModelOutput, single: Any, parameters: Ma
                 "task.output",
                 "an output that depends on none of the selected parameters",
                 "an output connected to them in the autograd graph",
-                "look for detach, no_grad, item or NumPy in the task and the model, and check gradients.include",
+                "look for detach, no_grad, item or NumPy in the task and the model, and check parameters.include",
             )
         )
 
