@@ -24,7 +24,7 @@ from stages import with_error
 
 from trak_cli.config.load import Loaded, load
 from trak_cli.plugins.checkpoints.files import find
-from trak_cli.plugins.checkpoints.files import load as load_weights
+from trak_cli.plugins.checkpoints.state import load as load_weights
 from trak_cli.stages.inputs.plugins import make_collate, make_model, make_task
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.layout import Layout

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from trak_cli.config.load import load
 from trak_cli.plugins.checkpoints.files import find
-from trak_cli.plugins.checkpoints.files import load as load_weights
+from trak_cli.plugins.checkpoints.state import load as load_weights
 from trak_cli.plugins.samples import collate
 from trak_cli.stages.inputs.plugins import make_model, make_splits
 from trak_cli.types import TRAIN

@@ -17,7 +17,7 @@ from torch import nn
 from trak_cli.batches import to_device
 from trak_cli.config.load import load as load_config
 from trak_cli.config.schema import TrakConfig
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.plugins import Parts, make_parts
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores

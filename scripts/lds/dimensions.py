@@ -19,7 +19,8 @@ from torch import nn
 
 from trak_cli.attribution.estimator.spec import MEMBERS
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
-from trak_cli.plugins.checkpoints.files import apply, load, sha256
+from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.plugins import make_parts
 from trak_cli.tasks import Task
 

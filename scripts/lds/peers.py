@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader
 
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.plugins import Parts, make_parts
 from trak_cli.tasks import Classification, Regression
 

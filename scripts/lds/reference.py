@@ -15,7 +15,8 @@ from torch import nn
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.plugins import SmallCNN
-from trak_cli.plugins.checkpoints.files import apply, load, sha256
+from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.tasks import Classification, Task
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "reference" / "digits_cnn"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from trak_cli.cli.app import app
 from trak_cli.config.load import load as load_config
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.plugins import make_parts
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import read_features

@@ -10,7 +10,7 @@ import pytest
 from small_project import read_store, type_command
 from tiny_project import call
 
-from trak_cli.plugins.checkpoints.files import load
+from trak_cli.plugins.checkpoints.state import load
 from trak_cli.store.virtual import read_scores
 
 pytest.importorskip("transformers")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_project import TARGETS, Project
 
-from trak_cli.plugins.checkpoints.files import load
+from trak_cli.plugins.checkpoints.state import load
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.types import Float32

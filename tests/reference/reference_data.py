@@ -11,7 +11,7 @@ import torch
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins import SmallCNN
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.tasks import Classification
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrainConfig
-from trak_cli.plugins.checkpoints.files import dump
+from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.sgd import AfterEpoch
 from trak_cli.stages.inputs.device import choose_device, use_threads
 from trak_cli.stages.training.trainer_run import Training

@@ -117,7 +117,7 @@ def test_patterns_and_frozen_parameters_decide_what_is_computed() -> None:
     assert list(select(model, ["*"])) == ["0.weight", "1.weight", "1.bias"]
     assert list(gradients("vmap", model, vectors(2), ("1.*",))) == ["1.weight", "1.bias"]
     assert model[0].weight.grad is None
-    with pytest.raises(ConfigError, match=r"gradients\.include"):
+    with pytest.raises(ConfigError, match=r"parameters\.include"):
         select(model, ["2.*"])
 
 

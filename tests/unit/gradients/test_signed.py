@@ -259,7 +259,7 @@ def test_terms_of_another_shape_are_refused(change: Any) -> None:
 
 def test_terms_must_add_up() -> None:
     check_terms(Net(), CausalLM(), texts())
-    with pytest.raises(InputError, match=r"terms with the sum .* where f = "):
+    with pytest.raises(InputError, match=r"terms with the sum .* but f = "):
         check_terms(Net(), Terms(lambda odds, exist: (odds * 1.01, exist)), texts())
     with pytest.raises(InputError, match=r"terms with the sum"):
         check_terms(Net(), Terms(lambda odds, exist: (odds, exist & (torch.arange(6) != 2))), texts())

@@ -17,7 +17,7 @@ from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import ENGINES, make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
-from trak_cli.plugins.checkpoints.files import dump
+from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.text import text_model
 from trak_cli.tasks import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM, TextClassification
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.plugins.checkpoints.files import apply, dump, find, load
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.checkpoints.state import apply, dump, load
 
 
 @pytest.mark.parametrize("folder", ["run[1]", "what?", "lr=0.1,*"])

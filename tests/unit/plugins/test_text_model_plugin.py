@@ -13,7 +13,7 @@ from torch import nn
 
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.parameters import select
-from trak_cli.plugins.checkpoints.files import apply, dump, load
+from trak_cli.plugins.checkpoints.state import apply, dump, load
 from trak_cli.plugins.text import text_model
 
 pytest.importorskip("transformers")

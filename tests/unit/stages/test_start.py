@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trak_cli.config.schema import ParametersConfig, TrainConfig
 from trak_cli.errors import ConfigError, InputError, TrakError
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.training.partial_training import started
 
 State = dict[str, Tensor]

@@ -47,8 +47,7 @@ class GradientRule:
         if isinstance(self.layer, str):
             matches = f"{kind.__module__}.{kind.__name__}" == self.layer
         else:
-            inherits = isinstance(module, self.layer) and kind.forward is self.layer.forward
-            matches = inherits or self.layer is nn.Module
+            matches = self.layer is nn.Module or (isinstance(module, self.layer) and kind.forward is self.layer.forward)
         return matches and (self.where is None or self.where(module))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trak_cli.errors import ConfigError, InputError, Problem, TrakError
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.text.adapter import with_adapter
 from trak_cli.plugins.text.attention import register

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from trak_cli.config.schema import ParametersConfig, TrainConfig
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.plugins.checkpoints.files import apply, load
+from trak_cli.plugins.checkpoints.state import apply, load
 
 KEY = "parameters.include"
 

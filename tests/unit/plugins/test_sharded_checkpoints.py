@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from trak_cli.errors import InputError
-from trak_cli.plugins.checkpoints.files import load, sha256
+from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.state import load
 
 STATE = {"a": torch.ones(2), "b": torch.zeros(3), "c": torch.full((1,), 5.0)}
 PLACES = {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}
@@ -31,7 +32,7 @@ def test_the_parts_are_put_together(tmp_path: Path) -> None:
 
 def test_what_save_pretrained_splits_is_read(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    from trak_cli.plugins.checkpoints.files import apply
+    from trak_cli.plugins.checkpoints.state import apply
     from trak_cli.plugins.text import text_model
 
     config = {
@@ -64,7 +65,7 @@ def test_its_identity_is_that_of_every_part(tmp_path: Path) -> None:
     [
         ("{", "weight_map"),
         ('{"weight_map": []}', "weight_map"),
-        ('{"weight_map": {}}', "no part"),
+        ('{"weight_map": {}}', "no file names"),
         ('{"weight_map": {"a": "gone.safetensors"}}', "gone.safetensors"),
         ('{"weight_map": {"a": "../model-1.safetensors"}}', "beside the index"),
     ],

@@ -1,0 +1,98 @@
+"""The registry of checkpoint readers: which file names are checkpoints, and how their tensors are read.
+
+The readers of the package run no code from a file: .safetensors holds tensors only, and files of torch.save are read with
+``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.archive import read_archive
+from trak_cli.plugins.checkpoints.sharded import INDEX_SUFFIX, files_of_index
+
+#: A checkpoint file -> name -> tensor, on the CPU. A state_dict may also lie under one of the keys that :func:`load` knows.
+Read = Callable[[Path], object]
+
+#: A checkpoint file -> all files whose bytes make up the checkpoint, in a fixed order.
+Files = Callable[[Path], list[Path]]
+
+Function = TypeVar("Function", bound=Read)
+
+
+@dataclass(frozen=True)
+class CheckpointReader:
+    """One registered reader; see :func:`register_checkpoint_reader` for the fields."""
+
+    read: Read
+    files: Files | None
+
+
+#: Suffix -> reader.
+_READERS: dict[str, CheckpointReader] = {}
+
+
+def register_checkpoint_reader(*suffixes: str, files: Files | None = None) -> Callable[[Function], Function]:
+    """Register the decorated function as the reader of checkpoint files whose names end in one of ``suffixes``.
+
+    The function takes the path of a file and returns a mapping of names to tensors, on the CPU. It should raise
+    :class:`~trak_cli.errors.InputError` for a damaged file. If it unpickles, opening a checkpoint runs whatever code the file
+    holds. A later registration replaces an earlier one for the same suffix, and a longer suffix wins over a shorter one.
+
+    Args:
+        suffixes: ends of file names, compared without case, for example ``".npz"`` or ``".index.json"``.
+        files: for checkpoints in several files: all files whose bytes make up the checkpoint. The SHA-256 that identifies
+            the checkpoint covers them. By default it covers the file itself.
+
+    Raises:
+        ValueError: a suffix does not start with a dot.
+    """
+    if not suffixes or not all(suffix.startswith(".") and len(suffix) > 1 for suffix in suffixes):
+        raise ValueError(f"suffixes of checkpoint files start with a dot, unlike {', '.join(map(repr, suffixes)) or 'none'}")
+
+    def register(read: Function) -> Function:
+        _READERS.update({suffix.lower(): CheckpointReader(read, files) for suffix in suffixes})
+        return read
+
+    return register
+
+
+def registered_suffixes() -> list[str]:
+    """The suffixes of checkpoint files, in alphabetical order."""
+    return sorted(_READERS)
+
+
+def reader_of(path: Path) -> CheckpointReader:
+    """The reader of a checkpoint file.
+
+    Raises:
+        InputError: no reader is registered for the end of its name.
+    """
+    fitting = [suffix for suffix in _READERS if path.name.lower().endswith(suffix)]
+    if not fitting:
+        remedy = "correct the path, or register a checkpoint reader (docs/extending.md)"
+        found = "a file that no checkpoint reader reads"
+        raise InputError(Problem(str(path), found, f"a name that ends in {', '.join(registered_suffixes())}", remedy))
+    return _READERS[max(fitting, key=len)]
+
+
+@register_checkpoint_reader(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+def read_tensors(path: Path) -> object:
+    """A .safetensors file, or what torch.save wrote, read with ``weights_only=True``."""
+    return read_archive(path)
+
+
+@register_checkpoint_reader(INDEX_SUFFIX, files=files_of_index)
+def read_sharded(path: Path) -> object:
+    """The tensors of all files that an index names."""
+    state: dict[str, object] = {}
+    for file in files_of_index(path):
+        content = reader_of(file).read(file)
+        if not isinstance(content, Mapping):
+            raise InputError(Problem(str(file), type(content).__name__, "names and tensors", "save the checkpoint again"))
+        state |= content
+    return state
