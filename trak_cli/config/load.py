@@ -19,6 +19,7 @@ from trak_cli.config.compose.shadowed_options import overruled
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.check import Checker, with_defaults
 from trak_cli.config.validate.checkpoints import checkpoint_problems, start_problems
+from trak_cli.config.validate.combinations import combination_problems
 from trak_cli.config.validate.domain import absent, domain_problems, get
 from trak_cli.config.validate.plugins import plugin_problems
 from trak_cli.config.validate.stage_requirements import REMEDIES, STAGES, TARGETS, Needs
@@ -83,13 +84,22 @@ def _checked(needs: Needs, tree: DictConfig, parsed: Parsed, problems: list[Prob
     config = checker.read(TrakConfig, tree)
     problems += checker.problems
     base = Path.cwd()
-    for problem in [*domain_problems(config), *_needed(needs, config, base, parsed.dropped)]:
+    for problem in [*_value_problems(config), *_needed(needs, config, base, parsed.dropped)]:
         # A key that is wrong in one way already keeps its default or nothing; what follows from that is no news.
         if not any(covers(known.where, problem.where) for known in problems):
             problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return Loaded(config, _as_yaml(config, checker.raw), base)
+
+
+def _value_problems(config: TrakConfig) -> Iterator[Problem]:
+    """Values that a key does not accept, and values that do not fit each other."""
+    refused: list[str] = []
+    for problem in domain_problems(config):
+        refused.append(problem.where)
+        yield problem
+    yield from (problem for problem in combination_problems(config) if problem.where not in refused)
 
 
 def _of_what_can_be_read(source: Source, parsed: Parsed) -> Iterator[Problem]:
@@ -100,7 +110,7 @@ def _of_what_can_be_read(source: Source, parsed: Parsed) -> Iterator[Problem]:
     checker = Checker(lambda _: False)
     config = checker.read(TrakConfig, with_defaults(tree))
     yield from checker.problems
-    yield from domain_problems(config)
+    yield from _value_problems(config)
 
 
 def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
-"""The typed schema of the composed configuration: every key, its type and its default.
+"""The typed schema of the configuration, and the only place where its defaults stand: every key, its type, default and help.
 
-Nodes that name a plugin (``_target_: module.Name`` plus arguments) are plain mappings here and become objects only when
-a stage asks for them.
+``configs/trak.yaml`` inherits these defaults and selects an option of each config group. Nodes that name a plugin
+(``_target_: module.Name`` and its arguments) are plain mappings here; a stage turns them into objects.
 """
 
 from __future__ import annotations
@@ -11,66 +11,109 @@ from typing import Any
 
 from omegaconf import II, MISSING
 
+from trak_cli.attribution.lds.datamodels import BASELINES
+from trak_cli.config.keys import key
+from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, OPTIMIZERS, REPRESENTATION, SIDES
+from trak_cli.plugins.checkpoints.member import KINDS
+from trak_cli.projection.spec import KERNEL_NAMES
+from trak_cli.store.dtypes import FEATURE_DTYPES
+
 
 @dataclass
 class DatasetConfig:
-    """The training set and the target splits; each node names a map-style dataset."""
+    """The samples: a training set and target splits, each a map-style dataset. Row i of every result is sample i."""
 
-    train: Any = None
-    targets: dict[str, Any] = field(default_factory=dict)
-    collate: Any = None
+    train: Any = key(None, "plugin: the training set")
+    targets: dict[str, Any] = key({}, "split name -> plugin: the samples whose outputs are explained")
+    collate: Any = key(None, "plugin: a function from a list of samples to a batch; null: PyTorch's default")
 
 
 @dataclass
 class ParametersConfig:
-    """The parameters that samples are attributed through; glob patterns over their names."""
+    """The parameters that samples are attributed through, by glob patterns over their names in the model."""
 
-    include: list[str] = field(default_factory=lambda: ["*"])
-    exclude: list[str] = field(default_factory=list)
+    include: list[str] = key(["*"], "parameters that count", not_empty=True)
+    exclude: list[str] = key([], "parameters that do not count, although include matches them")
 
 
 @dataclass
 class GradientsConfig:
-    """How per-sample gradients are computed, or which representation replaces them."""
+    """How per-sample gradients are computed; or the representation that is read instead."""
 
-    engine: str = "auto"
-    memory_mb: int = 2048
-    microbatch: int | None = None
-    module: str | None = None
-    side: str = "output"
-    autocast: str | None = None
-    terms: bool | None = None
-    optimizer: str | None = None
+    engine: str = key(
+        "auto",
+        "what computes gradients; auto: the fastest of hooks, vmap and loop on a few samples; representation: no gradients",
+        choices=("auto", *ENGINES, REPRESENTATION),
+    )
+    memory_mb: int = key(2048, "memory for the gradients of a microbatch, in MiB; the microbatch is chosen to fit", at_least=1)
+    microbatch: int | None = key(
+        None, "samples in one microbatch; null: as many as memory_mb allows, or with auto the fastest number", at_least=1
+    )
+    module: str | None = key(None, "representation only: the module whose output is the feature; null: the model itself")
+    side: str = key("output", "representation only: whether the output or the input of that module is read", choices=SIDES)
+    autocast: str | None = key(
+        None,
+        "dtype of model computation under torch.autocast, not with vmap; null: no autocast",
+        choices=AUTOCAST_DTYPES,
+    )
+    terms: bool | None = key(
+        None,
+        "whether the Gram matrix is over single terms of f (tokens), from a second pass over the training set; "
+        "null: where f is such a sum (language models)",
+    )
+    optimizer: str | None = key(
+        None,
+        "optimizer that trained the model; adam (Adam, AdamW): its second moments scale the gradients; "
+        "null: as the trainer plugin implies",
+        choices=OPTIMIZERS,
+    )
 
 
 @dataclass
 class ProjectionConfig:
-    """The random matrix: what it is, and which kernel multiplies by it."""
+    """The random matrix that maps p gradient coordinates to dim features."""
 
-    kind: str = "sjlt"
-    dim: int = 4096
-    seed: int = II("seed")
-    nonzeros: int = 4
-    factors: list[int] | None = None
-    kernel: str = "auto"
+    kind: str = key("sjlt", "sjlt, factored (large models), rademacher (the paper's), gaussian, or none")
+    dim: int = key(4096, "features of a sample; more are more exact and need more disk space; kind none keeps all p")
+    seed: int = key(II("seed"), "seed of the matrix")
+    nonzeros: int = key(4, "sjlt and factored only: entries per coordinate; dim must be a multiple of 16 times this number")
+    factors: list[int] | None = key(
+        None, "factored only: columns on the left and on the right of each weight, such as [16, 16]; null: derived from dim"
+    )
+    kernel: str = key(
+        "auto",
+        "implementation of the product with the matrix; the matrix is always the same",
+        choices=("auto", *KERNEL_NAMES),
+    )
 
 
 @dataclass
 class EnsembleConfig:
-    """Members that are derived from each checkpoint in memory; see :mod:`trak_cli.plugins.checkpoints.derived`."""
+    """Cheap members of an ensemble: checkpoints that are derived from each checkpoint in memory and averaged with it."""
 
-    members: int = 0
-    kind: str = "mask"
-    scale: float = 0.1
+    members: int = key(0, "derived checkpoints for each checkpoint", at_least=0)
+    kind: str = key(
+        "mask", "mask (zeroes single weights), noise (added to the weights) or dropout (zeroes units)", choices=KINDS
+    )
+    scale: float = key(
+        0.1,
+        "mask and dropout: the share that is zeroed; "
+        "noise: standard deviation relative to the root mean square of each weight tensor",
+    )
 
 
 @dataclass
 class FeaturesConfig:
-    """How features are stored, and how the samples for them are read."""
+    """How features are stored, and how samples are read for them."""
 
-    dtype: str = "float32"
-    shard_rows: int = 1024
-    readers: int | None = None
+    dtype: str = key("float32", "dtype of features on disk", choices=FEATURE_DTYPES)
+    shard_rows: int = key(1024, "samples in one file, the unit of work, of restarts and of verification", at_least=1)
+    readers: int | None = key(
+        None,
+        "threads that read samples ahead, which the dataset must allow for more than one; 0: no reading ahead; "
+        "null: 1 on a GPU, 0 on a CPU",
+        at_least=0,
+    )
 
 
 @dataclass
@@ -89,38 +132,40 @@ class EstimatorConfig:
     clip_norm: float = 0.0
     shrinkage: float = 0.0
     soft_threshold: float = 0.0
-    checkpoints: list[str] = field(default_factory=lambda: ["*"])
+    checkpoints: list[str] = key(["*"], "glob patterns of the checkpoints, by their name in the store", not_empty=True)
 
 
 @dataclass
 class ScoreConfig:
-    """Which targets are scored, and how much of the result is kept."""
+    """`trak score`: which targets are scored, and how much of the result is stored."""
 
-    splits: list[str] | None = None
-    top_k: int | None = None
-    target_block: int = 4096
-    overwrite: bool = False
+    splits: list[str] | None = key(None, "target splits; null: all splits in the store")
+    top_k: int | None = key(
+        None, "store only this many most helpful and most harmful training samples per target; null: all scores", at_least=1
+    )
+    target_block: int = key(4096, "targets that are scored at a time", at_least=1)
+    overwrite: bool = key(False, "replace scores that have the same estimator name but other settings")
 
 
 @dataclass
 class LdsConfig:
-    """What scores are evaluated against, and how."""
+    """`trak eval-lds`: the ground truth that scores are evaluated against, and what is compared."""
 
-    split: str | None = None
-    ground_truth: str | None = None
-    estimators: list[str] = field(default_factory=list)
-    scores: dict[str, str] = field(default_factory=dict)
-    baselines: list[str] = field(default_factory=list)
-    bootstrap: int = 1000
-    plot: bool = True
+    split: str | None = key(None, "target split; null: the only one in the store")
+    ground_truth: str | None = key(None, "npz or HDF5 file with masks and outputs; null: the results of `trak retrain`")
+    estimators: list[str] = key([], "names of other estimators in the store that are compared with the selected one")
+    scores: dict[str, str] = key({}, "name -> file of your own scores (targets, training samples) that are compared too")
+    baselines: list[str] = key([], "baselines fitted to the ground truth itself by cross-fitting", choices=tuple(BASELINES))
+    bootstrap: int = key(1000, "bootstrap resamples for confidence intervals; 0: no intervals", at_least=0)
+    plot: bool = key(True, "whether a plot is written")
 
 
 @dataclass
 class TuneConfig:
-    """`trak tune`: the grid of estimator fields that is searched, and where the best estimator is written."""
+    """`trak tune`: the estimators that are searched with a ground truth, and where the best one is written."""
 
-    grid: dict[str, list[Any]] = field(
-        default_factory=lambda: {
+    grid: dict[str, list[Any]] = key(
+        {
             "front_exponent": [0.0, 0.5, 1.0],
             "unit_norm": [False, True],
             "averaging": ["kernels", "scores"],
@@ -131,55 +176,66 @@ class TuneConfig:
             "shrinkage": [0.0, 0.1],
             "soft_threshold": [0.0, 0.5, 0.8],
         },
-        metadata={"fields_of": EstimatorConfig},
+        "estimator field -> values; all combinations are evaluated on half of the targets and half of the subsets, "
+        "shrinkage and soft_threshold on the best combination of the other fields only",
+        fields_of=EstimatorConfig,
     )
-    targets: int = 256
-    name: str = "tuned"
-    folder: str | None = None
+    targets: int = key(256, "most targets that the search uses; the final evaluation uses the whole other half", at_least=1)
+    name: str = key("tuned", "name of the estimator that is written")
+    folder: str | None = key(None, "your folder of YAML files, in which FOLDER/estimator/NAME.yaml is written; null: no file")
 
 
 @dataclass
 class TrainConfig:
-    """`trak train`: how many checkpoints; what they start from and what of them is trained."""
+    """`trak train`: checkpoints made by the trainer plugin. start and only_parameters apply to `trak retrain` too."""
 
-    count: int = 3
-    folder: str = "${store}/checkpoints"
-    snapshots: int = 0
-    start: str | None = None
-    only_parameters: bool = False
+    count: int = key(3, "checkpoints; number i is trained with seed + i", at_least=1)
+    folder: str = key("${store}/checkpoints", "folder of the checkpoints", not_empty=True)
+    snapshots: int = key(0, "also save a checkpoint after every so many epochs; 0: only at the end", at_least=0)
+    start: str | None = key(None, "checkpoint file that training continues from; null: training from scratch")
+    only_parameters: bool = key(
+        False,
+        "train only the parameters that parameters.include and parameters.exclude choose, from a fresh initialisation; "
+        "the others keep the values of start (or of the model plugin)",
+    )
 
 
 @dataclass
 class RetrainConfig:
-    """`trak retrain`: the ground truth of the LDS."""
+    """`trak retrain`: the ground truth of the LDS, from models trained on random subsets with seed + 1000."""
 
-    subsets: int = 50
-    fraction: float = 0.5
-    models_per_subset: int = 1
+    subsets: int = key(50, "number of random subsets", at_least=1)
+    fraction: float = key(0.5, "share of the training set in each subset, between 0 and 1")
+    models_per_subset: int = key(1, "models trained on each subset; their outputs are averaged", at_least=1)
 
 
 @dataclass
 class WorkerConfig:
-    """Which part of the shards this process takes; null: from the cluster's environment, else all of them."""
+    """The part of the work that this process takes."""
 
-    index: int | None = None
-    count: int | None = None
+    index: int | None = key(
+        None, "number of this process, from 0; null: from the environment (Slurm, torchrun), else all of the work", at_least=0
+    )
+    count: int | None = key(None, "number of processes; null: from the environment", at_least=1)
 
 
 @dataclass
 class TrakConfig:
-    """The whole configuration."""
+    """The run. Relative paths start in the folder where trak is called."""
 
-    name: str = MISSING
-    store: str = "runs/${name}"
-    device: str = "auto"
-    threads: int | None = None
-    seed: int = 0
-    extensions: list[str] = field(default_factory=list)
-    checkpoints: Any = None
-    model: Any = None
-    task: Any = None
-    trainer: Any = None
+    name: str = key(MISSING, "name of the run; with a store and no name, the name of the store's folder", not_empty=True)
+    store: str = key("runs/${name}", "folder of the run: features, scores and everything else", not_empty=True)
+    device: str = key("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
+    threads: int | None = key(None, "CPU threads; null: PyTorch's default", at_least=1)
+    seed: int = key(0, "seed of the projection, training, retraining (seed + 1000), ensembles and resampling", at_least=0)
+    extensions: list[str] = key([], "Python modules that are imported before anything else, for their registrations")
+    checkpoints: Any = key(
+        None,
+        "the trained model: .safetensors or .pt files, as a glob pattern or a list of them; several are averaged",
+    )
+    model: Any = key(None, "plugin: the model that the checkpoints fit")
+    task: Any = key(None, "plugin: what f(z; theta) is, the model output that is attributed")
+    trainer: Any = key(None, "plugin: the training of `trak train` and `trak retrain`")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     parameters: ParametersConfig = field(default_factory=ParametersConfig)
     gradients: GradientsConfig = field(default_factory=GradientsConfig)

@@ -12,6 +12,10 @@ KINDS = ("rademacher", "gaussian", "sjlt", "factored", "none")
 #: The kinds whose last (or only) step is the sparse matrix.
 SPARSE = ("sjlt", "factored")
 
+#: Values of ``projection.kernel`` besides ``auto``, as :mod:`trak_cli.projection.registry` implements them. The names are here
+#: because that module imports PyTorch and this one does not, which keeps checking a configuration fast.
+KERNEL_NAMES = ("concatenate", "cuda", "c", "blas", "c-avx512", "c-avx2", "c-portable")
+
 #: Columns are numbered with 31 bits.
 MAX_DIM = 2**31 - 1
 

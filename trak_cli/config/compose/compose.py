@@ -17,6 +17,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -26,8 +27,12 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from trak_cli.config.compose.files import SHIPPED_PACKAGE, SUFFIX, is_installed, source_folder
 from trak_cli.config.compose.overrides import NO_HYDRA, Change, Choice
+from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import join, nearest, one_line, one_of, shown
 from trak_cli.errors import ConfigError, Problem
+
+#: What ``configs/trak.yaml`` calls the schema's defaults in its defaults list.
+DEFAULTS_NAME = "trak_defaults"
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,8 @@ def _hydra(source: Source) -> Iterator[ConfigLoader]:
             # Without _self_ in a defaults list, the file's own keys win: what its writer means.
             warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
             version.setbase("1.3")
+            # As a plain mapping, so that Hydra does not stop at the first unknown key or wrong type: the checker reports all.
+            ConfigStore.instance().store(DEFAULTS_NAME, OmegaConf.to_container(OmegaConf.structured(TrakConfig)))
             yield Hydra.create_main_hydra2("trak", search_path).config_loader
     finally:
         GlobalHydra.instance().clear()

@@ -73,13 +73,27 @@ def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
 
 def read_option(group: str, option: str, config_dir: Path | None) -> dict[str, Any]:
     """The keys and values that ``group=option`` stands for, as written; none where there is no such file."""
+    tree = OmegaConf.to_container(OmegaConf.create(_option_text(group, option, config_dir)))
+    return {str(key): value for key, value in tree.items() if key != "defaults"} if isinstance(tree, dict) else {}
+
+
+def option_comment(group: str, option: str, config_dir: Path | None) -> str:
+    """The first paragraph of the comment at the top of the file of ``group=option``, as one line; may be empty."""
+    words: list[str] = []
+    for line in _option_text(group, option, config_dir).splitlines():
+        if line.startswith("# @package"):
+            continue
+        if not line.startswith("#") or not line.strip("# "):
+            break
+        words.append(line.removeprefix("#").strip())
+    return " ".join(words)
+
+
+def _option_text(group: str, option: str, config_dir: Path | None) -> str:
+    """The file of ``group=option``; empty where there is none."""
     name = f"{group}/{option}".removesuffix(SUFFIX) + SUFFIX
-    for root in _roots(config_dir):
-        file = root.joinpath(name)
-        if file.is_file():
-            found = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
-            return {str(key): value for key, value in found.items() if key != "defaults"} if isinstance(found, dict) else {}
-    return {}
+    files = (root.joinpath(name) for root in _roots(config_dir))
+    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
 
 
 def choose_config(config_name: str | None, config_dir: Path | None) -> str:

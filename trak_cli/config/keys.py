@@ -1,0 +1,33 @@
+"""How the schema declares a key: its default, its help text and the values that it accepts, in one place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any
+
+
+def key(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    at_least: int | None = None,
+    not_empty: bool = False,
+    fields_of: type[Any] | None = None,
+) -> Any:
+    """A dataclass field that is a configuration key.
+
+    Args:
+        default: the only place where the default of the key stands.
+        help: one or two sentences for `trak config --describe` and docs/configuration.md, with the unit of numbers.
+        choices: the accepted texts, of the key or of each item of a list; null is accepted where the type allows it.
+        at_least: the smallest accepted number.
+        not_empty: whether an empty text or list is refused.
+        fields_of: for a mapping of fields to lists of values, the section whose fields these are.
+    """
+    metadata = {"help": help, "choices": tuple(choices), "at_least": at_least, "not_empty": not_empty, "fields_of": fields_of}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)

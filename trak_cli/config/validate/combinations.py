@@ -1,0 +1,156 @@
+"""Values that are checked by more than the declaration of their key: formats, ranges, and keys that must fit each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+
+from omegaconf import MISSING
+
+from trak_cli.attribution.estimator import spec as estimator_spec
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
+from trak_cli.config.validate.domain import get
+from trak_cli.config.wording import shown
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.gradients.options import REPRESENTATION
+from trak_cli.projection import spec as projection_spec
+from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.store.layout import check_name
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def combination_problems(config: TrakConfig) -> Iterator[Problem]:
+    """Every value, or combination of values, that no stage could work with."""
+    yield from _device(config.device)
+    yield from _splits(config.dataset.targets)
+    yield from _representation(config)
+    yield from _autocast(config.gradients)
+    yield from _projection(config.projection)
+    yield from _scale(config.ensemble)
+    yield from _estimator(config.estimator)
+    yield from _compared(config)
+    yield from _tune(config.tune)
+    yield from _fraction(config.retrain.fraction)
+    yield from _worker(config)
+
+
+def _splits(names: Iterable[str]) -> Iterator[Problem]:
+    """Problems with names of target splits, which become names of files in the store."""
+    for name in names:
+        key = f"dataset.targets.{name}"
+        if name == "train":
+            yield Problem(key, "a target split called train", "another name: train is the training set", "rename the split")
+            continue
+        try:
+            check_name(name, "split")
+        except ConfigError as error:
+            yield from (replace(problem, where=key) for problem in error.problems)
+
+
+def _device(device: str) -> Iterator[Problem]:
+    if not _DEVICE.fullmatch(device):
+        yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
+
+
+def _scale(ensemble: EnsembleConfig) -> Iterator[Problem]:
+    most = math.inf if ensemble.kind == "noise" else 1.0
+    if not 0 < ensemble.scale < most:
+        expected = "a number above 0" if ensemble.kind == "noise" else "a share between 0 and 1, both excluded"
+        yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
+
+
+def _representation(config: TrakConfig) -> Iterator[Problem]:
+    """Keys of gradients are refused for a representation, and keys of a representation for gradients."""
+    gradients = config.gradients
+    place = {"gradients.module": None, "gradients.side": "output"}
+    patterns = {} if config.train.only_parameters else {"parameters.include": ["*"], "parameters.exclude": []}
+    represents = gradients.engine == REPRESENTATION
+    reason = "a representation has no parameters" if represents else f"only gradients={REPRESENTATION} reads it"
+    for key, default in (patterns if represents else place).items():
+        if get(config, key) != default:
+            found = f"{shown(get(config, key))} with gradients.engine={gradients.engine}"
+            yield Problem(key, found, f"its default, because {reason}", "leave it out")
+    if represents and gradients.terms:
+        found = f"true with gradients.engine={REPRESENTATION}"
+        yield Problem("gradients.terms", found, "null or false: a representation has no gradients", "leave it out")
+
+
+def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:
+    if gradients.autocast is not None and gradients.engine == "vmap":
+        key = "gradients.autocast"
+        expected = "an engine that computes under autocast: hooks, loop or auto"
+        yield Problem(key, f"{gradients.autocast}, with gradients=vmap", expected, f"give gradients=hooks, or {key}=null")
+
+
+def _estimator(estimator: EstimatorConfig) -> list[Problem]:
+    """Problems that the estimator reports itself; without a name, none was selected yet."""
+    if estimator.name == MISSING:
+        return []
+    choices = {item.name: getattr(estimator, item.name) for item in fields(EstimatorSpec)}
+    return estimator_spec.spec_problems(EstimatorSpec(**choices))
+
+
+def _compared(config: TrakConfig) -> Iterator[Problem]:
+    """Names that `trak eval-lds` could not tell apart."""
+    estimators = {config.estimator.name, *config.lds.estimators}
+    for name in config.lds.scores:
+        if name in estimators:
+            expected = "a name that no compared estimator has (estimator.name, lds.estimators)"
+            found = f"the name {name}, which is also the name of an estimator"
+            yield Problem(f"lds.scores.{name}", found, expected, "choose another name for these scores")
+    for name in config.lds.baselines:
+        if name in estimators or name in config.lds.scores:
+            found = f"{name}, which is also the name of an estimator or of lds.scores"
+            yield Problem("lds.baselines", found, "different names for everything that is compared", "rename the other one")
+
+
+def _tune(tune: TuneConfig) -> Iterator[Problem]:
+    """Problems of the estimator's name and of every value in the grid, as the estimators themselves report them."""
+    yield from _field_problems(EstimatorSpec(tune.name), "name", "tune.name")
+    for name, values in tune.grid.items():
+        key = f"tune.grid.{name}"
+        if name == "name" or name not in {item.name for item in fields(EstimatorSpec)}:
+            continue  # the checker reports it
+        if not values:
+            yield Problem(key, "an empty list", "at least one value", f"give values, or leave it out with ~{key}")
+        for value in values:
+            yield from _field_problems(replace(EstimatorSpec("grid"), **{name: value}), name, key)
+
+
+def _field_problems(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
+    """The problems of one field of the estimator, reported under another key."""
+    for problem in estimator_spec.spec_problems(spec):
+        if problem.where == f"estimator.{item}":
+            yield Problem(key, problem.found, problem.expected, "correct the value, or leave it out")
+
+
+def _projection(projection: ProjectionConfig) -> list[Problem]:
+    """Problems that the projection reports itself."""
+    factors = None if projection.factors is None else tuple(projection.factors)
+    spec = ProjectionSpec(projection.kind, projection.dim, projection.seed, projection.nonzeros, factors)
+    return projection_spec.spec_problems(spec)
+
+
+def _fraction(fraction: float) -> Iterator[Problem]:
+    if not 0 < fraction < 1:
+        yield Problem(
+            "retrain.fraction", shown(fraction), "a number between 0 and 1, both excluded", "give retrain.fraction=0.5"
+        )
+
+
+def _worker(config: TrakConfig) -> Iterator[Problem]:
+    index, count = config.worker.index, config.worker.count
+    if (index is None) != (count is None):
+        given, missing = ("index", "count") if count is None else ("count", "index")
+        yield Problem(
+            f"worker.{missing}",
+            f"nothing, although worker.{given}={index if count is None else count} is given",
+            "both worker.index and worker.count, or neither",
+            f"give worker.{missing} too",
+        )
+    elif index is not None and count is not None and index >= count >= 1:
+        yield Problem("worker.index", str(index), f"0 to {count - 1} (worker.count is {count})", "count workers from 0")

@@ -1,0 +1,32 @@
+"""The name and identity of a derived checkpoint; :mod:`trak_cli.plugins.checkpoints.derived` computes its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+#: Values of ``ensemble.kind``.
+KINDS = ("noise", "dropout", "mask")
+
+#: Version of the derivation: increase it when the same member would get different weights.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One derived checkpoint of an ensemble. ``index`` counts from 1; number 0 is the checkpoint itself."""
+
+    kind: str
+    scale: float
+    seed: int
+    index: int
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the member's name after the checkpoint's; unique to the member."""
+        return f"+{self.kind}{self.scale!r}.{self.seed}.{self.index}"
+
+    def digest(self, checkpoint: str) -> str:
+        """The identity of this member, 64 hexadecimal digits, for a checkpoint with the given SHA-256."""
+        text = f"member {_VERSION} {checkpoint} {self.kind} {self.scale!r} {self.seed} {self.index}"
+        return hashlib.sha256(text.encode()).hexdigest()
