@@ -34,8 +34,9 @@ from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.engines.hooks.factors import outer_products
 from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
-from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import ScaledEngine, SecondMoments
 from trak_cli.gradients.transforms.autocast import AUTOCAST, with_autocast

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import IGNORED
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
-from trak_cli.gradients.engines.registry import ENGINES
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins.text import text_model
 from trak_cli.stages.inputs.split import Split

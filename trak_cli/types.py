@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:  # importing PyTorch takes longer than everything that needs only these types
+    import torch
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -116,7 +118,7 @@ class FactorBlock:
 
     def dense(self) -> Block:
         """The same gradients multiplied out: (B, m · n)."""
-        return Block(self.name, torch.bmm(self.left.transpose(1, 2), self.right).flatten(1))
+        return Block(self.name, self.left.transpose(1, 2).bmm(self.right).flatten(1))
 
 
 #: What an engine may yield and a projector must take.

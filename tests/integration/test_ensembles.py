@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from small_project import read_store, stamps
 from tiny_project import ROWS, TARGETS, Project, weights
 
-from trak_cli.plugins.checkpoints.derived import Member, derive
+from trak_cli.plugins.checkpoints.derived import derive
+from trak_cli.plugins.checkpoints.member import Member
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 

@@ -15,7 +15,7 @@ class CtrlC:
         if name == {module!r}:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, CtrlC())
-sys.argv = ["trak", "status"]
+sys.argv = ["trak", "finalize", "store=none"]
 from trak_cli.__main__ import main
 main()
 """

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
 
+if TYPE_CHECKING:
+    from trak_cli.config.schema import TrakConfig
+
 NAME = "config"
-HELP = """Print the composed configuration, or check it for a stage without running anything."""
+HELP = """Print the composed configuration, or check everything that one stage needs.
+
+Nothing is run. Plugins (`_target_`) are imported and their arguments checked with --check only."""
 EXAMPLES = """Examples:
 
   trak config experiment=digits
@@ -20,19 +26,27 @@ EXAMPLES = """Examples:
   trak config -d my_project projection=sjlt --json"""
 
 
+@dataclass(frozen=True)
+class ConfigSummary:
+    """The resolved configuration, as YAML text and as values."""
+
+    yaml: str
+    config: TrakConfig
+
+
 def command(
     overrides: Overrides = None,
     check: Annotated[
         str | None,
-        typer.Option("--check", metavar="STAGE", help="Check everything that this stage needs; print nothing but 'ok'."),
+        typer.Option("--check", metavar="STAGE", help="Check everything that this stage needs; print only the outcome."),
     ] = None,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    from trak_cli.stages.show_config import ConfigSummary, show_config
-
     def show(summary: ConfigSummary, console: Console) -> None:
-        console.print(f"ok for {check}" if check else summary.yaml, markup=False, soft_wrap=True, end="\n" if check else "")
+        text = f"ok for {check}\n" if check else summary.yaml
+        console.print(text, markup=False, soft_wrap=True, end="")
 
-    run(check or NAME, Call.of(overrides, config_name, config_dir, as_json), show_config, show)
+    call = Call.of(overrides, config_name, config_dir, as_json)
+    run(check or NAME, call, lambda loaded, _: ConfigSummary(loaded.yaml, loaded.config), show)

@@ -11,8 +11,10 @@ from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
 from trak_cli.errors import InputError
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.diagnosis.costs import Costs
     from trak_cli.stages.doctor import DoctorSummary
+    from trak_cli.types import Reporter
 
 NAME = "doctor"
 HELP = """Check a run on a handful of samples before it is started, and estimate its time, memory and disk.
@@ -29,9 +31,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.doctor import doctor
+    def work(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
+        from trak_cli.stages.doctor import doctor
 
-    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), doctor, show)
+        return doctor(loaded, reporter)
+
+    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
     if not summary.ok:
         raise typer.Exit(InputError.exit_code)
 

@@ -10,7 +10,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.evaluation.summary import EvalSummary
+    from trak_cli.types import Reporter
 
 NAME = "eval-lds"
 HELP = """Measure how well scores predict models retrained on random subsets (the linear datamodeling score).
@@ -33,9 +35,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.eval_lds import eval_lds
+    def work(loaded: Loaded, reporter: Reporter) -> EvalSummary:
+        from trak_cli.stages.eval_lds import eval_lds
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), eval_lds, show)
+        return eval_lds(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: EvalSummary, console: Console) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.featurize import FeaturizeSummary
+    from trak_cli.types import Reporter
 
 NAME = "featurize"
 HELP = """Compute and store the features of the training set and of every target split.
@@ -30,9 +32,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.featurize import featurize
+    def work(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
+        from trak_cli.stages.featurize import featurize
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), featurize, show)
+        return featurize(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: FeaturizeSummary, console: Console) -> None:

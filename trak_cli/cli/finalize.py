@@ -9,7 +9,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.finalize import FinalizeSummary
+    from trak_cli.types import Reporter
 
 NAME = "finalize"
 HELP = """Sum the Gram matrix of the training features, factorise it and report the ridge.
@@ -29,9 +31,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.finalize import finalize
+    def work(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
+        from trak_cli.stages.finalize import finalize
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), finalize, show)
+        return finalize(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: FinalizeSummary, console: Console) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.retrain import RetrainSummary
+    from trak_cli.types import Reporter
 
 NAME = "retrain"
 HELP = """Make the ground truth of the LDS: train models on random subsets and store their outputs on the targets.
@@ -25,9 +27,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.retrain import retrain
+    def work(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
+        from trak_cli.stages.retrain import retrain
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), retrain, show)
+        return retrain(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: RetrainSummary, console: Console) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.score import ScoreSummary
+    from trak_cli.types import Reporter
 
 NAME = "score"
 HELP = """Score every training example for every target, from shards alone.
@@ -30,9 +32,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.score import score
+    def work(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
+        from trak_cli.stages.score import score
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), score, show)
+        return score(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: ScoreSummary, console: Console) -> None:

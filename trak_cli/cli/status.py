@@ -11,7 +11,9 @@ from rich.table import Table
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.status import StatusSummary
+    from trak_cli.types import Reporter
 
 #: Damaged files named of one kind before the rest is only counted.
 SHOWN = 5
@@ -29,9 +31,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.status import status
+    def work(loaded: Loaded, reporter: Reporter) -> StatusSummary:
+        from trak_cli.stages.status import status
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), status, show)
+        return status(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: StatusSummary, console: Console) -> None:

@@ -10,7 +10,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.top import TopSummary
+    from trak_cli.types import Reporter
 
 NAME = "top"
 HELP = """Show the training examples that raised or lowered the model output on a target the most."""
@@ -34,15 +36,12 @@ def command(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    from trak_cli.stages.top import top
+    def work(loaded: Loaded, reporter: Reporter) -> TopSummary:
+        from trak_cli.stages.top import top
 
-    targets = tuple(target or (0,))
-    run(
-        NAME,
-        Call.of(overrides, config_name, config_dir, as_json),
-        lambda loaded, reporter: top(loaded, reporter, split=split, targets=targets, k=k),
-        show,
-    )
+        return top(loaded, reporter, split=split, targets=tuple(target or (0,)), k=k)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: TopSummary, console: Console) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.train import TrainSummary
+    from trak_cli.types import Reporter
 
 NAME = "train"
 HELP = """Train a few checkpoints of the configured model on the configured training set.
@@ -28,9 +30,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.train import train
+    def work(loaded: Loaded, reporter: Reporter) -> TrainSummary:
+        from trak_cli.stages.train import train
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), train, show)
+        return train(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: TrainSummary, console: Console) -> None:

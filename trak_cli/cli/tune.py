@@ -10,7 +10,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.stages.tune import Measured, TuneSummary
+    from trak_cli.types import Reporter
 
 NAME = "tune"
 HELP = """Choose the estimator by a ground truth: search the family, and say what the choice is worth.
@@ -32,9 +34,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    from trak_cli.stages.tune import tune
+    def work(loaded: Loaded, reporter: Reporter) -> TuneSummary:
+        from trak_cli.stages.tune import tune
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), tune, show)
+        return tune(loaded, reporter)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
 
 def show(summary: TuneSummary, console: Console) -> None:

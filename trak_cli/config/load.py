@@ -122,7 +122,7 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> 
             covers(name, lost) or covers(lost, name) for name in names for lost in dropped
         ):
             yield _missing(key)
-    for plugin in needs.plugins:
+    for plugin in needs.plugins if needs.imports else ():
         node = get(config, plugin)
         nodes = {f"{plugin}.{name}": item for name, item in node.items()} if plugin == TARGETS else {plugin: node}
         for key, item in nodes.items():

@@ -1,37 +1,65 @@
-"""Models, datasets and trainers that configurations name with ``_target_: trak_cli.plugins.NAME``."""
+"""Models, datasets and trainers that configurations name with ``_target_: trak_cli.plugins.NAME``.
 
-from trak_cli.plugins.adamw import AdamWTrainer
-from trak_cli.plugins.digits import Digits, SmallCNN
-from trak_cli.plugins.files import SampleFile
-from trak_cli.plugins.images.arrays import ImageFile
-from trak_cli.plugins.images.cifar import Cifar
-from trak_cli.plugins.images.clip import hf_clip, open_clip_model
-from trak_cli.plugins.images.folder import ImageFolder
-from trak_cli.plugins.images.models import hf_image_classifier, timm_model, torchvision_model
-from trak_cli.plugins.images.pairs import ImageTextPairs
-from trak_cli.plugins.mlp import MLP
-from trak_cli.plugins.resnet9 import ResNet9
-from trak_cli.plugins.sgd import AfterEpoch, SGDTrainer, Trainer
-from trak_cli.plugins.tables import Table
+Each name is imported on first use, so that a program that needs one part does not import PyTorch for the others.
+"""
 
-__all__ = [
-    "MLP",
-    "AdamWTrainer",
-    "AfterEpoch",
-    "Cifar",
-    "Digits",
-    "ImageFile",
-    "ImageFolder",
-    "ImageTextPairs",
-    "ResNet9",
-    "SGDTrainer",
-    "SampleFile",
-    "SmallCNN",
-    "Table",
-    "Trainer",
-    "hf_clip",
-    "hf_image_classifier",
-    "open_clip_model",
-    "timm_model",
-    "torchvision_model",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trak_cli.plugins.adamw import AdamWTrainer as AdamWTrainer
+    from trak_cli.plugins.digits import Digits as Digits
+    from trak_cli.plugins.digits import SmallCNN as SmallCNN
+    from trak_cli.plugins.files import SampleFile as SampleFile
+    from trak_cli.plugins.images.arrays import ImageFile as ImageFile
+    from trak_cli.plugins.images.cifar import Cifar as Cifar
+    from trak_cli.plugins.images.clip import hf_clip as hf_clip
+    from trak_cli.plugins.images.clip import open_clip_model as open_clip_model
+    from trak_cli.plugins.images.folder import ImageFolder as ImageFolder
+    from trak_cli.plugins.images.models import hf_image_classifier as hf_image_classifier
+    from trak_cli.plugins.images.models import timm_model as timm_model
+    from trak_cli.plugins.images.models import torchvision_model as torchvision_model
+    from trak_cli.plugins.images.pairs import ImageTextPairs as ImageTextPairs
+    from trak_cli.plugins.mlp import MLP as MLP
+    from trak_cli.plugins.resnet9 import ResNet9 as ResNet9
+    from trak_cli.plugins.sgd import AfterEpoch as AfterEpoch
+    from trak_cli.plugins.sgd import SGDTrainer as SGDTrainer
+    from trak_cli.plugins.sgd import Trainer as Trainer
+    from trak_cli.plugins.tables import Table as Table
+
+#: Public name -> module inside this package.
+_MODULES = {
+    "AdamWTrainer": "adamw",
+    "Digits": "digits",
+    "SmallCNN": "digits",
+    "SampleFile": "files",
+    "ImageFile": "images.arrays",
+    "Cifar": "images.cifar",
+    "hf_clip": "images.clip",
+    "open_clip_model": "images.clip",
+    "ImageFolder": "images.folder",
+    "hf_image_classifier": "images.models",
+    "timm_model": "images.models",
+    "torchvision_model": "images.models",
+    "ImageTextPairs": "images.pairs",
+    "MLP": "mlp",
+    "ResNet9": "resnet9",
+    "AfterEpoch": "sgd",
+    "SGDTrainer": "sgd",
+    "Trainer": "sgd",
+    "Table": "tables",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

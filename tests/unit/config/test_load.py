@@ -16,6 +16,7 @@ from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
 from trak_cli.config.compose.files import config_groups
 from trak_cli.config.load import load
 from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.plugins import plugin_problems
 
 
 def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> None:
@@ -57,8 +58,10 @@ def test_every_shipped_option_composes() -> None:
     left = [(group, option) for group, options in config_groups().items() for option in options]
     while left:  # one option of every group at a time
         choices = dict(left)
-        config = load("config", None, None, ["name=run", *(f"{group}={option}" for group, option in choices.items())])
-        assert config.config.projection.kind == choices.get("projection", "sjlt")
+        config = load("config", None, None, ["name=run", *(f"{group}={option}" for group, option in choices.items())]).config
+        assert config.projection.kind == choices.get("projection", "sjlt")
+        nodes = [config.model, config.task, config.trainer, config.dataset.train, *config.dataset.targets.values()]
+        assert [problem for node in nodes if node is not None for problem in plugin_problems(node, "plugin")] == []
         left = [choice for choice in left if choice not in choices.items()]
 
 

@@ -139,7 +139,7 @@ def test_a_file_called_like_a_loaded_module_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fractions.py").write_text("class Net: pass\n")
     sys.modules.setdefault("fractions", __import__("fractions"))
     with pytest.raises(ConfigError, match=r"rename fractions\.py"):
-        load("config", None, tmp_path, ["model={_target_: fractions.Net}", "name=x"])
+        load("train", None, tmp_path, ["model={_target_: fractions.Net}", "name=x"])
 
 
 def test_the_canonical_form_is_sorted_json() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from trak_cli.gradients.contract import PerSample
 from trak_cli.gradients.engines.hooks.factors import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
-from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import OverlappingBlocksError, Scale, ScaledEngine, SecondMoments, scaled
 from trak_cli.types import Block, FactorBlock, RowBlock

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.checks.outputs import check_independence
-from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.tuning.memory import choose_microbatch
 from trak_cli.tasks import Classification

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from trak_cli.gradients.engines.hooks.factors import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
-from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.rules import pieces as rule_pieces
 from trak_cli.projection.registry import make_projector

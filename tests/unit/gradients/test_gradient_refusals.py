@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.checks.finite import check_finite, first_not_finite
 from trak_cli.gradients.checks.outputs import check_independence, check_reach
-from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import only, select
 from trak_cli.gradients.tuning.memory import activation_bytes, choose_microbatch
 from trak_cli.tasks import Classification, Task

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trak_cli.batches import one_sample
 from trak_cli.errors import InputError
 from trak_cli.gradients.checks.outputs import check_terms
-from trak_cli.gradients.engines.registry import ENGINES
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum, signs_of

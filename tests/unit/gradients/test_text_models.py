@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from trak_cli.errors import InputError
 from trak_cli.gradients.checks.outputs import check_independence
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
-from trak_cli.gradients.engines.registry import ENGINES, make_engine
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.plugins.checkpoints.state import dump

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trak_cli.plugins.checkpoints.derived import Member, derive
+from trak_cli.plugins.checkpoints.derived import derive
+from trak_cli.plugins.checkpoints.member import Member
 
 DIGEST = "a" * 64
 LARGE = 200

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from trak_cli.errors import ConfigError, MachineError
-from trak_cli.projection.registry import Kernel, choose, make_projector
-from trak_cli.projection.spec import KINDS, ProjectionSpec, spec_problems
+from trak_cli.projection.registry import KERNELS, Kernel, choose, make_projector
+from trak_cli.projection.spec import KERNEL_NAMES, KINDS, ProjectionSpec, spec_problems
 
 CPU = torch.device("cpu")
 
@@ -109,3 +109,7 @@ def test_where_every_kernel_is_missing_the_machine_is_at_fault_and_says_why() ->
         choose([kernel("gpu", "cupy is not installed", "cuda")], "rademacher", "cuda", "auto")
     with pytest.raises(MachineError, match="no such kernel"):
         choose([kernel("slow", None)], "rademacher", "cuda", "auto")
+
+
+def test_the_names_that_the_configuration_accepts_are_those_of_the_kernels() -> None:
+    assert tuple(kernel.name for kernel in KERNELS) == KERNEL_NAMES

@@ -18,10 +18,13 @@ class Needs:
         required: keys that must have a value.
         plugins: keys whose plugins the stage builds; other plugins are left alone, so that `trak score` runs on a
             machine that has neither the model's code nor the data.
+        imports: whether these plugins are imported and their arguments checked. `trak config` only prints them, and need
+            not import PyTorch for that.
     """
 
     required: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    imports: bool = True
 
     def reads(self, key: str) -> bool:
         """Whether the stage looks at this key at all."""
@@ -52,7 +55,7 @@ STAGES: dict[str, Needs] = {
     # The datasets describe the rows it shows.
     "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "status": Needs(("store",)),
-    "config": Needs((), PLUGINS),
+    "config": Needs((), PLUGINS, imports=False),
 }
 
 #: How to give each key that a stage may require: (what is expected, what to do).

@@ -12,9 +12,7 @@ from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.vmap import VmapEngine
 from trak_cli.gradients.loop import LoopEngine
-
-#: The names that ``gradients.engine`` may take besides ``auto``.
-ENGINES = ("hooks", "vmap", "loop")
+from trak_cli.gradients.options import ENGINES
 
 
 def make_engine(

@@ -18,13 +18,9 @@ from trak_cli.batches import batch_size
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.gradients.contract import ModelOutput, PerSample
 from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
 from trak_cli.types import Block
-
-#: The name of the engine.
-REPRESENTATION = "representation"
-
-SIDES = ("input", "output")
 
 _KEY = "gradients.module"
 

@@ -21,9 +21,6 @@ from torch import Tensor
 from trak_cli.gradients.contract import Engine, PerSample
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
-#: What ``gradients.optimizer`` may be.
-OPTIMIZERS = ("sgd", "adam")
-
 #: Of the definition of the scales; part of what determines the values in a store.
 SCALES_VERSION = 1
 

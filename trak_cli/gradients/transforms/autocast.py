@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, MachineError, Problem
 from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.options import AUTOCAST_DTYPES
 
-#: What ``gradients.autocast`` may name besides null.
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Value of ``gradients.autocast`` -> dtype.
+AUTOCAST: dict[str, torch.dtype] = {name: getattr(torch, name) for name in AUTOCAST_DTYPES}
 
 
 class Autocast:

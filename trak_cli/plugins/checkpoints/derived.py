@@ -16,38 +16,13 @@ Every random number is a function of the checkpoint's digest, the member and the
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trak_cli.plugins.checkpoints.member import Member
 from trak_cli.types import Float64
-
-KINDS = ("noise", "dropout", "mask")
-
-#: Changes whenever the same member would get other weights.
-_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Member:
-    """One derived checkpoint of a family; ``index`` counts from 1, the checkpoint itself being number 0."""
-
-    kind: str
-    scale: float
-    seed: int
-    index: int
-
-    @property
-    def suffix(self) -> str:
-        """What is added to the checkpoint's name: different for different members."""
-        return f"+{self.kind}{self.scale!r}.{self.seed}.{self.index}"
-
-    def digest(self, checkpoint: str) -> str:
-        """The identity of the member of the checkpoint with this SHA-256: 64 hexadecimal digits."""
-        text = f"member {_VERSION} {checkpoint} {self.kind} {self.scale!r} {self.seed} {self.index}"
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def derive(model: nn.Module, member: Member, digest: str) -> None:

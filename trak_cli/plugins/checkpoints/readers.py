@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.checkpoints.archive import read_archive
 from trak_cli.plugins.checkpoints.sharded import INDEX_SUFFIX, files_of_index
 
 #: A checkpoint file -> name -> tensor, on the CPU. A state_dict may also lie under one of the keys that :func:`load` knows.
@@ -83,6 +82,8 @@ def reader_of(path: Path) -> CheckpointReader:
 @register_checkpoint_reader(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 def read_tensors(path: Path) -> object:
     """A .safetensors file, or what torch.save wrote, read with ``weights_only=True``."""
+    from trak_cli.plugins.checkpoints.archive import read_archive  # imports PyTorch, which finding files does not need
+
     return read_archive(path)
 
 

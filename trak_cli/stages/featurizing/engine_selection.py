@@ -14,8 +14,7 @@ from trak_cli.errors import ConfigError, InputError, MachineError, Problem, Stor
 from trak_cli.gradients.checks.agreement import check_agreement
 from trak_cli.gradients.engines.hooks.strategies import Strategies, describe_strategies, materialized_parameters
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
-from trak_cli.gradients.engines.registry import ENGINES
-from trak_cli.gradients.engines.representation import REPRESENTATION
+from trak_cli.gradients.options import ENGINES, REPRESENTATION
 from trak_cli.gradients.tuning.measure import SIZES, Candidate, Trial, measure
 from trak_cli.gradients.tuning.memory import choose_microbatch
 from trak_cli.projection.contract import Projector

@@ -14,7 +14,8 @@ from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.engines.hooks.factors import outer_products
 from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.registry import make_engine
-from trak_cli.gradients.engines.representation import REPRESENTATION, Place, RepresentationEngine, represented
+from trak_cli.gradients.engines.representation import Place, RepresentationEngine, represented
+from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum

@@ -13,8 +13,9 @@ from torch import nn
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.checkpoints.derived import Member, derive
+from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.files import find, name_of, sha256
+from trak_cli.plugins.checkpoints.member import Member
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
 from trak_cli.stages.inputs.split import probes
