@@ -42,7 +42,7 @@ def engine(place: Place, model: nn.Module | None = None) -> RepresentationEngine
         (Place("mix"), lambda inputs, output: output.mean(1)),
         (Place("conv"), lambda inputs, output: output.mean((2, 3))),
     ],
-    ids=str,
+    ids=["input of head", "output of head", "output of the model", "output of mix", "output of conv"],
 )
 def test_a_plain_forward_hook_sees_the_same(batch, place, pool):
     torch.manual_seed(0)
