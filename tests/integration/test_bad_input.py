@@ -455,8 +455,8 @@ def test_no_resamples_give_no_intervals(scored: Project) -> None:
     np.savez(scored.folder / "truth.npz", masks=generator.random((5, ROWS)) < 0.5, outputs=generator.normal(size=(5, TARGETS)))
     scored.done("eval-lds", "lds.ground_truth=truth.npz", "lds.bootstrap=0")
     [one] = json.loads((scored.store / "lds" / "test.json").read_text())["scores"]
-    assert (one["low"], one["high"]) == (None, None)
-    assert -1 <= one["lds"] <= 1
+    assert (one["lds"]["low"], one["lds"]["high"]) == (None, None)
+    assert -1 <= one["lds"]["estimate"] <= 1
 
 
 # The small documents of a store

@@ -57,5 +57,5 @@ def test_baselines_stand_beside_the_scores(scored: Project) -> None:
     asked = ["lds.ground_truth=truth.npz", "lds.baselines=[datamodel, empirical_influence]"]
     told = json.loads(scored.done("eval-lds", "--json", *asked).stdout)
     assert [one["name"] for one in told["score_sets"]] == ["trajectory", "datamodel", "empirical_influence"]
-    assert "each subset left out of its own fit" in scored.done("eval-lds", *asked).stdout
+    assert "each subset is predicted by a fit that leaves it out" in scored.done("eval-lds", *asked).stdout
     scored.refused(2, "eval-lds", "lds.baselines=[datamodels]", says=("lds.baselines", "empirical_influence"))

@@ -44,35 +44,29 @@ def command(
 
 
 def show(summary: EvalSummary, console: Console) -> None:
+    """Print the LDS of every set of scores, and its difference from the first set."""
     reference = summary.score_sets[0].name
     rows = table("scores", "#LDS", "95% interval", f"#difference from {reference}", "95% interval", "#p")
-    for one in summary.score_sets:
-        if one.difference is None:
-            rows.add_row(one.name, f"{one.lds:.3f}", interval(one.low, one.high), "", "", "")
-        else:
-            change = one.difference
-            rows.add_row(
-                one.name,
-                f"{one.lds:.3f}",
-                interval(one.low, one.high),
-                f"{change.mean:+.3f}",
-                interval(change.low, change.high, "+"),
-                "" if math.isnan(change.p_value) else f"{change.p_value:.3f}",
-            )
+    for score_set in summary.score_sets:
+        lds, difference = score_set.lds, score_set.difference
+        cells = [score_set.name, f"{lds.estimate:.3f}", interval(lds.low, lds.high)]
+        if difference is not None:
+            change = difference.interval
+            cells += [f"{change.estimate:+.3f}", interval(change.low, change.high, "+"), str(difference.p_value)]
+        rows.add_row(*cells)
     console.print(rows)
     console.print(
         f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets"
-        + (f", {summary.left_out} target(s) left out (constant outputs)" if summary.left_out else "")
+        + (f", {summary.left_out} target(s) left out (constant outputs or predictions)" if summary.left_out else "")
     )
     if not math.isnan(summary.ceiling):
         console.print(
-            f"noise ceiling: with {summary.models} models for each subset, a perfect predictor would reach about"
-            f" {summary.ceiling:.2f}"
+            f"noise ceiling: a perfect predictor would reach about {summary.ceiling:.2f} ({summary.models} models per subset)"
         )
     if summary.baselines:
         names = " and ".join(summary.baselines)
         console.print(
-            f"{names}: fitted to the retrained models themselves, each subset left out of its own fit", soft_wrap=True
+            f"{names}: fitted to the ground truth; each subset is predicted by a fit that leaves it out", soft_wrap=True
         )
     for path in summary.files:
         console.print(str(path))

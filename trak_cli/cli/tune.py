@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -54,8 +53,7 @@ def show(summary: TuneSummary, console: Console) -> None:
     rows.add_row("chosen", *_figures(summary.held_out.chosen))
     rows.add_row(reference.estimator.name, *_figures(summary.held_out.reference))
     if chosen.estimator != reference.estimator:
-        p = "" if math.isnan(summary.held_out.p_value) else f"{summary.held_out.p_value:.3f}"
-        rows.add_row("difference", *_figures(summary.held_out.difference, "+"), p)
+        rows.add_row("difference", *_figures(summary.held_out.difference, "+"), str(summary.held_out.p_value))
     console.print(rows)
     if chosen.estimator == reference.estimator:
         console.print(f"nothing was better than {reference.estimator.name}")

@@ -1,4 +1,4 @@
-"""``trak eval-lds``: how well scores predict the outputs of models retrained on random subsets."""
+"""``trak eval-lds``: measure how well scores predict the outputs of models retrained on random subsets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.evaluation.lds_plot import draw, require_matplotlib
-from trak_cli.stages.evaluation.summary import Change, EvalSummary, ScoreSet
+from trak_cli.stages.evaluation.summary import EvalSummary, ScoreSet
 from trak_cli.stages.evaluation.user_arrays import read_foreign_scores
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.inputs.device import use_threads
@@ -29,10 +29,13 @@ from trak_cli.types import TRAIN, Float64, Reporter, plain
 
 
 def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
-    """LDS of the configured estimator, of ``lds.estimators`` and of the files in ``lds.scores``, side by side.
+    """Compute the LDS of the configured estimator, of ``lds.estimators``, and of ``lds.scores`` and ``lds.baselines``.
 
     Raises:
-        ConfigError, InputError, StoreError, MachineError: see the classes.
+        ConfigError: ``lds.split`` is needed to choose between several target splits.
+        InputError: the ground truth or a file of ``lds.scores`` does not fit the store.
+        StoreError: scores are missing or outdated, or there are no retrained models.
+        MachineError: ``lds.plot`` needs matplotlib.
     """
     config = loaded.config
     if config.lds.plot:
@@ -64,12 +67,12 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
 
 
 def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTruth, reporter: Reporter) -> dict[str, Float64]:
-    """For every set of scores, (targets, subsets) sums over the subsets; all missing sets are reported together."""
+    """For every set of scores, its sums over the subsets (targets, subsets). All missing sets are reported together."""
     targets, rows = truth.outputs.shape[1], truth.masks.shape[1]
     names = list(dict.fromkeys([config.estimator.name, *config.lds.estimators]))
-    found: dict[str, Float64] = {}
+    predictions: dict[str, Float64] = {}
     problems: list[Problem] = []
-    refused: list[Problem] = []
+    invalid: list[Problem] = []
     for name in names:
         path = layout.scores(name, split)
         if not path.exists():
@@ -80,34 +83,30 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
         if scores.shape != (targets, rows):
             problems += outdated_scores(path, scores.shape, (targets, rows)).problems
             continue
-        found[name] = streamed_predictions(score_blocks(scores), truth.masks, targets)
+        predictions[name] = streamed_predictions(score_blocks(scores), truth.masks, targets)
     for name, file in config.lds.scores.items():
         try:
-            found[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
+            predictions[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
         except InputError as error:
-            refused += error.problems
+            invalid += error.problems
     for name in config.lds.baselines:
-        reporter.log(f"{name}: fitted to the ground truth in {FOLDS} parts, each subset predicted from the other parts")
-        found[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.seed)
-    if problems or refused:
-        raise (StoreError if problems else InputError)([*problems, *refused])
-    return found
+        reporter.log(f"fitting {name} to the ground truth in {FOLDS} folds; each subset is predicted from the other folds")
+        predictions[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.seed)
+    if problems or invalid:
+        raise (StoreError if problems else InputError)([*problems, *invalid])
+    return predictions
 
 
 def _score_sets(results: dict[str, LdsResult], comparison: Comparison) -> list[ScoreSet]:
     reference = next(iter(results))
-    changes = {
-        one.second: Change(-one.interval.estimate, -one.interval.high, -one.interval.low, one.p_value)
-        for one in comparison.differences
-        if one.first == reference
+    differences = {
+        difference.second: difference.reversed() for difference in comparison.differences if difference.first == reference
     }
     return [
         ScoreSet(
             name,
-            result.mean,
-            comparison.sets[name].low,
-            comparison.sets[name].high,
-            changes.get(name),
+            comparison.sets[name],
+            differences.get(name),
             [float(value) for value in result.per_target],
         )
         for name, result in results.items()
@@ -115,7 +114,7 @@ def _score_sets(results: dict[str, LdsResult], comparison: Comparison) -> list[S
 
 
 def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSummary:
-    """File the table (and the picture) of this evaluation; another evaluation of the split takes their place."""
+    """Write the report (and the plot) of this evaluation; an earlier evaluation of the same split is replaced."""
     report = layout.lds_report(summary.split)
     document = {
         "ground_truth": str(summary.ground_truth),

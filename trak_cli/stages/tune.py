@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula
-from trak_cli.attribution.lds.bootstrap import Bootstrap, compare
+from trak_cli.attribution.lds.bootstrap import Bootstrap, PValue, compare
 from trak_cli.attribution.lds.lds import lds_of_predictions
 from trak_cli.attribution.search import grid_members, halves
 from trak_cli.config.load import Loaded
@@ -71,7 +71,7 @@ class HeldOut:
     chosen: Measured
     reference: Measured
     difference: Measured
-    p_value: float
+    p_value: PValue
     method: str
 
 

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from trak_cli.attribution.lds.bootstrap import (
     RERANK_LIMIT,
     Bootstrap,
+    PValue,
     bootstrap_interval,
     compare,
     expanding,
@@ -129,7 +130,7 @@ def test_a_paired_difference_sees_what_separate_intervals_do_not(way):
     assert (difference.first, difference.second) == ("better", "worse")
     assert result.sets["better"].low < result.sets["worse"].high
     assert difference.interval.low > 0
-    assert difference.p_value < 0.05
+    assert difference.p_value.value < 0.05
     gap = result.sets["better"].estimate - result.sets["worse"].estimate
     assert difference.interval.estimate == pytest.approx(gap)
 
@@ -138,7 +139,7 @@ def test_a_paired_difference_sees_what_separate_intervals_do_not(way):
 def test_equal_sets_differ_by_nothing(way):
     (predictions,), outputs = _data()
     (difference,) = compare({"a": predictions, "b": 2 * predictions}, outputs, way).differences
-    assert (difference.interval.low, difference.interval.high, difference.p_value) == (0, 0, 1)
+    assert (difference.interval.low, difference.interval.high, difference.p_value) == (0, 0, PValue(1.0))
 
 
 @both_ways
@@ -147,16 +148,62 @@ def test_no_difference_is_rarely_called_one(way):
     for seed in range(60):
         predictions, outputs = _data(t=20, s=40, strengths=(0.4, 0.4), seed=seed)
         (difference,) = compare(dict(zip("ab", predictions, strict=True)), outputs, way).differences
-        called += difference.p_value < 0.05
+        called += difference.p_value.value < 0.05
     assert called <= 7
 
 
 @both_ways
-def test_the_smallest_p_value_is_that_of_no_resample_on_the_other_side(way):
+def test_the_smallest_p_value_is_an_upper_bound_set_by_the_number_of_resamples(way):
     predictions, outputs = _data(strengths=(0.1, 0.9))
     (difference,) = compare(dict(zip("ab", predictions, strict=True)), outputs, way).differences
-    assert 2 / 201 <= difference.p_value < 0.05
     assert difference.interval.high < 0
+    assert difference.p_value == PValue(2 / 201, is_upper_bound=True)
+    assert difference.reversed().p_value == difference.p_value
+
+
+@both_ways
+def test_a_p_value_with_resamples_on_both_sides_of_zero_is_no_upper_bound(way):
+    predictions, outputs = _data(strengths=(0.4, 0.42))
+    (difference,) = compare(dict(zip("ab", predictions, strict=True)), outputs, way).differences
+    assert difference.interval.low < 0 < difference.interval.high
+    assert not difference.p_value.is_upper_bound
+    assert difference.p_value.value > 2 / 201
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"),
+    [
+        (PValue(2 / 1001, is_upper_bound=True), "< 0.002"),
+        (PValue(2 / 201, is_upper_bound=True), "< 0.010"),
+        (PValue(2 / 1000, is_upper_bound=True), "< 0.002"),
+        (PValue(2 / 21, is_upper_bound=True), "< 0.096"),
+        (PValue(4 / 1001), "0.004"),
+        (PValue(4 / 100_001), "< 0.001"),
+        (PValue(1.0), "1.000"),
+        (PValue(float("nan")), ""),
+    ],
+)
+def test_an_upper_bound_is_printed_as_one_and_rounded_up(p_value, text):
+    assert str(p_value) == text
+
+
+def test_a_single_resample_proves_nothing():
+    predictions, outputs = _data(strengths=(0.1, 0.9))
+    named = dict(zip("ab", predictions, strict=True))
+    (difference,) = compare(named, outputs, Bootstrap(resamples=1, rerank=True)).differences
+    assert difference.p_value == PValue(1.0)
+
+
+def test_a_reversed_difference_swaps_the_sets_the_sign_and_the_ends_of_the_interval():
+    predictions, outputs = _data(strengths=(0.3, 0.6))
+    first, second = predictions
+    (difference,) = compare({"a": first, "b": second}, outputs, RERANKED).differences
+    (expected,) = compare({"b": second, "a": first}, outputs, RERANKED).differences
+    found = difference.reversed()
+    assert (found.first, found.second) == ("b", "a")
+    assert found.interval.estimate == pytest.approx(expected.interval.estimate)
+    assert found.interval.low == pytest.approx(expected.interval.low)
+    assert found.interval.high == pytest.approx(expected.interval.high)
 
 
 def test_all_pairs_are_compared_in_order():

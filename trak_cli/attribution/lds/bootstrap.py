@@ -1,23 +1,23 @@
-"""How far a measured LDS can be trusted: intervals and paired comparisons by the bootstrap.
+"""Confidence intervals and paired comparisons of the LDS by the bootstrap.
 
-Each resample draws as many subsets and as many targets as there are, both with replacement, from one seeded
-generator, and uses the same draw for every score set, so that differences are paired. What is ranked again:
+Each resample draws as many subsets and as many targets as there are, both with replacement, from one seeded generator.
+All score sets use the same draw, so differences between them are paired. There are two methods:
 
-- "reranked": the drawn subsets are ranked anew in every resample, exactly as if the LDS were computed from scratch on
-  them (repeated subsets tie with themselves); targets that become constant are left out of that resample.
-- "linear": each target's Spearman correlation is replaced by its first-order expansion in the weights of the subsets,
-  with the effect of the weights on the ranks included (:mod:`trak_cli.attribution.lds.bootstrap`). Nothing is ranked
-  again: a resample is two small products.
+- "reranked": every resample ranks the drawn subsets again, as if the LDS were computed from scratch on them (a repeated
+  subset ties with itself). A resample leaves out targets that are constant in it.
+- "linear": a first-order expansion in the weights of the subsets replaces each target's Spearman correlation. It
+  includes the effect of the weights on the ranks (see :func:`spearman_expansion`). A resample is then two small matrix
+  products. The error is of relative order 1/subsets.
 
-Exact ranking is used while it costs seconds, the expansion beyond; the result says which. The expansion leaves out
-terms of relative order 1/subsets.
+:func:`compare` ranks again where this takes seconds and uses the expansion beyond that; the result names the method.
 
-Resampling both sides counts the noise that belongs to a single (target, subset) pair more than once (Owen 2007, "The
-pigeonhole bootstrap"), so intervals err on the wide side when that noise is the largest.
+Resampling both sides counts noise that belongs to a single (target, subset) pair more than once (Owen 2007, "The
+pigeonhole bootstrap"). The intervals are therefore too wide rather than too narrow where such noise dominates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,18 +27,21 @@ import numpy as np
 from trak_cli.attribution.lds.ranks import rank_correlation, rank_rows, row_blocks, spearman
 from trak_cli.types import Float64, FloatArray
 
-#: Most (targets × subsets × resamples) that are ranked again.
+#: Largest targets × subsets × resamples for which every resample is ranked again.
 RERANK_LIMIT = 300_000_000
-
 
 _RESAMPLES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How to resample: how often (0: no intervals, they are NaN), from which seed, for intervals of which level.
+    """How to resample.
 
-    ``rerank``: True and False force the exact and the linear way; None decides by the amount of work.
+    Attributes:
+        resamples: how many times; with 0, intervals and p-values are NaN.
+        seed: of the generator that draws subsets and targets.
+        level: of the intervals.
+        rerank: True: "reranked"; False: "linear"; None: by the amount of work.
     """
 
     resamples: int = 1000
@@ -57,22 +60,53 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """LDS of ``first`` minus LDS of ``second``, over the targets that count for both, on the same resamples.
+class PValue:
+    """A two-sided p-value, as a bootstrap of R resamples can tell it: min(1, 2 (count + 1) / (R + 1)).
 
-    ``p_value`` is two-sided: twice the share of resamples on the rarer side of zero, (count + 1) / (resamples + 1),
-    at most 1.
+    ``count`` is the number of resamples on the rarer side of zero. With count = 0 the value is 2 / (R + 1), the smallest
+    that R resamples can give, whatever the true one is.
+
+    Attributes:
+        value: the p-value, NaN without resamples.
+        is_upper_bound: count = 0: the p-value is at most ``value``.
     """
+
+    value: float
+    is_upper_bound: bool = False
+
+    def __str__(self) -> str:
+        """Three decimals: "0.034"; an upper bound, rounded up, as "< 0.002"; "" for NaN."""
+        if math.isnan(self.value):
+            return ""
+        if self.is_upper_bound:
+            return f"< {math.ceil(round(1000 * self.value, 6)) / 1000:.3f}"
+        return f"{self.value:.3f}" if self.value >= 0.0005 else "< 0.001"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """LDS of ``first`` minus LDS of ``second`` on the same resamples, over the targets that are constant in neither."""
 
     first: str
     second: str
     interval: Interval
-    p_value: float
+    p_value: PValue
+
+    def reversed(self) -> Difference:
+        """The same comparison as ``second`` minus ``first``."""
+        interval = Interval(-self.interval.estimate, -self.interval.high, -self.interval.low)
+        return Difference(self.second, self.first, interval, self.p_value)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The LDS of every score set, all their differences, and how they were resampled ("reranked" or "linear")."""
+    """Intervals of several LDS and of their differences.
+
+    Attributes:
+        sets: the LDS of every score set.
+        differences: of every two score sets, in the order of ``sets``.
+        method: "reranked" or "linear".
+    """
 
     sets: dict[str, Interval]
     differences: tuple[Difference, ...]
@@ -81,15 +115,15 @@ class Comparison:
 
 def bootstrap_interval(predictions: Float64, outputs: FloatArray, settings: Bootstrap) -> Interval:
     """Interval of one LDS, from ``predictions`` (t, s) (see ``LdsResult``) and ``outputs`` (s, t)."""
-    return compare({"it": predictions}, outputs, settings).sets["it"]
+    return compare({"scores": predictions}, outputs, settings).sets["scores"]
 
 
 def compare(predictions: Mapping[str, Float64], outputs: FloatArray, settings: Bootstrap) -> Comparison:
-    """Intervals of several score sets and of all differences between two of them, in the order given.
+    """Intervals of the LDS of several score sets and of the difference between every two of them, in the given order.
 
     Args:
-        predictions: by name, (t, s) sums of scores.
-        outputs: (s, t) retrained outputs.
+        predictions: for every name, the sums of scores over each subset (t, s).
+        outputs: outputs of the retrained models (s, t).
         settings: how to resample.
     """
     names, arrays = list(predictions), list(predictions.values())
@@ -121,7 +155,7 @@ def compare(predictions: Mapping[str, Float64], outputs: FloatArray, settings: B
 
 
 def _draws(shape: tuple[int, int], settings: Bootstrap) -> Iterator[tuple[Float64, Float64]]:
-    """How often each subset (B, s) and each target (B, t) occurs, a few resamples at a time."""
+    """Yield how often each subset (B, s) and each target (B, t) occurs, for a few resamples at a time."""
     generator = np.random.default_rng(settings.seed)
     for start in range(0, settings.resamples, _RESAMPLES_AT_ONCE):
         counts: tuple[list[Float64], list[Float64]] = ([], [])
@@ -132,9 +166,9 @@ def _draws(shape: tuple[int, int], settings: Bootstrap) -> Iterator[tuple[Float6
 
 
 def _contrast_means(contrasts: Sequence[tuple[int, ...]], correlations: list[Float64], counts: Float64) -> Float64:
-    """Mean over targets, weighted with ``counts`` (B, t), of every single set or difference of two → (B, contrasts).
+    """Mean over targets, weighted by ``counts`` (B, t), of every single set or difference of two sets: (B, contrasts).
 
-    A target that is NaN (constant) in one of the sets does not count.
+    Targets that are NaN (constant) in one of the sets are left out.
     """
     means = np.full((len(counts), len(contrasts)), np.nan)
     for column, (first, *second) in enumerate(contrasts):
@@ -154,21 +188,21 @@ def _interval(estimate: float, drawn: Float64, level: float) -> Interval:
     return Interval(estimate, float(low), float(high))
 
 
-def _p_value(drawn: Float64) -> float:
+def _p_value(drawn: Float64) -> PValue:
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
-        return float("nan")
-    rarer = min((finite <= 0).sum(), (finite >= 0).sum())
-    return min(1.0, 2.0 * float(rarer + 1) / (len(finite) + 1))
+        return PValue(float("nan"))
+    rarer = int(min((finite <= 0).sum(), (finite >= 0).sum()))
+    value = 2 * (rarer + 1) / (len(finite) + 1)
+    return PValue(min(1.0, value), is_upper_bound=rarer == 0 and value < 1)
 
 
-#: From ``counts`` (B, s), how often each column occurs in each of B resamples, to the correlations (B, t) of every
-#: array.
+#: Maps ``counts`` (B, s), how often each column occurs in each of B resamples, to the correlations (B, t) of every array.
 Resampler = Callable[[Float64], list[Float64]]
 
 
 def reranking(arrays: Sequence[FloatArray], reference: FloatArray) -> Resampler:
-    """Correlations of the rows of each (t, s) array with those of ``reference``, exact: O(t · s) for each resample."""
+    """Correlations of the rows of each (t, s) array with those of ``reference``, ranked again: O(t · s) a resample."""
     ranked = [rank_rows(array) for array in arrays]
     ranked_reference = rank_rows(reference)
 
@@ -184,7 +218,7 @@ def reranking(arrays: Sequence[FloatArray], reference: FloatArray) -> Resampler:
 
 
 def expanding(arrays: Sequence[FloatArray], reference: FloatArray) -> Resampler:
-    """The same to first order in the counts: one matrix product for any number of resamples."""
+    """Correlations to first order in the counts: one matrix product for any number of resamples."""
     expansions = [spearman_expansion(array, reference) for array in arrays]
 
     def correlations(counts: Float64) -> list[Float64]:

@@ -1,4 +1,4 @@
-"""The picture of an LDS evaluation: every set of scores with its interval, and how the targets are spread."""
+"""The plot of an LDS evaluation: the LDS of every set of scores with its interval, and the LDS of single targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trak_cli.stages.evaluation.summary import EvalSummary
 
 
 def require_matplotlib() -> None:
-    """Before anything is computed.
+    """Check that the plot can be drawn, before anything is computed.
 
     Raises:
         MachineError: matplotlib is not installed.
@@ -24,20 +24,21 @@ def require_matplotlib() -> None:
 
 
 def draw(summary: EvalSummary) -> bytes:
-    """The picture as PNG bytes; :func:`require_matplotlib` comes first."""
+    """Draw the plot and return it as PNG bytes. Call :func:`require_matplotlib` first."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [one.name for one in summary.score_sets]
+    names = [score_set.name for score_set in summary.score_sets]
     figure = Figure(figsize=(7, 1.2 + 0.7 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for height, one in enumerate(summary.score_sets):
-        values = [value for value in one.per_target if value == value]
+    for height, score_set in enumerate(summary.score_sets):
+        lds = score_set.lds
+        values = [value for value in score_set.per_target if not math.isnan(value)]
         axes.scatter(values, [height + 0.22] * len(values), s=14, alpha=0.25, linewidths=0, color="#4477aa")
-        axes.plot([one.low, one.high], [height, height], color="#222222", linewidth=2.5, solid_capstyle="butt")
-        axes.plot([one.lds], [height], "o", color="#222222", markersize=7)
-        axes.annotate(f"{one.lds:.3f}", (one.lds, height), (0, 8), textcoords="offset points", ha="center")
+        axes.plot([lds.low, lds.high], [height, height], color="#222222", linewidth=2.5, solid_capstyle="butt")
+        axes.plot([lds.estimate], [height], "o", color="#222222", markersize=7)
+        axes.annotate(f"{lds.estimate:.3f}", (lds.estimate, height), (0, 8), textcoords="offset points", ha="center")
     if not math.isnan(summary.ceiling):
         axes.axvline(summary.ceiling, color="#444444", linestyle=":", linewidth=1.2, zorder=0)
     axes.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
@@ -48,6 +49,6 @@ def draw(summary: EvalSummary) -> bytes:
     axes.set_title(f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets{dotted}", loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
-    return picture.getvalue()
+    plot = io.BytesIO()
+    figure.savefig(plot, format="png", dpi=150, metadata={"Software": None})
+    return plot.getvalue()

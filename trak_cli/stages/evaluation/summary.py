@@ -5,36 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Change:
-    """Difference of two LDS on the same resamples: mean, 95% interval, two-sided p-value."""
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
+from trak_cli.attribution.lds.bootstrap import Difference, Interval
 
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """One set of scores: its LDS, 95% interval (NaN without resamples), difference from the first set (None for that one)."""
+    """One set of scores against the ground truth.
+
+    Attributes:
+        name: of the estimator, the file or the baseline.
+        lds: mean over targets, with its 95% interval (NaN without resamples).
+        difference: its LDS minus that of the first set, on the same resamples; None for the first set.
+        per_target: LDS of every target, NaN where the target is left out.
+    """
 
     name: str
-    lds: float
-    low: float
-    high: float
-    difference: Change | None
+    lds: Interval
+    difference: Difference | None
     per_target: list[float]
 
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """Every set of scores, against one ground truth; ``left_out`` targets have constant outputs or predictions.
+    """Every set of scores against one ground truth.
 
-    ``models``: how many for each subset, None where only their mean is known. ``ceiling``: the LDS that a perfect predictor
-    would reach (:func:`trak_cli.attribution.lds.ceiling.noise_ceiling`), NaN where it takes more models to tell.
-    ``baselines`` names those that were fitted to the ground truth, each subset being left out of its own fit.
+    Attributes:
+        store: folder of the run.
+        split: target split.
+        ground_truth: where masks and outputs come from.
+        targets: how many.
+        subsets: how many.
+        models: how many per subset; None where only their mean is known.
+        ceiling: noise ceiling, the LDS of a perfect predictor
+            (:func:`trak_cli.attribution.lds.ceiling.noise_ceiling`); NaN where there are too few models to estimate it.
+        left_out: how many targets have constant outputs or predictions.
+        method: of the bootstrap, "reranked" or "linear".
+        score_sets: the configured estimator first.
+        baselines: those sets that are fitted to the ground truth, each subset predicted by a fit without it.
+        files: written by the evaluation.
     """
 
     store: Path
