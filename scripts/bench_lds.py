@@ -1,9 +1,13 @@
-"""The quality benchmark: twenty settings from raw data to the LDS of every method, as tables and pictures.
+"""The quality benchmark: the LDS of every method on twenty settings, from raw data to tables and plots.
 
 python scripts/bench_lds.py [SETTING ...] [--workers 2] [--no-peers]      (make lds)
 
-Whatever is there already is kept: checkpoints, features, retrained models, predictions. Other libraries are measured on the
-same checkpoints where they are installed (pip install '.[peers]'). Writes runs/lds/results.json, lds.png and compute.png.
+Rerunning reuses what runs/lds already holds: checkpoints, features, retrained models and predictions. Other libraries are
+measured on the same checkpoints if they are installed (pip install '.[peers]').
+
+Prints one table per setting, one table over all settings, and paired comparisons of the default with other methods: a summary
+over settings (mean difference with a bootstrap interval over settings), and for every setting the difference, its interval
+and its p-value after Holm's correction for the number of settings. Writes runs/lds/results.json, lds.png and compute.png.
 """
 
 from __future__ import annotations
@@ -19,12 +23,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "lds"))
 
 import numpy as np
+from comparison import holm, paired_summary
 from costs import known_costs
 from measure import ESTIMATORS, MASKS, Line, lines
 from picture import draw
 from setting import Setting, make_data, names, prepare
 
-from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, bootstrap_interval, compare
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, PValue, bootstrap_interval, compare
 from trak_cli.attribution.lds.ceiling import noise_ceiling
 
 COUNTS = (1, 2, 5, 10)
@@ -39,32 +44,32 @@ def main() -> None:
     by_name = {}
     at_once = min(arguments.workers, len(chosen))
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
-        # The dearest come last in the list, and begin first. Processes that have nothing else to do retrain side by side.
-        asked = (not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
-        running = [pool.submit(_setting, name, *asked) for name in reversed(chosen)]
-        for one in as_completed(running):
-            result = one.result()
+        # The most expensive settings are last in the list; they start first. Workers left over share the retraining.
+        options = (not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
+        running = [pool.submit(_setting, name, *options) for name in reversed(chosen)]
+        for future in as_completed(running):
+            result = future.result()
             show(result)
             by_name[result["setting"]] = result
-    found = [by_name[name] for name in chosen]
-    print(json.dumps(found, indent=1), file=(FOLDER / "results.json").open("w"))
-    draw(found, FOLDER)
-    overview(found)
-    verdicts(found)
+    results = [by_name[name] for name in chosen]
+    (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(results, FOLDER)
+    overview(results)
+    show_comparisons(results)
 
 
 def _setting(name: str, peers: bool, resamples: int, workers: int) -> dict[str, Any]:
-    """One setting, in a process of its own."""
+    """Measure one setting, in a process of its own."""
     setting = prepare(name, workers)
     return measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), resamples)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(names())}; all of them by default")
-    parser.add_argument("--workers", type=int, default=2, help="processes: settings at once")
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: all of {', '.join(names())}")
+    parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
     parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subsets and targets")
     return parser.parse_args()
 
 
@@ -84,18 +89,19 @@ def measured(setting: Setting, methods: list[Line], costs: dict[str, float], res
             }
         )
     by_label = {line.label: line for line in methods}
-    default, cheap = methods[0].label, f"{methods[0].label} + {MASKS} masks"
+    default, masked = methods[0].label, f"{methods[0].label} + {MASKS} masks"
     paired = []
-    for mine, count, label in (
-        (default, 1, "traker"),
-        (default, 5, _best(rows, EKFAC)),
-        (default, 5, "cosine"),
-        (cheap, 1, "traker"),
-        (cheap, 1, _best(rows, EKFAC)),
+    for mine, count, name, label in (
+        (default, 1, "traker", "traker"),
+        (default, 5, f"best {EKFAC}", _best(rows, EKFAC)),
+        (default, 5, "cosine", "cosine"),
+        (masked, 1, "traker", "traker"),
+        (masked, 1, f"best {EKFAC}", _best(rows, EKFAC)),
     ):
         if label in by_label:
             pair = {f"{mine}@{count}": by_label[mine].predictions[count], f"{label}@10": by_label[label].predictions[10]}
-            paired.append(_difference(compare(pair, truth, exact).differences[0]))
+            (difference,) = compare(pair, truth, exact).differences
+            paired.append({"comparison": [f"{mine}@{count}", f"{name}@10"], **_as_json(difference)})
     return {
         "setting": setting.name,
         "samples": masks.shape[1],
@@ -109,18 +115,25 @@ def measured(setting: Setting, methods: list[Line], costs: dict[str, float], res
 
 
 def _best(rows: list[dict[str, Any]], name: str) -> str:
-    """The variant of a library that is best here, told by the ground truth, which flatters it."""
+    """The variant of a library with the highest LDS in this setting. The choice uses the ground truth, in its favour."""
     variants = [row for row in rows if row["label"].startswith(name)]
     return str(max(variants, key=lambda row: row["lds"][10][0])["label"]) if variants else ""
 
 
-def _difference(found: Difference) -> dict[str, Any]:
-    one = found.interval
-    return {"of": [found.first, found.second], "mean": one.estimate, "low": one.low, "high": one.high, "p": found.p_value}
+def _as_json(difference: Difference) -> dict[str, Any]:
+    interval, p_value = difference.interval, difference.p_value
+    return {
+        "of": [difference.first, difference.second],
+        "mean": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "p": p_value.value,
+        "p_is_upper_bound": p_value.is_upper_bound,
+    }
 
 
 def show(result: dict[str, Any]) -> None:
-    """One setting as a Markdown table."""
+    """Print one setting as a Markdown table."""
     print(
         f"\n**{result['setting']}**: {result['samples']} samples, {result['targets']} targets, {result['subsets']} subsets of"
         f" {result['models']} models; noise ceiling {_number(result['ceiling'])}\n"
@@ -135,13 +148,13 @@ def show(result: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def overview(found: list[dict[str, Any]]) -> None:
-    """Every method in every setting: LDS with one, five and ten checkpoints."""
-    print("\n| LDS with 1 / 5 / 10 | " + " | ".join(result["setting"] for result in found) + " |")
-    print("|---" * (len(found) + 1) + "|")
-    for label in dict.fromkeys(row["label"] for result in found for row in result["methods"]):
+def overview(results: list[dict[str, Any]]) -> None:
+    """Print the LDS of every method in every setting with one, five and ten checkpoints."""
+    print("\n| LDS with 1 / 5 / 10 | " + " | ".join(result["setting"] for result in results) + " |")
+    print("|---" * (len(results) + 1) + "|")
+    for label in dict.fromkeys(row["label"] for result in results for row in result["methods"]):
         cells = []
-        for result in found:
+        for result in results:
             rows = [row for row in result["methods"] if row["label"] == label]
             cells.append(
                 " / ".join(_number(rows[0]["lds"][count][0]) if count in rows[0]["lds"] else "–" for count in (1, 5, 10))
@@ -149,23 +162,43 @@ def overview(found: list[dict[str, Any]]) -> None:
                 else ""
             )
         print(f"| {label} | " + " | ".join(cells) + " |")
-    print("| *noise ceiling* | " + " | ".join(_number(result["ceiling"]) for result in found) + " |")
+    print("| *noise ceiling* | " + " | ".join(_number(result["ceiling"]) for result in results) + " |")
 
 
-def verdicts(found: list[dict[str, Any]]) -> None:
-    """The default with few checkpoints against others with ten, on the same resamples."""
-    print("\n| setting | ours | theirs | difference | 95 % interval | p |\n|---|---|---|---|---|---|")
-    for result in found:
+def show_comparisons(results: list[dict[str, Any]]) -> None:
+    """Print the paired comparisons with ten checkpoints of other methods: a summary over settings, then each setting.
+
+    "above" counts settings with a positive difference, "Holm above" and "Holm below" those where it is significant at 5 %
+    after Holm's correction for the number of settings.
+    """
+    by_comparison: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
+    for result in results:
         for pair in result["paired"]:
-            low, high = pair["low"], pair["high"]
-            print(
-                f"| {result['setting']} | {pair['of'][0]} | {pair['of'][1]} | {pair['mean']:+.3f} | {low:+.3f} to {high:+.3f}"
-                f" | {pair['p']:.3f} |"
-            )
+            by_comparison.setdefault(tuple(pair["comparison"]), []).append((result["setting"], pair))
+    headings = ("ours", "theirs", "settings", "mean difference", "95 % interval", "above", "Holm above", "Holm below")
+    print("\n| " + " | ".join(headings) + " |\n" + "|---" * len(headings) + "|")
+    for (ours, theirs), pairs in by_comparison.items():
+        summary = paired_summary([pair["mean"] for _, pair in pairs], [_p_value(pair) for _, pair in pairs])
+        mean = summary.mean
+        print(
+            f"| {ours} | {theirs} | {summary.settings} | {mean.estimate:+.3f} | {mean.low:+.3f} to {mean.high:+.3f}"
+            f" | {summary.positive} | {summary.significantly_positive} | {summary.significantly_negative} |"
+        )
+    print("\n| setting | ours | theirs | difference | 95 % interval | Holm-adjusted p |\n|---|---|---|---|---|---|")
+    for pairs in by_comparison.values():
+        for (setting, pair), adjusted in zip(pairs, holm([_p_value(pair) for _, pair in pairs]), strict=True):
+            ours, theirs = pair["of"]
+            interval = f"{pair['low']:+.3f} to {pair['high']:+.3f}"
+            print(f"| {setting} | {ours} | {theirs} | {pair['mean']:+.3f} | {interval} | {adjusted} |")
+
+
+def _p_value(pair: dict[str, Any]) -> PValue:
+    return PValue(pair["p"], pair["p_is_upper_bound"])
 
 
 def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+    """Three decimals, "0.246"; "" for NaN."""
+    return "" if np.isnan(value) else f"{value:.3f}"
 
 
 if __name__ == "__main__":
