@@ -1,4 +1,4 @@
-"""What the integration tests share: the tiny project, stores of it in every stage, and the program itself."""
+"""Fixtures of the integration tests: the tiny project, and copies of its store after each stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The project after each stage, to be copied: "" (nothing run), featurize, finalize, score."""
+    """Folders of the project after each stage, to be copied: "" (nothing run), featurize, finalize, score."""
     folders = {"": tmp_path_factory.mktemp("finished") / "new"}
     write_project(folders[""])
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def project_after(finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Project]:
-    """A copy of the project with everything that the named stage and those before it wrote."""
+    """A function that copies the project with everything that the named stage and earlier stages wrote."""
 
     def copy(stage: str) -> Project:
         folder = tmp_path / (stage or "new")
@@ -47,14 +47,32 @@ def project_after(finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def project(project_after: Callable[[str], Project]) -> Project:
-    """The project before anything was run."""
+    """The project before any stage."""
     return project_after("")
 
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The project of a language model before anything was run."""
+    """The project of a language model before any stage."""
     write_words(tmp_path / "words")
+    return Project(tmp_path / "words", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def words_with_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the language model's project with features, to be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "words"
+    write_words(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        outcome = call(folder, monkeypatch, "featurize")
+        assert outcome.code == 0, outcome.stderr
+    return folder
+
+
+@pytest.fixture
+def featurized_words(words_with_features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project of a language model with features."""
+    shutil.copytree(words_with_features, tmp_path / "words")
     return Project(tmp_path / "words", monkeypatch)
 
 

@@ -44,9 +44,8 @@ def predicted(row: int) -> int:
     return 3 + row % 6 - max(1, row % 3)
 
 
-def test_training_rows_have_terms_and_targets_have_none(words: Project) -> None:
-    words.done("featurize")
-    for (_, split), found in read_store(words.store).items():
+def test_training_rows_have_terms_and_targets_have_none(featurized_words: Project) -> None:
+    for (_, split), found in read_store(featurized_words.store).items():
         if split == "test":
             assert (found.term_features, found.terms) == (None, None)
             continue
@@ -91,10 +90,9 @@ def test_workers_and_restarts_do_not_show(words: Project) -> None:
 
 
 @pytest.mark.parametrize("shard_rows", [1, 7, 1000])
-def test_shards_do_not_show_beyond_rounding(words: Project, shard_rows: int) -> None:
+def test_shards_do_not_show_beyond_rounding(featurized_words: Project, shard_rows: int) -> None:
     """Another shard gives a sentence other neighbours, so that it is padded further or less."""
-    words.done("featurize")
-    assert_close(elsewhere(words, f"features.shard_rows={shard_rows}"), read_store(words.store), 1e-5)
+    assert_close(elsewhere(featurized_words, f"features.shard_rows={shard_rows}"), read_store(featurized_words.store), 1e-5)
 
 
 def test_a_sentence_without_predicted_tokens_is_refused_by_its_row(words: Project) -> None:
@@ -103,11 +101,10 @@ def test_a_sentence_without_predicted_tokens_is_refused_by_its_row(words: Projec
 
 
 @pytest.mark.parametrize("engine", ["hooks", "vmap", "loop"])
-def test_microbatches_and_engines_do_not_show_beyond_rounding(words: Project, engine: str) -> None:
+def test_microbatches_and_engines_do_not_show_beyond_rounding(featurized_words: Project, engine: str) -> None:
     """Also where another microbatch pads the same sentence further."""
-    words.done("featurize")
-    expected = read_store(words.store)
-    assert_close(elsewhere(words, f"gradients.engine={engine}", "gradients.microbatch=5"), expected, 1e-4)
+    expected = read_store(featurized_words.store)
+    assert_close(elsewhere(featurized_words, f"gradients.engine={engine}", "gradients.microbatch=5"), expected, 1e-4)
 
 
 def test_factored_features_have_terms_too(words: Project) -> None:
@@ -127,20 +124,21 @@ def test_derived_members_have_signs_of_their_own(words: Project) -> None:
     assert np.abs(np.corrcoef(np.abs(first.term_features).ravel(), np.abs(second.term_features).ravel())[0, 1]) < 0.9
 
 
-def test_gram_matrix_and_scores_are_the_formula(words: Project) -> None:
-    words.done("featurize")
-    told = words.done("finalize").stdout
+def test_gram_matrix_and_scores_are_the_formula(featurized_words: Project) -> None:
+    told = featurized_words.done("finalize").stdout
     terms = sum(predicted(row) for row in range(ROWS))
     assert f"over {terms:,} single terms (tokens)" in told
-    summary = json.loads(words.done("finalize", "--json").stdout)
+    summary = json.loads(featurized_words.done("finalize", "--json").stdout)
     assert {(gram["rows"], gram["terms"], gram["reused"]) for gram in summary["grams"]} == {(ROWS, terms, True)}
-    words.done("score")
-    found, spec = read_store(words.store), MEMBERS["trajectory"]
-    given, expected = read_scores(Layout(words.store).scores("trajectory", "test")), oracle(spec, found)
+    featurized_words.done("score")
+    found, spec = read_store(featurized_words.store), MEMBERS["trajectory"]
+    given, expected = read_scores(Layout(featurized_words.store).scores("trajectory", "test")), oracle(spec, found)
     assert given.shape == (TARGETS, ROWS)
     np.testing.assert_allclose(given, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     assert not np.allclose(given, oracle(spec, found, with_terms=False), rtol=1e-2)
-    (image, _) = [read_image(path) for path in sorted(words.store.glob("finalized/trajectory-q1-clip1.5-terms/*.h5"))]
+    (image, _) = [
+        read_image(path) for path in sorted(featurized_words.store.glob("finalized/trajectory-q1-clip1.5-terms/*.h5"))
+    ]
     assert image.arrays["rows"] == ROWS
     assert image.arrays["terms"] == terms
 
@@ -153,51 +151,48 @@ def test_gram_matrix_and_scores_are_the_formula(words: Project) -> None:
         ("trajectory estimator.unit_norm=true estimator.clip_norm=0", "trajectory-q1-unit"),
     ],
 )
-def test_other_estimators_keep_the_gram_matrix_of_whole_samples(words: Project, estimator: str, folder: str) -> None:
-    words.done("featurize")
+def test_other_estimators_keep_the_gram_matrix_of_whole_samples(featurized_words: Project, estimator: str, folder: str) -> None:
     name, *more = estimator.split()
     for stage in ("finalize", "score"):
-        told = words.done(stage, f"estimator={name}", *more).stdout
+        told = featurized_words.done(stage, f"estimator={name}", *more).stdout
         assert "single terms" not in told
-    assert (words.store / "finalized" / folder).is_dir()
+    assert (featurized_words.store / "finalized" / folder).is_dir()
     spec = (
         EstimatorSpec("t", gram_exponent=1.0, weights="trajectory", unit_norm=True, equal_targets=True, shrinkage=0.1)
         if more
         else MEMBERS[name]
     )
-    expected = oracle(spec, read_store(words.store))
-    given = read_scores(Layout(words.store).scores(name, "test"))
+    expected = oracle(spec, read_store(featurized_words.store))
+    given = read_scores(Layout(featurized_words.store).scores(name, "test"))
     np.testing.assert_allclose(given, expected, rtol=0, atol=5e-5 * np.abs(expected).max())
-    np.testing.assert_array_equal(expected, oracle(spec, read_store(words.store), with_terms=False))
+    np.testing.assert_array_equal(expected, oracle(spec, read_store(featurized_words.store), with_terms=False))
 
 
-def test_without_terms_everything_is_as_for_any_task(words: Project) -> None:
-    words.done("featurize")
-    with_terms = read_store(words.store)
-    words.done("featurize", OFF, "store=runs/off")
-    layout = Layout(words.folder / "runs" / "off")
+def test_without_terms_everything_is_as_for_any_task(featurized_words: Project) -> None:
+    with_terms = read_store(featurized_words.store)
+    featurized_words.done("featurize", OFF, "store=runs/off")
+    layout = Layout(featurized_words.folder / "runs" / "off")
     without = read_store(layout.root)
     for key, one in without.items():
         assert (one.term_features, one.terms) == (None, None)
         for column in ("features", "out_to_loss", "outputs", "sample_ids"):
             assert getattr(one, column).tobytes() == getattr(with_terms[key], column).tobytes()
     for path in layout.root.glob("features/*/fingerprint.json"):
-        stored = read_json(words.store / path.relative_to(layout.root))
+        stored = read_json(featurized_words.store / path.relative_to(layout.root))
         assert stored.pop("terms") == {"signs": 1}
         assert stored == read_json(path)
     for stage in ("finalize", "score"):
-        assert "single terms" not in words.done(stage, "store=runs/off").stdout
+        assert "single terms" not in featurized_words.done(stage, "store=runs/off").stdout
     expected = oracle(MEMBERS["trajectory"], without, with_terms=False)
     found = read_scores(layout.scores("trajectory", "test"))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     assert (layout.root / "finalized" / "trajectory-q1-clip1.5").is_dir()
 
 
-def test_a_store_with_terms_and_a_call_without_do_not_fit(words: Project) -> None:
-    words.done("featurize")
-    words.refused(3, "featurize", OFF, says=("fingerprint terms", "(absent)"))
-    words.done("featurize", OFF, "store=runs/off")
-    words.refused(3, "featurize", "store=runs/off", says=("fingerprint terms", "signs"))
+def test_a_store_with_terms_and_a_call_without_do_not_fit(featurized_words: Project) -> None:
+    featurized_words.refused(3, "featurize", OFF, says=("fingerprint terms", "(absent)"))
+    featurized_words.done("featurize", OFF, "store=runs/off")
+    featurized_words.refused(3, "featurize", "store=runs/off", says=("fingerprint terms", "signs"))
 
 
 def test_checkpoints_with_terms_and_without_do_not_belong_together(words: Project) -> None:
@@ -206,27 +201,25 @@ def test_checkpoints_with_terms_and_without_do_not_belong_together(words: Projec
     words.refused(3, "finalize", says=("features of b-", "terms"))
 
 
-def test_tune_searches_the_same_gram_matrices(words: Project) -> None:
-    words.done("featurize")
+def test_tune_searches_the_same_gram_matrices(featurized_words: Project) -> None:
     rng = np.random.default_rng(0)
     masks = np.stack([rng.permutation(ROWS) < ROWS // 2 for _ in range(24)])
-    outputs = masks.astype(np.float64) @ oracle(MEMBERS["trajectory"], read_store(words.store)).T
-    np.savez(words.folder / "truth.npz", masks=masks, outputs=outputs)
+    outputs = masks.astype(np.float64) @ oracle(MEMBERS["trajectory"], read_store(featurized_words.store)).T
+    np.savez(featurized_words.folder / "truth.npz", masks=masks, outputs=outputs)
     space = [
         "tune.grid.ridge=[2w, '2w|0.3n']",
         "tune.grid.gram_exponent=[0, 1]",
         "tune.grid.soft_threshold=[0]",
         "tune.grid.averaging=[kernels]",
     ]
-    summary = json.loads(words.done("tune", "lds.ground_truth=truth.npz", *space, "--json").stdout)
+    summary = json.loads(featurized_words.done("tune", "lds.ground_truth=truth.npz", *space, "--json").stdout)
     assert summary["best"][0]["estimator"]["weights"] == "trajectory"
     assert summary["best"][0]["searched"] == pytest.approx(1, abs=1e-6)
 
 
-def test_narrow_features_and_narrow_arithmetic(words: Project) -> None:
-    words.done("featurize")
-    exact = read_store(words.store)
-    found = elsewhere(words, "features.dtype=bfloat16", "gradients.autocast=bfloat16")
+def test_narrow_features_and_narrow_arithmetic(featurized_words: Project) -> None:
+    exact = read_store(featurized_words.store)
+    found = elsewhere(featurized_words, "features.dtype=bfloat16", "gradients.autocast=bfloat16")
     for key, one in exact.items():
         if key[1] == "train":
             assert one.term_features is not None
@@ -234,7 +227,7 @@ def test_narrow_features_and_narrow_arithmetic(words: Project) -> None:
             assert near is not None
             assert 1e-4 < np.abs(near - one.term_features).max() / np.abs(one.term_features).max() < 0.05
             np.testing.assert_array_equal(found[key].terms, one.terms)
-    assert read_features(next((words.folder / "runs/other/features").glob("*/train/00000.h5"))).dtype == "bfloat16"
+    assert read_features(next((featurized_words.folder / "runs/other/features").glob("*/train/00000.h5"))).dtype == "bfloat16"
 
 
 def test_doctor_looks_at_the_terms_and_counts_their_cost(words: Project) -> None:
