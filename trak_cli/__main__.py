@@ -1,12 +1,15 @@
-"""``trak``, which is ``python -m trak_cli``. Nothing is imported before Ctrl-C is looked after."""
+"""``trak``, and ``python -m trak_cli``."""
+
+from __future__ import annotations
+
+from trak_cli.interrupts import exit_on_interrupt
 
 
 def main() -> None:
     """Entry point of the ``trak`` script."""
-    try:
-        from trak_cli.cli.app import main as run
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    exit_on_interrupt()
+    from trak_cli.cli.app import main as run
+
     run()
 
 

@@ -11,7 +11,9 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.config.schema import TrakConfig
+    from trak_cli.types import Reporter
 
 NAME = "config"
 HELP = """Print the composed configuration, or check everything that one stage needs.
@@ -49,4 +51,8 @@ def command(
         console.print(text, markup=False, soft_wrap=True, end="")
 
     call = Call.of(overrides, config_name, config_dir, as_json)
-    run(check or NAME, call, lambda loaded, _: ConfigSummary(loaded.yaml, loaded.config), show)
+    run(check or NAME, call, lambda: _summarize, show)
+
+
+def _summarize(loaded: Loaded, _: Reporter) -> ConfigSummary:
+    return ConfigSummary(loaded.yaml, loaded.config)

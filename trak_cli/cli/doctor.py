@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 from trak_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.diagnosis.costs import Costs
     from trak_cli.stages.doctor import DoctorSummary
-    from trak_cli.types import Reporter
 
 NAME = "doctor"
 HELP = """Check a run on a handful of samples before it is started, and estimate its time, memory and disk.
@@ -31,12 +29,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
+    def stage() -> Stage[DoctorSummary]:
         from trak_cli.stages.doctor import doctor
 
-        return doctor(loaded, reporter)
+        return doctor
 
-    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
     if not summary.ok:
         raise typer.Exit(InputError.exit_code)
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, interval, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.evaluation.summary import EvalSummary
-    from trak_cli.types import Reporter
 
 NAME = "eval-lds"
 HELP = """Measure how well scores predict models retrained on random subsets (the linear datamodeling score).
@@ -35,12 +33,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> EvalSummary:
+    def stage() -> Stage[EvalSummary]:
         from trak_cli.stages.eval_lds import eval_lds
 
-        return eval_lds(loaded, reporter)
+        return eval_lds
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: EvalSummary, console: Console) -> None:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.featurize import FeaturizeSummary
-    from trak_cli.types import Reporter
 
 NAME = "featurize"
 HELP = """Compute and store the features of the training set and of every target split.
@@ -32,12 +30,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
+    def stage() -> Stage[FeaturizeSummary]:
         from trak_cli.stages.featurize import featurize
 
-        return featurize(loaded, reporter)
+        return featurize
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: FeaturizeSummary, console: Console) -> None:

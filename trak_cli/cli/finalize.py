@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.finalize import FinalizeSummary
-    from trak_cli.types import Reporter
 
 NAME = "finalize"
 HELP = """Sum the Gram matrix of the training features, factorise it and report the ridge.
@@ -31,12 +29,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
+    def stage() -> Stage[FinalizeSummary]:
         from trak_cli.stages.finalize import finalize
 
-        return finalize(loaded, reporter)
+        return finalize
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: FinalizeSummary, console: Console) -> None:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.retrain import RetrainSummary
-    from trak_cli.types import Reporter
 
 NAME = "retrain"
 HELP = """Make the ground truth of the LDS: train models on random subsets and store their outputs on the targets.
@@ -27,12 +25,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
+    def stage() -> Stage[RetrainSummary]:
         from trak_cli.stages.retrain import retrain
 
-        return retrain(loaded, reporter)
+        return retrain
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: RetrainSummary, console: Console) -> None:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
+from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
 from trak_cli.types import Reporter, plain
 from trak_cli.user_errors import report_user_errors
 
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
 
 Summary = TypeVar("Summary")
+Result = TypeVar("Result", covariant=True)
+
+
+class Stage(Protocol[Result]):
+    """The function that runs a stage."""
+
+    def __call__(self, loaded: Loaded, reporter: Reporter, /) -> Result: ...
+
 
 #: Columns of tables that go to a pipe or a file.
 PIPE_WIDTH = 240
@@ -67,24 +76,35 @@ class Call:
 
 
 def run(
-    stage: str,
+    name: str,
     call: Call,
-    work: Callable[[Loaded, Reporter], Summary],
+    stage: Callable[[], Stage[Summary]],
     show: Callable[[Summary, Console], None],
 ) -> Summary:
-    """Run one stage as the whole of this process; leaves with the documented exit code on a user error."""
+    """Run one stage and print its summary; exit with the documented code on a user error.
+
+    Args:
+        name: the stage whose requirements the configuration must meet.
+        call: the options of the command line.
+        stage: imports the stage and returns it. It is called after the configuration has been checked, because most stages
+            import PyTorch and a wrong key should be reported before that.
+        show: prints the summary.
+    """
     reporter = make_reporter()
     try:
         from trak_cli.config.load import load
 
         with report_user_errors("your code"):
-            summary = work(load(stage, call.config_name, call.config_dir, call.overrides), reporter)
+            loaded = load(name, call.config_name, call.config_dir, call.overrides)
+            work = stage()
+            raise_on_interrupt()
+            summary = work(loaded, reporter)
     except TrakError as error:
         show_problems(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        reporter.log("interrupted: what is finished is safe; run the same command again to go on")
-        raise typer.Exit(130) from None
+        reporter.log("interrupted: finished work is stored; run the same command again to resume")
+        raise typer.Exit(INTERRUPTED) from None
     console = _Results()
     try:
         if call.as_json:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.status import StatusSummary
-    from trak_cli.types import Reporter
 
 #: Damaged files named of one kind before the rest is only counted.
 SHOWN = 5
@@ -31,12 +29,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> StatusSummary:
+    def stage() -> Stage[StatusSummary]:
         from trak_cli.stages.status import status
 
-        return status(loaded, reporter)
+        return status
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: StatusSummary, console: Console) -> None:

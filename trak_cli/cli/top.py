@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.top import TopSummary
-    from trak_cli.types import Reporter
 
 NAME = "top"
 HELP = """Show the training examples that raised or lowered the model output on a target the most."""
@@ -36,12 +35,12 @@ def command(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> TopSummary:
+    def stage() -> Stage[TopSummary]:
         from trak_cli.stages.top import top
 
-        return top(loaded, reporter, split=split, targets=tuple(target or (0,)), k=k)
+        return partial(top, split=split, targets=tuple(target or (0,)), k=k)
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: TopSummary, console: Console) -> None:

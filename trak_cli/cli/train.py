@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.train import TrainSummary
-    from trak_cli.types import Reporter
 
 NAME = "train"
 HELP = """Train a few checkpoints of the configured model on the configured training set.
@@ -30,12 +28,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> TrainSummary:
+    def stage() -> Stage[TrainSummary]:
         from trak_cli.stages.train import train
 
-        return train(loaded, reporter)
+        return train
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: TrainSummary, console: Console) -> None:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, interval, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
     from trak_cli.stages.tune import Measured, TuneSummary
-    from trak_cli.types import Reporter
 
 NAME = "tune"
 HELP = """Choose the estimator by a ground truth: search the family, and say what the choice is worth.
@@ -33,12 +31,12 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def work(loaded: Loaded, reporter: Reporter) -> TuneSummary:
+    def stage() -> Stage[TuneSummary]:
         from trak_cli.stages.tune import tune
 
-        return tune(loaded, reporter)
+        return tune
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: TuneSummary, console: Console) -> None:
