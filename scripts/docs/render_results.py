@@ -25,9 +25,14 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from math import comb
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "lds"))
+
+from comparison import paired_summary
+
+from trak_cli.attribution.lds.bootstrap import PValue
 
 Row = dict[str, str]
 
@@ -101,51 +106,33 @@ def cell(template: str, row: Row) -> str:
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
-    """Paired differences, one row for each setting, as one row for each pair of methods.
-
-    ``p_value`` is that of the two-sided sign test over the settings, corrected for the number of rows by Holm's method.
-    """
+    """Paired differences, one row for each setting, as one row for each pair of methods (:func:`paired_summary`)."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         other = "EK-FAC, best of three dampings" if row["other"].startswith("EK-FAC") else row["other"]
         groups.setdefault((row["method"], row["checkpoints"], other, row["other_checkpoints"]), []).append(row)
-    summary, p_values = [], []
+    summaries = []
     for (method, checkpoints, other, other_checkpoints), group in groups.items():
-        differences = sorted(float(row["difference"]) for row in group)
-        p_values.append(sign_test(differences))
-        summary.append(
-            {
-                "method": f"{method}, {checkpoints}",
-                "other": f"{other}, {other_checkpoints}",
-                "mean": f"{sum(differences) / len(differences):+.3f}",
-                "smallest": f"{differences[0]:+.3f}".replace("-", "−"),
-                "largest": f"{differences[-1]:+.3f}",
-                "higher": str(sum(float(row["low"]) > 0 for row in group)),
-                "lower": str(sum(float(row["high"]) < 0 for row in group)),
-                "settings": str(len(group)),
-            }
+        differences = [float(row["difference"]) for row in group]
+        summary = paired_summary(differences, [PValue(float(row["p_value"])) for row in group])
+        numbers = {
+            "mean": summary.mean.estimate,
+            "low": summary.mean.low,
+            "high": summary.mean.high,
+            "smallest": min(differences),
+        }
+        counts = {
+            "settings": summary.settings,
+            "positive": summary.positive,
+            "significantly_positive": summary.significantly_positive,
+            "significantly_negative": summary.significantly_negative,
+        }
+        summaries.append(
+            {"method": f"{method}, {checkpoints}", "other": f"{other}, {other_checkpoints}"}
+            | {name: f"{number:+.3f}".replace("-", "−") for name, number in numbers.items()}
+            | {name: str(count) for name, count in counts.items()}
         )
-    for row, p_value in zip(summary, holm(p_values), strict=True):
-        row["p_value"] = "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-    return summary
-
-
-def sign_test(differences: Sequence[float]) -> float:
-    """Two-sided p-value of the sign test: are positive and negative differences equally likely? Zeros are left out."""
-    positive = sum(difference > 0 for difference in differences)
-    n = positive + sum(difference < 0 for difference in differences)
-    tail = sum(comb(n, k) for k in range(max(positive, n - positive), n + 1))
-    return min(1.0, 2 * tail / 2**n)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979), in the order given."""
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
+    return summaries
 
 
 if __name__ == "__main__":

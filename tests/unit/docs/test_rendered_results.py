@@ -9,8 +9,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts" / "docs" / "render_results.py"
 RESULTS = ROOT / "docs" / "results"
@@ -38,10 +36,3 @@ def test_a_table_is_replaced_between_its_marks() -> None:
     page = "before\n<!-- table: one -->\nold\n<!-- end of table -->\nafter\n"
     expected = "before\n<!-- table: one -->\n| name | LDS |\n| --- | --- |\n| cosine | 0.159 |\n<!-- end of table -->\nafter\n"
     assert fill(page, {"one": table}) == expected
-
-
-def test_sign_test_and_its_correction() -> None:
-    script = runpy.run_path(str(SCRIPT))
-    assert script["sign_test"]([1.0] * 5) == pytest.approx(2 / 2**5)
-    assert script["sign_test"]([1.0, -1.0]) == 1.0
-    assert script["holm"]([0.04, 0.01]) == pytest.approx([0.04, 0.02])
