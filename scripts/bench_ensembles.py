@@ -28,9 +28,9 @@ sys.path.insert(0, str(FOLDER))
 from ours import Part, part, together  # noqa: E402
 from setting import Setting, open_setting  # noqa: E402
 
-from trak_cli.attribution.estimator.spec import MEMBERS  # noqa: E402
 from trak_cli.attribution.lds.bootstrap import Bootstrap, Comparison, compare  # noqa: E402
 from trak_cli.attribution.lds.lds import subset_predictions  # noqa: E402
+from trak_cli.config.estimators import shipped_estimators  # noqa: E402
 from trak_cli.config.load import load  # noqa: E402
 from trak_cli.stages.featurize import featurize  # noqa: E402
 from trak_cli.stages.inputs.plugins import make_model  # noqa: E402
@@ -39,7 +39,7 @@ from trak_cli.types import Silent  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 
-SPEC = MEMBERS["trajectory"]
+SPEC = shipped_estimators()["early_training"]
 BASES, CHEAP, REAL = 2, 4, (1, 2, 5, 10)
 ALONE = "1 alone"
 #: Seed of the first last layer: none that a checkpoint was trained from, or its first layers would meet their own beginning.

@@ -1,4 +1,4 @@
-"""Small types that every floor shares."""
+"""Small types and helpers that every layer shares."""
 
 from __future__ import annotations
 
@@ -176,3 +176,8 @@ def plain(value: Any) -> Any:
 
 #: Key of the training set among the splits; target splits may not be called so.
 TRAIN = "train"
+
+
+def evenly_spaced(rows: int, count: int) -> IntArray:
+    """At most ``count`` of ``rows`` row numbers, evenly spaced, the first and the last included: (m,) int64, ascending."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, count)).round().astype(np.int64))

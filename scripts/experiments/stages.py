@@ -56,7 +56,7 @@ def plain(name: str, store: Path, split: str, *overrides: str) -> dict[str, Path
         (other / "data").symlink_to((store / "data").resolve())
     trak("featurize", name, *more)
     found = {}
-    for estimator, stages in (("trajectory", ("finalize", "score")), ("cosine", ("score",))):
+    for estimator, stages in (("early_training", ("finalize", "score")), ("cosine", ("score",))):
         for stage in stages:
             trak(stage, name, *more, f"estimator={estimator}")
         found[f"{estimator}_plain"] = other / f"{estimator}.npy"

@@ -44,7 +44,7 @@ def trace(name: str) -> None:
         train_tokenizer(store / "data", config.model["config"]["vocab_size"])
     for stage in ("train", "featurize", "finalize", "score"):
         trak(stage, name)
-    with_q = ("estimator=trak", "estimator.name=with_q", "estimator.ridge=2n")
+    with_q = ("estimator=trak", "estimator.name=with_q", "estimator.ridge=2", "estimator.ridge_unit=mean_norm")
     for stage in ("finalize", "score"):
         trak(stage, name, *with_q)
     trak("score", name, "estimator=cosine")

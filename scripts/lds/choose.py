@@ -22,7 +22,7 @@ from reference import reference_settings
 from setting import Features, names, open_setting
 
 from trak_cli.attribution.estimator.rows import clip_rows, median_length, unit_rows
-from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
 from trak_cli.attribution.estimator.simulated_training import flow_rows, follows_log_loss, simulate
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 
@@ -98,7 +98,7 @@ def measure(name: str) -> dict[str, Any]:
                 mean = np.mean(ratios, axis=0)
                 front = (np.where(mean < 0, -1.0, 1.0) * np.abs(mean) ** float(exponent)).astype(np.float32)
                 for shrinkage in SHRINKAGES:
-                    factor = front * believed(alike / number, shrinkage, number) if shrinkage else front
+                    factor = front * shrinkage_factor(alike / number, shrinkage, number) if shrinkage else front
                     row = [lds_of_predictions(subset_predictions(k * factor, masks), truth).mean for k in kernels[gram]]
                     table.setdefault(f"{label} κ={shrinkage:g}", {})[str(number)] = row
     return {"lds": table, "units": units}
@@ -116,7 +116,7 @@ def weightings(found: Features) -> Iterator[tuple[str, Features, Array, dict[str
             ratio, weights = q, np.ones(len(q))
             if follows_log_loss(found.outputs, found.out_to_loss):
                 flow = simulate(clipped.train[some], found.outputs[some], len(q), window)
-                ratio = weights = flow.mean_ratio(clipped.train)
+                ratio = weights = flow.mean_q(clipped.train)
             gram = f"first {window:g}" + (f" clip {clip:g}" if clip else "")
             exponents = ("0.5", "1") if clip is None else ("1",)
             yield gram, clipped, weights, {f"{gram} a={a}": ratio for a in exponents}

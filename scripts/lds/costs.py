@@ -14,7 +14,7 @@ import peers
 from measure import ESTIMATORS, MASKS
 from setting import FOLDER, Setting
 
-from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.config.load import load
 from trak_cli.stages.featurize import featurize
 from trak_cli.stages.train import train
@@ -47,8 +47,8 @@ def _ours(setting: Setting) -> Costs:
             loaded = load("featurize", setting.name, FOLDER, [*asked, *stored])
             features[terms] = _cpu(lambda o=loaded: featurize(o, Silent()))
     for name in ESTIMATORS:
-        spec = MEMBERS[name]
-        made = features["null" if spec.takes_terms else "false"]
+        spec = shipped_estimators()[name]
+        made = features["null" if spec.uses_terms else "false"]
         costs[name] = made + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
     costs[f"{ESTIMATORS[0]} + {MASKS} masks"] = (1 + MASKS) * costs[ESTIMATORS[0]]
     return costs

@@ -17,8 +17,8 @@ from reference import Reference, reference_settings
 from setting import Setting, open_setting
 from torch import nn
 
-from trak_cli.attribution.estimator.spec import MEMBERS
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.plugins.checkpoints.files import sha256
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.plugins import make_parts
@@ -37,7 +37,7 @@ KINDS = (
     ("none", 0, 1),
 )
 BATCH = 200
-SPEC = MEMBERS["trajectory"]
+SPEC = shipped_estimators()["early_training"]
 
 
 def main() -> None:

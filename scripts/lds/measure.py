@@ -17,13 +17,14 @@ import peers
 from setting import Setting, masked
 
 from trak_cli import attribution
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.lds import subset_predictions
+from trak_cli.config.estimators import shipped_estimators
 
 Array = np.ndarray[Any, Any]
 
 #: The members of the family in the table; the first is the default.
-ESTIMATORS = ("trajectory", "balanced", "trak", "cosine", "dot")
+ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 
 #: Members that are derived from a checkpoint, for a line of the table.
 MASKS = 4
@@ -46,8 +47,8 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
     """Every method, from its cache where the cache is of the same program, data and counts."""
     found = []
     for name in ESTIMATORS:
-        found += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, MEMBERS[n], counts))
-    spec = MEMBERS[ESTIMATORS[0]]
+        found += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
+    spec = shipped_estimators()[ESTIMATORS[0]]
     found += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():

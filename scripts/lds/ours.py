@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from setting import Features, Setting
 
-from trak_cli.attribution.estimator.rows import norm_limit, training_rows, unit_rows
-from trak_cli.attribution.estimator.shrinkage import believed, cosines
+from trak_cli.attribution.estimator.rows import clip_threshold, training_rows, unit_rows
+from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import add_rows, weights_of
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import front, score_block, target_factor
+from trak_cli.attribution.scores import sample_weight, score_block, target_factor
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +39,7 @@ class Part:
 
 def part(found: Features, spec: EstimatorSpec) -> Part:
     """That of a checkpoint with these features."""
-    limit = norm_limit(spec, found.train)
+    limit = clip_threshold(spec, found.train)
     features = training_rows(spec, found.train, limit)
     weights = weights_of(spec, features, found.out_to_loss, found.outputs)
     spectrum, ridge = None, 0.0
@@ -51,14 +51,14 @@ def part(found: Features, spec: EstimatorSpec) -> Part:
     plain = replace(spec, shrinkage=0.0)
     factor = target_factor(plain, found.targets, spectrum, ridge, limit)
     block = score_block(plain, [factor], [found.train], np.ones(len(features)))
-    kernel = (block / factor.length if spec.equal_targets else block).astype(np.float64)
-    return Part(kernel, weights.front, cosines(unit_rows(found.targets), found.train) if spec.shrinkage else None)
+    kernel = (block / factor.length if spec.normalize_targets else block).astype(np.float64)
+    return Part(kernel, weights.sample, cosines(unit_rows(found.targets), found.train) if spec.shrinkage else None)
 
 
 def together(parts: Sequence[Part], spec: EstimatorSpec) -> Array:
     """Scores (t, n) with these checkpoints."""
-    scores: Array = np.mean([one.kernel for one in parts], axis=0) * front(spec, [one.ratio for one in parts])
-    return scores * believed(mean_cosines(parts), spec.shrinkage, len(parts)) if spec.shrinkage else scores
+    scores: Array = np.mean([one.kernel for one in parts], axis=0) * sample_weight(spec, [one.ratio for one in parts])
+    return scores * shrinkage_factor(mean_cosines(parts), spec.shrinkage, len(parts)) if spec.shrinkage else scores
 
 
 def mean_cosines(parts: Sequence[Part]) -> Array:

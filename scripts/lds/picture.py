@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 COLOURS = {
-    "trajectory": "#c1272d",
-    "trajectory + 4 masks": "#e6a0a0",
+    "early_training": "#c1272d",
+    "early_training + 4 masks": "#e6a0a0",
     "balanced": "#ee8866",
     "trak": "#4477aa",
     "cosine": "#228833",

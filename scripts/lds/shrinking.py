@@ -14,10 +14,10 @@ import ours
 from reference import reference_settings
 from setting import names, open_setting
 
-from trak_cli.attribution.estimator.shrinkage import believed
-from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
 from trak_cli.attribution.estimator.threshold import soften, thresholds
 from trak_cli.attribution.lds.lds import lds
+from trak_cli.config.estimators import shipped_estimators
 
 Array = np.ndarray[Any, Any]
 
@@ -42,14 +42,14 @@ def measured(name: str) -> dict[int, dict[str, float]]:
     masks, models = setting.truth
     outputs = models.mean(axis=1)
     result = {}
-    spec = MEMBERS["trajectory"]
+    spec = shipped_estimators()["early_training"]
     for parts in ours.parts(setting, spec, COUNTS):
         count, alike = len(parts), ours.mean_cosines(parts)
         scores = ours.together(parts, replace(spec, shrinkage=0.0))
         single = scores.astype(np.float32)
         variants = {"plain": scores}
-        variants |= {f"κ = {κ:g}": scores * believed(alike, κ, count) for κ in SHRINKAGES}
-        variants |= {f"κ = {κ:g} whatever M": scores * believed(alike, κ) for κ in SHRINKAGES}
+        variants |= {f"κ = {κ:g}": scores * shrinkage_factor(alike, κ, count) for κ in SHRINKAGES}
+        variants |= {f"κ = {κ:g} whatever M": scores * shrinkage_factor(alike, κ) for κ in SHRINKAGES}
         variants |= {f"soft threshold {share:.0%}": soften(single, thresholds(single, share)) for share in SHARES}
         result[count] = {label: lds(one, masks, outputs).mean for label, one in variants.items()}
     print(f"{name}: plain {result[COUNTS[0]]['plain']:.3f}", file=sys.stderr, flush=True)

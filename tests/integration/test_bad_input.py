@@ -315,7 +315,7 @@ def test_a_checkpoint_that_was_renamed_does_not_count_twice(finalized: Project) 
     (finalized.folder / "checkpoints" / "b.pt").rename(finalized.folder / "checkpoints" / "renamed.pt")
     finalized.done("featurize")
     for stage in READERS:
-        finalized.refused(STORE, stage, says=("features of renamed-", "the weights of b-", "estimator.checkpoints"))
+        finalized.refused(STORE, stage, says=("features of renamed-", "the weights of b-", "estimator.average_over"))
     (old,) = finalized.store.glob("features/b-*")
     shutil.rmtree(old)
     finalized.done("finalize")
@@ -375,12 +375,12 @@ def test_scores_of_another_ridge_are_kept_unless_told(scored: Project) -> None:
     name = read_name(scored)
     whole = scored.store / "scores" / name / "test.h5"
     scored.refused(
-        STORE, "score", "estimator.ridge=3x", says=(f"{name}/test.h5", "estimator.ridge", "3x", "score.overwrite=true")
+        STORE, "score", "estimator.ridge=3", says=(f"{name}/test.h5", "estimator.ridge", "3", "score.overwrite=true")
     )
     before = whole.read_bytes()
-    scored.done("score", "estimator.ridge=3x", "score.overwrite=true")
+    scored.done("score", "estimator.ridge=3", "score.overwrite=true")
     assert whole.read_bytes() != before
-    scored.done("score", "estimator.ridge=3x")
+    scored.done("score", "estimator.ridge=3")
     scored.refused(STORE, "score", says=("estimator.ridge", "score.overwrite=true"))
 
 

@@ -30,8 +30,8 @@ def test_members_are_checkpoints_of_their_own(featurized: Project) -> None:
     featurized.done("featurize", *TWO, "ensemble.scale=0.1")  # another member, another name
     assert len(Layout(featurized.store).checkpoints()) == 2 * (1 + 2 + 2)
     featurized.done("finalize", *TWO)
-    featurized.done("score", *TWO, "estimator.checkpoints=[*+noise0.05*]")
-    assert read_scores(Layout(featurized.store).scores("trajectory", "test")).shape == (TARGETS, ROWS)
+    featurized.done("score", *TWO, "estimator.average_over=[*+noise0.05*]")
+    assert read_scores(Layout(featurized.store).scores("early_training", "test")).shape == (TARGETS, ROWS)
 
 
 def test_scores_of_fewer_checkpoints_are_shown_with_a_word(featurized: Project) -> None:

@@ -22,12 +22,15 @@ from small_project import (
 )
 from tiny_project import ROWS, SHARD_ROWS, TARGETS, weights
 
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.scores import scores
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float32, Float64
+
+MEMBERS = shipped_estimators()
 
 
 class Project(Protocol):
@@ -75,7 +78,7 @@ def oracle(spec: EstimatorSpec, found: Everything, split: str = "test") -> Float
     return scores(spec, columns[0], columns[1], targets, columns[2])
 
 
-def dense(project: Project, estimator: str = "trajectory", split: str = "test") -> Float32:
+def dense(project: Project, estimator: str = "early_training", split: str = "test") -> Float32:
     return read_scores(Layout(project.store).scores(estimator, split))
 
 
@@ -180,7 +183,7 @@ def test_narrow_features(project: Project, reference: Everything, dtype: str, bi
         assert (error <= 2.0**-bits * np.abs(one.features) + 2.0**-25).all(), key
         assert error.max() > 0
         assert rounded[key].out_to_loss.tobytes() == one.out_to_loss.tobytes()
-    assert relative_error(dense(project), oracle(MEMBERS["trajectory"], rounded)) < 1e-5
+    assert relative_error(dense(project), oracle(MEMBERS["early_training"], rounded)) < 1e-5
 
 
 @pytest.mark.parametrize("k", [3, ROWS + 1])
@@ -230,7 +233,7 @@ def test_appended_rows_recompute_the_tail_only(scored: Project) -> None:
 
     fresh = elsewhere(scored, GROWN)
     assert_identical(read_store(scored.store), fresh)
-    assert relative_error(found, oracle(MEMBERS["trajectory"], fresh)) < 1e-5
+    assert relative_error(found, oracle(MEMBERS["early_training"], fresh)) < 1e-5
 
 
 def test_appended_rows_and_no_scores_yet(finalized: Project) -> None:
@@ -253,7 +256,7 @@ def test_another_checkpoint_keeps_the_first_two(scored: Project) -> None:
     assert {name: after[name] for name in before} == before
     everything = read_store(scored.store)
     assert len({checkpoint for checkpoint, _ in everything}) == 3
-    assert relative_error(dense(scored, "three"), oracle(MEMBERS["trajectory"], everything)) < 1e-5
+    assert relative_error(dense(scored, "three"), oracle(MEMBERS["early_training"], everything)) < 1e-5
 
 
 def test_another_target_split_costs_its_own_shards_only(scored: Project) -> None:
@@ -266,7 +269,7 @@ def test_another_target_split_costs_its_own_shards_only(scored: Project) -> None
     assert all("more" in name for name in after.keys() - before.keys())
     found = dense(scored, split="more")
     assert found.shape == (5, ROWS)
-    assert relative_error(found, oracle(MEMBERS["trajectory"], read_store(scored.store), "more")) < 1e-5
+    assert relative_error(found, oracle(MEMBERS["early_training"], read_store(scored.store), "more")) < 1e-5
 
 
 # Another place
@@ -279,7 +282,7 @@ def test_a_store_that_was_moved(scored: Project) -> None:
     moved = scored.folder / "archive" / "100% renamed"
     moved.parent.mkdir()
     shutil.move(scored.store, moved)
-    assert read_scores(Layout(moved).scores("trajectory", "test")).tobytes() == whole.tobytes()
+    assert read_scores(Layout(moved).scores("early_training", "test")).tobytes() == whole.tobytes()
     elsewhere_answer = json.loads(stdout(scored.done(*question, f"store='{moved.relative_to(scored.folder)}'")))
     assert elsewhere_answer["targets"] == answer["targets"]
     assert [one["row"] for one in answer["targets"][0]["helpful"]] == np.argsort(-whole[3])[:4].tolist()

@@ -53,13 +53,13 @@ def test_your_own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     answers = [type_command(tmp_path, monkeypatch, line) for line in commands]
     assert "target 0 of test" in answers[-1]
     layout = Layout(tmp_path / "runs" / "flowers")
-    assert read_scores(layout.scores("trajectory", "test")).shape == (TEST_ROWS, TRAIN_ROWS)
+    assert read_scores(layout.scores("early_training", "test")).shape == (TEST_ROWS, TRAIN_ROWS)
 
     inputs = np.random.default_rng(0).normal(size=(FILE_ROWS, FEATURES))
     np.savez(tmp_path / "one.npz", x=inputs, y=np.array([0, 2]))
     for line in commands_with("SampleFile"):
         type_command(tmp_path, monkeypatch, line)
-    assert read_scores(layout.scores("trajectory", "mine")).shape == (FILE_ROWS, TRAIN_ROWS)
+    assert read_scores(layout.scores("early_training", "mine")).shape == (FILE_ROWS, TRAIN_ROWS)
 
 
 def test_the_table_in_docs_lists_every_subcommand() -> None:

@@ -42,7 +42,7 @@ def test_a_projection_takes_representations_as_it_takes_gradients(project: Proje
     project.done("finalize", *HIDDEN)
     project.done("score", *HIDDEN)
     layout = Layout(project.folder / "runs" / "hidden")
-    assert read_scores(layout.scores("trajectory", "test")).shape == (TARGETS, ROWS)
+    assert read_scores(layout.scores("early_training", "test")).shape == (TARGETS, ROWS)
     assert f'"dim": {DIM}' in layout.fingerprint(layout.checkpoints()[0]).read_text()
 
 

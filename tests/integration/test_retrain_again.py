@@ -100,8 +100,8 @@ def test_a_block_of_scores_that_another_worker_finishes_meanwhile_is_not_compute
     project_after: Callable[[str], Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finalized, theirs = project_after("finalize"), project_after("score")
-    blocks = theirs.store / "scores" / "trajectory" / "test"
-    ours = finalized.store / "scores" / "trajectory" / "test"
+    blocks = theirs.store / "scores" / "early_training" / "test"
+    ours = finalized.store / "scores" / "early_training" / "test"
     beside_another(monkeypatch, ScoreFiles, "write", lambda: shutil.copytree(blocks, ours, dirs_exist_ok=True))
     (split,) = json.loads(finalized.done("score", "--json").stdout)["splits"]
     assert (split["written"], split["complete"]) == (1, True)

@@ -14,9 +14,10 @@ from small_project import Everything, assert_close, assert_identical, elsewhere,
 from tiny_project import Project
 from words_project import DIM, ROWS, TARGETS
 
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import Terms
 from trak_cli.attribution.scores import scores
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.gradients.transforms.token_signs import signs_of
 from trak_cli.plugins.checkpoints.files import sha256
 from trak_cli.store.container import read_image
@@ -25,6 +26,8 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.shards import read_features
 from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float64
+
+MEMBERS = shipped_estimators()
 
 OFF = "gradients.terms=false"
 
@@ -131,13 +134,16 @@ def test_gram_matrix_and_scores_are_the_formula(featurized_words: Project) -> No
     summary = json.loads(featurized_words.done("finalize", "--json").stdout)
     assert {(gram["rows"], gram["terms"], gram["reused"]) for gram in summary["grams"]} == {(ROWS, terms, True)}
     featurized_words.done("score")
-    found, spec = read_store(featurized_words.store), MEMBERS["trajectory"]
-    given, expected = read_scores(Layout(featurized_words.store).scores("trajectory", "test")), oracle(spec, found)
+    found, spec = read_store(featurized_words.store), MEMBERS["early_training"]
+    given, expected = read_scores(Layout(featurized_words.store).scores("early_training", "test")), oracle(spec, found)
     assert given.shape == (TARGETS, ROWS)
     np.testing.assert_allclose(given, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     assert not np.allclose(given, oracle(spec, found, with_terms=False), rtol=1e-2)
     (image, _) = [
-        read_image(path) for path in sorted(featurized_words.store.glob("finalized/trajectory-q1-clip1.5-terms/*.h5"))
+        read_image(path)
+        for path in sorted(
+            (featurized_words.store / "finalized" / "early_training-gram_exponent-1-clip_norm-1.5-per_token").glob("*.h5")
+        )
     ]
     assert image.arrays["rows"] == ROWS
     assert image.arrays["terms"] == terms
@@ -146,9 +152,9 @@ def test_gram_matrix_and_scores_are_the_formula(featurized_words: Project) -> No
 @pytest.mark.parametrize(
     ("estimator", "folder"),
     [
-        ("trak", "plain"),
-        ("balanced", "q1"),
-        ("trajectory estimator.unit_norm=true estimator.clip_norm=0", "trajectory-q1-unit"),
+        ("trak", "unweighted"),
+        ("balanced", "gram_exponent-1"),
+        ("early_training estimator.unit_norm=true estimator.clip_norm=0", "early_training-gram_exponent-1-unit_norm"),
     ],
 )
 def test_other_estimators_keep_the_gram_matrix_of_whole_samples(featurized_words: Project, estimator: str, folder: str) -> None:
@@ -158,7 +164,7 @@ def test_other_estimators_keep_the_gram_matrix_of_whole_samples(featurized_words
         assert "single terms" not in told
     assert (featurized_words.store / "finalized" / folder).is_dir()
     spec = (
-        EstimatorSpec("t", gram_exponent=1.0, weights="trajectory", unit_norm=True, equal_targets=True, shrinkage=0.1)
+        EstimatorSpec("t", gram_exponent=1.0, weights="early_training", unit_norm=True, normalize_targets=True, shrinkage=0.1)
         if more
         else MEMBERS[name]
     )
@@ -183,10 +189,10 @@ def test_without_terms_everything_is_as_for_any_task(featurized_words: Project) 
         assert stored == read_json(path)
     for stage in ("finalize", "score"):
         assert "single terms" not in featurized_words.done(stage, "store=runs/off").stdout
-    expected = oracle(MEMBERS["trajectory"], without, with_terms=False)
-    found = read_scores(layout.scores("trajectory", "test"))
+    expected = oracle(MEMBERS["early_training"], without, with_terms=False)
+    found = read_scores(layout.scores("early_training", "test"))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
-    assert (layout.root / "finalized" / "trajectory-q1-clip1.5").is_dir()
+    assert (layout.root / "finalized" / "early_training-gram_exponent-1-clip_norm-1.5").is_dir()
 
 
 def test_a_store_with_terms_and_a_call_without_do_not_fit(featurized_words: Project) -> None:
@@ -204,16 +210,16 @@ def test_checkpoints_with_terms_and_without_do_not_belong_together(words: Projec
 def test_tune_searches_the_same_gram_matrices(featurized_words: Project) -> None:
     rng = np.random.default_rng(0)
     masks = np.stack([rng.permutation(ROWS) < ROWS // 2 for _ in range(24)])
-    outputs = masks.astype(np.float64) @ oracle(MEMBERS["trajectory"], read_store(featurized_words.store)).T
+    outputs = masks.astype(np.float64) @ oracle(MEMBERS["early_training"], read_store(featurized_words.store)).T
     np.savez(featurized_words.folder / "truth.npz", masks=masks, outputs=outputs)
     space = [
-        "tune.grid.ridge=[2w, '2w|0.3n']",
+        "tune.grid.ridge=[2, null]",
         "tune.grid.gram_exponent=[0, 1]",
         "tune.grid.soft_threshold=[0]",
         "tune.grid.averaging=[kernels]",
     ]
     summary = json.loads(featurized_words.done("tune", "lds.ground_truth=truth.npz", *space, "--json").stdout)
-    assert summary["best"][0]["estimator"]["weights"] == "trajectory"
+    assert summary["best"][0]["estimator"]["weights"] == "early_training"
     assert summary["best"][0]["searched"] == pytest.approx(1, abs=1e-6)
 
 

@@ -72,7 +72,7 @@ def test_a_sentence_is_explained_by_those_that_say_the_same(kind: str, tmp_path:
     for found in read_store(tmp_path / "runs" / "words").values():
         assert np.isfinite(found.features).all()
         assert ((found.out_to_loss > 0) & (found.out_to_loss < 1)).all()
-    scores = read_scores(tmp_path / "runs" / "words" / "scores" / "trajectory" / "test.h5")
+    scores = read_scores(tmp_path / "runs" / "words" / "scores" / "early_training" / "test.h5")
     endings = np.array([sentence.split()[2] for sentence in SENTENCES])
     same = endings[:, None] == endings
     assert scores[same].mean() > scores[~same].mean()
@@ -90,7 +90,7 @@ def test_a_run_on_a_lora_adapter_reads_what_peft_wrote(tmp_path: Path, monkeypat
     assert all("lora_" in name for file in files for name in load(file))
     for stage in ("featurize", "finalize", "score"):
         type_command(tmp_path, monkeypatch, f"trak {stage} -d . -n words {adapter}")
-    assert (read_scores(tmp_path / "runs" / "words" / "scores" / "trajectory" / "test.h5") != 0).any()
+    assert (read_scores(tmp_path / "runs" / "words" / "scores" / "early_training" / "test.h5") != 0).any()
 
 
 def test_a_row_that_predicts_nothing_is_refused_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from trak_cli.store.virtual import read_scores
 
 SUBSETS = 12
 SMALL = [
-    "tune.grid.ridge=[0.1x, 1x]",
+    "tune.grid.ridge=[0.1, 1]",
     "tune.grid.averaging=[kernels]",
     "tune.grid.shrinkage=[0]",
     "tune.grid.soft_threshold=[0]",
@@ -26,7 +26,7 @@ def test_tune_then_finalize_and_score(project_after: Callable[[str], Project]) -
     project = project_after("score")
     generator = np.random.default_rng(0)
     masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(SUBSETS)])
-    sums = masks.astype(np.float64) @ read_scores(Layout(project.store).scores("trajectory", "test")).T
+    sums = masks.astype(np.float64) @ read_scores(Layout(project.store).scores("early_training", "test")).T
     np.savez(project.folder / "truth.npz", masks=masks, outputs=sums + generator.normal(0, sums.std(), sums.shape))
     before = project.files()
 
@@ -56,6 +56,6 @@ def test_baselines_stand_beside_the_scores(scored: Project) -> None:
     np.savez(scored.folder / "truth.npz", masks=masks, outputs=generator.normal(size=(SUBSETS, TARGETS)))
     asked = ["lds.ground_truth=truth.npz", "lds.baselines=[datamodel, empirical_influence]"]
     told = json.loads(scored.done("eval-lds", "--json", *asked).stdout)
-    assert [one["name"] for one in told["score_sets"]] == ["trajectory", "datamodel", "empirical_influence"]
+    assert [one["name"] for one in told["score_sets"]] == ["early_training", "datamodel", "empirical_influence"]
     assert "each subset is predicted by a fit that leaves it out" in scored.done("eval-lds", *asked).stdout
     scored.refused(2, "eval-lds", "lds.baselines=[datamodels]", says=("lds.baselines", "empirical_influence"))

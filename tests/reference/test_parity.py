@@ -14,12 +14,12 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import front, score_block, scores, target_factor
+from trak_cli.attribution.scores import sample_weight, score_block, scores, target_factor
 from trak_cli.types import Float32, Float64, FloatArray
 
 PARAMETERS = 13_706
 RIDGE = 0.01  # λ as the reference scores were computed with, added to XᵀX as it is
-PAPER = EstimatorSpec("trak", ridge=str(RIDGE))
+PAPER = EstimatorSpec("trak", ridge=RIDGE, ridge_unit="absolute")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def streamed(parts: list[Features], spec: EstimatorSpec, chunk: int = 100) -> Fl
             rows = slice(start, start + chunk)
             total.add(part.train[rows], weigh(spec, None, part.train[rows], part.out_to_loss[rows]).gram)
         factors.append(target_factor(spec, part.targets, decompose(total.result()), RIDGE))
-    weights = front(spec, [part.out_to_loss for part in parts])
+    weights = sample_weight(spec, [part.out_to_loss for part in parts])
     blocks = [
         score_block(spec, factors, (part.train[start : start + chunk] for part in parts), weights[start : start + chunk])
         for start in range(0, len(weights), chunk)
@@ -87,5 +87,5 @@ def test_scores_of_two_checkpoints_are_too_once_each_kernel_is_scaled_as_the_ori
         inverse = np.linalg.inv(part.train.T.astype(np.float64) @ part.train + RIDGE * np.eye(256))
         one = scores(PAPER, [part.train], [np.ones_like(part.out_to_loss)], [part.targets])
         kernels.append(one / np.abs(inverse).mean())
-    ours: Float64 = np.mean(kernels, axis=0) * front(PAPER, [part.out_to_loss for part in parts])
+    ours: Float64 = np.mean(kernels, axis=0) * sample_weight(PAPER, [part.out_to_loss for part in parts])
     assert misfit(ours, theirs) < 1e-8

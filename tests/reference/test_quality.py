@@ -15,14 +15,15 @@ import pytest
 import torch
 from reference_data import gradients
 
-from trak_cli.attribution.estimator.rows import norm_limit, training_rows, unit_rows
-from trak_cli.attribution.estimator.shrinkage import believed, cosines
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.rows import clip_threshold, training_rows, unit_rows
+from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import weights_of
 from trak_cli.attribution.lds.lds import lds
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import front, score_block, target_factor
+from trak_cli.attribution.scores import sample_weight, score_block, target_factor
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.config.schema import TrakConfig
 from trak_cli.plugins.checkpoints.files import sha256
 from trak_cli.projection.registry import make_projector
@@ -33,8 +34,8 @@ THOROUGH = "quality" in os.environ.get("TRAK_REQUIRE", "").split(",")
 COUNTS = (1, 5, 10) if THOROUGH else (1,)
 #: (estimator, what the checkpoints were trained on, projection seeds): LDS with 1, 5 and 10 checkpoints that must be reached.
 BARS = {
-    ("trajectory", "full", 5): (0.34, 0.45, 0.47),
-    ("trajectory", "half", 5): (0.45, 0.54, 0.55),
+    ("early_training", "full", 5): (0.34, 0.45, 0.47),
+    ("early_training", "half", 5): (0.45, 0.54, 0.55),
     ("balanced", "full", 2): (0.34, 0.44, 0.46),
     ("trak", "full", 2): (0.16, 0.24, 0.26),
 }
@@ -65,9 +66,9 @@ def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
     return every
 
 
-def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float64]:
+def kernel_and_weight(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float64]:
     """What one checkpoint adds to the two averages, which are shrunk at last."""
-    limit = norm_limit(spec, found.train)
+    limit = clip_threshold(spec, found.train)
     rows = training_rows(spec, found.train, limit)
     weights = weights_of(spec, rows, found.out_to_loss, found.outputs)
     gram = GramSum(found.train.shape[1])
@@ -77,7 +78,7 @@ def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float6
     factor = target_factor(plain, found.targets, spectrum, spec.ridge_in(spectrum), limit)
     block = score_block(plain, [factor], [found.train], np.ones(len(found.train)))
     # One factor for each target is left out: no LDS sees it.
-    return (block / factor.length if spec.equal_targets else block).astype(np.float64), weights.front
+    return (block / factor.length if spec.normalize_targets else block).astype(np.float64), weights.sample
 
 
 @pytest.mark.slow
@@ -85,22 +86,22 @@ def kernel_and_front(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float6
 @pytest.mark.parametrize(("name", "trained_on", "seeds"), BARS)
 def test_lds_with_the_default_projection(reference: Path, name: str, trained_on: str, seeds: int) -> None:
     truth = np.load(reference / "groundtruth.npz")
-    spec = MEMBERS[name]
+    spec = shipped_estimators()[name]
     bars, seeds = BARS[name, trained_on, seeds][: len(COUNTS)], seeds if THOROUGH else 1
     kernels: list[Float64] = [np.zeros(())] * seeds
     alike: list[Float64] = [np.zeros(())] * seeds
-    fronts: list[list[Float64]] = [[] for _ in range(seeds)]
+    weights: list[list[Float64]] = [[] for _ in range(seeds)]
     measured = []
     for number in range(1, max(COUNTS) + 1):
         for seed, found in enumerate(features(reference, reference / f"{trained_on}_{number - 1}.pt", seeds)):
-            kernel, ratio = kernel_and_front(spec, found)
+            kernel, ratio = kernel_and_weight(spec, found)
             kernels[seed] = kernels[seed] + kernel
             alike[seed] = alike[seed] + cosines(unit_rows(found.targets), found.train)
-            fronts[seed].append(ratio)
+            weights[seed].append(ratio)
         if number in COUNTS:
-            scores = [kernel / number * front(spec, ratios) for kernel, ratios in zip(kernels, fronts, strict=True)]
+            scores = [kernel / number * sample_weight(spec, ratios) for kernel, ratios in zip(kernels, weights, strict=True)]
             if spec.shrinkage:
-                factors = [believed(cosine / number, spec.shrinkage, number) for cosine in alike]
+                factors = [shrinkage_factor(cosine / number, spec.shrinkage, number) for cosine in alike]
                 scores = [one * factor for one, factor in zip(scores, factors, strict=True)]
             measured.append(float(np.mean([lds(one, truth["masks"], truth["outputs"]).mean for one in scores])))
     print(name, trained_on, [round(value, 3) for value in measured])

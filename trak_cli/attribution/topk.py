@@ -33,7 +33,7 @@ class Extremes:
 
 
 @dataclass(frozen=True)
-class Ends:
+class TopBottom:
     """Both ends: ``top`` raises f on the target most, ``bottom`` lowers it most."""
 
     top: Extremes
@@ -49,7 +49,7 @@ class TopK:
         self._bottom: _Keys = np.empty((targets, 0), np.uint64)
 
     @classmethod
-    def restore(cls, ends: Ends, k: int) -> TopK:
+    def restore(cls, ends: TopBottom, k: int) -> TopK:
         """What gave these ``ends``, ready to be merged into another."""
         restored = cls(len(ends.top.values), k)
         restored._top = _keys(ends.top.values, ends.top.indices.astype(np.uint64))
@@ -71,10 +71,10 @@ class TopK:
             raise ValueError(f"k = {other._k} cannot be merged into k = {self._k}")
         self._keep(other._top, other._bottom)
 
-    def result(self) -> Ends:
+    def result(self) -> TopBottom:
         """Both ends of what was seen so far."""
         top, bottom = _extremes(self._top), _extremes(self._bottom)
-        return Ends(top, Extremes(bottom.indices, -bottom.values))
+        return TopBottom(top, Extremes(bottom.indices, -bottom.values))
 
     def _keep(self, top: _Keys, bottom: _Keys) -> None:
         self._top = _largest(np.concatenate([self._top, _largest(top, self._k)], axis=1), self._k)

@@ -19,11 +19,11 @@ EXAMPLES = """Examples:
 
   trak finalize experiment=digits
 
-  trak finalize experiment=digits estimator.ridge=3x     (3 times the mean diagonal of XᵀX)
+  trak finalize experiment=digits estimator.ridge=3                                   (3 times the mean weighted ‖x‖²)
 
-  trak finalize experiment=digits estimator.ridge=3n     (3 times the mean ‖x‖² of a sample)
+  trak finalize experiment=digits estimator.ridge=3 estimator.ridge_unit=mean_norm    (3 times the mean ‖x‖²)
 
-  trak finalize experiment=digits estimator.ridge=0.01   (an absolute λ; also 3w, and '2w|0.3n' for the larger of two)"""
+  trak finalize experiment=digits estimator.ridge=0.01 estimator.ridge_unit=absolute  (λ itself)"""
 
 
 def command(

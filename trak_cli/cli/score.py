@@ -24,7 +24,7 @@ EXAMPLES = """Examples:
 
   trak score experiment=digits score.splits=[mine] score.top_k=20
 
-  trak score store=runs/digits estimator.name=ridge3 estimator.ridge=3x"""
+  trak score store=runs/digits estimator.name=ridge3 estimator.ridge=3"""
 
 
 def command(

@@ -23,7 +23,7 @@ EXAMPLES = """Examples:
 
   trak finalize -d my_project estimator=tuned         (and then trak score)
 
-  trak tune experiment=digits 'tune.grid.weights=[trajectory]' 'tune.grid.ridge=[0.1n, 0.3n, 1n]'
+  trak tune experiment=digits 'tune.grid.weights=[early_training]' 'tune.grid.ridge=[0.1, 1, 10]'
 
   trak tune experiment=digits lds.ground_truth=my_subsets.npz"""
 

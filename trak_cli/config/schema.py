@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import II, MISSING
 
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.datamodels import BASELINES
 from trak_cli.config.keys import key
 from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, OPTIMIZERS, REPRESENTATION, SIDES
@@ -116,23 +117,17 @@ class FeaturesConfig:
     )
 
 
-@dataclass
-class EstimatorConfig:
-    """One member of the estimator family; see docs/method.md for the formula that the fields fill in."""
+@dataclass(frozen=True)
+class EstimatorConfig(EstimatorSpec):
+    """How features become scores (docs/method.md has the formula), and which checkpoints are averaged."""
 
-    name: str = MISSING
-    metric: str = "gram"
-    gram_exponent: float = 0.0
-    front_exponent: float = 1.0
-    unit_norm: bool = False
-    ridge: str = "auto"
-    weights: str = "final"
-    averaging: str = "kernels"
-    equal_targets: bool = False
-    clip_norm: float = 0.0
-    shrinkage: float = 0.0
-    soft_threshold: float = 0.0
-    checkpoints: list[str] = key(["*"], "glob patterns of the checkpoints, by their name in the store", not_empty=True)
+    name: str = key(MISSING, "name that results are stored under")
+    average_over: list[str] = key(["*"], "glob patterns of the checkpoints, by their name in the store", not_empty=True)
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """The estimator without its checkpoints."""
+        return EstimatorSpec(**{item.name: getattr(self, item.name) for item in fields(EstimatorSpec)})
 
 
 @dataclass
@@ -166,13 +161,13 @@ class TuneConfig:
 
     grid: dict[str, list[Any]] = key(
         {
-            "front_exponent": [0.0, 0.5, 1.0],
+            "weight_exponent": [0.0, 0.5, 1.0],
             "unit_norm": [False, True],
             "averaging": ["kernels", "scores"],
             "metric": ["gram", "identity"],
-            "weights": ["final", "trajectory"],
+            "weights": ["final", "early_training"],
             "gram_exponent": [0.0, 0.5, 1.0, 2.0],
-            "ridge": ["0.01w", "0.03w", "0.1w", "0.3w", "1w", "2w|0.3n", "3w", "10w", "30w", "100w", "300w"],
+            "ridge": [0.01, 0.03, 0.1, 0.3, 1.0, None, 3.0, 10.0, 30.0, 100.0, 300.0],
             "shrinkage": [0.0, 0.1],
             "soft_threshold": [0.0, 0.5, 0.8],
         },

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution.estimator.ridge import describe_ridge
-from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula, describe_weights, gram_key
+from trak_cli.attribution.estimator.describe import describe_formula, describe_ridge, describe_weights
+from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
 from trak_cli.attribution.linalg.spectrum import singular_problems
 from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
@@ -18,7 +18,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.inputs.device import use_threads
-from trak_cli.stages.scoring.gram_store import Finalized, find_gram, make_estimator, sum_gram, write_gram
+from trak_cli.stages.scoring.gram_store import Finalized, find_gram, sum_gram, write_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import TRAIN, Reporter
@@ -36,7 +36,8 @@ class GramSummary:
             samples weigh alike; NaN for estimators with the q of the checkpoint.
         arrived: False where it did not come as far as the checkpoint.
         terms: how many single terms (tokens) the Gram matrix is a sum over; 0 where it is over the rows.
-        effective_samples: (Σ w)² / Σ w² of the weights in front that it gave: how many samples count; NaN without it.
+        effective_samples: (Σ w)² / Σ w² of the sample weights of the simulated training: how many samples count; NaN without
+            it.
     """
 
     checkpoint: str
@@ -73,15 +74,15 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     """
     config = loaded.config
     use_threads(config.threads)
-    estimator = make_estimator(config)
+    estimator = config.estimator.spec
     layout = Layout(Path(config.store))
-    inventory = take_inventory(layout, config.estimator.checkpoints)
+    inventory = take_inventory(layout, config.estimator.average_over)
     grams = _file(config, inventory, estimator, reporter) if estimator.needs_gram else []
     return FinalizeSummary(
         layout.root,
         estimator.name,
         describe_formula(estimator),
-        describe_ridge(estimator.ridge, estimator.default_ridge(of_terms=any(gram.terms for gram in grams))),
+        describe_ridge(estimator, of_terms=any(gram.terms for gram in grams)),
         describe_weights(estimator, max((gram.training_length for gram in grams), default=1.0)),
         estimator.needs_gram,
         grams,
@@ -132,8 +133,8 @@ def _summary(name: str, rows: int, found: Finalized, ridge: float, reused: bool)
     values = spectrum.values.clip(min=0)
     effective = float((values / (values + ridge)).sum()) if ridge > 0 else float((values > 0).sum())
     samples = float("nan")
-    if found.front is not None and found.front.any():
-        weights = np.abs(found.front.astype(np.float64))
+    if found.sample_weight is not None and found.sample_weight.any():
+        weights = np.abs(found.sample_weight.astype(np.float64))
         samples = float(weights.sum() ** 2 / (weights**2).sum())
     return GramSummary(
         name,

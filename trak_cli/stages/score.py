@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula
+from trak_cli.attribution.estimator.describe import describe_formula
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import Share, share_from
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
@@ -21,7 +22,7 @@ from trak_cli.stages.index.inventory import Inventory, require_shards, take_inve
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.scoring.block_scorer import BlockScorer
-from trak_cli.stages.scoring.gram_store import make_estimator, require_grams
+from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, Reporter, shards_of
@@ -60,9 +61,9 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     """
     config = loaded.config
     use_threads(config.threads)
-    estimator = make_estimator(config)
+    estimator = config.estimator.spec
     layout = Layout(Path(config.store))
-    inventory = take_inventory(layout, config.estimator.checkpoints)
+    inventory = take_inventory(layout, config.estimator.average_over)
     splits = target_splits(config, layout)
     require_shards(inventory, [TRAIN, *splits])
     if config.score.overwrite and estimator.needs_gram:

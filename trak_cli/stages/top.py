@@ -109,13 +109,13 @@ def _scored_targets(layout: Layout, estimator: str, split: str, targets: Sequenc
 def _tell_of_other_checkpoints(config: TrakConfig, layout: Layout, fingerprint: Json, reporter: Reporter) -> None:
     """Scores may be shown without features; where there are features, those of other checkpoints are worth a word."""
     try:
-        here = take_inventory(layout, config.estimator.checkpoints).features.values()
+        here = take_inventory(layout, config.estimator.average_over).features.values()
     except (ConfigError, StoreError):
         return
     scored = fingerprint["checkpoints"]
     if {digest(one) for one in here} != set(scored):
         reporter.log(
-            f"these scores average {len(scored)} checkpoint(s), and estimator.checkpoints now names {len(here)} in the store:"
+            f"these scores average {len(scored)} checkpoint(s), and estimator.average_over now names {len(here)} in the store:"
             " trak score score.overwrite=true scores again"
         )
 

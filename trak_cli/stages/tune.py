@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution.estimator.spec import EstimatorSpec, describe_formula
+from trak_cli.attribution.estimator.describe import describe_formula
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.bootstrap import Bootstrap, PValue, compare
 from trak_cli.attribution.lds.lds import lds_of_predictions
 from trak_cli.attribution.search import grid_members, halves
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem
-from trak_cli.stages.evaluation.estimator_search import Question, passes, scan
+from trak_cli.stages.evaluation.estimator_search import SubsetQuery, passes, scan
 from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.evaluation.tuned_estimator import check_file, estimator_file, overrides_of, write_estimator
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.inputs.device import use_threads
-from trak_cli.stages.scoring.gram_store import make_estimator
 from trak_cli.store.json_files import replace_json
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, Float64, IntArray, Reporter, plain
@@ -112,8 +112,8 @@ class _Half:
     subsets: IntArray
 
     @property
-    def question(self) -> Question:
-        return Question(self.split, self.targets, self.truth.masks[self.subsets])
+    def question(self) -> SubsetQuery:
+        return SubsetQuery(self.split, self.targets, self.truth.masks[self.subsets])
 
     @property
     def outputs(self) -> Float64:
@@ -129,9 +129,9 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     """
     config = loaded.config
     use_threads(config.threads)
-    reference = make_estimator(config)
+    reference = config.estimator.spec
     layout = Layout(Path(config.store))
-    inventory = take_inventory(layout, config.estimator.checkpoints)
+    inventory = take_inventory(layout, config.estimator.average_over)
     split = evaluated_split(config, layout)
     targets = rows_of(layout, split)
     truth = read_ground_truth(layout, config.lds.ground_truth, split, inventory.rows, targets)
@@ -141,7 +141,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     specs = _members(config, reference, len(inventory.checkpoints))
     reporter.log(
         f"{len(specs)} estimators: {passes(specs)} passes over {inventory.rows:,} rows of each of {len(inventory.checkpoints)}"
-        " checkpoint(s); fewer values under tune, or estimator.checkpoints, take less"
+        " checkpoint(s); fewer values under tune, or estimator.average_over, take less"
     )
     values = _search(inventory, specs, searched, reporter)
     denoised = _denoised(config, reference, max(specs, key=values.__getitem__), values)

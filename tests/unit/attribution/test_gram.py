@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.ridge import parse_ridge, resolve
+from trak_cli.attribution.estimator.ridge import RIDGE_UNITS, Ridge
 from trak_cli.attribution.linalg.gram import CHUNK_ROWS, Gram, GramSum
 from trak_cli.attribution.linalg.spectrum import decompose, precondition, singular_problems
 from trak_cli.errors import InputError
@@ -111,9 +111,9 @@ def test_few_rows_have_the_spectrum_of_the_matrix(n, seed, ridge):
     assert few.mean_diag == pytest.approx(whole.mean_diag, abs=1e-12)
     expected = np.linalg.solve(_oracle(features, weights) + ridge * np.eye(25), targets.T.astype(np.float64)).T
     np.testing.assert_allclose(precondition(few, ridge, targets), expected, rtol=1e-6, atol=1e-9)
-    for unit in ("0.5", "2x", "2n", "2w"):
+    for unit in RIDGE_UNITS:
         whole_with_norm = dataclasses.replace(whole, mean_square=few.mean_square)
-        assert resolve(parse_ridge(unit), few) == pytest.approx(resolve(parse_ridge(unit), whole_with_norm))
+        assert Ridge(2, unit).resolve(few) == pytest.approx(Ridge(2, unit).resolve(whole_with_norm))
 
 
 def test_few_rows_of_very_different_size():

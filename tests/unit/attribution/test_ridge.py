@@ -1,11 +1,11 @@
-"""Reading a ridge, resolving it, and inverting with it."""
+"""The ridge: its units, and inverting with it."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.ridge import Ridge, describe_ridge, parse_ridge, resolve
+from trak_cli.attribution.estimator.ridge import Ridge
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose, precondition
 from trak_cli.errors import ConfigError
@@ -21,73 +21,44 @@ def _spectrum(features):
     return decompose(gram.result())
 
 
-@pytest.mark.parametrize(
-    ("text", "ridge"),
-    [
-        ("auto", Ridge("weighted", 1)),
-        ("0", Ridge("absolute", 0)),
-        ("0.5", Ridge("absolute", 0.5)),
-        ("1e-3", Ridge("absolute", 0.001)),
-        ("3x", Ridge("relative", 3)),
-        (".5x", Ridge("relative", 0.5)),
-        ("1.5e2x", Ridge("relative", 150)),
-        ("2n", Ridge("norm", 2)),
-        ("2w", Ridge("weighted", 2)),
-        ("2w|0.3n", Ridge("weighted", 2, Ridge("norm", 0.3))),
-    ],
-)
-def test_parse(text, ridge):
-    assert parse_ridge(text) == ridge
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "x", "-1", "-1x", "nan", "inf", "1e999", "1_0", "3 x", "3X", "x3", "AUTO", "1e", "٣", "1\n", "1n|", "|1n", "1|2|3"],
-)
-def test_anything_else_is_refused_with_a_remedy(text):
-    with pytest.raises(ConfigError) as caught:
-        parse_ridge(text)
-    (problem,) = caught.value.problems
-    assert problem.where == "estimator.ridge"
-    assert problem.found == repr(text)
-    assert "estimator.ridge=1w" in problem.remedy
-
-
-def test_units_of_each_kind():
+def test_units():
     features = _features(50, 4)
     spectrum = _spectrum(features)
     mean = (features.astype(np.float64) ** 2).sum() / 4
-    assert resolve(parse_ridge("0.25"), spectrum) == 0.25
-    assert resolve(parse_ridge("3x"), spectrum) == pytest.approx(3 * mean)
-    assert resolve(parse_ridge("3n"), spectrum) == pytest.approx(3 * 4 * mean / 50)
-    assert resolve(parse_ridge("auto", "2x"), spectrum) == pytest.approx(2 * mean)
+    assert Ridge(0.25, "absolute").resolve(spectrum) == 0.25
+    assert Ridge(3, "mean_diagonal").resolve(spectrum) == pytest.approx(3 * mean)
+    assert Ridge(3, "mean_norm").resolve(spectrum) == pytest.approx(3 * 4 * mean / 50)
 
 
-@pytest.mark.parametrize("text", ["1x", "1n"])
-def test_relative_ridges_scale_with_the_gram(text):
-    features, ridge = _features(50, 4), parse_ridge(text)
-    assert resolve(ridge, _spectrum(8 * features)) == pytest.approx(64 * resolve(ridge, _spectrum(features)))
+@pytest.mark.parametrize("unit", ["mean_diagonal", "mean_norm", "mean_weighted_norm"])
+def test_relative_ridges_scale_with_the_gram_matrix(unit):
+    features, ridge = _features(50, 4), Ridge(1, unit)
+    assert ridge.resolve(_spectrum(8 * features)) == pytest.approx(64 * ridge.resolve(_spectrum(features)))
 
 
-def test_the_norm_of_a_sample_grows_neither_with_their_number_nor_with_weights():
-    features, ridge = _features(50, 4), parse_ridge("1n")
-    assert resolve(ridge, _spectrum(np.tile(features, (3, 1)))) == pytest.approx(resolve(ridge, _spectrum(features)))
+def test_the_mean_norm_depends_neither_on_the_number_of_samples_nor_on_weights():
+    features, ridge = _features(50, 4), Ridge(1, "mean_norm")
+    assert ridge.resolve(_spectrum(np.tile(features, (3, 1)))) == pytest.approx(ridge.resolve(_spectrum(features)))
     weighted = GramSum(4)
     weighted.add(features, np.full(50, 0.1))
-    assert resolve(ridge, decompose(weighted.result())) == pytest.approx(resolve(ridge, _spectrum(features)))
+    assert ridge.resolve(decompose(weighted.result())) == pytest.approx(ridge.resolve(_spectrum(features)))
 
 
-def test_the_weighted_norm_is_what_a_sample_adds_to_the_trace_and_the_larger_of_two_is_taken():
+def test_the_weighted_norm_is_what_a_sample_adds_to_the_trace_and_the_floor_bounds_it():
     features, weights = _features(50, 4), np.linspace(0, 1, 50)
     gram = GramSum(4)
     gram.add(features, weights)
     spectrum = decompose(gram.result())
     squares = (features.astype(np.float64) ** 2).sum(axis=1)
     weighted, norm = (weights * squares).mean(), squares.mean()
-    assert resolve(parse_ridge("2w"), spectrum) == pytest.approx(2 * weighted)
-    assert resolve(parse_ridge("2w|0.3n"), spectrum) == pytest.approx(max(2 * weighted, 0.3 * norm))
-    assert resolve(parse_ridge("0.2w|0.3n"), spectrum) == pytest.approx(max(0.2 * weighted, 0.3 * norm))
-    assert "larger of 2 × their mean weighted" in describe_ridge("2w|0.3n")
+    assert Ridge(2).resolve(spectrum) == pytest.approx(2 * weighted)
+    assert Ridge(2, floor=0.3).resolve(spectrum) == pytest.approx(max(2 * weighted, 0.3 * norm))
+    assert Ridge(0.2, floor=0.3).resolve(spectrum) == pytest.approx(max(0.2 * weighted, 0.3 * norm))
+
+
+def test_a_rule_reads_as_a_formula():
+    assert str(Ridge(2, floor=0.3)) == "max(2 × mean weighted ‖x‖², 0.3 × mean ‖x‖²)"
+    assert str(Ridge(0.5, "absolute")) == "0.5"
 
 
 @settings(deadline=None, max_examples=30)
@@ -114,9 +85,9 @@ def test_a_singular_gram_without_ridge_is_refused_and_one_is_proposed(features):
         precondition(spectrum, 0.0, np.ones((1, 8), np.float32))
     (problem,) = caught.value.problems
     assert problem.where == "estimator.ridge"
-    assert problem.found.startswith("0 ")
+    assert problem.found.startswith("λ = 0 ")
     assert f"to {spectrum.values[-1]:.3g}" in problem.found
-    assert "estimator.ridge=1w" in problem.remedy
+    assert "estimator.ridge=1" in problem.remedy
 
 
 def test_a_ridge_lost_in_rounding_is_refused_too():

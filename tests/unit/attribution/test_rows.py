@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.rows import clip_rows, median_length, norm_limit, training_rows, unit_rows
+from trak_cli.attribution.estimator.rows import clip_rows, clip_threshold, median_length, training_rows, unit_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 
 
@@ -40,13 +40,13 @@ def test_clipping_does_not_change_what_was_given():
 @given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 5))
 def test_the_limit_has_the_units_of_the_features(scale, seed):
     rows, spec = _rows(21, 5, seed).astype(np.float64), EstimatorSpec("a", clip_norm=1.5)
-    assert norm_limit(spec, scale * rows) == pytest.approx(scale * norm_limit(spec, rows))
-    assert norm_limit(spec, rows) == pytest.approx(1.5 * np.median([np.linalg.norm(row) for row in rows]))
+    assert clip_threshold(spec, scale * rows) == pytest.approx(scale * clip_threshold(spec, rows))
+    assert clip_threshold(spec, rows) == pytest.approx(1.5 * np.median([np.linalg.norm(row) for row in rows]))
 
 
 def test_no_clipping_and_rows_of_zeros():
     rows = _rows(9, 3, 1)
-    assert norm_limit(EstimatorSpec("a"), rows) == math.inf
-    assert norm_limit(EstimatorSpec("a", clip_norm=2.0), np.zeros((9, 3))) == math.inf
+    assert clip_threshold(EstimatorSpec("a"), rows) == math.inf
+    assert clip_threshold(EstimatorSpec("a", clip_norm=2.0), np.zeros((9, 3))) == math.inf
     assert training_rows(EstimatorSpec("a"), rows, math.inf) is rows
     np.testing.assert_array_equal(training_rows(EstimatorSpec("a", unit_norm=True), rows, math.inf), unit_rows(rows))

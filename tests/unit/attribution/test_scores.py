@@ -7,33 +7,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.rows import norm_limit, training_rows
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.threshold import soften, thresholds
 from trak_cli.attribution.estimator.weights import weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import equalize, front, score_block, scores, target_factor
+from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, scores, target_factor
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.errors import InputError
 
-HALF = EstimatorSpec("half", gram_exponent=1, front_exponent=0.5, ridge="1x")
+MEMBERS = shipped_estimators()
+
+HALF = EstimatorSpec("half", gram_exponent=1, weight_exponent=0.5, ridge=1, ridge_unit="mean_diagonal")
 FAMILY = [
-    *(member for member in MEMBERS.values() if not member.follows_training),  # for those: test_trajectory.py
+    *(member for member in MEMBERS.values() if not member.simulates_training),  # for those: test_simulated_training.py
     HALF,
-    EstimatorSpec("small-ridge", ridge="0.1x"),
-    EstimatorSpec("absolute", ridge="7"),
-    EstimatorSpec("fisher-unit", gram_exponent=2, unit_norm=True, ridge="3x"),
-    EstimatorSpec("no-front", front_exponent=0, ridge="3x"),
-    EstimatorSpec("equal-targets", gram_exponent=1.0, ridge="1w", equal_targets=True),
-    EstimatorSpec("equal-unit", unit_norm=True, ridge="1w", equal_targets=True),
-    EstimatorSpec("equal-scores", metric="identity", averaging="scores", equal_targets=True),
-    EstimatorSpec("clipped", gram_exponent=1.0, ridge="1w", clip_norm=0.9),
-    EstimatorSpec("clipped-equal", ridge="0.3n", equal_targets=True, clip_norm=1.2, averaging="scores"),
-    EstimatorSpec("shrunk", gram_exponent=1.0, ridge="1w", clip_norm=0.9, equal_targets=True, shrinkage=0.2),
-    EstimatorSpec("shrunk-unit", unit_norm=True, ridge="1w", shrinkage=0.05, averaging="scores"),
+    EstimatorSpec("small-ridge", ridge=0.1, ridge_unit="mean_diagonal"),
+    EstimatorSpec("absolute", ridge=7, ridge_unit="absolute"),
+    EstimatorSpec("fisher-unit", gram_exponent=2, unit_norm=True, ridge=3, ridge_unit="mean_diagonal"),
+    EstimatorSpec("no-weight", weight_exponent=0, ridge=3, ridge_unit="mean_diagonal"),
+    EstimatorSpec("equal-targets", gram_exponent=1.0, ridge=1, normalize_targets=True),
+    EstimatorSpec("equal-unit", unit_norm=True, ridge=1, normalize_targets=True),
+    EstimatorSpec("equal-scores", metric="identity", averaging="scores", normalize_targets=True),
+    EstimatorSpec("clipped", gram_exponent=1.0, ridge=1, clip_norm=0.9),
+    EstimatorSpec(
+        "clipped-equal", ridge=0.3, ridge_unit="mean_norm", normalize_targets=True, clip_norm=1.2, averaging="scores"
+    ),
+    EstimatorSpec("shrunk", gram_exponent=1.0, ridge=1, clip_norm=0.9, normalize_targets=True, shrinkage=0.2),
+    EstimatorSpec("shrunk-unit", unit_norm=True, ridge=1, shrinkage=0.05, averaging="scores"),
     EstimatorSpec("shrunk-soft", metric="identity", shrinkage=0.3, soft_threshold=0.4),
-    EstimatorSpec("own-fronts", front_exponent=0.5, averaging="scores", ridge="3x"),
-    EstimatorSpec("soft-scores", averaging="scores", soft_threshold=0.7, ridge="1x"),
+    EstimatorSpec("own-weights", weight_exponent=0.5, averaging="scores", ridge=3, ridge_unit="mean_diagonal"),
+    EstimatorSpec("soft-scores", averaging="scores", soft_threshold=0.7, ridge=1, ridge_unit="mean_diagonal"),
 ]
 members = pytest.mark.parametrize("spec", FAMILY, ids=lambda spec: spec.name)
 
@@ -49,7 +54,7 @@ def _data(n=60, t=7, k=10, checkpoints=3, seed=0):
 def _streamed(spec, X, q, T, rows=17):
     factors = []
     for x, out_to_loss, targets in zip(X, q, T, strict=True):
-        spectrum, ridge, limit = None, 0.0, norm_limit(spec, x)
+        spectrum, ridge, limit = None, 0.0, clip_threshold(spec, x)
         if spec.needs_gram:
             gram = GramSum(x.shape[1])
             normed = training_rows(spec, x, limit)
@@ -60,8 +65,8 @@ def _streamed(spec, X, q, T, rows=17):
     blocks = []
     for start in range(0, len(X[0]), rows):
         block = slice(start, start + rows)
-        weights = front(spec, [values[block] for values in q])
-        blocks.append(score_block(spec, equalize(spec, factors), (x[block] for x in X), weights))
+        weights = sample_weight(spec, [values[block] for values in q])
+        blocks.append(score_block(spec, normalize_targets(spec, factors), (x[block] for x in X), weights))
     found = np.concatenate(blocks, axis=1)
     return soften(found, thresholds(found, spec.soft_threshold)) if spec.soft_threshold else found
 
@@ -73,7 +78,7 @@ def _close(got, expected, tolerance=2e-5):
 def test_trak_entry_by_entry():
     """τ(i, j) = mean_m[x_iᵀ (XᵀX + λI)⁻¹ t_j] · mean_m[q_i], each piece written as loops."""
     X, q, T = _data(n=9, t=2, k=3, checkpoints=2)
-    got = scores(EstimatorSpec("trak", ridge="2.5"), X, q, T)
+    got = scores(EstimatorSpec("trak", ridge=2.5, ridge_unit="absolute"), X, q, T)
     for i in range(9):
         for j in range(2):
             kernel = 0.0
@@ -119,13 +124,13 @@ def test_a_preconditioned_target_may_be_beyond_float32():
     X, T = [x * np.float32(1e-30) for x in X], [t * np.float32(1e-30) for t in T]
     for x in X:
         x[:, 0] *= np.float32(1e-6)
-    spec = EstimatorSpec("no-ridge", ridge="0")
+    spec = EstimatorSpec("no-ridge", ridge=0, ridge_unit="absolute")
     _close(_streamed(spec, X, q, T), scores(spec, X, q, T), 1e-3)
 
 
 def test_a_score_beyond_float32_is_refused():
     X, q, T = _data()
-    with pytest.raises(InputError, match="float32 cannot hold"):
+    with pytest.raises(InputError, match="too large for float32"):
         _streamed(MEMBERS["dot"], [x * np.float32(1e30) for x in X], q, [t * np.float32(1e30) for t in T])
 
 
@@ -133,13 +138,13 @@ def test_checkpoints_must_pair_up():
     X, q, T = _data()
     factors = [target_factor(MEMBERS["dot"], t, None, 0.0) for t in T]
     with pytest.raises(ValueError, match="shorter"):
-        score_block(MEMBERS["dot"], factors, X[:2], front(MEMBERS["dot"], q))
+        score_block(MEMBERS["dot"], factors, X[:2], sample_weight(MEMBERS["dot"], q))
 
 
 def test_positive_scores_raise_the_target_of_a_linear_model():
     """Ridge regression in the features: adding a gradient step on sample i moves f(j) in the direction of the score's sign."""
     (X,), (q,), (T,) = _data(checkpoints=1)
-    got = scores(EstimatorSpec("trak", ridge="1x"), [X], [q], [T])
+    got = scores(EstimatorSpec("trak", ridge=1, ridge_unit="mean_diagonal"), [X], [q], [T])
     gram = X.astype(np.float64).T @ X
     A = gram + np.trace(gram) / len(gram) * np.eye(len(gram))
     for i in (0, 7, 30):
@@ -167,13 +172,17 @@ def test_a_relative_ridge_takes_out_the_units_of_each_checkpoint(spec, unit):
 
 def test_scaling_training_features_alone_divides_the_scores():
     (X,), q, T = _data(checkpoints=1)
-    _close(scores(MEMBERS["trak"], [X * np.float32(4)], q, T), scores(MEMBERS["trak"], [X], q, T) / 4, 1e-9)
+    _close(
+        scores(MEMBERS["trak"], [X * np.float32(4)], q, T),
+        scores(MEMBERS["trak"], [X], q, T) / 4,
+        1e-9,
+    )
 
 
 @pytest.mark.parametrize("spec", [spec for spec in FAMILY if spec.needs_gram], ids=lambda spec: spec.name)
 def test_a_huge_ridge_leaves_the_dot_product(spec):
     (X,), q, T = _data(checkpoints=1)
-    damped = scores(dataclasses.replace(spec, ridge="1e9"), [X], q, T) * 1e9
+    damped = scores(dataclasses.replace(spec, ridge=1e9, ridge_unit="absolute"), [X], q, T) * 1e9
     _close(damped, scores(dataclasses.replace(spec, metric="identity"), [X], q, T), 1e-6)
 
 
@@ -186,18 +195,18 @@ def test_a_checkpoint_given_twice_changes_nothing(spec):
 
 def test_front_averages_before_it_takes_powers():
     first, second = np.array([0.0, -1.0, 0.5, 0.0]), np.array([0.5, 0.5, 0.5, 0.0])
-    spec = EstimatorSpec("a", front_exponent=0.5)
-    np.testing.assert_allclose(front(spec, [first, second]), [0.5, -0.5, np.sqrt(0.5), 0])
+    spec = EstimatorSpec("a", weight_exponent=0.5)
+    np.testing.assert_allclose(sample_weight(spec, [first, second]), [0.5, -0.5, np.sqrt(0.5), 0])
 
 
 def test_front_without_exponent_is_the_sign_and_one_at_zero():
-    spec = EstimatorSpec("a", front_exponent=0)
-    np.testing.assert_array_equal(front(spec, [np.array([0.2, -0.1, 0.0, -0.0])]), [1, -1, 1, 1])
+    spec = EstimatorSpec("a", weight_exponent=0)
+    np.testing.assert_array_equal(sample_weight(spec, [np.array([0.2, -0.1, 0.0, -0.0])]), [1, -1, 1, 1])
 
 
 def test_averaging_scores_is_the_mean_of_single_checkpoints():
     X, q, T = _data(checkpoints=3)
-    spec = EstimatorSpec("a", front_exponent=0.5, gram_exponent=1.0, averaging="scores")
+    spec = EstimatorSpec("a", weight_exponent=0.5, gram_exponent=1.0, averaging="scores")
     single = [scores(spec, [x], [values], [t]) for x, values, t in zip(X, q, T, strict=True)]
     _close(scores(spec, X, q, T), np.mean(single, axis=0), 1e-12)
     assert not np.allclose(scores(spec, X, q, T), scores(dataclasses.replace(spec, averaging="kernels"), X, q, T))
@@ -206,7 +215,7 @@ def test_averaging_scores_is_the_mean_of_single_checkpoints():
 def test_equal_targets_make_every_checkpoint_count_alike():
     """A target that is ten times as long under one checkpoint has the same scores but for one factor."""
     X, q, T = _data(checkpoints=2)
-    spec = EstimatorSpec("a", ridge="1w", equal_targets=True)
+    spec = EstimatorSpec("a", ridge=1, normalize_targets=True)
     before, longer = scores(spec, X, q, T), scores(spec, X, q, [T[0] * 10, T[1]])
     factors = longer[:, :1] / before[:, :1]
     assert ((factors > 1) & (factors < 10)).all()
@@ -219,17 +228,17 @@ def test_equal_targets_make_every_checkpoint_count_alike():
 def test_equal_targets_do_not_depend_on_the_units_of_a_checkpoint():
     """Gradients of one checkpoint in other units, training samples and targets alike, weigh no more and no less."""
     X, q, T = _data(checkpoints=2)
-    spec = EstimatorSpec("a", ridge="1w", equal_targets=True)
+    spec = EstimatorSpec("a", ridge=1, normalize_targets=True)
     _close(scores(spec, [X[0] * 7, X[1]], q, [T[0] * 7, T[1]]), scores(spec, X, q, T), 1e-6)
 
 
 def test_equal_targets_change_nothing_with_one_checkpoint():
     X, q, T = _data(checkpoints=1)
-    equal = EstimatorSpec("a", ridge="1w", equal_targets=True)
-    _close(scores(equal, X, q, T), scores(dataclasses.replace(equal, equal_targets=False), X, q, T), 1e-12)
+    equal = EstimatorSpec("a", ridge=1, normalize_targets=True)
+    _close(scores(equal, X, q, T), scores(dataclasses.replace(equal, normalize_targets=False), X, q, T), 1e-12)
 
 
-@pytest.mark.parametrize("spec", [EstimatorSpec("a"), EstimatorSpec("b", front_exponent=0.5)], ids=["trak", "root"])
+@pytest.mark.parametrize("spec", [EstimatorSpec("a"), EstimatorSpec("b", weight_exponent=0.5)], ids=["trak", "root"])
 def test_with_one_checkpoint_both_ways_of_averaging_are_the_same(spec):
     X, q, T = _data(checkpoints=1)
     _close(scores(dataclasses.replace(spec, averaging="scores"), X, q, T), scores(spec, X, q, T), 1e-12)

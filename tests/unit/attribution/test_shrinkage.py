@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trak_cli.attribution.estimator.rows import unit_rows
-from trak_cli.attribution.estimator.shrinkage import believed, cosines
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.scores import scores
+from trak_cli.config.estimators import shipped_estimators
 
-PLAIN = EstimatorSpec("plain", ridge="1w")
+MEMBERS = shipped_estimators()
+
+PLAIN = EstimatorSpec("plain", ridge=1)
 
 
 def data(seed: int = 0, checkpoints: int = 2) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
@@ -30,19 +33,19 @@ def shrunk(shrinkage: float) -> EstimatorSpec:
 
 @given(st.floats(-1, 1), st.floats(1e-6, 10))
 def test_the_factor_is_a_share_that_grows_with_the_likeness(cosine: float, shrinkage: float) -> None:
-    one, opposite, more = believed(np.array([cosine, -cosine, np.clip(1.1 * cosine, -1, 1)]), shrinkage)
+    one, opposite, more = shrinkage_factor(np.array([cosine, -cosine, np.clip(1.1 * cosine, -1, 1)]), shrinkage)
     assert 0 <= one <= 1
     assert one == opposite
     assert more >= one - 1e-12  # but for rounding
 
 
 def test_half_is_believed_at_the_shrinkage_itself() -> None:
-    np.testing.assert_allclose(believed(np.array([0.0, 0.1, -0.1, 0.9]), 0.1), [0, 0.5, 0.5, 0.9])
+    np.testing.assert_allclose(shrinkage_factor(np.array([0.0, 0.1, -0.1, 0.9]), 0.1), [0, 0.5, 0.5, 0.9])
 
 
 def test_four_checkpoints_are_believed_as_one_with_half_the_shrinkage() -> None:
     cosine = np.linspace(-1, 1, 21)
-    np.testing.assert_allclose(believed(cosine, 0.2, 4), believed(cosine, 0.1))
+    np.testing.assert_allclose(shrinkage_factor(cosine, 0.2, 4), shrinkage_factor(cosine, 0.1))
 
 
 def test_a_score_is_multiplied_by_what_its_mean_cosine_is_worth() -> None:
@@ -59,7 +62,7 @@ def test_no_sign_changes_and_little_shrinking_changes_little() -> None:
     np.testing.assert_allclose(scores(shrunk(1e-9), X, q, T), plain, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["trak", "trajectory", "dot", "cosine"])
+@pytest.mark.parametrize("name", ["trak", "early_training", "dot", "cosine"])
 def test_the_units_of_a_target_do_not_matter(name: str) -> None:
     """Its scores grow as they do without shrinking."""
     X, q, T = (list(map(np.float64, some)) for some in data(2, checkpoints=1))

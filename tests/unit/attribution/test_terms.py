@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.rows import clip_rows, norm_limit, unit_rows
+from trak_cli.attribution.estimator.rows import clip_rows, clip_threshold, unit_rows
 from trak_cli.attribution.estimator.shrinkage import cosines
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec, gram_key
-from trak_cli.attribution.estimator.weights import Terms, add_rows, trajectory_of, weigh, weights_of
+from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
+from trak_cli.attribution.estimator.weights import Terms, add_rows, simulate_for, weigh, weights_of
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import equalize, front, score_block, scores, target_factor
+from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, scores, target_factor
+from trak_cli.config.estimators import shipped_estimators
 
-SPEC = MEMBERS["trajectory"]
+MEMBERS = shipped_estimators()
+
+SPEC = MEMBERS["early_training"]
 
 
 def _data(seed=0, n=70, k=12):
@@ -62,12 +65,12 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
     T = [np.random.default_rng(9).standard_normal((5, 12)).astype(np.float32) for _ in data]
     factors, kernels, lengths = [], [], []
     for (X, q, f, terms), targets in zip(data, T, strict=True):
-        limit = norm_limit(SPEC, X)
+        limit = clip_threshold(SPEC, X)
         X = clip_rows(X.astype(np.float64), limit)
-        trajectory = trajectory_of(SPEC, X, q, f, 70)
+        training = simulate_for(SPEC, X, q, f, 70)
         total = GramSum(12)
         for rows in np.array_split(np.arange(70), 3):
-            weights = weigh(SPEC, trajectory, X[rows], q[rows])
+            weights = weigh(SPEC, training, X[rows], q[rows])
             assert weights.of_terms
             add_rows(total, X[rows], weights, Terms(terms.features[rows], terms.counts[rows]))
         spectrum = decompose(total.result())
@@ -82,7 +85,7 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
     cosine = np.abs(np.mean([cosines(unit_rows(t), x) for t, x in wide], axis=0))
     expected = np.mean(alike, axis=0) * np.mean(lengths, axis=0) * 0.5 * cosine / (cosine + SPEC.shrinkage / np.sqrt(2))
     np.testing.assert_allclose(scores(SPEC, X, q, T, f, terms), expected, rtol=1e-9)
-    found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, [np.full(70, 0.5)] * 2))
+    found = score_block(SPEC, normalize_targets(SPEC, factors), X, sample_weight(SPEC, [np.full(70, 0.5)] * 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
@@ -90,7 +93,7 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
     ("spec", "takes"),
     [
         (SPEC, True),
-        (EstimatorSpec("t0", weights="trajectory"), True),
+        (EstimatorSpec("t0", weights="early_training"), True),
         (dataclasses.replace(SPEC, unit_norm=True, clip_norm=0.0), False),
         *((MEMBERS[name], False) for name in ("trak", "balanced", "trak_soft", "dot", "cosine")),
     ],
@@ -98,13 +101,13 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
 def test_estimators_that_take_no_terms_do_not_see_them(spec, takes):
     X, q, f, terms = _data()
     T = X[:4] + 1
-    assert spec.takes_terms == takes
+    assert spec.uses_terms == takes
     assert (gram_key(spec, with_terms=True) == gram_key(spec)) != takes
     with_terms, without = scores(spec, [X], [q], [T], [f], [terms]), scores(spec, [X], [q], [T], [f])
     assert np.array_equal(with_terms, without) != takes
 
 
-def test_a_single_log_odds_keeps_its_trajectory():
+def test_a_single_log_odds_keeps_its_simulated_training():
     """Where q is the sigmoid of −f of all samples, each has one term: the simulated training weighs it."""
     X, _, f, terms = _data()
     q = 1 / (1 + np.exp(f))

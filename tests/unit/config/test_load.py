@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,10 @@ from config_project import Project
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
 from trak_cli.config.compose.files import config_groups
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.config.load import load
-from trak_cli.config.schema import TrakConfig
+from trak_cli.config.schema import EstimatorConfig, TrakConfig
 from trak_cli.config.validate.plugins import plugin_problems
 
 
@@ -24,9 +24,7 @@ def test_shipped_defaults_are_those_of_the_schema_and_the_selected_groups() -> N
     expected = TrakConfig(name="run", store="runs/run")
     expected.task = {"_target_": "trak_cli.tasks.Classification"}
     expected.trainer = {"_target_": "trak_cli.plugins.SGDTrainer"}
-    expected.estimator.name, expected.estimator.gram_exponent, expected.estimator.weights = "trajectory", 1.0, "trajectory"
-    expected.estimator.equal_targets, expected.estimator.clip_norm = True, 1.5
-    expected.estimator.shrinkage = 0.1
+    expected.estimator = EstimatorConfig(**asdict(shipped_estimators()["early_training"]))
     expected.projection.seed = 0
     expected.train.folder = "runs/run/checkpoints"
     assert config == expected
@@ -121,8 +119,8 @@ def test_a_folder_called_like_a_key_is_no_group(project: Project) -> None:
     assert project.load("checkpoints=*.pt").config.checkpoints == "*.pt"
 
 
-@pytest.mark.parametrize(("written", "ridge"), [("0.5", "0.5"), ("3x", "3x"), ("1", "1"), ("auto", "auto")])
-def test_a_ridge_is_text_however_it_is_written(written: str, ridge: str) -> None:
+@pytest.mark.parametrize(("written", "ridge"), [("0.5", 0.5), ("3", 3.0), ("1e-3", 0.001), ("null", None)])
+def test_a_ridge_is_a_number_or_null(written: str, ridge: float | None) -> None:
     assert load("score", None, None, ["name=run", f"estimator.ridge={written}"]).config.estimator.ridge == ridge
 
 
@@ -130,8 +128,7 @@ def test_estimators_are_named_after_their_files_and_are_those_of_the_family() ->
     for name in config_groups()["estimator"]:
         estimator = load("score", None, None, ["name=run", f"estimator={name}"]).config.estimator
         assert estimator.name == name
-        for item in fields(EstimatorSpec):
-            assert getattr(estimator, item.name) == getattr(MEMBERS[name], item.name)
+        assert estimator.spec == shipped_estimators()[name]
 
 
 def test_interpolations_and_the_environment_are_resolved(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,6 @@ def test_what_comes_out_as_asked_is_no_problem(project: Project, overrides: tupl
 
 
 def test_keys_that_the_selection_does_not_set_stay_those_of_the_file(project: Project) -> None:
-    append(project, "estimator: {ridge: 3x}\n")
+    append(project, "estimator: {ridge: 3}\n")
     estimator = project.load("estimator=trak", stage="finalize").config.estimator
-    assert (estimator.name, estimator.ridge) == ("trak", "3x")
+    assert (estimator.name, estimator.ridge) == ("trak", 3.0)

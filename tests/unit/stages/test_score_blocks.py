@@ -16,10 +16,12 @@ from trak_cli.types import Silent
 
 SPECS = [
     EstimatorSpec("trak_soft", soft_threshold=0.5),
-    EstimatorSpec("dot", "identity", averaging="scores", soft_threshold=0.9),
-    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", averaging="scores", clip_norm=0.8),
-    EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=1.5, shrinkage=0.1),
-    EstimatorSpec("dot", "identity", shrinkage=0.3, soft_threshold=0.2),
+    EstimatorSpec("dot", metric="identity", averaging="scores", soft_threshold=0.9),
+    EstimatorSpec("early_training", gram_exponent=1.0, weights="early_training", averaging="scores", clip_norm=0.8),
+    EstimatorSpec(
+        "early_training", gram_exponent=1.0, weights="early_training", normalize_targets=True, clip_norm=1.5, shrinkage=0.1
+    ),
+    EstimatorSpec("dot", metric="identity", shrinkage=0.3, soft_threshold=0.2),
 ]
 
 
@@ -30,7 +32,7 @@ def test_blocks_make_no_difference(tmp_path: Path, spec: EstimatorSpec, block: i
     asked = [f"estimator={spec.name}", f"estimator.averaging={spec.averaging}", f"score.target_block={block}"]
     asked += [
         f"store={store.root}",
-        f"estimator.equal_targets={spec.equal_targets}",
+        f"estimator.normalize_targets={spec.normalize_targets}",
         f"estimator.clip_norm={spec.clip_norm}",
         f"estimator.shrinkage={spec.shrinkage}",
         f"estimator.soft_threshold={spec.soft_threshold}",

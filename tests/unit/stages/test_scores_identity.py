@@ -1,12 +1,14 @@
-"""What scores are identified by."""
+"""The fingerprint of scores."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import Field, fields, replace
+from typing import Any
 
 import pytest
 
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.types import Json
 
@@ -14,24 +16,45 @@ SAMPLES: Json = {"kind": "features", "dim": 64}
 TERMS: Json = {**SAMPLES, "terms": {"dim": 64}}
 
 
-def filed_ridge(spec: EstimatorSpec, features: Json) -> object:
-    return scores_fingerprint(spec, [features], rows=3, split="test", targets=2, top_k=None)["estimator"]["ridge"]
+def stored_estimator(spec: EstimatorSpec, features: Json) -> Json:
+    stored: Json = scores_fingerprint(spec, [features], rows=3, split="test", targets=2, top_k=None)["estimator"]
+    return stored
+
+
+def stored_ridge(spec: EstimatorSpec, features: Json) -> tuple[object, ...]:
+    return tuple(stored_estimator(spec, features)[key] for key in ("ridge", "ridge_unit", "ridge_floor"))
 
 
 @pytest.mark.parametrize(
     ("name", "features", "ridge"),
     [
-        ("trajectory", SAMPLES, "2w|0.3n"),
-        ("trajectory", TERMS, "5w"),
-        ("trak", SAMPLES, "1w"),
-        ("trak", TERMS, "1w"),
-        ("cosine", SAMPLES, "auto"),
+        ("early_training", SAMPLES, (2.0, "mean_weighted_norm", 0.3)),
+        ("early_training", TERMS, (5.0, "mean_weighted_norm", 0.0)),
+        ("trak", SAMPLES, (1.0, "mean_weighted_norm", 0.0)),
+        ("trak", TERMS, (1.0, "mean_weighted_norm", 0.0)),
     ],
 )
-def test_a_default_ridge_is_filed_as_what_it_stands_for(name: str, features: Json, ridge: str) -> None:
-    """So that scores by another version's default are not taken for this one's; without a Gram matrix there is none."""
-    assert filed_ridge(MEMBERS[name], features) == ridge
+def test_an_automatic_ridge_is_stored_as_what_it_stands_for(name: str, features: Json, ridge: tuple[object, ...]) -> None:
+    """Scores of a version with another automatic ridge are then told apart."""
+    assert stored_ridge(shipped_estimators()[name], features) == ridge
 
 
-def test_a_ridge_is_filed_as_it_was_written() -> None:
-    assert filed_ridge(replace(MEMBERS["trajectory"], ridge="0.5"), TERMS) == "0.5"
+def test_a_given_ridge_is_stored_as_it_is() -> None:
+    spec = replace(shipped_estimators()["early_training"], ridge=0.5, ridge_unit="absolute")
+    assert stored_ridge(spec, TERMS) == (0.5, "absolute", 0.0)
+
+
+def test_an_estimator_without_gram_matrix_has_no_ridge() -> None:
+    assert "ridge" not in stored_estimator(shipped_estimators()["cosine"], SAMPLES)
+
+
+@pytest.mark.parametrize("item", [item for item in fields(EstimatorSpec) if item.name != "name"], ids=lambda item: item.name)
+def test_every_field_of_an_estimator_identifies_its_scores(item: Field[Any]) -> None:
+    other = {"metric": "identity", "weights": "early_training", "averaging": "scores", "ridge_unit": "absolute", "ridge": 7.0}
+    value = other.get(item.name, True if item.default is False else 0.5)
+    spec = EstimatorSpec("it", ridge=3.0)
+    assert stored_estimator(replace(spec, **{item.name: value}), SAMPLES) != stored_estimator(spec, SAMPLES)
+
+
+def test_the_name_of_an_estimator_does_not() -> None:
+    assert stored_estimator(EstimatorSpec("one"), SAMPLES) == stored_estimator(EstimatorSpec("other"), SAMPLES)

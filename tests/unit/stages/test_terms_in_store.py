@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 from synthetic_store import DIM, ROWS, SUBSETS, TARGETS, SyntheticStore, make_store
 
-from trak_cli.attribution.estimator.spec import MEMBERS, EstimatorSpec
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.lds import lds
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.errors import StoreError
-from trak_cli.stages.evaluation.estimator_search import Question, scan
+from trak_cli.stages.evaluation.estimator_search import SubsetQuery, scan
 from trak_cli.stages.index.fingerprints import gram_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.scoring.gram_store import find_gram, gram_path, sum_gram, write_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import FeatureRows, read_features, write_features
 
-DEFAULT = MEMBERS["trajectory"]
+MEMBERS = shipped_estimators()
+
+DEFAULT = MEMBERS["early_training"]
 
 
 @pytest.fixture
@@ -42,20 +45,22 @@ def test_the_gram_matrix_is_over_terms_and_comes_back(store):
         assert spectrum.mean_square == pytest.approx((wide**2).sum() / counts.sum())
         assert spectrum.mean_diag == pytest.approx((wide**2).sum() / DIM)
         assert DEFAULT.ridge_in(spectrum) == pytest.approx(5 * (wide**2).sum() / terms)
-        np.testing.assert_array_equal(found.front, np.full(ROWS, 0.5))
+        np.testing.assert_array_equal(found.sample_weight, np.full(ROWS, 0.5))
         write_gram(inventory, DEFAULT, "c0", found)
-    assert gram_path(inventory, DEFAULT, "c0").parent.name == "trajectory-q1-clip1.5-terms"
+    assert gram_path(inventory, DEFAULT, "c0").parent.name == "early_training-gram_exponent-1-clip_norm-1.5-per_token"
 
 
 @pytest.mark.parametrize(
     "spec",
     [
         DEFAULT,
-        EstimatorSpec("t0", gram_exponent=0.0, weights="trajectory", front_exponent=0.0, ridge="3n"),
-        EstimatorSpec("absolute", gram_exponent=1.0, weights="trajectory", averaging="scores", ridge="0.7"),
-        EstimatorSpec("diagonal", gram_exponent=0.5, weights="trajectory", ridge="0.1x"),
-        EstimatorSpec("soft", gram_exponent=1.0, weights="trajectory", soft_threshold=0.4),
-        EstimatorSpec("unit", gram_exponent=1.0, weights="trajectory", unit_norm=True),
+        EstimatorSpec("t0", gram_exponent=0.0, weights="early_training", weight_exponent=0.0, ridge=3, ridge_unit="mean_norm"),
+        EstimatorSpec(
+            "absolute", gram_exponent=1.0, weights="early_training", averaging="scores", ridge=0.7, ridge_unit="absolute"
+        ),
+        EstimatorSpec("diagonal", gram_exponent=0.5, weights="early_training", ridge=0.1, ridge_unit="mean_diagonal"),
+        EstimatorSpec("soft", gram_exponent=1.0, weights="early_training", soft_threshold=0.4),
+        EstimatorSpec("unit", gram_exponent=1.0, weights="early_training", unit_norm=True),
         MEMBERS["trak"],
         MEMBERS["balanced"],
         MEMBERS["dot"],
@@ -69,7 +74,7 @@ def test_what_a_member_predicts_is_what_its_scores_sum_to(store, spec, filed):
         for name in inventory.checkpoints:
             write_gram(inventory, spec, name, sum_gram(inventory, spec, name, lambda _: None))
     targets = np.array([0, 3, TARGETS - 1])
-    ((_, found),) = scan(inventory, [spec], Question("test", targets, store.masks), lambda _: None)
+    ((_, found),) = scan(inventory, [spec], SubsetQuery("test", targets, store.masks), lambda _: None)
     expected = lds(store.scores(spec), store.masks, np.zeros((SUBSETS, TARGETS))).predictions[targets]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -82,7 +87,7 @@ def test_gram_matrices_with_terms_and_without_are_never_mistaken(store, tmp_path
         paths = [gram_path(one, spec, "c0").relative_to(one.layout.root) for one in (inventory, plain)]
         assert (paths[0] == paths[1]) == same
     keys = [gram_fingerprint(one.features["c0"], DEFAULT, ROWS)["gram"] for one in (inventory, plain)]
-    assert keys == ["trajectory-q1-clip1.5-terms", "trajectory-q1-clip1.5"]
+    assert keys == ["early_training-gram_exponent-1-clip_norm-1.5-per_token", "early_training-gram_exponent-1-clip_norm-1.5"]
 
 
 def test_a_shard_that_lacks_the_terms_its_store_has_is_refused(store):

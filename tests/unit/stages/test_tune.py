@@ -11,17 +11,26 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.lds import lds
 from trak_cli.config.load import load
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.stages.evaluation.estimator_search import Question, scan
+from trak_cli.stages.evaluation.estimator_search import SubsetQuery, scan
 from trak_cli.stages.evaluation.tuned_estimator import write_estimator
 from trak_cli.stages.index.inventory import take_inventory
-from trak_cli.stages.scoring.gram_store import make_estimator
 from trak_cli.stages.tune import TuneSummary, tune
 from trak_cli.store.layout import Layout
 from trak_cli.types import Silent
 
-BEST = EstimatorSpec("best", gram_exponent=2.0, front_exponent=1.0, unit_norm=True, ridge="0.1x", equal_targets=True)
+BEST = EstimatorSpec(
+    "best",
+    gram_exponent=2.0,
+    weight_exponent=1.0,
+    unit_norm=True,
+    ridge=0.1,
+    ridge_unit="mean_diagonal",
+    normalize_targets=True,
+)
 SPACE = [
-    "tune.grid.ridge=[0.01x, 0.1x, 1x, 10x]",
+    "tune.grid.ridge=[0.01, 0.1, 1, 10]",
+    "estimator.ridge=1",
+    "estimator.ridge_unit=mean_diagonal",
     "tune.grid.shrinkage=[0]",
     "tune.grid.soft_threshold=[0]",
     "lds.bootstrap=200",
@@ -61,7 +70,7 @@ def test_what_needs_scores_is_found(store, field, value, asked):
     best = dataclasses.replace(BEST, **{field: value})
     store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
     # These are tried on the best of what has neither; among few members that is the right one.
-    few = ("tune.grid.averaging=[kernels]", "tune.grid.ridge=[0.1x, 10x]", "tune.grid.gram_exponent=[0, 2]")
+    few = ("tune.grid.averaging=[kernels]", "tune.grid.ridge=[0.1, 10]", "tune.grid.gram_exponent=[0, 2]")
     summary = run(store, asked, *few)
     assert dataclasses.replace(summary.best[0].estimator, name="best") == best
 
@@ -76,12 +85,12 @@ def test_search_and_evaluation_share_no_target_and_no_subset(store):
 def test_where_nothing_is_better_the_configured_estimator_stays(store):
     one = [
         "tune.grid.metric=[identity]",
-        "tune.grid.front_exponent=[1]",
+        "tune.grid.weight_exponent=[1]",
         "tune.grid.averaging=[kernels]",
         "tune.grid.unit_norm=[false]",
     ]
     settings = ["estimator=trak", "tune.grid.soft_threshold=[0.5]", *one]
-    store.write_truth(store.root.parent / "truth.npz", EstimatorSpec("trak"), noise=0)
+    store.write_truth(store.root.parent / "truth.npz", EstimatorSpec("trak", ridge=1, ridge_unit="mean_diagonal"), noise=0)
     summary = run(store, *settings)
     assert summary.members == 2 + 1
     assert summary.best[0].estimator.name == "trak"
@@ -92,25 +101,37 @@ def test_where_nothing_is_better_the_configured_estimator_stays(store):
     "spec",
     [
         BEST,
-        EstimatorSpec("trajectory", gram_exponent=1.0, weights="trajectory"),
-        EstimatorSpec("t-unit", gram_exponent=0.5, front_exponent=0.0, weights="trajectory", unit_norm=True, ridge="3n"),
-        EstimatorSpec("equal", gram_exponent=1.0, weights="trajectory", equal_targets=True),
-        EstimatorSpec("equal-dot", "identity", equal_targets=True, soft_threshold=0.3),
-        EstimatorSpec("own-fronts", gram_exponent=1.0, front_exponent=0.5, averaging="scores"),
-        EstimatorSpec("soft", ridge="3x", soft_threshold=0.6),
-        EstimatorSpec("soft-t", gram_exponent=1.0, weights="trajectory", averaging="scores", soft_threshold=0.3),
-        EstimatorSpec("soft-cosine", metric="identity", front_exponent=0.0, unit_norm=True, soft_threshold=0.5),
-        EstimatorSpec("shrunk", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=1.5, shrinkage=0.1),
-        EstimatorSpec("shrunk-soft", ridge="3x", shrinkage=0.4, soft_threshold=0.6, averaging="scores"),
+        EstimatorSpec("early_training", gram_exponent=1.0, weights="early_training"),
+        EstimatorSpec(
+            "t-unit",
+            gram_exponent=0.5,
+            weight_exponent=0.0,
+            weights="early_training",
+            unit_norm=True,
+            ridge=3,
+            ridge_unit="mean_norm",
+        ),
+        EstimatorSpec("equal", gram_exponent=1.0, weights="early_training", normalize_targets=True),
+        EstimatorSpec("equal-dot", metric="identity", normalize_targets=True, soft_threshold=0.3),
+        EstimatorSpec("own-weights", gram_exponent=1.0, weight_exponent=0.5, averaging="scores"),
+        EstimatorSpec("soft", ridge=3, ridge_unit="mean_diagonal", soft_threshold=0.6),
+        EstimatorSpec("soft-t", gram_exponent=1.0, weights="early_training", averaging="scores", soft_threshold=0.3),
+        EstimatorSpec("soft-cosine", metric="identity", weight_exponent=0.0, unit_norm=True, soft_threshold=0.5),
+        EstimatorSpec(
+            "shrunk", gram_exponent=1.0, weights="early_training", normalize_targets=True, clip_norm=1.5, shrinkage=0.1
+        ),
+        EstimatorSpec(
+            "shrunk-soft", ridge=3, ridge_unit="mean_diagonal", shrinkage=0.4, soft_threshold=0.6, averaging="scores"
+        ),
         EstimatorSpec("dot", metric="identity"),
-        EstimatorSpec("cosine", metric="identity", front_exponent=0.5, unit_norm=True),
+        EstimatorSpec("cosine", metric="identity", weight_exponent=0.5, unit_norm=True),
     ],
     ids=lambda spec: spec.name,
 )
 def test_what_a_member_predicts_is_what_its_scores_sum_to(store, spec):
     inventory = take_inventory(Layout(store.root), ["*"])
     targets = np.array([0, 3, TARGETS - 1])
-    ((_, found),) = scan(inventory, [spec], Question("test", targets, store.masks), lambda _: None)
+    ((_, found),) = scan(inventory, [spec], SubsetQuery("test", targets, store.masks), lambda _: None)
     expected = lds(store.scores(spec), store.masks, np.zeros((SUBSETS, TARGETS))).predictions[targets]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -131,9 +152,9 @@ def test_the_estimator_file_is_an_option_of_the_group(store, tmp_path):
     summary = run(store, f"tune.folder={folder}", "tune.name=chosen")
     assert summary.files[-1] == folder / "estimator" / "chosen.yaml"
     config = load("score", None, folder, [f"store={store.root}", "estimator=chosen"]).config
-    assert make_estimator(config) == dataclasses.replace(BEST, name="chosen")
+    assert config.estimator.spec == dataclasses.replace(BEST, name="chosen")
     config = load("score", None, None, [f"store={store.root}", *summary.overrides]).config
-    assert make_estimator(config) == dataclasses.replace(BEST, name="chosen")
+    assert config.estimator.spec == dataclasses.replace(BEST, name="chosen")
 
 
 @pytest.mark.parametrize("name", ["on", "no"])
@@ -141,7 +162,7 @@ def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(tmp_path, na
     write_estimator(tmp_path / "estimator" / f"{name}.yaml", dataclasses.replace(BEST, name=name), 0.5)
     (tmp_path / "mine.yaml").write_text("defaults: [trak, _self_]\n")
     config = load("score", None, tmp_path, [f"store={tmp_path}", f"estimator={name}"]).config
-    assert make_estimator(config) == dataclasses.replace(BEST, name=name)
+    assert config.estimator.spec == dataclasses.replace(BEST, name=name)
 
 
 def test_a_file_of_ones_own_is_not_replaced(store, tmp_path):
@@ -156,7 +177,7 @@ def test_a_file_of_ones_own_is_not_replaced(store, tmp_path):
 
 
 def test_a_folder_that_is_none_is_refused(store, tmp_path):
-    with pytest.raises(ConfigError, match="which is no folder"):
+    with pytest.raises(ConfigError, match="which is not a folder"):
         run(store, f"tune.folder={tmp_path / 'nowhere'}")
 
 
@@ -167,15 +188,15 @@ def test_too_few_subsets_are_refused(store, tmp_path):
 
 
 def test_bad_values_of_the_search_are_all_named(tmp_path):
-    bad = ["tune.grid.ridge=[1x, much]", "tune.grid.metric=[gram, cosine]", "tune.grid.gram_exponent=[-1]"]
-    bad += ["tune.grid.front_exponent=[]", "tune.grid.soft_threshold=[2]"]
+    bad = ["tune.grid.ridge=[1, much]", "tune.grid.metric=[gram, cosine]", "tune.grid.gram_exponent=[-1]"]
+    bad += ["tune.grid.weight_exponent=[]", "tune.grid.soft_threshold=[2]"]
     with pytest.raises(ConfigError) as refused:
         load("tune", None, None, [f"store={tmp_path}", *bad, "tune.name=../up"])
     keys = {
         "tune.grid.ridge",
         "tune.grid.metric",
         "tune.grid.gram_exponent",
-        "tune.grid.front_exponent",
+        "tune.grid.weight_exponent",
         "tune.name",
         "tune.grid.soft_threshold",
     }

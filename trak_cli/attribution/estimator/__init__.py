@@ -1,1 +1,1 @@
-"""The estimator family: which rows, weights, ridge and corrections turn features into scores."""
+"""The estimator family: which metric, weights, ridge and corrections turn features into scores."""

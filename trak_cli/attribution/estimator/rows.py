@@ -1,4 +1,4 @@
-"""Single rows of a feature matrix, and how an estimator takes them."""
+"""Single rows of a feature matrix: their lengths, and how an estimator normalises or clips them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Real = TypeVar("Real", bound=np.floating[Any])
 
 
 def unit_rows(features: npt.NDArray[Real]) -> npt.NDArray[Real]:
-    """Every row of (r, k) at unit length, lengths taken in float64; a row of zeros stays. Keeps the dtype."""
+    """Scale every row of (r, k) to unit length; a row of zeros stays as it is.
+
+    Lengths are computed in float64. Returns a new array of the same dtype.
+    """
     lengths = lengths_of_rows(features)
     return (features / np.where(lengths == 0, 1.0, lengths)[:, None]).astype(features.dtype)
 
@@ -26,33 +29,40 @@ def median_length(features: npt.NDArray[np.floating[Any]]) -> float:
     return float(np.median(lengths_of_rows(features)))
 
 
-def clip_rows(features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
-    """Rows of (r, k) that are longer than ``limit``, brought to that length; the others stay to the bit. Keeps the dtype."""
+def clip_rows(features: npt.NDArray[Real], clip_threshold: float) -> npt.NDArray[Real]:
+    """Scale rows of (r, k) that are longer than ``clip_threshold`` down to that length.
+
+    Shorter rows keep every bit. Returns a new array of the same dtype.
+    """
     lengths = lengths_of_rows(features)
-    long = lengths > limit
+    long = lengths > clip_threshold
     clipped = features.copy()
-    clipped[long] = features[long] * (limit / lengths[long])[:, None]
+    clipped[long] = features[long] * (clip_threshold / lengths[long])[:, None]
     return clipped
 
 
-def norm_limit(spec: EstimatorSpec, features: npt.NDArray[np.floating[Any]]) -> float:
-    """The length to which this estimator clips training features (n, k); infinite where it does not, or where most are zero.
+def clip_threshold(spec: EstimatorSpec, features: npt.NDArray[np.floating[Any]]) -> float:
+    """The length to which an estimator clips training features (n, k).
 
-    Told from the rows that :func:`flow_rows` names; these alone give the same.
+    It is computed from the rows that :func:`flow_rows` names; passing only those rows gives the same value. Infinite if the
+    estimator does not clip, or if more than half of these rows are zero.
     """
     if not spec.clip_norm:
         return math.inf
     return spec.clip_norm * median_length(features[flow_rows(len(features))]) or math.inf
 
 
-def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], limit: float) -> npt.NDArray[Real]:
-    """Training features (r, k) as this estimator takes them; ``limit`` is what :func:`norm_limit` gave."""
+def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], clip_threshold: float) -> npt.NDArray[Real]:
+    """Training features (r, k) as an estimator uses them: of unit length, clipped, or unchanged.
+
+    ``clip_threshold`` is the result of :func:`clip_threshold`.
+    """
     if spec.unit_norm:
         return unit_rows(features)
-    return features if math.isinf(limit) else clip_rows(features, limit)
+    return features if math.isinf(clip_threshold) else clip_rows(features, clip_threshold)
 
 
 def lengths_of_rows(features: npt.NDArray[np.floating[Any]]) -> Float64:
-    """(r,) the lengths of the rows of (r, k)."""
+    """The lengths of the rows of (r, k): (r,) float64."""
     lengths: Float64 = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
     return lengths

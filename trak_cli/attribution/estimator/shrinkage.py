@@ -1,13 +1,13 @@
-"""Shrinking the scores of pairs that have little to do with each other.
+"""Shrinkage: scores of pairs with little similarity are reduced.
 
-The kernel of one model is that of all models trained alike, plus what is peculiar to this one. The first is larger where two
-samples are alike; the second is spread over all training samples, most of which have nothing to do with the target, and a sum
-over a subset collects it. So every score is multiplied by
+The kernel of one model is a kernel that all models trained in the same way share, plus a part specific to this model. The
+shared part is larger for pairs of similar samples. The specific part is spread over all training samples, most of which are
+unrelated to the target, and a sum over a subset accumulates it. So every score is multiplied by
 
-    |c| / (|c| + κ / √M),      c_ij = mean_m cos(x_{m,i}, t_{m,j}),
+    |c| / (|c| + κ / √M),      c_ij = mean_m cos(x_{m,i}, t_{m,j}).
 
-the share of it that is believed: nearly all where the gradients are alike, half where |c| = κ / √M, ever less below. The mean
-over M checkpoints has less of what is peculiar to each, by √M.
+The factor is close to 1 where the gradients are similar and ½ where |c| = κ / √M. Averaging over M checkpoints reduces the
+specific part by √M. The estimator's field ``shrinkage`` is κ; docs/benchmarks.md has the measurements.
 """
 
 from __future__ import annotations
@@ -24,17 +24,26 @@ Real = TypeVar("Real", bound=np.floating[Any])
 
 
 def cosines(unit_targets: npt.NDArray[Real], features: npt.NDArray[Real]) -> npt.NDArray[Real]:
-    """Of targets of unit length (t, k) with training features (r, k) of any: (t, r); 0 for rows of zeros. Keeps the dtype."""
+    """Cosines of targets (t, k) of unit length with training features (r, k) of any length: (t, r), in the same dtype.
+
+    A row of zeros has cosine 0 with everything.
+    """
     lengths = lengths_of_rows(features)
     products = unit_targets @ features.T
     products /= np.where(lengths == 0, 1.0, lengths).astype(features.dtype)
     return products
 
 
-def believed(cosine: npt.NDArray[Real], shrinkage: float, checkpoints: int = 1) -> npt.NDArray[Real]:
-    """The factor of a score, in [0, 1], by the mean cosine of its pair over so many checkpoints; ``shrinkage`` (κ) above 0.
+def shrinkage_factor(cosine: npt.NDArray[Real], shrinkage: float, checkpoints: int = 1) -> npt.NDArray[Real]:
+    """The factor |c| / (|c| + κ / √M) of every score, in [0, 1].
 
-    Keeps the dtype.
+    Args:
+        cosine: c, of any shape: the mean cosine of each pair over the checkpoints.
+        shrinkage: κ, above 0.
+        checkpoints: M.
+
+    Returns:
+        An array of the shape and dtype of ``cosine``.
     """
     size = np.abs(cosine)
     half = cosine.dtype.type(shrinkage / math.sqrt(checkpoints))

@@ -1,20 +1,20 @@
-"""What the out-to-loss gradient was on the way: its mean over the beginning of a training that the features imply.
+"""The out-to-loss gradient averaged over the beginning of training, which is simulated from the features.
 
-A single checkpoint tells q at the end of training only. There q is tiny for all that has been learned, although those
-samples shaped the model as well while they were being learned. So training is run again, in the model linearised at the
-checkpoint: f_i(s) = x_iᵀ v(s), v(0) = 0, and gradient flow on the log loss,
+A single checkpoint gives q at the end of training only. There q is tiny for every sample that the model has learned, although
+those samples shaped the model while they were being learned. So training is simulated in the model linearised at the
+checkpoint: f_i(s) = x_iᵀ v(s) with v(0) = 0, under gradient flow on the log loss,
 
     dv/ds = Σ_i q_i(s) x_i,      q_i(s) = sigmoid(−f_i(s)).
 
-Its time has no unit of its own; the flow has arrived, at s = T, when the mean of f_i(s) is the mean of the outputs that
-the checkpoint really gives. The estimator uses
+The time s has no unit of its own. Training ends at s = T, where the mean of f_i(s) equals the mean of the outputs that the
+checkpoint really gives. The estimator uses
 
     q̄_i = (1/τ) ∫₀^τ q_i(s) ds,      τ = WINDOW · T.
 
-Where training was short, q̄ is alike for all samples; where it was long and some samples remained hard, they stand out.
-Only q that is the sigmoid of −f has a flow (log-odds); see :func:`follows_log_loss`. Where q is another mean of probabilities
-(sums over tokens), what is left is the very beginning, where all samples weigh alike: :func:`beginning`. The Gram matrix is
-then over single tokens (:class:`~trak_cli.attribution.estimator.weights.Terms`).
+If training was short, q̄ is nearly the same for all samples; if it was long and some samples remained hard, their q̄ is larger.
+The flow exists only if q is the sigmoid of −f (log-odds; see :func:`follows_log_loss`). If q is a mean of such probabilities
+(sums over tokens), all samples get the same weight (:func:`uniform_training`), and the Gram matrix is over single tokens
+(:class:`~trak_cli.attribution.estimator.weights.Terms`).
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from trak_cli.attribution.linalg.spectrum import of_rows
-from trak_cli.types import Float64, FloatArray, IntArray
+from trak_cli.types import Float64, FloatArray, IntArray, evenly_spaced
 
 #: The part of the training time over which q is averaged; chosen by experiment (docs/benchmarks.md).
 WINDOW = 0.15
 
-#: Rows that the flow is computed from; more only cost time.
+#: Maximal number of rows that the flow is computed from.
 FLOW_ROWS = 4096
 
-#: Of the integration below: other steps, other ratios.
+#: Version of the integration below; part of fingerprints.
 FLOW_VERSION = 2
 
-#: Steps of the flow are evenly spaced in their logarithm. The first is the shorter of two times, so that many fit into the
-#: window: a part of what training would take at its first speed, however many samples pull together, and one in units of
-#: 1 / mean ‖x‖², like the last.
+#: The time steps of the flow are evenly spaced in their logarithm. The first step is the smaller of two times, so that many
+#: steps fit into the window: a fraction of the time that training would take at its initial speed (which depends on how many
+#: samples there are), and a time in units of 1 / mean ‖x‖². The last step is in the second unit.
 _PER_DECADE = 10
 _FIRST_OF_TRAINING, _FIRST, _LAST = 0.03, 1e-2, 1e5
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """The beginning of a flow.
+class SimulatedTraining:
+    """The beginning of a simulated training.
 
     Attributes:
-        times: (s,) ascending from 0 to τ.
-        parameters: (k, s) v at these times.
+        times: (s,) float64, ascending from 0 to τ.
+        parameters: (k, s) float64, v at these times.
         duration: T · mean ‖x‖², a number without unit: how long training was.
-        arrived: False when the flow could not reach the outputs of the checkpoint; T is then the longest time tried.
+        arrived: False if the flow did not reach the outputs of the checkpoint; T is then the longest time tried.
     """
 
     times: Float64
@@ -61,12 +61,12 @@ class Trajectory:
     arrived: bool
 
     @property
-    def alike(self) -> bool:
-        """Whether all samples weigh alike because nothing could be simulated: the :func:`beginning`."""
+    def uniform(self) -> bool:
+        """Whether all samples have the same weight because nothing could be simulated (:func:`uniform_training`)."""
         return self.arrived and self.duration == 0
 
-    def mean_ratio(self, features: FloatArray) -> Float64:
-        """q̄ of samples with ``features`` (r, k): (r,) in (0, 1), by the trapezium rule."""
+    def mean_q(self, features: FloatArray) -> Float64:
+        """q̄ of samples with ``features`` (r, k): (r,) float64 in (0, 1), by the trapezoidal rule."""
         q = _sigmoid(-(features.astype(np.float64) @ self.parameters))
         steps = np.diff(self.times)
         mean: Float64 = (q[:, :-1] + q[:, 1:]) @ steps / (2 * self.times[-1])
@@ -74,27 +74,28 @@ class Trajectory:
 
 
 def follows_log_loss(outputs: FloatArray, out_to_loss: FloatArray) -> bool:
-    """Whether q is 1 − p = sigmoid(−f) for all of some samples: f is the log-odds of the right answer."""
+    """Whether q = sigmoid(−f) for all given samples, (m,) each: f is then the log-odds of the correct answer."""
     return bool(np.allclose(out_to_loss, _sigmoid(-outputs.astype(np.float64)), rtol=1e-3, atol=1e-6))
 
 
 def flow_rows(rows: int) -> IntArray:
-    """Which of ``rows`` training rows the flow is computed from: all, or ``FLOW_ROWS`` evenly spread; (m,) int64."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, FLOW_ROWS)).round().astype(np.int64))
+    """Which of ``rows`` training rows the flow is computed from: (m,) int64, ascending."""
+    return evenly_spaced(rows, FLOW_ROWS)
 
 
-def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float = WINDOW) -> Trajectory:
-    """The flow of a training set of ``rows`` samples, of which these are a part.
+def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float = WINDOW) -> SimulatedTraining:
+    """Simulate the training of a training set.
 
     Args:
         features: (m, k) of the samples that :func:`flow_rows` names.
         outputs: (m,) f of the same samples.
-        window: the part of the training time over which q is to be averaged.
+        rows: size of the training set.
+        window: the part of the training time over which q is averaged.
     """
     X = features.astype(np.float64)
     mean_square = float(np.einsum("ik,ik->", X, X)) / len(X)
     if mean_square == 0:
-        return Trajectory(np.array([0.0, 1.0]), np.zeros((X.shape[1], 2)), 0.0, arrived=False)
+        return SimulatedTraining(np.array([0.0, 1.0]), np.zeros((X.shape[1], 2)), 0.0, arrived=False)
     basis = None
     if len(X) < X.shape[1]:  # v stays in the span of the rows
         _, vectors = of_rows(X)
@@ -113,9 +114,9 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
             break
     arrived = reached[-1] >= target
     end = float(np.interp(target, reached, times)) if arrived else times[-1]
-    end = max(end, times[1])  # a mean output of zero or less is the very beginning
+    end = max(end, times[1])  # with a mean output of zero or less, training is at its very beginning
     until, parameters = _cut(np.array(times), np.array(path), window * end)
-    return Trajectory(until, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
+    return SimulatedTraining(until, (parameters if basis is None else parameters @ basis).T, end * mean_square, arrived)
 
 
 def _flow(X: Float64, first: float, last: float, weight: float) -> Iterator[tuple[float, Float64]]:
@@ -126,20 +127,20 @@ def _flow(X: Float64, first: float, last: float, weight: float) -> Iterator[tupl
         step = (time - before) * weight
         q = _sigmoid(-(X @ v))
         weighted = X * np.sqrt(step * q * (1 - q))[:, None]
-        system = weighted.T @ weighted  # by syrk, for it is a matrix with itself
+        system = weighted.T @ weighted  # a product of a matrix with its own transpose: BLAS uses syrk
         system[np.diag_indices_from(system)] += 1
         v = v + step * np.linalg.solve(system, X.T @ q)
         before = time
         yield time, v
 
 
-def beginning(dim: int) -> Trajectory:
-    """A training of no length: q̄ = ½ for all samples with features of ``dim`` numbers."""
-    return Trajectory(np.array([0.0, 1.0]), np.zeros((dim, 2)), 0.0, arrived=True)
+def uniform_training(dim: int) -> SimulatedTraining:
+    """A training of length zero: q̄ = ½ for all samples with features of ``dim`` numbers."""
+    return SimulatedTraining(np.array([0.0, 1.0]), np.zeros((dim, 2)), 0.0, arrived=True)
 
 
 def _cut(times: Float64, path: Float64, stop: float) -> tuple[Float64, Float64]:
-    """The part of a path up to the time ``stop``, whose end is interpolated: (s,) and (s, k)."""
+    """The part of a path up to the time ``stop``, with an interpolated end: times (s,) and v (s, k)."""
     inside = int(np.searchsorted(times, stop))
     share = (stop - times[inside - 1]) / (times[inside] - times[inside - 1])
     last = (1 - share) * path[inside - 1] + share * path[inside]

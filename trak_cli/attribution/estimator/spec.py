@@ -1,277 +1,218 @@
-"""What an estimator is: one small record of choices, shared by every formula in this room.
+"""What an estimator is: one record of choices, the only place where its fields and their defaults stand.
 
 With features x (training) and t (targets), out-to-loss gradients q and checkpoints m = 1…M, the family is
 
     score(i, j) = mean_m [ x_{m,i}ᵀ B_m t_{m,j} ] · sign(q̄_i) |q̄_i|^a,      q̄_i = mean_m q_{m,i}
 
-where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram" and I for metric "identity". With weights
-"trajectory", q is its mean over the beginning of a simulated training (:mod:`simulated_training`); where f is a
-sum, the Gram matrix is then over single terms (:class:`Terms`). With averaging "scores" every
-checkpoint has its own factor in front, sign(q_{m,i})|q_{m,i}|^a, and the products are averaged. With ``equal_targets``, t_{m,j}
-stands for t_{m,j} · mean_m l_{m,j} / l_{m,j}, l² = tᵀ B t. With ``clip_norm`` = c, x_{m,i} stands for
-x_{m,i} · min(1, c · median_i ‖x_{m,i}‖ / ‖x_{m,i}‖). At last the scores of pairs that are little alike may be shrunk
-(:mod:`shrinkage`), and all be soft-thresholded (:mod:`threshold`).
+(Park et al. 2023, section 3.2, with a = 1, b = 0), where B_m is (Σ_i |q_{m,i}|^b x_{m,i} x_{m,i}ᵀ + λ_m I)⁻¹ for metric "gram",
+I for metric "identity", and what you define for a metric of your own (:mod:`trak_cli.attribution.estimator.registry`). The
+fields below say how the formula varies.
 
-To add a member of this form, add a line to :data:`MEMBERS` and a YAML file to the ``estimator`` group; a new kind of choice is
-a field here, a line in :func:`spec_problems` and one in the function of this room that acts on it.
+The named members of the family are the YAML files in ``configs/estimator``. A new kind of choice is a field here, a check in
+:mod:`trak_cli.attribution.estimator.validation`, and a line in the function that acts on it. Fingerprints, names of Gram files
+and the config schema are derived from the fields.
 """
 
 from __future__ import annotations
 
-import math
-import re
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from trak_cli.attribution.estimator.ridge import parse_ridge, resolve, ridge_problems
-from trak_cli.attribution.estimator.simulated_training import WINDOW
+from trak_cli.attribution.estimator import metrics as metrics  # registers gram and identity
+from trak_cli.attribution.estimator.registry import Metric, metric_named
+from trak_cli.attribution.estimator.ridge import RIDGE_UNITS, Ridge
 from trak_cli.attribution.linalg.spectrum import Spectrum
-from trak_cli.errors import Problem
 
-METRICS = ("gram", "identity")
-
-WEIGHTS = ("final", "trajectory")
+WEIGHTS = ("final", "early_training")
 
 AVERAGING = ("kernels", "scores")
 
-#: ``clip_norm`` of the default; chosen by experiment (docs/benchmarks.md).
-CLIP = 1.5
 
-#: ``shrinkage`` of the default; likewise.
-SHRINKAGE = 0.1
+def _choice(
+    default: Any, help: str, *, choices: Sequence[str] = (), needs_gram: bool = False, shapes_gram: bool = False
+) -> Any:
+    """A field with its help text.
 
-_PATH_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+    Args:
+        default: what leaves the field without effect. It must never change: fingerprints leave out fields at their default.
+        help: one line, shown beside the config key.
+        choices: the accepted texts.
+        needs_gram: the field has no effect without a Gram matrix, and is refused there.
+        shapes_gram: estimators that differ in this field have different Gram matrices.
+    """
+    metadata = {"help": help, "choices": tuple(choices), "needs_gram": needs_gram, "shapes_gram": shapes_gram}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EstimatorSpec:
     """One member of the estimator family.
 
     Attributes:
         name: what its results are filed under; safe as a folder name.
-        metric: "gram" (features are compared through the inverse of the ridged Gram matrix) or "identity" (directly).
-        gram_exponent: b; sample i enters the Gram with weight |q_i|^b. b = 1 is the Gram of features scaled by √q,
-            b = 2 that of loss gradients (the empirical Fisher matrix).
-        front_exponent: a; sign(q̄_i)|q̄_i|^a multiplies the scores of training sample i. a = 0 leaves the sign of q̄ only.
+        metric: a registered metric: "gram" (features are compared through the inverse of the ridged Gram matrix), "identity"
+            (directly), or one of your own.
+        weights: which q is used: "final", as the checkpoint gives it, or "early_training", its mean over the beginning of a
+            simulated training. What it is where q does not follow from f as for log-odds: :func:`weights.simulate_for`.
+        gram_exponent: b; sample i enters the Gram matrix with weight |q_i|^b. b = 1 is the Gram matrix of features scaled by
+            √q, b = 2 that of loss gradients (the empirical Fisher matrix).
+        weight_exponent: a; sign(q̄_i)|q̄_i|^a multiplies the scores of training sample i. a = 0 leaves the sign of q̄ only.
         unit_norm: every row of training and target features is brought to unit length before anything else.
-        ridge: λ, as :mod:`ridge` reads it.
-        weights: which q is meant: "final", as the checkpoint gives it, or "trajectory", its mean over the beginning of
-            training. What it is where q does not follow from f as for log-odds: :func:`trajectory_of`.
-        averaging: over checkpoints: "kernels" (the kernel and q apart, and then multiplied: the paper's) or "scores" (the
-            finished scores of each checkpoint). With one checkpoint, and where q has no factor (a = 0), they are the same.
-        equal_targets: every checkpoint counts alike for a target: its features are brought to their mean length over the
-            checkpoints, (tᵀ B t)^(1/2) in the metric of the scores. Gradients of a target can be ten times as long under one
-            checkpoint as under another, and that one would decide alone.
-        clip_norm: training features that are longer than so many times their median length, under a checkpoint, are brought to
-            that length; 0 for none. A sample of very long gradient is learned in a step or two, and pulls no more.
+        clip_norm: training features that are longer than this many times their median length, under a checkpoint, are scaled
+            down to that length; 0 for none. A sample with a very long gradient is learned in a step or two, and contributes
+            little afterwards.
+        ridge: λ in units of ``ridge_unit``; None for the rule of :meth:`automatic_ridge`.
+        ridge_unit: a key of :data:`ridge.RIDGE_UNITS`.
+        ridge_floor: lower bound of λ in units of the mean ‖x‖².
+        averaging: over checkpoints: "kernels" (kernel and q are averaged separately, then multiplied: the paper's) or "scores"
+            (the finished scores of each checkpoint). They agree for one checkpoint, and where q is no factor (a = 0).
+        normalize_targets: every checkpoint counts equally for a target: the features of the target are brought to their mean
+            length (tᵀ B t)^(1/2) over the checkpoints. The gradients of a target can be ten times as long under one checkpoint
+            as under another, and that checkpoint would dominate its scores.
         shrinkage: κ; a score is multiplied by |c| / (|c| + κ / √M), with c the mean cosine, over M checkpoints, of the features
-            of its two samples; 0 for none.
-        soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the others move toward zero
-            by as much as the largest of those (:mod:`threshold`).
+            of its two samples; 0 for none (:mod:`trak_cli.attribution.estimator.shrinkage`).
+        soft_threshold: the share of the scores of each target that is set to zero, in [0, 1); the other scores move toward zero
+            by as much as the largest of those (:mod:`trak_cli.attribution.estimator.threshold`).
     """
 
-    name: str
-    metric: str = "gram"
-    gram_exponent: float = 0.0
-    front_exponent: float = 1.0
-    unit_norm: bool = False
-    ridge: str = "auto"
-    weights: str = "final"
-    averaging: str = "kernels"
-    equal_targets: bool = False
-    clip_norm: float = 0.0
-    shrinkage: float = 0.0
-    soft_threshold: float = 0.0
+    name: str = dataclasses.field(kw_only=False)
+    metric: str = _choice("gram", "gram, identity, or a metric of your own (see extensions)")
+    weights: str = _choice(
+        "final",
+        "final: q of the checkpoint; early_training: q averaged over the beginning of a simulated training",
+        choices=WEIGHTS,
+        needs_gram=True,
+        shapes_gram=True,
+    )
+    gram_exponent: float = _choice(0.0, "b: sample i has weight |q_i|^b in the Gram matrix", needs_gram=True, shapes_gram=True)
+    weight_exponent: float = _choice(1.0, "a: scores of sample i are multiplied by sign(q_i) |q_i|^a")
+    unit_norm: bool = _choice(False, "bring every feature row to unit length first", shapes_gram=True)
+    clip_norm: float = _choice(
+        0.0,
+        "scale training features down to this many times their median length; 0: no clipping",
+        needs_gram=True,
+        shapes_gram=True,
+    )
+    ridge: float | None = _choice(None, "damping λ in units of ridge_unit; null: automatic", needs_gram=True)
+    ridge_unit: str = _choice(
+        "mean_weighted_norm",
+        "absolute: λ itself; mean_diagonal: of the Gram matrix; mean_norm: mean ‖x‖²; mean_weighted_norm: mean |q|^b ‖x‖²",
+        choices=tuple(RIDGE_UNITS),
+        needs_gram=True,
+    )
+    ridge_floor: float = _choice(0.0, "lower bound of λ, in units of the mean ‖x‖²", needs_gram=True)
+    averaging: str = _choice(
+        "kernels",
+        "over checkpoints: kernels (kernel and q separately, as the paper does) or scores (their products)",
+        choices=AVERAGING,
+    )
+    normalize_targets: bool = _choice(
+        False, "every checkpoint counts equally for a target, however long its gradients are there"
+    )
+    shrinkage: float = _choice(
+        0.0,
+        "multiply scores by |c| / (|c| + shrinkage / sqrt(checkpoints)), c the mean cosine of the two samples; 0: no shrinkage",
+    )
+    soft_threshold: float = _choice(
+        0.0, "share of the scores of each target that becomes 0; the other scores shrink by the largest of those"
+    )
+
+    @property
+    def metric_rule(self) -> Metric:
+        """The registered metric.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        return metric_named(self.metric)
 
     @property
     def needs_gram(self) -> bool:
         """Whether a Gram matrix must be finalised before this estimator can score."""
-        return self.metric == "gram"
+        return self.metric_rule.needs_gram
 
     @property
-    def follows_training(self) -> bool:
+    def simulates_training(self) -> bool:
         """Whether its weights come from a simulated training."""
-        return self.weights == "trajectory"
+        return self.weights == "early_training"
 
     @property
-    def takes_terms(self) -> bool:
-        """Whether it has a use for the terms of samples that are sums (:class:`Terms`).
+    def uses_terms(self) -> bool:
+        """Whether its Gram matrix is over single terms (tokens) where f is a sum over terms and features of them are stored.
 
-        Only where the Gram matrix is meant as a curvature; the paper's is over whole samples. And rows that are brought to
-        unit length are whole samples: their terms have no such length.
+        Only where the Gram matrix approximates a curvature; the paper's is over whole samples. Rows that are brought to unit
+        length are whole samples: their terms have no such length.
         """
-        return self.needs_gram and self.follows_training and not self.unit_norm
+        return self.needs_gram and self.simulates_training and not self.unit_norm
 
-    def default_ridge(self, of_terms: bool = False) -> str:
-        """What ridge "auto" stands for, for a Gram matrix over samples or over single terms.
+    def automatic_ridge(self, of_terms: bool = False) -> Ridge:
+        """The rule that ``ridge`` None stands for, for a Gram matrix over samples or over single terms.
 
-        Unlike final ones, the weights of a trajectory have a scale of their own (q is ½ at first), so that λ can have the
+        Unlike final weights, those of a simulated training have a scale of their own (q is ½ at first), so that λ can have the
         scale of a sample or two, or of five terms; measured in docs/benchmarks.md.
         """
-        if not self.follows_training:
-            return "1w"
-        return "5w" if of_terms else "2w|0.3n"
+        if not self.simulates_training:
+            return Ridge(1.0)
+        return Ridge(5.0) if of_terms else Ridge(2.0, floor=0.3)
+
+    def ridge_rule(self, of_terms: bool = False) -> Ridge:
+        """The rule for λ: as given, or automatic."""
+        return self.automatic_ridge(of_terms) if self.ridge is None else Ridge(self.ridge, self.ridge_unit, self.ridge_floor)
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""
-        return resolve(parse_ridge(self.ridge, self.default_ridge(spectrum.of_terms)), spectrum)
+        return self.ridge_rule(spectrum.of_terms).resolve(spectrum)
 
 
-#: ``trajectory``, the default, has the q of the beginning of training in the Gram and in front.
-#: ``balanced`` weights sample i by q_i once in the Gram and by √q_i in front: the Gram is then nearly the Gauss-Newton
-#: matrix of the log loss, Σ q(1 - q) g gᵀ, and one sample of large loss can no longer rule every score.
-#: ``trak`` is the paper's τ_TRAK (Park et al. 2023, section 3.2, arXiv 2303.14186); ``trak_soft`` has its
-#: last step too, half of the scores being taken for noise; ``dot`` is TracIn over
-#: checkpoints of one run with equal learning rates (Pruthi et al. 2020, arXiv 2002.08484), with q averaged over
-#: checkpoints apart from the kernel as everywhere here (with one checkpoint the two are the same); ``cosine`` is the
-#: cosine of loss and output gradients.
-MEMBERS = {
-    spec.name: spec
-    for spec in (
-        EstimatorSpec(
-            "trajectory", gram_exponent=1.0, weights="trajectory", equal_targets=True, clip_norm=CLIP, shrinkage=SHRINKAGE
-        ),
-        EstimatorSpec("balanced", gram_exponent=1.0, front_exponent=0.5),
-        EstimatorSpec("trak"),
-        EstimatorSpec("trak_soft", soft_threshold=0.5),
-        EstimatorSpec("dot", metric="identity"),
-        EstimatorSpec("cosine", metric="identity", front_exponent=0.0, unit_norm=True),
-    )
-}
+def choices(spec: EstimatorSpec) -> dict[str, Any]:
+    """The fields, by name, that differ from their defaults; without the name of the estimator, which does not change scores."""
+    fields = [field for field in dataclasses.fields(EstimatorSpec) if field.name != "name"]
+    return {field.name: value for field in fields if (value := getattr(spec, field.name)) != field.default}
 
 
-def spec_problems(spec: EstimatorSpec) -> list[Problem]:
-    """Everything that is wrong with a spec, each under its config key; empty when it can be used."""
-    problems = [
-        *_exponent_problems("estimator.gram_exponent", spec.gram_exponent),
-        *_exponent_problems("estimator.front_exponent", spec.front_exponent),
-        *ridge_problems(spec.ridge),
-    ]
-    if not _PATH_SAFE.fullmatch(spec.name):
-        expected = "letters, digits, '.', '_' and '-', beginning with a letter or digit (it names a folder)"
-        problems.append(Problem("estimator.name", repr(spec.name), expected, "choose such a name"))
-    if spec.metric not in METRICS:
-        expected = " or ".join(METRICS)
-        problems.append(Problem("estimator.metric", repr(spec.metric), expected, "set estimator.metric=gram"))
-    if spec.weights not in WEIGHTS:
-        expected = " or ".join(WEIGHTS)
-        problems.append(Problem("estimator.weights", repr(spec.weights), expected, "set estimator.weights=final"))
-    if spec.averaging not in AVERAGING:
-        expected = " or ".join(AVERAGING)
-        problems.append(Problem("estimator.averaging", repr(spec.averaging), expected, "set estimator.averaging=kernels"))
-    problems += _clip_problems(spec)
-    if not (math.isfinite(spec.shrinkage) and spec.shrinkage >= 0):
-        expected = "a finite cosine, at which half of a score of one checkpoint is believed, or 0 for no shrinking"
-        problems.append(
-            Problem("estimator.shrinkage", repr(spec.shrinkage), expected, f"set estimator.shrinkage={SHRINKAGE:g}")
-        )
-    if not 0 <= spec.soft_threshold < 1:
-        found, expected = repr(spec.soft_threshold), "a share of the scores, 0 or more and below 1"
-        problems.append(Problem("estimator.soft_threshold", found, expected, "set e.g. estimator.soft_threshold=0.5"))
-    if spec.metric == "identity":
-        problems += _unused_problems(spec)
-    return problems
+def without_unused(spec: EstimatorSpec) -> EstimatorSpec:
+    """The same estimator with every field at its default that has no effect beside the others."""
+    changes: dict[str, Any] = {}
+    if not spec.needs_gram:
+        changes |= {
+            field.name: field.default for field in dataclasses.fields(EstimatorSpec) if field.metadata.get("needs_gram")
+        }
+    if spec.unit_norm:
+        changes["clip_norm"] = 0.0
+    if spec.ridge is None:
+        plain = EstimatorSpec(spec.name)
+        changes |= {"ridge_unit": plain.ridge_unit, "ridge_floor": plain.ridge_floor}
+    return dataclasses.replace(spec, **changes)
 
 
 def gram_key(spec: EstimatorSpec, with_terms: bool = False) -> str:
-    """A path-safe name of the Gram that this spec needs: "plain", "q1", "q0.5-unit", …; equal keys share one Gram.
+    """A path-safe name of the Gram matrix that this spec needs; specs with equal keys share one.
 
-    ``with_terms``: of features that have terms beside them ("trajectory-q1-terms"), of which not every spec makes use.
+    It lists the fields that shape the Gram matrix and differ from their defaults: "unweighted" if none does, else for example
+    "gram_exponent-0.5-unit_norm" or "early_training-gram_exponent-1-clip_norm-1.5-per_token". A spec that needs no Gram matrix
+    has the key "no_gram".
 
-    A spec that needs none (``spec.needs_gram`` is false) has the key "identity".
+    Args:
+        spec: the estimator.
+        with_terms: whether features of single terms (tokens) are stored; not every estimator uses them.
     """
     if not spec.needs_gram:
-        return "identity"
-    weight = f"q{_short(spec.gram_exponent)}" if spec.gram_exponent else ""
-    clip = f"clip{_short(spec.clip_norm)}" if spec.clip_norm else ""
-    terms = "terms" if with_terms and spec.takes_terms else ""
-    parts = ("trajectory" if spec.follows_training else "", weight, "unit" if spec.unit_norm else "", clip, terms)
-    return "-".join(part for part in parts if part) or "plain"
+        return "no_gram"
+    shaping = {field.name for field in dataclasses.fields(EstimatorSpec) if field.metadata.get("shapes_gram")}
+    parts = [_part(name, value) for name, value in choices(spec).items() if name in shaping]
+    if with_terms and spec.uses_terms:
+        parts.append("per_token")
+    return "-".join(parts) or "unweighted"
 
 
-def describe_formula(spec: EstimatorSpec) -> str:
-    """The estimator in one line, for people."""
-    kernel = "xᵢᵀ tⱼ"
-    if spec.needs_gram:
-        weight = _power("|q|", spec.gram_exponent)
-        kernel = f"xᵢᵀ (Σ {weight + ' ' if weight else ''}x xᵀ + λI)⁻¹ tⱼ"
-    front = f"sign(q̄ᵢ) {_power('|q̄ᵢ|', spec.front_exponent)}".rstrip() if spec.front_exponent != 1 else "q̄ᵢ"
-    notes = ["x, t of unit length"] if spec.unit_norm else []
-    notes += [f"x clipped at {spec.clip_norm:g} times their median length"] if spec.clip_norm else []
-    notes += ["q averaged over the beginning of training"] if spec.follows_training else []
-    notes += ["targets of equal length under all checkpoints"] if spec.equal_targets else []
-    notes += ["scores averaged"] if spec.averaging == "scores" else []
-    notes += [f"λ = {_ridges(spec)}"] if spec.needs_gram else []
-    if spec.shrinkage:
-        notes.append(f"times |c| / (|c| + {spec.shrinkage:g}/√M), c the mean cosine of x and t under M checkpoints")
-    if spec.soft_threshold:
-        notes.append(f"soft-thresholded: {spec.soft_threshold:.0%} of the scores of each target become 0")
-    return f"score(i, j) = mean over checkpoints of [{kernel}] · {front}" + (f"; {', '.join(notes)}" if notes else "")
-
-
-def _ridges(spec: EstimatorSpec) -> str:
-    if spec.ridge != "auto":
-        return spec.ridge
-    one, other = spec.default_ridge(), spec.default_ridge(of_terms=True)
-    return f"{one} ({other} for sums over tokens)" if spec.takes_terms else one
-
-
-def describe_weights(spec: EstimatorSpec, length: float = 1.0) -> str:
-    """Which q weighs the samples, and why, in one line.
-
-    ``length`` of the simulated training: 0 where q is a mean of probabilities that does not follow from f; NaN where it is
-    not even that.
-    """
-    if not spec.follows_training:
-        return "q = the out-to-loss gradients of the checkpoints, as they are"
-    if length > 0:
-        return f"q = its mean over the first {WINDOW:.0%} of a training that is simulated from the features"
-    unlike = "q does not follow from f here, so no training can be simulated"
-    if length == 0:
-        return f"{unlike}: all samples weigh alike"
-    return f"{unlike}: the out-to-loss gradients stand in front as they are, and none in the Gram"
-
-
-def _exponent_problems(key: str, exponent: float) -> list[Problem]:
-    if math.isfinite(exponent) and exponent >= 0:
-        return []
-    return [Problem(key, repr(exponent), "a finite number, 0 or more", f"set {key}=1")]
-
-
-def _clip_problems(spec: EstimatorSpec) -> list[Problem]:
-    key, found = "estimator.clip_norm", repr(spec.clip_norm)
-    if not (math.isfinite(spec.clip_norm) and spec.clip_norm >= 0):
-        return [Problem(key, found, "a finite number of median lengths, or 0 for no clipping", f"set {key}={CLIP:g}")]
-    if not spec.clip_norm:
-        return []
-    problems = []
-    if spec.metric == "identity":
-        expected = "0, because the median length is filed with the Gram matrix, which metric identity has not"
-        problems.append(Problem(key, found, expected, "set it to 0, or estimator.metric=gram"))
-    if spec.unit_norm:
-        expected = "0, because with estimator.unit_norm=true all features have one length"
-        problems.append(Problem(key, found, expected, "set it to 0, or estimator.unit_norm=false"))
-    return problems
-
-
-def _unused_problems(spec: EstimatorSpec) -> list[Problem]:
-    reason = "because metric identity has no Gram matrix"
-    problems = []
-    if spec.gram_exponent != 0:
-        remedy = "leave it out, or set estimator.metric=gram"
-        problems.append(Problem("estimator.gram_exponent", repr(spec.gram_exponent), f"0, {reason}", remedy))
-    if spec.weights != "final":
-        problems.append(Problem("estimator.weights", repr(spec.weights), f"final, {reason}", "leave it out"))
-    if spec.ridge != "auto":
-        remedy = "leave it out, or set estimator.metric=gram"
-        problems.append(Problem("estimator.ridge", repr(spec.ridge), f"auto, {reason}", remedy))
-    return problems
-
-
-def _short(number: float) -> str:
+def short(number: float) -> str:
+    """The number with all its digits, and without a trailing ".0"."""
     return repr(float(number)).removesuffix(".0")
 
 
-def _power(base: str, exponent: float) -> str:
-    if exponent == 0:
-        return ""
-    return base if exponent == 1 else f"{base}^{_short(exponent)}"
+def _part(name: str, value: bool | str | float) -> str:
+    if isinstance(value, bool):
+        return name
+    return value if isinstance(value, str) else f"{name}-{short(value)}"

@@ -16,13 +16,13 @@ class Spectrum:
     """A Gram matrix, V diag(values) Vᵀ.
 
     Attributes:
-        values: (r,) eigenvalues, ascending, none below 0; r = k, or r ≤ k / 2 where there are so few samples. What is left
-            out is zero, to rounding.
-        vectors: (k, r) V; column i belongs to ``values[i]``.
-        n: how many samples, or terms of samples, the Gram is a sum over.
-        mean_diag: mean of the Gram's diagonal, which is the mean eigenvalue.
-        mean_square: mean ‖x‖² of the samples or terms, whatever their weights in the Gram.
-        of_terms: whether it is over single terms, and not over samples.
+        values: (r,) float64 eigenvalues, ascending, none below 0; r = k, or r ≤ k / 2 if there are that few samples. The
+            eigenvalues that are left out are zero up to rounding.
+        vectors: (k, r) float64, V; column i belongs to ``values[i]``.
+        n: number of samples, or of terms of samples, that the Gram matrix is a sum over.
+        mean_diag: mean of the diagonal of the Gram matrix, which is the mean eigenvalue.
+        mean_square: mean ‖x‖² of the samples or terms, without their weights in the Gram matrix.
+        of_terms: whether the Gram matrix is over single terms instead of samples.
     """
 
     values: Float64
@@ -47,15 +47,27 @@ class Spectrum:
         """The smallest of all k eigenvalues."""
         return float(self.values[0]) if self.complete else 0.0
 
+    def matrix(self) -> Float64:
+        """The Gram matrix itself, (k, k) float64."""
+        product: Float64 = (self.vectors * self.values) @ self.vectors.T
+        return product
+
+    def diagonal(self) -> Float64:
+        """The diagonal of the Gram matrix, (k,) float64."""
+        diagonal: Float64 = np.square(self.vectors) @ self.values
+        return diagonal
+
 
 def decompose(gram: Gram) -> Spectrum:
-    """Eigendecomposition of a Gram matrix, in float64; time O(k³) and memory O(k²), O(n² k) and O(n k) from few rows.
+    """The eigendecomposition of a Gram matrix, in float64.
+
+    Time O(k³) and memory O(k²); for a Gram matrix of n ≤ k / 2 rows, time O(n² k) and memory O(n k).
 
     Raises:
-        InputError: when the matrix holds NaN or infinity.
+        InputError: the matrix holds NaN or infinity.
     """
-    given = gram.matrix if gram.rows is None else gram.rows
-    if given is None or not np.isfinite(given).all():
+    entries = gram.matrix if gram.rows is None else gram.rows
+    if entries is None or not np.isfinite(entries).all():
         raise InputError(
             Problem(
                 "Gram matrix",
@@ -66,39 +78,40 @@ def decompose(gram: Gram) -> Spectrum:
         )
     if gram.rows is not None:
         values, vectors = of_rows(gram.rows)
-        mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / given.shape[1]
+        mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / entries.shape[1]
         return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms)
-    values, vectors = np.linalg.eigh(given)
+    values, vectors = np.linalg.eigh(entries)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
-    mean_diag = float(np.mean(np.diagonal(given)))
+    mean_diag = float(np.mean(np.diagonal(entries)))
     return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms)
 
 
 def of_rows(rows: Float64) -> tuple[Float64, Float64]:
-    """Eigenvalues above rounding and eigenvectors of ZᵀZ by those of Z Zᵀ, for few rows Z (r, k): v = Zᵀ u / √σ.
+    """Eigenvalues above rounding and eigenvectors of ZᵀZ, for few rows Z (r, k), from those of Z Zᵀ: v = Zᵀ u / √σ.
 
-    The error of v is that of u times √(σ_max / σ), so that it is small for all that is kept.
+    The error of v is that of u times √(σ_max / σ), so it is small for every eigenvector that is kept.
+
+    Returns:
+        (m,) eigenvalues, ascending, and (k, m) eigenvectors, float64.
     """
     values, left = np.linalg.eigh(rows @ rows.T)
     largest = values[-1:].max(initial=0.0)
     kept = values > rows.shape[1] * np.finfo(np.float64).eps * largest
-    kept[-1:] = True  # of a matrix of zeros, one
+    kept[-1:] = True  # keep one of a matrix of zeros
     values = np.maximum(values[kept], 0.0)
     vectors: Float64 = rows.T @ left[:, kept] / np.sqrt(np.where(values > 0, values, 1.0))
     return values, vectors
 
 
 def precondition(spectrum: Spectrum, ridge: float, targets: FloatArray) -> Float64:
-    """Targets times A⁻¹: (t, k), any floating dtype → (t, k) float64.
+    """Targets times A⁻¹ = (Gram + λI)⁻¹: (t, k), any floating dtype → (t, k) float64.
 
-    It is the few targets that are multiplied, never the training set.
+    A⁻¹ is applied to the few targets, never to the training set.
 
     Raises:
-        ConfigError: when A is singular to float64 precision.
+        ConfigError: A is singular to float64 precision.
     """
-    problems = singular_problems(spectrum, ridge)
-    if problems:
-        raise ConfigError(problems)
+    require_invertible(spectrum, ridge)
     rows = targets.astype(np.float64)
     rotated = rows @ spectrum.vectors
     if spectrum.complete:
@@ -106,12 +119,23 @@ def precondition(spectrum: Spectrum, ridge: float, targets: FloatArray) -> Float
     return (rows - (rotated * (spectrum.values / (spectrum.values + ridge))) @ spectrum.vectors.T) / ridge
 
 
+def require_invertible(spectrum: Spectrum, ridge: float) -> None:
+    """Check that Gram + λI can be inverted.
+
+    Raises:
+        ConfigError: it cannot (:func:`singular_problems`).
+    """
+    if problems := singular_problems(spectrum, ridge):
+        raise ConfigError(problems)
+
+
 def singular_problems(spectrum: Spectrum, ridge: float) -> list[Problem]:
-    """Whether Gram + λI is too near singular to invert: smallest eigenvalue ≤ k · 2.2e-16 · largest."""
+    """A problem if Gram + λI is too close to singular to be inverted: smallest eigenvalue ≤ k · 2.2e-16 · largest."""
     smallest, largest = spectrum.smallest, float(spectrum.values[-1])
     tolerance = spectrum.dim * np.finfo(np.float64).eps
     if smallest + ridge > tolerance * (largest + ridge):
         return []
-    found = f"{ridge:g} with a singular Gram (eigenvalues from {smallest:.3g} to {largest:.3g}, {spectrum.n} samples)"
-    expected = "a ridge that makes it invertible"
-    return [Problem("estimator.ridge", found, expected, "set e.g. estimator.ridge=1w")]
+    found = (
+        f"λ = {ridge:g} with a singular Gram matrix (eigenvalues from {smallest:.3g} to {largest:.3g}, {spectrum.n} samples)"
+    )
+    return [Problem("estimator.ridge", found, "a ridge that makes it invertible", "set e.g. estimator.ridge=1")]

@@ -66,7 +66,7 @@ class Checker:
         for name in node:
             if name not in hints:
                 self.problems.append(_unknown(str(name), prefix, list(hints)))
-        probe = OmegaConf.structured(schema)
+        probe = _probe(schema)
         values = {name: self._field(probe, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
         return schema(**values)
 
@@ -91,7 +91,7 @@ class Checker:
                 return default
             return {str(item): plain[item] for item in plain}
         if hint == dict[str, list[Any]]:
-            return self._grid(OmegaConf.structured(_metadata(probe, name)["fields_of"]), plain, key)
+            return self._grid(_probe(_metadata(probe, name)["fields_of"]), plain, key)
         converted = self._convert(probe, name, hint, plain, key)
         return default if converted is _REFUSED else converted
 
@@ -160,6 +160,13 @@ class Checker:
             listed = expected.startswith("a list") and isinstance(value, str)
             remedy = f"write '{key}=[{value}]'" if listed else f"give {key} {expected}"
         self.problems.append(Problem(key, f"{shown(value)} ({kind_of(value)})", expected, remedy))
+
+
+def _probe(schema: type[Any]) -> DictConfig:
+    """A section in which values can be set one by one, to be converted to the types of the schema."""
+    probe: DictConfig = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(probe, False)  # a section of a frozen dataclass is read-only at first
+    return probe
 
 
 def _plain_mapping(tree: DictConfig) -> dict[Any, Any]:

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 from omegaconf import MISSING
 
-from trak_cli.attribution.estimator import spec as estimator_spec
+from trak_cli.attribution.estimator import validation
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
 from trak_cli.config.validate.domain import get
@@ -90,8 +90,7 @@ def _estimator(estimator: EstimatorConfig) -> list[Problem]:
     """Problems that the estimator reports itself; without a name, none was selected yet."""
     if estimator.name == MISSING:
         return []
-    choices = {item.name: getattr(estimator, item.name) for item in fields(EstimatorSpec)}
-    return estimator_spec.spec_problems(EstimatorSpec(**choices))
+    return validation.spec_problems(estimator.spec)
 
 
 def _compared(config: TrakConfig) -> Iterator[Problem]:
@@ -123,7 +122,7 @@ def _tune(tune: TuneConfig) -> Iterator[Problem]:
 
 def _field_problems(spec: EstimatorSpec, item: str, key: str) -> Iterator[Problem]:
     """The problems of one field of the estimator, reported under another key."""
-    for problem in estimator_spec.spec_problems(spec):
+    for problem in validation.spec_problems(spec):
         if problem.where == f"estimator.{item}":
             yield Problem(key, problem.found, problem.expected, "correct the value, or leave it out")
 

@@ -69,5 +69,8 @@ REMEDIES: dict[str, tuple[str, str]] = {
         "the checkpoint files: a glob pattern, or a list of them",
         "give checkpoints=FOLDER/*.safetensors, or checkpoints=[A.pt,B.pt]",
     ),
-    "estimator.name": ("an estimator", "select one: estimator=trajectory, estimator=trak, estimator=dot or estimator=cosine"),
+    "estimator.name": (
+        "an estimator",
+        "select one: estimator=early_training, estimator=trak, estimator=dot or estimator=cosine",
+    ),
 }

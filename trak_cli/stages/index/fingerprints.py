@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, FLOW_VERSION, WINDOW
-from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
+from trak_cli.attribution.estimator.spec import EstimatorSpec, choices, gram_key
 from trak_cli.attribution.estimator.threshold import REFERENCE_ROWS
 from trak_cli.store.fingerprint import digest, require_same
 from trak_cli.store.header import FORMAT_VERSION
@@ -28,8 +28,8 @@ def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Jso
     """The fingerprint of a finalised Gram matrix: the features it sums, their number, and their weights."""
     key = gram_key(estimator, has_terms(features))
     gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": key, "features": features, "rows": rows}
-    if estimator.follows_training:
-        gram["trajectory"] = {"version": FLOW_VERSION, "window": WINDOW, "rows": FLOW_ROWS}
+    if estimator.simulates_training:
+        gram["simulated_training"] = {"version": FLOW_VERSION, "window": WINDOW, "rows": FLOW_ROWS}
     return gram
 
 
@@ -37,31 +37,10 @@ def scores_fingerprint(
     estimator: EstimatorSpec, features: Sequence[Json], rows: int, split: str, targets: int, top_k: int | None
 ) -> Json:
     """The fingerprint of the scores of one split: the estimator and the features of every checkpoint it averages."""
-    choices: Json = {}  # where the paper has none, nothing is noted
-    if estimator.averaging != "kernels":
-        choices["averaging"] = estimator.averaging
-    if estimator.equal_targets:
-        choices["equal_targets"] = "scores"  # in the metric of the scores
-    if estimator.clip_norm:
-        choices["clip_norm"] = estimator.clip_norm
-    if estimator.shrinkage:
-        choices["shrinkage"] = estimator.shrinkage
-    if estimator.follows_training:
-        choices["trajectory"] = FLOW_VERSION
-    if estimator.soft_threshold:
-        choices |= {"soft_threshold": estimator.soft_threshold, "reference_rows": REFERENCE_ROWS}
     return {
         "kind": "scores" if top_k is None else "top-k",
         "format": FORMAT_VERSION,
-        "estimator": {
-            "metric": estimator.metric,
-            "gram_exponent": estimator.gram_exponent,
-            "front_exponent": estimator.front_exponent,
-            "unit_norm": estimator.unit_norm,
-            "ridge": _ridge(estimator, features),
-            "weights": estimator.weights,
-            **choices,
-        },
+        "estimator": _estimator(estimator, features),
         "checkpoints": [digest(one) for one in features],
         "rows": rows,
         "split": split,
@@ -70,11 +49,22 @@ def scores_fingerprint(
     }
 
 
-def _ridge(estimator: EstimatorSpec, features: Sequence[Json]) -> str:
-    """The ridge as written, or what "auto" stands for: a later version may choose by another rule."""
-    if estimator.ridge != "auto" or not estimator.needs_gram:
-        return estimator.ridge
-    return estimator.default_ridge(of_terms=estimator.takes_terms and any(map(has_terms, features)))
+def _estimator(estimator: EstimatorSpec, features: Sequence[Json]) -> Json:
+    """The choices of an estimator, and the versions of what computes them.
+
+    Choices at their default are left out: a new field with a default of no effect leaves older scores valid. An automatic ridge
+    is written out, because a later version may choose by another rule.
+    """
+    written: Json = {"metric": estimator.metric, **choices(estimator)}
+    if estimator.needs_gram:
+        ridge = estimator.ridge_rule(of_terms=estimator.uses_terms and any(map(has_terms, features)))
+        written |= {"ridge": ridge.value, "ridge_unit": ridge.unit, "ridge_floor": ridge.floor}
+    written["metric_version"] = estimator.metric_rule.version
+    if estimator.simulates_training:
+        written["simulated_training_version"] = FLOW_VERSION
+    if estimator.soft_threshold:
+        written["reference_rows"] = REFERENCE_ROWS
+    return written
 
 
 def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:

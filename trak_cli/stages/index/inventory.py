@@ -92,7 +92,7 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
     if not checkpoints:
         raise StoreError(
             Problem(
-                "estimator.checkpoints",
+                "estimator.average_over",
                 f"{list(patterns)}, which matches none",
                 f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}",
                 "mend the patterns, or run trak featurize first",
@@ -128,7 +128,7 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
                 f"{len(missing)} shard(s) of features",
                 f"nothing (or too few rows) at {', '.join(missing[:SHOWN])}{more}",
                 "every shard of every checkpoint",
-                "run trak featurize again, or choose checkpoints with estimator.checkpoints",
+                "run trak featurize again, or choose checkpoints with estimator.average_over",
             )
         )
     if problems:
@@ -143,7 +143,7 @@ def _require_alike(features: Mapping[str, Json]) -> None:
             f"features of {name}",
             f"{key} = {one.get(key)!r}",
             f"{expected.get(key)!r}, as in {reference}",
-            "choose checkpoints that belong together with estimator.checkpoints, or use another store",
+            "choose checkpoints that belong together with estimator.average_over, or use another store",
         )
         for name, one in others
         for key in sorted(expected.keys() | one.keys())
@@ -161,7 +161,7 @@ def _require_distinct(layout: Layout, features: Mapping[str, Json]) -> None:
             f"features of {name}",
             f"the weights of {other}, under another name",
             "every checkpoint once: a file that was renamed counts twice",
-            f"delete the folder {layout.fingerprint(other).parent} or that of {name}, or choose with estimator.checkpoints",
+            f"delete the folder {layout.fingerprint(other).parent} or that of {name}, or choose with estimator.average_over",
         )
         for name, one in features.items()
         if (other := first.setdefault(str(one.get("checkpoint")), name)) != name

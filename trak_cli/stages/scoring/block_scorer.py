@@ -9,7 +9,7 @@ import numpy as np
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.threshold import reference_rows, soften, thresholds
-from trak_cli.attribution.scores import TargetFactor, equalize, front, score_block, target_factor
+from trak_cli.attribution.scores import TargetFactor, normalize_targets, sample_weight, score_block, target_factor
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.scoring.gram_store import require_gram
 from trak_cli.stages.scoring.score_store import ScoreUnit
@@ -22,25 +22,25 @@ class PreparedTargets:
 
     Attributes:
         factors: of every checkpoint.
-        ratios: of every checkpoint: (n,) what is averaged in front of the kernel, where it is not the q of the shards.
+        sample_weights: of every checkpoint: (n,) the q of all training samples; None for the q of the shards.
     """
 
     inventory: Inventory
     estimator: EstimatorSpec
     factors: Sequence[TargetFactor]
-    ratios: Sequence[FloatArray | None]
+    sample_weights: Sequence[FloatArray | None]
 
     def scores(self, index: int, some: IntArray | None = None) -> Float32:
         """(targets, rows of that shard) float32, before any threshold; of its rows ``some`` only, where given."""
         shards = [self.inventory.read(name, TRAIN, index) for name in self.inventory.checkpoints]
         at = self.inventory.shards(TRAIN)[index]
         chosen = np.arange(len(at)) if some is None else some
-        ratios = [
+        q = [
             (shard.out_to_loss if whole is None else whole[at.start : at.stop])[chosen]
-            for shard, whole in zip(shards, self.ratios, strict=True)
+            for shard, whole in zip(shards, self.sample_weights, strict=True)
         ]
         features = (shard.features if some is None else shard.features[some] for shard in shards)
-        return score_block(self.estimator, self.factors, features, front(self.estimator, ratios))
+        return score_block(self.estimator, self.factors, features, sample_weight(self.estimator, q))
 
     def reference_scores(self) -> Float32:
         """Scores on the training rows from which thresholds are taken: (targets, m) float32."""
@@ -79,17 +79,17 @@ class BlockScorer:
         return found if self._thresholds is None else soften(found, self._thresholds)
 
     def _prepare(self, targets: Rows) -> PreparedTargets:
-        factors, ratios = zip(*(self._factor(name, targets) for name in self._inventory.checkpoints), strict=True)
-        return PreparedTargets(self._inventory, self._estimator, equalize(self._estimator, factors), ratios)
+        factors, weights = zip(*(self._factor(name, targets) for name in self._inventory.checkpoints), strict=True)
+        return PreparedTargets(self._inventory, self._estimator, normalize_targets(self._estimator, factors), weights)
 
     def _factor(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
-        """The targets of a block, and the ratios of all training rows where finalize has filed them."""
+        """The targets of a block, and the sample weights of all training rows if finalize stored them."""
         features = np.concatenate(list(self._features(checkpoint, targets)))
         if not self._estimator.needs_gram:
             return target_factor(self._estimator, features, None, 0.0), None
         found = require_gram(self._inventory, self._estimator, checkpoint)
         ridge = self._estimator.ridge_in(found.spectrum)
-        return target_factor(self._estimator, features, found.spectrum, ridge, found.limit), found.front
+        return target_factor(self._estimator, features, found.spectrum, ridge, found.clip_threshold), found.sample_weight
 
     def _features(self, checkpoint: str, targets: Rows) -> Iterator[Float32]:
         for index, rows in enumerate(self._inventory.shards(self._split)):

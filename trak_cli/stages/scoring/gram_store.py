@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution.estimator.rows import norm_limit, training_rows
-from trak_cli.attribution.estimator.simulated_training import Trajectory, flow_rows
-from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key, spec_problems
-from trak_cli.attribution.estimator.weights import Terms, add_rows, trajectory_of, weigh
+from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
+from trak_cli.attribution.estimator.simulated_training import SimulatedTraining, flow_rows
+from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
+from trak_cli.attribution.estimator.weights import Terms, add_rows, simulate_for, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import Spectrum, decompose
-from trak_cli.config.schema import TrakConfig
-from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.errors import Problem, StoreError
 from trak_cli.stages.index.fingerprints import gram_fingerprint
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.index.provenance import provenance
@@ -37,17 +36,17 @@ class Finalized:
 
     Attributes:
         spectrum: the factorised Gram matrix.
-        front: (rows,) float32 ratios for the front of the kernel, where they are not the q of the shards; else None.
-        duration: how long the simulated training was (see :class:`Trajectory`); NaN without one.
-        arrived: whether it came as far as the checkpoint.
-        limit: the length to which training features are clipped; infinite where they are not.
+        sample_weight: (rows,) float32 q of the simulated training; None for estimators that use the q of the shards.
+        duration: length of the simulated training (see :class:`SimulatedTraining`); NaN without one.
+        arrived: whether it reached the outputs of the checkpoint.
+        clip_threshold: the length to which training features are clipped; infinite for none.
     """
 
     spectrum: Spectrum
-    front: Float32 | None = None
+    sample_weight: Float32 | None = None
     duration: float = float("nan")
     arrived: bool = True
-    limit: float = math.inf
+    clip_threshold: float = math.inf
 
 
 def terms_of(shard: FeatureRows) -> Terms | None:
@@ -58,30 +57,33 @@ def terms_of(shard: FeatureRows) -> Terms | None:
 
 
 def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
-    """One pass over a checkpoint's training features (and before it a look at some of them)."""
-    limit, trajectory = look_at_some(inventory, estimator, checkpoint)
+    """The Gram matrix and the weights of one checkpoint, by one pass over its training features."""
+    clip_threshold, training = estimate_weighting(inventory, estimator, checkpoint)
     total = GramSum(inventory.dim)
-    fronts = []
-    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.takes_terms):
-        features = training_rows(estimator, shard.features, limit)
-        weights = weigh(estimator, trajectory, features, shard.out_to_loss)
+    sample_weights = []
+    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.uses_terms):
+        features = training_rows(estimator, shard.features, clip_threshold)
+        weights = weigh(estimator, training, features, shard.out_to_loss)
         add_rows(total, features, weights, terms_of(shard))
-        fronts.append(weights.front.astype(np.float32))
+        sample_weights.append(weights.sample.astype(np.float32))
         progress(len(shard.rows))
     spectrum = decompose(total.result())
-    if not estimator.follows_training:
-        return Finalized(spectrum, limit=limit)
-    if trajectory is None:
-        return Finalized(spectrum, np.concatenate(fronts), limit=limit)
-    return Finalized(spectrum, np.concatenate(fronts), trajectory.duration, trajectory.arrived, limit)
+    if not estimator.simulates_training:
+        return Finalized(spectrum, clip_threshold=clip_threshold)
+    q = np.concatenate(sample_weights)
+    if training is None:
+        return Finalized(spectrum, q, clip_threshold=clip_threshold)
+    return Finalized(spectrum, q, training.duration, training.arrived, clip_threshold)
 
 
-def look_at_some(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> tuple[float, Trajectory | None]:
-    """What is told from some of the rows: the length that features are clipped to, and the simulated training.
+def estimate_weighting(
+    inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
+) -> tuple[float, SimulatedTraining | None]:
+    """What is computed from a sample of the rows: the length to which features are clipped, and the simulated training.
 
-    Infinite and None where the estimator has no use for them.
+    Infinite and None if the estimator does not use them.
     """
-    if not (estimator.follows_training or estimator.clip_norm):
+    if not (estimator.simulates_training or estimator.clip_norm):
         return math.inf, None
     wanted = flow_rows(inventory.rows)
     parts = []
@@ -91,9 +93,9 @@ def look_at_some(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
             shard = inventory.read(checkpoint, TRAIN, index)
             parts.append((shard.features[some], shard.out_to_loss[some], shard.outputs[some]))
     features, out_to_loss, outputs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    limit = norm_limit(estimator, features)
-    features = training_rows(estimator, features, limit)
-    return limit, trajectory_of(estimator, features, out_to_loss, outputs, inventory.rows)
+    threshold = clip_threshold(estimator, features)
+    features = training_rows(estimator, features, threshold)
+    return threshold, simulate_for(estimator, features, out_to_loss, outputs, inventory.rows)
 
 
 def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized) -> None:
@@ -106,10 +108,14 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
         "mean_diagonal": np.array([found.spectrum.mean_diag]),
         "mean_square": np.array([found.spectrum.mean_square]),
     }
-    if found.front is not None:
-        arrays |= {"front": found.front, "duration": np.array([found.duration]), "arrived": np.array([found.arrived])}
-    if math.isfinite(found.limit):
-        arrays["limit"] = np.array([found.limit])
+    if found.sample_weight is not None:
+        arrays |= {
+            "sample_weight": found.sample_weight,
+            "duration": np.array([found.duration]),
+            "arrived": np.array([found.arrived]),
+        }
+    if math.isfinite(found.clip_threshold):
+        arrays["clip_threshold"] = np.array([found.clip_threshold])
     if found.spectrum.of_terms:
         arrays["terms"] = np.array([found.spectrum.n])
     fingerprint = _expected(inventory, estimator, checkpoint)
@@ -118,7 +124,7 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
 
 #: What may be otherwise in a Gram matrix that is made anew: it was summed before the training set grew, or weighed by an
 #: earlier version's simulated training.
-_STALE = {"rows", "trajectory.version"}
+_STALE = {"rows", "simulated_training.version"}
 
 
 def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized | None:
@@ -147,11 +153,11 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
         numbers["mean_square"],
         of_terms,
     )
-    limit = float(arrays["limit"][0]) if "limit" in arrays else math.inf
-    if "front" not in arrays:
-        return Finalized(spectrum, limit=limit)
+    threshold = float(arrays["clip_threshold"][0]) if "clip_threshold" in arrays else math.inf
+    if "sample_weight" not in arrays:
+        return Finalized(spectrum, clip_threshold=threshold)
     duration, arrived = float(arrays["duration"][0]), bool(arrays["arrived"][0])
-    return Finalized(spectrum, arrays["front"], duration, arrived, limit)
+    return Finalized(spectrum, arrays["sample_weight"], duration, arrived, threshold)
 
 
 def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized:
@@ -196,17 +202,3 @@ def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
 
 def _expected(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Json:
     return gram_fingerprint(inventory.features[checkpoint], estimator, inventory.rows)
-
-
-def make_estimator(config: TrakConfig) -> EstimatorSpec:
-    """The estimator of the config.
-
-    Raises:
-        ConfigError: names every field that is wrong.
-    """
-    asked = config.estimator
-    spec = EstimatorSpec(**{field.name: getattr(asked, field.name) for field in fields(EstimatorSpec)})
-    problems = spec_problems(spec)
-    if problems:
-        raise ConfigError(problems)
-    return spec

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trak_cli.attribution.topk import Ends, Extremes, TopK
+from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.scoring.score_store import ends_of
+from trak_cli.stages.scoring.score_store import top_bottom_of
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float32, Rows
 
 
-def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[Ends]:
+def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[TopBottom]:
     """The k highest and lowest scores of some targets, from the dense scores or from the stored extremes; of fewer than k
     training rows all.
 
@@ -29,7 +29,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
     if not kept.exists():
         raise no_scores(layout, estimator, split)
     image = read_image(kept)
-    ends = ends_of(image.arrays)
+    ends = top_bottom_of(image.arrays)
     available = ends.top.indices.shape[1]
     if min(k, image.fingerprint["rows"]) > available:
         raise ConfigError(
@@ -41,7 +41,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
             )
         )
     return [
-        Ends(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
+        TopBottom(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
         for target in targets
     ]
 
@@ -81,7 +81,7 @@ def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int
     )
 
 
-def _extremes(scores: Float32, k: int) -> Ends:
+def _extremes(scores: Float32, k: int) -> TopBottom:
     best = TopK(len(scores), min(k, scores.shape[1]))
     best.update(scores, 0)
     return best.result()

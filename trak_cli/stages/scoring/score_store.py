@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution.topk import Ends, Extremes, TopK
+from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import StoreError
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.store.atomic_write import remove
@@ -148,18 +148,20 @@ class ScoreFiles:
             best = TopK(len(targets), k)
             for unit in self.units():
                 if unit.block == block:
-                    best.merge(TopK.restore(ends_of(read_image(self.path(unit)).arrays), k))
+                    best.merge(TopK.restore(top_bottom_of(read_image(self.path(unit)).arrays), k))
             merged.append(_arrays_of(best.result()))
         arrays = {key: np.concatenate([part[key] for part in merged]) for key in merged[0]}
         write_image(self.whole, arrays, self.fingerprint, provenance())
 
 
-def ends_of(arrays: dict[str, np.ndarray]) -> Ends:
+def top_bottom_of(arrays: dict[str, np.ndarray]) -> TopBottom:
     """The extremes that a file holds."""
-    return Ends(Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"]))
+    return TopBottom(
+        Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"])
+    )
 
 
-def _arrays_of(ends: Ends) -> dict[str, np.ndarray]:
+def _arrays_of(ends: TopBottom) -> dict[str, np.ndarray]:
     return {
         "top_rows": ends.top.indices,
         "top_scores": ends.top.values,

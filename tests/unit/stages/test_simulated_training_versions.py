@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from synthetic_store import make_store
 
-from trak_cli.attribution.estimator.spec import MEMBERS
+from trak_cli.config.estimators import shipped_estimators
 from trak_cli.stages.index import fingerprints as identity
 from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
@@ -18,11 +18,11 @@ def inventory(tmp_path: Path) -> Inventory:
     return take_inventory(Layout(make_store(tmp_path / "store").root), ["*"])
 
 
-@pytest.mark.parametrize(("name", "follows"), [("trajectory", True), ("trak", False)])
+@pytest.mark.parametrize(("name", "follows"), [("early_training", True), ("trak", False)])
 def test_gram_matrices_of_another_simulated_training_are_made_anew_and_scores_are_told_apart(
     inventory: Inventory, monkeypatch: pytest.MonkeyPatch, name: str, follows: bool
 ) -> None:
-    spec = MEMBERS[name]
+    spec = shipped_estimators()[name]
     scores = [list(inventory.features.values()), inventory.rows, "test", 1, None]
     with monkeypatch.context() as earlier:
         earlier.setattr(identity, "FLOW_VERSION", 1)

@@ -5,15 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.rows import norm_limit, training_rows
+from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
 from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, WINDOW, flow_rows, follows_log_loss, simulate
-from trak_cli.attribution.estimator.spec import MEMBERS
-from trak_cli.attribution.estimator.weights import trajectory_of, weigh
+from trak_cli.attribution.estimator.weights import simulate_for, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import equalize, front, score_block, scores, target_factor
+from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, scores, target_factor
+from trak_cli.config.estimators import shipped_estimators
 
-SPEC = MEMBERS["trajectory"]
+MEMBERS = shipped_estimators()
+
+SPEC = MEMBERS["early_training"]
 
 
 def _sigmoid(x):
@@ -45,17 +47,17 @@ def _flow(X, target, window):
 def test_it_is_gradient_flow(n, k, margin):
     X, f = _data(n, k, margin)
     found = simulate(X, f, n)
-    duration, mean_ratio = _flow(X, margin, WINDOW)
+    duration, mean_q = _flow(X, margin, WINDOW)
     unit = 1 / ((X**2).sum() / n)
     assert found.arrived
     assert found.duration * unit == pytest.approx(duration, rel=0.15)  # its steps grow by a quarter: it is no solver
-    np.testing.assert_allclose(found.mean_ratio(X), mean_ratio, rtol=0.1)
+    np.testing.assert_allclose(found.mean_q(X), mean_q, rtol=0.1)
 
 
 def test_short_training_weighs_all_alike_and_long_training_what_stays_hard():
     X, _ = _data(200, 6)
     X[:10] = -X[:10].mean(axis=0) + 0.1 * X[:10]  # ten samples against the rest
-    ratios = {margin: simulate(X, np.full(200, margin), 200).mean_ratio(X) for margin in (0.02, 2.0)}
+    ratios = {margin: simulate(X, np.full(200, margin), 200).mean_q(X) for margin in (0.02, 2.0)}
     assert np.ptp(ratios[0.02]) < 0.02
     assert ratios[2.0][:10].min() > ratios[2.0][10:].mean()
 
@@ -64,13 +66,13 @@ def test_the_unit_of_the_features_does_not_matter():
     X, f = _data()
     one, other = simulate(X, f, 80), simulate(1e3 * X, f, 80)
     assert one.duration == pytest.approx(other.duration)
-    np.testing.assert_allclose(one.mean_ratio(X), other.mean_ratio(1e3 * X))
+    np.testing.assert_allclose(one.mean_q(X), other.mean_q(1e3 * X))
 
 
 def test_a_part_of_the_rows_stands_for_all():
     X, f = _data(4000, 8)
     whole, part = simulate(X, f, 4000), simulate(X[::4], f[::4], 4000)
-    np.testing.assert_allclose(part.mean_ratio(X), whole.mean_ratio(X), rtol=0.05)
+    np.testing.assert_allclose(part.mean_q(X), whole.mean_q(X), rtol=0.05)
 
 
 @pytest.mark.parametrize("copies", [30, 1_000, 100_000])
@@ -79,7 +81,7 @@ def test_more_samples_of_the_same_kind_only_make_training_shorter(margin, copies
     X, f = _data(200, 12, margin)
     one, many = simulate(X, f, 200), simulate(X, f, 200 * copies)
     assert many.duration * copies == pytest.approx(one.duration, rel=0.05)
-    np.testing.assert_allclose(many.mean_ratio(X), one.mean_ratio(X), rtol=0.03)
+    np.testing.assert_allclose(many.mean_q(X), one.mean_q(X), rtol=0.03)
 
 
 @settings(deadline=None, max_examples=30)
@@ -96,37 +98,37 @@ def test_what_the_features_cannot_reach_is_told():
     X[:, 0] = np.where(np.arange(30) % 2, 1, -1)  # the samples contradict each other
     found = simulate(X - X.mean(axis=0), f, 30)
     assert not found.arrived
-    assert np.isfinite(found.mean_ratio(X)).all()
+    assert np.isfinite(found.mean_q(X)).all()
     nothing = simulate(np.zeros((5, 3)), np.ones(5), 5)
     assert not nothing.arrived
-    np.testing.assert_allclose(nothing.mean_ratio(np.zeros((2, 3))), 0.5)
+    np.testing.assert_allclose(nothing.mean_q(np.zeros((2, 3))), 0.5)
 
 
 def test_a_model_that_has_learned_nothing_is_at_the_very_beginning():
     X, f = _data(margin=-1.0)
-    np.testing.assert_allclose(simulate(X, f, 80).mean_ratio(X), 0.5, atol=1e-2)
+    np.testing.assert_allclose(simulate(X, f, 80).mean_q(X), 0.5, atol=1e-2)
 
 
-def test_only_log_odds_have_a_trajectory():
+def test_only_log_odds_can_be_simulated():
     X, f = _data()
     assert follows_log_loss(f, _sigmoid(-f).astype(np.float32))
     assert not follows_log_loss(f, f)
-    assert trajectory_of(SPEC, X, f, f, 80) is None
-    assert trajectory_of(MEMBERS["trak"], X, _sigmoid(-f), f, 80) is None
+    assert simulate_for(SPEC, X, f, f, 80) is None
+    assert simulate_for(MEMBERS["trak"], X, _sigmoid(-f), f, 80) is None
     assert (f < 0).any()
     plain = weigh(SPEC, None, X, f)
     np.testing.assert_array_equal(plain.gram, np.ones(80))
-    np.testing.assert_array_equal(plain.front, f)
+    np.testing.assert_array_equal(plain.sample, f)
 
 
 def test_means_of_probabilities_that_do_not_follow_from_f_weigh_alike():
     """Sums over tokens: q is the mean of 1 − p over the tokens, f the sum of their log-odds."""
     X, f = _data()
     q = np.random.default_rng(3).random(80).astype(np.float32)
-    trajectory = trajectory_of(SPEC, X, q, f, 80)
-    assert (trajectory.duration, trajectory.arrived) == (0, True)
-    weights = weigh(SPEC, trajectory, X, q)
-    for factor in (weights.gram, weights.front):
+    training = simulate_for(SPEC, X, q, f, 80)
+    assert (training.duration, training.arrived) == (0, True)
+    weights = weigh(SPEC, training, X, q)
+    for factor in (weights.gram, weights.sample):
         np.testing.assert_array_equal(factor, np.full(80, 0.5))
 
 
@@ -139,18 +141,18 @@ def test_scores_in_pieces_are_the_formula(squared):
     T = [np.random.default_rng(9).standard_normal((5, 12)).astype(np.float32) for _ in data]
     factors, ratios = [], []
     for x, out_to_loss, outputs, targets in zip(X, q, f, T, strict=True):
-        limit = norm_limit(SPEC, x)
-        x = training_rows(SPEC, x, limit)
-        trajectory = trajectory_of(SPEC, x, out_to_loss, outputs, 80)
-        assert (trajectory is None) == squared
+        threshold = clip_threshold(SPEC, x)
+        x = training_rows(SPEC, x, threshold)
+        training = simulate_for(SPEC, x, out_to_loss, outputs, 80)
+        assert (training is None) == squared
         total, ratio = GramSum(12), []
         for rows in np.array_split(np.arange(80), 3):
-            weights = weigh(SPEC, trajectory, x[rows], out_to_loss[rows])
+            weights = weigh(SPEC, training, x[rows], out_to_loss[rows])
             total.add(x[rows], weights.gram)
-            ratio.append(weights.front)
+            ratio.append(weights.sample)
         spectrum = decompose(total.result())
-        factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum), limit))
+        factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum), threshold))
         ratios.append(np.concatenate(ratio))
-    found = score_block(SPEC, equalize(SPEC, factors), X, front(SPEC, ratios))
+    found = score_block(SPEC, normalize_targets(SPEC, factors), X, sample_weight(SPEC, ratios))
     expected = scores(SPEC, X, q, T, f)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
