@@ -41,6 +41,7 @@ from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import ScaledEngine, SecondMoments
 from trak_cli.gradients.transforms.autocast import AUTOCAST, with_autocast
 from trak_cli.plugins.samples import collate
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.stages.featurizing.featurizer import Featurizer
@@ -214,7 +215,9 @@ def featurizer(
     """As the stage makes it: with kind ``factored`` the engine gives factors."""
     sizes = {name: one.numel() for name, one in parameters.items()}
     matrices = outer_products(model, parameters) if spec.kind == "factored" else {}
-    projector = make_projector(spec, CHECKPOINT, sizes, device=next(model.parameters()).device, matrices=matrices)
+    projector = make_projector(
+        ProjectionJob(spec, CHECKPOINT, sizes, device=next(model.parameters()).device, matrices=matrices)
+    )
     made = make_engine(engine, model, function or task, parameters, strategies, matrices)
     return Featurizer(model, task, made, projector, sum(sizes.values()), size)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import KERNELS, make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
@@ -81,7 +82,7 @@ def projection(spec: ProjectionSpec, kernel: str, G: torch.Tensor, thread_count:
     """Projects G once; None where this machine has no such kernel."""
     if any(entry.name == kernel and entry.missing() is not None for entry in KERNELS):
         return None
-    projector = make_projector(spec, CHECKPOINT, {"w": G.shape[1]}, device=CPU, kernel=kernel, threads=thread_count)
+    projector = make_projector(ProjectionJob(spec, CHECKPOINT, {"w": G.shape[1]}, threads=thread_count), kernel=kernel)
     return lambda: projector.project([Block("w", G)])
 
 

@@ -22,6 +22,7 @@ import projection_oracle as oracle
 import torch
 from bench_projection import table
 
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
@@ -85,7 +86,7 @@ def ceilings(G: torch.Tensor, repeat: int) -> tuple[float, float]:
 
 
 def projection(spec: ProjectionSpec, G: torch.Tensor) -> Work:
-    projector = make_projector(spec, CHECKPOINT, {"w": G.shape[1]}, device=G.device)
+    projector = make_projector(ProjectionJob(spec, CHECKPOINT, {"w": G.shape[1]}, device=G.device))
     return lambda: projector.project([Block("w", G)])
 
 
@@ -153,7 +154,7 @@ def errors(k: int) -> None:
         spec = ProjectionSpec(kind, min(k, 512))
         G = torch.randn(8, 100_000, device="cuda") * torch.logspace(-6, 6, 8, device="cuda")[:, None]
         block = Block("w", G)
-        found = make_projector(spec, CHECKPOINT, {"w": G.shape[1]}, device=G.device).project([block])
+        found = make_projector(ProjectionJob(spec, CHECKPOINT, {"w": G.shape[1]}, device=G.device)).project([block])
         exact = torch.from_numpy(oracle.project(spec, CHECKPOINT, [block]))
         relative = (found.double().cpu() - exact).norm(dim=1) / exact.norm(dim=1)
         rows.append([kind, f"{float(relative.max()):.1e}"])

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from setting import Features
 from torch import nn
 
 from trak_cli.batches import batch_size
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.tasks import Task
@@ -34,7 +34,7 @@ def projected(
     for kind, dim, nonzeros in kinds:
         for seed in range(1 if kind == "none" else seeds):
             spec = ProjectionSpec(kind, dim or p, seed, nonzeros)
-            projectors[kind, dim, nonzeros, seed] = make_projector(spec, checkpoint, sizes, device=torch.device("cpu"))
+            projectors[kind, dim, nonzeros, seed] = make_projector(ProjectionJob(spec, checkpoint, sizes))
     columns: dict[Any, dict[str, list[Array]]] = {key: {split: [] for split in batches} for key in projectors}
     outputs, ratios = [], []
     for split, several in batches.items():

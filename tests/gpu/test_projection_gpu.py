@@ -9,7 +9,7 @@ import projection_oracle as oracle
 import pytest
 import torch
 
-from trak_cli.projection.contract import Projector
+from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, FactorBlock
@@ -28,7 +28,7 @@ def spec_of(kind: str, dim: int, nonzeros: int = 1) -> ProjectionSpec:
 
 
 def projector(spec: ProjectionSpec, size: int = 2**45, device: str = "cuda") -> Projector:
-    return make_projector(spec, CHECKPOINT, {"w": size, "v": size}, device=torch.device(device))
+    return make_projector(ProjectionJob(spec, CHECKPOINT, {"w": size, "v": size}, device=torch.device(device)))
 
 
 def gradient(rows: int, width: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_kernels_agree_with_the_oracle(kind: str, dtype: torch.dtype, rows: int,
 def test_factors_agree_with_the_oracle(dtype: torch.dtype) -> None:
     spec = ProjectionSpec("factored", 256, seed=3, nonzeros=4, factors=(16, 8))
     sizes, matrices = {"w": 70 * 50}, {"w": (70, 50)}
-    made = make_projector(spec, CHECKPOINT, sizes, device=torch.device("cuda"), matrices=matrices)
+    made = make_projector(ProjectionJob(spec, CHECKPOINT, sizes, device=torch.device("cuda"), matrices=matrices))
     left, right = (gradient(5 * 9, width, dtype, seed).unflatten(0, (5, 9)) for seed, width in enumerate((70, 50)))
     found = made.project([FactorBlock("w", left, right)])
     assert found.is_cuda

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from reference_data import gradients
 
 from trak_cli.attribution.estimator.rows import clip_threshold, training_rows, unit_rows
@@ -26,6 +25,7 @@ from trak_cli.attribution.scores import sample_weight, score_block, target_facto
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.config.schema import TrakConfig
 from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, Float32, Float64
@@ -60,7 +60,7 @@ def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
     every = []
     for seed in range(seeds):
         spec = ProjectionSpec(default.kind, default.dim, seed, default.nonzeros)
-        projector = make_projector(spec, sha256(checkpoint), {"all": p}, device=torch.device("cpu"))
+        projector = make_projector(ProjectionJob(spec, sha256(checkpoint), {"all": p}))
         rows = (projector.project([Block("all", found.gradients)]) / p**0.5).numpy()
         every.append(Found(rows[:n], rows[n:], found.outputs[:n], found.out_to_loss[:n]))
     return every

@@ -1,12 +1,11 @@
-"""Which code multiplies: every kernel there is, and the choice among those that run on this machine."""
+"""The registry of projection kernels, and the choice among those that run on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-import torch
+from typing import TypeVar
 
 from trak_cli.errors import ConfigError, MachineError, Problem
 from trak_cli.projection.concatenate import Concatenator
@@ -17,18 +16,18 @@ from trak_cli.projection.cpu.torch_dense import DenseProjector
 from trak_cli.projection.cpu.torch_sparse import SparseProjector
 from trak_cli.projection.factored import FactoredProjector, last_step
 from trak_cli.projection.gpu import cuda
-from trak_cli.projection.spec import ProjectionSpec, spec_problems
+from trak_cli.projection.spec import KINDS, Kind, spec_problems
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One way to multiply by the matrix.
+    """One implementation of one or several kinds of matrix.
 
     Attributes:
-        name: what ``projection.kernel`` calls it.
-        kinds: the projection kinds that it can do.
-        devices: the device types whose gradients it takes.
-        missing: tells why it cannot run on this machine, or None when it can.
+        name: its name in ``projection.kernel``.
+        kinds: the kinds of matrix that it supports.
+        devices: the device types whose gradients it accepts.
+        missing: returns why it cannot run on this machine, or None if it can.
         build: makes the projector.
     """
 
@@ -40,7 +39,7 @@ class Kernel:
 
 
 def _nothing() -> None:
-    """Nothing is missing: the kernel needs only PyTorch and NumPy."""
+    """Nothing is missing: the kernel needs PyTorch and NumPy only."""
 
 
 def _cpu_projector(job: ProjectionJob) -> Projector:
@@ -54,8 +53,8 @@ def _compiled(job: ProjectionJob) -> Projector:
 
 _RANDOM = ("rademacher", "gaussian", "sjlt")
 
-#: In the order in which ``auto`` prefers them.
-KERNELS: tuple[Kernel, ...] = (
+#: In the order of preference of ``auto``.
+KERNELS: list[Kernel] = [
     Kernel("concatenate", ("none",), ("cpu", "cuda"), _nothing, Concatenator),
     Kernel("cuda", _RANDOM, ("cuda",), cuda.missing, cuda.CudaProjector),
     Kernel("c", _RANDOM, ("cpu",), library.missing, _compiled),
@@ -64,15 +63,47 @@ KERNELS: tuple[Kernel, ...] = (
         Kernel(name, _RANDOM, ("cpu",), partial(library.missing, name), partial(CompiledProjector, variant=name))
         for name in ("c-avx512", "c-avx2", "c-portable")
     ),
-)
+]
+
+_SHIPPED = frozenset(KINDS)
+
+Build = TypeVar("Build", bound=Callable[[ProjectionJob], Projector])
+
+
+def register_projection(kind: str, *, devices: Sequence[str] = ("cpu",), version: int = 1) -> Callable[[Build], Build]:
+    """Register the decorated class (or function) as the projector of a new kind of matrix, for ``projection.kind=KIND``.
+
+    It is called with a :class:`~trak_cli.projection.contract.ProjectionJob` and makes a
+    :class:`~trak_cli.projection.contract.Projector`. An entry of the matrix must depend on the seed, the checkpoint, the
+    parameter name, the coordinate and the column only; otherwise features of different batches and machines do not fit
+    together. ``spec.dim`` is the number of columns; scores assume E[P Pᵀ] = k·I.
+
+    Args:
+        kind: the name of the kind; registering it again replaces the projector.
+        devices: the device types whose gradients the projector accepts.
+        version: raise it whenever an entry of the matrix changes: it is part of the fingerprint of a store.
+
+    Raises:
+        ValueError: the kind is one of the package's own.
+    """
+    if kind in _SHIPPED:
+        raise ValueError(f"projection kind {kind!r} belongs to trak; choose another name")
+
+    def register(build: Build) -> Build:
+        KINDS[kind] = Kind(version=version)
+        KERNELS[:] = [kernel for kernel in KERNELS if kernel.kinds != (kind,)]
+        KERNELS.append(Kernel(kind, (kind,), tuple(devices), _nothing, build))
+        return build
+
+    return register
 
 
 def choose(kernels: Sequence[Kernel], kind: str, device: str, name: str) -> Kernel:
-    """The kernel called ``name``, or for ``auto`` the first that can do ``kind`` on a device of type ``device``.
+    """The kernel called ``name``, or for ``auto`` the first that supports ``kind`` on a device of type ``device``.
 
     Raises:
-        MachineError: no kernel can.
-        ConfigError: the one that was named cannot.
+        MachineError: no kernel supports it.
+        ConfigError: the named one does not.
     """
     fitting = [kernel for kernel in kernels if kind in kernel.kinds and device in kernel.devices]
     reasons = {kernel.name: kernel.missing() for kernel in fitting}
@@ -80,52 +111,35 @@ def choose(kernels: Sequence[Kernel], kind: str, device: str, name: str) -> Kern
     if not usable:
         why = "; ".join(f"kernel {kernel}: {reason}" for kernel, reason in reasons.items()) or "there is no such kernel"
         expected = f"a kernel that multiplies by a {kind} matrix there"
-        raise MachineError(Problem("device", f"{device} ({why})", expected, "device=cpu can do every kind"))
+        raise MachineError(Problem("device", f"{device} ({why})", expected, "device=cpu supports every kind"))
     for kernel in usable:
         if name in ("auto", kernel.name):
             return kernel
     found = f"{name} ({reasons[name]})" if name in reasons else name
     names = ", ".join(kernel.name for kernel in usable)
-    expected = f"auto or a kernel that does kind {kind} on {device} here: {names}"
+    expected = f"auto or a kernel for kind {kind} on {device} here: {names}"
     raise ConfigError(Problem("projection.kernel", found, expected, "auto takes the first of these"))
 
 
-def make_projector(
-    spec: ProjectionSpec,
-    checkpoint: str,
-    sizes: Mapping[str, int],
-    *,
-    device: torch.device,
-    kernel: str = "auto",
-    threads: int | None = None,
-    matrices: Mapping[str, tuple[int, int]] | None = None,
-) -> Projector:
+def make_projector(job: ProjectionJob, kernel: str = "auto") -> Projector:
     """The projector for the gradients of one checkpoint.
 
     Args:
-        spec: which random matrix.
-        checkpoint: SHA-256 of the checkpoint file, 64 hexadecimal digits: another checkpoint, another matrix.
-        sizes: canonical parameter name -> number of elements, in the order of ``named_parameters``.
-        device: where the gradients are.
-        kernel: which code multiplies; ``auto`` takes the best one that runs here. ``projector.kernel`` tells which.
-        threads: for CPU kernels; None takes as many as PyTorch uses. No result depends on it.
-        matrices: for kind ``factored``: name -> (m, n) of the parameters whose gradients are multiplied from both sides; the
-            others go straight through the sparse matrix.
+        kernel: name of the implementation; ``auto`` takes the best one that runs here. ``projector.kernel`` tells which.
 
     Raises:
-        ConfigError: ``spec`` names no matrix, ``threads`` is below 1, or ``kernel`` does not run here.
+        ConfigError: the spec is invalid, ``threads`` is below 1, or ``kernel`` does not run here.
         MachineError: no kernel runs on this kind of device.
-        ValueError: kind ``factored``, and no matrices.
+        ValueError: kind ``factored`` without matrices.
     """
-    problems = spec_problems(spec)
-    if threads is not None and threads < 1:
-        problems.append(Problem("threads", str(threads), "at least 1, or null", "null takes what PyTorch uses"))
+    problems = spec_problems(job.spec)
+    if job.threads is not None and job.threads < 1:
+        problems.append(Problem("threads", str(job.threads), "at least 1, or null", "null takes what PyTorch uses"))
     if problems:
         raise ConfigError(problems)
-    job = ProjectionJob(spec, checkpoint, dict(sizes), device, threads or torch.get_num_threads(), dict(matrices or {}))
-    if spec.kind == "factored":
-        if not matrices:
-            raise ValueError("kind factored without the matrices that it multiplies from both sides")
+    if job.spec.kind == "factored":
+        if not job.matrices:
+            raise ValueError("kind factored needs the matrices that it multiplies from both sides")
         last = last_step(job)
-        return FactoredProjector(job, choose(KERNELS, last.spec.kind, device.type, kernel).build(last))
-    return choose(KERNELS, spec.kind, device.type, kernel).build(job)
+        return FactoredProjector(job, choose(KERNELS, last.spec.kind, job.device.type, kernel).build(last))
+    return choose(KERNELS, job.spec.kind, job.device.type, kernel).build(job)

@@ -17,7 +17,7 @@ from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import Autocast, with_autocast
-from trak_cli.gradients.tuning.memory import activation_bytes, choose_microbatch
+from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes, choose_microbatch
 from trak_cli.tasks import Classification
 from trak_cli.types import AnyBlock, FactorBlock
 
@@ -169,6 +169,6 @@ def test_narrow_copies_of_weights_do_not_count_for_every_sample() -> None:
     model, sample = nn.Sequential(nn.Linear(1000, 2000), nn.Linear(2000, 3)), (torch.randn(1, 1000), torch.tensor([1]))
     task = with_autocast(Classification(), model, CPU, "bfloat16")
     assert isinstance(task, Autocast)
-    saved = activation_bytes(model, task, sample, select(model, ["*"]))
+    saved = activation_bytes(GradientWork(model, task, sample, select(model, ["*"])))
     assert 2 * (1000 + 2000) <= saved < 20 * (1000 + 2000)
-    assert choose_microbatch("hooks", model, task, sample, select(model, ["*"]), 512) == 256
+    assert choose_microbatch("hooks", GradientWork(model, task, sample, select(model, ["*"])), 512) == 256

@@ -15,7 +15,7 @@ from trak_cli.gradients.checks.outputs import check_independence
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
-from trak_cli.gradients.tuning.memory import choose_microbatch
+from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.tasks import Classification
 
 
@@ -161,16 +161,16 @@ def test_what_vmap_cannot_take_is_refused_with_the_way_out() -> None:
 
 def test_the_microbatch_fits_into_the_memory_that_is_given() -> None:
     model, sample = nn.Linear(1000, 250), (torch.randn(1, 1000), torch.tensor([3]))
-    sizes = [choose_microbatch("vmap", model, Classification(), sample, select(model, ["*"]), mb) for mb in (3, 30, 3000)]
+    work = GradientWork(model, Classification(), sample, select(model, ["*"]))
+    sizes = [choose_microbatch("vmap", work, mb) for mb in (3, 30, 3000)]
     assert 1 <= sizes[0] < sizes[1] < sizes[2] == 256
     with pytest.raises(ConfigError, match=r"gradients\.memory_mb"):
-        choose_microbatch("vmap", model, Classification(), sample, select(model, ["*"]), 1)
+        choose_microbatch("vmap", work, 1)
 
 
 def test_hooks_take_the_microbatch_that_vmap_cannot_hold() -> None:
     """Gradients come in pieces, so that their number does not weigh on the microbatch."""
     model, sample = nn.Linear(4000, 2500), (torch.randn(1, 4000), torch.tensor([3]))
-    sizes = {
-        name: choose_microbatch(name, model, Classification(), sample, select(model, ["*"]), 400) for name in ("hooks", "vmap")
-    }
+    work = GradientWork(model, Classification(), sample, select(model, ["*"]))
+    sizes = {name: choose_microbatch(name, work, 400) for name in ("hooks", "vmap")}
     assert sizes["vmap"] < 8 < sizes["hooks"]

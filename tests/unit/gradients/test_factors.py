@@ -18,6 +18,7 @@ from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.rules import pieces as rule_pieces
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block, FactorBlock, RowBlock
@@ -34,7 +35,7 @@ def features(model: nn.Module, batch: Tensor, engine: str, spec: ProjectionSpec 
     strategies = find_strategies(model, task, parameters, batch, matrices) if engine == "hooks" else None
     made = make_engine(engine, model, task, parameters, strategies, matrices)
     sizes = {name: one.numel() for name, one in parameters.items()}
-    projector = make_projector(spec, CHECKPOINT, sizes, device=torch.device("cpu"), threads=1, matrices=matrices)
+    projector = make_projector(ProjectionJob(spec, CHECKPOINT, sizes, threads=1, matrices=matrices))
     return projector.project(made.per_sample(batch).blocks)
 
 

@@ -15,7 +15,7 @@ from trak_cli.gradients.checks.outputs import check_independence, check_reach
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import only, select
-from trak_cli.gradients.tuning.memory import activation_bytes, choose_microbatch
+from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes, choose_microbatch
 from trak_cli.tasks import Classification, Task
 
 X = torch.linspace(-1, 1, 24).reshape(4, 6)
@@ -184,12 +184,12 @@ def test_close_names_and_every_idle_pattern_are_told() -> None:
 def test_saved_activations_are_counted_once_and_weights_are_not() -> None:
     model = nn.Sequential(nn.Linear(1000, 1000, bias=False), nn.Tanh(), nn.Linear(1000, 1000, bias=False))
     sample = (torch.randn(1, 1000), torch.tensor([3]))
-    whole = activation_bytes(model, Of(lambda model, batch: model(batch[0]).sum(1)), sample, select(model, ["*"]))
+    whole = activation_bytes(GradientWork(model, Of(lambda model, batch: model(batch[0]).sum(1)), sample, select(model, ["*"])))
     assert whole == 2 * 4 * 1000  # the input, and tanh's output, which tanh and the second layer share
 
 
 def test_the_loop_takes_more_samples_than_vmap_where_activations_weigh() -> None:
     model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     sample, chosen = (torch.randn(1, 1, 128, 128), torch.tensor([3])), select(model, ["*"])
-    sizes = {name: choose_microbatch(name, model, Classification(), sample, chosen, 16) for name in ENGINES}
+    sizes = {name: choose_microbatch(name, GradientWork(model, Classification(), sample, chosen), 16) for name in ENGINES}
     assert sizes["vmap"] < sizes["loop"] == 256

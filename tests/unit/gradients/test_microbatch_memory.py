@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trak_cli.gradients.parameters import select
-from trak_cli.gradients.tuning.memory import choose_microbatch
+from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.tasks import Classification
 
 
@@ -17,7 +17,7 @@ def test_the_model_is_let_go_after_its_memory_was_measured() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     kept = weakref.ref(model[0].weight)
     batch = (torch.randn(1, 4), torch.tensor([1]))
-    choose_microbatch("hooks", model, Classification(), batch, select(model, ["*"]), 16)
+    choose_microbatch("hooks", GradientWork(model, Classification(), batch, select(model, ["*"])), 16)
     del model
     gc.collect()
     assert kept() is None

@@ -12,6 +12,7 @@ from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.tasks import Classification
@@ -60,7 +61,7 @@ def test_features_of_every_kind_agree_between_engines(kind: str) -> None:
     task, spec, parameters = Classification(), SPECS[kind], select(model, ["*"])
     matrices = outer_products(model, parameters) if kind == "factored" else {}
     sizes = {name: one.numel() for name, one in parameters.items()}
-    projector = make_projector(spec, "00" * 32, sizes, device=torch.device("cpu"), threads=1, matrices=matrices)
+    projector = make_projector(ProjectionJob(spec, "00" * 32, sizes, threads=1, matrices=matrices))
     found = {}
     for engine in ENGINES:
         strategies = find_strategies(model, task, parameters, batch, matrices) if engine == "hooks" else None

@@ -20,7 +20,7 @@ from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum, signs_of
-from trak_cli.gradients.tuning.memory import choose_microbatch
+from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.tasks import CausalLM, Classification, MaskedLM, Task
 
 WORDS = 11
@@ -190,7 +190,7 @@ def test_memory_is_counted_for_pairs_too() -> None:
     model, batch = Net(), one_sample(texts(), 0)
     parameters = select(model, ["*"])
     plain, signed = (
-        choose_microbatch("hooks", model, task, sample, parameters, memory_mb=1)
+        choose_microbatch("hooks", GradientWork(model, task, sample, parameters), 1)
         for task, sample in ((CausalLM(), batch), (signed_of(0), (batch, torch.zeros(1, dtype=torch.int64))))
     )
     assert signed in (plain, plain // 2)

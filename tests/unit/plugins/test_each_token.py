@@ -13,6 +13,7 @@ from trak_cli.errors import InputError
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins.text import CausalTexts, EachToken, MaskedTexts, Padding, SourceTarget, text_model
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.tasks import CausalLM
@@ -78,7 +79,7 @@ def test_outputs_and_gradients_of_a_text_are_the_sums_over_its_tokens(tmp_path: 
     parameters = select(model, ["*"])
     engine = make_engine("loop", model, CausalLM(), parameters)
     sizes = {name: one.numel() for name, one in parameters.items()}
-    projector = make_projector(ProjectionSpec("none", sum(sizes.values())), "5a" * 32, sizes, device=torch.device("cpu"))
+    projector = make_projector(ProjectionJob(ProjectionSpec("none", sum(sizes.values())), "5a" * 32, sizes))
     collate = Padding(tokenizer)
     whole = engine.per_sample(collate([texts[0]]))
     tokens = EachToken(texts, rows=[0])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trak_cli.errors import ConfigError
-from trak_cli.projection.contract import Projector
+from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.cpu import ctypes_binding as library
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
@@ -49,7 +49,7 @@ one_spec_of_each_kind = pytest.mark.parametrize("spec", SPECS[1:4], ids=_name)
 
 
 def projector(spec: ProjectionSpec, variant: str, threads: int = 1) -> Projector:
-    return make_projector(spec, CHECKPOINT, SIZES, device=CPU, kernel=variant, threads=threads)
+    return make_projector(ProjectionJob(spec, CHECKPOINT, SIZES, threads=threads), kernel=variant)
 
 
 def gradients(batch: int, width: int, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trak_cli.projection.contract import Projector
+from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
@@ -14,7 +14,7 @@ NONE = ProjectionSpec("none", 0)
 
 
 def concatenator() -> Projector:
-    return make_projector(NONE, "00" * 32, {"b": 2, "a": 3}, device=torch.device("cpu"))
+    return make_projector(ProjectionJob(NONE, "00" * 32, {"b": 2, "a": 3}))
 
 
 def test_parameters_come_in_their_order_however_the_blocks_came() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from trak_cli.errors import MachineError
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.gpu import cuda
 from trak_cli.projection.gpu.nvrtc_source import ENTRY_POINTS, source
 from trak_cli.projection.registry import make_projector
@@ -122,7 +123,7 @@ def test_a_cuda_device_without_cupy_is_refused_with_the_remedy(monkeypatch: pyte
     cuda.missing.cache_clear()
     try:
         with pytest.raises(MachineError, match=r"kernel cuda: CuPy .*pip install 'trak-cli\[cuda1[23]\]'") as error:
-            make_projector(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}, device=torch.device("cuda"))
+            make_projector(ProjectionJob(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}, device=torch.device("cuda")))
     finally:
         cuda.missing.cache_clear()
     assert [problem.where for problem in error.value.problems] == ["device"]
@@ -131,4 +132,4 @@ def test_a_cuda_device_without_cupy_is_refused_with_the_remedy(monkeypatch: pyte
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_machine_without_a_cuda_device_says_so() -> None:
     with pytest.raises(MachineError, match="PyTorch sees no CUDA device"):
-        make_projector(ProjectionSpec("sjlt", 64), "00" * 32, {"w": 3}, device=torch.device("cuda"))
+        make_projector(ProjectionJob(ProjectionSpec("sjlt", 64), "00" * 32, {"w": 3}, device=torch.device("cuda")))

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.projection.contract import Projector
+from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.definition import rademacher, tensor_key
 from trak_cli.projection.factored import describe_factors, factor_sizes
 from trak_cli.projection.registry import make_projector
@@ -32,13 +32,7 @@ SPEC = ProjectionSpec("factored", 64, 3, nonzeros=2, factors=(4, 3))
 def projector(spec: ProjectionSpec, m: int, n: int, threads: int = 1, kernel: str = "blas") -> Projector:
     """For a weight w of m×n and a bias b of 37."""
     return make_projector(
-        spec,
-        CHECKPOINT,
-        {"w": m * n, "b": 37},
-        device=torch.device("cpu"),
-        kernel=kernel,
-        threads=threads,
-        matrices={"w": (m, n)},
+        ProjectionJob(spec, CHECKPOINT, {"w": m * n, "b": 37}, threads=threads, matrices={"w": (m, n)}), kernel=kernel
     )
 
 
@@ -212,8 +206,8 @@ def test_blocks_that_do_not_fit_are_refused(block: AnyBlock, says: str) -> None:
 
 
 def test_without_matrices_there_is_nothing_to_multiply() -> None:
-    with pytest.raises(ValueError, match="without the matrices"):
-        make_projector(SPEC, CHECKPOINT, {"w": 77}, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="needs the matrices"):
+        make_projector(ProjectionJob(SPEC, CHECKPOINT, {"w": 77}))
 
 
 def test_what_goes_which_way_is_told_in_a_sentence() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trak_cli.errors import ConfigError, MachineError
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import KERNELS, Kernel, choose, make_projector
 from trak_cli.projection.spec import KERNEL_NAMES, KINDS, ProjectionSpec, spec_problems
 
@@ -51,7 +52,7 @@ def test_sparse_dims_are_multiples_of_sixteen_times_the_nonzeros(dim: int, nonze
 
 def test_make_projector_refuses_a_bad_spec_and_bad_threads_together() -> None:
     with pytest.raises(ConfigError) as error:
-        make_projector(ProjectionSpec("sjlt", 17), "00" * 32, {"w": 3}, device=CPU, threads=0)
+        make_projector(ProjectionJob(ProjectionSpec("sjlt", 17), "00" * 32, {"w": 3}, threads=0))
     assert [problem.where for problem in error.value.problems] == ["projection.dim", "threads"]
 
 
@@ -65,14 +66,14 @@ def test_make_projector_refuses_a_bad_spec_and_bad_threads_together() -> None:
     ],
 )
 def test_a_projector_says_what_it_is(kind: str, asked: str, kernel: str) -> None:
-    projector = make_projector(ProjectionSpec(kind, 64), "00" * 32, {"w": 3}, device=CPU, kernel=asked)
+    projector = make_projector(ProjectionJob(ProjectionSpec(kind, 64), "00" * 32, {"w": 3}), kernel=asked)
     assert projector.kernel == kernel
     assert projector.dim == (3 if kind == "none" else 64)
 
 
 def test_an_unknown_kernel_is_refused_naming_those_that_are_there() -> None:
     with pytest.raises(ConfigError) as error:
-        make_projector(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}, device=CPU, kernel="fpga")
+        make_projector(ProjectionJob(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}), kernel="fpga")
     (problem,) = error.value.problems
     assert problem.where == "projection.kernel"
     assert problem.found == "fpga"
@@ -81,7 +82,7 @@ def test_an_unknown_kernel_is_refused_naming_those_that_are_there() -> None:
 
 def test_a_device_without_a_kernel_is_refused() -> None:
     with pytest.raises(MachineError, match="mps"):
-        make_projector(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}, device=torch.device("mps"))
+        make_projector(ProjectionJob(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}, device=torch.device("mps")))
 
 
 def kernel(name: str, missing: str | None, device: str = "cpu") -> Kernel:

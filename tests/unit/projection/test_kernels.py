@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from projection_oracle import project
 
 from trak_cli.errors import ConfigError, MachineError
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import KERNELS, make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
@@ -37,7 +38,7 @@ def spec_of(kind: str, dim: int, nonzeros: int = 1) -> ProjectionSpec:
 
 
 def run(kernel: str, spec: ProjectionSpec, blocks: list[Block], sizes: dict[str, int], threads: int = 1) -> np.ndarray:
-    return make_projector(spec, CHECKPOINT, sizes, device=CPU, kernel=kernel, threads=threads).project(blocks).numpy()
+    return make_projector(ProjectionJob(spec, CHECKPOINT, sizes, threads=threads), kernel=kernel).project(blocks).numpy()
 
 
 @every_kernel
@@ -112,14 +113,14 @@ def test_kind_none_keeps_the_gradient_in_the_order_of_the_parameters() -> None:
 
 def test_a_kernel_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"projection\.kernel.*magic.*blas"):
-        make_projector(spec_of("rademacher", 8), CHECKPOINT, {"w": 1}, device=CPU, kernel="magic")
+        make_projector(ProjectionJob(spec_of("rademacher", 8), CHECKPOINT, {"w": 1}), kernel="magic")
 
 
 def test_an_sjlt_dimension_that_does_not_fit_names_its_neighbours() -> None:
     with pytest.raises(ConfigError, match="96 and 128"):
-        make_projector(ProjectionSpec("sjlt", 100, 0, 2), CHECKPOINT, {"w": 1}, device=CPU)
+        make_projector(ProjectionJob(ProjectionSpec("sjlt", 100, 0, 2), CHECKPOINT, {"w": 1}))
 
 
 def test_a_device_without_a_kernel_is_refused() -> None:
     with pytest.raises(MachineError, match="device"):
-        make_projector(spec_of("rademacher", 8), CHECKPOINT, {"w": 1}, device=torch.device("meta"))
+        make_projector(ProjectionJob(spec_of("rademacher", 8), CHECKPOINT, {"w": 1}, device=torch.device("meta")))

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trak_cli.projection.contract import Projector
+from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
@@ -31,7 +31,7 @@ every_random_kind = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{s
 
 
 def projector(spec: ProjectionSpec, threads: int = 2) -> Projector:
-    return make_projector(spec, CHECKPOINT, SIZES, device=torch.device("cpu"), kernel="blas", threads=threads)
+    return make_projector(ProjectionJob(spec, CHECKPOINT, SIZES, threads=threads), kernel="blas")
 
 
 def gradients(batch: int, width: int, seed: int = 0) -> torch.Tensor:

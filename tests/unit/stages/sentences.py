@@ -12,6 +12,7 @@ from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
+from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.stages.featurizing.featurizer import Featurizer
@@ -73,7 +74,7 @@ def featurizer(engine: str, microbatch: int, terms: bool = True) -> Featurizer:
     parameters = select(model, ["*"])
     sizes = {name: one.numel() for name, one in parameters.items()}
     strategies = find_strategies(model, task, parameters, padded([Sentences([6, 3])[row] for row in range(2)]))
-    projector = make_projector(ProjectionSpec("none", sum(sizes.values())), SHA256, sizes, device=torch.device("cpu"))
+    projector = make_projector(ProjectionJob(ProjectionSpec("none", sum(sizes.values())), SHA256, sizes))
     made = make_engine(engine, model, task, parameters, strategies)
     signed = make_engine(engine, model, SignedTokenSum(task, SHA256), parameters, strategies) if terms else None
     return Featurizer(model, task, made, projector, sum(sizes.values()), microbatch, signed)

@@ -43,7 +43,7 @@ class CompiledProjector:
         self.kernel = variant
         self.dim = job.spec.dim
         self._job = job
-        self._crew = Crew(job.threads)
+        self._crew = Crew(job.thread_count)
         self._table = torch.tensor(GAUSSIAN_TABLE, dtype=torch.float32)
         self._shares: dict[int, list[_Share]] = {}
         self._single: dict[int, list[_Share]] = {}

@@ -34,7 +34,7 @@ class SparseProjector:
     def __init__(self, job: ProjectionJob) -> None:
         self.dim = job.spec.dim
         self._job = job
-        self._crew = Crew(job.threads)
+        self._crew = Crew(job.thread_count)
 
     def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""

@@ -16,7 +16,7 @@ from trak_cli.gradients.engines.hooks.strategies import Strategies, describe_str
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.options import ENGINES, REPRESENTATION
 from trak_cli.gradients.tuning.measure import SIZES, Candidate, Trial, measure
-from trak_cli.gradients.tuning.memory import choose_microbatch
+from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.projection.contract import Projector
 from trak_cli.stages.featurizing.setup import Recipe
 from trak_cli.stages.index.run_plan import VERSION, RunPlan, read_plan, require_plan
@@ -130,8 +130,10 @@ def _limit(bench: Bench, engine: str, strategies: Strategies) -> int:
     if engine == REPRESENTATION:
         return REPRESENTATION_BATCH
     sample = split.batch(split.largest(1).samples)
-    whole, model = materialized_parameters(recipe.selected, strategies), recipe.parts.model
-    return choose_microbatch(engine, model, recipe.function, sample, recipe.selected, gradients.memory_mb, whole=whole)
+    parameters = recipe.selected
+    materialized = materialized_parameters(parameters, strategies)
+    work = GradientWork(recipe.parts.model, recipe.function, sample, parameters, materialized)
+    return choose_microbatch(engine, work, gradients.memory_mb)
 
 
 def _typical(bench: Bench, size: int) -> Any:

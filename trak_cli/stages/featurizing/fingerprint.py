@@ -10,7 +10,7 @@ from trak_cli.gradients.transforms.adam import SCALES_VERSION
 from trak_cli.gradients.transforms.token_signs import SIGNS_VERSION
 from trak_cli.projection.definition import MATRIX_VERSION
 from trak_cli.projection.factored import factor_sizes
-from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.projection.spec import KINDS, ProjectionSpec
 from trak_cli.stages.featurizing.setup import Matrices, Recipe
 from trak_cli.stages.inputs.plugins import Checkpoint
 from trak_cli.store.header import FORMAT_VERSION
@@ -48,7 +48,7 @@ def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
 
 
 def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
-    """The matrix; for kind ``factored`` also the columns on both sides and which weights have them."""
+    """The matrix; for kind ``factored`` also the columns on both sides and the weights that have them."""
     named: Json = {
         "matrix_version": MATRIX_VERSION,
         "kind": spec.kind,
@@ -56,6 +56,9 @@ def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
         "seed": spec.seed,
         "nonzeros": spec.nonzeros,
     }
+    version = KINDS[spec.kind].version
+    if version is not None:
+        named["kind_version"] = version
     if spec.kind == "factored":
         named["factors"] = list(factor_sizes(spec, len(matrices)))
         named["matrices_sha256"] = _sha256([[name, *shape] for name, shape in matrices.items()])

@@ -19,9 +19,9 @@ from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
-from trak_cli.projection.contract import Projector
+from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.registry import make_projector
-from trak_cli.projection.spec import SPARSE, ProjectionSpec, spec_problems
+from trak_cli.projection.spec import KINDS, Kind, ProjectionSpec, spec_problems
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.inputs.plugins import Checkpoint, Parts
 from trak_cli.stages.inputs.split import Split
@@ -98,15 +98,8 @@ class Recipe:
 
     def projector(self, checkpoint: Checkpoint) -> Projector:
         """The projection under a checkpoint."""
-        return make_projector(
-            self.spec,
-            checkpoint.sha256,
-            self.sizes,
-            device=self.device,
-            kernel=self.config.projection.kernel,
-            threads=self.config.threads,
-            matrices=self.matrices,
-        )
+        job = ProjectionJob(self.spec, checkpoint.sha256, self.sizes, self.device, self.config.threads, self.matrices)
+        return make_projector(job, self.config.projection.kernel)
 
 
 def make_recipe(config: TrakConfig, parts: Parts, train: Split) -> Recipe:
@@ -160,8 +153,9 @@ def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
         ConfigError: a dimension that this kind cannot have.
     """
     asked = config.projection
-    dim = parameters if asked.kind == "none" else asked.dim
-    nonzeros = asked.nonzeros if asked.kind in SPARSE else 1
+    kind = KINDS.get(asked.kind, Kind())
+    dim = asked.dim if kind.sized else parameters
+    nonzeros = asked.nonzeros if kind.sparse else 1
     factors = tuple(asked.factors) if asked.kind == "factored" and asked.factors is not None else None
     spec = ProjectionSpec(asked.kind, dim, asked.seed, nonzeros, factors)
     problems = spec_problems(spec)
