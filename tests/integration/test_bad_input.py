@@ -266,7 +266,7 @@ def test_checkpoint_with_weights_that_are_not_finite(project: Project) -> None:
     broken = weights(1)
     broken["first.bias"][2] = float("nan")
     torch.save(broken, project.folder / "checkpoints" / "b.pt")
-    project.refused(INPUT, "featurize", says=("b.pt", "first.bias, where 1 of 6 numbers are NaN", "finite weights"))
+    project.refused(INPUT, "featurize", says=("b.pt", "first.bias, of which 1 of 6 numbers are NaN", "finite weights"))
 
 
 def test_ground_truth_in_a_format_that_is_none(scored: Project) -> None:
