@@ -1,1 +1,1 @@
-"""Which part of the work is this process's: from the config, from Slurm, or from torchrun."""
+"""The part of the work of this process, from the configuration, Slurm or torchrun."""

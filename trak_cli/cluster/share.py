@@ -1,7 +1,7 @@
-"""Division of numbered units of work among processes that do not talk to one another.
+"""Dividing numbered units of work among processes that do not communicate.
 
-Every process computes the same numbering and takes its own part; what nobody finished is simply missing on disk and is
-taken by whoever runs again, with whatever number of workers.
+Every process computes the same numbering and takes its own part. Unfinished units are missing on disk; rerunning with any
+number of workers picks them up.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _UNSET = "unset these variables, or give worker.index and worker.count"
 
 @dataclass(frozen=True)
 class Share:
-    """This process's part of the work.
+    """The part of the work of this process.
 
     Attributes:
-        index, count: unit u is this process's when ``u % count == index``.
-        shuffle: set for a Slurm array given as an irregular list, where a task cannot tell its place in the list: then each
-            process goes through *all* units in an order of its own (seeded by this text), leaving out what is on disk by then.
-        source: where the division was read from, for the log.
+        index, count: unit u belongs to this process if ``u % count == index``.
+        shuffle: set for a Slurm array given as an irregular list, in which a task does not know its place. Each process
+            then visits *all* units in an order seeded by this text, and skips those that are on disk by then.
+        source: where the division comes from, for the log.
     """
 
     index: int = 0
@@ -36,7 +36,7 @@ class Share:
     source: str = "one process"
 
     def of(self, units: Sequence[Unit]) -> list[Unit]:
-        """The units this process should look at, in the order in which it should."""
+        """The units of this process, in the order in which to visit them."""
         if self.shuffle is None:
             return list(units[self.index :: self.count])
         order = list(units)
@@ -46,18 +46,19 @@ class Share:
 
     def __str__(self) -> str:
         if self.shuffle is not None:
-            return f"all shards in an order of its own, shared with the other workers ({self.source})"
+            return f"all shards in a random order, shared with the other workers ({self.source})"
         return f"worker {self.index} of {self.count} ({self.source})"
 
 
 def share_from(index: int | None, count: int | None, environment: Mapping[str, str]) -> Share:
     """The share of this process.
 
-    ``worker.index``/``worker.count`` decide when given. Otherwise a Slurm array (any list or step) is combined with the rank
-    inside the job: torchrun's ``RANK``/``WORLD_SIZE``, else ``SLURM_PROCID`` of a job step. With none of them: everything.
+    ``worker.index`` and ``worker.count`` take precedence. Otherwise a Slurm array (any list or step) is combined with the
+    rank inside the job: ``RANK`` and ``WORLD_SIZE`` of torchrun, else ``SLURM_PROCID`` of a job step. Without any of them,
+    the share is all of the work.
 
     Raises:
-        ConfigError: index and count do not fit each other, or a variable is not a number or does not fit the others.
+        ConfigError: index and count contradict each other, or a variable is no number or contradicts the others.
     """
     if index is not None or count is not None:
         return _explicit(index, count)
@@ -104,14 +105,14 @@ def _array(environment: Mapping[str, str]) -> Share:
 def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return *_place(environment, "RANK", "WORLD_SIZE"), "RANK and WORLD_SIZE"
-    # A batch script has SLURM_PROCID=0 and SLURM_NTASKS=n too, though it runs once; only a step has its own task count.
+    # A batch script runs once, but has SLURM_PROCID=0 and SLURM_NTASKS=n too. Only a step has SLURM_STEP_NUM_TASKS.
     if "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
         return *_place(environment, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_PROCID"
     return 0, 1, "one process"
 
 
 def _place(environment: Mapping[str, str], rank: str, size: str) -> tuple[int, int]:
-    """A process's number and how many there are, from two variables."""
+    """The rank of a process and the number of processes, from two variables."""
     place = _number(environment, rank), _number(environment, size)
     if not 0 <= place[0] < place[1]:
         found = f"{rank}={place[0]}, {size}={place[1]}"

@@ -1,4 +1,4 @@
-"""The configuration: composed from YAML files and overrides, checked as a whole, handed on as plain dataclasses.
+"""The configuration: composed from YAML files and overrides, checked, and returned as plain dataclasses.
 
-The only room that knows Hydra and OmegaConf.
+Only this package imports Hydra and OmegaConf.
 """

@@ -1,4 +1,4 @@
-"""From a stage, a config name and overrides to one checked configuration, or to all that is wrong with it."""
+"""Loading the configuration for a stage: one checked object, or an error that names every problem."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Loaded:
     """A checked configuration.
 
     Attributes:
-        config: the values, resolved, as plain objects. What the stage does not read may still be ``???`` or ``${…}``.
-        yaml: the same as YAML text, for people.
-        base: the folder where relative paths start (the current one).
+        config: the values, resolved, as plain objects. Keys that the stage does not read may still be ``???`` or ``${…}``.
+        yaml: the same as YAML text, for readers.
+        base: the folder that relative paths start from (the current one).
     """
 
     config: TrakConfig
@@ -43,20 +43,20 @@ class Loaded:
 
 
 def load(stage: str, config_name: str | None, config_dir: Path | None, overrides: Sequence[str]) -> Loaded:
-    """Compose the configuration and check everything that the stage is going to use, before any work.
+    """Compose the configuration and check everything that the stage uses, before any work.
 
     Args:
-        stage: which stage it is for (a key of :data:`STAGES`); decides what is required.
+        stage: a key of :data:`STAGES`; it determines which keys are required.
         config_name: YAML file without its suffix; None: the only one in ``config_dir``, else the shipped ``trak``.
         config_dir: the user's folder of YAML files and plugin modules, searched before the shipped files.
-        overrides: ``key=value``, ``+key=value``, ``~key`` and ``group=option``, in Hydra's syntax.
+        overrides: ``key=value``, ``+key=value``, ``~key`` and ``group=option``, in the syntax of Hydra.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: something is wrong; it carries every problem.
     """
     if stage not in STAGES:
         meant = nearest(stage, STAGES)
-        remedy = f"did you mean {meant}?" if meant else "name one of those"
+        remedy = f"did you mean {meant}?" if meant else "choose one of those"
         raise ConfigError(Problem("stage", repr(stage), one_of(list(STAGES)), remedy))
     source = Source(choose_config(config_name, config_dir), config_dir)
     parsed = parse(overrides, config_groups(config_dir), config_dir)
@@ -68,7 +68,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
     try:
         tree = compose_files(source, parsed.choices)
     except ConfigError as error:
-        problems += error.problems + tuple(_of_what_can_be_read(source, parsed))
+        problems += error.problems + tuple(_problems_without_composition(source, parsed))
         raise ConfigError(problems) from error
     tree.pop("hydra", None)
     problems += overruled(source, parsed.choices, parsed.changes, tree)
@@ -85,7 +85,7 @@ def _checked(needs: Needs, tree: DictConfig, parsed: Parsed, problems: list[Prob
     problems += checker.problems
     base = Path.cwd()
     for problem in [*_value_problems(config), *_needed(needs, config, base, parsed.dropped)]:
-        # A key that is wrong in one way already keeps its default or nothing; what follows from that is no news.
+        # Skip problems that are caused by an earlier one: a refused key keeps its default.
         if not any(covers(known.where, problem.where) for known in problems):
             problems.append(problem)
     if problems:
@@ -102,8 +102,8 @@ def _value_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from (problem for problem in combination_problems(config) if problem.where not in refused)
 
 
-def _of_what_can_be_read(source: Source, parsed: Parsed) -> Iterator[Problem]:
-    """Where the files cannot be composed: what is wrong with the user's own file and with the overrides."""
+def _problems_without_composition(source: Source, parsed: Parsed) -> Iterator[Problem]:
+    """Problems of the user's own file and of the overrides, for files that cannot be composed."""
     tree = own_tree(source)
     tree.pop("hydra", None)
     yield from apply_changes(tree, [change for change in parsed.changes if not change.delete])
@@ -114,9 +114,9 @@ def _of_what_can_be_read(source: Source, parsed: Parsed) -> Iterator[Problem]:
 
 
 def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> Iterator[Problem]:
-    """What the stage requires and does not find, plugins that cannot be built, and patterns without a file."""
+    """Required keys without a value, plugins that cannot be built, and checkpoint patterns without a file."""
     for key in absent(config, needs.required):
-        # An override that was refused may have meant to give it; an experiment may have meant to give anything.
+        # A refused override may have been meant to set this key; a refused experiment could have set any key.
         names = ("name", "store") if key == "store" else (key,)
         if "experiment" not in dropped and not any(
             covers(name, lost) or covers(lost, name) for name in names for lost in dropped
@@ -143,19 +143,19 @@ def _missing(key: str) -> Problem:
 
 
 def _name_after_store(tree: DictConfig) -> None:
-    """A run that was given a store and no name is called after the folder."""
+    """Name a run that has a store and no name after the folder of the store."""
     if not OmegaConf.is_missing(tree, "name"):
         return
     try:
         store = tree["store"]
-    except OmegaConfBaseException:  # it waits for the name, or is broken: reported where it is read
+    except OmegaConfBaseException:  # it refers to the name, or is broken; the checker reports that
         return
-    if isinstance(store, str) and store and (name := Path(os.path.abspath(store)).name):  # also of store=.
+    if isinstance(store, str) and store and (name := Path(os.path.abspath(store)).name):  # the absolute path, for store=.
         tree["name"] = name
 
 
 def _as_yaml(config: TrakConfig, raw: set[str]) -> str:
-    """The configuration as YAML; a resolved text that holds ``${`` is escaped, so that it reads back the same."""
+    """The configuration as YAML. ``${`` in resolved texts is escaped, so that the YAML reads back the same."""
 
     def escape(value: Any) -> Any:
         if isinstance(value, dict):

@@ -182,7 +182,7 @@ class TuneConfig:
 
 @dataclass
 class TrainConfig:
-    """`trak train`: checkpoints made by the trainer plugin. start and only_parameters apply to `trak retrain` too."""
+    """`trak train`: checkpoints from the trainer plugin. start and only_parameters apply to `trak retrain` too."""
 
     count: int = key(3, "checkpoints; number i is trained with seed + i", at_least=1)
     folder: str = key("${store}/checkpoints", "folder of the checkpoints", not_empty=True)

@@ -1,4 +1,4 @@
-"""The types of the schema and of values, in words; and the schema's dotted keys."""
+"""Types, values and dotted keys of the configuration as texts for messages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def kind_of(value: Any) -> str:
 
 
 def members(hint: Any) -> tuple[Any, ...]:
-    """The types that a union joins; a type by itself."""
+    """The member types of a union; for another type, the type itself."""
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of the schema."""
+    """Every dotted key of the schema, sections included."""
     keys: list[str] = []
     for name, hint in typing.get_type_hints(schema).items():
         key = join(prefix, name)
@@ -63,12 +63,12 @@ def covers(parent: str, key: str) -> bool:
 
 
 def one_line(text: object) -> str:
-    """The text with every run of white space, line breaks included, made one space."""
+    """The text on one line: every run of white space becomes one space."""
     return " ".join(str(text).split())
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word that was probably meant, if one is near."""
+    """The most similar of the words, or None if none is similar."""
     matches = difflib.get_close_matches(word, list(words), n=1)
     return matches[0] if matches else None
 
@@ -79,7 +79,7 @@ def one_of(words: Sequence[str]) -> str:
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value as the user would write it, cut to a readable length."""
+    """A value as the user would write it, cut to ``limit`` characters."""
     if value is None:
         return "null"
     if isinstance(value, bool):

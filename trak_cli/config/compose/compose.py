@@ -1,7 +1,7 @@
-"""One plain tree out of YAML files, group selections and overrides; no schema is applied here.
+"""Composing one plain tree from YAML files, group selections and overrides; types are checked elsewhere.
 
-Hydra stops at the first thing that is wrong. So it is given the group selections only, which have been checked before,
-and the values are set afterwards one by one.
+Hydra stops at the first problem. It therefore gets the group selections only, which were checked before; values are set one
+by one afterwards.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ DEFAULTS_NAME = "trak_defaults"
 
 @dataclass(frozen=True)
 class Source:
-    """Which config is composed: its name, and the user's folder, which is searched first."""
+    """The config to compose: its name, and the user's folder, which is searched first."""
 
     name: str
     config_dir: Path | None
 
     @property
     def own_file(self) -> Path | None:
-        """The user's file of that name, if there is one."""
+        """The user's file of that name, or None."""
         path = self.config_dir / (self.name + SUFFIX) if self.config_dir is not None else None
         return path if path is not None and path.is_file() else None
 
 
 def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
-    """The composed files, as a plain tree that takes any key.
+    """The composed files, as a plain tree that accepts any key.
 
     Raises:
-        ConfigError: a file cannot be read, or its defaults list cannot be followed. All unreadable files are named.
+        ConfigError: a file cannot be read, or its defaults list cannot be resolved. Every unreadable file is reported.
     """
     try:
         with _hydra(source) as loader:
@@ -61,12 +61,12 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
     except RecursionError as error:
         problem = Problem(
             source.name,
-            "a defaults list that leads back to its own file",
+            "a defaults list that includes the file itself",
             "files that do not include each other",
             f"rename {source.name}{SUFFIX} if it inherits a shipped config of the same name",
         )
         raise ConfigError(problem) from error
-    # Hydra reports malformed files and defaults lists by any of these (asserts included).
+    # Hydra reports malformed files and defaults lists by any of these, assertions included.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError, OSError) as error:
         broken = unreadable_files(source)
         raise ConfigError(broken or [_composition_problem(source, error)]) from error
@@ -75,7 +75,7 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
 
 
 def own_tree(source: Source) -> DictConfig:
-    """The user's own file by itself, for checks when the files cannot be composed; empty where it cannot be read."""
+    """The user's own file alone, for checks when the files cannot be composed; empty if it cannot be read."""
     if source.own_file is not None and _unreadable(source.own_file) is None:
         tree = OmegaConf.load(source.own_file)
         if isinstance(tree, DictConfig):
@@ -85,14 +85,14 @@ def own_tree(source: Source) -> DictConfig:
 
 
 def hydra_problem(source: Source) -> Problem | None:
-    """A ``hydra:`` section in the user's file would be ignored: say so."""
+    """A problem if the user's file has a ``hydra:`` section, which would have no effect."""
     if "hydra" not in own_tree(source):
         return None
     return Problem("hydra", f"a section in {source.own_file}", NO_HYDRA, "remove the section; the folder of a run is store: …")
 
 
 def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
-    """Set or delete values in the tree, in order; returns what did not work."""
+    """Set or delete values in the tree, in order; returns the problems of those that failed."""
     problems: list[Problem] = []
     for change in changes:
         if change.delete:
@@ -101,9 +101,9 @@ def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
                 problems.append(problem)
             continue
         try:
-            # A list replaces whatever there is; OmegaConf cannot merge one into a mapping.
+            # A list replaces the old value: OmegaConf cannot merge it into a mapping.
             OmegaConf.update(tree, change.key, change.value, merge=isinstance(change.value, dict), force_add=True)
-        except (OmegaConfBaseException, ValueError) as error:  # ValueError: a name where a list index belongs
+        except (OmegaConfBaseException, ValueError) as error:  # ValueError: a name instead of a list index
             reason = one_line(str(error).partition("full_key")[0])
             problems.append(
                 Problem(
@@ -117,7 +117,7 @@ def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
 
 
 def unreadable_files(source: Source) -> list[Problem]:
-    """Every YAML file of the user's folder, and of the groups in it, that cannot be read."""
+    """A problem for each YAML file of the user's folder and its groups that cannot be read."""
     if source.config_dir is None:
         return []
     paths = sorted(source.config_dir.glob(f"*{SUFFIX}")) + sorted(source.config_dir.glob(f"*/*{SUFFIX}"))
@@ -132,7 +132,7 @@ def _unreadable(path: Path) -> Problem | None:
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         return Problem(where, one_line(error.problem or error), "valid YAML", "correct the line; indentation is by spaces")
     except OmegaConfBaseException as error:
-        return Problem(str(path), one_line(error), "a ${…} that can be read", "close the braces, or write \\${ for the text ${")
+        return Problem(str(path), one_line(error), "a valid ${…}", "close the braces, or write \\${ for the text ${")
     except (YAMLError, UnicodeDecodeError, OSError) as error:
         return Problem(str(path), one_line(error), "a readable YAML file in UTF-8", "check the file and its permissions")
     return None
@@ -140,10 +140,9 @@ def _unreadable(path: Path) -> Problem | None:
 
 @contextmanager
 def _hydra(source: Source) -> Iterator[ConfigLoader]:
-    """Hydra for one composition, with the user's folder before the shipped one; leaves no Hydra behind.
+    """Hydra for one composition, with the user's folder before the shipped one; its global state is cleared afterwards.
 
-    By Hydra's public functions the first config must come from the first folder; these two of its inner ones let it
-    come from either.
+    With the public functions of Hydra the primary config must be in the first folder. These internal ones allow either.
     """
     shipped = f"pkg://{SHIPPED_PACKAGE}" if is_installed() else str(source_folder())
     own = str(source.config_dir.resolve()) if source.config_dir is not None else None
@@ -153,7 +152,7 @@ def _hydra(source: Source) -> Iterator[ConfigLoader]:
     GlobalHydra.instance().clear()
     try:
         with warnings.catch_warnings():
-            # Without _self_ in a defaults list, the file's own keys win: what its writer means.
+            # Without _self_ in a defaults list, the keys of the file itself win, as its author expects.
             warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
             version.setbase("1.3")
             # As a plain mapping, so that Hydra does not stop at the first unknown key or wrong type: the checker reports all.
@@ -164,12 +163,12 @@ def _hydra(source: Source) -> Iterator[ConfigLoader]:
 
 
 def _as_hydra_wants(source: Source, choices: Sequence[Choice], loader: ConfigLoader) -> list[str]:
-    """``group=option`` where the defaults list has the group, ``+group=option`` where it has not."""
+    """``group=option`` for a group in the defaults list, ``+group=option`` for another one."""
     if not choices:
         return []
     known = loader.compute_defaults_list(source.name, [], RunMode.RUN).overrides.known_choices
     texts: dict[str, str] = {}
-    for choice in choices:  # of one group chosen twice, the last holds
+    for choice in choices:  # of two choices of a group, the last one counts
         key = choice.text.partition("=")[0]
         texts[key] = choice.text if key in known else f"+{choice.text}"
     return list(texts.values())
@@ -181,7 +180,7 @@ def _composition_problem(source: Source, error: Exception) -> Problem:
     return Problem(
         str(source.own_file or source.name),
         found,
-        "files and a defaults list that can be composed",
+        "files and a defaults list that Hydra can compose",
         "start the file with 'defaults: [trak, _self_]' and put 'override GROUP: OPTION' entries last",
     )
 

@@ -1,4 +1,4 @@
-"""Where the YAML files are: those shipped with the program, and those of the user's folder."""
+"""The YAML files: those shipped with the program, and those in the user's folder."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SUFFIX = ".yaml"
 SHIPPED_PACKAGE = "trak_cli.configs"
 DEFAULT_NAME = "trak"
 
-#: Keys of the schema that hold neither a section nor a plugin.
-_VALUES = ("name", "store", "device", "threads", "checkpoints")
+#: Keys that hold neither a section nor a plugin, and so are no config group.
+_VALUES = ("name", "store", "device", "threads", "seed", "extensions", "checkpoints")
 
 
 def shipped_folder() -> Traversable:
-    """The folder of the shipped YAML files, wherever the package was installed."""
+    """The folder of the shipped YAML files, in an installation or a source checkout."""
     if is_installed():
         return importlib.resources.files(SHIPPED_PACKAGE)
     return source_folder()
 
 
 def is_installed() -> bool:
-    """Whether the shipped files can be imported as a package (they cannot in a bare checkout on ``sys.path``)."""
+    """Whether the shipped files are importable as a package; in a bare checkout on ``sys.path`` they are not."""
     try:
         importlib.import_module(SHIPPED_PACKAGE)
     except ModuleNotFoundError:
@@ -40,20 +40,20 @@ def is_installed() -> bool:
 
 
 def source_folder() -> Path:
-    """The shipped files in a source checkout: beside the package."""
+    """The folder of the shipped files in a source checkout, beside the package."""
     return Path(trak_cli.__file__).resolve().parent.parent / "configs"
 
 
 def names_in(folder: Traversable) -> list[str]:
-    """Names of the YAML files that lie directly in the folder, without the suffix."""
+    """Names, without the suffix, of the YAML files directly in the folder."""
     return sorted(item.name.removesuffix(SUFFIX) for item in folder.iterdir() if item.name.endswith(SUFFIX))
 
 
 def config_groups(config_dir: Path | None = None) -> dict[str, list[str]]:
-    """Every config group and its options: the shipped ones and, where a folder is given, the user's.
+    """Every config group and its options: the shipped ones and, with a folder, those of the user.
 
-    A folder of the user's counts as a group when a YAML file lies in it, unless it is called like a key that holds a
-    single value (a folder of checkpoints does not turn ``checkpoints=…`` into a selection).
+    A sub-folder of the user's folder is a group if it holds a YAML file, unless its name is a key with a single value: a
+    folder ``checkpoints`` does not turn ``checkpoints=…`` into a selection.
     """
     groups: dict[str, set[str]] = {}
     for root in _roots(config_dir):
@@ -66,13 +66,13 @@ def config_groups(config_dir: Path | None = None) -> dict[str, list[str]]:
 
 
 def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
-    """Whether ``group=option`` names a file (an option may lie in a sub-folder of the group)."""
+    """Whether ``group=option`` names a file, which may be in a sub-folder of the group."""
     name = f"{group}/{option}".removesuffix(SUFFIX) + SUFFIX
     return any(root.joinpath(name).is_file() for root in _roots(config_dir))
 
 
 def read_option(group: str, option: str, config_dir: Path | None) -> dict[str, Any]:
-    """The keys and values that ``group=option`` stands for, as written; none where there is no such file."""
+    """The keys and values of ``group=option``, as written; empty if there is no such file."""
     tree = OmegaConf.to_container(OmegaConf.create(_option_text(group, option, config_dir)))
     return {str(key): value for key, value in tree.items() if key != "defaults"} if isinstance(tree, dict) else {}
 
@@ -102,7 +102,7 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
     Without a name: the only YAML file of the user's folder, else the shipped default.
 
     Raises:
-        ConfigError: the folder is none, several files could be meant, or there is no file of that name.
+        ConfigError: the folder does not exist, the choice is ambiguous, or there is no file of that name.
     """
     if config_dir is not None and not config_dir.is_dir():
         kind = "a file" if config_dir.exists() else "nothing of that name"
@@ -117,7 +117,7 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
                     "--config-name",
                     f"no name, and {len(own)} YAML files in {config_dir}",
                     one_of(own),
-                    f"name the one to use, for example --config-name {own[0]}",
+                    f"choose one, for example --config-name {own[0]}",
                 )
             )
         return own[0] if own else DEFAULT_NAME
@@ -127,7 +127,7 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
     known = sorted({*own, *names_in(shipped_folder())})
     meant = nearest(name, known)
     if config_dir is None and Path(name + SUFFIX).is_file():
-        remedy = f"{name}{SUFFIX} lies in the current folder: give --config-dir . as well"
+        remedy = f"{name}{SUFFIX} is in the current folder: give --config-dir . as well"
         raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))
     remedy = f"did you mean --config-name {meant}?" if meant else "give the name of a YAML file, with --config-dir its folder"
     raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))

@@ -1,4 +1,4 @@
-"""Overrides of the command line, parsed one at a time: the bad ones become problems, the good ones go on."""
+"""Parsing of command-line overrides, one at a time, so that every bad one is reported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trak_cli.config.compose.files import option_exists
 from trak_cli.config.wording import nearest, one_line, one_of
 from trak_cli.errors import Problem
 
-NO_SWEEPS = "one value: a run has one configuration and one store, and a sweep would write several into it"
-NO_HYDRA = "keys of trak only: Hydra composes the configuration here and does nothing else (no run folder, no launcher)"
+NO_SWEEPS = "one value, because a run has one configuration and one store"
+NO_HYDRA = "keys of trak only: Hydra composes the configuration and does nothing else (no run folder, no launcher)"
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Change:
 
 @dataclass
 class Parsed:
-    """The overrides, sorted by what they do.
+    """The overrides by their effect.
 
     Attributes:
         choices: group selections, for Hydra.
         changes: values to set once the files are composed, in order.
-        problems: what is wrong with the others.
-        dropped: the keys that the others meant to set; nothing more is to be said about them.
+        problems: the problems of the others.
+        dropped: the keys that the others were meant to set; further problems with these keys are not reported.
     """
 
     choices: list[Choice] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Parsed:
 
 
 def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir: Path | None) -> Parsed:
-    """Parse every override by itself."""
+    """Parse every override separately."""
     parser = OverridesParser.create()
     parsed = Parsed()
     for text in texts:
@@ -72,16 +72,16 @@ def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir:
 
 
 def _key_of(text: str) -> str:
-    """The key, or the group, that an override is about, as far as one can tell before it is parsed."""
+    """The key or group of an override that was not parsed, as far as its text tells."""
     return text.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
 def _refusal(text: str) -> Problem | None:
-    """What can be refused before it is parsed: options among the overrides, and Hydra's own keys."""
+    """A problem if the text is an option or a key of Hydra itself, which are refused before parsing."""
     if text in ("-m", "--multirun"):
         return Problem(text, "a sweep", NO_SWEEPS, "run trak once per value, each with its own name=…")
     if text.startswith("-"):
-        return Problem(text, "an option", "key=value", "put options before the overrides; see --help for those there are")
+        return Problem(text, "an option", "key=value", "put options before the overrides; --help lists them")
     key = text.partition("=")[0].lstrip("+~")
     if key == "hydra" or key.startswith(("hydra.", "hydra/", "hydra@")):
         return Problem(key, repr(text), NO_HYDRA, f"leave {key} out; the folder of a run is store=…")
@@ -100,7 +100,7 @@ def _bad_syntax(text: str, error: HydraException) -> Problem:
 def _sort(
     override: Override, text: str, groups: Mapping[str, Sequence[str]], config_dir: Path | None, parsed: Parsed
 ) -> Problem | None:
-    """File the override under choices or changes; or say what is wrong with it."""
+    """Add the override to the choices or changes; or return its problem."""
     key = override.key_or_group
     if override.is_sweep_override():
         found = f"a sweep over {text.partition('=')[2]}"

@@ -1,4 +1,4 @@
-"""Finding the object that ``_target_: module.Name`` means, and saying exactly why it cannot be found."""
+"""Importing the object that ``_target_: module.Name`` names, with an exact reason where that fails."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from trak_cli.config.wording import nearest, one_line
 from trak_cli.errors import ConfigError, Problem
 
-#: Folders that were put on the path, the present one first: modules of the others are stale.
+#: Folders that were added to ``sys.path``, the current one first. Modules from the others are stale.
 _folders: list[Path] = []
 
 
 def use_folder(folder: Path) -> None:
-    """Let modules beside the user's YAML be imported, in place of those of a folder used earlier in this process."""
+    """Make modules beside the user's YAML importable, instead of those of a folder used earlier in this process."""
     folder = folder.resolve()
     for old in _folders:
         if old != folder and str(old) in sys.path:
@@ -39,11 +39,11 @@ def locate(path: str, key: str) -> Any:
         key: the config key that names it, for messages.
 
     Raises:
-        ConfigError: the path is none, no such module, the module does not import, or it has no such name.
+        ConfigError: the path is malformed, or the module or the name does not exist, or the import fails.
     """
     parts = path.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise ConfigError(Problem(key, repr(path), "a dotted path, module.Name", "name the module and what to take from it"))
+        raise ConfigError(Problem(key, repr(path), "a dotted path, module.Name", "give the module and the name in it"))
     _forget_stale(parts[0], key)
     module, rest = _import_longest(parts, key)
     found: Any = module
@@ -71,7 +71,7 @@ def import_extensions(names: Any, key: str = "extensions") -> list[Problem]:
 
 
 def _import_longest(parts: list[str], key: str) -> tuple[ModuleType, list[str]]:
-    """The longest leading part of the path that is a module, and what is left of the path."""
+    """The longest leading part of the path that is a module, and the rest of the path."""
     module = _import(parts[0], parts, key)
     for end in range(1, len(parts)):
         name = ".".join(parts[: end + 1])
@@ -99,7 +99,7 @@ def _import(name: str, parts: list[str], key: str) -> ModuleType:
         raise ConfigError(_broken_module(key, path, name, error)) from error
     except (KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:  # the user's code runs here, and may raise anything, SystemExit included
+    except BaseException as error:  # code of the user runs here and may raise anything, SystemExit included
         raise ConfigError(_broken_module(key, path, name, error)) from error
 
 
@@ -117,7 +117,7 @@ def _broken_module(key: str, path: str, name: str, error: BaseException) -> Prob
         key,
         f"{path}, but importing {name} raised {type(error).__name__}: {reason}{place}",
         "a module that can be imported",
-        f"mend the module; try it with: python -c 'import {name}'",
+        f"fix the module; to test it, run: python -c 'import {name}'",
     )
 
 
@@ -131,7 +131,7 @@ def _no_attribute(key: str, path: str, holder: str, found: Any, name: str) -> Pr
 
 
 def _forget_stale(top: str, key: str) -> None:
-    """Drop a module of that name loaded from a folder used before; refuse one that is somebody else's."""
+    """Forget a module of that name that was loaded from an earlier folder; refuse one that another package owns."""
     loaded = sys.modules.get(top)
     own = _own_file(top)
     if loaded is None or own is None or getattr(loaded, "__file__", None) is None:
@@ -144,7 +144,7 @@ def _forget_stale(top: str, key: str) -> None:
             Problem(
                 key,
                 f"the module {top}, which is {own} and also the loaded {origin}",
-                "a module name of its own",
+                "a module name that no other package uses",
                 f"rename {own.name}",
             )
         )
@@ -153,7 +153,7 @@ def _forget_stale(top: str, key: str) -> None:
 
 
 def _own_file(top: str) -> Path | None:
-    """The file of that module in the user's folder, if it lies there."""
+    """The file of that module in the user's folder, if there is one."""
     if not _folders:
         return None
     candidates = (_folders[0] / f"{top}.py", _folders[0] / top / "__init__.py")

@@ -1,4 +1,4 @@
-"""Selections on the command line that the user's own file silently takes back, because its keys are read after them."""
+"""Options selected on the command line that keys of the user's own file would silently replace."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trak_cli.errors import Problem
 
 
 def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Change], tree: DictConfig) -> Iterator[Problem]:
-    """A problem for each selected option of which the user's file has replaced a value (and the command line has not).
+    """A problem for each selected option with a value that the user's file replaces and the command line does not.
 
     Args:
-        tree: what was composed, before ``changes``.
+        tree: the composed tree, without ``changes``.
     """
     own = own_tree(source)
     for choice in choices:
@@ -29,18 +29,18 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
         wanted = read_option(group, option, source.config_dir)
         for key, value in wanted.items():
             name = f"{group}.{key}"
-            taken_back = key in mine and "${" not in str(value) and _plain(tree, name) != value
-            if taken_back and not any(covers(change.key, name) or change.key == name for change in changes):
+            replaced = key in mine and "${" not in str(value) and _plain(tree, name) != value
+            if replaced and not any(covers(change.key, name) or change.key == name for change in changes):
                 yield Problem(
                     group,
-                    f"{option}, with {name}={_told(_plain(tree, name))} from {source.own_file}, which is read after it",
-                    f"{name}={_told(value)}, as {group}={option} says",
-                    f"take {key} out of the file, or say {name}={_told(value)} on the command line as well",
+                    f"{option}, with {name}={_written(_plain(tree, name))} from {source.own_file}, which is read after it",
+                    f"{name}={_written(value)}, as {group}={option} says",
+                    f"remove {key} from the file, or give {name}={_written(value)} on the command line as well",
                 )
 
 
-def _told(value: Any) -> str:
-    """As one writes it on the command line."""
+def _written(value: Any) -> str:
+    """The value as it is written on the command line."""
     return value if isinstance(value, str) else shown(value)
 
 

@@ -1,4 +1,4 @@
-"""The plain tree against the schema, key by key: unknown keys, wrong types and broken interpolations."""
+"""Reading the composed tree into the schema: unknown keys, wrong types and broken interpolations, all of them reported."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from trak_cli.errors import Problem
 
 Section = TypeVar("Section")
 
-#: Stands for a value that could not be converted (the problem is recorded).
+#: Marks a value that could not be converted, after its problem was recorded.
 _REFUSED = object()
 
-#: The keys that an interpolation refers to: what is wrong with one of those is said once, there.
+#: The keys that an interpolation refers to. Their problems are reported there, once.
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -44,16 +44,16 @@ class Checker:
     """Reads a tree into the schema's dataclasses and collects problems on the way.
 
     Attributes:
-        problems: what was wrong so far.
-        raw: texts of interpolations left as they are, because they lead to a value that nobody needs yet.
+        problems: the problems so far.
+        raw: texts of interpolations that stay unresolved, because the stage does not need their value.
     """
 
     def __init__(self, reads: Callable[[str], bool], refused: Collection[str] = ()) -> None:
         """A checker without problems yet.
 
         Args:
-            reads: whether the stage looks at a key; what it does not read may stay unresolved or missing.
-            refused: keys whose overrides were refused, so that what refers to them cannot resolve.
+            reads: whether the stage reads a key; other keys may stay unresolved or missing.
+            refused: keys whose overrides were refused; interpolations of these keys cannot resolve.
         """
         self.problems: list[Problem] = []
         self.raw: set[str] = set()
@@ -61,7 +61,7 @@ class Checker:
         self._refused = set(refused)
 
     def read(self, schema: type[Section], node: DictConfig, prefix: str = "") -> Section:
-        """One section as an object of its dataclass; a field with a problem keeps the schema's default."""
+        """One section as an object of its dataclass. A field with a problem keeps the default of the schema."""
         hints = typing.get_type_hints(schema)
         for name in node:
             if name not in hints:
@@ -96,7 +96,7 @@ class Checker:
         return default if converted is _REFUSED else converted
 
     def _convert(self, probe: DictConfig, name: str, hint: Any, value: Any, key: str) -> Any:
-        """OmegaConf's own conversion ('5' to 5, 0.5 to '0.5'), except that a truth value is never taken for text."""
+        """The value as OmegaConf converts it ('5' to 5, 0.5 to '0.5'), except that true and false are never text."""
         if isinstance(value, bool) and str in members(hint):
             self._wrong(key, value, describe(hint), f"quote it: {key}: '{shown(value)}'")
             return _REFUSED
@@ -126,7 +126,7 @@ class Checker:
         return grid
 
     def _plain(self, value: Any, key: str) -> Any:
-        """The value with every interpolation resolved and every container a plain one."""
+        """The value with every interpolation resolved and every container converted to a plain one."""
         if isinstance(value, DictConfig):
             return {name: self._value(value, name, join(key, name), deep=True)[1] for name in value}
         if isinstance(value, ListConfig):
@@ -134,7 +134,7 @@ class Checker:
         return value
 
     def _value(self, node: DictConfig | ListConfig, name: Any, key: str, deep: bool = False) -> tuple[bool, Any]:
-        """(whether there is a value, the value or what stands in its place)."""
+        """Whether there is a value; and the value, or the text of the interpolation that does not resolve."""
         if OmegaConf.is_missing(node, name):
             if deep:
                 self._missing(key)
@@ -194,16 +194,16 @@ def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
 
 
 def _waits_for_name(node: DictConfig | ListConfig, error: OmegaConfBaseException) -> bool:
-    """Whether the interpolation only lacks the run's name, which is reported by itself where a stage needs it."""
+    """Whether only the name of the run is missing, which is reported under its own key where a stage needs it."""
     root = node._get_root()
     return isinstance(error, InterpolationToMissingValueError) and OmegaConf.is_missing(root, "name")
 
 
 def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Problem:
     reason = one_line(str(error).partition("full_key")[0])
-    remedy = "give the key or the environment variable that it names a value, or correct the name"
+    remedy = "set the key or the environment variable that it names, or correct the name"
     if isinstance(error, InterpolationToMissingValueError):
-        remedy = "give the key that it names a value (it is ??? now)"
+        remedy = "set the key that it names, which has no value (???)"
     elif not isinstance(error, InterpolationResolutionError):
         remedy = "correct the ${…}"
-    return Problem(key, f"{raw}, which does not resolve: {reason}", "an interpolation that leads to a value", remedy)
+    return Problem(key, f"{raw}, which does not resolve: {reason}", "an interpolation that resolves to a value", remedy)

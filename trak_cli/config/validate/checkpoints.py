@@ -1,4 +1,4 @@
-"""Checkpoint patterns, text or a list of texts, each of which must match a file; and the one that trainings start from."""
+"""Problems with the patterns of ``checkpoints``, each of which must match a file, and with ``train.start``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = "checkpoints"
 
 
 def checkpoint_problems(patterns: Any, base: Path) -> Iterator[Problem]:
-    """What is wrong with the patterns; relative ones start at ``base``."""
+    """Problems with the patterns. Relative ones start at ``base``."""
     listed = isinstance(patterns, list)
     texts = []
     for index, pattern in enumerate(patterns if listed else [patterns]):
@@ -32,7 +32,7 @@ def checkpoint_problems(patterns: Any, base: Path) -> Iterator[Problem]:
 
 
 def start_problems(path: str | None, base: Path) -> Iterator[Problem]:
-    """What is wrong with ``train.start``; a relative path starts at ``base``."""
+    """Problems with ``train.start``. A relative path starts at ``base``."""
     if path is not None and not (base / path).is_file():
-        found = f"{shown(path)}, and there is no such file in {base.resolve()}"
+        found = f"{shown(path)}, which is no file in {base.resolve()}"
         yield Problem("train.start", found, "a checkpoint file", "correct the path, or give train.start=null")

@@ -1,4 +1,4 @@
-"""Plugin nodes (``_target_: module.Name`` and its arguments): checked unbuilt, built, and put into words."""
+"""Plugin nodes (``_target_: module.Name`` and its arguments): checking them, and building the objects."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from trak_cli.types import Json
 
 TARGET = "_target_"
 PARTIAL = "_partial_"
-#: Hydra's other special keys, which have no meaning here: every argument has a name, and arrives as plain Python.
+#: Other special keys of Hydra. They are refused: arguments are passed by name, as plain Python values.
 _FOREIGN = ("_args_", "_convert_", "_recursive_")
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def instantiate(node: Any, key: str, **extra: Any) -> Any:
-    """Build the object of a plugin node; nested nodes are built first, and arguments arrive as plain Python values.
+    """Build the object of a plugin node. Nested nodes are built first; arguments are plain Python values.
 
     Args:
-        node: a mapping with ``_target_``; ``_partial_: true`` gives the callable with its arguments bound, uncalled.
+        node: a mapping with ``_target_``; with ``_partial_: true``, the result is a ``functools.partial``.
         key: its dotted key, for messages.
-        extra: arguments that the program adds, such as a seed; they take the place of those of the node.
+        extra: arguments that the program adds, such as a seed; they replace those of the node.
 
     Raises:
         ConfigError: the target cannot be found.
@@ -42,19 +42,19 @@ def instantiate(node: Any, key: str, **extra: Any) -> Any:
         return target(**arguments)
     except TrakError:
         raise
-    except Exception as error:  # the user's code runs here, and may raise anything
+    except Exception as error:  # code of the user runs here and may raise anything
         raise InputError(
             Problem(
                 key,
                 f"{node[TARGET]} raised {type(error).__name__}: {one_line(error)}",
                 "an object built from the arguments given",
-                f"check the arguments of {key}, or mend the plugin",
+                f"check the arguments of {key}, or fix the plugin",
             )
         ) from error
 
 
 def target_of(node: Any) -> Json:
-    """What a plugin node says, in canonical form for fingerprints: keys sorted, JSON values only; no node gives {}."""
+    """A plugin node in canonical form for fingerprints: keys sorted, JSON values only; {} for no node."""
     if node is None:
         return {}
     canonical: Json = _canonical(node)
@@ -62,7 +62,7 @@ def target_of(node: Any) -> Json:
 
 
 def plugin_problems(node: Any, key: str) -> Iterator[Problem]:
-    """Everything wrong with a plugin node and the nodes nested in it, found without building anything."""
+    """Every problem of a plugin node and the nodes nested in it. Nothing is built; modules are imported."""
     if not _is_node(node):
         yield _no_node(node, key)
         return
@@ -81,7 +81,7 @@ def plugin_problems(node: Any, key: str) -> Iterator[Problem]:
         return
     if not callable(target):
         found = f"{node[TARGET]}, which is of type {type(target).__name__}"
-        yield Problem(join(key, TARGET), found, "a class or a function", "name something that can be called")
+        yield Problem(join(key, TARGET), found, "a class or a function", "name a class or a function")
         return
     yield from _signature_problems(target, node, arguments, key)
 

@@ -1,6 +1,6 @@
-"""Which keys each stage cannot do without, and which plugins it is going to build.
+"""The keys that each stage requires, and the plugins that it builds.
 
-``store`` is met by ``name`` too: its default is ``runs/${name}``.
+The requirement of ``store`` is met by ``name`` too, because its default is ``runs/${name}``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from trak_cli.config.wording import covers
 
 @dataclass(frozen=True)
 class Needs:
-    """What one stage reads.
+    """What one stage requires and builds.
 
     Attributes:
         required: keys that must have a value.
-        plugins: keys whose plugins the stage builds; other plugins are left alone, so that `trak score` runs on a
-            machine that has neither the model's code nor the data.
-        imports: whether these plugins are imported and their arguments checked. `trak config` only prints them, and need
+        plugins: keys whose plugins the stage builds. Other plugins are not imported, so that `trak score` runs on a
+            machine that has neither the code of the model nor the data.
+        imports: whether these plugins are imported and their arguments checked. `trak config` only prints them, and does
             not import PyTorch for that.
     """
 
@@ -27,7 +27,7 @@ class Needs:
     imports: bool = True
 
     def reads(self, key: str) -> bool:
-        """Whether the stage looks at this key at all."""
+        """Whether the stage reads this key."""
         if covers("checkpoints", key):
             return "checkpoints" in self.required
         if any(covers(plugin, key) for plugin in PLUGINS):
@@ -38,7 +38,7 @@ class Needs:
 #: The mapping of target splits to plugins.
 TARGETS = "dataset.targets"
 
-#: Every key that names a plugin, or holds a mapping of them.
+#: Every key of a plugin, or of a mapping of plugins.
 PLUGINS = ("model", "task", "trainer", "dataset.train", TARGETS, "dataset.collate")
 
 _DATA = ("model", "task", "dataset.train", TARGETS, "dataset.collate")
@@ -52,13 +52,13 @@ STAGES: dict[str, Needs] = {
     "tune": Needs(("store", "estimator.name")),
     "train": Needs(("store", "model", "task", "dataset.train", "trainer"), (*_DATA, "trainer")),
     "retrain": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
-    # The datasets describe the rows it shows.
+    # The datasets describe the rows that it shows.
     "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "status": Needs(("store",)),
     "config": Needs((), PLUGINS, imports=False),
 }
 
-#: How to give each key that a stage may require: (what is expected, what to do).
+#: Required key -> (what is expected, what to do).
 REMEDIES: dict[str, tuple[str, str]] = {
     "model": ("a model plugin", "select one (model=digits_cnn) or give model._target_ in your YAML"),
     "task": ("a task plugin", "select one (task=classification) or give task._target_ in your YAML"),
