@@ -80,7 +80,7 @@ def test_workers_share_one_context_and_give_the_bytes_of_a_single_run(project: P
 def test_a_restart_reads_the_stored_context_and_gives_the_same_bytes(project: Project) -> None:
     featurize(project)
     before = stamps(project.folder / "runs")
-    for lost in (project.folder / "runs" / "clip").glob("features/*/t*/00000.h5"):
+    for lost in (project.folder / "runs" / "clip").glob("features/*/t*/000/00000.h5"):
         lost.unlink()
     featurize(project)
     after = stamps(project.folder / "runs")

@@ -108,7 +108,7 @@ def test_appended_samples_keep_the_scales(project: Project) -> None:
 
 def test_other_samples_are_refused(project: Project) -> None:
     project.done("featurize", ADAM)
-    for shard in project.store.glob("features/*/*/*.h5"):
+    for shard in project.store.glob("features/*/*/*/*.h5"):
         shard.unlink()
     project.refused(4, "featurize", ADAM, "+dataset.train.edit=0", says=("sample 0 of train",))
 
@@ -133,6 +133,6 @@ def test_scales_of_a_damaged_file_are_refused(project: Project) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    for shard in project.store.glob("features/*/*/*.h5"):
+    for shard in project.store.glob("features/*/*/*/*.h5"):
         shard.unlink()
     project.refused(3, "featurize", ADAM, says=("scales.h5",))

@@ -54,7 +54,7 @@ def test_a_whole_of_the_other_kind_is_refused_without_its_units_too(
 def test_a_block_that_comes_out_with_other_last_bits_is_taken_up(scored: Project) -> None:
     """As where a damaged block is deleted and another kind of CPU computes it again."""
     whole = whole_of(scored, DENSE)
-    block = folder_of(scored) / "test" / "0000" / "00001.h5"
+    block = folder_of(scored) / "test" / "0000" / "000" / "00001.h5"
     image = read_image(block)
     again = np.nextafter(image.arrays["scores"], np.float32(np.inf))
     write_image(block, {"scores": again}, image.fingerprint, {}, overwrite=True)
@@ -71,7 +71,7 @@ def test_a_block_that_comes_out_with_other_last_bits_is_taken_up(scored: Project
 def test_a_deleted_block_is_computed_again(scored: Project) -> None:
     whole = whole_of(scored, DENSE)
     before = scored.files()
-    block = folder_of(scored) / "test" / "0001" / "00000.h5"
+    block = folder_of(scored) / "test" / "0001" / "000" / "00000.h5"
     block.unlink()
     scored.refused(STORE, "top", "--target", "9", says=(block.name, "run the stage that writes it"))
     scored.done("score")

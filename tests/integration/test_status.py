@@ -33,7 +33,7 @@ def test_scores_of_one_worker_of_two_are_incomplete(finalized: Project) -> None:
     assert "/test: complete" in finalized.done("status").stdout
 
 
-@pytest.mark.parametrize("name", ["test.h5", "test/0001/00002.h5"])
+@pytest.mark.parametrize("name", ["test.h5", "test/0001/000/00002.h5"])
 @pytest.mark.parametrize("harm", [spoil, os.unlink])
 def test_damaged_and_missing_score_files(scored: Project, name: str, harm: Callable[[Path], None]) -> None:
     (estimator,) = (scored.store / "scores").iterdir()

@@ -167,7 +167,7 @@ class Project:
     def shard(self, split: str = "train", index: int = 0, checkpoint: str = "a") -> Path:
         """A feature shard of the store."""
         (folder,) = self.store.glob(f"features/{checkpoint}-*")
-        return folder / split / f"{index:05}.h5"
+        return folder / split / f"{index // 1000:03}" / f"{index:05}.h5"
 
 
 def call(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Outcome:

@@ -162,5 +162,5 @@ def _room(costs: Costs) -> Check:
         costs.disk <= costs.free_disk,
         f"{costs.free_disk / 2**30:.1f} GiB free",
         f"{costs.disk / 2**30:.2f} GiB for features, Gram matrices and scores",
-        "set features.dtype=bfloat16, score.top_k=100 or a smaller projection.dim, or put the store elsewhere",
+        "set features.dtype=float16, score.top_k=100 or a smaller projection.dim, or put the store elsewhere",
     )

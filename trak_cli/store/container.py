@@ -13,14 +13,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from trak_cli.store.dtypes import AnyArray, widen
+from trak_cli.store.dtypes import AnyArray
 from trak_cli.store.failures import foreign, reading
 from trak_cli.store.fingerprint import canonical, parse
 from trak_cli.store.hdf5_validation import ROOT_TEXTS, text_attribute, vet
-from trak_cli.store.header import HEADER_BYTES, PLAIN, load, seal
-from trak_cli.types import Float32, Json
+from trak_cli.store.header import FORMAT_VERSION, HEADER_BYTES, PLAIN, load, seal
+from trak_cli.types import Json
 
-CREATED_BY = "trak store format 1"
+CREATED_BY = f"trak store format {FORMAT_VERSION}"
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -84,12 +84,13 @@ def build_image(
     return seal(hdf5_payload(fill, texts), _content(stored, dtypes, texts["fingerprint"]), PLAIN)
 
 
-def read_image(path: Path, only: Collection[str] | None = None) -> Image:
+def read_image(path: Path, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Image:
     """Read a file that :func:`build_image` made.
 
     Args:
         path: the file.
-        only: names of the datasets whose values are wanted; None: all. The whole file is checked in any case.
+        only: names of the datasets to read; None: all. The digest of the whole file is checked in any case.
+        skip: names of datasets to leave out, if the file has them.
 
     Raises:
         MissingError: no such file.
@@ -107,7 +108,7 @@ def read_image(path: Path, only: Collection[str] | None = None) -> Image:
         fingerprint, provenance = metadata(path, file)
         return Image(
             path=path,
-            arrays={name: file[name][()] for name in file if only is None or name in only},
+            arrays={name: file[name][()] for name in file if (only is None or name in only) and name not in skip},
             fingerprint=fingerprint,
             provenance=provenance,
             digest=header.digest,
@@ -115,11 +116,6 @@ def read_image(path: Path, only: Collection[str] | None = None) -> Image:
             dtypes={name: _logical_dtype(path, file[name]) for name in file},
             shapes={name: file[name].shape for name in file},
         )
-
-
-def decode_features(image: Image, name: str = "features") -> Float32:
-    """The dataset ``name`` as float32, whatever it is stored as; exact."""
-    return widen(image.arrays[name], image.dtypes[name])
 
 
 def hdf5_payload(fill: Callable[[h5py.File], None], texts: Mapping[str, str]) -> memoryview:

@@ -27,7 +27,7 @@ from typing import BinaryIO
 from trak_cli.store.failures import damaged, foreign, reading
 
 HEADER_BYTES = 512
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PLAIN, VIRTUAL = 0, 1
 
 _MAGIC = b"\x93TRAK\r\n\x1a"

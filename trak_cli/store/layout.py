@@ -1,26 +1,32 @@
-"""The one place that knows every path of a store.
+"""The paths of a store; no other module builds one.
 
     ROOT/
       config.yaml  plan.json
       splits/SPLIT.json
       features/CHECKPOINT/fingerprint.json  context.h5  scales.h5
-      features/CHECKPOINT/SPLIT/SHARD.h5
+      features/CHECKPOINT/SPLIT/GROUP/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
-      scores/ESTIMATOR/SPLIT/BLOCK/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
+      scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
       checkpoints/
 
-SHARD and SUBSET are numbers of five digits, BLOCK of four (more digits when there are more).
+SHARD and SUBSET are numbers of five digits, BLOCK of four, GROUP of three (more digits when there are more). A GROUP holds at
+most 1,000 shards: shard i is in GROUP i // 1000.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.store.failures import reading
+
+#: Largest number of shards in one folder.
+GROUP_SHARDS = 1000
 
 _TAKEN = (".h5", ".topk", ".json", ".png", ".tmp")
 _MAX_NAME = 120
@@ -28,7 +34,7 @@ _MAX_NAME = 120
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of the store in the folder ``root``. Nothing is created by asking for a path."""
+    """The paths of the store in the folder ``root``. No method creates anything."""
 
     root: Path
 
@@ -42,29 +48,30 @@ class Layout:
 
     @property
     def trained(self) -> Path:
-        """The folder of the checkpoints that `trak train` makes."""
+        """The folder of the checkpoints that ``trak train`` writes."""
         return self.root / "checkpoints"
 
     def split(self, split: str) -> Path:
         return self.root / "splits" / f"{check_name(split, 'split')}.json"
 
     def fingerprint(self, checkpoint: str) -> Path:
-        """What the features of a checkpoint are expected to be; written before the first of them."""
+        """The expected fingerprint of a checkpoint's features; written before the first shard."""
         return self.root / "features" / check_name(checkpoint, "checkpoint") / "fingerprint.json"
 
     def context(self, checkpoint: str) -> Path:
-        """What the task keeps of some training samples under a checkpoint (:meth:`trak_cli.tasks.Task.context`)."""
+        """The task's context under a checkpoint: what it derives from some training samples (``Task.context``)."""
         return self.fingerprint(checkpoint).with_name("context.h5")
 
     def scales(self, checkpoint: str) -> Path:
-        """What gradients are multiplied by under a checkpoint (:mod:`trak_cli.gradients.transforms.adam`)."""
+        """The factors of the gradients under a checkpoint (:mod:`trak_cli.gradients.transforms.adam`)."""
         return self.fingerprint(checkpoint).with_name("scales.h5")
 
     def features_folder(self, checkpoint: str, split: str) -> Path:
         return self.root / "features" / check_name(checkpoint, "checkpoint") / check_name(split, "split")
 
     def features(self, checkpoint: str, split: str, shard: int) -> Path:
-        return self.features_folder(checkpoint, split) / f"{shard:05}.h5"
+        """One shard of features."""
+        return _shard(self.features_folder(checkpoint, split), shard)
 
     def finalized_folder(self, gram: str) -> Path:
         return self.root / "finalized" / check_name(gram, "gram")
@@ -77,14 +84,18 @@ class Layout:
 
     def scores_shard(self, estimator: str, split: str, block: int, shard: int) -> Path:
         """Scores of the targets of one block for the training rows of one shard."""
-        return self.scores_folder(estimator, split) / f"{block:04}" / f"{shard:05}.h5"
+        return _shard(self._block_folder(estimator, split, block), shard)
+
+    def _block_folder(self, estimator: str, split: str, block: int) -> Path:
+        return self.scores_folder(estimator, split) / f"{block:04}"
 
     def scores(self, estimator: str, split: str) -> Path:
-        """The whole (targets, n), as one virtual dataset over the shards."""
+        """Dense scores (targets, n): one virtual dataset over the shards."""
         folder = self.scores_folder(estimator, split)
         return folder.with_name(f"{folder.name}.h5")
 
     def scores_top(self, estimator: str, split: str) -> Path:
+        """Top-k scores: the highest and lowest k of each target."""
         folder = self.scores_folder(estimator, split)
         return folder.with_name(f"{folder.name}.topk.h5")
 
@@ -93,7 +104,7 @@ class Layout:
         return self.root / "lds" / "retrained"
 
     def retrained(self, subset: int) -> Path:
-        """One random subset, and the outputs of the models retrained on it."""
+        """One random subset and the outputs of the models retrained on it."""
         return self.retrained_folder / f"{subset:05}.h5"
 
     def lds_report(self, split: str) -> Path:
@@ -103,7 +114,7 @@ class Layout:
         return self.root / "lds" / f"{check_name(split, 'split')}.png"
 
     def tune_report(self, split: str) -> Path:
-        """What the last search over the estimator family found."""
+        """The result of the last search over estimators."""
         return self.root / "lds" / "tuned" / f"{check_name(split, 'split')}.json"
 
     def described_splits(self) -> list[str]:
@@ -119,8 +130,12 @@ class Layout:
         return _folders(self.root / "features" / check_name(checkpoint, "checkpoint"))
 
     def shards(self, checkpoint: str, split: str) -> list[int]:
-        """Numbers of the feature shards that are there, in order."""
-        return _numbers(_stems(self.features_folder(checkpoint, split), ".h5"))
+        """Numbers of the stored feature shards, in order."""
+        return sorted(self.feature_sizes(checkpoint, split))
+
+    def feature_sizes(self, checkpoint: str, split: str) -> dict[int, int]:
+        """Shard number -> bytes of the stored feature shards."""
+        return _shard_sizes(self.features_folder(checkpoint, split))
 
     def grams(self) -> list[str]:
         return _folders(self.root / "finalized")
@@ -133,19 +148,25 @@ class Layout:
         return _folders(self.root / "scores")
 
     def scored_splits(self, estimator: str) -> list[str]:
-        """Splits of which whole scores, or the top of them, are stored."""
+        """Splits with complete scores, dense or top-k."""
         stems = _stems(self.root / "scores" / check_name(estimator, "estimator"), ".h5")
         return sorted({stem.removesuffix(".topk") for stem in stems})
 
     def begun_scores(self, estimator: str) -> list[str]:
-        """Splits of which any scores are stored, whole or not."""
+        """Splits with any stored scores, complete or not."""
         return sorted({*_folders(self.root / "scores" / check_name(estimator, "estimator")), *self.scored_splits(estimator)})
 
     def score_blocks(self, estimator: str, split: str) -> list[int]:
+        """Numbers of the blocks of targets with a scores folder, in order."""
         return _numbers(_folders(self.scores_folder(estimator, split)))
 
     def score_shards(self, estimator: str, split: str, block: int) -> list[int]:
-        return _numbers(_stems(self.scores_folder(estimator, split) / f"{block:04}", ".h5"))
+        """Numbers of the stored score shards of a block, in order."""
+        return sorted(self.score_sizes(estimator, split, block))
+
+    def score_sizes(self, estimator: str, split: str, block: int) -> dict[int, int]:
+        """Shard number -> bytes of the stored score shards of a block."""
+        return _shard_sizes(self._block_folder(estimator, split, block))
 
     def retrained_subsets(self) -> list[int]:
         return _numbers(_stems(self.retrained_folder, ".h5"))
@@ -184,6 +205,23 @@ def _fault_of(name: str) -> str | None:
     return next((fault for fault, applies in faults.items() if applies), None)
 
 
+def _shard(folder: Path, shard: int) -> Path:
+    return folder / f"{shard // GROUP_SHARDS:03}" / f"{shard:05}.h5"
+
+
+def _shard_sizes(folder: Path) -> dict[int, int]:
+    """Shard number -> bytes, of every shard below ``folder`` that lies where it belongs."""
+    sizes: dict[int, int] = {}
+    for group in _numbers(_folders(folder)):
+        within = _shard(folder, group * GROUP_SHARDS).parent
+        for entry in _entries(within):
+            stem, dot, suffix = entry.name.partition(".")
+            if f"{dot}{suffix}" == ".h5" and re.fullmatch("[0-9]+", stem) and int(stem) // GROUP_SHARDS == group:
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    sizes[int(stem)] = entry.stat().st_size
+    return sizes
+
+
 def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
 
@@ -196,9 +234,10 @@ def _numbers(names: list[str]) -> list[int]:
     return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What is in ``folder``, without hidden files (temporaries among them); a folder that is not there is empty."""
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The entries of ``folder`` that are not hidden (temporary files are); none where there is no such folder."""
     with reading(folder):
         if not folder.is_dir():
             return []
-        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]

@@ -10,17 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from trak_cli.errors import Problem
-from trak_cli.store.container import Image, decode_features, read_image
-from trak_cli.store.dtypes import FEATURE_DTYPES, encode_features
+from trak_cli.store.container import Image, read_image
+from trak_cli.store.dtypes import FEATURE_DTYPES, SCALED_DTYPES, AnyArray, EncodedRows, check_values, decode_rows, encode_rows
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
 from trak_cli.store.fingerprint import problems_between
 from trak_cli.store.publish import write_image
 from trak_cli.types import Float32, Json, Rows
 
-#: The datasets of a shard, those that it has besides where there are terms, and those that are rounded to its dtype.
+#: Datasets of every shard, and of one with per-token terms.
 _COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "rows")
 _TERMS = ("term_features", "terms")
-_NARROWED = ("features", "term_features")
+
+#: Datasets that are stored as the dtype of the features; each has a dataset of scales where this dtype has scales.
+_ENCODED = ("features", "term_features")
+
+
+def _scales_of(name: str) -> str:
+    """The name of the dataset with the scales (rows,) of an encoded dataset."""
+    return f"{name}_scale"
 
 
 @dataclass(frozen=True)
@@ -99,42 +106,26 @@ def write_features(
     *,
     overwrite: bool = False,
 ) -> bool:
-    """Store one shard, its features as ``dtype`` (float32, float16 or bfloat16).
+    """Store one shard, its features as ``dtype``.
 
     Args:
         path: the shard's place, from the layout.
         values: what to store.
         fingerprint, provenance: see :func:`~trak_cli.store.container.build_image`; the rows are kept apart from them.
-        dtype: what the features are rounded to.
+        dtype: what the features are rounded to, one of :data:`~trak_cli.store.dtypes.FEATURE_DTYPES`.
         overwrite: take the place of a shard that is there (one that is ``SHORTER``).
 
     Returns:
         True: ours was written. False: another writer's whole shard was already there.
 
     Raises:
-        InputError: a value is not finite, overflows, or too many underflow (names the sample).
+        InputError: a value is not finite, or too large for bfloat16 (names the sample).
         DamagedError, ForeignError: another file was already there.
         MachineError: no room, read-only, no permission, ...
         ValueError: shapes that do not fit together.
     """
-    count = len(values.rows)
-    columns = (values.features, values.out_to_loss, values.outputs, values.sample_ids)
-    if values.features.ndim != 2 or any(len(column) != count for column in columns):
-        raise ValueError(f"rows {values.rows} with arrays of other lengths")
-    first = values.rows.start
-    arrays = {
-        "features": encode_features(values.features, dtype, first),
-        "out_to_loss": encode_features(values.out_to_loss, "float32", first, "out_to_loss"),
-        "outputs": encode_features(values.outputs, "float32", first, "outputs"),
-        "sample_ids": np.asarray(values.sample_ids, dtype=np.uint64),
-        "rows": np.array([values.rows.start, values.rows.stop], dtype=np.int64),
-    }
-    if values.term_features is not None and values.terms is not None:
-        if values.term_features.shape != values.features.shape or len(values.terms) != count:
-            raise ValueError(f"terms {values.term_features.shape}, {len(values.terms)} for features {values.features.shape}")
-        arrays["term_features"] = encode_features(values.term_features, dtype, first, "term_features")
-        arrays["terms"] = encode_features(values.terms, "float32", first, "terms")
-    bfloat16 = [name for name in _NARROWED if name in arrays] if dtype == "bfloat16" else []
+    arrays = _arrays_of(values, dtype)
+    bfloat16 = [name for name in _ENCODED if name in arrays] if dtype == "bfloat16" else []
     if write_image(path, arrays, fingerprint, provenance, bfloat16=bfloat16, overwrite=overwrite):
         return True
     rows = _rows_of(read_image(path, only=("rows",)))
@@ -143,27 +134,61 @@ def write_features(
     return False
 
 
+def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
+    """The datasets of a shard."""
+    columns = {"out_to_loss": values.out_to_loss, "outputs": values.outputs}
+    encoded = {"features": values.features}
+    if values.term_features is not None and values.terms is not None:
+        if values.term_features.shape != values.features.shape:
+            raise ValueError(f"term features {values.term_features.shape} for features {values.features.shape}")
+        columns["terms"] = values.terms
+        encoded["term_features"] = values.term_features
+    count, first = len(values.rows), values.rows.start
+    every: list[AnyArray] = [*columns.values(), *encoded.values(), values.sample_ids]
+    lengths = {len(array) for array in every}
+    if values.features.ndim != 2 or lengths != {count}:
+        raise ValueError(f"rows {values.rows} with arrays of other lengths: {sorted(lengths)}")
+    arrays: dict[str, AnyArray] = {
+        "sample_ids": np.asarray(values.sample_ids, dtype=np.uint64),
+        "rows": np.array([values.rows.start, values.rows.stop], dtype=np.int64),
+    }
+    for name, column in columns.items():
+        check_values(column, first, name)
+        arrays[name] = np.asarray(column, dtype=np.float32)
+    for name, features in encoded.items():
+        stored = encode_rows(features, dtype, first, name)
+        arrays[name] = stored.values
+        if stored.scales is not None:
+            arrays[_scales_of(name)] = stored.scales
+    return arrays
+
+
 def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
     """Read and check one shard; its fingerprint is for the caller to compare. ``with_terms``: also those, where it has them.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
     """
-    image = read_image(path, None if with_terms else _COLUMNS)
+    image = read_image(path, skip=() if with_terms else (*_TERMS, _scales_of("term_features")))
     rows = _rows_of(image)
     return FeatureShard(
         rows=rows,
-        features=decode_features(image),
+        features=_decoded(image, "features"),
         out_to_loss=image.arrays["out_to_loss"],
         outputs=image.arrays["outputs"],
         sample_ids=image.arrays["sample_ids"],
-        term_features=decode_features(image, "term_features") if "terms" in image.arrays else None,
+        term_features=_decoded(image, "term_features") if "terms" in image.arrays else None,
         terms=image.arrays.get("terms"),
         fingerprint=image.fingerprint,
         digest=image.digest,
         content=image.content,
         dtype=image.dtypes["features"],
     )
+
+
+def _decoded(image: Image, name: str) -> Float32:
+    """An encoded dataset as float32."""
+    return decode_rows(EncodedRows(image.arrays[name], image.arrays.get(_scales_of(name))), image.dtypes[name])
 
 
 def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprint: Json | None) -> State:
@@ -193,23 +218,30 @@ def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprin
 
 
 def _rows_of(image: Image) -> Rows:
-    """The rows of a feature shard, once its shapes and dtypes are found to fit together."""
+    """The rows of a feature shard, once its datasets, shapes and dtypes are found to fit together.
+
+    Raises:
+        ForeignError: the file is not a feature shard.
+    """
     shapes, dtypes = image.shapes, image.dtypes
-    with_terms = set(shapes) == {*_COLUMNS, *_TERMS}
-    if (set(shapes) != set(_COLUMNS) and not with_terms) or shapes["rows"] != (2,):
+    dtype = dtypes.get("features")
+    encoded = [name for name in _ENCODED if name in shapes]
+    scales = [_scales_of(name) for name in encoded] if dtype in SCALED_DTYPES else []
+    terms = _TERMS if "terms" in shapes else ()
+    if set(shapes) != {*_COLUMNS, *terms, *scales} or shapes["rows"] != (2,):
         raise foreign(image.path, f"the datasets {sorted(shapes)}", "a feature shard")
     rows = Rows(*(int(bound) for bound in image.arrays["rows"]))
+    columns = {"out_to_loss": "float32", "outputs": "float32", "sample_ids": "uint64"}
+    columns |= dict.fromkeys([*terms[1:], *scales], "float32")
     fits = (
         0 <= rows.start < rows.stop
+        and dtype in FEATURE_DTYPES
         and len(shapes["features"]) == 2
-        and shapes["out_to_loss"] == shapes["outputs"] == shapes["sample_ids"] == (len(rows),) == shapes["features"][:1]
-        and dtypes["features"] in FEATURE_DTYPES
-        and [dtypes[name] for name in ("out_to_loss", "outputs", "sample_ids", "rows")]
-        == ["float32", "float32", "uint64", "int64"]
+        and shapes["features"][0] == len(rows)
+        and all(shapes[name] == shapes["features"] and dtypes[name] == dtype for name in encoded)
+        and all(shapes[name] == (len(rows),) and dtypes[name] == expected for name, expected in columns.items())
+        and dtypes["rows"] == "int64"
     )
-    if fits and with_terms:
-        alike = all(of["term_features"] == of["features"] for of in (shapes, dtypes))
-        fits = alike and shapes["terms"] == (len(rows),) and dtypes["terms"] == "float32"
     if not fits:
         raise foreign(image.path, f"rows {rows} with shapes {shapes} and dtypes {dtypes}", "a feature shard")
     return rows

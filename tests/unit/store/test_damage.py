@@ -14,7 +14,7 @@ from trak_cli.errors import MachineError
 from trak_cli.store import container as image_module
 from trak_cli.store.container import read_image, write_text
 from trak_cli.store.failures import DamagedError, ForeignError
-from trak_cli.store.header import VIRTUAL, read_header, seal, verify
+from trak_cli.store.header import FORMAT_VERSION, VIRTUAL, read_header, seal, verify
 from trak_cli.store.shards import Condition, FeatureRows, inspect_features, read_features, write_features
 from trak_cli.types import Json
 
@@ -84,11 +84,11 @@ def test_a_plain_hdf5_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_file_of_another_format_version_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "later.h5"
-    monkeypatch.setattr("trak_cli.store.header.FORMAT_VERSION", 2)
+    monkeypatch.setattr("trak_cli.store.header.FORMAT_VERSION", FORMAT_VERSION + 1)
     path.write_bytes(seal(memoryview(b"payload of another time"), "0" * 64, 0))
     monkeypatch.undo()
     for read in (read_header, verify, read_image):
-        with pytest.raises(ForeignError, match="store format version 2"):
+        with pytest.raises(ForeignError, match=f"store format version {FORMAT_VERSION + 1}"):
             read(path)
 
 

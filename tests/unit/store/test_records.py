@@ -115,10 +115,12 @@ def test_every_path_of_a_store() -> None:
         layout.trained: "checkpoints",
         layout.split("test"): "splits/test.json",
         layout.fingerprint("m0"): "features/m0/fingerprint.json",
-        layout.features("m0", "train", 3): "features/m0/train/00003.h5",
-        layout.features("m0", "train", 123456): "features/m0/train/123456.h5",
+        layout.features("m0", "train", 3): "features/m0/train/000/00003.h5",
+        layout.features("m0", "train", 999): "features/m0/train/000/00999.h5",
+        layout.features("m0", "train", 1000): "features/m0/train/001/01000.h5",
+        layout.features("m0", "train", 123456): "features/m0/train/123/123456.h5",
         layout.finalized("gram", "m0"): "finalized/gram/m0.h5",
-        layout.scores_shard("trak", "test", 1, 2): "scores/trak/test/0001/00002.h5",
+        layout.scores_shard("trak", "test", 1, 2): "scores/trak/test/0001/000/00002.h5",
         layout.scores("trak", "test.v2"): "scores/trak/test.v2.h5",
         layout.scores_top("trak", "test.v2"): "scores/trak/test.v2.topk.h5",
         layout.retrained(7): "lds/retrained/00007.h5",
@@ -135,6 +137,7 @@ def test_what_is_in_a_store_is_listed(tmp_path: Path) -> None:
     assert (layout.checkpoints(), layout.estimators(), layout.grams(), layout.retrained_subsets()) == ([], [], [], [])
     files = [
         *(layout.features(name, split, shard) for name in "ba" for split in ("train", "test") for shard in (10, 2)),
+        layout.features("a", "train", 999),
         layout.features("a", "train", 123456),
         layout.finalized("gram", "a"),
         layout.scores_shard("trak", "test", 1, 0),
@@ -146,21 +149,25 @@ def test_what_is_in_a_store_is_listed(tmp_path: Path) -> None:
         layout.split("test"),
         layout.fingerprint("a"),
         tmp_path / "features" / ".DS_Store",
-        tmp_path / "features" / "a" / "train" / "00003.h5.damaged",
-        tmp_path / "features" / "a" / "train" / ".00000.h5.host.1.0123456789abcdef.tmp",
-        tmp_path / "features" / "a" / "train" / "notes.txt",
-        tmp_path / "features" / "a" / "train" / "copy of 1.h5",
+        *(
+            layout.features("a", "train", 0).with_name(name)
+            for name in ("00003.h5.damaged", ".00000.h5.host.1.0123456789abcdef.tmp", "notes.txt", "copy of 1.h5", "01000.h5")
+        ),
+        layout.features_folder("a", "train") / "00004.h5",
     ]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+    layout.scores_shard("trak", "test", 0, 1).write_bytes(b"12345")
     assert layout.checkpoints() == ["a", "b"]
     assert layout.splits("a") == ["test", "train"]
-    assert layout.shards("a", "train") == [2, 10, 123456]
+    assert layout.shards("a", "train") == [2, 10, 999, 123456]
+    assert layout.feature_sizes("a", "train") == dict.fromkeys([2, 10, 999, 123456], 0)
     assert layout.shards("c", "train") == []
     assert (layout.grams(), layout.finalized_checkpoints("gram")) == (["gram"], ["a"])
     assert (layout.estimators(), layout.scored_splits("trak")) == (["trak"], ["one.png-like", "test"])
     assert (layout.score_blocks("trak", "test"), layout.score_shards("trak", "test", 0)) == ([0, 1], [1])
+    assert layout.score_sizes("trak", "test", 0) == {1: 5}
     assert (layout.retrained_subsets(), layout.described_splits()) == ([3], ["test"])
 
 

@@ -205,7 +205,7 @@ def test_virtual_and_plain_files_do_not_pass_for_each_other(whole: tuple[Path, l
     [
         ("/etc/secret", "/etc/secret", "the source '/etc/secret'"),
         ("../../secret", "../../secret", "the source '../../secret'"),
-        ("secret", "test/0000/00000.h5", "over other files than the listed ones"),
+        ("secret", "test/0000/000/00000.h5", "over other files than the listed ones"),
     ],
 )
 def test_a_virtual_file_made_to_read_elsewhere_is_refused(

@@ -47,6 +47,6 @@ def _memory(config: TrakConfig, costs: Costs) -> Iterator[str]:
         memory = config.gradients.memory_mb
         yield f"gradients.memory_mb={4 * memory}: only one sample at a time fits into {memory} MiB"
     if costs.features > LARGE and config.features.dtype == "float32":
-        yield "features.dtype=bfloat16 halves the features on disk"
+        yield "features.dtype=float16 halves the features on disk"
     if costs.scores > LARGE and config.score.top_k is None:
         yield "score.top_k=100 keeps the extremes of the scores only"

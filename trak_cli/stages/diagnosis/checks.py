@@ -19,7 +19,7 @@ from trak_cli.gradients.transforms.autocast import AUTOCAST
 from trak_cli.projection.contract import Projector
 from trak_cli.stages.featurizing.setup import Recipe
 from trak_cli.stages.inputs.split import Split
-from trak_cli.store.dtypes import encode_features
+from trak_cli.store.dtypes import encode_rows
 from trak_cli.user_errors import error_summary
 
 #: Samples that are looked at, spread over the training set.
@@ -168,10 +168,10 @@ def engine_and_loop(patient: Patient, engine: Engine) -> Check:
 
 
 def features_fit(patient: Patient, engine: Engine, projector: Projector, dtype: str) -> Check:
-    """The features of these samples survive the dtype in which they are to be stored."""
+    """The features of these samples fit the dtype in which they are to be stored."""
     projected = projector.project(engine.per_sample(patient.batch).blocks) / patient.recipe.parameters**0.5
     features = projected.detach().to("cpu", torch.float32).numpy()
-    encode_features(features, dtype)  # refuses what overflows or vanishes
+    encode_rows(features, dtype)  # refuses values that are not finite
     sizes = np.abs(features[features != 0])
     spread = f"sizes from {sizes.min():.1e} to {sizes.max():.1e}" if sizes.size else "all features zero"
     return Check(f"features fit {dtype}", bool(sizes.size), spread, "no overflow, not all zero", "look at parameters.include")

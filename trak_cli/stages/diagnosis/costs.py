@@ -17,6 +17,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.stages.featurizing.adam_scales import SAMPLES as MOMENT_SAMPLES
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.inputs.split import Split
+from trak_cli.store.dtypes import row_bytes
 
 #: A part of the work is timed until it took this many seconds in all, at least twice and at most this many times.
 _SECONDS, _TIMES = 1.0, 10
@@ -99,7 +100,7 @@ def estimate(
     gradients = _seconds(lambda: _consumed(featurizer, batch, numbers, on_gpu))
     passes = sum(_microbatches(split, size) * (target if i else whole) for i, split in enumerate(splits))
     before = _seconds(lambda: moments(timed.rows)) * min(train, MOMENT_SAMPLES) / len(timed.rows) if moments else 0.0
-    itemsize = 4 if config.features.dtype == "float32" else 2
+    features_bytes = row_bytes(config.features.dtype, dim)
     peak = torch.cuda.max_memory_allocated(first.device) if on_gpu else _peak_of_process()
     return Costs(
         rows=rows,
@@ -111,7 +112,7 @@ def estimate(
         gradients=min(1.0, gradients / whole),
         projection=min(1.0, max(0.0, serial - data - gradients) / whole),
         peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * (1 + terms) * min(train, config.features.shard_rows) * 4 * dim),
-        features=checkpoints * (rows * (dim * itemsize + _ROW_BYTES) + terms * train * (dim * itemsize + _TERMS_BYTES)),
+        features=checkpoints * (rows * (features_bytes + _ROW_BYTES) + terms * train * (features_bytes + _TERMS_BYTES)),
         finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,
         scores=_scores(config, train, rows - train),
         free_disk=free_bytes(Path(config.store)),
