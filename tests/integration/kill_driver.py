@@ -30,7 +30,7 @@ import torch
 from trak_cli.cli.app import app
 from trak_cli.config import load as config
 from trak_cli.store import atomic_write as promote
-from trak_cli.store.atomic_write import STEPS
+from trak_cli.store.atomic_write import REMOVED, STEPS
 from trak_cli.store.container import read_image
 from trak_cli.store.header import read_header
 from trak_cli.store.virtual import open_scores
@@ -229,5 +229,5 @@ def content(path: Path) -> Any:
 
 if __name__ == "__main__":
     report = main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3], sys.argv[4:])
-    assert set(report["steps"]) <= set(STEPS)
+    assert set(report["steps"]) <= {*STEPS, REMOVED}
     print(json.dumps(report))

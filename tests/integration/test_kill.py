@@ -13,7 +13,7 @@ import pytest
 from tiny_project import call
 
 import trak_cli
-from trak_cli.store.atomic_write import STEPS
+from trak_cli.store.atomic_write import REMOVED, STEPS
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
@@ -42,7 +42,7 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         # The run plan, two splits, the checkpoint's fingerprint, the configuration; three shards.
         pytest.param("featurize", ("checkpoints=checkpoints/a*",), 8, id="featurize"),
         pytest.param("finalize", (), 2, id="finalize"),
-        # Two shards and the whole of them.
+        # Two shards, and the complete scores.
         pytest.param("score", ("score.target_block=12",), 3, id="score"),
         pytest.param("score", ("score.target_block=12", "score.top_k=3"), 3, id="score-top-k"),
     ],
@@ -63,7 +63,9 @@ def test_killed_anywhere_and_restarted(
     report = json.loads(result.stdout)
     assert report["faults"] == []
     assert report["files"] == files
-    assert set(report["steps"]) == set(STEPS)
+    removed = {REMOVED} if "score.top_k=3" in overrides else set()  # the candidates of the two shards
+    assert set(report["steps"]) == {*STEPS, *removed}
+    assert report["steps"].get(REMOVED, 0) == 2 * len(removed)
     assert report["steps"]["created"] == files
     assert report["random"] == 20
     assert report["interrupted"] >= 5, "most of the random moments are meant to lie before the end of the run"

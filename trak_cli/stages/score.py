@@ -120,11 +120,11 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
     written = 0
     with reporter.meter(f"score {files.split}", total, "scores") as meter:
         for unit in _by_block(pending):
-            if not files.has(unit):  # meanwhile, by a worker that cannot tell its share from this one's
+            if not files.is_done(unit):  # meanwhile by another worker: shares overlap where a Slurm array is an irregular list
                 files.write(unit, scorer.scores(unit))
                 written += 1
             meter.advance(len(unit.targets) * len(unit.rows))
-    complete = files.assemble()
+    complete = files.complete()
     return SplitScores(
         files.split,
         files.targets,
@@ -133,7 +133,7 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
         len(mine) - written,
         len(files.units()) - len(mine),
         complete,
-        files.whole,
+        files.complete_path,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from trak_cli.errors import MachineError, Problem
 from trak_cli.store.temp_files import clean, temporary_of
 
-#: Every step of the protocol, in order; ``on_step`` is called right after each.
+#: Every step of writing a file, in order; ``on_step`` is called right after each, and after a file is removed.
 STEPS: tuple[str, ...] = (
     "created",
     "half-written",
@@ -27,6 +27,7 @@ STEPS: tuple[str, ...] = (
     "folder-synced",
     "cleaned",
 )
+REMOVED = "removed"
 
 
 def _no_step(step: str, path: Path) -> None:
@@ -60,17 +61,20 @@ def write_once(path: Path, data: bytes) -> bool:
         MachineError: no room, read-only, no permission, ...; our temporary is removed.
     """
     with _writing(path, len(data)):
-        _make_folder(path.parent)
-        if not path.exists():
+        for attempt in range(_ATTEMPTS):
             try:
+                _make_folder(path.parent)
+                if path.exists():
+                    clean(path)
+                    on_step("cleaned", path)
+                    return False
                 return _publish(path, data, _link_first)
             except OSError as error:
-                # The winner removes the leftovers of its file, ours among them: then its file is there, whole.
-                if error.errno not in _VANISHED or not path.exists():
+                # The first writer of a file removes the temporaries of the others: then its file is there. Or another
+                # process has removed the folder, which was empty.
+                if error.errno not in _VANISHED or attempt == _ATTEMPTS - 1:
                     raise
-        clean(path)
-        on_step("cleaned", path)
-        return False
+    raise AssertionError("unreachable")
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -103,7 +107,7 @@ def _publish(path: Path, data: bytes, promote: Callable[[Path, Path], bool]) -> 
         raise
     temporary.unlink(missing_ok=True)
     on_step("unlinked", path)
-    _sync_folder(path.parent)
+    _sync(path.parent)
     on_step("folder-synced", path)
     clean(path)
     on_step("cleaned", path)
@@ -162,10 +166,10 @@ def _make_folder(folder: Path) -> None:
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for new in reversed(created):
-        _sync_folder(new.parent)
+        _sync(new.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -218,10 +222,28 @@ def set_aside(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Delete a file that can be made again; one that is not there is no error.
+    """Delete a file that can be computed again; a missing file is no error.
 
     Raises:
         MachineError: it cannot be deleted.
     """
     with _writing(path, 0):
         path.unlink(missing_ok=True)
+    on_step(REMOVED, path)
+
+
+def remove_empty_folders(folder: Path) -> None:
+    """Delete ``folder`` and the folders below it, except those that hold a file."""
+    for parent, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # not empty, or already deleted by another process
+            os.rmdir(parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names of the files in ``folder`` to the disk.
+
+    Raises:
+        MachineError: the file system refuses.
+    """
+    with _writing(folder, 0):
+        _sync(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.scoring.score_store import top_bottom_of
+from trak_cli.stages.scoring.top_scores import top_bottom_of
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores

@@ -1,19 +1,26 @@
-"""The files of one estimator's scores on one split: what is there, what is missing, and the whole once nothing is."""
+"""The score files of one estimator on one split: units of work, and the complete scores that they are combined into.
+
+The unit of work is one block of targets against one shard of training rows. Dense scores stay in the files of their units, and
+one virtual dataset refers to them. With ``score.top_k`` a unit's file holds only candidates: the highest and lowest k scores
+of each target among its rows. Once every unit is there, the candidates are merged into one file and then removed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution.topk import Extremes, TopBottom, TopK
+from trak_cli.attribution.topk import TopK
 from trak_cli.errors import StoreError
 from trak_cli.stages.index.provenance import provenance
-from trak_cli.store.atomic_write import remove
+from trak_cli.stages.scoring.top_scores import arrays_of, top_bottom_of
+from trak_cli.store.atomic_write import remove, remove_empty_folders, sync_folder
 from trak_cli.store.container import read_image
-from trak_cli.store.failures import ForeignError
+from trak_cli.store.failures import DamagedError, ForeignError, MissingError
 from trak_cli.store.fingerprint import require_same
 from trak_cli.store.layout import Layout
 from trak_cli.store.publish import is_stored, write_image
@@ -22,7 +29,7 @@ from trak_cli.store.tiling import Source
 from trak_cli.store.virtual import assemble, is_assembled, read_fingerprint
 from trak_cli.types import Float32, Json, Rows
 
-_REMEDY = "keep both by naming this one (estimator.name=NAME), or give score.overwrite=true"
+_REMEDY = "keep both by naming this one (estimator.name=NAME), or set score.overwrite=true"
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,10 @@ class ScoreUnit:
 @dataclass(frozen=True)
 class ScoreFiles:
     """Attributes:
-    top_k: how many extremes of each target are kept; None: every score.
+    top_k: number of highest and of lowest scores kept per target; None: every score.
     blocks: blocks of targets.
     shards: shards of training rows.
-    overwrite: files of another fingerprint are removed instead of refused.
+    overwrite: files with another fingerprint are removed instead of refused.
     """
 
     layout: Layout
@@ -62,44 +69,52 @@ class ScoreFiles:
         return self.shards[-1].stop
 
     @property
-    def whole(self) -> Path:
-        """The file that holds, or refers to, all of them."""
-        dense, top = self._wholes
+    def complete_path(self) -> Path:
+        """The file of the complete scores: the virtual dataset of dense scores, or the merged top-k scores."""
+        dense, top = self._complete_paths
         return dense if self.top_k is None else top
 
     @property
-    def _wholes(self) -> tuple[Path, Path]:
-        """Where dense scores and extremes are put together: of both only one may be there, for they share their units."""
+    def _complete_paths(self) -> tuple[Path, Path]:
+        """Dense and top-k. Only one of them may exist: the files of their units have the same names."""
         return self.layout.scores(self.estimator, self.split), self.layout.scores_top(self.estimator, self.split)
 
     def units(self) -> list[ScoreUnit]:
-        """All units, in the order on which all workers agree."""
-        return [
-            ScoreUnit(block, targets, shard, rows)
-            for block, targets in enumerate(self.blocks)
-            for shard, rows in enumerate(self.shards)
-        ]
+        """All units, in the order that all workers share."""
+        return [unit for block in range(len(self.blocks)) for unit in self._units_of(block)]
+
+    def _units_of(self, block: int) -> Iterator[ScoreUnit]:
+        for shard, rows in enumerate(self.shards):
+            yield ScoreUnit(block, self.blocks[block], shard, rows)
 
     def path(self, unit: ScoreUnit) -> Path:
         """The file of one unit."""
         return self.layout.scores_shard(self.estimator, self.split, unit.block, unit.shard)
 
     def require_ours(self) -> set[ScoreUnit]:
-        """Make sure that no file of other scores lies where these belong; the units whose files are there.
+        """Check that no file of other scores lies where these belong.
+
+        Returns:
+            The units that need no work: those with a file, or all of them once the top-k scores are merged.
 
         Raises:
-            StoreError: one is damaged, or does (and ``overwrite`` is not set); each differing key is named.
+            StoreError: a file is damaged, or has another fingerprint (and ``overwrite`` is not set); names each
+                differing key.
         """
-        for whole in self._wholes:  # before the units: without them no whole of other scores may be left
-            self._keep(whole)
+        for path in self._complete_paths:  # before the units: complete scores must not refer to units that are gone
+            self._keep(path)
+        if self._is_merged():
+            return set(self.units())
         return {unit for unit in self.units() if self._keep(self.path(unit))}
 
     def _keep(self, path: Path) -> bool:
-        """Whether a file of ours is there; what is not ours is refused, or removed with ``overwrite``."""
+        """Whether a file with our fingerprint is there; another one is refused, or removed with ``overwrite``."""
         if not path.exists():
             return False
         try:
             require_same(path, read_fingerprint(path), self.fingerprint)
+        except MissingError:  # another worker merged the candidates and removed this one
+            return False
         except StoreError as error:
             if self.overwrite:
                 remove(path)
@@ -109,62 +124,84 @@ class ScoreFiles:
             raise
         return True
 
-    def has(self, unit: ScoreUnit) -> bool:
-        """Whether the block of a unit is stored by now.
+    def is_done(self, unit: ScoreUnit) -> bool:
+        """Whether a unit is stored by now, in its own file or in the merged top-k scores.
 
         Raises:
-            StoreError: another run's is, or a damaged one.
+            StoreError: a file is damaged or has another fingerprint.
         """
-        return is_stored(self.path(unit), self.fingerprint)
+        # In this order: a candidate is removed only after the merged file is there.
+        return is_stored(self.path(unit), self.fingerprint) or self._is_merged()
+
+    def _is_merged(self) -> bool:
+        return self.top_k is not None and is_stored(self.complete_path, self.fingerprint)
 
     def write(self, unit: ScoreUnit, scores: Float32) -> None:
-        """File the scores (targets, rows) of a unit, or their extremes."""
+        """Store the scores (targets, rows) of a unit, or their top-k candidates."""
         arrays: dict[str, np.ndarray] = {"scores": scores}
         if self.top_k is not None:
             best = TopK(len(unit.targets), self.top_k)
             best.update(scores, unit.rows.start)
-            arrays = _arrays_of(best.result())
+            arrays = arrays_of(best.result())
         write_image(self.path(unit), arrays, self.fingerprint, provenance())
 
-    def assemble(self) -> bool:
-        """Make the whole of the units, if all are there and it is not made of them yet; whether it is there afterwards."""
-        sweep(self.whole.parent)
-        if not all(map(self.has, self.units())):
+    def complete(self) -> bool:
+        """Combine the units into complete scores if all of them are stored; whether the scores are complete afterwards.
+
+        Raises:
+            StoreError: a unit is damaged or has another fingerprint.
+        """
+        sweep(self.complete_path.parent)
+        return self._assemble() if self.top_k is None else self._merge(self.top_k)
+
+    def _assemble(self) -> bool:
+        if not all(is_stored(self.path(unit), self.fingerprint) for unit in self.units()):
             return False
-        if self.top_k is not None:
-            self._merge(self.top_k)
-            return True
         sources = [Source(self.path(unit), unit.targets, unit.rows) for unit in self.units()]
-        if not is_assembled(self.whole, sources):
-            assemble(self.whole, sources, (self.targets, self.rows), self.fingerprint, provenance())
+        if not is_assembled(self.complete_path, sources):
+            assemble(self.complete_path, sources, (self.targets, self.rows), self.fingerprint, provenance())
         return True
 
-    def _merge(self, k: int) -> None:
-        """Merge the extremes of every shard, block of targets after block of targets."""
-        if self.whole.exists():
-            return
-        merged = []
+    def _merge(self, k: int) -> bool:
+        """Merge the candidates of every unit into the final file, then remove them."""
+        if not self._is_merged():
+            try:
+                arrays = self._merged_candidates(k)
+            except MissingError:  # not computed yet; or merged, and then removed, by another worker
+                arrays = None
+            if arrays is not None:
+                write_image(self.complete_path, arrays, self.fingerprint, provenance())
+            elif not self._is_merged():
+                return False
+        self._remove_candidates()
+        return True
+
+    def _merged_candidates(self, k: int) -> dict[str, np.ndarray] | None:
+        """The arrays of the final file, merged block by block; None where a candidate is missing."""
+        parts = []
+        for block in range(len(self.blocks)):  # by name first: nothing is read while other workers are not done
+            if len(self.layout.score_shards(self.estimator, self.split, block)) < len(self.shards):
+                return None
         for block, targets in enumerate(self.blocks):
             best = TopK(len(targets), k)
-            for unit in self.units():
-                if unit.block == block:
-                    best.merge(TopK.restore(top_bottom_of(read_image(self.path(unit)).arrays), k))
-            merged.append(_arrays_of(best.result()))
-        arrays = {key: np.concatenate([part[key] for part in merged]) for key in merged[0]}
-        write_image(self.whole, arrays, self.fingerprint, provenance())
+            for unit in self._units_of(block):
+                image = read_image(self.path(unit))
+                require_same(image.path, image.fingerprint, self.fingerprint)
+                best.merge(TopK.restore(top_bottom_of(image.arrays), k))
+            parts.append(arrays_of(best.result()))
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
+    def _remove_candidates(self) -> None:
+        """Remove what the merged file replaces; also what a killed worker, or one that came later, has left.
 
-def top_bottom_of(arrays: dict[str, np.ndarray]) -> TopBottom:
-    """The extremes that a file holds."""
-    return TopBottom(
-        Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"])
-    )
-
-
-def _arrays_of(ends: TopBottom) -> dict[str, np.ndarray]:
-    return {
-        "top_rows": ends.top.indices,
-        "top_scores": ends.top.values,
-        "bottom_rows": ends.bottom.indices,
-        "bottom_scores": ends.bottom.values,
-    }
+        Raises:
+            ForeignError: a file has another fingerprint (and ``overwrite`` is not set).
+        """
+        sync_folder(self.complete_path.parent)  # the name of the merged file must be on disk first, whoever wrote it
+        for block in self.layout.score_blocks(self.estimator, self.split):
+            for shard in self.layout.score_shards(self.estimator, self.split, block):
+                path = self.layout.scores_shard(self.estimator, self.split, block, shard)
+                with suppress(DamagedError):
+                    self._keep(path)
+                remove(path)
+        remove_empty_folders(self.layout.scores_folder(self.estimator, self.split))
