@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -45,8 +47,7 @@ def test_a_whole_of_the_other_kind_is_refused_without_its_units_too(
     finalized: Project, old: tuple[str, ...], new: tuple[str, ...]
 ) -> None:
     finalized.done("score", *old)
-    for unit in (folder_of(finalized) / "test").rglob("*.h5"):
-        unit.unlink()
+    shutil.rmtree(folder_of(finalized) / "test", ignore_errors=True)
     where = str(whole_of(finalized, old).relative_to(finalized.folder))
     finalized.refused(STORE, "score", *new, says=(where, "fingerprint top_k", "score.overwrite=true"))
 
@@ -77,3 +78,70 @@ def test_a_deleted_block_is_computed_again(scored: Project) -> None:
     scored.done("score")
     assert scored.files().keys() == before.keys()
     assert scored.files()[str(whole)] == before[str(whole)], "with the same content it is the same file"
+
+
+# Top-k candidates
+
+
+@pytest.fixture
+def candidates(finalized: Project, tmp_path: Path) -> Path:
+    """Copies of some candidates, as they are before all units are done."""
+    for index in range(2):  # two workers of three
+        finalized.done("score", *TOP, f"worker.index={index}", "worker.count=3")
+    copy = tmp_path / "candidates"
+    shutil.copytree(folder_of(finalized) / "test", copy)
+    assert len(list(copy.rglob("*.h5"))) > 2
+    return copy
+
+
+def units(project: Project) -> list[Path]:
+    return list((folder_of(project) / "test").rglob("*"))
+
+
+def test_candidates_are_removed_once_they_are_merged(finalized: Project, candidates: Path) -> None:
+    assert not whole_of(finalized, TOP).exists()
+    finalized.done("score", *TOP, "worker.index=2", "worker.count=3")
+    assert whole_of(finalized, TOP).exists()
+    assert sorted(folder_of(finalized).iterdir()) == [whole_of(finalized, TOP)], "what remains is the final file"
+    finalized.done("top", "--target", "3", "-k", "2")
+
+
+@pytest.mark.parametrize("worker", [(), ("worker.index=1", "worker.count=3")], ids=["all", "one-of-three"])
+def test_nothing_is_left_to_do_after_the_merge(finalized: Project, worker: tuple[str, ...]) -> None:
+    finalized.done("score", *TOP)
+    before = finalized.files()
+    (split,) = json.loads(finalized.done("score", *TOP, *worker, "--json").stdout)["splits"]
+    assert (split["written"], split["complete"]) == (0, True)
+    assert split["already_there"] > 0
+    assert finalized.files() == before
+
+
+def test_leftover_candidates_are_removed_by_the_next_run(finalized: Project, candidates: Path) -> None:
+    """As where a worker was killed while it removed them, or was slower than the one that merged."""
+    finalized.done("score", *TOP)
+    before = finalized.files()
+    shutil.copytree(candidates, folder_of(finalized) / "test")
+    next((folder_of(finalized) / "test").rglob("*.h5")).write_bytes(b"cut short")
+    finalized.done("score", *TOP)
+    assert finalized.files() == before
+    assert not units(finalized)
+
+
+def test_a_lost_final_file_is_merged_again(finalized: Project, candidates: Path) -> None:
+    finalized.done("score", *TOP)
+    whole = whole_of(finalized, TOP)
+    before = read_image(whole)
+    whole.unlink()
+    shutil.copytree(candidates, folder_of(finalized) / "test")
+    finalized.done("score", *TOP)
+    assert read_image(whole).content == before.content
+    assert not units(finalized)
+
+
+def test_candidates_of_other_scores_are_refused_beside_the_final_file(finalized: Project, candidates: Path) -> None:
+    finalized.done("score", *TOP)
+    stray = folder_of(finalized) / "test" / "0000" / "000" / "00000.h5"
+    write_image(stray, {}, {"kind": "other"}, {})
+    finalized.refused(STORE, "score", *TOP, says=(stray.name, "score.overwrite=true"))
+    finalized.done("score", *TOP, "score.overwrite=true")
+    assert not stray.exists()

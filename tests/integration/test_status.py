@@ -12,8 +12,12 @@ import pytest
 from tiny_project import Project
 
 
-def told(project: Project) -> Any:
-    return json.loads(project.done("status", "--json").stdout)
+def told(project: Project, *options: str) -> Any:
+    return json.loads(project.done("status", "--json", *options).stdout)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
 
 
 def spoil(path: Path) -> None:
@@ -34,31 +38,70 @@ def test_scores_of_one_worker_of_two_are_incomplete(finalized: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["test.h5", "test/0001/000/00002.h5"])
-@pytest.mark.parametrize("harm", [spoil, os.unlink])
-def test_damaged_and_missing_score_files(scored: Project, name: str, harm: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    ("harm", "options"),
+    [(spoil, ("--verify",)), (os.unlink, ()), (os.unlink, ("--verify",)), (empty, ()), (empty, ("--verify",))],
+)
+def test_damaged_and_missing_score_files(
+    scored: Project, name: str, harm: Callable[[Path], None], options: tuple[str, ...]
+) -> None:
     (estimator,) = (scored.store / "scores").iterdir()
     harm(estimator / name)
-    (scores,) = told(scored)["scores"]
-    damaged = [f"scores/{estimator.name}/{name}"] if harm is spoil else []
+    (scores,) = told(scored, *options)["scores"]
+    damaged = [] if harm is os.unlink else [f"scores/{estimator.name}/{name}"]
     assert (scores["complete"], scores["damaged"]) == (False, damaged)
     if damaged:
-        assert f"incomplete; damaged: {damaged[0]}" in scored.done("status").stdout
+        assert f"incomplete; damaged: {damaged[0]}" in scored.done("status", *options).stdout
 
 
 def test_extremes_are_complete_by_themselves(finalized: Project) -> None:
     finalized.done("score", "score.top_k=3")
     assert [scores["complete"] for scores in told(finalized)["scores"]] == [True]
-    spoil(next((finalized.store / "scores").rglob("test.topk.h5")))
+    assert [(scores["complete"], scores["blocks"]) for scores in told(finalized, "--verify")["scores"]] == [(True, 0)]
+    path = next((finalized.store / "scores").rglob("test.topk.h5"))
+    spoil(path)
+    assert [scores["complete"] for scores in told(finalized, "--verify")["scores"]] == [False]
+    empty(path)
     assert [scores["complete"] for scores in told(finalized)["scores"]] == [False]
 
 
 def test_damaged_gram(finalized: Project) -> None:
     assert [gram["damaged"] for gram in told(finalized)["grams"]] == [[]]
     path = next((finalized.store / "finalized").rglob("a-*.h5"))
-    spoil(path)
-    (gram,) = told(finalized)["grams"]
-    assert gram["damaged"] == [path.relative_to(finalized.store).as_posix()]
-    assert f"2 checkpoint(s); damaged: {gram['damaged'][0]}" in finalized.done("status").stdout
+    for harm, options in ((spoil, ("--verify",)), (empty, ())):
+        harm(path)
+        (gram,) = told(finalized, *options)["grams"]
+        assert gram["damaged"] == [path.relative_to(finalized.store).as_posix()]
+        assert f"2 checkpoint(s); damaged: {gram['damaged'][0]}" in finalized.done("status", *options).stdout
+
+
+def test_features_by_names_and_sizes_and_by_digests(featurized: Project) -> None:
+    """A spoilt byte shows with --verify alone; a shard that is gone, empty or too short for its rows without it."""
+
+    def counts(*options: str) -> dict[str, int | None]:
+        found = next(part for part in told(featurized, *options)["features"] if part["split"] == "train")
+        return {key: found[key] for key in ("done", "missing", "damaged", "foreign")}
+
+    shards = [featurized.shard("train", index) for index in range(4)]
+    whole = counts()["done"]
+    assert whole == 4
+    spoil(shards[0])
+    assert counts() == {"done": whole, "missing": 0, "damaged": 0, "foreign": None}
+    assert counts("--verify") == {"done": whole - 1, "missing": 0, "damaged": 1, "foreign": 0}
+    shards[1].unlink()
+    empty(shards[2])
+    shards[3].write_bytes(shards[3].read_bytes()[:700])
+    assert counts() == {"done": whole - 3, "missing": 2, "damaged": 1, "foreign": None}
+    assert "--verify" in featurized.done("status", "--help").stdout
+
+
+def test_no_shard_is_opened_without_verify(scored: Project) -> None:
+    """What cannot be read can be listed."""
+    for path in scored.store.rglob("0*.h5"):
+        path.write_bytes(b"x" * path.stat().st_size)
+    found = told(scored)
+    assert all(part["done"] == part["shards"] for part in found["features"])
+    assert [scores["complete"] for scores in found["scores"]] == [True]
 
 
 def test_scores_are_told_of_without_features(scored: Project) -> None:

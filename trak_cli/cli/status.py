@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -13,33 +14,39 @@ from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Sta
 if TYPE_CHECKING:
     from trak_cli.stages.status import StatusSummary
 
-#: Damaged files named of one kind before the rest is only counted.
+#: Number of damaged files of one kind that are named; the others are only counted.
 SHOWN = 5
 
 NAME = "status"
-HELP = """What is in a store: shards done, missing and damaged of each checkpoint and split, Gram matrices and scores. The
-digests of all of these files are checked."""
+HELP = """Show what a store holds: finished, missing and damaged shards of each checkpoint and split, Gram matrices and
+scores, by the names and sizes of the files. With --verify every file is read and its digest checked."""
 EXAMPLES = """Examples:
 
   trak status experiment=digits
 
-  trak status store=runs/digits --json"""
+  trak status store=runs/digits --verify --json"""
 
 
 def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+    overrides: Overrides = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file and check its digest and fingerprint.")] = False,
+    config_name: ConfigName = None,
+    config_dir: ConfigDir = None,
+    as_json: AsJson = False,
 ) -> None:
     def stage() -> Stage[StatusSummary]:
         from trak_cli.stages.status import status
 
-        return status
+        return status(loaded, reporter, verify=verify)
+
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
 
     run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: StatusSummary, console: Console) -> None:
     if not summary.features:
-        console.print(f"{summary.store}: no features yet; begin with trak featurize")
+        console.print(f"{summary.store}: no features yet; run trak featurize first")
     else:
         console.print(_features(summary))
     for gram in summary.grams:
@@ -50,14 +57,11 @@ def show(summary: StatusSummary, console: Console) -> None:
 
 
 def _features(summary: StatusSummary) -> Table:
-    rows = table("checkpoint", "split", "#rows", "#shards", "#done", "#missing", "#damaged", "#other run's")
+    foreign = ["#other run's"] if summary.verified else []
+    rows = table("checkpoint", "split", "#rows", "#shards", "#done", "#missing", "#damaged", *foreign)
     for part in summary.features:
-        rows.add_row(
-            part.checkpoint,
-            part.split,
-            f"{part.rows:,}",
-            *(str(count) for count in (part.shards, part.done, part.missing, part.damaged, part.foreign)),
-        )
+        counts = [part.shards, part.done, part.missing, part.damaged, *([part.foreign] if summary.verified else [])]
+        rows.add_row(part.checkpoint, part.split, f"{part.rows:,}", *map(str, counts))
     return rows
 
 

@@ -30,6 +30,9 @@ HEADER_BYTES = 512
 FORMAT_VERSION = 2
 PLAIN, VIRTUAL = 0, 1
 
+#: A smaller file was cut short, whatever it was meant to hold: the header and an HDF5 file without datasets take more.
+LEAST_BYTES = 640
+
 _MAGIC = b"\x93TRAK\r\n\x1a"
 _FIELDS = struct.Struct("<8sIIQ32s32s")
 _DIGEST = slice(24, 56)

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import tempfile
 import threading
@@ -402,3 +403,28 @@ def test_removing_is_no_error_when_there_is_nothing(tmp_path: Path, monkeypatch:
     for change in (remove, set_aside):
         with pytest.raises(MachineError, match=r"x\.h5: found Read-only file system"):
             change(path)
+
+
+def test_a_folder_that_vanishes_while_a_file_is_written_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may remove a folder that it has just emptied."""
+    path = tmp_path / "folder" / "x.h5"
+    removed = []
+
+    def hook(step: str, where: Path) -> None:
+        if step == "written" and not removed:
+            removed.append(step)
+            shutil.rmtree(path.parent)
+
+    monkeypatch.setattr(promote, "on_step", hook)
+    assert write_once(path, DATA)
+    assert path.read_bytes() == DATA
+    assert names(path.parent) == ["x.h5"]
+
+
+def test_empty_folders_are_removed_and_others_stay(tmp_path: Path) -> None:
+    for folder in ("a/b/c", "a/d"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "a" / "d" / "file").touch()
+    promote.remove_empty_folders(tmp_path / "a")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["a", "a/d", "a/d/file"]
+    promote.remove_empty_folders(tmp_path / "nothing")

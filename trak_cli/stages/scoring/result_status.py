@@ -1,23 +1,22 @@
-"""What is whole of the files that were derived from features: Gram matrices and scores. Read in pieces, whatever their size."""
+"""Which Gram matrices and scores are stored: by names and sizes, or with every digest checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.errors import StoreError
-from trak_cli.store.header import verify
+from trak_cli.store.header import LEAST_BYTES, verify
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import open_scores
 
-#: Called after each file.
+#: Called after each file that is verified.
 Advance = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class GramStatus:
-    """Finalised Gram matrices of one weighting; ``damaged``: files, seen from the store."""
+    """Gram matrices with one kind of weights; ``damaged``: paths inside the store."""
 
     key: str
     checkpoints: list[str]
@@ -29,9 +28,9 @@ class ScoreStatus:
     """The scores of one estimator on one split.
 
     Attributes:
-        complete: they can be read: the whole, and every block that it refers to as it was then.
-        blocks: files of a block of targets and a shard of training rows that are there.
-        damaged: files that are not whole, seen from the store.
+        complete: they can be read: every target, every training row.
+        blocks: stored files of a block of targets and a shard of training rows.
+        damaged: files that are damaged, as paths inside the store.
     """
 
     estimator: str
@@ -42,60 +41,95 @@ class ScoreStatus:
 
 
 def gram_files(layout: Layout, key: str) -> list[Path]:
-    """The Gram matrices of one weighting."""
+    """The files of the Gram matrices with one kind of weights."""
     return [layout.finalized(key, checkpoint) for checkpoint in layout.finalized_checkpoints(key)]
 
 
-def gram_status(layout: Layout, key: str, advance: Advance) -> GramStatus:
-    """Check every Gram matrix of one weighting."""
-    contents = _contents(gram_files(layout, key), advance)
-    return GramStatus(key, layout.finalized_checkpoints(key), _damaged(layout, contents))
+def list_grams(layout: Layout, key: str) -> GramStatus:
+    """The status by names and sizes."""
+    damaged = [path for path in gram_files(layout, key) if _size(path) < LEAST_BYTES]
+    return GramStatus(key, layout.finalized_checkpoints(key), _inside(layout, damaged))
+
+
+def verify_grams(layout: Layout, key: str, advance: Advance) -> GramStatus:
+    """The status with every byte checked."""
+    damaged = [path for path in gram_files(layout, key) if _content(path, advance) is None]
+    return GramStatus(key, layout.finalized_checkpoints(key), _inside(layout, damaged))
 
 
 def score_files(layout: Layout, estimator: str, split: str) -> list[Path]:
-    """The files that are there of one estimator's scores on a split: the blocks, then what they were put together in."""
-    blocks = [
-        layout.scores_shard(estimator, split, block, shard)
-        for block in layout.score_blocks(estimator, split)
-        for shard in layout.score_shards(estimator, split, block)
-    ]
-    return [*blocks, *(path for path in _wholes(layout, estimator, split) if path.exists())]
+    """The stored files of one estimator's scores on a split: those of the units, then the complete scores."""
+    complete = (layout.scores(estimator, split), layout.scores_top(estimator, split))
+    return [*(path for path, _ in _units(layout, estimator, split)), *(path for path in complete if path.exists())]
 
 
-def score_status(layout: Layout, estimator: str, split: str, advance: Advance) -> ScoreStatus:
-    """Check every file of one estimator's scores on a split."""
-    dense, top = _wholes(layout, estimator, split)
-    contents = _contents(score_files(layout, estimator, split), advance)
-    if dense in contents:  # as whoever reads them prefers it
+def list_scores(layout: Layout, estimator: str, split: str, train_shards: int | None) -> ScoreStatus:
+    """The status by names and sizes.
+
+    Dense scores count as complete when their file is there and every block has a file for each of the ``train_shards``
+    shards of training rows (None: unknown, as many as the fullest block has).
+    """
+    units = list(_units(layout, estimator, split))
+    damaged = [path for path, size in units if size < LEAST_BYTES]
+    dense, top = layout.scores(estimator, split), layout.scores_top(estimator, split)
+    damaged += [path for path in (dense, top) if path.exists() and _size(path) < LEAST_BYTES]
+    if dense.exists():  # readers prefer it to the top-k scores
+        counts = [len(layout.score_sizes(estimator, split, block)) for block in layout.score_blocks(estimator, split)]
+        expected = max(counts, default=1) if train_shards is None else train_shards
+        complete = not damaged and bool(counts) and min(counts) >= expected
+    else:
+        complete = top.exists() and top not in damaged
+    return ScoreStatus(estimator, split, complete, len(units), _inside(layout, damaged))
+
+
+def verify_scores(layout: Layout, estimator: str, split: str, advance: Advance) -> ScoreStatus:
+    """The status with every byte checked.
+
+    Dense scores are complete when every file that they refer to still has the content it had when they were assembled.
+    """
+    dense, top = layout.scores(estimator, split), layout.scores_top(estimator, split)
+    contents = {path: _content(path, advance) for path in score_files(layout, estimator, split)}
+    if dense in contents:
         complete = contents[dense] is not None and _refers_to(dense, contents)
     else:
         complete = contents.get(top) is not None
-    blocks = len(contents.keys() - {dense, top})
-    return ScoreStatus(estimator, split, complete, blocks, _damaged(layout, contents))
+    damaged = [path for path, content in contents.items() if content is None]
+    return ScoreStatus(estimator, split, complete, len(contents.keys() - {dense, top}), _inside(layout, damaged))
 
 
-def _wholes(layout: Layout, estimator: str, split: str) -> tuple[Path, Path]:
-    return layout.scores(estimator, split), layout.scores_top(estimator, split)
+def _units(layout: Layout, estimator: str, split: str) -> Iterator[tuple[Path, int]]:
+    """The stored files of the units, with their sizes in bytes."""
+    for block in layout.score_blocks(estimator, split):
+        for shard, size in sorted(layout.score_sizes(estimator, split, block).items()):
+            yield layout.scores_shard(estimator, split, block, shard), size
 
 
-def _refers_to(dense: Path, contents: dict[Path, str | None]) -> bool:
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 when it has just been removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _content(path: Path, advance: Advance) -> str | None:
+    """The content digest of a file; None where the file is damaged."""
+    try:
+        return verify(path).content
+    except StoreError:
+        return None
+    finally:
+        advance()
+
+
+def _refers_to(dense: Path, contents: Mapping[Path, str | None]) -> bool:
+    from trak_cli.store.virtual import open_scores
+
     try:
         return all(contents.get(source.path) == content for source, content in open_scores(dense).sources)
     except StoreError:
         return False
 
 
-def _contents(paths: Sequence[Path], advance: Advance) -> dict[Path, str | None]:
-    """The content digest of every file; None where it is not whole."""
-    found: dict[Path, str | None] = {}
-    for path in paths:
-        try:
-            found[path] = verify(path).content
-        except StoreError:
-            found[path] = None
-        advance()
-    return found
-
-
-def _damaged(layout: Layout, contents: dict[Path, str | None]) -> list[str]:
-    return [path.relative_to(layout.root).as_posix() for path, content in contents.items() if content is None]
+def _inside(layout: Layout, paths: list[Path]) -> list[str]:
+    return [path.relative_to(layout.root).as_posix() for path in paths]
