@@ -233,7 +233,9 @@ def test_narrow_features_and_narrow_arithmetic(featurized_words: Project) -> Non
             assert near is not None
             assert 1e-4 < np.abs(near - one.term_features).max() / np.abs(one.term_features).max() < 0.05
             np.testing.assert_array_equal(found[key].terms, one.terms)
-    assert read_features(next((featurized_words.folder / "runs/other/features").glob("*/train/000/00000.h5"))).dtype == "bfloat16"
+    assert (
+        read_features(next((featurized_words.folder / "runs/other/features").glob("*/train/000/00000.h5"))).dtype == "bfloat16"
+    )
 
 
 def test_doctor_looks_at_the_terms_and_counts_their_cost(words: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,9 +38,9 @@ def command(
     def stage() -> Stage[StatusSummary]:
         from trak_cli.stages.status import status
 
-        return status(loaded, reporter, verify=verify)
+        return partial(status, verify=verify)
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), work, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
     run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trak_cli.attribution.topk import TopBottom, Extremes
+from trak_cli.attribution.topk import Extremes, TopBottom
 
 
 def arrays_of(both: TopBottom) -> dict[str, np.ndarray]:
@@ -19,4 +19,6 @@ def arrays_of(both: TopBottom) -> dict[str, np.ndarray]:
 
 def top_bottom_of(arrays: dict[str, np.ndarray]) -> TopBottom:
     """The highest and lowest scores of each target in a file, from its datasets."""
-    return TopBottom(Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"]))
+    return TopBottom(
+        Extremes(arrays["top_rows"], arrays["top_scores"]), Extremes(arrays["bottom_rows"], arrays["bottom_scores"])
+    )
