@@ -42,8 +42,6 @@ def command(
 
     run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
-
 
 def show(summary: StatusSummary, console: Console) -> None:
     if not summary.features:
