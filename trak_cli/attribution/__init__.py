@@ -1,5 +1,5 @@
-"""Arrays in, arrays out: Gram matrices, ridges, the estimator family, top-k and the linear datamodeling score.
+"""Scores and their evaluation as functions of arrays: Gram matrices, estimators, top-k, the linear datamodeling score.
 
-Nothing here reads or writes files, or knows what a model is. Start with :mod:`trak_cli.attribution.estimator.spec`, which has
-the formula.
+Nothing here reads or writes files, and nothing depends on a model. Start with :mod:`trak_cli.attribution.estimator.spec`, which
+has the formula.
 """

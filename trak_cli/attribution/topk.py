@@ -1,7 +1,8 @@
-"""The highest and lowest scores of every target, kept while scores stream by.
+"""The highest and lowest scores of every target, from blocks of scores in any order.
 
-Each score and its row become one 64-bit key: the float's bits made to order like an integer above, the row below.
-Keys are all different, so the k largest are a set that depends on nothing but the scores, and ties go to the lower row.
+Each score and its row are packed into a 64-bit key: the bits of the float, transformed so that they sort like an integer, above
+the complement of the row. All keys are different, so the k largest do not depend on the order of the blocks, and of equal
+scores the one with the lower row comes first.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ _SIGN = np.uint32(0x80000000)
 
 @dataclass(frozen=True)
 class Extremes:
-    """The training rows at one end: ``indices`` (t, k) int64 and their scores ``values`` (t, k) float32, best first.
+    """The k highest, or the k lowest, scores of every target.
 
-    "Best" is highest at the top end and lowest at the bottom end; equal scores stand in the order of their rows.
-    There are fewer than k columns when fewer rows were seen.
+    Attributes:
+        indices: (t, k) int64 training rows, the most extreme score first; rows with equal scores are in ascending order. There
+            are fewer than k columns if there were fewer rows.
+        values: (t, k) float32 scores of these rows.
     """
 
     indices: IntArray
@@ -34,14 +37,17 @@ class Extremes:
 
 @dataclass(frozen=True)
 class TopBottom:
-    """Both ends: ``top`` raises f on the target most, ``bottom`` lowers it most."""
+    """The highest scores (training on these rows raises f on the target) and the lowest (it lowers f)."""
 
     top: Extremes
     bottom: Extremes
 
 
 class TopK:
-    """Streams scores in any order of rows; several may be merged in any grouping, with the same result."""
+    """Collects the k highest and lowest scores of every target.
+
+    Blocks of rows may come in any order, and collectors of different rows may be merged in any grouping, with the same result.
+    """
 
     def __init__(self, targets: int, k: int) -> None:
         self._k = k
@@ -49,15 +55,23 @@ class TopK:
         self._bottom: _Keys = np.empty((targets, 0), np.uint64)
 
     @classmethod
-    def restore(cls, ends: TopBottom, k: int) -> TopK:
-        """What gave these ``ends``, ready to be merged into another."""
-        restored = cls(len(ends.top.values), k)
-        restored._top = _keys(ends.top.values, ends.top.indices.astype(np.uint64))
-        restored._bottom = _keys(-ends.bottom.values, ends.bottom.indices.astype(np.uint64))
+    def restore(cls, result: TopBottom, k: int) -> TopK:
+        """A collector that has this ``result``."""
+        restored = cls(len(result.top.values), k)
+        restored._top = _keys(result.top.values, result.top.indices.astype(np.uint64))
+        restored._bottom = _keys(-result.bottom.values, result.bottom.indices.astype(np.uint64))
         return restored
 
     def update(self, scores: Float32, start_row: int) -> None:
-        """Take ``scores`` (t, r), whose column c is training row ``start_row`` + c; no row may be given twice."""
+        """Add a block of scores.
+
+        Args:
+            scores: (t, r); column c is training row ``start_row`` + c. No row may be added twice.
+            start_row: the first training row of the block.
+
+        Raises:
+            ValueError: a score is NaN, or a row number does not fit 32 bits.
+        """
         if np.isnan(scores).any():
             raise ValueError("NaN among the scores")
         rows = np.arange(start_row, start_row + scores.shape[1], dtype=np.uint64)
@@ -66,13 +80,17 @@ class TopK:
         self._keep(_keys(scores, rows), _keys(-scores, rows))
 
     def merge(self, other: TopK) -> None:
-        """Take what another one, of the same targets and k but of other rows, has kept."""
+        """Add the scores of another collector, of the same targets and k but of other rows.
+
+        Raises:
+            ValueError: it has another k.
+        """
         if other._k != self._k:
             raise ValueError(f"k = {other._k} cannot be merged into k = {self._k}")
         self._keep(other._top, other._bottom)
 
     def result(self) -> TopBottom:
-        """Both ends of what was seen so far."""
+        """The highest and lowest scores so far."""
         top, bottom = _extremes(self._top), _extremes(self._bottom)
         return TopBottom(top, Extremes(bottom.indices, -bottom.values))
 

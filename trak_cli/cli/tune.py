@@ -9,14 +9,15 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, interval, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.stages.tune import Measured, TuneSummary
+    from trak_cli.attribution.lds.bootstrap import Interval
+    from trak_cli.stages.tune import TuneSummary
 
 NAME = "tune"
-HELP = """Choose the estimator by a ground truth: search the family, and say what the choice is worth.
+HELP = """Find the estimator that predicts retrained models best, given a ground truth.
 
-All combinations of the values under `tune:` are tried on half of the targets and half of the subsets. The best one and the
-configured estimator are then compared on the other halves of both, which the search has not seen. It reads features and the
-ground truth of `trak eval-lds`; each Gram weighting takes one pass over the features, a ridge none."""
+All combinations of the values in `tune.grid` are tried on half of the targets and half of the subsets. The best one and the
+configured estimator are then compared on the other halves of both. The command reads features and the ground truth of
+`trak eval-lds`. Each weighting of the Gram matrix takes one pass over the features; more ridges take none."""
 EXAMPLES = """Examples:
 
   trak tune -d my_project tune.folder=my_project      (writes my_project/estimator/tuned.yaml)
@@ -54,13 +55,13 @@ def show(summary: TuneSummary, console: Console) -> None:
         rows.add_row("difference", *_figures(summary.held_out.difference, "+"), str(summary.held_out.p_value))
     console.print(rows)
     if chosen.estimator == reference.estimator:
-        console.print(f"nothing was better than {reference.estimator.name}")
+        console.print(f"no estimator was better than {reference.estimator.name}")
     elif not summary.held_out.difference.low > 0:
-        console.print(f"that is no clear gain over {reference.estimator.name}: the interval of the difference reaches zero")
+        console.print(f"not significantly better than {reference.estimator.name}: the interval of the difference includes zero")
     console.print(" ".join(summary.overrides), soft_wrap=True)
     for path in summary.files:
         console.print(str(path))
 
 
-def _figures(found: Measured, sign: str = "") -> tuple[str, str]:
-    return f"{found.lds:{sign}.3f}", interval(found.low, found.high, sign)
+def _figures(lds: Interval, sign: str = "") -> tuple[str, str]:
+    return f"{lds.estimate:{sign}.3f}", interval(lds.low, lds.high, sign)

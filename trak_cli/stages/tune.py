@@ -1,7 +1,7 @@
-"""``trak tune``: the member of the estimator family that predicts retrained models best, for those who have retrained some.
+"""``trak tune``: find the estimator that predicts retrained models best, given a ground truth.
 
-It is searched on half of the targets and half of the subsets, and evaluated on the other halves of both, beside the
-configured estimator.
+The search uses half of the targets and half of the subsets. The best estimator and the configured one are then compared on the
+other halves of both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from trak_cli.attribution.estimator.describe import describe_formula
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.attribution.lds.bootstrap import Bootstrap, PValue, compare
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Interval, PValue, compare
 from trak_cli.attribution.lds.lds import lds_of_predictions
 from trak_cli.attribution.search import grid_members, halves
 from trak_cli.config.load import Loaded
@@ -30,19 +30,19 @@ from trak_cli.store.json_files import replace_json
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, Float64, IntArray, Reporter, plain
 
-#: Members of the search that the summary names; the report has all.
+#: Number of estimators in the summary; the report has all.
 SHOWN = 5
 
 #: Fields that change finished scores. They are tried on the best estimator only, because a search without scores is faster.
 DENOISING = ("shrinkage", "soft_threshold")
 
-#: Subsets that each half must have for a correlation.
+#: Fewest subsets in each half.
 _LEAST = 3
 
 
 @dataclass(frozen=True)
 class Member:
-    """One estimator and its LDS on the half that was searched."""
+    """An estimator and its LDS on the searched half."""
 
     estimator: EstimatorSpec
     formula: str
@@ -50,42 +50,35 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An LDS, or a difference of two, with its 95% interval (NaN without resamples)."""
-
-    lds: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class HeldOut:
-    """What was measured on the halves that the search has not seen.
+    """Results on the halves that the search did not use.
 
     Attributes:
+        chosen: LDS of the chosen estimator, with its 95 % interval (NaN without resamples).
+        reference: LDS of the configured estimator.
         difference: chosen minus reference, on the same resamples.
-        p_value: of the difference, two-sided.
-        method: how it was resampled (see :mod:`trak_cli.attribution.lds.bootstrap`).
+        p_value: two-sided, of the difference.
+        method: how subsets and targets were resampled (see :mod:`trak_cli.attribution.lds.bootstrap`).
     """
 
-    chosen: Measured
-    reference: Measured
-    difference: Measured
+    chosen: Interval
+    reference: Interval
+    difference: Interval
     p_value: PValue
     method: str
 
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """What was searched, what was found, and what that is worth.
+    """The search and its result.
 
     Attributes:
-        targets, subsets: how many the search and the evaluation used: (searched, held out).
-        members: how many members were tried.
-        best: the best few of the search, the chosen one first.
+        targets, subsets: numbers that the search and the evaluation used: (searched, held out).
+        members: number of estimators that were tried.
+        best: the chosen estimator, then the best others.
         reference: the configured estimator.
-        overrides: the chosen one as arguments of a command line.
-        files: the report, and the estimator file where a folder was named.
+        overrides: the chosen estimator as command-line overrides.
+        files: the report, and the estimator file if a folder was given.
     """
 
     store: Path
@@ -112,20 +105,21 @@ class _Half:
     subsets: IntArray
 
     @property
-    def question(self) -> SubsetQuery:
+    def query(self) -> SubsetQuery:
+        """What the estimators predict."""
         return SubsetQuery(self.split, self.targets, self.truth.masks[self.subsets])
 
     @property
     def outputs(self) -> Float64:
-        """(s, t)."""
+        """(s, t) float64 outputs of the retrained models."""
         return self.truth.outputs[np.ix_(self.subsets, self.targets)].astype(np.float64)
 
 
 def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
-    """Search the family, evaluate what was found, and write it down.
+    """Search the grid, compare the best estimator with the configured one, and write a report.
 
     Raises:
-        ConfigError, InputError, StoreError, MachineError: see the classes; nothing that the store holds was changed.
+        ConfigError, InputError, StoreError, MachineError: see the classes; features and scores in the store are unchanged.
     """
     config = loaded.config
     use_threads(config.threads)
@@ -141,14 +135,14 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     specs = _members(config, reference, len(inventory.checkpoints))
     reporter.log(
         f"{len(specs)} estimators: {passes(specs)} passes over {inventory.rows:,} rows of each of {len(inventory.checkpoints)}"
-        " checkpoint(s); fewer values under tune, or estimator.average_over, take less"
+        " checkpoint(s); fewer values in tune.grid or fewer checkpoints (estimator.average_over) take less time"
     )
     values = _search(inventory, specs, searched, reporter)
     denoised = _denoised(config, reference, max(specs, key=values.__getitem__), values)
     if denoised:
         values |= _search(inventory, denoised, searched, reporter)
     ranked = sorted(values, key=lambda spec: -values[spec])
-    # The one that was asked for stays where nothing is better.
+    # The configured estimator is kept unless another one is better.
     chosen = reference if values[ranked[0]] == values[reference] else ranked[0]
     evaluation = _evaluate(config, inventory, (chosen, reference), held_out, reporter)
     summary = TuneSummary(
@@ -166,7 +160,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
         files=[layout.tune_report(split), *([] if file is None else [file])],
     )
     if file is not None:
-        write_estimator(file, replace(chosen, name=config.tune.name), evaluation.chosen.lds)
+        write_estimator(file, replace(chosen, name=config.tune.name), evaluation.chosen.estimate)
     everything = [plain(_member(spec, values)) for spec in ranked]
     replace_json(
         layout.tune_report(split),
@@ -182,7 +176,7 @@ def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, 
             Problem(
                 str(truth.source),
                 f"{subsets} subsets and {targets} targets",
-                f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, and half held out",
+                f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, the other half is held out",
                 "retrain on more subsets (retrain.subsets)",
             )
         )
@@ -193,7 +187,7 @@ def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, 
 
 
 def _members(config: TrakConfig, reference: EstimatorSpec, checkpoints: int) -> list[EstimatorSpec]:
-    """The selected estimator, and every one that the grid makes of it; without the fields of :data:`DENOISING`."""
+    """The configured estimator and every combination of the grid, without the fields of :data:`DENOISING`."""
     grid = {name: values for name, values in config.tune.grid.items() if name not in DENOISING}
     if checkpoints == 1 and "averaging" in grid:
         grid["averaging"] = grid["averaging"][:1]
@@ -212,31 +206,29 @@ def _denoised(
 def _search(
     inventory: Inventory, specs: Sequence[EstimatorSpec], half: _Half, reporter: Reporter
 ) -> dict[EstimatorSpec, float]:
-    """LDS of every member; −1 where no target has one."""
+    """LDS of every estimator; −1 if it is undefined on every target."""
     total = passes(specs) * inventory.rows * len(inventory.checkpoints)
-    found = {}
+    values = {}
     with reporter.meter(f"tune, {len(specs)} estimators", total, "rows") as meter:
-        for spec, predictions in scan(inventory, specs, half.question, meter.advance):
+        for spec, predictions in scan(inventory, specs, half.query, meter.advance):
             mean = lds_of_predictions(predictions, half.outputs).mean
-            found[spec] = -1.0 if np.isnan(mean) else mean
-    return found
+            values[spec] = -1.0 if np.isnan(mean) else mean
+    return values
 
 
 def _evaluate(
     config: TrakConfig, inventory: Inventory, pair: tuple[EstimatorSpec, EstimatorSpec], half: _Half, reporter: Reporter
 ) -> HeldOut:
-    """The chosen estimator and the reference on the half that was not searched."""
+    """The chosen estimator and the configured one on the held-out half."""
     specs = list(dict.fromkeys(pair))
     total = passes(specs) * inventory.rows * len(inventory.checkpoints)
     with reporter.meter("tune, held-out half", total, "rows") as meter:
-        predictions = dict(scan(inventory, specs, half.question, meter.advance))
+        predictions = dict(scan(inventory, specs, half.query, meter.advance))
     both = dict(zip(("chosen", "reference"), (predictions[spec] for spec in pair), strict=True))
     comparison = compare(both, half.outputs, Bootstrap(config.lds.bootstrap, config.seed))
     (change,) = comparison.differences
-    chosen, reference, difference = (
-        Measured(one.estimate, one.low, one.high) for one in (*comparison.sets.values(), change.interval)
-    )
-    return HeldOut(chosen, reference, difference, change.p_value, comparison.method)
+    sets = comparison.sets
+    return HeldOut(sets["chosen"], sets["reference"], change.interval, change.p_value, comparison.method)
 
 
 def _member(spec: EstimatorSpec, values: dict[EstimatorSpec, float]) -> Member:

@@ -53,7 +53,7 @@ def test_the_member_that_made_the_ground_truth_is_found(store):
     summary = run(store)
     assert dataclasses.replace(summary.best[0].estimator, name="best") == BEST
     found = summary.held_out
-    assert found.chosen.lds > 0.85
+    assert found.chosen.estimate > 0.85
     assert found.chosen.low > found.reference.high
     assert found.difference.low > 0
     assert found.p_value.value < 0.05
@@ -94,7 +94,7 @@ def test_where_nothing_is_better_the_configured_estimator_stays(store):
     summary = run(store, *settings)
     assert summary.members == 2 + 1
     assert summary.best[0].estimator.name == "trak"
-    assert summary.held_out.difference.lds == 0
+    assert summary.held_out.difference.estimate == 0
 
 
 @pytest.mark.parametrize(

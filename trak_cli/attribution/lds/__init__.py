@@ -1,1 +1,1 @@
-"""The linear datamodeling score (LDS), its intervals, its noise ceiling, and the baselines beside it."""
+"""The linear datamodeling score (LDS): its intervals, its noise ceiling, and baselines fitted to the ground truth."""

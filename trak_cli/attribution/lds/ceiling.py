@@ -1,4 +1,4 @@
-"""The noise ceiling of the LDS: what a perfect predictor would reach against a ground truth that is itself noisy."""
+"""The noise ceiling of the LDS: the LDS that a perfect predictor reaches against a noisy ground truth."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from trak_cli.types import FloatArray
 
 
 def noise_ceiling(outputs: FloatArray) -> float:
-    """The LDS of the true expected outputs against the mean output of a few models per subset, from how those models agree.
+    """Estimate the noise ceiling from the agreement between models that were trained on the same subset.
 
-    With r the mean rank correlation over subsets between two models that were trained on the same subsets (mean over targets
-    and pairs), the mean of m models has the reliability m r / (1 + (m − 1) r) (Spearman 1910, Brown 1910), and the
-    correlation of what it estimates with it is the root of that. Targets that every subset gives the same output are left
-    out. Rank correlations make this an approximation, good to a few hundredths.
+    It is the LDS of the expected outputs against the mean output of m models per subset.
+
+    Let r be the mean rank correlation, over subsets, between two models trained on the same subsets (mean over targets and
+    pairs of models). The mean of m models has the reliability m r / (1 + (m − 1) r) (Spearman 1910, Brown 1910), and its
+    correlation with the expected output is the square root of that. Targets with the same output on every subset are left out.
+    Because of the rank correlations, this is an approximation, accurate to a few hundredths.
 
     Args:
         outputs: (subsets, models, targets).

@@ -1,14 +1,15 @@
-"""Attribution from retrained models alone: the baselines that need no gradients, and many models instead.
+"""Attribution from retrained models alone: baselines that need many models, and no gradients.
 
-- ``datamodel``: for each target a ridge regression of the retrained output on which samples the subset has (Ilyas et al. 2022,
-  arXiv 2202.00622, with L2 in place of their L1), λ by generalised cross-validation (Golub, Heath and Wahba 1979).
-- ``empirical_influence``: mean output of the models that had sample i minus that of those that had not (Feldman and Zhang 2020,
-  arXiv 2008.03703, section 2).
+- ``datamodel``: for each target, a ridge regression of the retrained output on the membership of samples in the subset
+  (Ilyas et al. 2022, arXiv 2202.00622, with an L2 penalty instead of L1); λ is chosen by generalised cross-validation (Golub,
+  Heath and Wahba 1979).
+- ``empirical_influence``: the mean output of the models trained with sample i, minus that of the models trained without it
+  (Feldman and Zhang 2020, arXiv 2008.03703, section 2).
 
-Both learn from the very outputs that an LDS is measured against. So they are cross-fitted: what is predicted for a subset
-comes from other subsets only. Predictions are Σ_i w_i (mask_i − mean mask_i of the subsets that were fitted), without an
-intercept, which would tell the mean of the others and so rank a left-out subset by what it lacks. Where outputs have nothing
-to do with subsets, what comes out errs on the low side all the same (−.06 for ``datamodel`` with 60 subsets).
+Both learn from the outputs that the LDS is measured against. So they are cross-fitted: the prediction for a subset comes from a
+fit to other subsets. Predictions are Σ_i w_i (mask_i − mean mask_i of the fitted subsets), without an intercept: the intercept
+would reveal the mean of the fitted outputs, which is negatively correlated with the left-out output. If outputs are independent
+of subsets, the LDS of a baseline is still slightly negative (−0.06 for ``datamodel`` with 60 subsets).
 """
 
 from __future__ import annotations
@@ -19,28 +20,36 @@ import numpy as np
 
 from trak_cli.types import BoolArray, Float64, FloatArray
 
-#: Parts into which subsets are divided; each is predicted from all others.
+#: Number of folds of the subsets; each fold is predicted from a fit to all others.
 FOLDS = 10
 
-#: λ of the regression in units of the mean eigenvalue of the centred masks' Gram matrix.
+#: Candidates for λ, in units of the mean eigenvalue of the Gram matrix of the centred masks.
 RIDGES = 10.0 ** np.arange(-3, 3.01, 0.25)
 
-#: From masks (s, n) and outputs (s, t) that are fitted, and masks (r, n), predictions (t, r) for the latter.
+#: (masks (s, n), outputs (s, t), other masks (r, n)) -> predictions (t, r) for the other masks, from a fit to the first two.
 Baseline = Callable[[BoolArray, FloatArray, BoolArray], Float64]
 
 
 def cross_fitted(baseline: Baseline, masks: BoolArray, outputs: FloatArray, seed: int, folds: int = FOLDS) -> Float64:
-    """Predictions (t, s) for ``masks`` (s, n) and ``outputs`` (s, t), each from a fit that has not seen the subset."""
+    """Predictions (t, s) float64 for every subset, each from a fit that leaves the subset out.
+
+    Args:
+        baseline: one of :data:`BASELINES`.
+        masks: (s, n) bool.
+        outputs: (s, t) outputs of the retrained models.
+        seed: of the random folds.
+        folds: number of folds.
+    """
     order = np.random.default_rng(seed).permutation(len(masks))
-    found = np.empty((outputs.shape[1], len(masks)))
+    predictions = np.empty((outputs.shape[1], len(masks)))
     for left_out in np.array_split(order, min(folds, len(masks))):
         fitted = np.setdiff1d(order, left_out)
-        found[:, left_out] = baseline(masks[fitted], outputs[fitted], masks[left_out])
-    return found
+        predictions[:, left_out] = baseline(masks[fitted], outputs[fitted], masks[left_out])
+    return predictions
 
 
 def datamodel(masks: BoolArray, outputs: FloatArray, others: BoolArray) -> Float64:
-    """Ridge regression in its dual form: one eigendecomposition of (s, s) for all targets and every λ."""
+    """Ridge regression in its dual form, with one (s, s) eigendecomposition for all targets and all λ; see :data:`Baseline`."""
     mean = masks.mean(axis=0)
     X, Z = masks - mean, others - mean
     values, vectors = np.linalg.eigh(X @ X.T)
@@ -55,7 +64,7 @@ def datamodel(masks: BoolArray, outputs: FloatArray, others: BoolArray) -> Float
 
 
 def _cross_validation(values: Float64, y: Float64, ridge: float) -> Float64:
-    """GCV = (‖(I − H) y‖² / s) / (tr(I − H) / s)² of every target; H includes the mean, which takes one direction."""
+    """(t,) GCV = (‖(I − H) y‖² / s) / (tr(I − H) / s)² of every target; H includes the mean (one degree of freedom)."""
     left = ridge / (values + ridge)  # eigenvalues of I − H, before the mean
     count = len(values)
     error: Float64 = ((left[:, None] * y) ** 2).sum(axis=0) / count
@@ -63,7 +72,7 @@ def _cross_validation(values: Float64, y: Float64, ridge: float) -> Float64:
 
 
 def empirical_influence(masks: BoolArray, outputs: FloatArray, others: BoolArray) -> Float64:
-    """Differences of two means; a sample that every fitted subset has, or none, has influence 0."""
+    """Differences of two means; a sample in all fitted subsets, or in none, has influence 0. See :data:`Baseline`."""
     inside = masks.sum(axis=0)
     outside = len(masks) - inside
     both = (inside > 0) & (outside > 0)

@@ -1,4 +1,4 @@
-"""What a ground truth for the LDS must look like, and what to say when it does not."""
+"""Checks of a ground truth for the LDS."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ _Any = npt.NDArray[Any]
 
 
 def check_ground_truth(masks: _Any, outputs: _Any, n: int, t: int) -> list[Problem]:
-    """Everything that is wrong with a ground truth for ``n`` training samples and ``t`` targets; empty when it can be
-    used.
+    """Everything that is wrong with a ground truth; empty if it can be used.
 
-    Wanted: ``masks`` (subsets, n) bool, row s saying which training samples subset s holds, and ``outputs`` (subsets,
-    t) floating, the model output f on every target of models trained on subset s (mean over training seeds if there
-    are several).
+    Args:
+        masks: should be (subsets, n) bool; row s says which training samples are in subset s.
+        outputs: should be (subsets, t) floating: the model output f on every target, of models trained on subset s (the mean
+            over training seeds if there are several).
+        n: number of training samples.
+        t: number of targets.
     """
     problems = _shape_problems(_MASKS, masks, n, "training samples") + _shape_problems(_OUTPUTS, outputs, t, "targets")
     if problems:
@@ -31,7 +33,7 @@ def check_ground_truth(masks: _Any, outputs: _Any, n: int, t: int) -> list[Probl
         problems.append(Problem(_OUTPUTS, found, "one row for each subset", "store the two for the same subsets"))
     elif len(masks) < 3:
         found = f"{len(masks)} subsets"
-        problems.append(Problem(_MASKS, found, "3 or more: correlations are over subsets", "retrain on more subsets"))
+        problems.append(Problem(_MASKS, found, "3 or more, because correlations are over subsets", "retrain on more subsets"))
     problems += _dtype_problems(masks, outputs)
     return problems + ([] if problems else _mask_problems(masks) + _output_problems(outputs))
 

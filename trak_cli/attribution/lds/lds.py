@@ -20,14 +20,14 @@ _ROWS_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class LdsResult:
-    """How well one score matrix predicts the retrained outputs.
+    """The LDS of one score matrix.
 
     Attributes:
-        per_target: (t,) Spearman correlation of each target; NaN where it is excluded.
-        mean: mean over the targets that are not excluded (NaN when there is none): the LDS.
-        constant_outputs: how many targets are excluded because every subset gave the same output.
-        constant_predictions: how many more are excluded because every subset has the same sum of scores.
-        predictions: (t, s) the sums of scores, for the bootstrap.
+        per_target: (t,) Spearman correlation of each target; NaN for excluded targets.
+        mean: the LDS, the mean over the targets that are not excluded; NaN if there are none.
+        constant_outputs: number of targets excluded because the output is the same on every subset.
+        constant_predictions: number of other targets excluded because the sum of scores is the same on every subset.
+        predictions: (t, s) sums of scores, for the bootstrap.
     """
 
     per_target: Float64
@@ -46,7 +46,11 @@ def lds(scores: FloatArray, masks: BoolArray, outputs: FloatArray) -> LdsResult:
 
 
 def lds_of_predictions(predictions: Float64, outputs: FloatArray) -> LdsResult:
-    """LDS when the sums of scores (t, s) are there already; ``outputs`` is (s, t)."""
+    """LDS from sums of scores, ``predictions`` (t, s), and retrained ``outputs`` (s, t).
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
     if predictions.shape != outputs.T.shape:
         raise ValueError(f"predictions {predictions.shape} (targets, subsets), outputs {outputs.shape} (subsets, targets)")
     per_target = spearman(predictions, outputs.T)
@@ -68,15 +72,15 @@ def subset_predictions(scores: FloatArray, masks: BoolArray) -> Float64:
 
 
 def streamed_predictions(blocks: Iterable[tuple[Rows, Rows, FloatArray]], masks: BoolArray, targets: int) -> Float64:
-    """Σ_{i∈S} score(j, i) from blocks of scores that stream by → (targets, s) float64.
+    """Σ_{i∈S} score(j, i) from blocks of scores → (targets, s) float64.
 
-    Sums are taken in float64. Where they differ by no more than the rounding of such a sum (a target whose scores are
-    all equal, with subsets of one size), they are made equal, so that rounding is never ranked.
+    Sums are computed in float64. If the sums of a target differ by no more than their rounding error (for example all scores
+    are equal and all subsets have the same size), they are set equal, so that rounding errors are not ranked.
 
     Args:
-        blocks: (targets, training rows, scores of that shape), which cover every target and every row exactly once.
+        blocks: (targets, training rows, scores of that shape); together they cover every target and every row exactly once.
         masks: (s, n).
-        targets: how many there are in all.
+        targets: number of targets.
     """
     sums = np.zeros((targets, len(masks)))
     size = np.zeros(targets)

@@ -1,7 +1,7 @@
-"""Ranks within rows, ties averaged, also when some columns count several times or not at all.
+"""Ranks within rows, with ties averaged and columns weighted (a weight is the number of times that a column occurs).
 
-A rank here is centred: how many of the others lie below, minus how many lie above, halved. It differs from the
-textbook rank 1…s by a constant, which no correlation sees, and its weighted mean is 0 exactly.
+A rank here is centred: half of (the number of values below − the number of values above). It differs from the textbook rank 1…s
+by a constant, which does not affect correlations, and its weighted mean is exactly 0.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class RankedRows:
-    """The sorted order of each row of a (t, s) array: sorted once, ranked for any number of resamples.
+    """The sorted order of each row of a (t, s) array, from which ranks are computed for any weights without sorting again.
 
     Attributes:
-        order: (t, s) column at each sorted position.
-        below: (t, s) for each column, the sorted position where the values equal to its own begin.
-        through: (t, s) for each column, the sorted position after them.
+        order: (t, s) int64, the column at each sorted position.
+        below: (t, s) int64, for each column the first sorted position with an equal value.
+        through: (t, s) int64, for each column the sorted position after the last equal value.
     """
 
     order: IntArray
@@ -88,7 +88,7 @@ def unit_ranks(values: FloatArray) -> Float64:
 
 
 def row_blocks(rows: int) -> Iterator[slice]:
-    """Slices that cover ``rows`` rows, each small enough for temporaries of (block, s) not to matter."""
+    """Slices that cover ``rows`` rows, each small enough that temporary arrays of (block, s) need little memory."""
     for start in range(0, rows, _ROWS_AT_ONCE):
         yield slice(start, min(start + _ROWS_AT_ONCE, rows))
 

@@ -8,20 +8,20 @@ import numpy as np
 
 from trak_cli.types import Float64, FloatArray
 
-#: Rows that are cast to float64 and multiplied at a time. They lie on a grid of absolute row numbers, so that the sum
-#: has the same bits however the rows arrive.
+#: Number of rows that are cast to float64 and multiplied at a time. Chunks begin at multiples of it, so that the sum has the
+#: same bits for any division of the rows into blocks.
 CHUNK_ROWS = 1024
 
 
 class Gram(NamedTuple):
-    """A finished sum over ``n`` samples, or terms of samples, without any ridge.
+    """A Gram matrix Σ w x xᵀ without ridge.
 
     Attributes:
-        matrix: (k, k) float64, symmetric; None where ``rows`` stand for it.
-        n: how many samples, or terms.
+        matrix: (k, k) float64, symmetric; None if ``rows`` represent it.
+        n: number of samples, or of terms of samples, in the sum.
         mean_square: Σ ‖x‖² / n, without weights.
-        rows: (r, k) float64, the rows √w x themselves where they are few: r ≤ k / 2.
-        of_terms: whether it is over single terms, and not over samples.
+        rows: (r, k) float64, the rows √w x, if there are at most k / 2.
+        of_terms: whether the sum is over single terms instead of samples.
     """
 
     matrix: Float64 | None
@@ -32,10 +32,10 @@ class Gram(NamedTuple):
 
 
 class GramSum:
-    """Sums w_i x_i x_iᵀ over rows given in order, any number at a time.
+    """Sums w_i x_i x_iᵀ over rows that are added in order, in blocks of any size.
 
-    Holds the (k, k) sum, or up to k / 2 rows in its place, and one chunk of rows, all float64, whatever the size of the
-    training set.
+    Memory: the (k, k) sum, or up to k / 2 rows instead of it, and one chunk of rows, all float64, for a training set of any
+    size.
     """
 
     def __init__(self, dim: int) -> None:
@@ -51,10 +51,16 @@ class GramSum:
         self._of_terms = False
 
     def add(self, features: FloatArray, weights: FloatArray, terms: FloatArray | None = None) -> None:
-        """Add the next rows: ``features`` (r, k) and ``weights`` (r,), none negative.
+        """Add the next rows.
 
-        ``terms`` (r,): how many terms each row stands for (:class:`Terms`); None: it is one
-        sample.
+        Args:
+            features: (r, k), any floating dtype.
+            weights: (r,), none negative.
+            terms: (r,) number of terms that each row sums (:class:`~trak_cli.attribution.estimator.weights.Terms`); None if
+                each row is one sample.
+
+        Raises:
+            ValueError: the shapes do not fit.
         """
         self._of_terms |= terms is not None
         self._terms += len(features) if terms is None else float(terms.sum(dtype=np.float64))
@@ -78,7 +84,7 @@ class GramSum:
                     self._summed()
 
     def result(self) -> Gram:
-        """The sum so far; more rows may be added afterwards."""
+        """The Gram matrix of the rows so far; more rows may be added afterwards."""
         count = self._n % CHUNK_ROWS
         rest = self._chunk[:count]
         n = round(self._terms)
@@ -88,7 +94,7 @@ class GramSum:
         return Gram(self._summed() + rest.T @ rest, n, mean_square, of_terms=self._of_terms)
 
     def _summed(self) -> Float64:
-        """The sum over all full chunks, which need not be kept any longer."""
+        """The sum over all full chunks, which are then freed."""
         dim = self._chunk.shape[1]
         total = np.zeros((dim, dim)) if self._sum is None else self._sum
         for chunk in self._kept:
