@@ -25,6 +25,7 @@ from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins.text import text_model
+from trak_cli.stages.inputs.microbatches import microbatches
 from trak_cli.stages.inputs.split import Split
 from trak_cli.tasks import CausalLM, Task, TextClassification
 from trak_cli.types import Rows
@@ -119,7 +120,7 @@ def measured(kind: str, engine: str, microbatch: int, arguments: argparse.Namesp
 
 def positions(split: Split, microbatch: int) -> int:
     """Token positions that the model computes in one pass over the split."""
-    batches = (split.batch(one.samples) for one in split.microbatches(Rows(0, split.rows), microbatch))
+    batches = (split.batch(one.samples) for one in microbatches(split, Rows(0, split.rows), microbatch))
     return sum(batch["input_ids"].numel() for batch in batches)
 
 

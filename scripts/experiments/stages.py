@@ -18,7 +18,7 @@ from trak_cli.batches import to_device
 from trak_cli.config.load import load as load_config
 from trak_cli.config.schema import TrakConfig
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import Parts, make_parts
+from trak_cli.stages.inputs.plugins import Components, make_components
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 
@@ -69,16 +69,16 @@ def config_of(name: str) -> TrakConfig:
     return load_config("train", name, FOLDER, []).config
 
 
-def trained(name: str) -> Iterator[tuple[Parts, nn.Module]]:
+def trained(name: str) -> Iterator[tuple[Components, nn.Module]]:
     """The parts of a run, with the weights of one checkpoint after another in the model."""
     config = config_of(name)
-    parts = make_parts(config)
+    parts = make_components(config)
     for path in sorted((Path(config.store) / "checkpoints").glob("*.safetensors")):
         apply(parts.model, load(path), path)
         yield parts, parts.model.eval()
 
 
-def representations(parts: Parts, split: str) -> Array:
+def representations(parts: Components, split: str) -> Array:
     """(rows, width) the mean over the tokens of the last hidden state (of the encoder, where there is one), of unit length."""
     dataset, rows = parts.splits[split], []
     for start in range(0, len(dataset), 128):

@@ -21,7 +21,7 @@ from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.plugins.checkpoints.files import sha256
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import make_parts
+from trak_cli.stages.inputs.plugins import make_components
 from trak_cli.tasks import Task
 
 Array = np.ndarray[Any, Any]
@@ -75,7 +75,7 @@ def parts_of(setting: Setting | Reference) -> tuple[nn.Module, Task, Batches, li
     """Model, task, batches of the training and the target samples, and the checkpoint files."""
     if isinstance(setting, Reference):
         return setting.parts()
-    parts = make_parts(setting.loaded.config)
+    parts = make_components(setting.loaded.config)
     batches = {
         split: [
             parts.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])

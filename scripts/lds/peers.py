@@ -25,7 +25,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import Parts, make_parts
+from trak_cli.stages.inputs.plugins import Components, make_components
 from trak_cli.tasks import Classification, Regression
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ def traker(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
     from trak import TRAKer
     from trak.projectors import BasicProjector, ProjectionType
 
-    parts = make_parts(setting.loaded.config)
+    parts = make_components(setting.loaded.config)
     model, train, targets = parts.model, _loader(parts, "train"), _loader(parts, "test")
     names = setting.checkpoints[: max(counts)]
     task = "image_classification" if isinstance(parts.task, Classification) else _original_task(parts)
@@ -76,7 +76,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
 
-    parts = make_parts(setting.loaded.config)
+    parts = make_components(setting.loaded.config)
     task = _kronfluence_task(parts)
     names = setting.checkpoints[: max(counts)]
     sums: dict[str, Array] = {}
@@ -84,7 +84,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
     seconds = 0.0
     for number, name in enumerate(names, start=1):
         start = time.process_time()
-        parts = make_parts(setting.loaded.config)
+        parts = make_components(setting.loaded.config)
         apply(parts.model, load(setting.checkpoint_file(name)), setting.checkpoint_file(name))
         model = prepare_model(parts.model, task)
         with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -118,7 +118,7 @@ def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
     from dattri.algorithm.trak import TRAKAttributor
     from dattri.task import AttributionTask
 
-    parts = make_parts(setting.loaded.config)
+    parts = make_components(setting.loaded.config)
     model = parts.model
 
     def margin(params: dict[str, Tensor], pair: tuple[Tensor, Tensor]) -> Tensor:
@@ -158,11 +158,11 @@ def available() -> dict[str, Peer]:
 
 def takes(peer: str, setting: Setting) -> bool:
     """Whether a peer has what a setting needs without code written for it here."""
-    classification = isinstance(make_parts(setting.loaded.config).task, Classification)
+    classification = isinstance(make_components(setting.loaded.config).task, Classification)
     return classification or peer != "dattri TRAK"
 
 
-def _loader(parts: Parts, split: str) -> DataLoader[Any]:
+def _loader(parts: Components, split: str) -> DataLoader[Any]:
     return DataLoader(parts.splits[split], batch_size=BATCH, shuffle=False)
 
 
@@ -174,7 +174,7 @@ def _bound(model: nn.Module, *weights: Any) -> Callable[..., Any]:
     return lambda *args: functional_call(model, weights if len(weights) > 1 else weights[0], args)
 
 
-def _original_task(parts: Parts) -> Any:
+def _original_task(parts: Components) -> Any:
     from trak.modelout_functions import AbstractModelOutput
 
     class Output(AbstractModelOutput):  # type: ignore[misc]
@@ -194,7 +194,7 @@ def _original_task(parts: Parts) -> Any:
     return Output()
 
 
-def _kronfluence_task(parts: Parts) -> Any:
+def _kronfluence_task(parts: Components) -> Any:
     from kronfluence.task import Task
 
     class Measured(Task):  # type: ignore[misc]

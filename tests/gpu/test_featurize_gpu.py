@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from trak_cli.cli.app import app
 from trak_cli.config.load import load as load_config
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import make_parts
+from trak_cli.stages.inputs.plugins import make_components
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import read_features
 
@@ -85,7 +85,7 @@ class Kinks:
     def __init__(self, folder: Path) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.chdir(folder)
-            self._parts = make_parts(load_config("train", "trak", None, list(SMALL)).config)
+            self._parts = make_components(load_config("train", "trak", None, list(SMALL)).config)
         self._checkpoints = {file.stem: file for file in (folder / "runs/digits/checkpoints").glob("*.safetensors")}
 
     def has(self, checkpoint: str, split: str, row: int) -> bool:

@@ -207,7 +207,7 @@ def test_dataset_changed_under_the_store(featurized: Project) -> None:
         INPUT,
         "featurize",
         f"+dataset.train.edit={SHARD_ROWS}",
-        says=(f"sample {SHARD_ROWS} of train", "other content", "store"),
+        says=(f"sample {SHARD_ROWS} of train", "different content", "store"),
     )
 
 

@@ -97,7 +97,7 @@ def test_pairs_that_changed_under_a_stored_context_are_refused(project: Project)
     lines = table.read_text().splitlines()
     lines[1 + row] = lines[1 + row].replace("picture", "photo")
     table.write_text("\n".join(lines) + "\n")
-    project.refused(4, "featurize", says=(f"sample {row} of train", "other content"))
+    project.refused(4, "featurize", says=(f"sample {row} of train", "different content"))
 
 
 def test_appended_pairs_leave_the_context_as_it_was(project: Project) -> None:

@@ -41,7 +41,7 @@ def test_vmap_that_is_wrong_is_refused_when_asked_for(project: Project) -> None:
 def test_vmap_that_is_wrong_is_not_among_those_that_auto_chooses_from(project: Project) -> None:
     outcome = featurize(project, HELD, "gradients.engine=auto")
     assert outcome.returncode == 0, outcome.stderr
-    assert "gradients=vmap does not take this model: other gradients of first.weight" in outcome.stderr
+    assert "gradients=vmap does not accept this model: other gradients of first.weight" in outcome.stderr
 
 
 def test_auto_goes_on_without_an_engine_that_refuses_larger_microbatches(project: Project) -> None:
@@ -49,4 +49,4 @@ def test_auto_goes_on_without_an_engine_that_refuses_larger_microbatches(project
     forward = "        return torch.cat([self.second(torch.tanh(self.first(c))) for c in x.split(4)])\n"
     outcome = featurize(project, forward, "gradients.engine=auto", "gradients.microbatch=8")
     assert outcome.returncode == 0, outcome.stderr
-    assert "gradients=hooks does not take 8 samples at a time" in outcome.stderr
+    assert "gradients=hooks does not accept 8 samples at a time" in outcome.stderr

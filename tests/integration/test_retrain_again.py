@@ -34,7 +34,7 @@ def subsets(project: Project) -> list[Path]:
 
 @pytest.mark.parametrize("other", ["dataset.train.seed=7", "dataset.targets.test.seed=7", "+dataset.train.edit=59"])
 def test_other_data_of_the_same_length_is_not_mixed_in(retrained: Project, other: str) -> None:
-    says = (f"of {'test' if 'test' in other else 'train'}", "other content", "another store")
+    says = (f"of {'test' if 'test' in other else 'train'}", "different content", "another store")
     retrained.refused(INPUT, "retrain", *FEW, other, says=says)
     retrained.refused(INPUT, "retrain", *FEW, "retrain.subsets=6", other, says=says)
     for path in subsets(retrained)[1::2]:

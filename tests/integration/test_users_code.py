@@ -42,7 +42,7 @@ def test_shards_of_edited_code_do_not_join_the_others(project: Project) -> None:
 
 def test_a_longer_split_of_other_samples_leaves_the_store_as_it_was(featurized: Project) -> None:
     other = [f"dataset.train.rows={ROWS + 1}", "dataset.train.seed=7"]
-    featurized.refused(INPUT, "featurize", *other, says=("sample 0 of train", "other content"))
+    featurized.refused(INPUT, "featurize", *other, says=("sample 0 of train", "different content"))
     featurized.done("featurize")
     featurized.done("finalize")
 

@@ -22,6 +22,8 @@ class AdamWTrainer(SGDTrainer):
         ConfigError: arguments out of range, all at once.
     """
 
+    optimizer = "adam"
+
     def __init__(
         self, epochs: int = 10, batch_size: int = 32, lr: float = 1e-3, weight_decay: float = 0.01, cache_mb: int = 512
     ) -> None:

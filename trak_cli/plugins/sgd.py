@@ -28,6 +28,7 @@ class Loss(Protocol):
 class Trainer(Protocol):
     """How a model is trained on a subset of the training set: the place to put one's own training program.
 
+    The class attribute ``optimizer`` ("sgd" or "adam") is the default of ``gradients.optimizer``; without it: "sgd".
     For ``train.snapshots``, ``train`` takes one more argument, ``after_epoch`` (:data:`AfterEpoch`).
     The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``; under ``train.start``
     and ``train.only_parameters`` with weights from a file, and parameters that require no gradient and are to be left alone.
@@ -60,6 +61,8 @@ class SGDTrainer:
     Raises:
         ConfigError: arguments out of range, all at once.
     """
+
+    optimizer = "sgd"
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""``trak doctor``: what would go wrong, and what it would cost, before hours are spent. Writes nothing."""
+"""``trak doctor``: what would go wrong in a run, and what it would cost. Writes nothing."""
 
 from __future__ import annotations
 
@@ -8,44 +8,47 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients.checks.outputs import check_reach, check_terms
 from trak_cli.gradients.contract import Engine
 from trak_cli.stages.diagnosis.advice import advice
 from trak_cli.stages.diagnosis.checks import (
     SAMPLES,
     Check,
-    Patient,
+    accepted,
     alone_and_together,
     attempt,
     engine_and_loop,
     features_fit,
     finite,
+    reached,
     repeated,
+    summed,
 )
 from trak_cli.stages.diagnosis.costs import Costs, estimate
 from trak_cli.stages.featurizing.adam_scales import make_scales
-from trak_cli.stages.featurizing.checkpoint_cache import Contexts
-from trak_cli.stages.featurizing.engine_selection import Bench, GradientPlan, plan_gradients
+from trak_cli.stages.featurizing.engine_selection import EngineSelector
+from trak_cli.stages.featurizing.engines import build_engine, make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
-from trak_cli.stages.featurizing.prepare import open_run
-from trak_cli.stages.index.run_plan import read_plan
-from trak_cli.stages.inputs.device import choose_device, device_name, use_threads
-from trak_cli.stages.inputs.split import spread, validate
+from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
+from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
+from trak_cli.stages.featurizing.task_context import bind_context
+from trak_cli.stages.index.run_plan import RunPlan, read_plan
+from trak_cli.stages.inputs.run_inputs import open_inputs
+from trak_cli.stages.inputs.split import SampleBatch
 from trak_cli.store.layout import Layout
-from trak_cli.types import Reporter
+from trak_cli.types import Reporter, evenly_spaced
 
 
 @dataclass(frozen=True)
 class DoctorSummary:
-    """What was found.
+    """The findings.
 
     Attributes:
         ok: every check holds.
-        parameters, dim: p, the selected parameters, and k, the features they become.
-        engine: the gradient engine that featurize would take; null where none takes the model.
-        costs: null where the run would not get far enough to be timed.
-        advice: flags that would help, most useful first.
+        parameters, dim: p, the number of selected coordinates, and k, the number of features.
+        engine: the gradient engine that featurize would use; null if none accepts the model.
+        costs: null if a check failed, so that the run could not be timed.
+        advice: settings that would help, most useful first.
     """
 
     ok: bool
@@ -59,104 +62,89 @@ class DoctorSummary:
 
 
 def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
-    """Examine the configured run on a handful of samples under its first checkpoint.
+    """Check the configured run on a few samples under its first checkpoint.
 
     Raises:
-        ConfigError, InputError, MachineError: nothing could be examined: no model, no data, no checkpoint that fits.
+        ConfigError, InputError, MachineError: nothing can be checked: no model, no data, or no checkpoint that fits.
     """
-    config = loaded.config
-    device = choose_device(config.device)
-    use_threads(config.threads)
-    checkpoints, splits, recipe = open_run(loaded, device)
-    fingerprints = {one.name: features_fingerprint(recipe, one) for one in checkpoints[:1]}
-    Contexts(Layout(Path(config.store)), recipe.parts, splits[0], fingerprints).bind(checkpoints[0], keep=False)
-    rows = spread(splits[0].rows, SAMPLES)
-    rows = rows if len(rows) > 1 else rows * 2  # so that there is a batch
-    samples = splits[0].samples(rows)
-    patient = Patient(recipe, splits[0], rows, samples, splits[0].batch(samples))
-    bench = Bench(recipe, splits[0], partial(recipe.projector, checkpoints[0]))
+    config, layout = loaded.config, Layout(Path(loaded.config.store))
+    inputs = open_inputs(config, loaded.base)
+    setup = make_setup(config, inputs)
+    first = inputs.checkpoints[0]
+    cache = StatisticsCache(layout, inputs.train, {first.name: features_fingerprint(config, setup, first)})
+    bind_context(cache, inputs.components, first, store=False)
+    rows = evenly_spaced(inputs.train.rows, SAMPLES).tolist()
+    samples = inputs.train.take(rows if len(rows) > 1 else rows * 2)  # a batch has two samples at least
     checks = [
-        Check("checkpoints", True, f"{len(checkpoints)} that fit the model", "all of them", ""),
-        *_by_autograd(patient),
+        Check("checkpoints", True, f"{len(inputs.checkpoints)} that fit the model", "all of them", ""),
+        *_model_checks(setup, samples),
     ]
     plan, costs = None, None
     if _all_hold(checks):
-        plan, found = _plan(bench, Path(config.store), reporter)
-        checks.append(found)
+        plan, check = _plan(layout, EngineSelector(setup, inputs.train, first, config.features.shard_rows, reporter))
+        checks.append(check)
     if plan is not None:
-        plain = featurizer = recipe.featurizer(plan.engine, plan.strategies, checkpoints[0], plan.microbatch)
-        if recipe.scaled:
-            featurizer = plain.scaled(make_scales(recipe, plain, splits[0], rows))
-        checks += _by_engine(patient, plain.engine, featurizer, config.features.dtype)
+        scales = partial(make_scales, setup, inputs.train, plan.microbatch)
+        featurizer = make_featurizer(setup, plan, first, partial(scales, rows))
+        engine = build_engine(setup, plan.engine, plan.strategies)
+        checks += _engine_checks(setup, samples, engine, featurizer, config.features.dtype)
         if _all_hold(checks):
-            moments = partial(make_scales, recipe, plain, splits[0]) if recipe.scaled else None
-            costs = estimate(config, featurizer, splits, len(checkpoints), recipe.spec.dim, moments)
-            checks.append(_room(costs))
-    tips = advice(config, device, plan, costs)
-    name = plan.engine if plan else None
-    return DoctorSummary(_all_hold(checks), checks, recipe.parameters, recipe.spec.dim, name, device_name(device), costs, tips)
+            moments = partial(scales, engine=engine) if setup.adam else None
+            costs = estimate(config, inputs, featurizer, setup.spec.dim, moments)
+            checks.append(_room_on_disk(costs))
+    tips = advice(config, inputs.device, plan, costs)
+    return DoctorSummary(
+        _all_hold(checks),
+        checks,
+        setup.parameters,
+        setup.spec.dim,
+        plan.engine if plan else None,
+        inputs.device_name,
+        costs,
+        tips,
+    )
 
 
-def _accepted(patient: Patient) -> Check:
-    """The task takes these samples."""
-    validate(patient.recipe.parts.task, patient.recipe.parts.model, patient.batch, patient.split.name, patient.rows)
-    return Check("samples", True, f"{len(patient.samples)} that the task takes", "all of them", "")
-
-
-def _reached(patient: Patient) -> Check:
-    """Autograd finds a way from the output to the selected parameters."""
-    check_reach(patient.model, patient.function, patient.split.batch(patient.samples[:1]), patient.selected)
-    return Check("gradients", True, f"reach some of {len(patient.selected)} parameter tensors", "some", "")
-
-
-def _summed(patient: Patient) -> Check:
-    """The terms that the task tells are those whose sum it gives as the output."""
-    check_terms(patient.model, patient.recipe.parts.task, patient.batch)
-    return Check("terms", True, "add up to the output", "that they do", "")
-
-
-def _plan(bench: Bench, store: Path, reporter: Reporter) -> tuple[GradientPlan | None, Check]:
-    """The store's own plan where there is one, else what featurize would settle on."""
-    stored = read_plan(Layout(store))
+def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Check]:
+    """The plan in the store if there is one, else the one that featurize would make."""
+    stored = read_plan(layout)
     if stored is not None:
-        plan = GradientPlan(stored.engine, stored.microbatch, stored.strategies, [])
-        return plan, Check("gradient engine", True, f"{plan.engine}, from the plan in the store", "an engine", "")
+        return stored, Check("gradient engine", True, f"{stored.engine}, from the plan in the store", "an engine", "")
     try:
-        plan = plan_gradients(bench, reporter)
+        plan, _ = selector.select()
     except (InputError, ConfigError, MachineError) as error:
         problem = error.problems[0]
         return None, Check("gradient engine", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
     return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
 
 
-def _by_autograd(patient: Patient) -> list[Check]:
-    """What plain autograd tells; the first checks that fail make the later ones pointless. Representations need no gradient."""
-    found = [attempt("samples", partial(_accepted, patient))]
-    for name, check in (
-        ("gradients", _reached),
-        ("finite numbers", finite),
-        ("the same output twice", repeated),
-        ("alone = in a batch", alone_and_together),
-    ):
-        if _all_hold(found) and not (patient.recipe.represents and check is _reached):
-            found.append(attempt(name, partial(check, patient)))
-    if _all_hold(found) and patient.recipe.terms:
-        found.append(attempt("terms", partial(_summed, patient)))
-    return found
+def _model_checks(setup: FeatureSetup, samples: SampleBatch) -> list[Check]:
+    """The checks that need no engine, up to the first that fails."""
+    checks = [("samples", accepted)]
+    if setup.uses_gradients:
+        checks.append(("gradients", reached))
+    checks += [("finite numbers", finite), ("the same output twice", repeated), ("alone = in a batch", alone_and_together)]
+    if setup.terms:
+        checks.append(("terms", summed))
+    results: list[Check] = []
+    for name, check in checks:
+        if _all_hold(results):
+            results.append(attempt(name, partial(check, setup, samples)))
+    return results
 
 
-def _by_engine(patient: Patient, engine: Engine, featurizer: Featurizer, dtype: str) -> list[Check]:
-    fit = attempt(f"features fit {dtype}", partial(features_fit, patient, featurizer.engine, featurizer.projector, dtype))
-    if patient.recipe.represents:
-        return [fit]
-    return [attempt(f"engine {engine.name} = loop", partial(engine_and_loop, patient, engine)), fit]
+def _engine_checks(
+    setup: FeatureSetup, samples: SampleBatch, engine: Engine, featurizer: Featurizer, dtype: str
+) -> list[Check]:
+    """The checks of the engine and of what it makes. ``engine`` gives gradients without Adam's scales."""
+    checks: list[Check] = []
+    if setup.uses_gradients:
+        checks.append(attempt(f"engine {engine.name} = loop", partial(engine_and_loop, setup, samples, engine)))
+    fit = partial(features_fit, setup, samples, featurizer.engine, featurizer.projector, dtype)
+    return [*checks, attempt(f"features fit {dtype}", fit)]
 
 
-def _all_hold(checks: list[Check]) -> bool:
-    return all(check.held for check in checks)
-
-
-def _room(costs: Costs) -> Check:
+def _room_on_disk(costs: Costs) -> Check:
     return Check(
         "room on disk",
         costs.disk <= costs.free_disk,
@@ -164,3 +152,7 @@ def _room(costs: Costs) -> Check:
         f"{costs.disk / 2**30:.2f} GiB for features, Gram matrices and scores",
         "set features.dtype=float16, score.top_k=100 or a smaller projection.dim, or put the store elsewhere",
     )
+
+
+def _all_hold(checks: list[Check]) -> bool:
+    return all(check.held for check in checks)

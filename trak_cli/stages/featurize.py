@@ -1,21 +1,41 @@
-"""``trak featurize``: gradients, projected, into shards. The only stage that runs models over the data."""
+"""``trak featurize``: projected gradients, written to shards. The only stage that runs models over the data."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
+from trak_cli.errors import Problem, StoreError
+from trak_cli.projection.factored import describe_factors
+from trak_cli.stages.featurizing.adam_scales import stored_scales
+from trak_cli.stages.featurizing.code_check import check_same_code
+from trak_cli.stages.featurizing.engine_selection import EngineSelector, settle_plan
+from trak_cli.stages.featurizing.engines import make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
-from trak_cli.stages.featurizing.prepare import Job, Unit, prepare
-from trak_cli.stages.featurizing.resume import check_same_code, is_done, pending_units
+from trak_cli.stages.featurizing.fingerprint import features_fingerprint
+from trak_cli.stages.featurizing.model_checks import check_model
+from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
+from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
+from trak_cli.stages.featurizing.task_context import bind_context
+from trak_cli.stages.featurizing.units import Unit, Work, list_work
+from trak_cli.stages.index.fingerprints import check_fingerprint, record_fingerprint
 from trak_cli.stages.index.provenance import provenance
-from trak_cli.stages.index.split_sizes import noted
-from trak_cli.stages.inputs.device import device_name
-from trak_cli.store.shards import write_features
+from trak_cli.stages.index.run_plan import RunPlan
+from trak_cli.stages.index.split_sizes import check_rows, noted
+from trak_cli.stages.inputs.checkpoints import Checkpoint, load_checkpoint
+from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
+from trak_cli.stages.inputs.split import Split
+from trak_cli.store.atomic_write import write_once
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import Condition, write_features
 from trak_cli.store.temp_files import sweep
-from trak_cli.types import Meter, Reporter
+from trak_cli.types import Json, Meter, Reporter
 
 
 @dataclass(frozen=True)
@@ -31,7 +51,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class FeaturizeSummary:
-    """What a call of featurize found and did; ``kernel`` is null when there was nothing to project."""
+    """The result of a call of featurize; ``kernel`` is null if nothing was projected."""
 
     store: Path
     checkpoints: list[str]
@@ -44,79 +64,144 @@ class FeaturizeSummary:
     device: str
 
 
+@dataclass(frozen=True)
+class FeaturizeRun:
+    """A run whose inputs are open and checked, and whose plan is stored."""
+
+    inputs: RunInputs
+    setup: FeatureSetup
+    plan: RunPlan
+    cache: StatisticsCache
+    work: Work
+    dtype: str
+
+
 def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
-    """Write every shard of this process's share that is not there yet.
+    """Write every shard of this process's share that is not stored yet.
 
     Raises:
-        ConfigError, InputError, StoreError, MachineError: see the classes; nothing already written is touched.
+        ConfigError, InputError, StoreError, MachineError: see the classes; nothing that is stored is changed.
     """
-    job = prepare(loaded, reporter)
-    mine = job.share.of(job.units)
-    pending = pending_units(job, mine, reporter)
+    config, layout = loaded.config, Layout(Path(loaded.config.store))
+    share = share_from(config.worker.index, config.worker.count, os.environ)
+    inputs = open_inputs(config, loaded.base)
+    setup = make_setup(config, inputs)
+    fingerprints = {one.name: features_fingerprint(config, setup, one) for one in inputs.checkpoints}
+    _check_store(layout, fingerprints, inputs.splits)
+    cache = StatisticsCache(layout, inputs.train, fingerprints)
+    bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
+    check_model(setup, inputs.train)
+    _log_setup(setup, reporter)
+    selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
+    plan = settle_plan(layout, selector)
+    _record_run(layout, fingerprints, loaded.yaml)
+    work = list_work(layout, inputs, fingerprints, plan.shard_rows, share, reporter)
     reporter.log(
-        f"{len(job.checkpoints)} checkpoint(s), {len(job.units)} shards, {job.share}; {len(mine) - len(pending)} there already,"
-        f" {len(pending)} to do on {device_name(job.recipe.device)}"
+        f"{len(inputs.checkpoints)} checkpoint(s), {len(work.units)} shards, {share};"
+        f" {len(work.own) - len(work.pending)} already stored, {len(work.pending)} to compute on {inputs.device_name}"
     )
-    if len(job.checkpoints) == 1:
-        reporter.log("a single checkpoint: scores gain much from members derived from it in memory, e.g. ensemble.members=4")
-    with noted(job.layout, {split.name: split.rows for split in job.splits}):  # their samples are those of the shards
-        kernel = _work(job, pending, reporter)
-    sweep(job.layout.root)
+    if len(inputs.checkpoints) == 1:
+        reporter.log("a single checkpoint: members derived from it in memory improve scores much, e.g. ensemble.members=4")
+    run = FeaturizeRun(inputs, setup, plan, cache, work, config.features.dtype)
+    with noted(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
+        kernel = _compute(run, reporter)
+    sweep(layout.root)
     return FeaturizeSummary(
-        job.layout.root,
-        [one.name for one in job.checkpoints],
-        _per_split(job, mine, pending),
-        job.recipe.parameters,
-        job.recipe.spec.dim,
-        job.plan.engine,
-        job.plan.microbatch,
+        layout.root,
+        [checkpoint.name for checkpoint in inputs.checkpoints],
+        _per_split(inputs.splits, work),
+        setup.parameters,
+        setup.spec.dim,
+        plan.engine,
+        plan.microbatch,
         kernel,
-        device_name(job.recipe.device),
+        inputs.device_name,
     )
 
 
-def _work(job: Job, pending: list[Unit], reporter: Reporter) -> str | None:
-    """Compute the pending shards, one checkpoint after another; returns the projection kernel that ran."""
-    kernel = None
+def _check_store(layout: Layout, fingerprints: Mapping[str, Json], splits: Sequence[Split]) -> None:
+    """Refuse a store that holds features of another run, or of more rows than the data sets have.
+
+    Raises:
+        StoreError: see above.
+    """
+    problems: list[Problem] = []
+    for name, fingerprint in fingerprints.items():
+        try:
+            check_fingerprint(layout, name, fingerprint)
+        except StoreError as error:
+            problems += error.problems
+    if problems:
+        raise StoreError(problems)
+    for split in splits:
+        check_rows(layout, split.name, split.rows)
+
+
+def _log_setup(setup: FeatureSetup, reporter: Reporter) -> None:
+    if setup.adam:
+        reporter.log("gradients.optimizer=adam: gradients are scaled by Adam's second moments")
+    if setup.matrices:
+        reporter.log(f"projection=factored: {describe_factors(setup.spec, setup.sizes, setup.matrices)}")
+
+
+def _record_run(layout: Layout, fingerprints: Mapping[str, Json], yaml: str) -> None:
+    """Store the fingerprints, which later stages read, and the config, for people."""
+    for name, fingerprint in fingerprints.items():
+        record_fingerprint(layout, name, fingerprint)
+    write_once(layout.config, yaml.encode())
+
+
+def _compute(run: FeaturizeRun, reporter: Reporter) -> str | None:
+    """Compute the pending shards, one checkpoint after another; returns the name of the projection kernel."""
+    kernel, pending = None, run.work.pending
     with reporter.meter("featurize", sum(len(unit.rows) for unit in pending), "samples") as meter:
-        for checkpoint in job.checkpoints:
-            todo = [unit for unit in pending if unit.checkpoint is checkpoint]
-            if not todo:
+        for checkpoint in run.inputs.checkpoints:
+            units = [unit for unit in pending if unit.checkpoint is checkpoint]
+            if not units:
                 continue
-            featurizer = job.featurizer(checkpoint)
-            check_same_code(job, featurizer, checkpoint)
+            featurizer = _load_featurizer(run, checkpoint, reporter)
+            check_same_code([unit for unit in run.work.units if unit.checkpoint is checkpoint], featurizer)
             kernel = featurizer.projector.kernel
             reporter.log(
-                f"{checkpoint.name}: engine {job.plan.engine}, microbatch {job.plan.microbatch}, projection kernel {kernel}"
+                f"{checkpoint.name}: engine {run.plan.engine}, microbatch {run.plan.microbatch}, projection kernel {kernel}"
             )
-            for unit in todo:
-                _write(job, featurizer, unit, meter)
+            for unit in units:
+                _write(unit, featurizer, run, meter)
     return kernel
 
 
-def _write(job: Job, featurizer: Featurizer, unit: Unit, meter: Meter) -> None:
-    if is_done(job.layout, unit):  # by another worker, meanwhile
+def _load_featurizer(run: FeaturizeRun, checkpoint: Checkpoint, reporter: Reporter) -> Featurizer:
+    """Load a checkpoint into the model and return what makes its features."""
+    setup, plan = run.setup, run.plan
+    load_checkpoint(setup.model, checkpoint, setup.device)
+    bind_context(run.cache, setup.components, checkpoint, store=True)
+    scales = partial(stored_scales, run.cache, setup, checkpoint.name, plan.microbatch, reporter)
+    return make_featurizer(setup, plan, checkpoint, scales)
+
+
+def _write(unit: Unit, featurizer: Featurizer, run: FeaturizeRun, meter: Meter) -> None:
+    if unit.inspect().condition is Condition.WHOLE:  # another worker has written it since this one started
         meter.advance(len(unit.rows))
         return
     write_features(
-        job.layout.features(unit.checkpoint.name, unit.split.name, unit.index),
+        unit.path,
         featurizer.rows(unit.split, unit.rows, meter.advance),
         unit.fingerprint,
-        provenance(job.recipe.device, kernel=featurizer.projector.kernel),
-        job.recipe.config.features.dtype,
-        overwrite=unit.shorter,
+        provenance(run.setup.device, kernel=featurizer.projector.kernel),
+        run.dtype,
+        overwrite=unit.replaces_shorter,
     )
 
 
-def _per_split(job: Job, mine: list[Unit], pending: list[Unit]) -> list[SplitSummary]:
-    every, own, written = (Counter(unit.split.name for unit in units) for units in (job.units, mine, pending))
+def _per_split(splits: Sequence[Split], work: Work) -> list[SplitSummary]:
+    every, own, pending = (Counter(unit.split.name for unit in units) for units in (work.units, work.own, work.pending))
     return [
         SplitSummary(
             split.name,
             split.rows,
-            written[split.name],
-            own[split.name] - written[split.name],
+            pending[split.name],
+            own[split.name] - pending[split.name],
             every[split.name] - own[split.name],
         )
-        for split in job.splits
+        for split in splits
     ]

@@ -1,4 +1,4 @@
-"""``trak retrain``: the ground truth of the LDS. Models trained on random subsets, and their outputs on the targets."""
+"""``trak retrain``: the ground truth of the LDS. Trains models on random subsets and stores their outputs on the targets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
-from trak_cli.errors import InputError, Problem
+from trak_cli.errors import InputError
 from trak_cli.plugins.checkpoints.files import sha256
-from trak_cli.stages.evaluation.ground_truth import Array, changed_samples, sample_arrays
 from trak_cli.stages.index.provenance import provenance
-from trak_cli.stages.inputs.device import choose_device, use_threads
+from trak_cli.stages.inputs.device import set_up_device
+from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import require_same
@@ -33,7 +33,7 @@ SEED_OFFSET = 1000
 
 @dataclass(frozen=True)
 class RetrainSummary:
-    """What a call of retrain found and did; ``subset_rows`` is the size of every subset."""
+    """The result of a call of retrain; ``subset_rows`` is the size of every subset."""
 
     folder: Path
     rows: int
@@ -45,78 +45,72 @@ class RetrainSummary:
 
 
 def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
-    """Train on every subset of this worker's share that is not there yet, and store masks and outputs.
+    """Train on every subset of this worker's share that is not stored yet, and store masks and outputs.
 
-    Each is looked for again just before its turn: where workers cannot tell their shares apart, another may have made it.
-    Files of earlier versions have no digests of samples; subsets are added to them whatever the data set holds now.
-
-    A ground truth is the same training on less data, so ``train.start`` and ``train.only_parameters`` apply here too.
+    Workers that cannot tell their shares apart take the subsets in different orders, so each subset is looked up again just
+    before it is trained. ``train.start`` and ``train.only_parameters`` apply as in `trak train`: the ground truth is the same
+    training on less data.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
     config = loaded.config
-    asked = config.retrain
-    device = choose_device(config.device)
-    use_threads(config.threads)
+    device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     layout = Layout(Path(config.store))
     share = share_from(config.worker.index, config.worker.count, os.environ)
     fingerprint, samples = _fingerprint(config, training), sample_arrays(training.splits)
-    every = list(range(asked.subsets))
-    mine = share.of(every)
-    for subset in layout.retrained_subsets()[:1]:  # perhaps another worker's, and made of other data
-        _is_there(layout.retrained(subset), fingerprint, samples)
-    pending = [subset for subset in mine if not _is_there(layout.retrained(subset), fingerprint, samples)]
+    own = share.of(range(config.retrain.subsets))
+    for subset in layout.retrained_subsets()[:1]:  # another worker may have trained on other data
+        _is_stored(layout.retrained(subset), fingerprint, samples)
+    pending = [subset for subset in own if not _is_stored(layout.retrained(subset), fingerprint, samples)]
     trained = 0
-    with reporter.meter("retrain", len(pending) * asked.models_per_subset, "models") as meter:
+    with reporter.meter("retrain", len(pending) * config.retrain.models_per_subset, "models") as meter:
         for subset in pending:
-            if _is_there(layout.retrained(subset), fingerprint, samples):
+            if _is_stored(layout.retrained(subset), fingerprint, samples):
                 continue
-            mask = subset_mask(training.rows, asked.fraction, config.seed + SEED_OFFSET, subset)
+            mask = subset_mask(training.rows, config.retrain.fraction, config.seed + SEED_OFFSET, subset)
             arrays: dict[str, Array] = {"mask": mask, **samples}
             rows = np.flatnonzero(mask).tolist()
             outputs: dict[str, list[Float32]] = {name: [] for name in training.splits if name != TRAIN}
-            for repeat in range(asked.models_per_subset):
+            for repeat in range(config.retrain.models_per_subset):
                 model = training.model(rows, _model_seed(config, subset, repeat))
-                for name, found in outputs.items():
-                    found.append(training.outputs(model, name))
+                for name, values in outputs.items():
+                    values.append(training.outputs(model, name))
                 meter.advance()
-            arrays |= {f"outputs_{name}": np.stack(found) for name, found in outputs.items()}
+            arrays |= {f"outputs_{name}": np.stack(values) for name, values in outputs.items()}
             write_image(layout.retrained(subset), arrays, fingerprint, provenance(device))
             trained += 1
     sweep(layout.retrained_folder)
     return RetrainSummary(
         layout.retrained_folder,
         training.rows,
-        asked.subsets,
-        _subset_size(training.rows, asked.fraction),
-        asked.models_per_subset,
+        config.retrain.subsets,
+        _subset_size(training.rows, config.retrain.fraction),
+        config.retrain.models_per_subset,
         trained,
-        len(every) - len(mine),
+        config.retrain.subsets - len(own),
     )
 
 
-def _is_there(path: Path, fingerprint: Json, samples: Mapping[str, Array]) -> bool:
-    """Whether a subset is stored, of this training and of these samples.
+def _is_stored(path: Path, fingerprint: Json, samples: Mapping[str, Array]) -> bool:
+    """Whether the result of a subset is stored.
 
     Raises:
-        StoreError: another run's file lies there, or a damaged one.
-        InputError: it was made of other samples.
+        StoreError: the file is damaged, or belongs to another run.
+        InputError: it was computed from other samples.
     """
     if not path.exists():
         return False
     image = read_image(path)
     require_same(path, image.fingerprint, fingerprint)
-    if changed := changed_samples(image.arrays, samples):
-        expected = "the samples that all subsets of a ground truth are made of"
-        remedy = "give back the old data set, or use another store"
-        raise InputError([Problem(one, f"other content than when {path} was made", expected, remedy) for one in changed])
+    if changed := changed_samples(image.arrays, samples, f"{path} was made"):
+        raise InputError(changed)
     return True
 
 
 def subset_mask(rows: int, fraction: float, seed: int, subset: int) -> BoolArray:
-    """Random subset number ``subset``: (rows,) bool with round(fraction · rows) true; independent of how many there are."""
+    """Random subset number ``subset``: (rows,) bool, of which round(fraction · rows) are true."""
     generator = np.random.default_rng([seed, subset])
     mask = np.zeros(rows, dtype=np.bool_)
     mask[generator.permutation(rows)[: _subset_size(rows, fraction)]] = True

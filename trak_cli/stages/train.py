@@ -1,4 +1,4 @@
-"""``trak train``: a few checkpoints of the configured model."""
+"""``trak train``: trains a few checkpoints of the configured model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrainConfig
 from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.sgd import AfterEpoch
-from trak_cli.stages.inputs.device import choose_device, use_threads
+from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.atomic_write import write_once
 from trak_cli.store.temp_files import sweep
@@ -20,24 +20,23 @@ from trak_cli.types import Reporter
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """The checkpoint files at the end of each training, and how many were trained now. Snapshots lie beside them."""
+    """The checkpoint files, and how many of them this call trained. Snapshots are in the same folder."""
 
     checkpoints: list[Path]
     trained: int
 
 
 def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
-    """Train ``train.count`` models on the whole training set; those whose files are there already are left as they are.
+    """Train ``train.count`` models on the whole training set. Models whose files exist are not trained again.
 
-    Files are called after what is trained: full_SEED from scratch; START_tuned_SEED all of the model on from the file START;
-    START_part_SEED, or part_SEED, a part of it (``train.only_parameters``). Snapshots add _epoch_EPOCH.
+    File names: ``full_SEED`` for training from scratch; ``START_tuned_SEED`` for training all parameters from the checkpoint
+    START; ``START_part_SEED`` or ``part_SEED`` with ``train.only_parameters``. Snapshots append ``_epoch_EPOCH``.
 
     Raises:
         ConfigError, InputError, MachineError: see the classes.
     """
     config = loaded.config
-    device = choose_device(config.device)
-    use_threads(config.threads)
+    device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     folder = Path(config.train.folder)
     seeds = range(config.seed, config.seed + config.train.count)
@@ -53,14 +52,14 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     return TrainSummary(list(paths.values()), len(pending))
 
 
-def _name(asked: TrainConfig, seed: int) -> str:
-    kind = "part" if asked.only_parameters else "full" if asked.start is None else "tuned"
-    origin = "" if asked.start is None else f"{Path(asked.start).stem}_"
+def _name(train: TrainConfig, seed: int) -> str:
+    kind = "part" if train.only_parameters else "full" if train.start is None else "tuned"
+    origin = "" if train.start is None else f"{Path(train.start).stem}_"
     return f"{origin}{kind}_{seed}"
 
 
 def _snapshots(path: Path, every: int) -> AfterEpoch | None:
-    """Saves the model beside ``path`` every so many epochs; a file that is there (of an interrupted training) stays."""
+    """A function that saves the model next to ``path`` after every ``every`` epochs; existing snapshots are kept."""
     if not every:
         return None
 

@@ -86,7 +86,7 @@ def columns(made: Featurizer, split: Split, shard_rows: int | None = None) -> di
     shards = [
         made.rows(split, Rows(start, min(start + size, split.rows)), lambda _: None) for start in range(0, split.rows, size)
     ]
-    names = ("features", "out_to_loss", "outputs", "term_features", "terms") if made.signed else ("features", "outputs")
+    names = ("features", "out_to_loss", "outputs", "term_features", "terms") if made.term_engine else ("features", "outputs")
     found = {name: torch.cat([torch.from_numpy(getattr(shard, name)) for shard in shards]) for name in names}
     ids = [torch.tensor(shard.sample_ids.astype("int64")) for shard in shards]
     return {**found, "sample_ids": torch.cat(ids)}

@@ -10,8 +10,9 @@ from sentences import Sentences, columns, featurizer, padded, split_of
 from torch import Tensor
 
 from trak_cli.errors import InputError
-from trak_cli.stages.inputs import split as microbatches
-from trak_cli.stages.inputs.split import Split
+from trak_cli.stages.inputs import microbatches as by_length
+from trak_cli.stages.inputs.microbatches import microbatches, typical
+from trak_cli.stages.inputs.split import SIZE_SAMPLES, Split
 from trak_cli.types import Rows
 
 #: Odd on purpose: long ones beside short ones, some twice, a number that no microbatch divides.
@@ -70,7 +71,7 @@ def test_every_row_is_in_one_microbatch_among_neighbours_in_length(lengths: list
     split = split_of([*lengths, 41])  # so that lengths do differ, and the last of evenly spread ones may not tell
     start = data.draw(st.integers(0, len(lengths) - 1))
     stop = data.draw(st.integers(start + 1, len(lengths)))
-    found = list(split.microbatches(Rows(start, stop), size))
+    found = list(microbatches(split, Rows(start, stop), size))
     if not split.varies:
         return
     assert sorted(row for one in found for row in one.rows) == list(range(start, stop))
@@ -97,12 +98,12 @@ def test_positions_that_are_computed_are_those_of_sorted_lengths(shard_rows: int
 
 def test_what_is_held_in_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch, alone: dict[str, Tensor]) -> None:
     """A shard of more is ordered piece by piece, each of whole microbatches."""
-    monkeypatch.setattr(microbatches, "HELD_NUMBERS", 60)
+    monkeypatch.setattr(by_length, "HELD_NUMBERS", 60)
     split = split_of(LENGTHS)
     assert split.varies
     reads = split.dataset.read
     reads.clear()
-    found = split.microbatches(Rows(0, 17), 4)
+    found = microbatches(split, Rows(0, 17), 4)
     assert next(found).rows == [1, 2, 3, 0]
     assert reads == [0, 1, 2, 3], "2 × (2 + 31) numbers are more than enough"
     assert [len(one.rows) for one in found] == [4, 4, 4, 1]
@@ -118,7 +119,7 @@ def test_samples_of_one_size_stay_on_the_grid_of_absolute_rows(shard_rows: int) 
     made = featurizer("hooks", 4)
     expected, found = columns(made, split_of(ALIKE)), columns(made, split_of(ALIKE), shard_rows)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    grid = list(split_of(ALIKE).microbatches(Rows(6, 17), 4))
+    grid = list(microbatches(split_of(ALIKE), Rows(6, 17), 4))
     assert [one.rows for one in grid] == [[4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16]]
     assert all(len(one.samples) == 4 for one in grid)
 
@@ -128,9 +129,9 @@ def test_samples_of_one_size_are_read_when_they_are_computed() -> None:
     split = split_of((6,) * 1000)
     assert not split.varies
     reads = split.dataset.read
-    assert len(reads) <= microbatches.SIZE_SAMPLES
+    assert len(reads) <= SIZE_SAMPLES
     reads.clear()
-    grid = split.microbatches(Rows(0, 1000), 8)
+    grid = microbatches(split, Rows(0, 1000), 8)
     next(grid)
     assert reads == list(range(8))
     assert sum(len(one.rows) for one in grid) == 992
@@ -164,7 +165,7 @@ def test_a_number_that_is_not_finite_is_called_by_its_row(row: int) -> None:
 def test_time_is_told_by_samples_of_mean_size() -> None:
     """As a microbatch holds samples of one length, or nearly so; where all have one size, the first ones tell it."""
     assert 12 < sum(LENGTHS) / 17 < 13
-    typical = split_of(LENGTHS).typical(5)
-    assert [len(one["input_ids"]) for one in typical.samples] == [13] * 5
-    assert split_of(ALIKE).typical(5).rows == [0, 1, 2, 3, 4]
-    assert len(split_of(ALIKE[:3]).typical(5).samples) == 5
+    middle = typical(split_of(LENGTHS), 5)
+    assert [len(one["input_ids"]) for one in middle.samples] == [13] * 5
+    assert typical(split_of(ALIKE), 5).rows == [0, 1, 2, 3, 4]
+    assert len(typical(split_of(ALIKE[:3]), 5).samples) == 5

@@ -8,9 +8,9 @@ import torch
 from trak_cli.config.schema import TrakConfig
 from trak_cli.stages.diagnosis.advice import advice
 from trak_cli.stages.diagnosis.costs import Costs
-from trak_cli.stages.featurizing.engine_selection import GradientPlan
+from trak_cli.stages.index.run_plan import RunPlan
 
-PLAN = GradientPlan("hooks", 32, {}, [])
+PLAN = RunPlan("hooks", 32, 1024, {})
 
 
 def costs(data: float) -> Costs:
@@ -28,7 +28,7 @@ def told(device: str, readers: int | None, data: float = 0.7) -> str:
 @pytest.mark.parametrize("readers", [None, 0, 1, 4])
 def test_on_a_gpu_more_threads_may_read(readers: int | None) -> None:
     assert "features.readers=8, or a dataset that reads faster" in told("cuda", readers)
-    assert "70% of the time goes to reading" in told("cuda", readers)
+    assert "reading takes 70% of the time" in told("cuda", readers)
 
 
 def test_where_they_do_already_or_compute_themselves_the_data_must_get_faster() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trak_cli.plugins.samples import collate
+from trak_cli.stages.inputs.microbatches import largest
 from trak_cli.stages.inputs.split import Split
 
 
@@ -13,6 +14,6 @@ from trak_cli.stages.inputs.split import Split
 def test_the_largest_of_evenly_spread_samples(lengths: tuple[int, ...]) -> None:
     dataset = [{"ids": torch.zeros(length), "label": 0, "name": "x" * 500} for length in lengths]
     split = Split("train", dataset, len(dataset), collate, torch.device("cpu"))
-    found = split.batch(split.largest(1).samples)
+    found = split.batch(largest(split, 1).samples)
     assert len(found["label"]) == 1
     assert found["ids"].shape[1] >= 0.9 * max(lengths)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trak_cli.config.schema import ParametersConfig, TrainConfig
 from trak_cli.errors import ConfigError, InputError, TrakError
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.training.partial_training import started
+from trak_cli.stages.training.partial_training import prepared
 
 State = dict[str, Tensor]
 
@@ -43,7 +43,7 @@ def only(parameters: list[str] | None, start: str | None = None) -> tuple[TrainC
 def trained(file: Path | None, parameters: list[str] | None, step: Callable[[nn.Module], None] | None = None) -> nn.Module:
     """A model of seed 1, trained for three steps in training mode."""
     model = net(1)
-    with started(model, *only(parameters, None if file is None else str(file))):
+    with prepared(model, *only(parameters, None if file is None else str(file))):
         optimiser = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
         for _ in range(3):
             model.train()
@@ -80,10 +80,10 @@ def test_statistics_go_with_the_patterns_that_choose_them(file: Path) -> None:
 def test_what_is_chosen_starts_from_the_seed_and_all_of_it_from_the_file(file: Path) -> None:
     new, old = dict(net(1).state_dict()), state_of(file)
     model = net(1)
-    with started(model, *only(["2.1.*", "2.2.*"], str(file))):
+    with prepared(model, *only(["2.1.*", "2.2.*"], str(file))):
         assert moved(model, new) == {name for name in new if not name.startswith(("2.1", "2.2"))} - {"0.1.weight", "0.1.bias"}
     model = net(1)
-    with started(model, *only(None, str(file))):
+    with prepared(model, *only(None, str(file))):
         assert not moved(model, old)
     assert moved(trained(file, None), old) == set(old)
 
@@ -95,7 +95,7 @@ def test_without_a_file_the_rest_is_as_the_plugin_made_it() -> None:
 def test_fixed_modules_compute_as_in_evaluation_and_the_dropout_before_the_head_does_not(file: Path) -> None:
     model = net(1)
     x = torch.randn(16, 4)
-    with started(model, *only(["2.*"], str(file))):
+    with prepared(model, *only(["2.*"], str(file))):
         expected = model.eval()[0](x)
         model.train()
         assert torch.equal(model[0](x), expected)
@@ -107,7 +107,7 @@ def test_fixed_modules_compute_as_in_evaluation_and_the_dropout_before_the_head_
 def test_tied_weights_are_chosen_under_any_name(file: Path) -> None:
     model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
     model["b"].weight = model["a"].weight
-    with started(model, *only(["b.*"])):
+    with prepared(model, *only(["b.*"])):
         assert {name for name, one in model.named_parameters() if one.requires_grad} == {"a.weight", "b.bias"}
 
 
@@ -134,7 +134,7 @@ def test_patterns_that_choose_nothing_or_everything_are_refused(file: Path) -> N
     assert "'head.*'" in refusal(ConfigError, file, ["2.*", "head.*"])["parameters.include"]
     assert "nothing that can be trained" in refusal(ConfigError, file, ["*.running_mean"])["parameters.include"]
     assert "nothing that can be trained" in refusal(ConfigError, None, [])["parameters.include"]
-    assert "nothing of train.start is left" in refusal(ConfigError, file, ["*"])["parameters.include"]
+    assert "nothing of train.start is used" in refusal(ConfigError, file, ["*"])["parameters.include"]
     trained(None, ["*"])
 
 

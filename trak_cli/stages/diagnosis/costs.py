@@ -1,4 +1,4 @@
-"""What a whole run will cost, from a measurement on one microbatch."""
+"""The cost of a whole run, extrapolated from one microbatch."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ import torch
 from trak_cli.config.schema import TrakConfig
 from trak_cli.stages.featurizing.adam_scales import SAMPLES as MOMENT_SAMPLES
 from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.inputs.microbatches import largest, typical
+from trak_cli.stages.inputs.run_inputs import RunInputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.store.dtypes import row_bytes
 
-#: A part of the work is timed until it took this many seconds in all, at least twice and at most this many times.
+#: Each part of the work is repeated until this many seconds have passed, at most this many times.
 _SECONDS, _TIMES = 1.0, 10
 
-#: Copies of a shard's features that exist while it is put together and written.
+#: Copies of a shard's features in memory while it is assembled and written.
 _SHARD_COPIES = 3
 
-#: Bytes of a row beside its features: output and out-to-loss gradient (float32), digest of the sample.
+#: Bytes of a row besides its features: output and out-to-loss gradient (float32), digest of the sample.
 _ROW_BYTES = 16
 
-#: Bytes of a row beside the features of its terms: their number (float32).
+#: Bytes of a row besides the features of its per-token terms: the number of terms (float32).
 _TERMS_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Estimates for all checkpoints and splits, one worker on this machine.
+    """Estimates for all checkpoints and splits, with one worker on this machine.
 
     Attributes:
         rows: training samples and targets of all splits.
-        samples_per_second: measured: data, gradients, projection and copies together, of training samples.
+        samples_per_second: measured on training samples: reading, gradients, projection and copies.
         seconds: of ``trak featurize``.
-        data, gradients, projection: shares of that time, each measured by itself, in [0, 1].
-        peak_memory: bytes; of the process, or of the GPU where the model is on one.
-        features, finalized, scores: bytes on disk that `featurize`, `finalize` and `score` write.
-        free_disk: bytes free where the store is going to be.
+        data, gradients, projection: fractions of that time, each measured separately.
+        peak_memory: bytes of the process, or of the GPU if the model is on one.
+        features, finalized, scores: bytes that `featurize`, `finalize` and `score` write.
+        free_disk: free bytes on the disk of the store.
     """
 
     rows: int
@@ -62,70 +64,102 @@ class Costs:
 
     @property
     def disk(self) -> int:
-        """Bytes on disk in all."""
+        """Bytes on disk in total."""
         return self.features + self.finalized + self.scores
 
 
 def estimate(
-    config: TrakConfig,
-    featurizer: Featurizer,
-    splits: list[Split],
-    checkpoints: int,
-    dim: int,
-    moments: Callable[[Sequence[int]], object] | None,
+    config: TrakConfig, inputs: RunInputs, featurizer: Featurizer, dim: int, moments: Callable[[Sequence[int]], object] | None
 ) -> Costs:
-    """Time one microbatch of the training set and multiply; sizes on disk by the formats.
+    """Time one microbatch of the training set and extrapolate; sizes on disk follow from the formats.
 
-    ``moments`` is the pass over some rows that comes before, where gradients are scaled by their second moments.
+    Args:
+        dim: k, the number of features.
+        moments: computes Adam's second moments from some rows; None if gradients are not scaled.
     """
-    first, train, rows = splits[0], splits[0].rows, sum(split.rows for split in splits)
-    size = featurizer.microbatch
-    on_gpu = first.device.type == "cuda"
+    train, size = inputs.train, featurizer.microbatch
+    rows, checkpoints = sum(split.rows for split in inputs.splits), len(inputs.checkpoints)
+    on_gpu = inputs.device.type == "cuda"
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats(first.device)
-    if first.varies:  # time is that of typical samples, memory that of the largest
-        featurizer.columns(first, first.largest(size))
-    timed = first.typical(size)
-    batch = first.batch(timed.samples)
-    whole = target = _seconds(lambda: featurizer.columns(first, first.typical(size)))
-    terms = featurizer.signed is not None
-    if terms:  # targets have one pass, not two
-        once = replace(featurizer, signed=None)
-        target = _seconds(lambda: once.columns(first, first.typical(size)))
-    data = _seconds(lambda: first.batch(first.typical(size).samples))
-    serial = whole
-    if first.readers:  # samples are read beside the computation
-        whole, target = (max(data, one - data) for one in (whole, target))
-    numbers = torch.arange(size, device=first.device)
-    gradients = _seconds(lambda: _consumed(featurizer, batch, numbers, on_gpu))
-    passes = sum(_microbatches(split, size) * (target if i else whole) for i, split in enumerate(splits))
-    before = _seconds(lambda: moments(timed.rows)) * min(train, MOMENT_SAMPLES) / len(timed.rows) if moments else 0.0
-    features_bytes = row_bytes(config.features.dtype, dim)
-    peak = torch.cuda.max_memory_allocated(first.device) if on_gpu else _peak_of_process()
+        torch.cuda.reset_peak_memory_stats(inputs.device)
+    if train.varies:  # typical samples decide the time, the largest decide the memory
+        featurizer.columns(train, largest(train, size))
+    times = _measure(featurizer, train, moments)
+    seconds = times.moments * min(train.rows, MOMENT_SAMPLES)
+    seconds += _microbatch_count(train, size) * times.train
+    seconds += sum(_microbatch_count(split, size) * times.target for split in inputs.splits[1:])
+    terms = featurizer.term_engine is not None
+    stored = row_bytes(config.features.dtype, dim)
+    peak = torch.cuda.max_memory_allocated(inputs.device) if on_gpu else _peak_of_process()
+    shard_bytes = (1 + terms) * min(train.rows, config.features.shard_rows) * 4 * dim
     return Costs(
         rows=rows,
         checkpoints=checkpoints,
         microbatch=size,
-        samples_per_second=len(timed.rows) / whole,
-        seconds=checkpoints * (passes + before),
-        data=min(1.0, data / whole),
-        gradients=min(1.0, gradients / whole),
-        projection=min(1.0, max(0.0, serial - data - gradients) / whole),
-        peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * (1 + terms) * min(train, config.features.shard_rows) * 4 * dim),
-        features=checkpoints * (rows * (features_bytes + _ROW_BYTES) + terms * train * (features_bytes + _TERMS_BYTES)),
+        samples_per_second=times.samples / times.train,
+        seconds=checkpoints * seconds,
+        data=min(1.0, times.data / times.train),
+        gradients=min(1.0, times.gradients / times.train),
+        projection=min(1.0, max(0.0, times.serial - times.data - times.gradients) / times.train),
+        peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * shard_bytes),
+        features=checkpoints * (rows * (stored + _ROW_BYTES) + terms * train.rows * (stored + _TERMS_BYTES)),
         finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,
-        scores=_scores(config, train, rows - train),
+        scores=_scores(config, train.rows, rows - train.rows),
         free_disk=free_bytes(Path(config.store)),
     )
 
 
-def _microbatches(split: Split, size: int) -> float:
-    """How many of a full microbatch's time a split takes: on the grid the last one is filled up, by size it is not."""
+@dataclass(frozen=True)
+class _Times:
+    """Seconds per microbatch, except for ``moments``: seconds per sample.
+
+    Attributes:
+        samples: samples of the microbatch.
+        train, target: all work on a microbatch of the training set and of a target split.
+        serial: all work on a microbatch of the training set if samples are not read ahead.
+        data, gradients: reading and collating, and computing gradients.
+        moments: Adam's second moments.
+    """
+
+    samples: int
+    train: float
+    target: float
+    serial: float
+    data: float
+    gradients: float
+    moments: float
+
+
+def _measure(featurizer: Featurizer, train: Split, moments: Callable[[Sequence[int]], object] | None) -> _Times:
+    size = featurizer.microbatch
+    microbatch = typical(train, size)
+    batch = train.batch(microbatch.samples)
+    rows = torch.arange(size, device=train.device)
+    serial = whole = target = _seconds(lambda: featurizer.columns(train, typical(train, size)))
+    if featurizer.term_engine is not None:  # targets have no second pass
+        single_pass = replace(featurizer, term_engine=None)
+        target = _seconds(lambda: single_pass.columns(train, typical(train, size)))
+    data = _seconds(lambda: train.batch(typical(train, size).samples))
+    if train.readers:  # samples are read during the computation
+        whole, target = (max(data, seconds - data) for seconds in (whole, target))
+    return _Times(
+        samples=len(microbatch.rows),
+        train=whole,
+        target=target,
+        serial=serial,
+        data=data,
+        gradients=_seconds(lambda: _compute_gradients(featurizer, batch, rows)),
+        moments=_seconds(lambda: moments(microbatch.rows)) / len(microbatch.rows) if moments else 0.0,
+    )
+
+
+def _microbatch_count(split: Split, size: int) -> float:
+    """How many times the work of a full microbatch a split takes; on the grid, the last one is padded to full size."""
     return split.rows / size if split.varies else -(-split.rows // size)
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk where a folder is, or is going to be made."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.absolute().parent
     return shutil.disk_usage(folder).free
@@ -137,18 +171,18 @@ def _scores(config: TrakConfig, train: int, targets: int) -> int:
     return 2 * min(config.score.top_k, train) * targets * (4 + 8)  # helpful and harmful: score and row number
 
 
-def _consumed(featurizer: Featurizer, batch: Any, rows: torch.Tensor, on_gpu: bool) -> None:
+def _compute_gradients(featurizer: Featurizer, batch: Any, rows: torch.Tensor) -> None:
     for _ in featurizer.engine.per_sample(batch).blocks:
         pass
-    if featurizer.signed is not None:
-        for _ in featurizer.signed.per_sample((batch, rows)).blocks:
+    if featurizer.term_engine is not None:
+        for _ in featurizer.term_engine.per_sample((batch, rows)).blocks:
             pass
-    if on_gpu:
+    if rows.device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The fastest of a few runs, the first of which only warms up."""
+    """The fastest of a few runs, after one run to warm up."""
     work()
     taken: list[float] = []
     while not taken or (len(taken) < _TIMES and sum(taken) < _SECONDS):
@@ -159,5 +193,5 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _peak_of_process() -> int:
-    """Bytes of this process at its largest, everything that the checks did included."""
+    """Largest memory of this process so far in bytes, checks included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

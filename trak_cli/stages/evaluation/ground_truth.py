@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import numpy as np
 from trak_cli.attribution.lds.ground_truth import check_ground_truth
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
-from trak_cli.plugins.samples import sample_id
 from trak_cli.stages.evaluation.user_arrays import read_array_file
-from trak_cli.stages.inputs.split import probes
+from trak_cli.stages.inputs.sample_identity import Array, changed_samples
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, BoolArray, FloatArray
@@ -96,9 +94,9 @@ def _retrained(layout: Layout, split: str) -> GroundTruth:
             raise StoreError(
                 Problem(str(path), f"no outputs on {split}", f"one of: {known}", "run trak retrain in a store of its own")
             )
-        if changed := changed_samples(samples, image.arrays):
-            found = f"{changed[0]} with other content than for the subsets before"
-            remedy = "move the files out that are not of the data set, and run trak retrain again"
+        if changed := changed_samples(samples, image.arrays, "other subsets were trained"):
+            found = f"{changed[0].where}: {changed[0].found}"
+            remedy = "move away the files that belong to another data set, and run trak retrain again"
             raise StoreError(Problem(str(path), found, "subsets of one data set", remedy))
         samples = samples | image.arrays
         masks.append(image.arrays["mask"])
@@ -113,27 +111,3 @@ def _retrained(layout: Layout, split: str) -> GroundTruth:
             )
         )
     return _of_models(np.stack(masks), np.stack(outputs), layout.retrained_folder)
-
-
-Array = np.ndarray[Any, Any]
-
-
-def sample_arrays(splits: Mapping[str, Any]) -> dict[str, Array]:
-    """For every split ``rows_SPLIT``, a few rows with both ends among them, and ``sample_ids_SPLIT``, their digests."""
-    arrays: dict[str, Array] = {}
-    for name, dataset in splits.items():
-        rows = probes(len(dataset))
-        arrays[f"rows_{name}"] = np.array(rows, dtype=np.int64)
-        arrays[f"sample_ids_{name}"] = np.array([sample_id(dataset[row]) for row in rows], dtype=np.uint64)
-    return arrays
-
-
-def changed_samples(before: Mapping[str, Array], now: Mapping[str, Array]) -> list[str]:
-    """The first sample of each split that differs, in words; splits and rows without a digest on both sides are passed over."""
-    changed = []
-    for key in now:
-        if key.startswith("sample_ids_") and key in before:
-            split = key.removeprefix("sample_ids_")
-            old, new = (dict(zip(side[f"rows_{split}"].tolist(), side[key].tolist(), strict=True)) for side in (before, now))
-            changed += [f"sample {row} of {split}" for row in sorted(old.keys() & new.keys()) if old[row] != new[row]][:1]
-    return changed

@@ -1,9 +1,8 @@
-"""The optimiser that trained the model, and the scales that it gives gradients (:mod:`trak_cli.gradients.transforms.adam`)."""
+"""Scales that turn gradients into the units of Adam's steps (:mod:`trak_cli.gradients.transforms.adam`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,82 +10,68 @@ from torch import Tensor
 from trak_cli.gradients.contract import Engine
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.transforms.adam import OverlappingBlocksError, Scale, Scales, SecondMoments, matrix_shape
-from trak_cli.stages.featurizing.checkpoint_cache import Array, kept
-from trak_cli.stages.featurizing.featurizer import Featurizer
-from trak_cli.stages.featurizing.setup import Recipe
-from trak_cli.stages.inputs.plugins import Checkpoint
-from trak_cli.stages.inputs.split import Microbatch, Split, spread
-from trak_cli.store.layout import Layout
-from trak_cli.types import Json, Reporter
+from trak_cli.stages.featurizing.engines import build_engine
+from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.featurizing.statistics_cache import Array, Statistic, StatisticsCache
+from trak_cli.stages.inputs.microbatches import Microbatch, by_size
+from trak_cli.stages.inputs.split import Split
+from trak_cli.types import Reporter, evenly_spaced
 
-#: Training samples whose gradients are looked at, at most, spread over the training set. For images 256 are as good as all of
-#: them; for texts it takes many, because most words are in few of them.
+#: Training samples, at most, from whose gradients second moments are estimated. For images, 256 are as good as all samples;
+#: texts need many, because most words occur in few of them.
 SAMPLES = 4096
 
 
-@dataclass(frozen=True)
-class OptimizerScales:
-    """What scales are made of and where they are kept.
+def stored_scales(
+    cache: StatisticsCache, setup: FeatureSetup, checkpoint: str, microbatch: int, reporter: Reporter, engine: Engine
+) -> Scales:
+    """The stored scales of a checkpoint, whose weights are in the model; computed by ``engine`` if none are stored.
 
-    Attributes:
-        fingerprints: checkpoint name -> the fingerprint of its features.
+    Raises:
+        StoreError: the stored scales are damaged, or belong to another run.
+        InputError: the training set no longer has the samples from which the scales were computed.
     """
+    train = cache.train
+    rows = evenly_spaced(train.rows, SAMPLES).tolist()
 
-    layout: Layout
-    recipe: Recipe
-    train: Split
-    fingerprints: Mapping[str, Json]
-    reporter: Reporter
+    def compute() -> dict[str, Tensor]:
+        reporter.log(f"{checkpoint}: second moments of the gradients of {len(rows):,} samples")
+        return joined(make_scales(setup, train, microbatch, rows, engine))
 
-    def of(self, checkpoint: Checkpoint, made: Featurizer) -> Scales:
-        """The scales under a checkpoint whose weights are in the model: stored ones, or made now (by ``made``) and stored.
-
-        Raises:
-            StoreError: another run's scales are stored there, or damaged ones.
-            InputError: the training set no longer gives the samples that they were made of.
-        """
-        rows = spread(self.train.rows, SAMPLES)
-        fingerprint = {**self.fingerprints[checkpoint.name], "kind": "scales"}
-        path = self.layout.scales(checkpoint.name)
-
-        def make() -> dict[str, Tensor]:
-            self.reporter.log(f"{checkpoint.name}: second moments of the gradients of {len(rows):,} samples")
-            return joined(make_scales(self.recipe, made, self.train, rows))
-
-        found = kept(path, fingerprint, self.train, rows, "scale", make)
-        return parted(found, self.recipe.selected, self.train.device)
+    arrays = cache.load_or_compute(Statistic("scales", "scale", cache.layout.scales), checkpoint, rows, compute)
+    return split_scales(arrays, setup.selected, train.device)
 
 
-def make_scales(recipe: Recipe, made: Featurizer, train: Split, rows: Sequence[int]) -> Scales:
-    """The scales under the weights in the model, from the gradients of ``rows``, by engine and microbatch of ``made``.
+def make_scales(setup: FeatureSetup, train: Split, microbatch: int, rows: Sequence[int], engine: Engine) -> Scales:
+    """The scales for the weights in the model, from the gradients of the samples ``rows``.
 
-    An engine that gives a parameter's gradient as several blocks that add up makes place for the loop.
+    Uses the loop instead of an engine that gives the gradient of a parameter as several blocks that add up.
     """
     try:
-        return _scales(recipe, made.engine, train, train.by_size(rows, made.microbatch))
+        return _scales(setup, engine, train, by_size(train, rows, microbatch))
     except OverlappingBlocksError:
-        return _scales(recipe, recipe.engine("loop", {}), train, train.by_size(rows, 1))
+        return _scales(setup, build_engine(setup, "loop", {}), train, by_size(train, rows, 1))
 
 
-def _scales(recipe: Recipe, engine: Engine, train: Split, microbatches: Iterable[Microbatch]) -> Scales:
-    moments = SecondMoments(recipe.selected)
+def _scales(setup: FeatureSetup, engine: Engine, train: Split, microbatches: Iterable[Microbatch]) -> Scales:
+    moments = SecondMoments(setup.selected)
     for microbatch in microbatches:
-        with exact():  # once, and not again for every block
+        with exact():  # once for the microbatch, not for every block
             moments.add(engine.per_sample(train.batch(microbatch.samples)))
-    return {name: scale.to(recipe.device) for name, scale in moments.scales().items()}
+    return {name: scale.to(setup.device) for name, scale in moments.scales().items()}
 
 
 def joined(scales: Scales) -> dict[str, Tensor]:
-    """The rows of all parameters one after another, and the columns, in the order of the model: two arrays for the file."""
+    """The row scales of all parameters, concatenated in the order of the model, and the column scales likewise."""
     return {
-        "rows": torch.cat([one.rows for one in scales.values()]),
-        "columns": torch.cat([one.columns for one in scales.values()]),
+        "rows": torch.cat([scale.rows for scale in scales.values()]),
+        "columns": torch.cat([scale.columns for scale in scales.values()]),
     }
 
 
-def parted(found: Mapping[str, Array], parameters: Mapping[str, Tensor], device: torch.device) -> Scales:
-    """What :func:`joined` joined, for these parameters."""
+def split_scales(arrays: Mapping[str, Array], parameters: Mapping[str, Tensor], device: torch.device) -> Scales:
+    """The scales of each parameter, from the arrays that :func:`joined` returned."""
     shapes = [matrix_shape(parameter) for parameter in parameters.values()]
-    rows = torch.split(torch.from_numpy(found["rows"]).to(device), [m for m, _ in shapes])
-    columns = torch.split(torch.from_numpy(found["columns"]).to(device), [n for _, n in shapes])
+    rows = torch.split(torch.from_numpy(arrays["rows"]).to(device), [m for m, _ in shapes])
+    columns = torch.split(torch.from_numpy(arrays["columns"]).to(device), [n for _, n in shapes])
     return {name: Scale(*pair) for name, *pair in zip(parameters, rows, columns, strict=True)}

@@ -1,32 +1,32 @@
-"""TODO doc."""
+"""The fingerprint of features: what determines their values."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 
+from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
 from trak_cli.gradients.transforms.adam import SCALES_VERSION
 from trak_cli.gradients.transforms.token_signs import SIGNS_VERSION
 from trak_cli.projection.definition import MATRIX_VERSION
 from trak_cli.projection.factored import factor_sizes
 from trak_cli.projection.spec import KINDS, ProjectionSpec
-from trak_cli.stages.featurizing.setup import Matrices, Recipe
-from trak_cli.stages.inputs.plugins import Checkpoint
+from trak_cli.stages.featurizing.setup import FeatureSetup, Matrices
+from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.types import Json
 
 
-def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
-    """What determines the features of any sample under one checkpoint: among it the digest of its weights.
+def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Checkpoint) -> Json:
+    """What determines the features of any sample under one checkpoint.
 
-    The samples are not in it: their own digests are stored beside the features, so a data set that grows keeps its shards.
+    Samples are not part of it: their digests are stored next to the features, so that a data set that grows keeps its shards.
     """
-    config, parameters = recipe.config, recipe.selected
     autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
-    terms: Json = {"terms": {"signs": SIGNS_VERSION}} if recipe.terms else {}
-    optimizer: Json = {"optimizer": {"name": "adam", "scales": SCALES_VERSION}} if recipe.scaled else {}
-    shapes = [[name, list(tensor.shape)] for name, tensor in parameters.items()]
+    terms: Json = {"terms": {"signs": SIGNS_VERSION}} if setup.terms else {}
+    optimizer: Json = {"optimizer": {"name": "adam", "scales": SCALES_VERSION}} if setup.adam else {}
+    shapes = [[name, list(tensor.shape)] for name, tensor in setup.selected.items()]
     return {
         "kind": "features",
         "format": FORMAT_VERSION,
@@ -35,21 +35,21 @@ def features_fingerprint(recipe: Recipe, checkpoint: Checkpoint) -> Json:
         "task": target_of(config.task),
         "collate": target_of(config.dataset.collate) if config.dataset.collate is not None else None,
         "parameters": {
-            "count": sum(tensor.numel() for tensor in parameters.values()),
+            "count": setup.parameters,
             "tensors": len(shapes),
             "shapes_sha256": _sha256(shapes),
         },
         **autocast,
         **terms,
         **optimizer,
-        "projection": _projection(recipe.spec, recipe.matrices),
+        "projection": _projection(setup.spec, setup.matrices),
         "dtype": config.features.dtype,
     }
 
 
 def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
-    """The matrix; for kind ``factored`` also the columns on both sides and the weights that have them."""
-    named: Json = {
+    """The random matrix; for kind ``factored`` also its sizes on both sides and the weights that have them."""
+    described: Json = {
         "matrix_version": MATRIX_VERSION,
         "kind": spec.kind,
         "dim": spec.dim,
@@ -58,11 +58,11 @@ def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
     }
     version = KINDS[spec.kind].version
     if version is not None:
-        named["kind_version"] = version
+        described["kind_version"] = version
     if spec.kind == "factored":
-        named["factors"] = list(factor_sizes(spec, len(matrices)))
-        named["matrices_sha256"] = _sha256([[name, *shape] for name, shape in matrices.items()])
-    return named
+        described["factors"] = list(factor_sizes(spec, len(matrices)))
+        described["matrices_sha256"] = _sha256([[name, *shape] for name, shape in matrices.items()])
+    return described
 
 
 def _sha256(value: object) -> str:

@@ -1,4 +1,4 @@
-"""How features are made, whatever weights the model holds: of which coordinates, of which function, by which projection."""
+"""What features are made of: the tensors whose coordinates are projected, the model output function, and the projection."""
 
 from __future__ import annotations
 
@@ -8,58 +8,73 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trak_cli.config.schema import TrakConfig
+from trak_cli.config.compose.plugin_import import locate
+from trak_cli.config.schema import GradientsConfig, ParametersConfig, ProjectionConfig, TrakConfig
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategies import Strategies
-from trak_cli.gradients.engines.registry import make_engine
-from trak_cli.gradients.engines.representation import Place, RepresentationEngine, represented
+from trak_cli.gradients.engines.representation import Place, represented
 from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
-from trak_cli.gradients.transforms.token_signs import SignedTokenSum
-from trak_cli.projection.contract import ProjectionJob, Projector
-from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import KINDS, Kind, ProjectionSpec, spec_problems
-from trak_cli.stages.featurizing.featurizer import Featurizer
-from trak_cli.stages.inputs.plugins import Checkpoint, Parts
+from trak_cli.stages.inputs.plugins import Components
+from trak_cli.stages.inputs.run_inputs import RunInputs
 from trak_cli.stages.inputs.split import Split
-from trak_cli.types import Rows
+from trak_cli.tasks import Task
 
-#: Trainers of this program that are Adam; of other ones, gradients.optimizer has to tell.
-ADAM_TRAINERS = ("trak_cli.plugins.AdamWTrainer", "trak_cli.plugins.adamw.AdamWTrainer")
+#: Canonical parameter name -> (m, n) of a weight whose gradient is multiplied from both sides.
+Matrices = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Attributes:
-    function: the task, under the autocast of the config.
-    selected: the tensors whose coordinates are projected: parameters, or one sample's representation.
-    spec: the projection.
-    matrices: the weights that it multiplies from both sides (kind ``factored`` only).
-    terms: whether training samples get the features of their terms too, by a second pass with random signs.
+class FeatureSetup:
+    """How features are made, for any weights in the model.
+
+    Attributes:
+        gradients, patterns: the keys ``gradients`` and ``parameters`` of the config.
+        components: the plugins.
+        function: the task, under the autocast of the config.
+        selected: the tensors whose coordinates are projected: parameters, or the representation of one sample.
+        spec: the projection.
+        kernel, threads: which code multiplies by the random matrix, and on how many CPU threads.
+        matrices: the weights that the projection multiplies from both sides (kind ``factored`` only).
+        terms: whether training samples also get features of their per-token terms, from a second pass with random signs.
+        adam: whether gradients are scaled by Adam's second moments.
     """
 
-    config: TrakConfig
-    parts: Parts
+    gradients: GradientsConfig
+    patterns: ParametersConfig
+    components: Components
     device: torch.device
     function: ModelOutput
-    selected: Mapping[str, torch.Tensor]
+    selected: Mapping[str, Tensor]
     spec: ProjectionSpec
+    kernel: str
+    threads: int | None
     matrices: Matrices
-    terms: bool = False
+    terms: bool
+    adam: bool
 
     @property
-    def represents(self) -> bool:
-        """Whether features are representations, which have no gradients."""
-        return self.config.gradients.engine == REPRESENTATION
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.components.model
 
     @property
-    def scaled(self) -> bool:
-        """Whether gradients are scaled as Adam scales them: as the config says, or else its trainer; representations never."""
-        by_trainer = "adam" if (self.config.trainer or {}).get("_target_") in ADAM_TRAINERS else "sgd"
-        return not self.represents and (self.config.gradients.optimizer or by_trainer) == "adam"
+    def task(self) -> Task:
+        """The task, without autocast."""
+        return self.components.task
+
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether features are projected gradients; otherwise they are projected representations."""
+        return self.gradients.engine != REPRESENTATION
+
+    @property
+    def place(self) -> Place:
+        """Where the representation is read; without ``gradients.module``, at the output of the model."""
+        return _place(self.gradients)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -71,109 +86,96 @@ class Recipe:
         """p, the number of coordinates."""
         return sum(self.sizes.values())
 
-    def engine(self, name: str, strategies: Strategies) -> Engine:
-        """The gradient engine of that name, on the model as it is."""
-        if name == REPRESENTATION:
-            return RepresentationEngine(self.parts.model, self.parts.task, _place(self.config))
-        return self._engine(name, strategies, self.function)
 
-    def signed(self, name: str, strategies: Strategies, checkpoint: Checkpoint) -> Engine | None:
-        """The same engine for the terms with the signs of a checkpoint; None without terms."""
-        if not self.terms:
-            return None
-        parts, autocast = self.parts, self.config.gradients.autocast
-        function = with_autocast(SignedTokenSum(parts.task, checkpoint.sha256), parts.model, self.device, autocast)
-        return self._engine(name, strategies, function)
-
-    def _engine(self, name: str, strategies: Strategies, function: ModelOutput) -> Engine:
-        model, parameters = self.parts.model, self.config.parameters
-        selected = select(model, parameters.include, parameters.exclude)
-        return make_engine(name, model, function, selected, strategies, self.matrices)
-
-    def featurizer(self, engine: str, strategies: Strategies, checkpoint: Checkpoint, microbatch: int) -> Featurizer:
-        """What turns rows into features, for a checkpoint whose weights are in the model."""
-        parts = self.parts
-        made, signed = self.engine(engine, strategies), self.signed(engine, strategies, checkpoint)
-        return Featurizer(parts.model, parts.task, made, self.projector(checkpoint), self.parameters, microbatch, signed)
-
-    def projector(self, checkpoint: Checkpoint) -> Projector:
-        """The projection under a checkpoint."""
-        job = ProjectionJob(self.spec, checkpoint.sha256, self.sizes, self.device, self.config.threads, self.matrices)
-        return make_projector(job, self.config.projection.kernel)
-
-
-def make_recipe(config: TrakConfig, parts: Parts, train: Split) -> Recipe:
-    """The recipe of the config, for the model as it is.
+def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
+    """How the config makes features of this model.
 
     Raises:
         ConfigError, InputError, MachineError: the config asks for what this model, data or machine does not have.
     """
-    selected = _selected(config, parts, train)
-    spec = projection_spec(config, sum(tensor.numel() for tensor in selected.values()))
-    function = with_autocast(parts.task, parts.model, train.device, config.gradients.autocast)
-    matrices = matrices_of(spec, parts.model, selected)
-    return Recipe(config, parts, train.device, function, selected, spec, matrices, _terms(config, parts))
+    model, task = inputs.components.model, inputs.components.task
+    selected = _selected_tensors(config, inputs.components, inputs.train)
+    spec = projection_spec(config.projection, sum(tensor.numel() for tensor in selected.values()))
+    return FeatureSetup(
+        gradients=config.gradients,
+        patterns=config.parameters,
+        components=inputs.components,
+        device=inputs.device,
+        function=with_autocast(task, model, inputs.device, config.gradients.autocast),
+        selected=selected,
+        spec=spec,
+        kernel=config.projection.kernel,
+        threads=config.threads,
+        matrices=factored_matrices(spec, model, selected),
+        terms=_with_terms(config.gradients, task),
+        adam=config.gradients.engine != REPRESENTATION and _optimizer(config) == "adam",
+    )
 
 
-def _terms(config: TrakConfig, parts: Parts) -> bool:
-    """Whether there are terms and they are wanted."""
-    asked, known = config.gradients.terms, parts.task.has_terms()
-    if asked and not known:
+def _selected_tensors(config: TrakConfig, components: Components, train: Split) -> dict[str, Tensor]:
+    if config.gradients.engine == REPRESENTATION:
+        return represented(components.model, components.task, train.take([0]).batch, _place(config.gradients))
+    return select(components.model, config.parameters.include, config.parameters.exclude)
+
+
+def _place(gradients: GradientsConfig) -> Place:
+    return Place(gradients.module or "", gradients.side)
+
+
+def _optimizer(config: TrakConfig) -> str:
+    """The optimizer that trained the model: ``gradients.optimizer``, else the attribute ``optimizer`` of the trainer class."""
+    if config.gradients.optimizer is not None:
+        return config.gradients.optimizer
+    if not isinstance(config.trainer, Mapping):
+        return "sgd"
+    return str(getattr(locate(config.trainer["_target_"], "trainer._target_"), "optimizer", "sgd"))
+
+
+def _with_terms(gradients: GradientsConfig, task: Task) -> bool:
+    """Whether features of per-token terms are made: ``gradients.terms``, by default if the task has terms.
+
+    Raises:
+        ConfigError: the config wants terms of a task that has none.
+    """
+    if gradients.terms and not task.has_terms():
         raise ConfigError(
             Problem(
                 "gradients.terms",
-                f"true, for the task {type(parts.task).__name__}, whose output is not known to be a sum",
+                f"true, but the task {type(task).__name__} defines no per-token terms",
                 "a task with terms: a language model, or a task of your own that defines terms",
-                "leave it out, or define terms in the task",
+                "remove gradients.terms, or define terms in the task",
             )
         )
-    return known and asked is not False and config.gradients.engine != REPRESENTATION
+    return task.has_terms() and gradients.terms is not False and gradients.engine != REPRESENTATION
 
 
-def _selected(config: TrakConfig, parts: Parts, train: Split) -> dict[str, torch.Tensor]:
-    if config.gradients.engine == REPRESENTATION:
-        single = train.batch(train.samples(Rows(0, 1)))
-        return represented(parts.model, parts.task, single, _place(config))
-    return select(parts.model, config.parameters.include, config.parameters.exclude)
-
-
-def _place(config: TrakConfig) -> Place:
-    """Where the representation is read; without a module, at the model's own output."""
-    return Place(config.gradients.module or "", config.gradients.side)
-
-
-#: Canonical parameter name -> (m, n) of a weight whose gradient is multiplied from both sides.
-Matrices = Mapping[str, tuple[int, int]]
-
-
-def projection_spec(config: TrakConfig, parameters: int) -> ProjectionSpec:
-    """The projection of the config; kind ``none`` keeps all coordinates, and what a kind does not read has one value.
+def projection_spec(projection: ProjectionConfig, parameters: int) -> ProjectionSpec:
+    """The projection of the config. Kind ``none`` keeps all coordinates; fields that a kind does not use have one value.
 
     Raises:
         ConfigError: a dimension that this kind cannot have.
     """
-    asked = config.projection
-    kind = KINDS.get(asked.kind, Kind())
-    dim = asked.dim if kind.sized else parameters
-    nonzeros = asked.nonzeros if kind.sparse else 1
-    factors = tuple(asked.factors) if asked.kind == "factored" and asked.factors is not None else None
-    spec = ProjectionSpec(asked.kind, dim, asked.seed, nonzeros, factors)
+    kind = KINDS.get(projection.kind, Kind())
+    dim = projection.dim if kind.sized else parameters
+    nonzeros = projection.nonzeros if kind.sparse else 1
+    factors = tuple(projection.factors) if projection.kind == "factored" and projection.factors is not None else None
+    spec = ProjectionSpec(projection.kind, dim, projection.seed, nonzeros, factors)
     problems = spec_problems(spec)
     if problems:
         raise ConfigError(problems)
     return spec
 
 
-def matrices_of(spec: ProjectionSpec, model: nn.Module, selected: Mapping[str, Tensor]) -> Matrices:
+def factored_matrices(spec: ProjectionSpec, model: nn.Module, selected: Mapping[str, Tensor]) -> Matrices:
     """The weights that kind ``factored`` multiplies from both sides; none for the other kinds.
 
     Raises:
-        ConfigError: there is none although the kind is ``factored``.
+        ConfigError: the kind is ``factored``, and no selected weight can be multiplied so.
     """
     if spec.kind != "factored":
         return {}
-    found = outer_products(model, selected)
-    if not found:
+    matrices = outer_products(model, selected)
+    if not matrices:
         raise ConfigError(
             Problem(
                 "projection.kind",
@@ -182,4 +184,4 @@ def matrices_of(spec: ProjectionSpec, model: nn.Module, selected: Mapping[str, T
                 "use projection=sjlt, or select such weights with parameters.include",
             )
         )
-    return found
+    return matrices

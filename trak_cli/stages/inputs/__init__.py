@@ -1,1 +1,1 @@
-"""What a run reads: plugins, splits, batches, and the device they go to."""
+"""What a stage that runs models works with: device, plugins, splits, checkpoints, and batches of samples."""

@@ -1,4 +1,4 @@
-"""The machine a stage runs on: its device, its threads, its name."""
+"""The device and the CPU threads that a stage uses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from threadpoolctl import threadpool_limits
 from trak_cli.errors import MachineError, Problem
 
 
-def choose_device(name: str) -> torch.device:
-    """The torch device for ``device``: ``auto`` is CUDA where there is one, else the CPU.
+def set_up_device(name: str, threads: int | None) -> tuple[torch.device, str]:
+    """The device of the config and its model name, after setting the number of CPU threads.
 
     Raises:
-        MachineError: CUDA was asked for and is not there.
+        MachineError: see :func:`choose_device`.
+    """
+    device = choose_device(name)
+    use_threads(threads)
+    return device, device_name(device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device called ``name``; ``auto`` is CUDA if available, else the CPU.
+
+    Raises:
+        MachineError: the CUDA device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,10 +43,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch and NumPy's BLAS use this many CPU threads (null: PyTorch's own choice, for both)."""
+    """Set the number of CPU threads of PyTorch and of NumPy's BLAS. None: PyTorch's default, for both."""
     if threads is not None:
         torch.set_num_threads(threads)
-    threadpool_limits(torch.get_num_threads(), user_api="blas")  # stays until the process ends
+    threadpool_limits(torch.get_num_threads(), user_api="blas")  # a process-wide setting: never reset
 
 
 def device_name(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Microbatches on their way to the device: read, collated and told apart, ahead of the computation where there is a reader."""
+"""Reads microbatches ahead of the computation, if the split has readers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import torch
 
 from trak_cli.batches import map_leaves
 from trak_cli.plugins.samples import sample_id
-from trak_cli.stages.inputs.split import Microbatch, Split, in_threads
+from trak_cli.stages.inputs.microbatches import Microbatch
+from trak_cli.stages.inputs.split import Split, in_threads
 
 Item = TypeVar("Item")
 
-#: Threads that compute what samples are known by, beside a reader: large samples would hold it up.
-HASHERS = 4
+#: Threads that compute digests of samples next to a reader, which large samples would slow down.
+DIGEST_THREADS = 4
 
 
 @dataclass(frozen=True)
 class ReadBatch:
-    """A microbatch, ready for the device.
+    """A collated microbatch in CPU memory.
 
     Attributes:
         rows: row numbers of its samples.
-        size: samples that are computed: those, and perhaps copies of the last one.
-        host: the batch in the CPU's memory.
-        sample_ids: (rows,) uint64, what the samples are known by.
+        size: number of samples in the batch: those of ``rows``, and possibly padding.
+        host: the batch.
+        sample_ids: (rows,) uint64, the digests of the samples.
     """
 
     rows: list[int]
@@ -37,35 +38,34 @@ class ReadBatch:
     sample_ids: np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
-def read(split: Split, microbatch: Microbatch) -> ReadBatch:
-    """One microbatch, collated."""
+def read_batch(split: Split, microbatch: Microbatch) -> ReadBatch:
+    """Collate one microbatch and compute the digests of its samples."""
     samples = microbatch.samples
     host = split.collated(samples, microbatch.rows)
     if split.device.type == "cuda":
         host = map_leaves(_pinned, host)
-    own = samples[: len(microbatch.rows)]
-    ids = in_threads(sample_id, own, HASHERS if split.readers else 1)
+    ids = in_threads(sample_id, samples[: len(microbatch.rows)], DIGEST_THREADS if split.readers else 1)
     return ReadBatch(microbatch.rows, len(samples), host, np.array(ids, dtype=np.uint64))
 
 
-def reading(split: Split, microbatches: Iterable[Microbatch]) -> Iterator[ReadBatch]:
-    """The microbatches in their order; with a reader the next one is read while the caller works on this one."""
-    batches = (read(split, one) for one in microbatches)
+def read_batches(split: Split, microbatches: Iterable[Microbatch]) -> Iterator[ReadBatch]:
+    """The microbatches in order, collated. With readers, the next one is read while the caller works on the current one."""
+    batches = (read_batch(split, microbatch) for microbatch in microbatches)
     return ahead(batches) if split.readers else batches
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items (none of them None), each made by another thread while the caller works on the one before.
+    """The same items (none of them None); a thread computes the next one while the caller works on the current one.
 
-    What making an item raises is raised in its place. Nothing is made once the caller has stopped.
+    An exception is raised in place of the item that caused it. No item is computed after the caller has stopped.
     """
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, items, None)
-        while (found := coming.result()) is not None:
+        while (item := coming.result()) is not None:
             coming = reader.submit(next, items, None)
-            yield found
+            yield item
 
 
 def _pinned(leaf: Any) -> Any:
-    """In memory that a GPU copies from by itself."""
+    """The tensor in page-locked memory, from which a GPU copies asynchronously."""
     return leaf.pin_memory() if isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu" else leaf

@@ -1,1 +1,1 @@
-"""Training one model: shared by `trak train` and `trak retrain`."""
+"""Training one model, for `trak train` and `trak retrain`."""

@@ -27,30 +27,33 @@ KEY = "parameters.include"
 
 
 @contextmanager
-def started(model: nn.Module, asked: TrainConfig, parameters: ParametersConfig) -> Iterator[None]:
-    """Inside, a fresh model is ready to be trained: it holds what the training starts from, and only its chosen part moves.
+def prepared(model: nn.Module, train: TrainConfig, parameters: ParametersConfig) -> Iterator[None]:
+    """Context in which a fresh model is trained: it holds the initial weights, and only the chosen parameters can change.
 
-    What is fixed requires no gradient, and fixed modules compute as in evaluation whatever mode a trainer gives them.
+    Fixed parameters require no gradient. Fixed modules compute as in evaluation mode, whatever mode the trainer sets.
+
+    Args:
+        train, parameters: the keys ``train`` and ``parameters`` of the config.
 
     Raises:
-        ConfigError, InputError: before anything is trained, all that is wrong with patterns and file; afterwards,
-            InputError where something fixed has changed all the same.
+        ConfigError, InputError: before the training, everything that is wrong with the patterns and the file.
+        InputError: after the training, a fixed parameter or buffer has changed.
     """
     state = _state(model)
     chosen = {id(tensor) for tensor in state.values()}
-    wrong: list[Problem] = []
-    if asked.only_parameters:
+    problems: list[Problem] = []
+    if train.only_parameters:
         chosen = {id(state[name]) for name in state if _matches(parameters.include, name)}
         chosen -= {id(state[name]) for name in state if _matches(parameters.exclude, name)}
         for key in ("include", "exclude"):
-            wrong += _idle(model, state, f"parameters.{key}", getattr(parameters, key))
-        if not wrong:
-            wrong += _choice_problems(model, asked, parameters, chosen, set(map(id, state.values())))
-    misfits = _load(model, asked, [tensor for tensor in state.values() if id(tensor) in chosen])
+            problems += _idle(model, state, f"parameters.{key}", getattr(parameters, key))
+        if not problems:
+            problems += _choice_problems(model, train, parameters, chosen, set(map(id, state.values())))
+    misfits = _load(model, train, [tensor for tensor in state.values() if id(tensor) in chosen])
     if misfits:
-        raise InputError([*wrong, *misfits])
-    if wrong:
-        raise ConfigError(wrong)
+        raise InputError([*problems, *misfits])
+    if problems:
+        raise ConfigError(problems)
     fixed = {name: tensor for name, tensor in state.items() if id(tensor) not in chosen}
     before = {name: tensor.detach().to("cpu", copy=True) for name, tensor in fixed.items()}
     for tensor in fixed.values():
@@ -73,12 +76,12 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters(remove_duplicate=False)) | buffers
 
 
-def _load(model: nn.Module, asked: TrainConfig, chosen: Sequence[Tensor]) -> list[Problem]:
-    """Put the file's weights into the model, except for what is to start afresh; what is wrong with the file."""
-    if asked.start is None:
+def _load(model: nn.Module, train: TrainConfig, chosen: Sequence[Tensor]) -> list[Problem]:
+    """Load ``train.start`` into the model, except into the tensors that start afresh; returns what is wrong with the file."""
+    if train.start is None:
         return []
-    path = Path(asked.start)
-    fresh = [] if not asked.only_parameters else [(tensor, tensor.detach().clone()) for tensor in chosen]
+    path = Path(train.start)
+    fresh = [] if not train.only_parameters else [(tensor, tensor.detach().clone()) for tensor in chosen]
     try:
         apply(model, load(path), path)
     except InputError as error:
@@ -90,24 +93,24 @@ def _load(model: nn.Module, asked: TrainConfig, chosen: Sequence[Tensor]) -> lis
 
 
 def _fixed_modules(model: nn.Module, chosen: Collection[int], fixed: Iterable[Tensor]) -> set[nn.Module]:
-    """Modules of which nothing is chosen, with all that is inside them (dropout, say), and modules with a fixed buffer.
+    """Modules without a chosen tensor, together with everything inside them (dropout, say), and modules with a fixed buffer.
 
-    The latter are normalisations of which the weights may be chosen, but not the statistics.
+    The latter are normalisations whose weights may be chosen while their statistics are not.
     """
-    kept = set(map(id, fixed))
-    found: set[nn.Module] = set()
+    fixed_ids = set(map(id, fixed))
+    modules: set[nn.Module] = set()
     for module in model.modules():
         state = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
         own = {id(tensor) for tensor in module.buffers(recurse=False)}
-        if state & kept and state.isdisjoint(chosen):
-            found.update(module.modules())
-        elif own & kept:
-            found.add(module)
-    return found
+        if state & fixed_ids and state.isdisjoint(chosen):
+            modules.update(module.modules())
+        elif own & fixed_ids:
+            modules.add(module)
+    return modules
 
 
 def _evaluate(module: nn.Module, _: Any) -> None:
-    """Just before a module computes: trainers call ``model.train()``, which would set BatchNorm and dropout going."""
+    """A forward pre-hook that undoes ``model.train()``, which would turn on BatchNorm statistics and dropout."""
     module.training = False
 
 
@@ -116,23 +119,23 @@ def _idle(model: nn.Module, state: Mapping[str, Tensor], key: str, patterns: Seq
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not any(_matches([pattern], name) for name in state):
-            close = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4) or names[-3:]  # mostly, a head is meant
+            close = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0.4) or names[-3:]  # most users mean a head
             expected = f"a pattern over parameter names such as {', '.join(close)}"
             yield Problem(key, f"{pattern!r}, which matches no parameter", expected, "correct the pattern")
 
 
 def _choice_problems(
-    model: nn.Module, asked: TrainConfig, parameters: ParametersConfig, chosen: Collection[int], everything: Collection[int]
+    model: nn.Module, train: TrainConfig, parameters: ParametersConfig, chosen: Collection[int], everything: Collection[int]
 ) -> Iterator[Problem]:
     found = f"{parameters.include} without {parameters.exclude}" if parameters.exclude else f"{parameters.include}"
     if not any(id(parameter) in chosen and parameter.requires_grad for parameter in model.parameters()):
-        remedy = f"widen {KEY}, or give train.only_parameters=false to train all of them"
+        remedy = f"widen {KEY}, or set train.only_parameters=false to train all of them"
         yield Problem(
             KEY, f"{found}, which selects nothing that can be trained", "a parameter that requires a gradient", remedy
         )
-    elif asked.start is not None and len(chosen) == len(everything):
-        found = f"{found}, which starts every parameter afresh: nothing of train.start is left"
-        remedy = "give train.only_parameters=false to go on training from the file"
+    elif train.start is not None and len(chosen) == len(everything):
+        found = f"{found}, which starts every parameter afresh, so that nothing of train.start is used"
+        remedy = "set train.only_parameters=false to train all parameters, starting from the file"
         yield Problem(KEY, found, "a part of the model, because train.only_parameters is true", remedy)
 
 
@@ -145,6 +148,6 @@ def _changed(names: Sequence[str]) -> Problem:
     return Problem(
         "trainer",
         f"a training that changed {listed}",
-        f"no change of what {KEY} leaves out",
-        f"let the trainer leave alone what requires no gradient, or choose this too in {KEY}",
+        f"no change of parameters that {KEY} does not match",
+        f"let the trainer skip parameters that require no gradient, or add these to {KEY}",
     )

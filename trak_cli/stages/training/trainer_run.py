@@ -1,4 +1,4 @@
-"""One model, trained: what `trak train` and `trak retrain` have in common."""
+"""Trains one model at a time with the configured trainer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from trak_cli.batches import to_device
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.sgd import AfterEpoch, Trainer
-from trak_cli.stages.featurizing.checkpoint_cache import make_context
+from trak_cli.stages.featurizing.task_context import make_context
 from trak_cli.stages.inputs.plugins import make_collate, make_model, make_splits, make_task
-from trak_cli.stages.inputs.split import Split, validate
-from trak_cli.stages.training.partial_training import started
-from trak_cli.types import TRAIN, Float32, Rows, shards_of
+from trak_cli.stages.inputs.split import Split
+from trak_cli.stages.inputs.validation import validate_batch
+from trak_cli.stages.training.partial_training import prepared
+from trak_cli.types import TRAIN, Float32, shards_of
 
-#: Samples per forward pass when the outputs on a split are computed.
+#: Samples per forward pass when samples are validated and outputs computed.
 OUTPUT_BATCH = 256
 
 
 class Training:
-    """The configured model, task, data and trainer; trains any number of models on any part of the training set."""
+    """The configured model, task, data and trainer. Trains any number of models, each on any part of the training set."""
 
     def __init__(self, config: TrakConfig, device: torch.device) -> None:
         self._config = config
@@ -41,7 +41,7 @@ class Training:
                     "trainer",
                     f"{type(trainer).__name__} without a method train",
                     "train(model, task, dataset, indices, seed, collate, device)",
-                    "see trak_cli.plugins.Trainer for the contract",
+                    "define the method as trak_cli.plugins.Trainer describes it",
                 )
             )
         self._trainer: Trainer = trainer
@@ -53,15 +53,15 @@ class Training:
         return len(self.splits[TRAIN])
 
     def model(self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None) -> nn.Module:
-        """A fresh model, initialised and trained from ``seed`` on the training samples ``indices``; in evaluation mode.
+        """A model in evaluation mode, initialised and trained with ``seed`` on the training samples ``indices``.
 
-        ``train.start`` and ``train.only_parameters`` say what it starts from and what of it is trained (:func:`started`).
+        ``train.start`` and ``train.only_parameters`` apply, see :mod:`trak_cli.stages.training.partial_training`.
 
         Args:
-            after_epoch: told after each epoch, where given; not every trainer can.
+            after_epoch: called after each epoch, if the trainer supports it.
 
         Raises:
-            ConfigError, InputError: the trainer cannot; what :func:`started` raises.
+            ConfigError, InputError: the trainer does not support ``after_epoch``; errors of :func:`prepared`.
         """
         more: dict[str, Any] = {} if after_epoch is None else {"after_epoch": after_epoch}
         if more and "after_epoch" not in inspect.signature(self._trainer.train).parameters:
@@ -75,41 +75,22 @@ class Training:
             )
         torch.manual_seed(seed)
         model = make_model(self._config).to(self._device)
-        with started(model, self._config.train, self._config.parameters):
+        with prepared(model, self._config.train, self._config.parameters):
             self._validate(model)
             self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
         return model.eval()
 
-    def _validate(self, model: nn.Module) -> None:
-        """Let the task look at every sample of every split, once, before the first training step."""
-        if self._validated:
-            return
-        for name, dataset in self.splits.items():
-            for rows in shards_of(len(dataset), OUTPUT_BATCH):
-                batch = self._batch(dataset, rows)
-                validate(self._task, model, batch, name, rows)
-        self._validated = True
-
-    def _batch(self, dataset: Any, rows: Rows) -> Any:
-        samples = [dataset[row] for row in range(rows.start, rows.stop)]
-        return to_device(self._collate(samples), self._device)
-
-    def _bind(self, model: nn.Module) -> None:
-        """Give the task its context under this model: of the same training samples whatever the model was trained on."""
-        if rows := list(self._task.context_rows(self.rows)):
-            train = Split(TRAIN, self.splits[TRAIN], self.rows, self._collate, self._device)
-            self._task.bind(make_context(self._task, model, train, rows))
-
     def outputs(self, model: nn.Module, split: str) -> Float32:
-        """f of every sample of a split, (rows,) float32."""
-        dataset = self.splits[split]
-        self._bind(model)
-        parts = []
+        """f of every sample of a split, (rows,) float32.
+
+        Raises:
+            InputError: an output is not finite.
+        """
+        targets = self._split(split)
+        self._bind_context(model)
         with torch.no_grad():
-            for rows in shards_of(len(dataset), OUTPUT_BATCH):
-                batch = self._batch(dataset, rows)
-                parts.append(self._task.output(model, batch).to("cpu", torch.float32).numpy())
-        outputs: Float32 = np.concatenate(parts)
+            parts = [self._task.output(model, targets.take(rows).batch) for rows in shards_of(targets.rows, OUTPUT_BATCH)]
+        outputs: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
         if not np.isfinite(outputs).all():
             row = int(np.flatnonzero(~np.isfinite(outputs))[0])
             raise InputError(
@@ -117,7 +98,25 @@ class Training:
                     f"sample {row} of {split}",
                     "a model output that is NaN or infinite",
                     "finite outputs",
-                    "look at the trainer's settings (a diverged model?) and at this sample",
+                    "check the settings of the trainer (has the model diverged?) and this sample",
                 )
             )
         return outputs
+
+    def _split(self, name: str) -> Split:
+        dataset = self.splits[name]
+        return Split(name, dataset, len(dataset), self._collate, self._device)
+
+    def _validate(self, model: nn.Module) -> None:
+        """Let the task check every sample of every split, once, before the first training step."""
+        if self._validated:
+            return
+        for split in map(self._split, self.splits):
+            for rows in shards_of(split.rows, OUTPUT_BATCH):
+                validate_batch(self._task, model, split.take(rows).batch, split.name, rows)
+        self._validated = True
+
+    def _bind_context(self, model: nn.Module) -> None:
+        """Give the task its context under this model, from the same training samples whatever the model was trained on."""
+        if rows := list(self._task.context_rows(self.rows)):
+            self._task.bind(make_context(self._task, model, self._split(TRAIN), rows))

@@ -1,0 +1,65 @@
+"""Builds the gradient engines and the projection of a setup, and the featurizer that combines them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.engines.hooks.strategies import Strategies
+from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.engines.representation import RepresentationEngine
+from trak_cli.gradients.options import REPRESENTATION
+from trak_cli.gradients.parameters import select
+from trak_cli.gradients.transforms.adam import ScaledEngine, Scales
+from trak_cli.gradients.transforms.autocast import with_autocast
+from trak_cli.gradients.transforms.token_signs import SignedTokenSum
+from trak_cli.projection.contract import ProjectionJob, Projector
+from trak_cli.projection.registry import make_projector
+from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.index.run_plan import RunPlan
+from trak_cli.stages.inputs.checkpoints import Checkpoint
+
+
+def make_featurizer(
+    setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint, scales_of: Callable[[Engine], Scales]
+) -> Featurizer:
+    """What makes features under a checkpoint, whose weights are in the model.
+
+    Args:
+        scales_of: the Adam scales, given the gradient engine; called only if ``setup.adam``.
+    """
+    engine = build_engine(setup, plan.engine, plan.strategies)
+    term_engine = build_term_engine(setup, plan, checkpoint)
+    if setup.adam:
+        scales = scales_of(engine)
+        engine = ScaledEngine(engine, scales)
+        term_engine = None if term_engine is None else ScaledEngine(term_engine, scales)
+    projector = build_projector(setup, checkpoint)
+    return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, term_engine)
+
+
+def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engine:
+    """The engine ``name`` for the model output function; it reads representations if the setup does."""
+    if name == REPRESENTATION:
+        return RepresentationEngine(setup.model, setup.task, setup.place)
+    return _gradient_engine(setup, name, strategies, setup.function)
+
+
+def build_term_engine(setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint) -> Engine | None:
+    """The engine of the plan for the per-token terms, with the random signs of a checkpoint; None without terms."""
+    if not setup.terms:
+        return None
+    signed = with_autocast(SignedTokenSum(setup.task, checkpoint.sha256), setup.model, setup.device, setup.gradients.autocast)
+    return _gradient_engine(setup, plan.engine, plan.strategies, signed)
+
+
+def build_projector(setup: FeatureSetup, checkpoint: Checkpoint) -> Projector:
+    """The projection under a checkpoint."""
+    job = ProjectionJob(setup.spec, checkpoint.sha256, setup.sizes, setup.device, setup.threads, setup.matrices)
+    return make_projector(job, setup.kernel)
+
+
+def _gradient_engine(setup: FeatureSetup, name: str, strategies: Strategies, function: ModelOutput) -> Engine:
+    selected = select(setup.model, setup.patterns.include, setup.patterns.exclude)
+    return make_engine(name, setup.model, function, selected, strategies, setup.matrices)

@@ -1,0 +1,54 @@
+"""The context of a task under a checkpoint: what its outputs compare a sample with, such as embeddings of other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.gradients.numerics import exact
+from trak_cli.stages.featurizing.statistics_cache import Statistic, StatisticsCache
+from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.plugins import Components
+from trak_cli.stages.inputs.split import Split
+from trak_cli.tasks import Task
+
+#: Samples of one forward pass.
+BATCH = 64
+
+
+def bind_context(cache: StatisticsCache, components: Components, checkpoint: Checkpoint, *, store: bool) -> None:
+    """Give the task its context under a checkpoint, whose weights are in the model.
+
+    Args:
+        store: store the context unless it is stored already. A stored context is used in any case.
+
+    Raises:
+        StoreError: the stored context is damaged, or belongs to another run.
+        InputError: the training set no longer has the samples from which the context was computed.
+    """
+    task, train = components.task, cache.train
+    rows = list(task.context_rows(train.rows))
+    if not rows:
+        return
+    compute = partial(make_context, task, components.model, train, rows)
+    if not store and not cache.layout.context(checkpoint.name).exists():
+        task.bind(compute())
+        return
+    context = Statistic("context", "context", cache.layout.context)
+    arrays = cache.load_or_compute(context, checkpoint.name, rows, compute)
+    task.bind({name: torch.from_numpy(array).to(train.device) for name, array in arrays.items()})
+
+
+def make_context(task: Task, model: nn.Module, train: Split, rows: Sequence[int]) -> dict[str, Tensor]:
+    """The context of the task from the training samples ``rows``, on the device; floating tensors are float32."""
+
+    def batches() -> Iterator[object]:
+        for start in range(0, len(rows), BATCH):
+            yield train.batch([train.dataset[row] for row in rows[start : start + BATCH]])
+
+    with exact(), torch.no_grad():
+        context = task.context(model, batches())
+    return {name: value.detach().float() if value.is_floating_point() else value for name, value in context.items()}

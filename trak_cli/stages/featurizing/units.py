@@ -1,0 +1,112 @@
+"""The shards of a run: which exist, which this worker computes, and which are stored already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trak_cli.cluster.share import Share
+from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.stages.index.fingerprints import shard_fingerprint
+from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.run_inputs import RunInputs
+from trak_cli.stages.inputs.sample_identity import check_ends
+from trak_cli.stages.inputs.split import Split
+from trak_cli.store.atomic_write import set_aside
+from trak_cli.store.layout import Layout
+from trak_cli.store.shards import Condition, State, inspect_features
+from trak_cli.types import Json, Reporter, Rows, shards_of
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One shard, the unit of work.
+
+    Attributes:
+        path: its file.
+        replaces_shorter: a file with fewer rows is there and is to be replaced.
+    """
+
+    checkpoint: Checkpoint
+    split: Split
+    rows: Rows
+    path: Path
+    fingerprint: Json
+    replaces_shorter: bool = False
+
+    def inspect(self) -> State:
+        """What is stored at ``path``."""
+        return inspect_features(self.path, self.rows, self.fingerprint)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The shards of a run.
+
+    Attributes:
+        units: all shards of the store, in an order on which all workers agree.
+        own: those of this worker's share.
+        pending: those of ``own`` that are not stored.
+    """
+
+    units: list[Unit]
+    own: list[Unit]
+    pending: list[Unit]
+
+
+def list_work(
+    layout: Layout, inputs: RunInputs, fingerprints: Mapping[str, Json], shard_rows: int, share: Share, reporter: Reporter
+) -> Work:
+    """All shards of the store, this worker's share of them, and those of the share that are still to be computed.
+
+    Raises:
+        StoreError: shards of another run are stored at the same paths; all of them are named.
+        InputError: the data set no longer has the samples from which the shards were computed.
+    """
+    units = [
+        Unit(
+            checkpoint,
+            split,
+            rows,
+            layout.features(checkpoint.name, split.name, index),
+            shard_fingerprint(fingerprints[checkpoint.name], split.name),
+        )
+        for checkpoint in inputs.checkpoints
+        for split in inputs.splits
+        for index, rows in enumerate(shards_of(split.rows, shard_rows))
+    ]
+    own = share.of(units)
+    return Work(units, own, pending_units(own, reporter))
+
+
+def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
+    """The units that are not stored as a whole.
+
+    A damaged shard is set aside (renamed, not deleted) and computed again. A shard that ends before the split does, because
+    the split has grown, is computed again and replaced.
+
+    Raises:
+        StoreError, InputError: see :func:`list_work`.
+    """
+    pending: list[Unit] = []
+    foreign: list[Problem] = []
+    changed: list[Problem] = []
+    for unit in units:
+        stored = unit.inspect()
+        if stored.condition is Condition.FOREIGN:
+            foreign += stored.problems
+            continue
+        if stored.condition is Condition.DAMAGED:
+            reporter.log(f"{unit.path} is damaged: renamed to {set_aside(unit.path).name} and computed again")
+        elif stored.sample_ids is not None:
+            ids = stored.sample_ids.tolist()
+            rows = range(unit.rows.start, unit.rows.start + len(ids))
+            changed += check_ends(unit.split.name, unit.split.dataset, rows, ids, "its features were made")
+        if stored.condition is not Condition.WHOLE:
+            pending.append(replace(unit, replaces_shorter=stored.condition is Condition.SHORTER))
+    if foreign:
+        raise StoreError(foreign)
+    if changed:
+        raise InputError(dict.fromkeys(changed))  # each row once: it is the same under every checkpoint
+    return pending

@@ -1,0 +1,77 @@
+"""The checkpoints of a run, and loading them into the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trak_cli.config.schema import TrakConfig
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.derived import derive
+from trak_cli.plugins.checkpoints.files import find, name_of, sha256
+from trak_cli.plugins.checkpoints.member import Member
+from trak_cli.plugins.checkpoints.state import apply, load
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One set of weights: a checkpoint file, or an ensemble member derived from one in memory.
+
+    Attributes:
+        path: the file.
+        sha256: the identity of the weights: digest of the file, or of the member.
+        name: name of the checkpoint's folder in a store.
+        member: how the weights are derived from the file; None for the file itself.
+    """
+
+    path: Path
+    sha256: str
+    name: str
+    member: Member | None = None
+
+
+def open_checkpoints(config: TrakConfig, base: Path, model: nn.Module, device: torch.device) -> list[Checkpoint]:
+    """The checkpoints of the config, after checking that each fits the model. The model then holds the first one.
+
+    Raises:
+        InputError: checkpoints that do not fit; each of them is named, before any hours are spent on the others.
+    """
+    checkpoints = find_checkpoints(config, base)
+    problems: list[Problem] = []
+    for checkpoint in reversed(checkpoints):  # the first one stays in the model
+        try:
+            load_checkpoint(model, checkpoint, device)
+        except InputError as error:
+            problems = [*error.problems, *problems]
+    if problems:
+        raise InputError(problems)
+    return checkpoints
+
+
+def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
+    """The checkpoints of the config in natural order, each file followed by the ensemble members derived from it.
+
+    Files with equal content count once.
+    """
+    by_digest: dict[str, Checkpoint] = {}
+    for path in find(config.checkpoints, base):
+        digest = sha256(path)
+        by_digest.setdefault(digest, Checkpoint(path, digest, name_of(path, digest)))
+    ensemble = config.ensemble
+    members = [Member(ensemble.kind, ensemble.scale, config.seed, index) for index in range(1, ensemble.members + 1)]
+    checkpoints: list[Checkpoint] = []
+    for digest, file in by_digest.items():
+        checkpoints.append(file)
+        checkpoints += [Checkpoint(file.path, member.digest(digest), file.name + member.suffix, member) for member in members]
+    return checkpoints
+
+
+def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, device: torch.device) -> None:
+    """Load a checkpoint's weights into the model and move it to the device, in evaluation mode."""
+    apply(model, load(checkpoint.path), checkpoint.path)
+    if checkpoint.member is not None:
+        derive(model, checkpoint.member, checkpoint.sha256)
+    model.to(device).eval()

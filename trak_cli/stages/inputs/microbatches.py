@@ -1,0 +1,98 @@
+"""Which samples of a split are computed together.
+
+If all samples have one size (images, tables), a microbatch is M consecutive rows that start at a multiple of M. Shard
+boundaries do not move it, and every computation has the same shape. If sizes differ (texts), the rows of a shard are ordered
+by size, and M neighbours in that order form a microbatch, so that little is computed for padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trak_cli.stages.inputs.split import Split
+from trak_cli.types import Rows
+
+#: Numbers, over all samples, that are held in memory while samples are ordered by size: 128 MiB of token numbers.
+HELD_NUMBERS = 2**24
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """Samples that are computed together.
+
+    Attributes:
+        rows: their row numbers, in any order.
+        samples: in the order of ``rows``. If there are more samples than rows, the last ones repeat the last row's sample
+            as padding.
+    """
+
+    rows: list[int]
+    samples: list[Any]
+
+
+@dataclass(frozen=True)
+class _SizedSample:
+    row: int
+    sample: Any
+    size: int
+
+
+def microbatches(split: Split, rows: Rows, size: int) -> Iterator[Microbatch]:
+    """Microbatches of at most ``size`` samples that contain each of ``rows`` once, and possibly rows around them."""
+    yield from by_size(split, rows, size) if split.varies else _grid(split, rows, size)
+
+
+def by_size(split: Split, rows: Iterable[int], size: int) -> Iterator[Microbatch]:
+    """Microbatches of at most ``size`` samples of similar size that contain each of ``rows`` once and no other row.
+
+    The largest samples come first, so that a lack of memory shows early.
+    """
+    for held in _held_samples(split, rows, size):
+        held.sort(key=lambda item: -item.size)  # stable: the same order whenever the shard is computed
+        for start in range(0, len(held), size):
+            chosen = held[start : start + size]
+            yield Microbatch([item.row for item in chosen], [item.sample for item in chosen])
+
+
+def largest(split: Split, size: int) -> Microbatch:
+    """A microbatch that needs as much memory as any: copies of the largest sample in ``split.sizes``."""
+    return _copies(split, max(split.sizes, key=split.sizes.__getitem__), size)
+
+
+def typical(split: Split, size: int) -> Microbatch:
+    """A microbatch that takes a typical time: the first one or, if sizes differ, copies of a sample of mean size."""
+    if not split.varies:
+        return next(_grid(split, Rows(0, 1), size))
+    mean = sum(split.sizes.values()) / len(split.sizes)
+    return _copies(split, min(split.sizes, key=lambda row: abs(split.sizes[row] - mean)), size)
+
+
+def _copies(split: Split, row: int, size: int) -> Microbatch:
+    return Microbatch([row] * size, split.samples([row] * size))
+
+
+def _grid(split: Split, rows: Rows, size: int) -> Iterator[Microbatch]:
+    """Runs of ``size`` rows that start at multiples of ``size``; the last run of the split is padded."""
+    for start in range(rows.start // size * size, rows.stop, size):
+        numbers = list(range(start, min(start + size, split.rows)))
+        samples = split.samples(numbers)
+        yield Microbatch(numbers, samples + samples[-1:] * (size - len(numbers)))
+
+
+def _held_samples(split: Split, rows: Iterable[int], size: int) -> Iterator[list[_SizedSample]]:
+    """The samples in row order, in lists of whole microbatches that hold about HELD_NUMBERS numbers each."""
+    held: list[_SizedSample] = []
+    count = 0
+    numbers = list(rows)
+    for start in range(0, len(numbers), size):
+        chosen = numbers[start : start + size]
+        added = [_SizedSample(row, item, split.size(item)) for row, item in zip(chosen, split.samples(chosen), strict=True)]
+        held += added
+        count += sum(item.size for item in added)
+        if count >= HELD_NUMBERS:
+            yield held
+            held, count = [], 0
+    if held:
+        yield held

@@ -1,0 +1,51 @@
+"""Everything that a run reads: its device, plugins, splits and checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trak_cli.config.schema import TrakConfig
+from trak_cli.stages.inputs.checkpoints import Checkpoint, open_checkpoints
+from trak_cli.stages.inputs.device import set_up_device
+from trak_cli.stages.inputs.plugins import Components, make_components
+from trak_cli.stages.inputs.split import Split
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Attributes:
+    device_name: the model name of the device, for people.
+    components: the plugins. The model holds the weights of the first checkpoint until another one is loaded.
+    splits: the training set, then the target splits.
+    """
+
+    device: torch.device
+    device_name: str
+    components: Components
+    splits: list[Split]
+    checkpoints: list[Checkpoint]
+
+    @property
+    def train(self) -> Split:
+        """The training set."""
+        return self.splits[0]
+
+
+def open_inputs(config: TrakConfig, base: Path) -> RunInputs:
+    """Build the plugins and check that every checkpoint fits the model. Relative paths start at ``base``.
+
+    Raises:
+        ConfigError, InputError, MachineError: a plugin, a data set, a checkpoint or the device cannot be used.
+    """
+    device, name = set_up_device(config.device, config.threads)
+    components = make_components(config)
+    readers = config.features.readers
+    if readers is None:
+        readers = int(device.type != "cpu")
+    splits = [
+        Split(name, dataset, len(dataset), components.collate, device, readers) for name, dataset in components.splits.items()
+    ]
+    return RunInputs(device, name, components, splits, open_checkpoints(config, base, components.model, device))
