@@ -1,18 +1,18 @@
 """Text: models of transformers, adapters of peft, and datasets from files and from `datasets`, through a tokenizer."""
 
 from trak_cli.plugins.text.datasets import CausalTexts, ClassifiedTexts, MaskedTexts, SourceTarget
-from trak_cli.plugins.text.each_token import EachToken
 from trak_cli.plugins.text.model import text_model
 from trak_cli.plugins.text.padding import Padding
+from trak_cli.plugins.text.token_targets import TokenTargets
 from trak_cli.plugins.text.tokenizer import load_tokenizer
 
 __all__ = [
     "CausalTexts",
     "ClassifiedTexts",
-    "EachToken",
     "MaskedTexts",
     "Padding",
     "SourceTarget",
+    "TokenTargets",
     "load_tokenizer",
     "text_model",
 ]

@@ -13,7 +13,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.text.texts import Texts
 
 
-class EachToken(Dataset[dict[str, Tensor]]):
+class TokenTargets(Dataset[dict[str, Tensor]]):
     """Every predicted token of some texts as a target of its own: the text with the label of this token alone.
 
     Tokens come in the order of the texts, then of their places. f of a text is the sum over its tokens, and so are its

@@ -12,7 +12,7 @@ from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
-from trak_cli.plugins.text import CausalTexts, EachToken, MaskedTexts, Padding, SourceTarget, text_model
+from trak_cli.plugins.text import CausalTexts, MaskedTexts, Padding, SourceTarget, TokenTargets, text_model
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
@@ -38,7 +38,7 @@ def tokenizer(tmp_path: Path) -> str:
     return str(tmp_path / "tokenizer.json")
 
 
-def words_of(data: EachToken) -> list[str]:
+def words_of(data: TokenTargets) -> list[str]:
     """The one word that each target predicts."""
     found = []
     for i in range(len(data)):
@@ -53,22 +53,22 @@ def test_every_predicted_token_is_a_target(tmp_path: Path, tokenizer: str) -> No
     whole = CausalTexts(path, tokenizer, text="text")
     answers = CausalTexts(path, tokenizer, prompt="prompt", completion="completion")
     translated = SourceTarget(path, tokenizer, source="prompt", target="completion")
-    assert words_of(EachToken(whole)) == ["cat", "sat", "on", "a", "mat", "dog"]
-    assert words_of(EachToken(answers)) == words_of(EachToken(translated)) == ["sat", "on", "dog", "sat"]
-    assert words_of(EachToken(whole, rows=[1])) == ["dog"]
+    assert words_of(TokenTargets(whole)) == ["cat", "sat", "on", "a", "mat", "dog"]
+    assert words_of(TokenTargets(answers)) == words_of(TokenTargets(translated)) == ["sat", "on", "dog", "sat"]
+    assert words_of(TokenTargets(whole, rows=[1])) == ["dog"]
 
 
 def test_a_target_says_which_token_it_is(tmp_path: Path, tokenizer: str) -> None:
-    data = EachToken(CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text"))
+    data = TokenTargets(CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text"))
     assert data.describe(1) == {"token": "'sat'", "place": 2, "row": 0, "text": "a cat sat on a mat"}
 
 
 def test_rows_that_are_not_there_and_texts_without_a_token_are_refused(tmp_path: Path, tokenizer: str) -> None:
     texts = CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text")
     with pytest.raises(InputError, match="2, -1"):
-        EachToken(texts, rows=[0, 2, -1])
+        TokenTargets(texts, rows=[0, 2, -1])
     with pytest.raises(InputError, match="no predicted token"):
-        EachToken(texts, rows=[])
+        TokenTargets(texts, rows=[])
 
 
 def test_outputs_and_gradients_of_a_text_are_the_sums_over_its_tokens(tmp_path: Path, tokenizer: str) -> None:
@@ -82,7 +82,7 @@ def test_outputs_and_gradients_of_a_text_are_the_sums_over_its_tokens(tmp_path: 
     projector = make_projector(ProjectionJob(ProjectionSpec("none", sum(sizes.values())), "5a" * 32, sizes))
     collate = Padding(tokenizer)
     whole = engine.per_sample(collate([texts[0]]))
-    tokens = EachToken(texts, rows=[0])
+    tokens = TokenTargets(texts, rows=[0])
     single = engine.per_sample(collate([tokens[i] for i in range(len(tokens))]))
     torch.testing.assert_close(single.outputs.sum(0), whole.outputs[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
@@ -97,4 +97,4 @@ def test_masked_texts_have_their_masked_tokens(tmp_path: Path, tokenizer: str) -
     PreTrainedTokenizerFast(tokenizer_file=tokenizer, mask_token="[MASK]", pad_token="[PAD]").save_pretrained(folder)
     texts = MaskedTexts(str(tmp_path / "rows.jsonl"), str(folder), share=0.5)
     masked = [int((texts[row]["labels"] != IGNORED).sum()) for row in range(2)]
-    assert len(EachToken(texts)) == sum(masked) == 4
+    assert len(TokenTargets(texts)) == sum(masked) == 4
