@@ -53,7 +53,7 @@ def trace(name: str) -> None:
     print(f"{len(train)} sentences, {len(questions)} questions, {known(name):.0%} answered right")
     scores = {
         "default": scores_of(config, config.estimator.name),
-        "with q in front": scores_of(config, "with_q"),
+        "weighted with q": scores_of(config, "with_q"),
         "cosine of gradients": scores_of(config, "cosine"),
         "representations": similarity(name, SPLIT),
         "BM25, question and answer": bm25(train, [row["text"] for row in questions]),
@@ -71,7 +71,7 @@ def report(scores: Mapping[str, Array], stated: Array) -> None:
             f"{label:<26} recall@10 {recall.mean():.3f} {interval(recall)}   MRR {reciprocal.mean():.3f} {interval(reciprocal)}"
         )
     theirs = tables["BM25, question and answer"]
-    for label in ("default", "with q in front"):
+    for label in ("default", "weighted with q"):
         recall, reciprocal = (mine - other for mine, other in zip(tables[label], theirs, strict=True))
         told = f"recall@10 {recall.mean():+.3f} {interval(recall)}   MRR {reciprocal.mean():+.3f} {interval(reciprocal)}"
         print(f"{label + ' − BM25':<26} {told}")

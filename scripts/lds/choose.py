@@ -80,7 +80,7 @@ def measure(name: str) -> dict[str, Any]:
     masks, models = setting.truth
     truth = models.mean(axis=1)
     kernels: dict[str, list[Array]] = {}
-    fronts: dict[str, list[Array]] = {}
+    ratios_of: dict[str, list[Array]] = {}
     units: dict[str, dict[str, float]] = {}
     table: dict[str, dict[str, list[float]]] = {}
     alike: Array = np.zeros(())
@@ -91,24 +91,24 @@ def measure(name: str) -> dict[str, Any]:
         for gram, found, weights, members in weightings(compact(features)):
             add(kernels, gram, found, curvature(found, gram, weights), units, dim)
             for label, ratio in members.items():
-                fronts.setdefault(label, []).append(ratio)
+                ratios_of.setdefault(label, []).append(ratio)
         if number in COUNTS:
-            for label, ratios in fronts.items():
+            for label, ratios in ratios_of.items():
                 gram, exponent = label.split(" a=")
                 mean = np.mean(ratios, axis=0)
-                front = (np.where(mean < 0, -1.0, 1.0) * np.abs(mean) ** float(exponent)).astype(np.float32)
+                weight = (np.where(mean < 0, -1.0, 1.0) * np.abs(mean) ** float(exponent)).astype(np.float32)
                 for shrinkage in SHRINKAGES:
-                    factor = front * shrinkage_factor(alike / number, shrinkage, number) if shrinkage else front
+                    factor = weight * shrinkage_factor(alike / number, shrinkage, number) if shrinkage else weight
                     row = [lds_of_predictions(subset_predictions(k * factor, masks), truth).mean for k in kernels[gram]]
                     table.setdefault(f"{label} κ={shrinkage:g}", {})[str(number)] = row
     return {"lds": table, "units": units}
 
 
 def weightings(found: Features) -> Iterator[tuple[str, Features, Array, dict[str, Array]]]:
-    """(Gram, features, their weights, {"Gram a=A": the ratio in front}); a is the exponent that the mean of the ratios gets."""
+    """(Gram, features, their weights, {"Gram a=A": the ratios of sample weights}); a is the exponent of the mean ratio."""
     q = found.out_to_loss.astype(np.float64)
-    for b, fronts in ((0, ("0", "0.5", "1")), (1, ("0", "0.5", "1")), (2, ("1",))):
-        yield f"q^{b}", found, np.abs(q) ** b, {f"q^{b} a={a}": q for a in fronts}
+    for b, exponents in ((0, ("0", "0.5", "1")), (1, ("0", "0.5", "1")), (2, ("1",))):
+        yield f"q^{b}", found, np.abs(q) ** b, {f"q^{b} a={a}": q for a in exponents}
     some = flow_rows(len(q))
     for clip in (None, *CLIPS):
         clipped = found if clip is None else replace(found, train=clip_rows(found.train, clip * median_length(found.train)))

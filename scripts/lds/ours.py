@@ -28,7 +28,7 @@ class Part:
 
     Attributes:
         kernel: (t, n).
-        ratio: (n,) the ratio in front.
+        ratio: (n,) the sample weight under this checkpoint.
         cosines: (t, n), where the spec shrinks.
     """
 

@@ -212,7 +212,7 @@ def test_averaging_scores_is_the_mean_of_single_checkpoints():
     assert not np.allclose(scores(spec, X, q, T), scores(dataclasses.replace(spec, averaging="kernels"), X, q, T))
 
 
-def test_equal_targets_make_every_checkpoint_count_alike():
+def test_normalized_targets_give_every_checkpoint_the_same_influence():
     """A target that is ten times as long under one checkpoint has the same scores but for one factor."""
     X, q, T = _data(checkpoints=2)
     spec = EstimatorSpec("a", ridge=1, normalize_targets=True)
@@ -225,14 +225,14 @@ def test_equal_targets_make_every_checkpoint_count_alike():
     _close(_streamed(spec, X, q, T), scores(spec, X, q, T))
 
 
-def test_equal_targets_do_not_depend_on_the_units_of_a_checkpoint():
+def test_normalized_targets_do_not_depend_on_the_units_of_a_checkpoint():
     """Gradients of one checkpoint in other units, training samples and targets alike, weigh no more and no less."""
     X, q, T = _data(checkpoints=2)
     spec = EstimatorSpec("a", ridge=1, normalize_targets=True)
     _close(scores(spec, [X[0] * 7, X[1]], q, [T[0] * 7, T[1]]), scores(spec, X, q, T), 1e-6)
 
 
-def test_equal_targets_change_nothing_with_one_checkpoint():
+def test_normalizing_targets_changes_nothing_with_one_checkpoint():
     X, q, T = _data(checkpoints=1)
     equal = EstimatorSpec("a", ridge=1, normalize_targets=True)
     _close(scores(equal, X, q, T), scores(dataclasses.replace(equal, normalize_targets=False), X, q, T), 1e-12)

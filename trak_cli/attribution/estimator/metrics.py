@@ -16,6 +16,11 @@ class GramMetric(Metric):
     """B = (Σ_i |q_i|^b x_i x_iᵀ + λI)⁻¹: TRAK (Park et al. 2023, section 3.2, step 3)."""
 
     def apply(self, targets: Float64, spectrum: Spectrum | None, ridge: float) -> Float64:
+        """A⁻¹ t_j for every target; see :meth:`Metric.apply`.
+
+        Raises:
+            ConfigError: A is singular.
+        """
         return precondition(_required(spectrum), ridge, targets)
 
     def subset_sums(
@@ -44,6 +49,7 @@ class IdentityMetric(Metric):
     needs_gram = False
 
     def apply(self, targets: Float64, spectrum: Spectrum | None, ridge: float) -> Float64:
+        """The targets themselves."""
         del spectrum, ridge
         return targets
 

@@ -110,7 +110,7 @@ def metric_named(name: str) -> Metric:
     """The registered metric of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no metric of that name is registered.
     """
     if name not in _METRICS:
         raise ConfigError(unknown_metric(name))
@@ -123,7 +123,7 @@ def metric_names() -> tuple[str, ...]:
 
 
 def unknown_metric(name: str) -> Problem:
-    """The problem of a metric name that nobody has registered."""
+    """The problem to report for a metric name that is not registered."""
     remedy = "correct the name, or list the module that registers it in extensions: [MODULE]"
     return Problem("estimator.metric", repr(name), " or ".join(metric_names()), remedy)
 

@@ -37,7 +37,7 @@ def _choice(
 
     Args:
         default: what leaves the field without effect. It must never change: fingerprints leave out fields at their default.
-        help: one line, shown beside the config key.
+        help: one line, shown with the config key.
         choices: the accepted texts.
         needs_gram: the field has no effect without a Gram matrix, and is refused there.
         shapes_gram: estimators that differ in this field have different Gram matrices.
@@ -124,7 +124,7 @@ class EstimatorSpec:
         """The registered metric.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: no metric of that name is registered.
         """
         return metric_named(self.metric)
 
@@ -173,7 +173,7 @@ def choices(spec: EstimatorSpec) -> dict[str, Any]:
 
 
 def without_unused(spec: EstimatorSpec) -> EstimatorSpec:
-    """The same estimator with every field at its default that has no effect beside the others."""
+    """The same estimator, with fields that have no effect set to their defaults."""
     changes: dict[str, Any] = {}
     if not spec.needs_gram:
         changes |= {

@@ -25,8 +25,8 @@ def reference_rows(rows: int) -> IntArray:
 
 def thresholds(scores: FloatArray, share: float) -> Float64:
     """λ of every target, (t,) float64: the ``share`` quantile of |scores|, from scores (t, m) on the reference rows."""
-    found: Float64 = np.quantile(np.abs(scores.astype(np.float64)), share, axis=1)
-    return found
+    limits: Float64 = np.quantile(np.abs(scores.astype(np.float64)), share, axis=1)
+    return limits
 
 
 def soften(scores: FloatArray, thresholds: Float64) -> Float32:

@@ -33,7 +33,7 @@ class Weights(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What r samples have beside their features if f is a sum over terms (tokens), f = Σ_t f_t.
+    """Features of the single terms of r samples, if f is a sum over terms (tokens), f = Σ_t f_t.
 
     Attributes:
         features: (r, k) z, the features of Σ_t σ_t f_t with random signs σ: E[z zᵀ] = Σ_t g_t g_tᵀ, with g_t the features of
