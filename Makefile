@@ -11,7 +11,7 @@ KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
-	@echo "make lds     measure the quality of the scores on twenty settings, beside other libraries (pip install .[peers]); an hour on 2 cores"
+	@echo "make lds     measure the quality of the scores on twenty settings, compared with other libraries (pip install .[peers]); an hour on 2 cores"
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite and print its coverage"
 	@echo "make check   lint, format check, types, import contracts"
@@ -57,7 +57,7 @@ format: setup
 docs: setup
 	$(BIN)/python scripts/api_reference.py
 
-# The wheel is installed into a folder of its own and run from there, beside the dependencies of this environment.
+# The wheel is installed into a folder of its own and run from there, with the dependencies of this environment.
 dist: setup
 	rm -rf dist build/installed
 	$(BIN)/python -m build --no-isolation

@@ -1,11 +1,11 @@
-"""What cheap members of an ensemble are worth, against checkpoints that were really trained.
+"""The LDS gain of derived ensemble members, compared with trained checkpoints.
 
 Run `make lds` first (it trains and retrains), then, for some of its settings:
 
     python scripts/bench_ensembles.py cancer diabetes digits_mlp digits_cnn --out runs/ensembles
 
 For two checkpoints of each setting: the LDS of the default estimator with the checkpoint alone, with four members of each kind
-beside it, with four snapshots of its training, and with four last layers that were trained afresh on the rest of it; against
+added, with four snapshots of its training, and with four retrained last layers; against
 trained checkpoints, up to ten. The gain over the checkpoint alone has a 95 % interval. Cost is CPU time: of features for a
 member (training and target samples); of training a checkpoint, or a last layer.
 """
@@ -92,7 +92,7 @@ class Bench:
         return sorted((self.cheap.root / "checkpoints").glob("*_epoch_*.safetensors"))
 
     def train_heads(self, files: Sequence[Path]) -> list[Path]:
-        """The last layer of each of these checkpoints, trained afresh a few times while the rest stays; their files."""
+        """Retrain the last layer of each of these checkpoints a few times, with the rest fixed; returns the files."""
         *_, (last, _) = make_model(self.real.loaded.config).named_parameters()
         layer = f"parameters.include=[{last.rsplit('.', 1)[0]}.*]"
         asked = [f"store={self.cheap.root}", f"train.count={CHEAP}", f"seed={HEADS_FROM}", "train.only_parameters=true", layer]

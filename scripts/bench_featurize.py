@@ -5,9 +5,9 @@
 
 "step" is one ordinary forward and backward pass of the same batch (no optimizer; on a GPU as PyTorch sets it up, with TF32 in
 convolutions, and once without, as gradients are computed). "gradients" computes per-sample gradients and throws them away;
-"featurize" reads samples, computes gradients, projects them, checks them and writes a shard (on a GPU one of several
-microbatches, of which the mean is told); with "factored" the hooks engine forms no full gradient of a weight. In each of
-``--repeat`` rounds everything runs in turn, and the fastest run of each counts. The original library is timed where it is
+"featurize" reads samples, computes gradients, projects them, checks them and writes a shard (on a GPU, one of several
+microbatches, and the mean is reported); with "factored" the hooks engine forms no full gradient of a weight. In each of
+``--repeat`` rounds everything runs in turn, and the fastest run of each counts. The original library is timed if it is
 installed (pip install traker).
 """
 

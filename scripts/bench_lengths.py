@@ -1,4 +1,4 @@
-"""What it saves to compute texts beside others of their length: featurizing in row order and by length, interleaved in one run.
+"""The time saved by computing texts of similar length together: featurizing in row order and by length, interleaved.
 
     python scripts/bench_lengths.py
 

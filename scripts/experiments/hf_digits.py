@@ -1,6 +1,6 @@
 """LDS of the default estimator, of gradient cosines and of representation similarity, on a ResNet and a ViT of transformers.
 
-The models are trained by AdamW, so gradients are in the units of its steps; plain ones stand beside them.
+The models are trained by AdamW, so gradients are scaled by its second moments; results without this scaling are shown too.
 
     python scripts/experiments/hf_digits.py            (or with resnet, or vit)
 

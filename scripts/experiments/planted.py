@@ -1,9 +1,9 @@
 """Planted facts: who taught whom, among people with made-up names, and questions that ask for it in other words.
 
 Each of 150 people has a teacher, a neighbour and a cousin, three other people. One of the three, in turn, is the person's
-planted fact: it is stated two or three times, in different words, and asked for in words that none of them uses. The two others
-are stated in all words, so that it can be learned which of them mean the same. Beside each planted fact stand ten distractors
-that name the same two people, but do not say how they are related: to a search by words they are as good as the fact itself.
+planted fact: it is stated two or three times, in different words, and its question uses none of these words. The other two are
+stated in all words, so that a model can learn which of them mean the same. For each planted fact, ten distractors name the same
+two people without their relation: a search by words cannot distinguish them from the fact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 PEOPLE = 150
 DISTRACTORS = 10  # for each planted fact
 
-#: relation -> (how it is asked for, how it is stated); the other person follows
+#: relation -> (openings of questions, openings of statements); the other person follows
 OPENINGS = {
     "teacher": (
         ["the teacher of {} was", "{} had as a master"],

@@ -1,4 +1,4 @@
-"""The experiment of text_bert.py on a model that is trained by AdamW; plain gradients stand beside those in its units.
+"""The experiment of text_bert.py on a model that is trained by AdamW, with and without the scaling of gradients by Adam.
 
 python scripts/experiments/text_bert_adamw.py
 """

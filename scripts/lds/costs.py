@@ -1,4 +1,4 @@
-"""What each method costs: CPU seconds for one checkpoint on one thread, which other programs hardly change."""
+"""The cost of each method: CPU seconds for one checkpoint on one thread, which other programs hardly affect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Costs = dict[str, float]
 
 
 def known_costs(setting: Setting, with_peers: bool) -> Costs:
-    """By label (and "train"), from the file beside the setting; what is missing there is measured."""
+    """CPU seconds by label (and "train"), from the file of the setting; missing ones are measured."""
     path = setting.root / "bench" / "costs.json"
     costs: Costs = json.loads(path.read_text()) if path.exists() else {}
     missing = "train" not in costs or (with_peers and not set(peers.available()) <= {label.split(",")[0] for label in costs})

@@ -2,7 +2,7 @@
 
 python scripts/lds/dimensions.py [SETTING ...] [--seeds 1]      after scripts/bench_lds.py has prepared the settings
 
-Without names: the reference digits, where they lie beside the repository.
+Without names: the reference digits, if they are next to the repository.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The predictions of every method in a setting, Σ_{i∈S} score(i, j), computed once and kept beside the setting."""
+"""The predictions of every method in a setting, Σ_{i∈S} score(i, j), computed once and stored with the setting."""
 
 from __future__ import annotations
 

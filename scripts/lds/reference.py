@@ -1,4 +1,4 @@
-"""The reference digits, where they lie beside the repository, as two settings: checkpoints of the full data and of halves."""
+"""The reference digits, if they are next to the repository, as two settings: checkpoints of the full data and of halves."""
 
 from __future__ import annotations
 

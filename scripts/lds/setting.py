@@ -77,7 +77,7 @@ class Setting:
 
     @property
     def has_terms(self) -> bool:
-        """Whether the features of this store have terms beside them."""
+        """Whether this store has per-token terms."""
         return "terms" in read_json(self.layout.fingerprint(self.checkpoints[0]))
 
     @cached_property

@@ -76,7 +76,7 @@ def test_a_failure_tells_a_person_what_to_do(project: Project) -> None:
 
 
 def test_disk_is_what_the_stages_write(scored: Project) -> None:
-    """Features, Gram matrices and scores to the byte, beside what HDF5 and the headers add."""
+    """Features, Gram matrices and scores to the byte, apart from what HDF5 and the headers add."""
     costs = examined(scored)["costs"]
     assert costs["rows"] == ROWS + TARGETS
     for part, folder in (("features", "features"), ("finalized", "finalized"), ("scores", "scores")):

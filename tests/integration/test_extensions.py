@@ -23,7 +23,7 @@ WHOLE_GRADIENT = "projection.kind=none"
 
 @pytest.fixture
 def extended(project: Project) -> Project:
-    """The tiny project with all examples beside its YAML."""
+    """The tiny project with all examples in its folder."""
     for example in EXAMPLES.glob("*.py"):
         shutil.copy(example, project.folder)
     return project

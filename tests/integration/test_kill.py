@@ -50,7 +50,7 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_killed_anywhere_and_restarted(
     before: dict[str, Path], tmp_path: Path, stage: str, overrides: tuple[str, ...], files: int
 ) -> None:
-    """At every step of every file and at 20 random moments: then the same datasets and fingerprints, and no leftovers."""
+    """At every step of every file and at 20 random moments: then the same datasets and fingerprints, and no temporary files."""
     result = subprocess.run(
         [sys.executable, str(DRIVER), str(before[stage]), str(tmp_path), stage, FEW_ROWS, *overrides],
         env={**os.environ, "PYTHONPATH": str(Path(trak_cli.__file__).parents[1])},

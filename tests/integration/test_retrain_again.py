@@ -1,4 +1,4 @@
-"""A ground truth, Gram matrices and scores that are gone on with: with other data, beside another worker, by a new version."""
+"""Ground truth, Gram matrices and scores are resumed: with other data, next to another worker, by a new version."""
 
 from __future__ import annotations
 

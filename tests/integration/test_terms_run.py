@@ -85,7 +85,7 @@ def test_features_are_gradients_of_signed_sums(words: Project, monkeypatch: pyte
 
 
 def test_workers_and_restarts_do_not_show(words: Project) -> None:
-    """Sentences are computed in the order of their length within a shard, which is the same whoever computes it."""
+    """Sentences are computed in the order of their length within a shard, which is the same for all workers."""
     words.done("featurize", "worker.index=1", "worker.count=3")
     words.shard("train", 1).unlink(missing_ok=True)
     words.done("featurize")

@@ -11,13 +11,13 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "reference" / "digits_cnn
 
 @pytest.fixture(scope="session")
 def shipped() -> Path:
-    """The part that lies beside these tests: two checkpoints, and scores on every tenth target."""
+    """The part in this folder: two checkpoints, and scores on every tenth target."""
     return Path(__file__).with_name("data")
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """All of it, where it lies beside the repository."""
+    """All reference data, if they are next to the repository."""
     if not SHARED.is_dir():
         pytest.skip(f"no reference data at {SHARED}")
     return SHARED

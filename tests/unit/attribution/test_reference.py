@@ -1,4 +1,4 @@
-"""The LDS on a real ground truth, where the reference data lie beside the repository."""
+"""The LDS on a real ground truth, if the reference data are next to the repository."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from trak_cli.attribution.lds.ranks import spearman
 def digits():
     folder = Path(__file__).parents[3].parent / "shared" / "reference" / "digits_cnn"
     if not folder.is_dir():
-        pytest.skip("the reference data are not beside the repository (../shared/reference)")
+        pytest.skip("the reference data are not next to the repository (../shared/reference)")
     with np.load(folder / "groundtruth.npz") as truth, np.load(folder / "trak_reference.npz") as reference:
         return {**truth, **reference}
 

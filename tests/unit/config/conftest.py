@@ -1,4 +1,4 @@
-"""Fixtures of the config room: a user's project, and the shipped configuration by itself."""
+"""Fixtures of the config tests: a user's project, and the shipped configuration by itself."""
 
 from __future__ import annotations
 

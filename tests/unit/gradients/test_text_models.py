@@ -1,4 +1,4 @@
-"""Language models as transformers makes them: every engine gives a text the same gradient, alone or beside longer texts."""
+"""Language models of transformers: all engines give a text the same gradient, alone or in a batch with longer texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image models by name: engines agree, samples do not mix, and a missing package is asked for by its extra."""
+"""Image models by name: engines agree, samples do not mix, and the message on a missing package names its extra."""
 
 from __future__ import annotations
 

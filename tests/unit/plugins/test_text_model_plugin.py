@@ -1,4 +1,4 @@
-"""Models of transformers and adapters of peft as plugins: their weights come from checkpoints, and misuse is told at once."""
+"""Models of transformers and adapters of peft as plugins: weights come from checkpoints, and misuse is reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences of different lengths are computed beside others of their length, and no value shows it."""
+"""Sentences of similar length are computed together, which changes no value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trak_cli.stages.inputs.microbatches import microbatches, typical
 from trak_cli.stages.inputs.split import SIZE_SAMPLES, Split
 from trak_cli.types import Rows
 
-#: Odd on purpose: long ones beside short ones, some twice, a number that no microbatch divides.
+#: Odd on purpose: long ones next to short ones, some twice, a number that no microbatch divides.
 LENGTHS = (2, 31, 7, 7, 19, 3, 2, 5, 23, 11, 31, 2, 13, 4, 29, 3, 17)
 
 ALIKE = (6,) * 17
@@ -63,7 +63,7 @@ def test_whatever_the_lengths(lengths: list[int], microbatch: int, shard_rows: i
     assert_close(found, columns(featurizer("loop", 1, terms=False), split_of(lengths)))
 
 
-# Who is computed beside whom
+# Which samples are computed together
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=200), st.integers(1, 9), st.data())
@@ -138,7 +138,7 @@ def test_samples_of_one_size_are_read_when_they_are_computed() -> None:
     assert reads == list(range(1000))
 
 
-# What is told of them
+# What is reported about them
 
 
 @pytest.mark.parametrize("wrong", range(len(LENGTHS)))

@@ -1,4 +1,4 @@
-"""How many samples fit into memory is asked of a long one, not of the one that happens to come first."""
+"""The number of samples that fit into memory is measured on a long sample, not on the first one."""
 
 from __future__ import annotations
 

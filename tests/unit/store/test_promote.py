@@ -1,4 +1,4 @@
-"""A file exists whole or not at all, whoever is killed and whoever else writes it; leftovers vanish."""
+"""A file exists completely or not at all, whichever process is killed or also writes it; temporary files are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature shards: what is stored comes back, rounded as asked; the state of a shard's place is told right."""
+"""Feature shards are read back as stored, rounded to their dtype; the state of a shard is reported correctly."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def compile_kernels(text: str, kernels: Iterable[str], library: Path, fast_mma: 
 class EmulatedGpu:
     """Runs kernels; ``turn`` chooses in which order the threads of a block take turns (0 ascending, 1 descending).
 
-    What a kernel writes beside the memory that :meth:`empty` gave is found by :meth:`check`.
+    Writes of a kernel outside the memory from :meth:`empty` are detected by :meth:`check`.
     """
 
     def __init__(self, libraries: Mapping[str, ctypes.CDLL], *, turn: int = 0, shared_limit: int = 48 * 1024) -> None:
@@ -74,7 +74,7 @@ class EmulatedGpu:
             raise RuntimeError(f"{kernel}: threads wait for each other")
 
     def check(self) -> None:
-        """Fail if a kernel wrote beside its memory."""
+        """Fail if a kernel wrote outside its memory."""
         for memory in self._memory:
             assert (memory[:MARGIN] == MARK).all(), "written before the beginning"
             assert (memory[-MARGIN:] == MARK).all(), "written past the end"
