@@ -7,13 +7,14 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
-.PHONY: help setup demo lds experiments test check format docs dist clean
+.PHONY: help setup demo lds experiments test coverage check format docs dist clean
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
 	@echo "make lds     measure the quality of the scores on twenty settings, compared with other libraries (pip install .[peers]); an hour on 2 cores"
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
-	@echo "make test    run the test suite and print its coverage"
+	@echo "make test    run the test suite on all cores"
+	@echo "make coverage  the same, and print which lines and branches the tests miss (twice the time)"
 	@echo "make check   lint, format check, types, import contracts"
 	@echo "make format  format the code"
 	@echo "make docs    generate the API reference from docstrings: build/api/index.html"
@@ -42,6 +43,10 @@ experiments: setup
 
 # One worker per core. WORKERS=0 runs the tests in one process, which a debugger needs.
 test: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# Separate from `make test`, because measuring the coverage takes as much time as the tests themselves.
+coverage: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
 
 check: setup

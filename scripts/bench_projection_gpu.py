@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import platform
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-import projection_oracle as oracle
 import torch
 from bench_projection import table
 
@@ -26,6 +27,10 @@ from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import projection_oracle as oracle
 
 CHECKPOINT = "00" * 32
 #: Coordinates that GEMM's matrix has; gradients are longer.

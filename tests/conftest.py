@@ -1,22 +1,47 @@
-"""What tests of every kind share: tests that need something rare are skipped without it, or fail where it must be."""
+"""Settings of the whole suite: threads of parallel workers, and tests that need rare hardware or data."""
 
 from __future__ import annotations
 
 import os
+import signal
+from types import FrameType
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is one worker per core. Torch and the programs that tests start read this when they are imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_interrupted = False
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends a worker at once; see :func:`pytest_runtest_teardown` for a run in one process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL if "PYTEST_XDIST_WORKER" in os.environ else _interrupt)
+
+
+def pytest_runtest_teardown() -> None:
+    """End the run after Ctrl-C, even if the code under test caught the KeyboardInterrupt, as the program itself does."""
+    if _interrupted:
+        pytest.exit("interrupted", returncode=2)
+
 
 def require(what: str, missing: str | None) -> None:
-    """Skip the running test when ``missing`` says why ``what`` is not there.
+    """Skip the running test if ``missing`` gives a reason why ``what`` is not available.
 
-    Where it must be there, the environment variable TRAK_REQUIRE names it (several: separated by commas), and the test
-    fails instead.
+    The test fails instead if the environment variable TRAK_REQUIRE names ``what`` (names are separated by commas).
     """
     if missing is None:
         return
     if what in os.environ.get("TRAK_REQUIRE", "").split(","):
-        pytest.fail(f"TRAK_REQUIRE asks for {what}, but {missing}", pytrace=False)
+        pytest.fail(f"TRAK_REQUIRE names {what}, but {missing}", pytrace=False)
     pytest.skip(f"needs {what}: {missing}")
 
 

@@ -1,0 +1,65 @@
+"""Every script of the repository can be imported, and those with options explain them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+#: Scripts of one folder import each other by name.
+FOLDERS = sorted({path.parent for path in SCRIPTS.rglob("*.py")})
+
+#: Imports every script of a folder, in one process, because importing torch takes most of the time.
+IMPORT_ALL = """
+import importlib, pathlib, sys, traceback
+folder = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(folder))
+failed = []
+for path in sorted(folder.glob("*.py")):
+    try:
+        importlib.import_module(path.stem)
+    except Exception:
+        traceback.print_exc()
+        failed.append(path.name)
+sys.exit(f"cannot be imported: {', '.join(failed)}" if failed else 0)
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=SCRIPTS.parent, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(SCRIPTS.parent).as_posix())
+def test_every_script_can_be_imported(folder: Path) -> None:
+    outcome = run("-c", IMPORT_ALL, str(folder))
+    assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("script", ["bench_lds.py", "bench_projection.py", "bench_featurize.py"])
+def test_a_benchmark_explains_its_options(script: str) -> None:
+    outcome = run(str(SCRIPTS / script), "--help")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "options:" in outcome.stdout
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda path: path.relative_to(SCRIPTS).as_posix())
+def test_every_script_says_what_it_does(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", sorted((SCRIPTS / "lds").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_setting_of_the_benchmark_is_a_valid_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trak_cli.config.load import load
+
+    monkeypatch.chdir(SCRIPTS.parent)
+    monkeypatch.syspath_prepend(SCRIPTS / "lds")
+    if path.stem != "common":
+        assert load("train", path.stem, path.parent, []).config.name == path.stem
