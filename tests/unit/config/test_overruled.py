@@ -33,3 +33,10 @@ def test_keys_that_the_selection_does_not_set_stay_those_of_the_file(project: Pr
     append(project, "estimator: {ridge: 3}\n")
     estimator = project.load("estimator=trak", stage="finalize").config.estimator
     assert (estimator.name, estimator.ridge) == ("trak", 3.0)
+
+
+def test_an_option_means_the_default_of_every_key_that_other_options_set(project: Project) -> None:
+    append(project, "estimator: {metric: identity, ridge: 3}\n")
+    problem = project.problems("estimator=trak", stage="finalize")["estimator"]
+    assert "estimator.metric=identity" in problem.found
+    assert "estimator.metric=gram" in problem.remedy

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from trak_cli.config.compose.compose import Source, own_tree
-from trak_cli.config.compose.files import read_option
+from trak_cli.config.compose.files import config_groups, read_option
 from trak_cli.config.compose.overrides import Change, Choice
+from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import covers, shown
 from trak_cli.errors import Problem
 
@@ -26,7 +29,7 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
         mine = own.get(group) if group.isidentifier() else None
         if not isinstance(mine, DictConfig):
             continue
-        wanted = read_option(group, option, source.config_dir)
+        wanted = _defaults(group) | read_option(group, option, source.config_dir)
         for key, value in wanted.items():
             name = f"{group}.{key}"
             replaced = key in mine and "${" not in str(value) and _plain(tree, name) != value
@@ -37,6 +40,18 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
                     f"{name}={_written(value)}, as {group}={option} says",
                     f"remove {key} from the file, or give {name}={_written(value)} on the command line as well",
                 )
+
+
+def _defaults(group: str) -> dict[str, Any]:
+    """The schema's defaults of the keys that shipped options of the group set: an option without such a key means its default."""
+    section = typing.get_type_hints(TrakConfig).get(group)
+    if not dataclasses.is_dataclass(section):
+        return {}
+    options = config_groups().get(group, ())
+    keys = {key for option in options for key in read_option(group, option, None)}
+    defaults = typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.structured(section)))
+    plugins = [name for name, hint in typing.get_type_hints(section).items() if hint in (Any, dict[str, Any])]
+    return {key: value for key, value in defaults.items() if key in keys and key not in plugins and value != MISSING}
 
 
 def _written(value: Any) -> str:
