@@ -43,7 +43,7 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
 
 
 def _defaults(group: str) -> dict[str, Any]:
-    """The schema's defaults of the keys that shipped options of the group set: an option without such a key means its default."""
+    """The defaults of the keys that any shipped option of the group sets, which an option without such a key implies."""
     section = typing.get_type_hints(TrakConfig).get(group)
     if not dataclasses.is_dataclass(section):
         return {}
