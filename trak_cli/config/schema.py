@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from omegaconf import II, MISSING
@@ -16,7 +16,7 @@ from trak_cli.attribution.lds.datamodels import BASELINES
 from trak_cli.config.keys import key
 from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, OPTIMIZERS, REPRESENTATION, SIDES
 from trak_cli.plugins.checkpoints.member import KINDS
-from trak_cli.projection.spec import KERNEL_NAMES
+from trak_cli.projection.spec import KERNEL_NAMES, ProjectionSpec
 from trak_cli.store.dtypes import FEATURE_DTYPES
 
 
@@ -86,6 +86,12 @@ class ProjectionConfig:
         "implementation of the product with the matrix; the matrix is always the same",
         choices=("auto", *KERNEL_NAMES),
     )
+
+    @property
+    def spec(self) -> ProjectionSpec:
+        """The matrix, without the implementation of the product with it."""
+        spec = ProjectionSpec(**{item.name: getattr(self, item.name) for item in fields(ProjectionSpec)})
+        return spec if spec.factors is None else replace(spec, factors=tuple(spec.factors))
 
 
 @dataclass

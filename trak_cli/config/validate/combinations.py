@@ -11,13 +11,12 @@ from omegaconf import MISSING
 
 from trak_cli.attribution.estimator import validation
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, ProjectionConfig, TrakConfig, TuneConfig
+from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, TrakConfig, TuneConfig
 from trak_cli.config.validate.domain import get
 from trak_cli.config.wording import shown
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.options import REPRESENTATION
-from trak_cli.projection import spec as projection_spec
-from trak_cli.projection.spec import ProjectionSpec
+from trak_cli.projection.spec import spec_problems
 from trak_cli.store.layout import check_name
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -29,7 +28,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _splits(config.dataset.targets)
     yield from _representation(config)
     yield from _autocast(config.gradients)
-    yield from _projection(config.projection)
+    yield from spec_problems(config.projection.spec)
     yield from _scale(config.ensemble)
     yield from _estimator(config.estimator)
     yield from _compared(config)
@@ -125,13 +124,6 @@ def _field_problems(spec: EstimatorSpec, item: str, key: str) -> Iterator[Proble
     for problem in validation.spec_problems(spec):
         if problem.where == f"estimator.{item}":
             yield Problem(key, problem.found, problem.expected, "correct the value, or leave it out")
-
-
-def _projection(projection: ProjectionConfig) -> list[Problem]:
-    """Problems that the projection reports itself."""
-    factors = None if projection.factors is None else tuple(projection.factors)
-    spec = ProjectionSpec(projection.kind, projection.dim, projection.seed, projection.nonzeros, factors)
-    return projection_spec.spec_problems(spec)
 
 
 def _fraction(fraction: float) -> Iterator[Problem]:

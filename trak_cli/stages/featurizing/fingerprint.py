@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
@@ -49,13 +50,8 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
 
 def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:
     """The random matrix; for kind ``factored`` also its sizes on both sides and the weights that have them."""
-    described: Json = {
-        "matrix_version": MATRIX_VERSION,
-        "kind": spec.kind,
-        "dim": spec.dim,
-        "seed": spec.seed,
-        "nonzeros": spec.nonzeros,
-    }
+    fields = {name: value for name, value in asdict(spec).items() if value is not None}
+    described: Json = {"matrix_version": MATRIX_VERSION, **fields}
     version = KINDS[spec.kind].version
     if version is not None:
         described["kind_version"] = version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -155,11 +155,13 @@ def projection_spec(projection: ProjectionConfig, parameters: int) -> Projection
     Raises:
         ConfigError: a dimension that this kind cannot have.
     """
-    kind = KINDS.get(projection.kind, Kind())
-    dim = projection.dim if kind.sized else parameters
-    nonzeros = projection.nonzeros if kind.sparse else 1
-    factors = tuple(projection.factors) if projection.kind == "factored" and projection.factors is not None else None
-    spec = ProjectionSpec(projection.kind, dim, projection.seed, nonzeros, factors)
+    spec, kind = projection.spec, KINDS.get(projection.kind, Kind())
+    if not kind.sized:
+        spec = replace(spec, dim=parameters)
+    if not kind.sparse:
+        spec = replace(spec, nonzeros=1)
+    if projection.kind != "factored":
+        spec = replace(spec, factors=None)
     problems = spec_problems(spec)
     if problems:
         raise ConfigError(problems)
