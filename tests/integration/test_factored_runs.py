@@ -26,7 +26,7 @@ def test_neither_engine_nor_microbatch_show(project: Project, engine: str) -> No
 def test_the_log_tells_what_is_factored_and_what_is_not(project: Project) -> None:
     told = project.done("featurize", *FACTORED).stderr
     assert (
-        "projection=factored: 2 of 4 parameter tensors from both sides, to 4 × 3 at the most; first.bias, second.bias"
+        "projection=factored: 2 of 4 parameter tensors from both sides, to at most 4 × 3; first.bias, second.bias"
         " (9 coordinates) by the sparse matrix alone"
     ) in told
 

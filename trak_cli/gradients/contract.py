@@ -1,4 +1,4 @@
-"""What an engine is given and what it gives: the contracts of this room."""
+"""The contracts of gradient engines: what an engine receives and what it returns."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class ModelOutput(Protocol):
 
 @dataclass(frozen=True)
 class PerSample:
-    """Everything that featurizing needs to know about the B samples of one microbatch.
+    """What featurizing needs of the B samples of one microbatch.
 
     Attributes:
         outputs: (B,) f(z; θ), detached, floating.
         out_to_loss: (B,) q = −∂ℓ/∂f, detached, floating.
-        blocks: gradients g = ∇_θ f of the *output* (not of the loss), in the dtype of the parameter. They come in any
-            order, a parameter tensor whole or in parts; where blocks overlap (a weight used in several places), they
-            add up, and what no block brings is zero. To be read once; a block is let go when the next one is asked
-            for, so memory falls while they are consumed.
+        blocks: gradients g = ∇_θ f of the *output* (not of the loss), in the dtype of the parameter, in any order. A
+            parameter tensor may come in several blocks; overlapping blocks are added up (a weight used in several places),
+            and coordinates without a block are zero. The iterator can be read once. Each block is freed when the next one is
+            requested, so memory falls while blocks are consumed.
     """
 
     outputs: Tensor
@@ -48,13 +48,13 @@ class Engine(Protocol):
         """Outputs, out-to-loss gradients and gradients of every sample of a batch that lies on the model's device.
 
         Raises:
-            InputError: the model or the batch cannot be taken; says why and what to do.
+            InputError: the engine does not support the model or the batch; the message gives the reason and a remedy.
             MachineError: out of memory.
         """
 
 
 def draining(gradients: dict[str, Tensor]) -> Iterator[Block]:
-    """Blocks of (B, …) gradients, each flattened in C order; empties ``gradients``, so that no block is held twice."""
+    """Blocks of (B, …) gradients, each flattened in C order; removes them from ``gradients``, to free each after its use."""
     for name in list(gradients):
         gradient = gradients.pop(name)
         yield Block(name, gradient.reshape(gradient.shape[0], -1))

@@ -1,4 +1,4 @@
-"""Per-sample gradients one sample at a time: plain autograd, the oracle of the faster engines."""
+"""Per-sample gradients one sample at a time by plain autograd: the reference for the faster engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of
 class LoopEngine:
     """The engine for any model that autograd can differentiate; batches may hold lists of plain values.
 
-    Memory: gradients of the whole microbatch (they leave as blocks of B rows), activations of one sample only.
+    Memory: gradients of the complete microbatch (given as blocks of B rows), activations of one sample.
     """
 
     name = "loop"
@@ -54,9 +54,9 @@ class LoopEngine:
         """f and q of one sample, each (1,); its gradient goes into row ``position`` of ``gradients``."""
         with torch.enable_grad():
             output = checked_vector(self._task.output(self._model, sample), 1, "output")
-        if output.requires_grad:  # else f uses none of the parameters, and the rows stay zero
-            found = torch.autograd.grad(output.squeeze(0), list(self._parameters.values()), allow_unused=True)
-            for rows, gradient in zip(gradients.values(), found, strict=True):
+        if output.requires_grad:  # otherwise f depends on no parameter, and the rows stay zero
+            computed = torch.autograd.grad(output.squeeze(0), list(self._parameters.values()), allow_unused=True)
+            for rows, gradient in zip(gradients.values(), computed, strict=True):
                 if gradient is not None:
                     dense = gradient.to_dense() if gradient.is_sparse else gradient
                     rows[position].copy_(dense.reshape(-1))

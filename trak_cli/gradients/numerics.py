@@ -1,4 +1,4 @@
-"""The floating-point setting that all gradients are computed under: full precision, repeatable."""
+"""The floating-point settings for all gradients: full precision and repeatable results."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Item = TypeVar("Item")
 
-#: Whether this process is inside of :func:`exact` (its settings are the process's).
+#: Whether :func:`exact` is active; its settings hold for the process.
 _inside = False
 
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Inside: no TensorFloat-32 products, and cuDNN and CUDA kernels that give the same bits twice; then as before.
+    """Inside, no TensorFloat-32 products, and deterministic cuDNN and CUDA kernels; afterwards the settings are restored.
 
-    A CUDA operation that has no deterministic kernel warns and runs. On a CPU nothing changes. Inside another one nothing
-    is done: setting all of it takes as long as a dozen small kernels.
+    A CUDA operation without a deterministic kernel warns and runs. On a CPU nothing changes. A nested call does nothing,
+    because changing all settings takes as long as a dozen small kernels.
     """
     global _inside
     if _inside or not torch.cuda.is_available():
@@ -51,13 +51,13 @@ def exact() -> Iterator[None]:
 
 @contextmanager
 def batchable() -> Iterator[None]:
-    """Inside: scaled dot-product attention by its formula, which vmap can batch, as it cannot the fused kernels."""
+    """Inside, scaled dot-product attention uses its formula, which vmap can batch, unlike the fused kernels."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 def computing(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each computed under :func:`exact` and without recording gradients; in between nothing is set."""
+    """The same items, each computed under :func:`exact` and without gradients; between items the settings are unchanged."""
     while True:
         with exact(), torch.no_grad():
             try:
@@ -68,7 +68,7 @@ def computing(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _read() -> list[tuple[Any, str, Any]]:
-    """(owner, attribute, value) of every setting that :func:`exact` changes, in the order to restore them."""
+    """(owner, attribute, value) of every setting that :func:`exact` changes, in the order in which to restore them."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     before: list[tuple[Any, str, Any]] = []
@@ -76,7 +76,7 @@ def _read() -> list[tuple[Any, str, Any]]:
         try:
             before.append((owner, "allow_tf32", owner.allow_tf32))
         except RuntimeError:
-            continue  # set through fp32_precision in a way that the older switch cannot express; restored below
+            continue  # fp32_precision has a value that this switch cannot express; it is restored below
     before += [(owner, "fp32_precision", owner.fp32_precision) for owner in _with_precision()]
     fill: Any = torch.utils.deterministic
     before.append((fill, "fill_uninitialized_memory", fill.fill_uninitialized_memory))
@@ -84,7 +84,7 @@ def _read() -> list[tuple[Any, str, Any]]:
 
 
 def _with_precision() -> list[Any]:
-    """The kinds of operation whose ``fp32_precision`` can be set; none before PyTorch 2.9."""
+    """The backends with an ``fp32_precision`` setting; none before PyTorch 2.9."""
     cudnn: Any = torch.backends.cudnn
     kinds = [torch.backends.cuda.matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)]
     return [kind for kind in kinds if hasattr(kind, "fp32_precision")]

@@ -54,7 +54,7 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
 
 @contextmanager
 def only(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, exactly ``parameters`` require gradients, so that autograd computes no other; afterwards as before."""
+    """Inside, only ``parameters`` require gradients, so that autograd computes no others; afterwards the flags are restored."""
     wanted = {id(parameter) for parameter in parameters.values()}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -80,7 +80,7 @@ def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _idle(key: str, patterns: Sequence[str], names: dict[str, list[str]]) -> list[Problem]:
-    """A problem for each pattern that matches no parameter, with the names it may have meant."""
+    """A problem for each pattern that matches no parameter, with similar names."""
     every = [name for aliases in names.values() for name in aliases]
     problems = []
     for pattern in patterns:

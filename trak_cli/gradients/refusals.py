@@ -1,4 +1,4 @@
-"""What an engine says when a model or a task does not keep the contract, and when memory runs out."""
+"""The errors of gradient engines: a model or a task that breaks its contract, and lack of memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trak_cli.errors import InputError, MachineError, Problem
 
 
 def checked_vector(values: Any, size: int, method: str) -> Tensor:
-    """``values``, which a task's ``method`` gave for a batch of ``size`` samples.
+    """``values``, the result of a task's ``method`` for a batch of ``size`` samples, if it has the right form.
 
     Raises:
         InputError: not a floating tensor of shape (size,).
@@ -30,7 +30,7 @@ def checked_vector(values: Any, size: int, method: str) -> Tensor:
 
 
 def random_output(found: str) -> InputError:
-    """The model gives other outputs when asked again."""
+    """The error for a model whose outputs differ between two runs."""
     return InputError(
         Problem(
             "model",
@@ -42,19 +42,19 @@ def random_output(found: str) -> InputError:
 
 
 def not_for_vmap(found: str, where: str = "model") -> InputError:
-    """vmap cannot take this model or batch, the loop can."""
+    """The error for a model or batch that vmap does not support, with the loop as the remedy."""
     return InputError(
         Problem(where, found, "operations and tensors that torch.func.vmap can batch", "run again with gradients=loop")
     )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """True for the errors that PyTorch raises when an allocation fails, on a GPU or on the CPU."""
+    """Whether PyTorch raised this error because an allocation failed, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def out_of_memory(size: int, error: RuntimeError) -> MachineError:
-    """Not enough memory for a microbatch of ``size`` samples."""
+    """The error for a microbatch of ``size`` samples that does not fit into memory."""
     return MachineError(
         Problem(
             "gradients",

@@ -1,4 +1,4 @@
-"""Gradient blocks on their way through a projector: refused when they do not fit, cut on an absolute grid, filled up."""
+"""Gradient blocks in a projector: validation, conversion to dense blocks, and cutting on an absolute grid."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ import torch
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
-#: Numbers in a dense block that a few rows are written into: 16 MiB, and on a GPU, where each block is a wait, 512 MiB.
+#: Numbers in a dense block that rows are written into: 16 MiB, and 512 MiB on a GPU, where each block costs a wait.
 FILLED = {"cpu": 2**22, "cuda": 2**27}
 
 
 def checked(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block | RowBlock]:
-    """The same blocks, detached, factors multiplied out, each refused with ValueError (see :meth:`Projector.project`) if it
-    does not fit."""
+    """The same blocks, detached and with factors multiplied out.
+
+    Raises:
+        ValueError: there is no block, or one does not fit (see :meth:`Projector.project`).
+    """
     batch = None
     for block in blocks:
-        one = _detached(block)
-        if one.name not in job.sizes:
-            raise ValueError(f"a gradient block names {one.name!r}, which is no parameter of this projection")
-        values = one.gradient if isinstance(one, Block) else one.values
+        block = _detached(block)
+        if block.name not in job.sizes:
+            raise ValueError(f"a gradient block names {block.name!r}, which is no parameter of this projection")
+        values = block.gradient if isinstance(block, Block) else block.values
         if values.ndim != 2 or not values.dtype.is_floating_point:
-            raise ValueError(f"{one.name}: a block is a (B, d) floating tensor, not {_kind_of(values)}")
-        if batch is not None and one.batch != batch:
-            raise ValueError(f"{one.name}: {one.batch} samples in this block, {batch} in the one before")
+            raise ValueError(f"{block.name}: a block is a (B, d) floating tensor, not {_kind_of(values)}")
+        if batch is not None and block.batch != batch:
+            raise ValueError(f"{block.name}: {block.batch} samples in this block, {batch} in the previous one")
         if values.device.type != job.device.type:
-            raise ValueError(f"{one.name}: gradient on {values.device}, projector on {job.device}")
-        _check_place(one, job.sizes[one.name])
-        batch = one.batch
-        yield one
+            raise ValueError(f"{block.name}: gradient on {values.device}, projector on {job.device}")
+        _check_place(block, job.sizes[block.name])
+        batch = block.batch
+        yield block
     if batch is None:
         raise ValueError("there is no gradient block to project")
 
@@ -45,11 +48,11 @@ def dense(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block]:
 
 
 def filled(block: RowBlock, size: int, numbers: int | None = None) -> Iterator[Block]:
-    """Dense blocks that hold the rows of ``block``: runs of rows on a fixed grid, those that nobody reaches left out.
+    """Dense blocks that hold the rows of ``block``: runs of rows on a fixed grid, without runs that have no row.
 
     Args:
-        size: coordinates of the parameter.
-        numbers: entries of a block at the most (at least one row); None: as many as suit the device.
+        size: number of coordinates of the parameter.
+        numbers: the most entries of a block (at least one row); None chooses by device.
     """
     width = block.values.shape[1]
     numbers = FILLED[block.values.device.type] if numbers is None else numbers

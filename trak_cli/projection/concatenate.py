@@ -1,4 +1,4 @@
-"""Kind ``none``: the gradient itself, its parameters one after another."""
+"""Kind ``none``: the complete gradient, with the parameters concatenated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trak_cli.types import AnyBlock
 
 
 class Concatenator:
-    """The identity in place of a random matrix (see :class:`trak_cli.projection.contract.Projector`)."""
+    """The identity instead of a random matrix (see :class:`trak_cli.projection.contract.Projector`)."""
 
     kernel = "concatenate"
 
@@ -23,7 +23,7 @@ class Concatenator:
         self._starts = dict(zip(job.sizes, accumulate(job.sizes.values(), initial=0), strict=False))
 
     def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
-        """The flat gradients in the order of the parameters: (B, p) float32, or float64 when a block is."""
+        """The flat gradients in the order of the parameters: (B, p) float32, or float64 if a block is float64."""
         flat = torch.empty(0)
         for block in dense(blocks, self._job):
             gradient = block.gradient

@@ -1,13 +1,13 @@
-"""What every entry of the random matrix P ∈ R^{p×k} is: pure functions that all kernels must reproduce to the bit.
+"""The definition of every entry of the random matrix P ∈ R^{p×k}, as pure functions that all kernels reproduce bit by bit.
 
-An entry depends on (seed, checkpoint, parameter name, coordinate i inside that parameter, column c) and on nothing
-else: not on the device, the batch, the threads, nor on how a gradient was cut into blocks. Hence:
+An entry depends on (seed, checkpoint, parameter name, coordinate i inside that parameter, column c) only, not on the device,
+the batch, the threads or the division of a gradient into blocks. It is computed in four steps:
 
 1. **T**, one 64-bit key for a parameter tensor: :func:`tensor_key`.
-2. **S** = mix64(T + code(kind)·0x9E3779B97F4A7C15), where the tensor's stream of keys starts: :func:`stream_key`. S is
-   all that a kernel needs to be handed.
-3. **K** = mix64(S + (b+1)·0x9E3779B97F4A7C15), the key of block b of neighbouring coordinates, b a 64-bit number:
-   :func:`block_key`. This is output b of the splitmix64 generator started at S.
+2. **S** = mix64(T + code(kind)·0x9E3779B97F4A7C15), the start of the tensor's stream of keys: :func:`stream_key`. A kernel
+   needs only S.
+3. **K** = mix64(S + (b+1)·0x9E3779B97F4A7C15), the key of block b of consecutive coordinates, b a 64-bit number:
+   :func:`block_key`. It is output b of the splitmix64 generator started at S.
 4. **W(b, c)** = fmix(fmix(0x9E3779B1·c + lo K) + hi K), 32 random bits for a block and a column: :func:`words`.
 
 All arithmetic is modulo 2^64 or 2^32; mix64 is splitmix64's finaliser and fmix is MurmurHash3's 32-bit one. lo and hi
@@ -16,24 +16,24 @@ are the lower and the upper 32 bits.
 ==========  =====  =================================================================================================
 kind        block  entries of row i, which lies in block b = i // block
 ==========  =====  =================================================================================================
-rademacher  32     column c: −1 where bit i % 32 of W(b, c) is set, +1 where it is not
+rademacher  32     column c: −1 if bit i % 32 of W(b, c) is set, otherwise +1
 gaussian    4      column c: GAUSSIAN_TABLE[byte i % 4 of W(b, c)], byte 0 being the lowest
 sjlt        16     for each r < s, with n = k / (16 s), w1 = W(b, 2r), w2 = W(b, 2r+1): one entry, in column
-                   16·(r·n + ⌊w2·n / 2^32⌋) + ((i % 16) xor (w1 & 15)), of magnitude sqrt(k/s), negative where bit
+                   16·(r·n + ⌊w2·n / 2^32⌋) + ((i % 16) xor (w1 & 15)), of magnitude sqrt(k/s), negative if bit
                    16 + i % 16 of w1 is set; zero elsewhere
 ==========  =====  =================================================================================================
 
-Kind ``factored`` sees a weight as an m×n matrix G of coordinates i·n + j and multiplies it from both sides before ``sjlt``
-(Choe et al. 2024, arXiv 2405.13954, section 3.2, with a random P for both sides): with matrices L of m rows and a columns and
-R of n rows and b columns,
+Kind ``factored`` treats a weight as an m×n matrix G of coordinates i·n + j and multiplies it from both sides before ``sjlt``
+(Choe et al. 2024, arXiv 2405.13954, section 3.2, with random matrices on both sides). With L of m rows and a columns, and R of
+n rows and b columns,
 
     Pᵀ vec(G) = Sᵀ vec(Lᵀ G R),   S the sjlt matrix of a·b rows of this tensor, its row a'·b + b' for the entry (a', b').
 
-√a·L and √b·R are Rademacher matrices whose streams have codes of their own, ``left`` and ``right``, in place of that of
-``rademacher``; a side that is not longer than it has columns is left as it is (the identity).
+√a·L and √b·R are Rademacher matrices whose streams have the codes ``left`` and ``right`` instead of that of ``rademacher``. A
+side that is not longer than its number of columns is not multiplied (the identity).
 
-For every kind E[P Pᵀ] = k·I; a dense matrix with fewer columns is a prefix of one with more. Any change to a value is a
-new matrix: it must raise MATRIX_VERSION, which is part of every shard's fingerprint.
+For every kind E[P Pᵀ] = k·I; a dense matrix with fewer columns is a prefix of one with more. A change of any entry must raise
+MATRIX_VERSION, which is part of every shard's fingerprint.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MATRIX_VERSION = 1
 #: Coordinates that share one block key.
 BLOCK = {"rademacher": 32, "gaussian": 4, "sjlt": 16, "left": 32, "right": 32}
 
-#: What tells the kinds' streams of one tensor apart.
+#: Distinguishes the streams of different kinds for one tensor.
 KIND_CODE = {"rademacher": 1, "gaussian": 2, "sjlt": 3, "left": 4, "right": 5}
 
 GOLDEN64 = 0x9E3779B97F4A7C15
@@ -83,8 +83,8 @@ def tensor_key(seed: int, checkpoint: str, name: str) -> int:
     """T: the 64-bit key of one parameter tensor under one checkpoint.
 
     The first eight bytes, as a little-endian number, of the SHA-256 of: the seed in eight little-endian bytes, the 32
-    bytes of the checkpoint's digest, the name in UTF-8. The fields before the name have fixed widths, so no two triples
-    are encoded alike.
+    bytes of the checkpoint's digest, the name in UTF-8. The fields before the name have fixed widths, so different triples
+    have different encodings.
 
     Args:
         seed: 0 ≤ seed < 2^64.
@@ -103,7 +103,7 @@ def tensor_key(seed: int, checkpoint: str, name: str) -> int:
 
 
 def stream_key(T: int, kind: str) -> int:
-    """S: where the stream of block keys of a tensor begins, 64 bits."""
+    """S: the start of the stream of block keys of a tensor, 64 bits."""
     start = np.array([(T + KIND_CODE[kind] * GOLDEN64) & _MASK64], dtype=np.uint64)
     return int(mix64(start)[0])
 

@@ -1,8 +1,8 @@
-"""Kind ``factored``: a weight's gradient is multiplied from both sides before the sparse matrix takes it.
+"""Kind ``factored``: the gradient of a weight is multiplied from both sides, and then by the sparse matrix.
 
-For a gradient that is a sum of outer products, Σ_t g_t x_tᵀ, LᵀGR = Σ_t (Lᵀg_t)(Rᵀx_t)ᵀ: the full gradient is never
-formed (Choe et al. 2024, arXiv 2405.13954, section 3.2). A gradient that comes dense, or by rows, is multiplied as it is;
-the answer is the same, for everything here is linear.
+For a gradient that is a sum of outer products, Σ_t g_t x_tᵀ, LᵀGR = Σ_t (Lᵀg_t)(Rᵀx_t)ᵀ, so the full gradient is never
+materialised (Choe et al. 2024, arXiv 2405.13954, section 3.2). A dense gradient, or one given by rows, is multiplied directly;
+the result is the same because every step is linear.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from trak_cli.projection.definition import rademacher, tensor_key
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
-#: Where the config leaves the columns open: so many on either side at the least, and so many products, over all weights, for
-#: each feature. Fewer products than that cost quality (docs/benchmarks.md).
+#: If the config does not set the columns: the least number on either side, and the number of products, over all weights, per
+#: feature. Fewer products cost quality (docs/benchmarks.md).
 LEAST, PER_FEATURE = 16, 4
 
 
 def factor_sizes(spec: ProjectionSpec, matrices: int) -> tuple[int, int]:
-    """Columns on the left and on the right: those of the spec, or as many as the constants above ask for."""
+    """Columns on the left and on the right: those of the spec, or those that the constants above give."""
     if spec.factors is not None:
         left, right = spec.factors
         return left, right
@@ -35,7 +35,7 @@ def factor_sizes(spec: ProjectionSpec, matrices: int) -> tuple[int, int]:
 
 
 def last_step(job: ProjectionJob) -> ProjectionJob:
-    """The projection by the sparse matrix that follows: a matrix has as many coordinates as there are products."""
+    """The job of the sparse matrix that follows, in which a weight has one coordinate per product."""
     left, right = factor_sizes(job.spec, len(job.matrices))
     products = {name: min(m, left) * min(n, right) for name, (m, n) in job.matrices.items()}
     return replace(job, spec=replace(job.spec, kind="sjlt", factors=None), sizes={**job.sizes, **products}, matrices={})
@@ -52,11 +52,11 @@ class FactoredProjector:
         self.kernel = f"factored, {last.kernel}"
         self.dim = job.spec.dim
         self._last = last
-        # All at once, before any gradient: small tensors that stay, made between large ones that go, would tear the heap.
+        # All at once, before any gradient: small permanent tensors between large temporary ones would fragment the heap.
         self._pairs = {name: _Pair.of(job, name) for name in job.matrices}
 
     def project(self, blocks: Iterable[AnyBlock]) -> Tensor:
-        """Σ_blocks of Sᵀ vec(LᵀGR), or SᵀG where a parameter is no matrix: (B, dim) float32."""
+        """Σ_blocks of Sᵀ vec(LᵀGR), or SᵀG for a parameter that is no matrix: (B, dim) float32."""
         return self._last.project(self._small(blocks))
 
     def _small(self, blocks: Iterable[AnyBlock]) -> Iterator[AnyBlock]:
@@ -97,15 +97,15 @@ class _Pair:
         """
         if isinstance(block, FactorBlock):
             left, right = _checked(block, self.shape)
-            found = torch.bmm(_times(left, self.left).transpose(1, 2), _times(right, self.right))
+            products = torch.bmm(_times(left, self.left).transpose(1, 2), _times(right, self.right))
         elif isinstance(block, RowBlock):
-            found = self._of_rows(block)
+            products = self._of_rows(block)
         else:
-            found = self._of_dense(block)
-        return Block(block.name, (found * self.scale).flatten(1))
+            products = self._of_dense(block)
+        return Block(block.name, (products * self.scale).flatten(1))
 
     def _of_dense(self, block: Block) -> Tensor:
-        """Of a run of coordinates, which is filled up to whole rows of the weight."""
+        """For a run of coordinates, which is padded to complete rows of the weight."""
         m, n = self.shape
         gradient = _wide(block.gradient)
         if gradient.ndim != 2 or block.offset < 0 or block.offset + gradient.shape[1] > m * n:
@@ -121,9 +121,9 @@ class _Pair:
         return torch.nn.functional.pad(product, (0, 0, first, m - rows.stop))
 
     def _of_rows(self, block: RowBlock) -> Tensor:
-        """Of a few rows for each sample: factors are the rows of L (or of the identity), one beside each row of values.
+        """For a few rows per sample: the left factors are the rows of L (or of the identity) that belong to them.
 
-        Samples are filled up to the same number of rows, so that one batched product sums them in a fixed order.
+        Samples are padded to the same number of rows, so that one batched product sums them in a fixed order.
         """
         m, n = self.shape
         values = _wide(block.values)
@@ -134,21 +134,21 @@ class _Pair:
         counts = torch.bincount(block.sample, minlength=block.batch)
         place = torch.arange(len(block.sample), device=values.device) - (counts.cumsum(0) - counts)[block.sample]
         most = int(counts.max()) if len(counts) else 0
-        padded = [one.new_zeros(block.batch, most, one.shape[1]) for one in (left, right)]
-        for target, one in zip(padded, (left, right), strict=True):
-            target[block.sample, place] = one
+        padded = [factor.new_zeros(block.batch, most, factor.shape[1]) for factor in (left, right)]
+        for target, factor in zip(padded, (left, right), strict=True):
+            target[block.sample, place] = factor
         return torch.bmm(padded[0].transpose(1, 2), padded[1])
 
 
 def describe_factors(spec: ProjectionSpec, sizes: Mapping[str, int], matrices: Mapping[str, tuple[int, int]]) -> str:
-    """One sentence for the log: what is multiplied from both sides, and what is not."""
+    """One sentence for the log: which parameters are multiplied from both sides, and which are not."""
     left, right = factor_sizes(spec, len(matrices))
     rest = [name for name in sizes if name not in matrices]
-    told = f"{len(matrices)} of {len(sizes)} parameter tensors from both sides, to {left} × {right} at the most"
+    described = f"{len(matrices)} of {len(sizes)} parameter tensors from both sides, to at most {left} × {right}"
     if not rest:
-        return told
+        return described
     shown = ", ".join(rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
-    return f"{told}; {shown} ({sum(sizes[name] for name in rest):,} coordinates) by the sparse matrix alone"
+    return f"{described}; {shown} ({sum(sizes[name] for name in rest):,} coordinates) by the sparse matrix alone"
 
 
 def _checked(block: FactorBlock, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -160,11 +160,11 @@ def _checked(block: FactorBlock, shape: tuple[int, int]) -> tuple[Tensor, Tensor
 
 
 def _wide(values: Tensor) -> Tensor:
-    """Detached; float64 as it is, every other floating dtype as float32."""
+    """The values detached, in float64 if they are float64 and otherwise in float32."""
     values = values.detach()
     return values if values.dtype == torch.float64 else values.float()
 
 
 def _times(values: Tensor, signs: Tensor | None) -> Tensor:
-    """values (…, length) times signs (length, columns); as they are for the identity."""
+    """values (…, length) times signs (length, columns); the values themselves for the identity."""
     return values if signs is None else values @ signs.to(values.dtype)

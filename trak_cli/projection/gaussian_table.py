@@ -1,10 +1,10 @@
-"""The 256 values that stand for the normal distribution: frozen, so that every machine has the same ones.
+"""The 256 values that represent the normal distribution, as constants, so that every machine has the same ones.
 
-Entry j is the quantile at (j + ½)/256, scaled to variance 1 and rounded to what bfloat16 *and* float16 hold exactly (8
-significant bits, multiples of 2⁻¹²). A few entries were moved by one last place more, so that the mean of the squares
-is 1 exactly; no entry is further than 0.7% from its scaled quantile. The table is ascending and odd-symmetric,
-table[255 − j] = −table[j], so the mean is 0 exactly. Its kurtosis is a little below the normal's 3 because the tails
-end at ±2.875; no property of the projection depends on it.
+Entry j is the quantile at (j + ½)/256, scaled to variance 1 and rounded to a value that both bfloat16 and float16 represent
+exactly (8 significant bits, multiples of 2⁻¹²). A few entries are changed by one more last place, so that the mean of the
+squares is exactly 1; every entry is within 0.7 % of its scaled quantile. The table is ascending and odd-symmetric,
+table[255 − j] = −table[j], so its mean is exactly 0. Its kurtosis is slightly below the normal's 3 because the tails end at
+±2.875; no property of the projection depends on it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Fills small tiles of a dense random matrix, transposed, quickly: whole blocks of coordinates × a strip of columns.
+"""Computes small tiles of a dense random matrix, transposed: complete blocks of coordinates × a strip of columns.
 
-The words are hashed in place and then looked up byte by byte: a byte of a word stands for 8 Rademacher entries or for
-one Gaussian entry. The values are those of :mod:`trak_cli.projection.definition`.
+The words are hashed in place and then looked up byte by byte: a byte of a word encodes 8 Rademacher entries or one Gaussian
+entry. The values are those of :mod:`trak_cli.projection.definition`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Float32, Float64
 
-#: (256, 8): −1 where bit j of the byte is set, +1 where it is not.
+#: (256, 8): −1 if bit j of the byte is set, otherwise +1.
 SIGNS: Final[Float64] = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)).astype(np.float64)
 
-#: The entries that a byte of a word stands for.
+#: The entries that a byte of a word encodes.
 _ENTRIES: Final[dict[str, Float32]] = {
     "rademacher": SIGNS.astype(np.float32),
     "gaussian": GAUSSIAN_TABLE.astype(np.float32)[:, None],
@@ -29,7 +29,7 @@ _ENTRIES: Final[dict[str, Float32]] = {
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a run of neighbouring blocks of one tensor: their low and high halves, (n,) uint32 each."""
+    """The keys of consecutive blocks of one tensor: their low and high halves, (n,) uint32 each."""
 
     low: UInt32
     high: UInt32
@@ -55,13 +55,13 @@ class TileFiller:
         count = coordinates // self._block * columns
         self._word = np.empty(count, dtype=np.uint32)
         self._spare = np.empty(count, dtype=np.uint32)
-        # PyTorch aligns its memory, NumPy need not; the rounding of a BLAS may depend on alignment.
+        # Memory from PyTorch is aligned, unlike NumPy's; the rounding of a BLAS may depend on alignment.
         self._tile: Float32 = torch.empty(coordinates * columns).numpy()
 
     def fill(self, keys: Keys, columns: range) -> Float32:
         """Pᵀ for the blocks of ``keys`` and for ``columns``: (len(columns), coordinates) float32.
 
-        The next call overwrites the answer.
+        The next call overwrites the result.
         """
         shape = (len(columns), len(keys.low))
         count = shape[0] * shape[1]
@@ -72,7 +72,7 @@ class TileFiller:
         np.add(word, keys.high, out=word)
         _fmix_in_place(self._word[:count], self._spare[:count])
         tile = self._tile[: count * self._block]
-        # Bytes are counted from the lowest; "clip" only spares a buffer, for no byte is outside the table.
+        # Bytes are in little-endian order. No byte is outside the table; mode "clip" avoids a buffer.
         byte = self._word[:count].astype("<u4", copy=False).view(np.uint8)
         np.take(self._entries, byte, axis=0, out=tile.reshape(byte.size, -1), mode="clip")
         return tile.reshape(shape[0], -1)

@@ -82,7 +82,7 @@ def test_attention_that_the_first_samples_go_around_is_refused_when_it_is_used()
     parameters = select(model, ["*"])
     strategies = find_strategies(model, Sum(), parameters, usual)
     assert strategies["attention.out_proj.weight"] == ":unused"
-    with pytest.raises(InputError, match=r"is used, as it was not by the first samples"):
+    with pytest.raises(InputError, match=r"is used, which the first samples did not use"):
         make_engine("hooks", model, Sum(), parameters, strategies).per_sample(usual + 200)
 
 

@@ -213,7 +213,7 @@ def test_without_matrices_there_is_nothing_to_multiply() -> None:
 def test_what_goes_which_way_is_told_in_a_sentence() -> None:
     sizes = {"w": 77, "b": 37, "c": 1000, "d": 3, "e": 2}
     assert describe_factors(SPEC, sizes, {"w": (11, 7)}) == (
-        "1 of 5 parameter tensors from both sides, to 4 × 3 at the most; b, c, d and 1 more (1,042 coordinates) by the sparse"
+        "1 of 5 parameter tensors from both sides, to at most 4 × 3; b, c, d and 1 more (1,042 coordinates) by the sparse"
         " matrix alone"
     )
-    assert describe_factors(SPEC, {"w": 77}, {"w": (11, 7)}) == "1 of 1 parameter tensors from both sides, to 4 × 3 at the most"
+    assert describe_factors(SPEC, {"w": 77}, {"w": (11, 7)}) == "1 of 1 parameter tensors from both sides, to at most 4 × 3"

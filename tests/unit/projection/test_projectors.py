@@ -203,7 +203,7 @@ def test_blocks_that_do_not_fit_are_refused(spec: ProjectionSpec) -> None:
         project([])
     with pytest.raises(ValueError, match="'v', which is no parameter"):
         project([Block("v", gradients(2, 10))])
-    with pytest.raises(ValueError, match="3 samples in this block, 2 in the one before"):
+    with pytest.raises(ValueError, match="3 samples in this block, 2 in the previous one"):
         project([good, Block("b", gradients(3, 10))])
     with pytest.raises(ValueError, match=r"coordinates \[30, 40\) of 37"):
         project([Block("b", gradients(2, 10), 30)])

@@ -1,7 +1,7 @@
-"""Representations instead of gradients: what one module of the model gives for a sample, from the forward pass alone.
+"""Representations instead of gradients: the activation of one module for each sample, from a forward pass.
 
-It keeps the contract of an engine: one block, named after its place in the model, of d coordinates in place of parameters. So
-projection, shards and estimators work as for gradients; ``estimator=cosine`` on it is the usual similarity of representations.
+The engine keeps the contract of gradient engines: it gives one block of d coordinates, named after its place in the model. So
+projection, shards and estimators work as for gradients; ``estimator=cosine`` gives the usual similarity of representations.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RepresentationEngine:
 
         Raises:
             ConfigError: the model has no such module.
-            InputError: the module is not called exactly once, or what it gives is not one row for each sample.
+            InputError: the module is not called exactly once, or its activation does not have one row per sample.
             MachineError: out of memory.
         """
         size = batch_size(batch)
@@ -68,7 +68,7 @@ class RepresentationEngine:
 
 
 def represented(model: nn.Module, task: ModelOutput, single: Any, place: Place) -> dict[str, Tensor]:
-    """What takes the place of the selected parameters: the name of the block, and a tensor of its d coordinates.
+    """The counterpart of the selected parameters: the name of the block -> a tensor of its d coordinates.
 
     Raises:
         ConfigError, InputError: see :meth:`RepresentationEngine.per_sample`.
@@ -79,9 +79,9 @@ def represented(model: nn.Module, task: ModelOutput, single: Any, place: Place) 
 
 
 def pooled(activation: Tensor, size: int, place: Place) -> Tensor:
-    """(B, d) from (B, d); (B, T, d), the mean over the sequence; (B, C, …), the mean over space.
+    """(B, d) from (B, d); from (B, T, d) by the mean over the sequence; from (B, C, …) by the mean over space.
 
-    The mean over a sequence has its padding in it: choose a module after the model's own pooling where there is one.
+    The mean over a sequence includes its padding; choose a module after the model's own pooling if there is one.
 
     Raises:
         InputError: anything else.
@@ -96,15 +96,15 @@ def pooled(activation: Tensor, size: int, place: Place) -> Tensor:
 
 @contextmanager
 def _listening(model: nn.Module, place: Place) -> Iterator[list[Any]]:
-    """Inside, what the place sees is collected, call after call."""
+    """Inside, the activations at the place are collected, one per call."""
     modules = dict(model.named_modules())
     if place.module not in modules:
         known = ", ".join(name for name in modules if name) or "none"
         raise ConfigError(Problem(_KEY, repr(place.module), f"a module of the model: {known}", "correct the name"))
     seen: list[Any] = []
 
-    def keep(one: Any) -> None:  # a copy: what follows may overwrite it in place
-        seen.append(one.clone() if isinstance(one, Tensor) else one)
+    def keep(value: Any) -> None:  # a copy, because later layers may overwrite it in place
+        seen.append(value.clone() if isinstance(value, Tensor) else value)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del module
@@ -134,4 +134,4 @@ def _only(seen: list[Any], place: Place) -> Tensor:
 
 
 def _refused(place: Place, found: str, expected: str) -> InputError:
-    return InputError(Problem(f"{_KEY}: {place}", found, expected, "choose another module, or the other gradients.side of it"))
+    return InputError(Problem(f"{_KEY}: {place}", found, expected, "choose another module, or its other gradients.side"))

@@ -24,7 +24,7 @@ from trak_cli.gradients.transforms.autocast import Autocast
 
 
 class _Bound(nn.Module):
-    """A model bound to a task, so that functional_call reaches every method of the model that the task may use."""
+    """A model bound to a task, so that functional_call covers every method of the model that the task may use."""
 
     def __init__(self, model: nn.Module, task: ModelOutput) -> None:
         super().__init__()
@@ -40,9 +40,9 @@ class _Bound(nn.Module):
 
 
 class VmapEngine:
-    """The fast engine: one vectorised pass for the microbatch; all tensors of a batch must be per sample.
+    """One vectorised pass for the microbatch; every tensor of a batch must have one entry per sample.
 
-    Memory: activations and gradients of the whole microbatch at once; blocks are let go as they are consumed.
+    Memory: activations and gradients of the complete microbatch at once; blocks are freed as they are consumed.
     """
 
     name = "vmap"

@@ -1,12 +1,13 @@
-"""Gradients as Adam sees them: every coordinate divided by the fourth root of its second moment.
+"""Gradients for models trained by Adam: every coordinate is divided by the fourth root of its second moment.
 
-To first order, a step of gradient descent on sample i moves the output of sample j by g_iᵀ g_j. Adam divides its step by √v,
-coordinate by coordinate, v being the second moment of the gradient: there it is g_iᵀ diag(v)^(-1/2) g_j. So with
-diag(v)^(-1/4) g in the place of g, all that is said of models trained by gradient descent holds for those trained by Adam.
+To first order, a step of gradient descent on sample i changes the output of sample j by g_iᵀ g_j. Adam divides each coordinate
+of its step by √v, where v is the second moment of the gradient, so that the change is g_iᵀ diag(v)^(-1/2) g_j. With
+diag(v)^(-1/4) g instead of g, everything derived for gradient descent therefore holds for Adam.
 
-v is not read from an optimiser's state, which checkpoints seldom have and which knows the last steps alone; it is the second
-moment of ∇f over training samples. And of a matrix it is kept by rows and columns, v_ij = r_i c_j / mean, as Adafactor
-does (Shazeer and Stern 2018, arXiv 1804.04235, section 3): m + n numbers instead of m n, and a product stays a product.
+v is the second moment of ∇f over training samples. It is not read from the state of an optimiser, which checkpoints seldom
+contain and which describes the last steps only. For a matrix, v is stored by rows and columns, v_ij = r_i c_j / mean, as in
+Adafactor (Shazeer and Stern 2018, arXiv 1804.04235, section 3): m + n numbers instead of m n, and outer products stay outer
+products.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from torch import Tensor
 from trak_cli.gradients.contract import Engine, PerSample
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
-#: Of the definition of the scales; part of what determines the values in a store.
+#: Version of the definition of the scales; part of the fingerprint of a store.
 SCALES_VERSION = 1
 
-#: Smallest v, relative to its mean over all coordinates. Below are gradients that are zero but for rounding (the bias of the
-#: keys of an attention layer), which would be scaled up most of all.
+#: Smallest v, relative to its mean over all coordinates. Smaller values belong to gradients that are zero up to rounding (the
+#: bias of the keys in an attention layer), which would otherwise get the largest scales.
 LEAST = 1e-10
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What the gradient of one parameter is multiplied by: entry (i, j) of it, as a matrix, by rows[i] · columns[j].
+    """The scale of the gradient of one parameter: entry (i, j), as a matrix, is multiplied by rows[i] · columns[j].
 
     Attributes:
         rows: (m,) float32, m the first dimension of the parameter (1 for a scalar).
@@ -42,7 +43,7 @@ class Scale:
     columns: Tensor
 
     def part(self, offset: int, count: int) -> Tensor:
-        """The factors of ``count`` coordinates of the flattened parameter from ``offset`` on, (count,)."""
+        """The scales of ``count`` coordinates of the flattened parameter from ``offset`` on, (count,)."""
         width = len(self.columns)
         if count == len(self.rows) * width:
             return torch.outer(self.rows, self.columns).flatten()
@@ -55,12 +56,12 @@ class Scale:
 
 
 def matrix_shape(parameter: Tensor) -> tuple[int, int]:
-    """(m, n) of a parameter seen as a matrix: its first dimension, and all others together."""
+    """(m, n) of a parameter as a matrix: its first dimension, and the product of the others."""
     m = parameter.shape[0] if parameter.dim() else 1
     return m, parameter.shape[1:].numel()
 
 
-#: Of every parameter, by its canonical name.
+#: Canonical parameter name -> scale.
 Scales = Mapping[str, Scale]
 
 
@@ -74,8 +75,8 @@ class ScaledEngine:
 
     def per_sample(self, batch: Any) -> PerSample:
         """See :class:`~trak_cli.gradients.contract.Engine`."""
-        found = self._engine.per_sample(batch)
-        return replace(found, blocks=self._scaled(found.blocks))
+        result = self._engine.per_sample(batch)
+        return replace(result, blocks=self._scaled(result.blocks))
 
     def _scaled(self, blocks: Iterator[AnyBlock]) -> Iterator[AnyBlock]:
         for block in blocks:
@@ -95,13 +96,13 @@ def scaled(block: AnyBlock, scale: Scale) -> AnyBlock:
 
 
 class OverlappingBlocksError(Exception):
-    """Blocks of one microbatch that add up, where such were not expected."""
+    """Two blocks of one microbatch have the same coordinates."""
 
 
 class SecondMoments:
-    """Sums squares of gradients by the rows and columns of every parameter.
+    """Sums squared gradients by the rows and columns of every parameter.
 
-    Holds m + n numbers in float64 for each parameter, and the squares of one block.
+    Memory: m + n float64 numbers per parameter, and the squares of one block.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
@@ -111,15 +112,15 @@ class SecondMoments:
         self._columns = {name: torch.zeros(n, dtype=torch.float64) for name, (_, n) in self._shapes.items()}
         self._samples = 0
 
-    def add(self, found: PerSample) -> None:
+    def add(self, gradients: PerSample) -> None:
         """Add the gradients of a microbatch, in blocks that do not overlap.
 
         Raises:
-            OverlappingBlocksError: two blocks have the same coordinates (a weight used twice), and the square of a sum is not
-                the sum of squares. Begin again with the loop.
+            OverlappingBlocksError: two blocks have the same coordinates (a weight used twice), and the square of their sum is
+                not the sum of their squares. Start again with the loop engine.
         """
         taken: dict[str, list[tuple[int, int]]] = {}
-        for block in found.blocks:
+        for block in gradients.blocks:
             m, n = self._shapes[block.name]
             if isinstance(block, RowBlock):
                 self._claim(taken, block.name, 0, m * n)
@@ -132,18 +133,18 @@ class SecondMoments:
             self._claim(taken, block.name, dense.offset, dense.offset + count)
             squares = dense.gradient.float().square().sum(0).cpu().double()
             if n and dense.offset % n == 0 and count % n == 0:  # whole rows
-                first, whole = dense.offset // n, squares.view(-1, n)
-                self._rows[block.name][first : first + len(whole)] += whole.sum(1)
-                self._columns[block.name] += whole.sum(0)
+                first, matrix = dense.offset // n, squares.view(-1, n)
+                self._rows[block.name][first : first + len(matrix)] += matrix.sum(1)
+                self._columns[block.name] += matrix.sum(0)
                 continue
             places = torch.arange(dense.offset, dense.offset + count)
             self._rows[block.name].index_add_(0, places // n, squares)
             self._columns[block.name].index_add_(0, places % n, squares)
-        self._samples += len(found.outputs)
+        self._samples += len(gradients.outputs)
 
     @staticmethod
     def _claim(taken: dict[str, list[tuple[int, int]]], name: str, start: int, stop: int) -> None:
-        """Note that a microbatch has brought the coordinates [start, stop) of a parameter."""
+        """Record that a microbatch has a block for the coordinates [start, stop) of a parameter."""
         before = taken.setdefault(name, [])
         if any(start < end and begin < stop for begin, end in before):
             raise OverlappingBlocksError(name)
@@ -152,11 +153,11 @@ class SecondMoments:
     def scales(self) -> dict[str, Scale]:
         """v^(-1/4) of every parameter, relative to the mean of v over all coordinates, so that gradients keep their size.
 
-        Each row and column gets one sample more, of the parameter's mean square: what no sample reached (words that they do
-        not have) must not weigh infinitely. A parameter without any gradient keeps the scale 1.
+        Each row and column counts one additional sample with the parameter's mean square, which keeps the scale of coordinates
+        that no sample reached finite (words that do not occur). A parameter without any gradient has the scale 1.
         """
         count = max(self._samples, 1)
-        total = sum(float(one.sum()) for one in self._rows.values())
+        total = sum(float(squares.sum()) for squares in self._rows.values())
         overall = total / (count * sum(m * n for m, n in self._shapes.values()))
         return {name: self._scale(name, count, overall) for name in self._shapes}
 

@@ -1,4 +1,4 @@
-"""Forward and backward passes in 16 bits: torch.autocast around the output function of a task."""
+"""torch.autocast around the output function of a task, for forward and backward passes in 16 bits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ AUTOCAST: dict[str, torch.dtype] = {name: getattr(torch, name) for name in AUTOC
 
 
 class Autocast:
-    """A task whose output is computed under torch.autocast; everything else is that of the task.
+    """A task whose output is computed under torch.autocast; its other methods are unchanged.
 
-    Matrix products, and so the activations and their gradients, are 16 bits wide. Parameters, and the gradients that
-    autograd or the hooks engine gives for them, stay float32, and so does f: a task widens the logits before it computes a
-    margin from them, and what comes out narrow is widened.
+    Matrix products, activations and gradients of activations have 16 bits. Parameters and their gradients stay float32. f is
+    float32 too: tasks convert logits to float32 before they compute a margin, and an output of 16 bits is converted.
     """
 
     def __init__(self, task: ModelOutput, device: torch.device, dtype: torch.dtype) -> None:
@@ -32,8 +31,8 @@ class Autocast:
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """f, (B,), float32 (or float64, where the task gives that)."""
         with torch.autocast(self._device.type, self.dtype):
-            found: Any = self._task.output(model, batch)  # a user's code, checked by the engines
-            return found.float() if isinstance(found, Tensor) and found.dtype == self.dtype else found
+            output: Any = self._task.output(model, batch)  # of any type until an engine has checked it
+            return output.float() if isinstance(output, Tensor) and output.dtype == self.dtype else output
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         """q, (B,), without autocast."""
@@ -41,11 +40,11 @@ class Autocast:
 
 
 def with_autocast(task: ModelOutput, model: nn.Module, device: torch.device, name: str | None) -> ModelOutput:
-    """The task under the autocast that the config names; the task itself for None.
+    """The task under the autocast dtype ``name``; the task itself for None.
 
     Raises:
-        ConfigError: the model has no float32 parameters, and autocast leaves others as they are.
-        MachineError: the device cannot.
+        ConfigError: the model has no float32 parameters, the only ones that autocast converts.
+        MachineError: the device does not support the dtype.
     """
     if name is None:
         return task
@@ -62,18 +61,18 @@ def with_autocast(task: ModelOutput, model: nn.Module, device: torch.device, nam
 
 
 def coarsest(task: ModelOutput, dtype: torch.dtype) -> torch.dtype:
-    """The dtype whose rounding shows in gradients and outputs of a model of this dtype."""
+    """The coarsest dtype in the computation of a model of this dtype, which determines its rounding errors."""
     return task.dtype if isinstance(task, Autocast) and dtype == torch.float32 else dtype
 
 
 def _narrows(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a matrix product under autocast comes out in this dtype; where PyTorch cannot, it warns or raises."""
+    """Whether a matrix product under autocast has this dtype; PyTorch warns or raises if it is not supported."""
     if device.type == "cuda" and dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         return False
     try:
         with warnings.catch_warnings(), torch.autocast(device.type, dtype):
             warnings.simplefilter("ignore")
-            one = torch.ones(2, 2, device=device)
-            return (one @ one).dtype == dtype
+            ones = torch.ones(2, 2, device=device)
+            return (ones @ ones).dtype == dtype
     except RuntimeError:
         return False

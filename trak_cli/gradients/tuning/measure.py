@@ -1,4 +1,4 @@
-"""Which engine is fastest here: a few are tried on some samples, each with a few sizes of the microbatch."""
+"""Measures which engine and microbatch size are fastest on this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from trak_cli.errors import InputError, MachineError
 
-#: Sizes of the microbatch that are tried.
+#: The microbatch sizes to try.
 SIZES = (8, 32, 128)
 
-#: A larger microbatch is tried unless the last one was slower than this times the best so far, or gained less than this
-#: share over the one before.
-_HOPELESS, _GAIN = 10.0, 0.03
+#: No larger microbatch is tried after one that takes more than ``_TOO_SLOW`` times the best time so far, or that is faster than
+#: the previous size by less than the share ``_GAIN``.
+_TOO_SLOW, _GAIN = 10.0, 0.03
 
-#: Seconds after which one run tells enough; shorter ones are run again, and the fastest counts.
+#: Runs shorter than this many seconds are repeated, and the fastest counts.
 _LONG = 1.0
 
 
@@ -23,8 +23,8 @@ _LONG = 1.0
 class Candidate:
     """Attributes:
     engine: name of a gradient engine.
-    limit: the largest microbatch that its memory allows.
-    work: computes and projects the gradients of that many samples.
+    limit: the largest microbatch that fits into memory.
+    work: computes and projects the gradients of a given number of samples.
     """
 
     engine: str
@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """One measurement; ``seconds`` for each sample."""
+    """One measurement, in seconds per sample."""
 
     engine: str
     microbatch: int
@@ -47,16 +47,16 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     refused: Callable[[str, int, InputError | MachineError], None] | None = None,
 ) -> list[Trial]:
-    """Time every candidate with growing microbatches, as long as that is hopeful. The fastest trial comes first.
+    """Time every candidate with growing microbatches, while that may help. The fastest trial comes first.
 
-    One whose engine refuses a microbatch is out of the race, whatever it did with smaller ones: others like it will come.
-    One that lacks memory for it keeps the smaller ones.
+    An engine that refuses a microbatch is disqualified, including its results for smaller ones, because similar microbatches
+    will follow. An engine that runs out of memory keeps its results for smaller microbatches.
 
     Args:
-        refused: is told engine, microbatch and error.
+        refused: called with engine, microbatch and error.
 
     Raises:
-        InputError, MachineError: no candidate is left; the last one's.
+        InputError, MachineError: no candidate is left; the last error.
     """
     trials: list[Trial] = []
     last: InputError | MachineError | None = None
@@ -70,11 +70,11 @@ def measure(
                 if refused is not None:
                     refused(candidate.engine, size, error)
                 if isinstance(error, InputError):
-                    trials = [one for one in trials if one.engine != candidate.engine]
+                    trials = [other for other in trials if other.engine != candidate.engine]
                 break
-            best = min([trial.seconds, *(one.seconds for one in trials)])
+            best = min([trial.seconds, *(other.seconds for other in trials)])
             trials.append(trial)
-            if trial.seconds > _HOPELESS * best or trial.seconds > (1 - _GAIN) * before:
+            if trial.seconds > _TOO_SLOW * best or trial.seconds > (1 - _GAIN) * before:
                 break
             before = trial.seconds
     if last is not None and not trials:
@@ -83,7 +83,7 @@ def measure(
 
 
 def _seconds(work: Callable[[int], object], size: int, clock: Callable[[], float]) -> float:
-    """The fastest of a few runs; of one, or of two, where they take long."""
+    """The fastest of three runs; fewer if they take long."""
     taken: list[float] = []
     while len(taken) < 3 and (not taken or min(taken) < _LONG):
         start = clock()

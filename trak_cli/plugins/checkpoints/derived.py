@@ -1,14 +1,14 @@
-"""Checkpoints derived from a checkpoint: cheap members of an ensemble, made in memory and never written.
+"""Checkpoints derived from a checkpoint: cheap members of an ensemble, computed in memory and never written.
 
-An ensemble of independently trained checkpoints gives better scores than one of them; members that share a training are much
-cheaper, and bring a part of that (Deng et al. 2024, "Efficient Ensembles Improve Training Data Attribution", arXiv 2405.17293,
-who use dropout). Three ways of making one from trained weights, each with one number, ``scale``:
+An ensemble of independently trained checkpoints gives better scores than one checkpoint; members that share a training are much
+cheaper and give part of the improvement (Deng et al. 2024, "Efficient Ensembles Improve Training Data Attribution", arXiv
+2405.17293, who use dropout). There are three ways to derive one from trained weights, each with one number, ``scale``:
 
 - ``noise``: every parameter tensor W becomes W + scale · rms(W) · N(0, 1).
-- ``dropout``: units are dropped with probability ``scale``, the same ones for all samples: the rows of every weight with two
-  axes or more become zero, together with the entries of its bias, and those that stay are divided by 1 − scale. The last layer
-  keeps all its units: they are the outputs.
-- ``mask``: single weights are dropped in the same manner (Wan et al. 2013, DropConnect).
+- ``dropout``: units are dropped with probability ``scale``, the same ones for all samples: in every weight with two axes or
+  more, their rows and the entries of the bias become zero, and the other rows are divided by 1 − scale. The last layer keeps
+  all its units, which are the outputs.
+- ``mask``: single weights are dropped likewise (Wan et al. 2013, DropConnect).
 
 Every random number is a function of the checkpoint's digest, the member and the parameter's name.
 """
@@ -26,10 +26,10 @@ from trak_cli.types import Float64
 
 
 def derive(model: nn.Module, member: Member, digest: str) -> None:
-    """Turn a model with the weights of a checkpoint into a member, in place. Buffers stay as they are.
+    """Turn a model with the weights of a checkpoint into a member, in place. Buffers are unchanged.
 
     Args:
-        digest: what :meth:`Member.digest` says for that checkpoint.
+        digest: the result of :meth:`Member.digest` for that checkpoint.
     """
     with torch.no_grad():
         if member.kind == "dropout":
@@ -61,7 +61,7 @@ def _drop_units(model: nn.Module, scale: float, digest: str) -> None:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """A layer whose weight has one row for each of its units (an embedding has one for each word)."""
+    """A layer whose weight has one row per unit (unlike an embedding, which has one per word)."""
     if isinstance(module, nn.Embedding | nn.modules.conv._ConvTransposeNd):
         return False
     weight = getattr(module, "weight", None)

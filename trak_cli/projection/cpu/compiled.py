@@ -1,8 +1,8 @@
 """Projection on the CPU by the compiled kernels.
 
-The answer is cut into rectangles, samples × columns, one or more for each thread; each is summed up by one thread alone in
-an order that depends on the coordinates only. So no result depends, to the bit, on the threads or on the batch. Sums are
-float32 over short segments of coordinates, and the segments are added up in float64.
+The result is divided into rectangles, samples × columns, at least one per thread. Each is summed by a single thread in an order
+that depends on the coordinates only, so results are bit-identical for every number of threads and every batch. Sums are float32
+over short segments of coordinates, and the segments are added up in float64.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 from trak_cli.projection.blocks import checked, pieces
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.cpu.ctypes_binding import CJob, library
-from trak_cli.projection.cpu.thread_pool import Crew
+from trak_cli.projection.cpu.thread_pool import ThreadPool
 from trak_cli.projection.definition import stream_key, tensor_key
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import AnyBlock, Block, RowBlock
 
-#: Coordinates that are converted to float32 at once where a gradient has another dtype; a multiple of every block.
+#: Coordinates that are converted to float32 at once if a gradient has another dtype; a multiple of every block size.
 CONVERTED = 16384
 
-#: Rows of a rectangle: the sums of that many stay in the second-level cache.
+#: The most rows of a rectangle, so that its sums fit into the second-level cache.
 MAX_ROWS = 64
 
-#: Additions below which waking the threads costs more than they save.
+#: With fewer additions, waking the threads costs more time than they save.
 WORTH_THREADS = 500_000
 
 
@@ -36,14 +36,14 @@ class CompiledProjector:
     """Kinds ``rademacher``, ``gaussian`` and ``sjlt`` (see :class:`trak_cli.projection.contract.Projector`).
 
     Args:
-        variant: which instruction set, one of ``library().variants``; that is also the name that is reported.
+        variant: the instruction set, a key of ``library().variants``; it is also the reported name of the kernel.
     """
 
     def __init__(self, job: ProjectionJob, variant: str) -> None:
         self.kernel = variant
         self.dim = job.spec.dim
         self._job = job
-        self._crew = Crew(job.thread_count)
+        self._pool = ThreadPool(job.thread_count)
         self._table = torch.tensor(GAUSSIAN_TABLE, dtype=torch.float32)
         self._shares: dict[int, list[_Share]] = {}
         self._single: dict[int, list[_Share]] = {}
@@ -51,26 +51,26 @@ class CompiledProjector:
     def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
         spec = self._job.spec
-        whole: list[_Share] = []
-        single: list[_Share] = []
+        dense_shares: list[_Share] = []
+        row_shares: list[_Share] = []
         batch = 0
         for block in checked(blocks, self._job):
             batch = block.batch
             stream = stream_key(tensor_key(spec.seed, self._job.checkpoint, block.name), spec.kind)
             if isinstance(block, RowBlock):
-                single = single or self._begin(self._single, batch, [range(row, row + 1) for row in range(batch)])
-                self._run([partial(share.add_rows, block, stream) for share in single], block.values.numel())
+                row_shares = row_shares or self._begin(self._single, batch, [range(row, row + 1) for row in range(batch)])
+                self._run([partial(share.add_rows, block, stream) for share in row_shares], block.values.numel())
             elif block.gradient.numel() > 0:
-                whole = whole or self._begin(self._shares, batch, self._rows(batch))
-                self._run([partial(share.add, block, stream) for share in whole], block.gradient.numel())
+                dense_shares = dense_shares or self._begin(self._shares, batch, self._rows(batch))
+                self._run([partial(share.add, block, stream) for share in dense_shares], block.gradient.numel())
         features = torch.zeros(batch, self.dim)
         factor = math.sqrt(self.dim / spec.nonzeros) if spec.kind == "sjlt" else 1.0
-        for share in (*whole, *single):
+        for share in (*dense_shares, *row_shares):
             share.read(factor, features)
         return features
 
     def _begin(self, kept: dict[int, list[_Share]], batch: int, rows: list[range]) -> list[_Share]:
-        """Rectangles over these rows of the answer, all zero; those of the last batch if it was as large."""
+        """Rectangles over these rows of the result, all zero; those of the last batch are reused if it had the same size."""
         if batch not in kept:
             kept.clear()
             kept[batch] = [_Share(self.kernel, self._job.spec, self._table, r, c) for r in rows for c in self._columns()]
@@ -80,22 +80,22 @@ class CompiledProjector:
 
     def _rows(self, batch: int) -> list[range]:
         if self._job.spec.kind == "sjlt":
-            return _cut(batch, math.ceil(batch / self._crew.threads), 2)
+            return _cut(batch, math.ceil(batch / self._pool.threads), 2)
         return _cut(batch, MAX_ROWS, 16)
 
     def _columns(self) -> list[range]:
         dim = self._job.spec.dim
         if self._job.spec.kind == "sjlt":
             return [range(dim)]
-        return _cut(dim, min(math.ceil(dim / self._crew.threads), library().max_columns), 64)
+        return _cut(dim, min(math.ceil(dim / self._pool.threads), library().max_columns), 64)
 
     def _run(self, tasks: list[partial[None]], numbers: int) -> None:
         per_entry = self._job.spec.nonzeros if self._job.spec.kind == "sjlt" else self.dim
-        if self._crew.threads == 1 or numbers * per_entry < WORTH_THREADS:
+        if self._pool.threads == 1 or numbers * per_entry < WORTH_THREADS:
             for task in tasks:
                 task()
         else:
-            self._crew.run(tasks)
+            self._pool.run(tasks)
 
 
 def _cut(total: int, length: int, unit: int) -> list[range]:
@@ -105,7 +105,7 @@ def _cut(total: int, length: int, unit: int) -> list[range]:
 
 
 class _Share:
-    """One rectangle of the answer and its running sums."""
+    """One rectangle of the result and its running sums."""
 
     def __init__(self, variant: str, spec: ProjectionSpec, table: torch.Tensor, rows: range, columns: range) -> None:
         self._lib = library()
@@ -128,7 +128,7 @@ class _Share:
         )
 
     def reset(self) -> None:
-        """Forget everything that was added."""
+        """Set all sums to zero."""
         self._partial.zero_()
         self._total.zero_()
         self._job.pending = 0
@@ -144,7 +144,7 @@ class _Share:
             self._lib.project(self._variant, self._kind, self._job)
 
     def add_rows(self, block: RowBlock, stream: int) -> None:
-        """Add the product of the rows of the parameter that this one sample reaches."""
+        """Add the product of the non-zero rows of the gradient of this one sample."""
         first, stop = torch.searchsorted(block.sample, torch.tensor([self._rows.start, self._rows.stop])).tolist()
         if first == stop:
             return
@@ -157,13 +157,13 @@ class _Share:
         self._lib.project_rows(self._variant, self._kind, self._job, rows)
 
     def read(self, factor: float, features: torch.Tensor) -> None:
-        """Add the sums times ``factor`` to their place in ``features`` (B, dim)."""
+        """Add the sums times ``factor`` to their part of ``features`` (B, dim)."""
         out = features[self._rows.start : self._rows.stop, self._columns.start : self._columns.stop]
         self._lib.read(self._variant, self._kind, self._job, factor, out)
 
 
 def _as_float32(gradient: torch.Tensor, offset: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """The gradient as it is, or in short converted pieces: each with the coordinate of its first column."""
+    """The gradient itself if it is float32, otherwise short converted pieces, each with the coordinate of its first column."""
     if gradient.dtype == torch.float32 and gradient.stride(1) == 1:
         yield offset, gradient
         return

@@ -1,6 +1,6 @@
-"""The compiled CPU kernels: finds the shared library that setup.py built, and types its few functions.
+"""The compiled CPU kernels: the shared library that setup.py built, and the types of its functions.
 
-The library is plain C (``kernels/*.c``) called through ctypes, which lets other Python threads run meanwhile.
+The library is plain C (``kernels/*.c``), called through ctypes, which releases the interpreter lock during a call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 import torch
 
-#: What ``trak_interface`` of a library built from the C files beside this file returns.
+#: The result of ``trak_interface`` in a library built from the C files of this version.
 INTERFACE = 2
 
 _KIND = {"rademacher": 0, "gaussian": 1, "sjlt": 2}
@@ -42,11 +42,11 @@ class CJob(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Library:
-    """The loaded library, and the instruction sets for which this processor can run it.
+    """The loaded library, and the instruction sets that this processor supports.
 
     Attributes:
-        scratch_bytes: what one call needs as working space.
-        max_columns: the widest job of a dense kind.
+        scratch_bytes: working memory of one call.
+        max_columns: the most columns of a job of a dense kind.
         variants: name ("c-avx512", "c-avx2", "c-portable") -> number, best first.
     """
 
@@ -56,7 +56,7 @@ class Library:
     variants: dict[str, int]
 
     def floats(self, variant: str, kind: str, rows: int, columns: int) -> int:
-        """How many running sums a job of this shape keeps."""
+        """The number of running sums of a job of this shape."""
         return int(self.handle.trak_floats(self.variants[variant], _KIND[kind], rows, columns))
 
     def project(self, variant: str, kind: str, job: CJob) -> None:
@@ -73,15 +73,15 @@ class Library:
 
 
 def missing(variant: str | None = None) -> str | None:
-    """Why the compiled kernels, or those for one instruction set, cannot run here; None when they can."""
+    """Why the compiled kernels, or those for one instruction set, cannot run here; None if they can."""
     loaded = _load()
     if isinstance(loaded, str):
         return loaded
-    return None if variant is None or variant in loaded.variants else "this processor has no such instructions"
+    return None if variant is None or variant in loaded.variants else "this processor does not support its instructions"
 
 
 def library() -> Library:
-    """The loaded library. Only to be called where nothing is :func:`missing`."""
+    """The loaded library; call it only if :func:`missing` returns None."""
     loaded = _load()
     if isinstance(loaded, str):
         raise RuntimeError(loaded)
@@ -90,10 +90,10 @@ def library() -> Library:
 
 @cache
 def _load() -> Library | str:
-    """The library, or why there is none."""
+    """The library, or the reason why there is none."""
     spec = find_spec("trak_cli.projection.kernels._cpu")
     if spec is None or spec.origin is None:
-        return "it was not built when trak was installed: that needs a C compiler"
+        return "it was not built when trak was installed, which needs a C compiler"
     try:
         handle = ctypes.CDLL(spec.origin)
     except OSError as error:

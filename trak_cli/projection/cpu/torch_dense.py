@@ -1,8 +1,8 @@
-"""Dense projection on the CPU without a compiled kernel: cache-sized tiles of P are filled and multiplied by the BLAS.
+"""Dense projection on the CPU without a compiled kernel: cache-sized tiles of P are computed and multiplied by the BLAS.
 
-The tiles lie on a grid of absolute coordinates and columns, each product is a float32 matrix product on one core, and
-the products are added up in float64. So a result does not depend on the number of threads, and on the batch and on the
-cutting of gradients into blocks only by the rounding inside one product.
+The tiles lie on a grid of absolute coordinates and columns, each product is a float32 matrix product on one core, and the
+products are added up in float64. The result does not depend on the number of threads; it depends on the batch and on the
+division of gradients into blocks only by the rounding inside one product.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 
 from trak_cli.projection.blocks import dense, pieces
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.projection.cpu.thread_pool import Crew
+from trak_cli.projection.cpu.thread_pool import ThreadPool
 from trak_cli.projection.definition import BLOCK
 from trak_cli.projection.tiles import Keys, TileFiller
 from trak_cli.types import AnyBlock, Block
 
-#: 2 MB of float32 entries: they stay in the cache, and are many enough for the calls from Python to cost little.
+#: 2 MB of float32 entries: small enough for the cache, and large enough for the overhead of Python calls to be small.
 TILE_COORDINATES = 2048
 TILE_COLUMNS = 256
 
@@ -33,7 +33,7 @@ class DenseProjector:
     def __init__(self, job: ProjectionJob) -> None:
         self.dim = job.spec.dim
         self._job = job
-        self._crew = Crew(job.thread_count)
+        self._pool = ThreadPool(job.thread_count)
 
     def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
@@ -41,7 +41,7 @@ class DenseProjector:
         for block in dense(blocks, self._job):
             if total.numel() == 0:
                 total = torch.zeros(len(block.gradient), self.dim, dtype=torch.float64)
-            self._crew.run(list(self._shares(block, total)))
+            self._pool.run(list(self._shares(block, total)))
         return total.float()
 
     def _shares(self, block: Block, total: torch.Tensor) -> Iterator[Callable[[], None]]:
@@ -50,13 +50,13 @@ class DenseProjector:
             return
         strips = [range(c, min(c + TILE_COLUMNS, self.dim)) for c in range(0, self.dim, TILE_COLUMNS)]
         product = _BlockProduct.of(block, self._job)
-        for thread in range(min(self._crew.threads, len(strips))):
-            yield partial(product.add_to, total, strips[thread :: self._crew.threads])
+        for thread in range(min(self._pool.threads, len(strips))):
+            yield partial(product.add_to, total, strips[thread :: self._pool.threads])
 
 
 @dataclass(frozen=True)
 class _BlockProduct:
-    """G_block · P_block, to be added up strip by strip of columns."""
+    """The product G_block · P_block, computed by strips of columns."""
 
     kind: str
     block: Block
@@ -70,13 +70,13 @@ class _BlockProduct:
         return _BlockProduct(job.spec.kind, block, Keys.of(job.spec, job.checkpoint, block.name, numbers))
 
     def add_to(self, total: torch.Tensor, strips: list[range]) -> None:
-        """Add the product to the columns ``strips`` of ``total`` (B, dim), which no other thread touches."""
+        """Add the product to the columns ``strips`` of ``total`` (B, dim), which no other thread writes to."""
         width = BLOCK[self.kind]
         first = self.block.offset // width
         filler = TileFiller(self.kind, min(TILE_COORDINATES, len(self.keys.low) * width), len(strips[0]))
         for start, stop in pieces(self.block, TILE_COORDINATES):
             part = self.block.gradient[:, start - self.block.offset : stop - self.block.offset]
-            # A copy even of float32: aligned and contiguous, so that the BLAS rounds alike wherever the block lay.
+            # Float32 is copied too: alignment and strides may change the rounding of the BLAS, and are now always the same.
             gradient = torch.empty(part.shape).copy_(part)
             keys = self.keys.part(start // width - first, -(-stop // width) - first)
             lead = start % width

@@ -1,7 +1,7 @@
 """Sparse projection on the CPU without a compiled kernel: one signed scatter-add per non-zero entry of a row.
 
-Sums are float64 and each sample is added up in the order in which its coordinates come, so a result depends neither on
-the number of threads nor on the batch, nor on the cutting of gradients into blocks.
+Sums are float64, and each sample is summed in the order of its coordinates. The result does not depend on the number of
+threads, the batch or the division of gradients into blocks.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 
 from trak_cli.projection.blocks import dense, pieces
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.projection.cpu.thread_pool import Crew
+from trak_cli.projection.cpu.thread_pool import ThreadPool
 from trak_cli.projection.definition import BLOCK, block_key, tensor_key, words
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.projection.tiles import SIGNS
 from trak_cli.types import AnyBlock
 
-#: Coordinates taken at once: their columns and signs stay in the cache while every sample passes.
+#: Coordinates processed at once: their columns and signs stay in the cache for all samples.
 PIECE = 16384
 
 
@@ -34,7 +34,7 @@ class SparseProjector:
     def __init__(self, job: ProjectionJob) -> None:
         self.dim = job.spec.dim
         self._job = job
-        self._crew = Crew(job.thread_count)
+        self._pool = ThreadPool(job.thread_count)
 
     def project(self, blocks: Iterable[AnyBlock]) -> torch.Tensor:
         """Σ_blocks G_block · P_block: (B, dim) float32."""
@@ -46,12 +46,12 @@ class SparseProjector:
             for start, stop in pieces(block, PIECE):
                 entries = _Entries.of(self._job.spec, T, start, stop)
                 gradient = block.gradient[:, start - block.offset : stop - block.offset]
-                self._crew.run(self._shares(entries, gradient, total))
+                self._pool.run(self._shares(entries, gradient, total))
         return (total * math.sqrt(self.dim / self._job.spec.nonzeros)).float()
 
     def _shares(self, entries: _Entries, gradient: torch.Tensor, total: torch.Tensor) -> list[partial[None]]:
         """One task per thread: every sample belongs to exactly one of them."""
-        samples = -(-len(gradient) // self._crew.threads)
+        samples = -(-len(gradient) // self._pool.threads)
         starts = range(0, len(gradient), max(samples, 1))
         return [partial(entries.add_to, gradient[b : b + samples], total[b : b + samples]) for b in starts]
 

@@ -1,7 +1,7 @@
 """Projection on a CUDA device (or an AMD one, under CuPy's ROCm build) by kernels that CuPy compiles at run time.
 
-CuPy keeps what it compiled on disk. Tensors are handed over by their address, without a copy, and everything runs on PyTorch's
-current stream, after the backward pass that makes a gradient and before whatever reads the features.
+CuPy caches compiled kernels on disk. Tensors are passed by address, without a copy. Everything runs on PyTorch's current
+stream, so it is ordered after the backward pass that computes a gradient and before any use of the features.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from trak_cli.projection.gpu.launch import Shape, add_product
 from trak_cli.projection.gpu.nvrtc_source import source
 from trak_cli.types import AnyBlock
 
-#: Shared memory that every CUDA device grants without being asked.
+#: Shared memory of a thread block that needs no request, on every CUDA device.
 _FREE_SHARED = 48 * 1024
 
 
 @cache
 def missing() -> str | None:
-    """Why CUDA kernels cannot run here, and what to do about it; None when they can."""
+    """Why CUDA kernels cannot run here, with a remedy; None if they can."""
     if not torch.cuda.is_available():
         return "PyTorch sees no CUDA device"
     try:
@@ -41,9 +41,9 @@ def missing() -> str | None:
 class CudaProjector:
     """Kinds ``rademacher``, ``gaussian`` and ``sjlt`` (see :class:`trak_cli.projection.contract.Projector`).
 
-    Dense kinds multiply on the tensor cores: float32 gradients are rounded to float16 after their rows are scaled by
-    powers of two (features within 1e-3 of exact ones, relative to their size), sums are float32. A float16 gradient is
-    taken as it is. ``sjlt`` sums float32.
+    Dense kinds multiply on the tensor cores: float32 gradients are rounded to float16 after their rows are scaled by powers of
+    two (features within 1e-3 of exact ones, relative to their size), and sums are float32. A float16 gradient is used without
+    conversion. ``sjlt`` sums in float32.
     """
 
     kernel = "cuda"
@@ -86,7 +86,7 @@ class CupyGpu:
         return torch.empty(count, dtype=dtype, device=self._device)
 
     def upload(self, values: np.ndarray[tuple[int], np.dtype[np.int16]]) -> torch.Tensor:
-        """The values on the device; the same ones are sent only once."""
+        """The values on the device; equal values are copied once."""
         key = values.tobytes()
         if key not in self._uploaded:
             self._uploaded[key] = torch.from_numpy(values.copy()).to(self._device)
@@ -96,8 +96,8 @@ class CupyGpu:
         """Queue one kernel on PyTorch's current stream of the device."""
         import cupy
 
-        # Addresses, and not arrays made through DLPack: making one takes longer than a small kernel.
-        values = tuple(np.uintp(one.data_ptr()) if isinstance(one, torch.Tensor) else one for one in arguments)
+        # Addresses instead of arrays by DLPack, whose construction takes longer than a small kernel.
+        values = tuple(np.uintp(value.data_ptr()) if isinstance(value, torch.Tensor) else value for value in arguments)
         stream = _stream(torch.cuda.current_stream(self._device).cuda_stream, self._device.index)
         with cupy.cuda.Device(self._device.index), stream:
             function = _kernel(file, kernel)
@@ -108,7 +108,7 @@ class CupyGpu:
 
 @dataclass(frozen=True)
 class _Stream:
-    """A CUDA stream by its address, for those who take any object that tells one."""
+    """A CUDA stream by its address, with the protocol ``__cuda_stream__``."""
 
     address: int
 
@@ -118,10 +118,10 @@ class _Stream:
 
 @cache
 def _stream(address: int, device: int) -> Any:
-    """A stream of PyTorch's as one of CuPy's."""
+    """A PyTorch stream as a CuPy stream."""
     import cupy
 
-    if hasattr(cupy.cuda.Stream, "from_external"):  # since CuPy 14, which deprecates the other
+    if hasattr(cupy.cuda.Stream, "from_external"):  # since CuPy 14, which deprecates ExternalStream
         return cupy.cuda.Stream.from_external(_Stream(address))
     return cupy.cuda.ExternalStream(address, device)
 

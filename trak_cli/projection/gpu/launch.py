@@ -1,7 +1,7 @@
-"""What is launched on a GPU to project one gradient, with which shapes: the same whoever launches it.
+"""The kernels that project one gradient on a GPU, and their launch shapes, for any implementation of ``Gpu``.
 
-Sums are split over the coordinates, each part is summed up by itself, and the parts are added in order. How they are
-split depends on the shapes alone, never on the GPU model, so repeated runs agree to the bit.
+Sums are split over the coordinates, each part is summed separately, and the parts are added in order. The split depends on the
+shapes only, not on the GPU model, so repeated runs are bit-identical.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from trak_cli.projection.gpu.nvrtc_source import AT_ONCE, TILES
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Block
 
-#: Coordinates whose packed form exists at once: bounds the working memory.
+#: Coordinates whose packed form exists at once; this bounds the working memory.
 CHUNK = 2**21
 #: Rows of one dense product, and of one sparse launch.
 DENSE_ROWS, SPARSE_ROWS = 64, 4096
-#: Thread blocks of a dense product (if the gradient is long enough), and of a sparse one. A chip of 132 multiprocessors (H100,
-#: H200) has 264 blocks of a dense product at once: 1056 are four full rounds.
+#: Thread blocks of a dense product (if the gradient is long enough), and of a sparse one. A GPU with 132 multiprocessors (H100,
+#: H200) runs 264 blocks of a dense product at once, so 1056 blocks are four full rounds.
 DENSE_BLOCKS, SPARSE_WORKERS = 1056, 8192
-#: Floats in the partial sums of a sparse product: bounds the working memory.
+#: Floats in the partial sums of a sparse product; this bounds the working memory.
 SPARSE_PARTIAL = 2**25
-#: Buckets from which on more blocks are added together.
+#: From this number of buckets on, a sparse kernel adds more blocks together.
 MANY_BUCKETS = 64
-#: Bytes of shared memory that a sparse product needs beside its sums.
+#: Bytes of shared memory that a sparse product needs besides its sums.
 SPARSE_PLAN = 256
 
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
@@ -39,7 +39,7 @@ _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "
 
 @dataclass(frozen=True)
 class Shape:
-    """How a kernel is launched: blocks along x and y, threads of a block, bytes of dynamic shared memory."""
+    """The launch shape of a kernel: blocks along x and y, threads per block, bytes of dynamic shared memory."""
 
     grid: tuple[int, int]
     threads: int
@@ -47,30 +47,30 @@ class Shape:
 
 
 class Gpu(Protocol):
-    """Something that runs the kernels of ``source.ENTRY_POINTS``, one after another.
+    """Runs the kernels of ``nvrtc_source.ENTRY_POINTS`` in order.
 
     Attributes:
-        shared_limit: bytes of shared memory that a thread block may have.
+        shared_limit: the most bytes of shared memory of a thread block.
     """
 
     shared_limit: int
 
     def empty(self, count: int, dtype: torch.dtype) -> torch.Tensor:
-        """(count,) memory that a kernel can use, with no particular content."""
+        """(count,) uninitialised memory for kernels."""
 
     def upload(self, values: np.ndarray[tuple[int], np.dtype[np.int16]]) -> torch.Tensor:
-        """The same values where a kernel can read them."""
+        """The values in memory that kernels can read."""
 
     def launch(self, file: str, kernel: str, shape: Shape, *arguments: torch.Tensor | np.generic) -> None:
-        """Start one kernel. A tensor stands for its address; scalars have the widths of the kernel's parameters."""
+        """Launch one kernel. A tensor is passed as its address; scalars have the widths of the kernel's parameters."""
 
 
 def add_product(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: torch.Tensor) -> None:
-    """out += G_block · P_block, for P without any factor.
+    """out += G_block · P_block, for P without a factor.
 
     Args:
-        stream: where the block keys of this parameter start (:func:`definition.stream_key`).
-        block: a gradient in any floating dtype; others than float32, float16 and bfloat16 are rounded to float32.
+        stream: the start of the block keys of this parameter (:func:`definition.stream_key`).
+        block: a gradient in any floating dtype; dtypes other than float32, float16 and bfloat16 are converted to float32.
         out: (B, spec.dim) float32 with contiguous rows.
     """
     gradient = block.gradient if block.gradient.dtype in _DTYPES else block.gradient.float()
@@ -121,12 +121,12 @@ def _add_dense(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: t
 
 
 def _add_sparse(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: torch.Tensor) -> None:
-    """See kernels/sjlt.cu; blocks of 16 coordinates are dealt out in rounds of 32."""
+    """See kernels/sjlt.cu; blocks of 16 coordinates are distributed in rounds of 32."""
     gradient, (rows, width), k = block.gradient, block.gradient.shape, spec.dim
     first_block, lead = divmod(block.offset, BLOCK["sjlt"])
     blocks = math.ceil((lead + width) / 16)
     workers = min(SPARSE_WORKERS, max(SPARSE_PARTIAL // k, 1))
-    # A worker takes at least 8 k coordinates, so that its sums cost less than the gradient to write and read.
+    # A worker takes at least 8 k coordinates, so that writing and reading its sums costs less than reading the gradient.
     per_split = 32 * math.ceil(max(blocks / max(workers // rows, 1), 4096 / 16, 8 * k / 16) / 32)
     splits = math.ceil(blocks / per_split)
     passes = math.ceil(k / ((gpu.shared_limit - SPARSE_PLAN) // 4 // 16 * 16))
@@ -144,7 +144,7 @@ def _add_sparse(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: 
 
 
 def _target(gpu: Gpu, splits: int, out: torch.Tensor) -> tuple[torch.Tensor, tuple[np.int64, np.int64, np.int32]]:
-    """Where a kernel writes its sums: memory; stride of a row, stride of a split, whether to add to what is there."""
+    """The output of a kernel: its memory; the stride of a row, the stride of a split, and whether to add to its content."""
     if splits == 1:
         return out, (np.int64(out.stride(0)), np.int64(0), np.int32(1))
     rows, k = out.shape

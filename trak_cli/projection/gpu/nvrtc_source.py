@@ -1,4 +1,4 @@
-"""The CUDA sources: their text for a run-time compiler, and the kernels that each of them holds."""
+"""The CUDA sources as text for a run-time compiler, and the kernels in each of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-#: Samples of a warp's product are taken in tiles of 8; a kernel takes this many tiles.
+#: A warp multiplies samples in tiles of 8; there is a kernel for each of these numbers of tiles.
 TILES = (1, 2, 4, 8)
 
-#: Blocks that a sparse kernel adds together.
+#: There is a sparse kernel for each of these numbers of blocks that are added together.
 AT_ONCE = (2, 4)
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -30,9 +30,9 @@ _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
 def source(name: str) -> str:
-    """The text of one source file with everything it includes written into it.
+    """The text of one source file with its includes inlined.
 
-    A compiler then needs no include path, and a cache keyed by the text notices a change in any part.
+    The compiler then needs no include path, and a cache keyed by the text is invalidated by a change in any file.
     """
     return _inlined(name, set())
 

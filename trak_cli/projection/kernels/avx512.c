@@ -21,7 +21,7 @@
 
 #include "dense.h"
 
-/* Few rows: the tables of a sample are registers, and the words of 16 columns index one in a single instruction. */
+/* For few rows: the tables of a sample are in registers, and the words of 16 columns index a table in a single instruction. */
 
 /* The tables of one block: two vectors for each field of five bits, one for each of four. Entries are the sums of lookup.h. */
 static void permute_tables(const float *g, __m512 *table)
@@ -48,7 +48,7 @@ static void permute_tables(const float *g, __m512 *table)
     }
 }
 
-/* Keeps the compiler from putting off an addition, which would send what is to be added to the stack. */
+/* Keeps the compiler from delaying an addition, which would spill its operands to the stack. */
 #define STAY(x) __asm__ volatile("" : "+v"(x))
 
 /* A field of five bits: the word, shifted, is the index; its higher bits are ignored. `rows` is a constant. */
@@ -81,8 +81,8 @@ static void permute_tables(const float *g, __m512 *table)
         table += 1;                                                                                                            \
     }
 
-/* fmix of definition.py in three steps, for the words of the next block. They are spread over the look-ups of this one, so
- * that the processor always finds work for the ports that shift and permute and for those that multiply and add. */
+/* fmix of definition.py in three steps, for the words of the next block. They are interleaved with the look-ups of this one, so
+ * that the ports that shift and permute and those that multiply and add are always busy. */
 #define STEP(expression)                                                                                                       \
     for (int v = 0; v < 4; v++) {                                                                                              \
         __m512i x = next[v];                                                                                                   \

@@ -1,12 +1,12 @@
 // Dense projections on the tensor cores: gradient times a Rademacher or a Gaussian matrix that is never in memory.
 //
 // Three steps. `peak` finds the largest entry of each row. `pack` turns the rows into float16, scaled by a power of two
-// to the top of its range, in the order in which the lanes of a warp want them. `project` multiplies: a lane draws the
+// to the top of its range, in the order in which the lanes of a warp need them. `project` multiplies: a lane computes the
 // matrix entries it needs from hash words in its own registers; the packed gradient passes through shared memory.
 //
-// The product is taken transposed, (columns x coordinates) times (coordinates x samples), 16 x 8 x 16 at a time. Which
+// The product is computed transposed, (columns x coordinates) times (coordinates x samples), 16 x 8 x 16 at a time. Which
 // coordinate sits in which of the 16 inner slots is free as long as both factors agree, and is chosen so that the four
-// slots of quad lane q belong to a hash block of its own: one Rademacher word then feeds eight products.
+// slots of quad lane q belong to one hash block: one Rademacher word then serves eight products.
 #include "hash.cuh"
 #include "numbers.cuh"
 #include "reduce.cuh"
@@ -16,7 +16,7 @@
 #define PACK_GROUPS 4  // groups that one thread block packs
 #define THREADS 256
 #define COLUMNS 256    // columns of a thread block; each of its eight warps has 32
-#define FLUSH 128      // groups after which the tensor cores' sums, which they truncate, go to rounded float32 sums
+#define FLUSH 128      // groups after which the sums of the tensor cores, which truncate, are added to rounded float32 sums
 
 #define RADEMACHER 1
 #define GAUSSIAN 2
@@ -72,7 +72,7 @@ TRAK_DEVICE void peak(const typename Type::Stored* gradient, i64 stride, i64 wid
 // ---------------------------------------------------------------------------------------------------------------- pack
 
 // The power of two that takes a row's peak into [2^14, 2^15): exponent of it. Zero for rows of zeros, and for rows with
-// an infinity or a NaN, which must stay what they are.
+// an infinity or a NaN, which must be preserved.
 TRAK_DEVICE int scale_exponent(u32 peak) {
     if (peak == 0 || peak >= 0x7f800000u) return 0;
     const int exponent = 14 + 127 - (int)(peak >> 23);
@@ -82,7 +82,7 @@ TRAK_DEVICE int scale_exponent(u32 peak) {
 TRAK_DEVICE float power_of_two(int exponent) { return float_of((u32)(exponent + 127) << 23); }
 
 // Grid (ceil(groups / 4), tiles), 256 threads. Entry j of a row is coordinate BLOCK * first_block + lead + j. With
-// `parts` = 0 rows are not scaled. unscale[8 * tiles]: what undoes each row's scale.
+// `parts` = 0 rows are not scaled. unscale[8 * tiles]: the inverse of each row's scale.
 template <int KIND, class Type>
 TRAK_DEVICE void pack(const typename Type::Stored* gradient, i64 stride, i64 width, int rows, int lead, u64 stream,
                       u64 first_block, i64 groups, const u32* peaks, int parts, unsigned char* records, float* unscale) {
@@ -147,7 +147,7 @@ TRAK_DEVICE void pack(const typename Type::Stored* gradient, i64 stride, i64 wid
 // Two Rademacher entries: 1 with the sign bits `bit` and `bit + 16` of a word.
 TRAK_DEVICE u32 signs(u32 word, int bit) { return ((word << (15 - bit)) & 0x80008000u) | 0x3C003C00u; }
 
-// Two Gaussian entries: those that bytes `byte` and `byte + 1` of a word name.
+// Two Gaussian entries, indexed by bytes `byte` and `byte + 1` of a word.
 TRAK_DEVICE u32 normals(const u16* table, u32 word, int byte) {
     const u32 low = table[(word >> (8 * byte)) & 255u];
     return low | (u32)table[(word >> (8 * byte + 8)) & 255u] << 16;
@@ -212,7 +212,7 @@ TRAK_DEVICE void multiply(Sums<TILES>& sums, const unsigned char* record, const 
     }
 }
 
-// Where the sums of a split go.
+// The output of a split.
 struct Target {
     float* out;  // entry (row, column) at row * stride + column
     i64 stride;
@@ -268,7 +268,7 @@ TRAK_DEVICE void project(const unsigned char* records, int groups, int per_split
         for (const int end = begin + FLUSH < stop ? begin + FLUSH : stop; group < end; group++) {
             const int parity = (group - first) % 2;
             copy_wait();
-            block_barrier();  // the group has arrived for all, and nobody reads the other buffer any more
+            block_barrier();  // all threads see the group, and none reads the other buffer any more
             if (group + 1 < stop) fetch<KIND, TILES>(shared + (1 - parity) * bytes, records, group + 1);
             if (column < (u32)target.k) multiply<KIND, TILES>(sums, shared + parity * bytes, table, column);
         }

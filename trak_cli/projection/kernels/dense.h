@@ -1,7 +1,7 @@
-/* Dense projection, the part that all instruction sets share. Each defines, before it includes this:
+/* Dense projection, the part that all instruction sets share. Each defines, before it includes this file:
  *
  *   W, V8, V16                 floats of a vector, and of the vectors that hold 8 and 16 samples (no more than W)
- *   ROWWISE                    0, or the largest panel that its own permute(job, row, rows, b, stop, scratch) takes
+ *   ROWWISE                    0, or the largest panel that its own permute(job, row, rows, b, stop, scratch) supports
  *   MULTIPLY_ADD(a, x, y)      a + x·y for vectors of W floats
  *   GAUSSIAN_VECTORS           vectors of columns in a tile of registers
  */
@@ -26,11 +26,11 @@ static void flush(struct job *job, int64_t count)
 
 #define FIELDS 7
 #define ENTRIES 176
-/* Blocks whose tables lie in the first-level cache together. */
+/* Blocks whose tables fit into the first-level cache together. */
 #define DEPTH 2
-/* Columns that are taken together, except in lookup.h. */
+/* Columns that are processed together, except in lookup.h. */
 #define STRIP 64
-/* Blocks that permute() takes together. */
+/* Blocks that permute() processes together. */
 #define PERMUTE_BLOCKS 8
 
 struct rademacher_scratch {
@@ -184,7 +184,7 @@ static void gaussian_blocks(const struct job *job, int64_t b, int64_t stop)
     }
 }
 
-/* Feeds the gradient to `blocks`, cut at the multiples of `step` coordinates, and flushes where a segment ends. */
+/* Passes the gradient to `blocks`, cut at the multiples of `step` coordinates, and flushes at the end of a segment. */
 static void dense(struct job *job, int kind, int64_t block, int64_t step, int64_t segment,
                   void (*blocks)(const struct job *, int64_t, int64_t))
 {

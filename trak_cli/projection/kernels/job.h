@@ -1,8 +1,8 @@
-/* What a kernel is asked to do, and how its sums lie in memory.
+/* The job of a kernel, and the layout of its sums in memory.
  *
- * A job is a rectangle of the answer: all rows of one matrix of gradients times a range of columns of P. It is fed one
- * gradient block after another. The order in which a sample is added up depends on constants of these files only, never on
- * the number of rows or columns of a job: so features do not depend on the batch or on the threads, to the bit.
+ * A job is a rectangle of the result: all rows of one matrix of gradients times a range of columns of P. It receives one
+ * gradient block after another. The order of the additions for a sample depends on constants of these files only, never on
+ * the number of rows or columns of a job, so features are bit-identical for every batch size and number of threads.
  *
  * Sums are float32 over a segment of coordinates (`partial`), and segments are added up in float64 (`total`).
  */
@@ -13,7 +13,7 @@
 
 enum kind { RADEMACHER, GAUSSIAN, SJLT };
 
-/* Mirrored field by field in compiled.py. */
+/* Declared again, field by field, in cpu/ctypes_binding.py. */
 struct job {
     const float *gradient; /* (rows, length): row r begins at gradient + r * stride */
     int64_t stride;
@@ -25,28 +25,28 @@ struct job {
     int64_t columns; /* at most MAX_COLUMNS for the dense kinds; all of them for sjlt */
     int64_t nonzeros;
     const float *table; /* the 256 values of the Gaussian matrix */
-    int64_t pending; /* coordinates that `partial` holds already */
+    int64_t pending; /* number of coordinates in `partial` so far */
     float *partial;  /* job_floats(...), zero at first, aligned to 64 bytes; so is `total` */
     double *total;
     void *scratch; /* SCRATCH bytes, aligned to 64 */
 };
 
-/* Columns that a dense job may have: their words for a few blocks stay in the second-level cache. */
+/* The most columns of a dense job: their words for a few blocks fit into the second-level cache. */
 #define MAX_COLUMNS 4096
 
-/* Bytes that any kernel may use as it likes during one call. */
+/* Bytes of working memory of a kernel during one call. */
 #define SCRATCH (256 * 1024)
 
-/* Coordinates after which `partial` is added to `total`: at the first multiple of the segment at which that many wait. SJLT
+/* Coordinates after which `partial` is added to `total`, at the next multiple of the segment length. SJLT
  * counts additions instead, of which there are nonzeros / columns to a coordinate. */
 #define RADEMACHER_SEGMENT 1024
 #define GAUSSIAN_SEGMENT 256
 #define SJLT_ADDITIONS 256
 
-/* Rows that the Rademacher kernel takes side by side. */
+/* Rows that the Rademacher kernel processes side by side. */
 #define PANEL 16
 
-/* Where the kernels of one instruction set differ in layout: panels of at most this many rows lie row by row. */
+/* Panels of at most this many rows are stored row by row; the number depends on the instruction set. */
 struct variant {
     const char *name;
     int (*supported)(void);
@@ -71,19 +71,19 @@ static inline int64_t most(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* Distance of two rows of sums. SJLT rows are staggered over the cache sets. */
+/* Distance of two rows of sums. SJLT rows are spread over the cache sets. */
 static inline int64_t row_width(int kind, int64_t columns)
 {
     return kind == SJLT ? columns + 16 : round_up(columns, 64);
 }
 
-/* How many samples lie side by side in a panel of `rows`; 0: they lie row by row, as for all other kinds. */
+/* The number of samples side by side in a panel of `rows`; 0: rows are stored one after another, as for all other kinds. */
 static inline int64_t panel_lanes(int64_t rowwise, int64_t rows)
 {
     return rows <= rowwise ? 0 : rows <= 4 ? 4 : rows <= 8 ? 8 : PANEL;
 }
 
-/* How many sums a job keeps, padding included. */
+/* The number of sums of a job, padding included. */
 static inline int64_t job_floats(int64_t rowwise, int kind, int64_t rows, int64_t columns)
 {
     const int64_t width = row_width(kind, columns);
@@ -93,7 +93,7 @@ static inline int64_t job_floats(int64_t rowwise, int kind, int64_t rows, int64_
     return (rows - tail + most(panel_lanes(rowwise, tail), tail)) * width;
 }
 
-/* Where the sum of row r and column c lies. */
+/* The index of the sum of row r and column c. */
 static inline int64_t job_place(int64_t rowwise, int kind, int64_t rows, int64_t columns, int64_t r, int64_t c)
 {
     const int64_t width = row_width(kind, columns);

@@ -1,4 +1,4 @@
-/* The few functions that compiled.py calls through ctypes. Nothing of Python's or NumPy's headers is needed to build them. */
+/* The functions that cpu/ctypes_binding.py calls through ctypes. Building them needs no headers of Python or NumPy. */
 #include "job.h"
 
 #ifdef _WIN32
@@ -7,7 +7,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
-/* Raised with every change of struct job or of these functions: a stale build is then refused instead of called. */
+/* Raised with every change of struct job or of these functions, so that a stale build is refused. */
 #define INTERFACE 2
 
 static const struct variant *const variants[] = {&avx512_variant, &avx2_variant, &portable_variant};
@@ -38,7 +38,7 @@ EXPORT int64_t trak_max_columns(void)
     return MAX_COLUMNS;
 }
 
-/* How many floats `partial` (and doubles `total`) of such a job needs. */
+/* The number of floats in `partial` (and of doubles in `total`) for such a job. */
 EXPORT int64_t trak_floats(int64_t variant, int64_t kind, int64_t rows, int64_t columns)
 {
     return job_floats(variants[variant]->rowwise, (int)kind, rows, columns);
@@ -61,7 +61,7 @@ EXPORT void trak_project_rows(int64_t variant, int64_t kind, struct job *job, co
     }
 }
 
-/* Adds the sums times `factor` to out: (rows, columns), row r at out + r * stride. The job may go on afterwards. */
+/* Adds the sums times `factor` to out: (rows, columns), row r at out + r * stride. The job can continue afterwards. */
 EXPORT void trak_read(int64_t variant, int64_t kind, const struct job *job, double factor, float *out, int64_t stride)
 {
     for (int64_t r = 0; r < job->rows; r++)
@@ -71,7 +71,7 @@ EXPORT void trak_read(int64_t variant, int64_t kind, const struct job *job, doub
         }
 }
 
-/* Python wants this name in an extension; nobody imports it. */
+/* Python requires this name in an extension module; it is never imported. */
 EXPORT void *PyInit__cpu(void)
 {
     return 0;

@@ -1,8 +1,8 @@
 /* Dense Rademacher by tables ("four Russians"), LANES samples side by side in vectors of V floats.
  *
  * The 32 bits of a word are cut into fields of 5, 5, 5, 5, 4, 4, 4 bits. For each field, the signed sums of its coordinates
- * are built once for every value of the field; an entry of such a table is a row of LANES samples. A column then costs seven
- * additions of table rows for 32 coordinates. Included once for each LANES.
+ * are computed once for every value of the field; an entry of such a table is a row of LANES samples. A column then costs seven
+ * additions of table rows for 32 coordinates. This file is included once for each value of LANES.
  */
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -13,7 +13,7 @@
 
 typedef float VEC __attribute__((vector_size(4 * V), may_alias));
 
-/* Coordinates [first, first + count) of `rows` rows from `row` on, transposed; zero where there are none. */
+/* Coordinates [first, first + count) of `rows` rows from `row` on, transposed; missing rows are zero. */
 static void LOCAL(transpose)(const struct job *job, int64_t row, int64_t rows, int64_t first, int64_t count, float *restrict out)
 {
     const int64_t low = most(first, job->offset), high = least(first + count, job->offset + job->length);
@@ -31,7 +31,7 @@ static void LOCAL(transpose)(const struct job *job, int64_t row, int64_t rows, i
     }
 }
 
-/* The tables of one block from its 32 transposed coordinates. Sums are taken from the lowest bit upwards. */
+/* The tables of one block from its 32 transposed coordinates. Sums are computed from the lowest bit upwards. */
 static void LOCAL(build)(const VEC *restrict g, VEC *restrict table)
 {
     for (int field = 0; field < FIELDS; field++) {
@@ -53,7 +53,7 @@ static void LOCAL(build)(const VEC *restrict g, VEC *restrict table)
     }
 }
 
-/* Byte offset of a table row: a rotation brings the field to the place where it counts rows of LANES floats. */
+/* Byte offset of a table row: a rotation moves the field to where it is a multiple of the size of a row of LANES floats. */
 #define ROTATED(w, n) ((w) >> ((n) & 31) | (w) << (-(n) & 31))
 #define FIELD(w, shift, bits) (ROTATED(w, (shift) - ROW_BITS) & ((uint32_t)((1 << (bits)) - 1) << ROW_BITS))
 #define ADD_ENTRY(first, shift, bits)                                                                                          \

@@ -1,4 +1,4 @@
-/* The hash of trak_cli/projection/definition.py, to the bit. Mind MATRIX_VERSION there before touching a constant. */
+/* The hash of trak_cli/projection/definition.py, bit by bit. A change of a constant must raise MATRIX_VERSION there. */
 #ifndef TRAK_MATRIX_H
 #define TRAK_MATRIX_H
 

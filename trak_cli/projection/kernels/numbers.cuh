@@ -1,4 +1,4 @@
-// 16-bit numbers as bit patterns, and how a gradient entry of each input type is read.
+// 16-bit numbers as bit patterns, and the readers of gradient entries of each input type.
 #pragma once
 #include "portable.cuh"
 
@@ -43,7 +43,7 @@ struct Float32 {
 struct Float16 {
     typedef u16 Stored;
     static TRAK_DEVICE float value(u16 x) { return float_of_half(x); }
-    static TRAK_DEVICE u16 half(u16 x, float) { return x; }  // exact as it is: never scaled
+    static TRAK_DEVICE u16 half(u16 x, float) { return x; }  // exact without scaling
 };
 
 struct BFloat16 {

@@ -1,4 +1,4 @@
-/* The kernels in portable C (GCC's and Clang's vector extension): vectors of four floats, which every machine has or fakes. */
+/* The kernels in portable C (GCC's and Clang's vector extension): vectors of four floats, which every machine has or emulates. */
 #define W 4
 #define V8 4
 #define V16 4
@@ -8,12 +8,12 @@
 
 #include "dense.h"
 
-/* All bits of a lane, where the bit of `word` is set that `bits` has in that lane. */
+/* All bits of a lane are set if `word` has the bit that `bits` has in that lane. */
 typedef uint32_t lanes __attribute__((vector_size(16), may_alias));
 #define WHERE(word, bits) ((lanes)(((word) & (bits)) == (bits)))
 
-/* The two higher bits of lane ^ (w1 & 15) choose a vector, by its address; the two lower swap lanes inside, by masks, for no
- * machine without a table look-up moves lanes to places known only then. */
+/* The two higher bits of lane ^ (w1 & 15) choose a vector, by its address. The two lower ones swap lanes inside it, by masks,
+ * because machines without a table look-up cannot move lanes to positions that are known only at run time. */
 static inline void add_group(const float *group, uint32_t w1, float *restrict sums)
 {
     const lanes word = {w1, w1, w1, w1}, top = {0x80000000u, 0x80000000u, 0x80000000u, 0x80000000u};

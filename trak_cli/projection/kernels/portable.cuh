@@ -1,7 +1,7 @@
-// What differs between compilers, in one place: NVRTC (CUDA), hipRTC (AMD) and a C++ compiler that emulates a GPU.
+// The differences between compilers: NVRTC (CUDA), hipRTC (AMD) and a C++ compiler that emulates a GPU.
 //
 // No header is included: NVRTC has the vector types and intrinsics built in, and CuPy's wheels ship no CUDA headers.
-// An emulator defines TRAK_EMULATED and everything named in the last #else branch before this file is read.
+// An emulator defines TRAK_EMULATED, and everything that the last #else branch names, before it includes this file.
 #pragma once
 
 typedef unsigned short u16;
@@ -18,7 +18,7 @@ typedef unsigned long long u64;
 #define TRAK_UNROLL _Pragma("unroll")
 
 #if defined(__HIPCC__) || defined(__HIPCC_RTC__)
-// AMD's shuffles take no mask; a width of 32 makes a warp of each half of a 64-wide wave.
+// AMD's shuffles have no mask; a width of 32 makes a warp of each half of a 64-wide wave.
 TRAK_DEVICE u32 shuffle(u32 value, int lane, int width) { return (u32)__shfl((int)value, lane, width); }
 TRAK_DEVICE void warp_barrier() {
     __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
@@ -29,8 +29,8 @@ TRAK_DEVICE u32 shuffle(u32 value, int lane, int width) { return __shfl_sync(0xf
 TRAK_DEVICE void warp_barrier() { __syncwarp(); }
 #endif
 
-// Copies 16 bytes from global to shared memory; they have arrived after copy_wait() and a block barrier. From sm_80 on
-// the copy runs while the thread goes on working.
+// Copies 16 bytes from global to shared memory; they can be read after copy_wait() and a block barrier. From sm_80 on
+// the copy is asynchronous.
 TRAK_DEVICE void copy16(void* shared, const void* global) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     const u32 address = (u32)__cvta_generic_to_shared(shared);
@@ -51,6 +51,6 @@ TRAK_DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 TRAK_DEVICE u32 multiply_high(u32 x, u32 y) { return __umulhi(x, y); }
 TRAK_DEVICE void block_barrier() { __syncthreads(); }
 
-#else  // an emulator gives: TRAK_DEVICE, TRAK_KERNEL, TRAK_BOUNDS, TRAK_DYNAMIC_SHARED, TRAK_SHARED, TRAK_UNROLL,
+#else  // an emulator defines: TRAK_DEVICE, TRAK_KERNEL, TRAK_BOUNDS, TRAK_DYNAMIC_SHARED, TRAK_SHARED, TRAK_UNROLL,
        // uint4, threadIdx, blockIdx, gridDim, shuffle, warp_barrier, copy16, copy_wait, bits_of, float_of, multiply_high, block_barrier
 #endif

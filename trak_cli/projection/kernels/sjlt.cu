@@ -1,11 +1,11 @@
 // Sparse projection: every coordinate is added, with a sign, to s of the k columns.
 //
-// A warp is one worker: it has one row, one run of the coordinates and a private tile of sums in shared memory. The 16
-// coordinates of a block go to 16 different columns of one 16-wide bucket, so the lanes of a block never meet and no
+// A warp is one worker, with one row, one run of the coordinates and a private tile of sums in shared memory. The 16
+// coordinates of a block go to 16 different columns of one 16-wide bucket, so the lanes of a block never conflict and no
 // atomics are needed. Each half of the warp takes every other block.
 //
-// AT_ONCE blocks of each half are read from the tile together and then written: they wait for it once. Where two of them
-// share a bucket they are added one after another, which is rare where there are many buckets.
+// AT_ONCE blocks of each half are read from the tile together and then written, so that they wait for it once. If two of them
+// share a bucket, which is rare with many buckets, they are added one after another.
 #include "hash.cuh"
 #include "numbers.cuh"
 #include "reduce.cuh"
@@ -40,14 +40,14 @@ TRAK_DEVICE void load(float (&x)[LANES], const Rows<Type>& of, const typename Ty
     }
 }
 
-// Where the blocks of a round go, as the lanes tell each other: two words for each block.
+// The destinations of the blocks of a round, exchanged between the lanes: two words per block.
 struct Plan {
     uint4 pair[2][LANES / 2];  // of a half; x, z: the column of coordinate 0, with which i is xored; y, w: the signs
 };
 
 #define CLASH 1u  // a bit that the signs leave free: two blocks of these 2 * AT_ONCE share a bucket
 
-// Each lane draws the words of one block. Columns are told relative to `first`.
+// Each lane computes the words of one block. Columns are relative to `first`.
 template <int AT_ONCE>
 TRAK_DEVICE void draw(Plan& plan, u64 key, u32 r, u32 buckets, u32 first) {
     const u32 lane = threadIdx.x;

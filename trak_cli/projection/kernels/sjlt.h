@@ -1,30 +1,30 @@
-/* Sparse projection, the part that all instruction sets share. Each defines, before it includes this, a function
+/* Sparse projection, the part that all instruction sets share. Each defines, before it includes this file, a function
  * add_group(group, w1, sums) that adds the 16 floats of `group`, with the signs of w1 and in the places lane ^ (w1 & 15), to
  * sums[0..15].
  *
- * The destinations of a few hundred groups are hashed once for all rows. Sums are taken in the order of the coordinates. */
+ * The destinations of a few hundred groups are computed once for all rows. Sums are computed in the order of the coordinates. */
 
 #define CHUNK 512 /* groups hashed at once, at most */
 #define PLAN 2048 /* (group, r) pairs hashed at once, at most */
 
-/* Groups hashed at once for a single row, with one non-zero and with more: so few that reading goes on while the next are hashed.
- * There is straight code for these two numbers. */
+/* Groups hashed at once for a single row, with one non-zero and with more: few enough that reads and hashing overlap.
+ * The code for these two numbers is unrolled. */
 #define SINGLE_ONE 16
 #define SINGLE_MORE 64
 
-/* How many groups ahead of their use a gradient is fetched, except where the processor's own prefetching was measured to be
- * enough: two rows at once, each group used once. Reaching beyond the end does no harm. */
+/* How many groups ahead of their use a gradient is prefetched, except where the processor's own prefetching was measured to be
+ * enough: two rows at once, each group used once. Prefetching beyond the end is harmless. */
 #define AHEAD 32
 #define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address)))
 
 struct sjlt_scratch {
     uint32_t low[CHUNK], high[CHUNK];
-    uint32_t w1[PLAN], place[PLAN]; /* [r * groups + g]; places in units of 8 bytes, which is how far 32 bits must reach */
+    uint32_t w1[PLAN], place[PLAN]; /* [r * groups + g]; places in units of 8 bytes, so that 32 bits suffice */
     float edge[16];
 };
 _Static_assert(sizeof(struct sjlt_scratch) <= SCRATCH, "scratch is too small");
 
-/* How the bucket ⌊w2·n / 2^32⌋ is found: in 64 bits; in 32 bits, of which twice as many fit into a vector, for n below 2^16;
+/* How the bucket ⌊w2·n / 2^32⌋ is computed: in 64 bits; in 32 bits, of which twice as many fit into a vector, for n below 2^16;
  * or, where n = 2^b for a b of 1 to 16, as the b highest bits of w2. */
 enum bucket { WIDE_BUCKET, NARROW_BUCKET, SHIFTED_BUCKET };
 
@@ -33,7 +33,7 @@ static inline enum bucket bucket_way(uint32_t n)
     return n > 1 && n <= 65536 && (n & (n - 1)) == 0 ? SHIFTED_BUCKET : n < 65536 ? NARROW_BUCKET : WIDE_BUCKET;
 }
 
-/* The words of the r-th non-zero of every group, and where its 16 floats go. `way` is a constant. */
+/* The words of the r-th non-zero of every group, and the destination of its 16 floats. `way` is a constant. */
 static inline __attribute__((always_inline)) void sjlt_words(
     struct sjlt_scratch *plan, int64_t groups, uint32_t r, uint32_t n, int64_t at, const enum bucket way)
 {
@@ -160,7 +160,7 @@ static void project_sjlt(struct job *job)
             if (job->pending >= segment)
                 flush(job, job_floats(ROWWISE, SJLT, job->rows, job->columns));
         }
-        /* Either whole groups, or a part of one. */
+        /* Complete groups, or a part of one. */
         const int64_t groups = at % 16 ? 0 : least(most_groups, (least(segment_end, end) - at) / 16);
         const int64_t next = groups ? at + 16 * groups : least((at / 16 + 1) * 16, end);
         for (int64_t first = 0; first < job->nonzeros; first += PLAN) {

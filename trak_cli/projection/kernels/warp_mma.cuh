@@ -2,7 +2,7 @@
 #pragma once
 #include "numbers.cuh"
 
-// sum += A B, for A (16, 16), B (16, 8), sum (16, 8), spread over the 32 lanes as the mma.m16n8k16 instruction wants it.
+// sum += A B, for A (16, 16), B (16, 8), sum (16, 8), distributed over the 32 lanes as the mma.m16n8k16 instruction requires.
 // With g = lane / 4 and q = lane % 4, a lane holds (two float16 to a word, the lower half first):
 //   a[0] = A[g    ][2q, 2q + 1]    a[2] = A[g    ][2q + 8, 2q + 9]    b0 = B[2q,     2q + 1][g]
 //   a[1] = A[g + 8][2q, 2q + 1]    a[3] = A[g + 8][2q + 8, 2q + 9]    b1 = B[2q + 8, 2q + 9][g]
@@ -16,7 +16,7 @@ TRAK_DEVICE void mma16816(float (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#else  // sm_75 has only the half as deep product
+#else  // sm_75 has only the product of half the depth
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(b0));

@@ -1,7 +1,7 @@
-"""Which axis of each recorded tensor counts samples: found by running one sample twice over and three times over.
+"""The batch axis of each recorded tensor, found by running batches of two and of three copies of one sample.
 
-A size that grows with the batch is an axis of samples; one that happens to equal the batch (a sequence as long as the
-batch is large) is not taken for one.
+An axis whose size grows with the batch is the batch axis; an axis whose size merely equals the batch size (a sequence of that
+length) is not mistaken for it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from trak_cli.gradients.engines.hooks.dynamic_shapes import Watch
 from trak_cli.gradients.engines.hooks.recorder import Call, Recorder, Site
 from trak_cli.gradients.refusals import checked_vector
 
-#: After how many rounds the search for shared outputs is given up.
+#: The search for shared outputs ends after this many rounds.
 _ROUNDS = 6
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Samples along ``dim``; ``packed``: several neighbouring entries for each (a flattened axis (B · c))."""
+    """The batch axis ``dim``; ``packed``: each sample has several neighbouring entries (a flattened axis (B · c))."""
 
     dim: int
     packed: bool = False
@@ -36,10 +36,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Axes:
-    """The axis of each input and output leaf of a site; None for what all samples share and for what is no tensor.
+    """The batch axis of each input and output leaf of a call; None for a leaf that all samples share or that is no tensor.
 
-    ``unclear``: a leaf has two growing axes, or its presence depends on the batch. ``doubtful``: how many entries a sample
-    has may depend on what it holds, so that equal shares have to be checked in every batch.
+    ``unclear``: a leaf has two growing axes, or its presence depends on the batch. ``doubtful``: the number of entries of a
+    sample may depend on its content, so every batch must be checked for equal shares.
     """
 
     inputs: tuple[Axis | None, ...]
@@ -49,16 +49,16 @@ class Axes:
 
     @property
     def shared(self) -> bool:
-        """Whether the site gives something that does not grow with the batch."""
+        """Whether no output of the call grows with the batch."""
         return all(axis is None for axis in self.outputs)
 
 
 @dataclass(frozen=True)
 class Survey:
     """Attributes:
-    axes: of every site.
-    expand: the sites whose outputs all samples share, and that are to be repeated for each.
-    doubtful: the sites whose entries are to be checked.
+    axes: the batch axes of every call.
+    expand: the calls whose outputs all samples share; they are repeated for each sample.
+    doubtful: the calls whose shares are checked in every batch.
     """
 
     axes: Mapping[Site, Axes]
@@ -66,15 +66,15 @@ class Survey:
 
     @property
     def doubtful(self) -> frozenset[Site]:
-        return frozenset(site for site, one in self.axes.items() if one.doubtful)
+        return frozenset(site for site, axes in self.axes.items() if axes.doubtful)
 
 
 def survey(model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str, nn.Module]) -> Survey:
-    """The axes of all calls of ``modules`` under ``task``; the model is run on the first sample of ``batch``.
+    """The batch axes of all calls of ``modules`` under ``task``, from runs of the first sample of ``batch``.
 
-    To repeat what the first sites share may turn what follows from it into something of one for each sample; so the runs
-    are repeated until the set of sites to repeat stays the same. A site whose output the model does not take once it is
-    repeated, or from which it then computes other outputs, is marked as unclear.
+    Repeating a shared output for each sample may give a batch axis to outputs computed from it, so the runs are repeated until
+    the set of repeated calls is stable. A call is marked as unclear if the model rejects its repeated output, or computes
+    other outputs from it.
     """
     expand: frozenset[Site] = frozenset()
     refused: set[Site] = set()
@@ -82,7 +82,7 @@ def survey(model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str
     axes, plain = runs.axes_with(expand)
     outputs = plain
     for _ in range(_ROUNDS):
-        shared = frozenset(site for site, one in axes.items() if one.shared and not one.unclear) - refused
+        shared = frozenset(site for site, of_call in axes.items() if of_call.shared and not of_call.unclear) - refused
         if shared == expand:
             if runs.same(outputs, plain):
                 break
@@ -93,16 +93,16 @@ def survey(model: nn.Module, task: ModelOutput, batch: Any, modules: Mapping[str
             expand = shared
         except _NOT_TAKEN:
             refused |= _not_taken(runs, shared, plain)
-    unclear = {site: Axes((), (), unclear=True) for site, one in axes.items() if one.shared and site not in expand}
+    unclear = {site: Axes((), (), unclear=True) for site, of_call in axes.items() if of_call.shared and site not in expand}
     return Survey({**axes, **unclear}, expand)
 
 
-#: What a model says to repeated outputs that it does not take.
+#: Exceptions of a model that rejects repeated outputs.
 _NOT_TAKEN = (RuntimeError, ValueError, IndexError, InputError)
 
 
 def _not_taken(runs: _Runs, shared: frozenset[Site], plain: Tensor) -> set[Site]:
-    """The sites whose repeated output the model does not take, or that change f, each tried alone; all if none does alone."""
+    """The calls whose repeated output, each tried alone, the model rejects or changes f; all calls if there is none."""
     refused = set()
     for site in shared:
         try:
@@ -115,7 +115,7 @@ def _not_taken(runs: _Runs, shared: frozenset[Site], plain: Tensor) -> set[Site]
 
 @dataclass(frozen=True)
 class _Runs:
-    """Runs of the model on the first sample of a batch, several times over."""
+    """Runs of the model on copies of the first sample of a batch."""
 
     model: nn.Module
     task: ModelOutput
@@ -123,12 +123,12 @@ class _Runs:
     modules: Mapping[str, nn.Module]
 
     def axes_with(self, expand: frozenset[Site]) -> tuple[dict[Site, Axes], Tensor]:
-        """The axes of every call, and f of three samples, where the outputs of ``expand`` are repeated."""
+        """The batch axes of every call, and f of three samples, with the outputs of ``expand`` repeated."""
         (two, _), (three, outputs) = (self._calls(size, expand) for size in (2, 3))
         return {site: _axes(call, three.get(site)) for site, call in two.items()}, outputs
 
     def same(self, outputs: Tensor, plain: Tensor) -> bool:
-        """Whether f is what it is where nothing is repeated."""
+        """Whether f is unchanged by the repetition, up to rounding."""
         return relative_difference(outputs, plain) <= output_tolerance(self.model, self.task)
 
     def _calls(self, size: int, expand: frozenset[Site]) -> tuple[dict[Site, Call], Tensor]:
@@ -139,15 +139,15 @@ class _Runs:
 
 
 def _axes(two: Call, three: Call | None) -> Axes:
-    """What grew from a call with two samples to the same call with three."""
+    """The axes that grow between a call with two samples and the same call with three."""
     if three is None or len(two.inputs) != len(three.inputs) or len(two.shapes) != len(three.shapes):
         return Axes((), (), unclear=True)
     shapes = [(_shape_of(a), _shape_of(b)) for a, b in zip(two.inputs, three.inputs, strict=True)]
     outputs = list(zip(two.shapes, three.shapes, strict=True))
     try:
-        found = Axes(tuple(_axis(a, b) for a, b in shapes), tuple(_axis(a, b) for a, b in outputs))
-        packed = any(axis is not None and axis.packed for axis in (*found.inputs, *found.outputs))
-        return replace(found, doubtful=two.after_cut or (packed and two.after_read))
+        axes = Axes(tuple(_axis(a, b) for a, b in shapes), tuple(_axis(a, b) for a, b in outputs))
+        packed = any(axis is not None and axis.packed for axis in (*axes.inputs, *axes.outputs))
+        return replace(axes, doubtful=two.after_cut or (packed and two.after_read))
     except ValueError:
         return Axes((), (), unclear=True)
 
@@ -157,7 +157,7 @@ def _shape_of(leaf: Any) -> torch.Size | None:
 
 
 def _axis(two: torch.Size | None, three: torch.Size | None) -> Axis | None:
-    """Raises ValueError where there is more than one growing axis, or one that does not grow with the batch."""
+    """The growing axis; raises ValueError if there are several, or if it does not grow in proportion to the batch."""
     if two is None and three is None:
         return None
     if two is None or three is None or len(two) != len(three):

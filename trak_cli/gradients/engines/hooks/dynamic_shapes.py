@@ -1,4 +1,4 @@
-"""Whether shapes depend on what samples hold: found by watching what a model asks of its tensors while it runs."""
+"""Whether shapes may depend on the content of samples: detected from the operations that a model performs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trak_cli.batches import leaves
 
-#: By which values leave a tensor without an operation.
+#: Methods that read a tensor's values without an operator.
 _READERS = {Tensor.tolist, Tensor.numpy, Tensor.__array__}
 
 
 class Watch:
-    """While entered, notes what has been asked so far.
+    """While entered, records what the model has done so far.
 
     Attributes:
-        cut: an operation whose output is as large as its input's content says: rows taken by a mask, for example.
-        read: values became numbers of Python's, which may be sizes; from the beginning where a batch holds lists.
+        cut: it has used an operator whose output shape depends on values, such as selecting rows by a mask.
+        read: it has read values into Python, where they may become sizes; True from the start if the batch holds lists.
     """
 
     def __init__(self, batch: Any) -> None:
@@ -63,4 +63,4 @@ class _Methods(TorchFunctionMode):
 
 
 def _by_mask(indices: Any) -> bool:
-    return any(isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) for one in indices)
+    return any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in indices)

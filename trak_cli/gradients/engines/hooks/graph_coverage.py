@@ -1,4 +1,4 @@
-"""Which tensors autograd reaches from the outputs by a way around some nodes of its graph."""
+"""Which tensors the outputs depend on by a path of the autograd graph that avoids given nodes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch.autograd.graph import Node
 
 
 def reached(outputs: Tensor, around: Collection[Node]) -> set[int]:
-    """The ids of the leaves that autograd gets to from ``outputs`` without passing a node of ``around``."""
-    found: set[int] = set()
+    """The ids of the leaf tensors that a path from ``outputs`` reaches without passing a node of ``around``."""
+    leaves: set[int] = set()
     if outputs.grad_fn is None:
-        return found
+        return leaves
     seen, waiting = {outputs.grad_fn, *around}, [outputs.grad_fn]
     if outputs.grad_fn in around:
-        return found
+        return leaves
     while waiting:
         node = waiting.pop()
-        variable = getattr(node, "variable", None)  # of a node that adds to the gradient of a leaf
+        variable = getattr(node, "variable", None)  # set on a node that accumulates the gradient of a leaf
         if variable is not None:
-            found.add(id(variable))
+            leaves.add(id(variable))
         for after, _ in node.next_functions:
             if after is not None and after not in seen:
                 seen.add(after)
                 waiting.append(after)
-    return found
+    return leaves

@@ -1,4 +1,4 @@
-"""What flows through chosen modules during one ordinary forward pass, and its gradients: written down by hooks."""
+"""Records, by hooks, the inputs of chosen modules in one forward pass and the gradients at their outputs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Site = tuple[str, int]
 
 
 class NotSeparableError(InputError):
-    """The gradients that pass through this site cannot be told apart by sample: its parameters need another way."""
+    """The gradients of the samples cannot be separated at this call, so its parameters need another strategy."""
 
     def __init__(self, site: Site, reason: str) -> None:
         self.site = site
         super().__init__(
             Problem(
-                f"model, module {site[0] or '(the whole)'}",
+                f"model, module {site[0] or '(the model itself)'}",
                 reason,
-                "a module through which the samples of a batch pass side by side",
+                "a module that treats the samples of a batch independently",
                 "run again with gradients=vmap or gradients=loop",
             )
         )
@@ -40,11 +40,11 @@ class Call:
 
     Attributes:
         inputs: the leaves of (args, kwargs), tensors detached.
-        structure: how the leaves make (args, kwargs).
+        structure: how the leaves are assembled to (args, kwargs).
         shapes: the shape of each output leaf; None for a leaf that is no floating tensor.
         gradients: ∂(Σ_b f_b)/∂(output leaf), filled in by :meth:`Recorder.backward`; None where there is none.
-        weighted: ∂(Σ_b w_b f_b)/∂(output leaf), w as :func:`weights` has them; only where the site is to be weighed.
-        after_cut, after_read: what a :class:`Watch` had noted by then.
+        weighted: ∂(Σ_b w_b f_b)/∂(output leaf), w from :func:`weights`; only for calls in ``weigh``.
+        after_cut, after_read: what a :class:`Watch` had recorded before the call.
     """
 
     site: Site
@@ -60,7 +60,7 @@ class Call:
     _versions: list[int] = field(default_factory=list)
 
     def check_unchanged(self) -> None:
-        """Refuse inputs that the model has overwritten since.
+        """Refuse inputs that the model has overwritten since the call.
 
         Raises:
             NotSeparableError: an input was modified in place.
@@ -76,10 +76,10 @@ class Recorder:
     Args:
         modules: name -> module to watch.
         size: B.
-        expand: sites whose output is the same for all samples (position embeddings, for example): it is repeated for
-            each sample on its way on, so that each sample's gradient arrives by itself.
-        weigh: sites to whose outputs a second backward pass brings weighted gradients.
-        watch: what is asked of tensors meanwhile.
+        expand: calls whose output is shared by all samples (position embeddings, for example). The output is repeated for each
+            sample, so that each copy receives the gradient of one sample.
+        weigh: calls for whose outputs a second backward pass computes weighted gradients.
+        watch: records operations of the model meanwhile.
     """
 
     def __init__(
@@ -124,9 +124,9 @@ class Recorder:
             call.after_cut, call.after_read = self._watch.cut, self._watch.read
         self.calls.append(call)
         if site in self._expand:
-            # What has no gradient has none to tell apart.
+            # An output without a gradient has nothing to separate.
             grows = [_shape(leaf) is not None and leaf.requires_grad for leaf in outputs]
-            outputs = [repeated(leaf, self._size) if one else leaf for leaf, one in zip(outputs, grows, strict=True)]
+            outputs = [repeated(leaf, self._size) if grow else leaf for leaf, grow in zip(outputs, grows, strict=True)]
             output = tree_unflatten(outputs, output_structure)
         for position, leaf in enumerate(outputs):
             if _shape(leaf) is not None and leaf.requires_grad and leaf.grad_fn is not None:
@@ -134,46 +134,46 @@ class Recorder:
         return output
 
     def nodes(self, modules: Collection[str]) -> set[Node]:
-        """Where autograd enters the recorded calls of these modules, until :meth:`backward`."""
+        """The autograd nodes of the outputs of these modules' recorded calls; to be called before :meth:`backward`."""
         return {edge.node for call in self.calls if call.site[0] in modules for edge in call._edges.values()}
 
     def backward(self, outputs: Tensor, unused: Mapping[str, Tensor]) -> None:
         """Fill in the gradients of Σ outputs, (B,), at every recorded output.
 
         Args:
-            unused: parameters that no output is expected to depend on.
+            unused: parameters on which no output is expected to depend.
 
         Raises:
-            NotSeparableError: one does.
+            NotSeparableError: an output depends on one of them.
         """
         places = [(call, position) for call in self.calls for position in call._edges]
         if not (places or unused) or not outputs.requires_grad:
             return
         wanted: list[Any] = [*(call._edges[position] for call, position in places), *unused.values()]
         weigh = [(call, position) for call, position in places if call.site in self._weigh]
-        found = torch.autograd.grad(outputs.sum(), wanted, allow_unused=True, retain_graph=bool(weigh))
+        gradients = torch.autograd.grad(outputs.sum(), wanted, allow_unused=True, retain_graph=bool(weigh))
         if weigh:
             edges: list[Any] = [call._edges[position] for call, position in weigh]
             weighted = torch.autograd.grad((outputs * weights(outputs)).sum(), edges, allow_unused=True)
             for (call, position), gradient in zip(weigh, weighted, strict=True):
                 call.weighted = call.weighted or [None] * len(call.shapes)
                 call.weighted[position] = gradient
-        for (call, position), gradient in zip(places, found, strict=False):
+        for (call, position), gradient in zip(places, gradients, strict=False):
             call.gradients[position] = gradient
             call._edges.pop(position)
-        for name, gradient in zip(unused, found[len(places) :], strict=True):
+        for name, gradient in zip(unused, gradients[len(places) :], strict=True):
             if gradient is not None:
-                raise NotSeparableError((name.rpartition(".")[0], 0), f"{name} is used, as it was not by the first samples")
+                raise NotSeparableError((name.rpartition(".")[0], 0), f"{name} is used, which the first samples did not use")
 
 
 def weights(like: Tensor) -> Tensor:
-    """(B,) powers of two, by which gradients are multiplied without rounding; samples less than eight apart differ."""
+    """(B,) signed powers of two, which multiply gradients without rounding; eight consecutive samples have different ones."""
     cycle = torch.tensor([1.0, -2.0, 4.0, -8.0, -1.0, 2.0, -4.0, 8.0], device=like.device, dtype=like.dtype)
     return cycle.repeat(-(-len(like) // len(cycle)))[: len(like)]
 
 
 def repeated(shared: Tensor, size: int) -> Tensor:
-    """A tensor that all samples share, once for each: (1, …) or (…) to (size, …); a single (1,) is a vector, to (size, 1)."""
+    """A tensor that all samples share, repeated for each: (1, …) or (…) to (size, …); (1,) counts as a vector, to (size, 1)."""
     if shared.dim() > 1 and shared.shape[0] == 1:
         return shared.expand(size, *shared.shape[1:])
     return shared.unsqueeze(0).expand(size, *shared.shape)
