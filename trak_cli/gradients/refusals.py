@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trak_cli.errors import InputError, MachineError, Problem
+from trak_cli.user_errors import first_line
 
 
 def checked_vector(values: Any, size: int, method: str) -> Tensor:
@@ -58,14 +59,8 @@ def out_of_memory(size: int, error: RuntimeError) -> MachineError:
     return MachineError(
         Problem(
             "gradients",
-            f"out of memory with a microbatch of {size} ({first_line(error)})",
+            f"out of memory with a microbatch of {size} ({first_line(error, type(error).__name__)})",
             "a microbatch whose gradients fit",
             "lower gradients.memory_mb, or set gradients.microbatch",
         )
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, cut at 200 characters."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -14,8 +14,9 @@ from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, first_line, random_output
+from trak_cli.gradients.refusals import checked_vector, random_output
 from trak_cli.gradients.transforms.token_signs import TokenTerms, checked_terms
+from trak_cli.user_errors import first_line
 
 _LOOK_FOR = "look for BatchNorm that uses batch statistics, other statistics over the batch, or padding without a mask"
 
@@ -115,7 +116,7 @@ def _alone(model: nn.Module, task: ModelOutput, single: Any) -> Tensor:
         raise InputError(
             Problem(
                 "model",
-                f"a failure on a sample alone, but not on several ({first_line(error)})",
+                f"a failure on a sample alone, but not on several ({first_line(error, type(error).__name__)})",
                 "an output that does not depend on the rest of the batch",
                 _LOOK_FOR,
             )

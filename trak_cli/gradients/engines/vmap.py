@@ -14,13 +14,13 @@ from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import batchable, exact
 from trak_cli.gradients.refusals import (
     checked_vector,
-    first_line,
     is_out_of_memory,
     not_for_vmap,
     out_of_memory,
     random_output,
 )
 from trak_cli.gradients.transforms.autocast import Autocast
+from trak_cli.user_errors import first_line
 
 
 class _Bound(nn.Module):
@@ -92,4 +92,4 @@ class VmapEngine:
         if "randomness" in str(error):
             return random_output("a random operation although the model is in evaluation mode")
         self._bound(one_sample(batch, 0))
-        return not_for_vmap(f"an operation that vmap refuses: {first_line(error)}")
+        return not_for_vmap(f"an operation that vmap refuses: {first_line(error, type(error).__name__)}")

@@ -20,10 +20,11 @@ from trak_cli.gradients.engines.vmap import VmapEngine
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, first_line, is_out_of_memory, out_of_memory
+from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
 from trak_cli.gradients.rules.registry import GradientRule, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.types import AnyBlock, Block, RowBlock
+from trak_cli.user_errors import first_line
 
 
 class HooksEngine:
@@ -154,7 +155,7 @@ class HooksEngine:
             except RuntimeError as error:  # the rule does not cover this use of the layer
                 if is_out_of_memory(error):
                     raise
-                refuse(NotSeparableError(call.site, first_line(error)))
+                refuse(NotSeparableError(call.site, first_line(error, type(error).__name__)))
         for strategy, engine in ((VMAP, VmapEngine), (LOOP, LoopEngine)):
             parameters = {name: value for name, value in self._parameters.items() if self.strategies.get(name) == strategy}
             if not parameters:

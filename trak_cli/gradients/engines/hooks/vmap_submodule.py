@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Axis
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, repeated
 from trak_cli.gradients.numerics import batchable
-from trak_cli.gradients.refusals import first_line, is_out_of_memory
+from trak_cli.gradients.refusals import is_out_of_memory
 from trak_cli.types import Block
+from trak_cli.user_errors import first_line
 
 
 def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen: bool = False) -> Iterator[Block]:
@@ -58,7 +59,7 @@ def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: in
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
-        raise NotSeparableError(call.site, first_line(error)) from error
+        raise NotSeparableError(call.site, first_line(error, type(error).__name__)) from error
     for name, local in wanted.items():
         yield Block(name, per_sample[local].flatten(1))
 
