@@ -191,7 +191,7 @@ def test_empty_dataset(project: Project) -> None:
 
 def test_dataset_that_is_random(project: Project) -> None:
     project.refused(
-        INPUT, "featurize", "+dataset.train.random=true", says=("sample 0", "other values when it was read again", "random")
+        INPUT, "featurize", "+dataset.train.random=true", says=("sample 0", "different values when it was read again", "random")
     )
 
 

@@ -9,17 +9,17 @@ from trak_cli.plugins.sgd import SGDTrainer, trainable
 
 
 class AdamWTrainer(SGDTrainer):
-    """AdamW with a learning rate that falls linearly to zero; frozen parameters stay as they are.
+    """AdamW with a learning rate that decreases linearly to zero. Frozen parameters are not changed.
 
     Args:
         epochs: passes over the subset.
-        batch_size: samples of one step; a last batch of a single sample joins the one before it.
-        lr: learning rate of the first step.
-        weight_decay: decoupled, on all parameters.
-        cache_mb: samples are read once and kept in memory when they need at most so many MiB.
+        batch_size: samples per step; a last batch of a single sample is merged into the one before.
+        lr: initial learning rate.
+        weight_decay: decoupled weight decay on all parameters.
+        cache_mb: samples are kept in memory if they need at most this many MiB.
 
     Raises:
-        ConfigError: arguments out of range, all at once.
+        ConfigError: names all arguments that are out of range.
     """
 
     optimizer = "adam"
@@ -29,6 +29,6 @@ class AdamWTrainer(SGDTrainer):
     ) -> None:
         super().__init__(epochs, batch_size, lr, weight_decay=weight_decay, cache_mb=cache_mb)
 
-    def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
-        """AdamW over what is trainable."""
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """AdamW over the trainable parameters."""
         return torch.optim.AdamW(trainable(model), lr=self.lr, weight_decay=self.weight_decay)

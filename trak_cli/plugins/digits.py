@@ -17,14 +17,14 @@ from trak_cli.types import Float32, IntArray
 class Digits(Dataset[tuple[Tensor, int]]):
     """One split of the digits: sample i is (image (1, 8, 8) float32 in [0, 1], label in 0..9).
 
-    The images are shuffled once by ``seed``; the first ``train`` of them are the training set and the next ``targets``
-    the test set, so both splits agree when they are given the same numbers.
+    The images are shuffled by ``seed``; the first ``train`` of them are the training set and the next ``targets`` the test
+    set, so both splits must get the same numbers.
 
     Args:
         split: "train" or "test".
         train: size of the training set.
         targets: size of the test set.
-        seed: the shuffle; the same on every machine and with every version of NumPy.
+        seed: of the shuffle, which is the same on every machine and with every version of NumPy.
 
     Raises:
         ConfigError: scikit-learn is not installed, or the numbers do not fit the 1797 images.
@@ -66,7 +66,7 @@ class SmallCNN(nn.Module):
 
     Args:
         classes: number of classes.
-        width: channels of the first convolution; everything else grows with it.
+        width: channels of the first convolution; all other widths are proportional.
     """
 
     def __init__(self, classes: int = 10, width: int = 16) -> None:

@@ -1,4 +1,4 @@
-"""A dataset of samples in a file of arrays, so that anything can be scored without writing a dataset."""
+"""A data set of the samples in a file of arrays: scores any samples without a data set of your own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HDF5 = (".h5", ".hdf5")
 
 
 class SampleFile(Dataset[Any]):
-    """The samples in a .npz, .safetensors or HDF5 file (.h5, .hdf5), or in a dict of tensors that torch.save wrote.
+    """The samples in a .npz, .safetensors or HDF5 file (.h5, .hdf5), or in a dict of tensors saved by torch.save.
 
-    Sample i is the tuple of row i of each named array, in the order of ``names``; the bare row when one name is given.
+    Sample i is the tuple of row i of each named array, in the order of ``names``; a bare row if there is one name.
     Floating arrays become float32, others keep their dtype. HDF5 is read row by row, so it may be larger than memory;
     the other formats are read whole.
 
@@ -72,7 +72,7 @@ def as_tensor(value: Any, where: str) -> Tensor:
     """The value as a tensor on the CPU, floating ones in float32.
 
     Raises:
-        InputError: it is neither a tensor nor an array of numbers; calls it ``where``.
+        InputError: it is neither a tensor nor an array of numbers; the message names it ``where``.
     """
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))

@@ -1,4 +1,4 @@
-"""Configurations and weights of Hugging Face models: by hub id, from a local folder, or written out in the config."""
+"""Configurations and weights of Hugging Face models: by hub id, from a local folder, or given in the config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EITHER = "either name (hub id or folder) or config (a mapping with model_type)"
 
 
 def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> Any:
-    """The transformers configuration of a model, with some values replaced. No code that a hub holds is run.
+    """The transformers configuration of a model, with some values replaced. No code from the hub is run.
 
     Raises:
         ConfigError: both or neither are given, or there is no such configuration.
@@ -47,7 +47,7 @@ def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: 
 
 
 def pretrained_model(kind: Any, name: str | None, settings: Any) -> nn.Module:
-    """The model of class ``kind`` with the weights that a hub id or a folder holds, in safetensors.
+    """The model of class ``kind`` with the weights of a hub id or a folder, in safetensors.
 
     Raises:
         ConfigError: no name.

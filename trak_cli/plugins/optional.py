@@ -1,4 +1,4 @@
-"""Packages that only some plugins need: imported where they are used, and asked for by the extra that brings them."""
+"""Imports packages that only some plugins need, and names the extra that installs a missing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet-9, the small network with which CIFAR is trained fast and attributed often."""
+"""ResNet-9, a small network for CIFAR, common in papers on data attribution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ResNet9(nn.Module):
 
     Args:
         classes: number of classes.
-        width: channels of the first convolution; everything else grows with it.
+        width: channels of the first convolution; all other widths are proportional.
     """
 
     def __init__(self, classes: int = 10, width: int = 64) -> None:

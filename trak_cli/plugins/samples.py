@@ -1,4 +1,4 @@
-"""The identity of a dataset's samples: what a sample is, as 64 bits, and whether it stays that."""
+"""Digests of samples, and checks of data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trak_cli.errors import InputError, Problem
 
 
 class Indexed(Protocol):
-    """What is asked of a dataset: map-style access."""
+    """A map-style data set."""
 
     def __len__(self) -> int: ...
 
@@ -31,8 +31,8 @@ def collate(samples: list[Any]) -> Any:
 def sample_id(sample: Any) -> int:
     """64 bits (unsigned) of BLAKE2b over the values of a sample, with their types and shapes.
 
-    A tensor, a NumPy array and a NumPy number of equal dtype, shape and bytes are the same; the order of a mapping's
-    keys does not count. Equal on every machine.
+    A tensor, a NumPy array and a NumPy number of equal dtype, shape and bytes have the same digest; the order of a mapping's
+    keys does not matter. The digest is the same on every machine.
 
     Raises:
         InputError: the sample holds something other than tensors, arrays, numbers, text, bytes, None, PIL images, and
@@ -46,18 +46,18 @@ def sample_id(sample: Any) -> int:
 
 
 def check_repeatable(dataset: Indexed, indices: Sequence[int]) -> None:
-    """Refuse a dataset that returns different values for the same index: reads all ``indices``, then all again.
+    """Read all ``indices`` twice and refuse a data set that returns different values for the same index.
 
     Raises:
-        InputError: every index that changed.
+        InputError: names every index whose values changed.
     """
     first = [sample_id(dataset[index]) for index in indices]
     problems = [
         Problem(
             f"dataset sample {index}",
-            "other values when it was read again",
+            "different values when it was read again",
             "the same values every time",
-            "take random augmentation out of the dataset that is attributed",
+            "remove random augmentation from this data set",
         )
         for index, before in zip(indices, first, strict=True)
         if sample_id(dataset[index]) != before
@@ -77,13 +77,13 @@ def check_length(dataset: object, name: str) -> int:
         raise InputError(Problem(f"dataset {name}", type(dataset).__name__, expected, "read it into a list first"))
     length = len(dataset)
     if length == 0:
-        remedy = "look at the arguments of the dataset"
+        remedy = "check the arguments of the dataset"
         raise InputError(Problem(f"dataset {name}", "no sample", "at least one sample", remedy))
     return length
 
 
 def _pieces(value: Any) -> Iterator[bytes]:
-    """The value as a stream of byte strings that no other value gives."""
+    """The value as a sequence of byte strings, unique to the value."""
     if isinstance(value, Tensor):
         yield from _tensor_pieces(value)
     elif isinstance(value, np.ndarray | np.generic):
@@ -129,7 +129,7 @@ def _array_pieces(value: np.ndarray[Any, Any]) -> Iterator[bytes]:
 
 
 def _is_image(value: Any) -> bool:
-    """A PIL image, told by its class, so that Pillow is not needed where no dataset uses it."""
+    """Whether the value is a PIL image; checked by class name, so that Pillow need not be installed."""
     return any(f"{kind.__module__}.{kind.__name__}" == "PIL.Image.Image" for kind in type(value).__mro__)
 
 

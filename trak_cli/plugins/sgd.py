@@ -1,4 +1,4 @@
-"""Training models: the contract that `trak train` and `trak retrain` use, and a plain trainer that keeps it."""
+"""The trainer contract of `trak train` and `trak retrain`, and a trainer with SGD."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trak_cli.plugins.samples import Indexed
 
 Collate = Callable[[list[Any]], Any]
 
-#: Told after each epoch: the model, as it is then (not to be changed), and how many epochs it has had.
+#: Called after each epoch with the model, which it must not change, and the number of epochs so far.
 AfterEpoch = Callable[[nn.Module, int], None]
 
 
@@ -26,12 +26,12 @@ class Loss(Protocol):
 
 
 class Trainer(Protocol):
-    """How a model is trained on a subset of the training set: the place to put one's own training program.
+    """Trains a model on a subset of the training set. Write one to use your own training program.
 
-    The class attribute ``optimizer`` ("sgd" or "adam") is the default of ``gradients.optimizer``; without it: "sgd".
-    For ``train.snapshots``, ``train`` takes one more argument, ``after_epoch`` (:data:`AfterEpoch`).
-    The caller makes the model, with freshly initialised weights that depend on the seed, on ``device``; under ``train.start``
-    and ``train.only_parameters`` with weights from a file, and parameters that require no gradient and are to be left alone.
+    The class attribute ``optimizer`` ("sgd" or "adam") is the default of ``gradients.optimizer``; if it is missing, "sgd" is.
+    With ``train.snapshots``, ``train`` gets one more argument, ``after_epoch`` (:data:`AfterEpoch`).
+    The model is on ``device``, with initial weights that depend on the seed. With ``train.start`` or ``train.only_parameters``,
+    weights come from a file, and parameters that require no gradient must not be changed.
     """
 
     def train(
@@ -48,18 +48,18 @@ class Trainer(Protocol):
 
 
 class SGDTrainer:
-    """Stochastic gradient descent with momentum, weight decay, and a learning rate that falls linearly to zero.
+    """Stochastic gradient descent with momentum, weight decay, and a learning rate that decreases linearly to zero.
 
     Args:
         epochs: passes over the subset.
-        batch_size: samples of one step; a last batch of a single sample joins the one before it.
-        lr: learning rate of the first step.
+        batch_size: samples per step; a last batch of a single sample is merged into the one before.
+        lr: initial learning rate.
         momentum: of the gradient.
         weight_decay: L2 penalty.
-        cache_mb: samples are read once and kept in memory when they need at most so many MiB.
+        cache_mb: samples are kept in memory if they need at most this many MiB.
 
     Raises:
-        ConfigError: arguments out of range, all at once.
+        ConfigError: names all arguments that are out of range.
     """
 
     optimizer = "sgd"
@@ -100,12 +100,12 @@ class SGDTrainer:
         device: torch.device,
         after_epoch: AfterEpoch | None = None,
     ) -> None:
-        """See :class:`Trainer`. Leaves the model in evaluation mode and the global random numbers as they were."""
+        """See :class:`Trainer`. The model ends in evaluation mode; the global random state is restored."""
         read = self._reader(dataset, indices)
         order = torch.Generator().manual_seed(seed)
-        optimiser = self.optimiser(model)
+        optimizer = self.make_optimizer(model)
         steps = self.epochs * len(list(self._batches(range(len(indices)))))
-        falling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         model.train()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(seed)  # for dropout
@@ -113,20 +113,20 @@ class SGDTrainer:
                 shuffled = torch.randperm(len(indices), generator=order).tolist()
                 for positions in self._batches(shuffled):
                     batch = to_device(collate([read(position) for position in positions]), device)
-                    optimiser.zero_grad(set_to_none=True)
+                    optimizer.zero_grad(set_to_none=True)
                     task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
-                    optimiser.step()
-                    falling.step()
+                    optimizer.step()
+                    schedule.step()
                 if after_epoch is not None:
                     after_epoch(model, epoch)
         model.eval()
 
-    def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
-        """A fresh optimiser of what is trainable."""
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimizer of the trainable parameters."""
         return torch.optim.SGD(trainable(model), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def _batches(self, positions: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Runs of ``batch_size``; a lone last one is joined to its neighbour, as BatchNorm cannot train on one sample."""
+        """Runs of ``batch_size``; a last run of one sample is merged, because BatchNorm cannot train on one sample."""
         starts = list(range(0, len(positions), self.batch_size))
         if len(starts) > 1 and len(positions) - starts[-1] == 1 and self.batch_size > 1:
             starts.pop()
@@ -134,19 +134,19 @@ class SGDTrainer:
             yield positions[start:stop]
 
     def _reader(self, dataset: Indexed, indices: Sequence[int]) -> Callable[[int], Any]:
-        """Position in ``indices`` -> sample, from memory where all of them fit."""
+        """Position in ``indices`` -> sample, from memory if all samples fit."""
         if _bytes(dataset[indices[0]]) * len(indices) > self.cache_mb * 2**20:
             return lambda position: dataset[indices[position]]
         return [dataset[index] for index in indices].__getitem__
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that require a gradient; the others stay as they are."""
+    """The parameters that require a gradient."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _bytes(sample: Any) -> int:
-    """Roughly the bytes that a sample takes in memory."""
+    """The approximate size of a sample in bytes."""
     if isinstance(sample, Tensor):
         return sample.nbytes
     if isinstance(sample, dict):

@@ -1,4 +1,4 @@
-"""Tables with named columns: numbers in, a class or a number to be predicted."""
+"""Tables with named columns: numbers as inputs, a class or a number as label."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         path: a .csv file whose first line names the columns, or a .parquet file (needs pyarrow).
-        inputs: names of the columns that the model takes, in this order.
-        label: name of the column to be predicted: an integer class, or any number for regression.
-        classes: names of classes in the order of their labels, where the label column holds names.
-        first, last: rows, half-open; null: all.
+        inputs: names of the input columns, in order.
+        label: name of the label column: an integer class, or any number for regression.
+        classes: names of the classes in the order of their labels, if the label column holds names.
+        first, last: half-open range of rows; null: all.
 
-    The label is int64 where ``classes`` is given or every value of the whole column is a whole number, else float32.
+    The label is int64 if ``classes`` is given or the whole column holds integers, else float32.
 
     Raises:
-        InputError: no such file or column, or a value that is no finite number; the first of each column by its row.
+        InputError: no such file or column, or a value that is not a finite number (the first of each column).
         ConfigError: no inputs; pyarrow is not installed.
     """
 
@@ -71,7 +71,7 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Each named column whole."""
+    """The named columns."""
     if not path.is_file():
         raise InputError(Problem(str(path), "no such file", "a .csv or .parquet file", "correct the path"))
     read = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
@@ -87,12 +87,13 @@ def _csv(path: Path) -> dict[str, list[Any]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(Problem(str(path), f"no CSV that can be read ({error})", "UTF-8 text", "mend it")) from error
+        found = f"a file that cannot be read as CSV ({error})"
+        raise InputError(Problem(str(path), found, "UTF-8 text", "fix the file")) from error
     header, rows = (lines[0], [line for line in lines[1:] if line]) if lines else ([], [])
     for number, row in enumerate(rows):
         if len(row) != len(header):
             found = f"{len(row)} values"
-            raise InputError(Problem(f"row {number} of {path}", found, f"{len(header)}, as in the first line", "mend it"))
+            raise InputError(Problem(f"row {number} of {path}", found, f"{len(header)}, as in the first line", "fix the file"))
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
@@ -102,12 +103,13 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
     try:
         table = parquet.read_table(path)
     except (OSError, arrow.ArrowException) as error:
-        raise InputError(Problem(str(path), f"no Parquet that can be read ({error})", "a Parquet file", "mend it")) from error
+        found = f"a file that cannot be read ({error})"
+        raise InputError(Problem(str(path), found, "a Parquet file", "fix the file")) from error
     return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
 def _numbers(values: list[Any], where: str, problems: list[Problem], names: Mapping[str, int] | None = None) -> Float64:
-    """A column as numbers; its first bad value becomes a problem."""
+    """A column as numbers; the first bad value is appended to ``problems``."""
     found = np.zeros(len(values))
     for row, value in enumerate(values):
         try:

@@ -1,4 +1,4 @@
-"""``trak top``: the training rows at both ends of the scores of chosen targets."""
+"""``trak top``: the training rows with the highest and lowest scores of chosen targets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trak_cli.user_errors import report_user_errors
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training row, its score, and what the dataset says it is (empty where it says nothing)."""
+    """A training row, its score, and the dataset's description of it (may be empty)."""
 
     row: int
     score: float
@@ -34,7 +34,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class TargetTop:
-    """Both ends of one target's scores, the largest effect first: above zero helpful, below zero harmful, so perhaps few."""
+    """The rows with the largest positive (helpful) and negative (harmful) scores of one target, largest effect first."""
 
     row: int
     description: str
@@ -44,7 +44,7 @@ class TargetTop:
 
 @dataclass(frozen=True)
 class TopSummary:
-    """The answer for every target asked for."""
+    """The result for every chosen target."""
 
     store: Path
     estimator: str
@@ -67,7 +67,7 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
     _check_targets(targets, split, rows_of(layout, split))
     fingerprint = _scored_targets(layout, estimator, split, targets)
     ends = read_extremes(layout, estimator, split, targets, k)
-    _tell_of_other_checkpoints(config, layout, fingerprint, reporter)
+    _log_other_checkpoints(config, layout, fingerprint, reporter)
     training = _describer(config, TRAIN)
     described = _describer(config, split)
     found = [
@@ -106,8 +106,8 @@ def _scored_targets(layout: Layout, estimator: str, split: str, targets: Sequenc
     return fingerprint
 
 
-def _tell_of_other_checkpoints(config: TrakConfig, layout: Layout, fingerprint: Json, reporter: Reporter) -> None:
-    """Scores may be shown without features; where there are features, those of other checkpoints are worth a word."""
+def _log_other_checkpoints(config: TrakConfig, layout: Layout, fingerprint: Json, reporter: Reporter) -> None:
+    """Log it if the store has features of other checkpoints than those whose scores are shown."""
     try:
         here = take_inventory(layout, config.estimator.average_over).features.values()
     except (ConfigError, StoreError):
@@ -136,7 +136,7 @@ def _neighbours(extremes: Extremes, sign: int, describe: Callable[[int], str]) -
 
 
 def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
-    """What the dataset says of a row; a split that the config does not name, or that says nothing, gives empty texts."""
+    """A function from row to description; empty if the config does not name the split, or the dataset describes nothing."""
     node = config.dataset.train if split == TRAIN else config.dataset.targets.get(split)
     if node is None:
         return lambda _: ""
@@ -153,7 +153,7 @@ def _describer(config: TrakConfig, split: str) -> Callable[[int], str]:
 
 
 def in_words(description: Any) -> str:
-    """A description in one line: the texts and numbers of it, without images and other arrays."""
+    """A description in one line: its texts and numbers, without images and other arrays."""
     if isinstance(description, dict):
         return ", ".join(f"{key} {value}" for key, value in description.items() if isinstance(value, str | int | float))
     return description if isinstance(description, str) else ""

@@ -1,4 +1,4 @@
-"""What f(z; θ) is, for each kind of model: the Task contract and its members."""
+"""The model output f(z; θ) for each kind of model: the Task contract and its implementations."""
 
 from trak_cli.tasks.classification import BinaryClassification, Classification
 from trak_cli.tasks.contrastive import Contrastive, OpenCLIP

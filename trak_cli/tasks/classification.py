@@ -1,4 +1,4 @@
-"""Classifiers: f is the log-odds of the right class."""
+"""Classifiers: f is the log-odds of the true class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from trak_cli.tasks.task import SampleError, Task, field
 
 
 class Classification(Task):
-    """One right class out of C ≥ 2: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
+    """One true class out of C ≥ 2: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
 
     Args:
-        inputs: the part of the batch that the model takes: a position in a tuple or a key of a mapping.
-        label: the part that holds the labels, shape (B,), any integer dtype, values in [0, C).
+        inputs: the model's input in the batch: a position in a tuple or a key of a mapping.
+        label: the labels in the batch, shape (B,), any integer dtype, values in [0, C).
 
     The model maps the inputs to logits (B, C). For any other signature, override :meth:`logits`.
     """
@@ -33,7 +33,7 @@ class Classification(Task):
         return _as_logits(model(field(batch, self.inputs)))
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
-        """The margin of the right class, (B,)."""
+        """The margin of the true class, (B,)."""
         return margin(_checked(self.logits(model, batch)), field(batch, self.label))
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
@@ -42,7 +42,7 @@ class Classification(Task):
         return nn.functional.cross_entropy(widened(logits), field(batch, self.label).long())
 
     def validate(self, model: nn.Module, batch: Any) -> None:
-        """Labels must be integers, shape (B,), in [0, C); C is asked of each model once.
+        """Labels must be integers, shape (B,), in [0, C); C is computed once per model.
 
         Raises:
             SampleError: the first sample whose label is out of range.
@@ -59,8 +59,8 @@ class BinaryClassification(Task):
     """Two classes from a single logit z = log-odds of class 1: f = z for label 1, −z for label 0.
 
     Args:
-        inputs: the part of the batch that the model takes.
-        label: the part that holds the labels, shape (B,), 0 or 1, integer or bool.
+        inputs: the model's input in the batch.
+        label: the labels in the batch, shape (B,), 0 or 1, integer or bool.
 
     The model maps the inputs to (B,) or (B, 1).
     """
@@ -70,7 +70,7 @@ class BinaryClassification(Task):
         self.label = label
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
-        """Log-odds of the right answer, (B,)."""
+        """Log-odds of the true class, (B,)."""
         logit = widened(single_value(model(field(batch, self.inputs))))
         sign: Tensor = 2 * field(batch, self.label).to(logit.dtype) - 1
         return sign * logit
@@ -87,7 +87,7 @@ class BinaryClassification(Task):
 
 
 def single_value(found: Any) -> Tensor:
-    """What a model with one output per sample returned, as (B,): (B,) and (B, 1) are taken."""
+    """The output of a model with one value per sample, (B,) or (B, 1), as (B,)."""
     value = _as_logits(found)
     if value.dim() == 2 and value.shape[1] == 1:
         value = value.squeeze(1)
@@ -97,7 +97,7 @@ def single_value(found: Any) -> Tensor:
 
 
 def _as_logits(found: Any) -> Tensor:
-    """The tensor that a model returned, itself or as the attribute ``logits``."""
+    """The model's return value, or its attribute ``logits``, after checking that it is a tensor."""
     value = getattr(found, "logits", found)
     if not isinstance(value, Tensor):
         raise InputError(Problem("model output", type(found).__name__, "a tensor", "override the task's output for this model"))
@@ -120,7 +120,7 @@ def _integer_labels(labels: Any) -> Tensor:
     if isinstance(labels, Tensor) and labels.dim() == 1 and not (labels.is_floating_point() or labels.is_complex()):
         return labels
     found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-    raise InputError(Problem("labels", found, "a tensor of integers, (B,)", "let the dataset return one int per sample"))
+    raise InputError(Problem("labels", found, "a tensor of integers, (B,)", "return one int per sample from the dataset"))
 
 
 def _check_range(labels: Tensor, classes: int) -> None:

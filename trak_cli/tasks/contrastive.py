@@ -18,25 +18,25 @@ _Context = tuple[Tensor, Tensor, Tensor]
 class Contrastive(Task):
     """One image and its caption against the embeddings of other pairs, a simulated batch (TRAK, section 5.1).
 
-    With unit embeddings φ of images and ψ of captions, the inverse temperature τ = exp(logit_scale) of the model at hand,
+    With unit embeddings φ of images and ψ of captions, the inverse temperature τ = exp(logit_scale) of the model,
     and a set S of other pairs, fixed for each checkpoint:
 
         f₁ = τ φ(x)·ψ(y) − log Σ_{(x', y') ∈ S} exp(τ φ(x)·ψ(y'))     (image -> caption)
         f₂ = τ φ(x)·ψ(y) − log Σ_{(x', y') ∈ S} exp(τ φ(x')·ψ(y))     (caption -> image)
         f  = f₁ + f₂,    q = 1 − (p₁ + p₂) / 2,    p = sigmoid(f₁), sigmoid(f₂)
 
-    S is a uniform sample of the training set, drawn once by ``seed``; its embeddings are constants. A pair that is in S
-    itself is left out of its own sums: it is known by its key.
+    S is a uniform sample of the training set, drawn by ``seed``; its embeddings are constants. A pair that is in S is left
+    out of its own sums; pairs are identified by their keys.
 
     The model is a CLIPModel of Hugging Face transformers, or anything with its ``get_image_features``,
     ``get_text_features`` and ``logit_scale``. For another, override :meth:`images` and :meth:`captions`.
 
     Args:
-        others: size of S (the whole training set where that is smaller).
+        others: size of S (at most the size of the training set).
         seed: draws S.
         pixels, tokens: parts of the batch: pixel values (B, C, H, W), token ids (B, L).
-        mask: the part with the attention mask (B, L); null: the text model is causal and needs none.
-        key: the part that tells pairs apart, (B,) int64, the same for equal pairs in every split.
+        mask: the part with the attention mask (B, L); null: the text model is causal and needs no mask.
+        key: the identity of a pair, (B,) int64, the same for equal pairs in every split.
 
     Raises:
         ConfigError: fewer than two others.
@@ -58,12 +58,12 @@ class Contrastive(Task):
         self._context: _Context | None = None
 
     def images(self, model: nn.Module, batch: Any) -> Tensor:
-        """Embeddings of the images, (B, d), of any length."""
+        """Embeddings of the images, (B, d), not normalised."""
         model_: Any = model
         return _embedding(model_.get_image_features(pixel_values=field(batch, self.pixels)))
 
     def captions(self, model: nn.Module, batch: Any) -> Tensor:
-        """Embeddings of the captions, (B, d), of any length."""
+        """Embeddings of the captions, (B, d), not normalised."""
         model_: Any = model
         mask = {} if self.mask is None else {"attention_mask": field(batch, self.mask)}
         return _embedding(model_.get_text_features(input_ids=field(batch, self.tokens), **mask))
@@ -88,7 +88,7 @@ class Contrastive(Task):
         return self.margins(model, batch).sum(dim=-1)
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
-        """1 − (p₁ + p₂) / 2, (B,). The sum f does not tell p₁ and p₂: this takes a second forward pass."""
+        """1 − (p₁ + p₂) / 2, (B,). p₁ and p₂ do not follow from f, so this takes a second forward pass."""
         del output
         return 1 - torch.sigmoid(self.margins(model, batch)).mean(dim=-1)
 
@@ -112,7 +112,7 @@ class Contrastive(Task):
         return {"images": images, "captions": captions, "keys": keys}
 
     def bind(self, context: Mapping[str, Tensor]) -> None:
-        """Take the embeddings that outputs are compared with from now on."""
+        """Use these embeddings in all later outputs."""
         self._context = (context["images"], context["captions"], context["keys"])
 
     def validate(self, model: nn.Module, batch: Any) -> None:
@@ -126,7 +126,7 @@ class Contrastive(Task):
         if not isinstance(keys, Tensor) or keys.dim() != 1 or keys.is_floating_point():
             found = f"{keys.dtype} {tuple(keys.shape)}" if isinstance(keys, Tensor) else type(keys).__name__
             raise InputError(
-                Problem(f"batch part {self.key!r}", found, "int64 keys, (B,)", "let the dataset give one int each")
+                Problem(f"batch part {self.key!r}", found, "int64 keys, (B,)", "return one int per sample from the dataset")
             )
 
     def _unit(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,7 @@ class OpenCLIP(Contrastive):
 
 
 def _scale(model: nn.Module) -> Tensor:
-    """τ of the model: a parameter like the others, so f is differentiated through it too."""
+    """τ of the model. It is a parameter, so f is differentiated through it too."""
     scale = getattr(model, "logit_scale", None)
     if not isinstance(scale, Tensor):
         raise InputError(
@@ -162,7 +162,7 @@ def _scale(model: nn.Module) -> Tensor:
 
 
 def _embedding(found: Any) -> Tensor:
-    """The embeddings that a model returned, themselves or as ``pooler_output``."""
+    """The model's return value, or its attribute ``pooler_output``, after checking that it is (B, d)."""
     value = getattr(found, "pooler_output", found)
     if not isinstance(value, Tensor) or value.dim() != 2:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

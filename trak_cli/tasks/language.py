@@ -1,4 +1,4 @@
-"""Language models: f is the sum over the predicted tokens of the log-odds of the right one (TRAK, section 5.2)."""
+"""Language models: f is the sum over the predicted tokens of the log-odds of the true one (TRAK, section 5.2)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from trak_cli.tasks.tokens import call, check_tokens
 class LanguageModel(Task):
     """f = Σ_t log(p_t / (1 − p_t)) over the predicted tokens, q = the mean over them of 1 − p_t, loss = token cross entropy.
 
-    A batch is a mapping: ``labels`` (B, T) with −100 where nothing is predicted, and what the model takes by keyword. A
+    A batch is a mapping: ``labels`` (B, T) with −100 where nothing is predicted, and the keyword arguments of the model. A
     sample without any predicted token is refused.
     """
 
     def __init__(self, label: str = "labels") -> None:
         self.label = label
         self._classes: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-        self._last: tuple[Any, Tensor, Tensor] | None = None  # of the last call of output: batch, log-odds, which count
+        self._last: tuple[Any, Tensor, Tensor] | None = None  # batch, log-odds and mask of the last call of output
 
     @abstractmethod
     def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V), and the token that each predicts, (B, T), −100 for none."""
+        """Logits (B, T, V), and the true token at each position, (B, T), −100 for none."""
 
     def log_odds(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """log(p_t / (1 − p_t)) of every predicted token, 0 elsewhere, (B, T); and which are predicted, (B, T) bool."""
+        """log(p_t / (1 − p_t)) of every predicted token, 0 elsewhere, (B, T); and the mask of predicted tokens, (B, T) bool."""
         logits, right = self.predicted(model, batch)
         counts = right != IGNORED
         odds = margin(logits, right.where(counts, 0))
@@ -50,7 +50,7 @@ class LanguageModel(Task):
         return odds.sum(1)
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
-        """The mean of 1 − p_t over the predicted tokens, (B,); the log-odds are those that gave ``output``."""
+        """The mean of 1 − p_t over the predicted tokens, (B,); the log-odds are those of ``output``."""
         del output
         last, self._last = self._last, None
         if last is not None and last[0] is batch:
@@ -65,26 +65,26 @@ class LanguageModel(Task):
         return nn.functional.cross_entropy(widened(logits).flatten(0, -2), right.flatten().long(), ignore_index=IGNORED)
 
     def validate(self, model: nn.Module, batch: Any) -> None:
-        """Every sample predicts a token, all tokens are known to the model, and no sample is longer than its positions.
+        """Every sample must predict a token, the model must know all tokens, and no sample may exceed the model's positions.
 
         Raises:
-            SampleError: the first sample that is refused.
+            SampleError: for the first sample that is refused.
             InputError: labels or logits of the wrong shape or dtype.
         """
         labels = field(batch, self.label)
         if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.is_floating_point():
             found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-            remedy = "let the dataset return labels, one for each token"
+            remedy = "return one label for each token from the dataset"
             raise InputError(Problem(self.label, found, "a tensor of integers, (B, T)", remedy))
         check_tokens(model, batch)
         self._check_labels(self.targets(labels), self._vocabulary(model, batch))
 
     def targets(self, labels: Tensor) -> Tensor:
-        """The labels that are predicted at all, (B, T')."""
+        """The labels of positions that can be predicted, (B, T')."""
         return labels
 
     def _vocabulary(self, model: nn.Module, batch: Any) -> int:
-        """V, asked of each model once."""
+        """V, computed once per model."""
         if model not in self._classes:
             with torch.no_grad():
                 logits = self.predicted(model, batch)[0]
@@ -99,7 +99,7 @@ class LanguageModel(Task):
         empty = (~counts.any(1)).nonzero()
         bad = (counts & ((labels < 0) | (labels >= vocabulary))).nonzero()
         if len(empty) and (not len(bad) or int(empty[0, 0]) <= int(bad[0, 0])):
-            remedy = "leave the sample out, give it a text to predict, or raise max_length if truncation took it"
+            remedy = "remove the sample, give it a text to predict, or raise max_length if the text was truncated"
             raise SampleError(int(empty[0, 0]), "no predicted token", "one token or more whose label is not -100", remedy)
         if len(bad):
             sample, place = bad[0].tolist()
@@ -109,21 +109,21 @@ class LanguageModel(Task):
 
 
 class CausalLM(LanguageModel):
-    """Each token from those before it: ``labels`` (B, T) repeat ``input_ids``, with −100 for the prompt and the padding."""
+    """Predicts each token from those before: ``labels`` (B, T) repeat ``input_ids``, with −100 for prompt and padding."""
 
     def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """The logits at each position and the label of the next one."""
         return call(model, batch, without=(self.label,))[:, :-1], self.targets(field(batch, self.label))
 
     def targets(self, labels: Tensor) -> Tensor:
-        """All but the first token, before which there is nothing to predict it from."""
+        """All but the first token, which has no context."""
         return labels[:, 1:]
 
 
 class MaskedLM(LanguageModel):
-    """The masked tokens from the others: ``labels`` (B, T) hold the right token where one is masked, −100 elsewhere.
+    """Predicts masked tokens from the others: ``labels`` (B, T) are the true tokens at masked positions, −100 elsewhere.
 
-    Which tokens are masked is a property of the sample: the dataset decides it once.
+    The data set masks the tokens, the same ones at every read.
     """
 
     def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
@@ -132,26 +132,26 @@ class MaskedLM(LanguageModel):
 
 
 class Seq2SeqLM(LanguageModel):
-    """Each token of a target text from the source text and the target tokens before it.
+    """Predicts each token of a target text from the source text and the target tokens before it.
 
     ``labels`` (B, T') are the target's tokens, −100 for padding; ``input_ids`` and ``attention_mask`` (B, T) the source. The
-    decoder gets ``decoder_input_ids`` where the batch has them, else the labels moved by one behind the model's start token.
+    decoder gets ``decoder_input_ids`` if the batch has them, else the labels shifted right by one after the start token.
     """
 
     def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """The logits and labels at each position of the decoder."""
         labels = field(batch, self.label)
         if "decoder_input_ids" not in batch:
-            batch = {**batch, "decoder_input_ids": _moved(model, labels)}
+            batch = {**batch, "decoder_input_ids": _shifted_right(model, labels)}
         return call(model, batch, without=(self.label,)), labels
 
 
-def _moved(model: nn.Module, labels: Tensor) -> Tensor:
-    """(B, T') labels behind the start token of the model, without the last of them; padding for −100."""
+def _shifted_right(model: nn.Module, labels: Tensor) -> Tensor:
+    """(B, T') labels shifted right by one, after the start token of the model; −100 becomes padding."""
     config = getattr(model, "config", None)
     start = getattr(config, "decoder_start_token_id", None)
     if not isinstance(start, int):
-        expected = "a model whose config says with which token its decoder starts"
+        expected = "a model whose config has the start token of the decoder"
         remedy = "give the model plugin config: {decoder_start_token_id: N}, or the batch decoder_input_ids"
         raise InputError(Problem("model.config.decoder_start_token_id", repr(start), expected, remedy))
     padding = getattr(config, "pad_token_id", None)

@@ -1,4 +1,4 @@
-"""The margin log(p / (1 − p)) of the right class, computed from logits without forming p."""
+"""The margin log(p / (1 − p)) of the true class, computed from logits without forming p."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def widened(values: Tensor) -> Tensor:
-    """float64 as it is, every other floating dtype as float32."""
+    """The values in float32, or float64 if they are float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-odds of the right class: logit_y − logsumexp of the other logits (TRAK, section 3.3).
+    """Log-odds of the true class: logit_y − logsumexp of the other logits (TRAK, section 3.3).
 
-    With softmax probabilities this equals log(p / (1 − p)), but neither p near 1 nor p near 0 loses digits. float16 and
+    With softmax probabilities this equals log(p / (1 − p)), but without loss of precision for p near 0 or 1. float16 and
     bfloat16 logits are widened to float32 first. Safe under vmap: nothing is indexed by a tensor.
 
     Args:

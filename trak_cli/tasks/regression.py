@@ -16,8 +16,8 @@ class Regression(Task):
     """One real number per sample under the squared loss ½ (f − y)²: f = prediction, q = −∂ℓ/∂f = y − f, of either sign.
 
     Args:
-        inputs: the part of the batch that the model takes.
-        value: the part that holds y, shape (B,) or (B, 1).
+        inputs: the model's input in the batch.
+        value: the label y in the batch, shape (B,) or (B, 1).
 
     The model maps the inputs to (B,) or (B, 1).
     """
@@ -41,7 +41,7 @@ class Regression(Task):
         return 0.5 * (output - self._truth(batch, output)).square().mean()
 
     def _truth(self, batch: Any, output: Tensor) -> Tensor:
-        """y in the dtype and shape of the output; refused where broadcasting would compare other samples."""
+        """y in the dtype and shape of the output; refuses shapes that would broadcast."""
         value = field(batch, self.value)
         if not isinstance(value, Tensor) or value.numel() != output.numel():
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

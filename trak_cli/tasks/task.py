@@ -1,7 +1,7 @@
-"""The Task: the one class that a user writes to tell the program what the output f of a model is.
+"""The Task: the class that you write to define the output f of a model.
 
-Nothing else in the program knows what kind of model it serves. Every engine calls the same methods: the loop with
-batches of one sample, vmap with batches of one sample whose tensors stand for a whole microbatch. So a task must not
+Everything else in the program is independent of the kind of model. Every engine calls the same methods: the loop with
+batches of one sample, vmap with batches of one sample whose tensors represent a whole microbatch. So a task must not
 branch on the values of tensors, call ``.item()``, or index with a tensor of labels (use ``gather`` or ``where``).
 """
 
@@ -18,9 +18,9 @@ from trak_cli.errors import InputError, Problem
 
 
 class SampleError(InputError):
-    """One sample of a batch that the task cannot take; raised by :meth:`Task.validate`.
+    """The task refuses a sample of a batch; raised by :meth:`Task.validate`.
 
-    A task knows a sample only by its position in the batch. Whoever made the batch knows its name, and re-raises
+    A task knows the position of a sample in the batch only. The caller knows its name, and raises
     ``error.renamed("train sample 1042")``.
     """
 
@@ -37,10 +37,10 @@ class SampleError(InputError):
 
 
 class Task(ABC):
-    """What the program attributes: the model output function f(z; θ) (TRAK, section 2).
+    """The model output function f(z; θ) that the program attributes (TRAK, section 2).
 
-    A subclass defines :meth:`output`. The other methods have defaults that are right when f is the log-odds of the
-    right answer, log(p / (1 − p)), as in the paper's section 3.
+    A subclass defines :meth:`output`. The defaults of the other methods are correct if f is the log-odds of the true
+    class, log(p / (1 − p)), as in section 3 of the paper.
     """
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Task(ABC):
         """
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
-        """q = −∂ℓ/∂f of every sample, shape (B,); ``output`` is what :meth:`output` gave, shape (B,), detached.
+        """q = −∂ℓ/∂f of every sample, shape (B,); ``output`` is the result of :meth:`output`, (B,), detached.
 
         Default: sigmoid(−f), which is 1 − p for log-odds f (TRAK, section 3.2, the matrix Q).
         """
@@ -59,54 +59,54 @@ class Task(ABC):
         return torch.sigmoid(-output)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Mean loss of ``batch``, a scalar: used to train models, never to attribute.
+        """Mean loss of ``batch``, a scalar: used for training only.
 
-        Default: mean softplus(−f), which is the cross entropy −log p when f is the log-odds of the right answer.
+        Default: mean softplus(−f), which is the cross entropy −log p if f is the log-odds of the true class.
         """
         return nn.functional.softplus(-self.output(model, batch)).mean()
 
     def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """Optional, where f is a sum over parts of a sample, such as tokens: the terms (B, T), and which exist, (B, T) bool.
+        """Optional, if f is a sum over parts of a sample, such as tokens: the terms (B, T), and their mask, (B, T) bool.
 
-        :meth:`output` must be the sum of the terms that exist. The Gram matrix is then a sum over single terms, which is a
-        better curvature than one over whole samples (docs/method.md).
+        :meth:`output` must be the sum of the valid terms. The Gram matrix is then a sum over terms, which is a better
+        curvature than a sum over samples (docs/method.md).
         """
         raise NotImplementedError
 
     def has_terms(self) -> bool:
-        """Whether :meth:`terms` is there. Default: whether the class defines it."""
+        """Whether the task has terms. Default: whether the class defines :meth:`terms`."""
         return type(self).terms is not Task.terms
 
     def validate(self, model: nn.Module, batch: Any) -> None:
-        """Refuse a batch that holds a sample the task cannot take, such as a label out of range; default: take all.
+        """Refuse invalid samples, such as a label out of range. Default: accept all.
 
-        Called once for each microbatch, outside vmap, so it may look at values.
+        Called once for each microbatch, outside vmap, so it may inspect values.
 
         Raises:
-            SampleError: for the first such sample.
+            SampleError: for the first invalid sample.
         """
         del model, batch
 
     def context_rows(self, rows: int) -> Sequence[int]:
-        """Which of the ``rows`` training samples the task must see under a checkpoint before it can tell outputs.
+        """Which of the ``rows`` training samples the task needs under a checkpoint before it can compute outputs.
 
-        For outputs that compare a sample with fixed others. Must not depend on anything but the task's arguments and
-        ``rows``. Default: none, and then neither :meth:`context` nor :meth:`bind` is called.
+        For outputs that compare a sample with fixed others. Must depend only on the arguments of the task and
+        ``rows``. Default: none; then neither :meth:`context` nor :meth:`bind` is called.
         """
         del rows
         return ()
 
     def context(self, model: nn.Module, batches: Iterable[Any]) -> Mapping[str, Tensor]:
-        """What the task keeps of those samples under this model, by name; ``batches`` hold them in order, on its device.
+        """Tensors computed from those samples under this model, by name; ``batches`` are in order, on the device.
 
-        Called once for each checkpoint, without gradients. The result is stored, float32 or integers, and every worker
-        and every restart is given the stored one by :meth:`bind`.
+        Called once for each checkpoint, without gradients. The result (float32 or integers) is stored, and every worker
+        gets the stored one through :meth:`bind`.
         """
         del model, batches
         return {}
 
     def bind(self, context: Mapping[str, Tensor]) -> None:
-        """Take the context of the checkpoint whose outputs are asked for from now on; tensors on the model's device."""
+        """Use this context, of the current checkpoint, in all later outputs; tensors are on the model's device."""
         del context
 
 
@@ -128,5 +128,5 @@ def field(batch: Any, key: int | str) -> Any:
     else:
         held = f"one {type(batch).__name__}"
     raise InputError(
-        Problem("batch", held, f"a batch with the part {key!r}", "give the task's arguments the names of the parts to read")
+        Problem("batch", held, f"a batch with the part {key!r}", "set the arguments of the task to the names of the parts")
     )

@@ -1,4 +1,4 @@
-"""Classifiers of text: batches are mappings that the model takes by keyword."""
+"""Classifiers of text: batches are mappings of the model's keyword arguments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from trak_cli.tasks.tokens import call, check_tokens
 
 
 class TextClassification(Classification):
-    """One right class of a text: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
+    """One true class of a text: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
 
-    A batch is a mapping: ``labels`` (B,) and what the model takes by keyword, such as ``input_ids``, ``attention_mask`` and
-    ``token_type_ids``, each (B, T). The model returns logits (B, C), by themselves or as the attribute ``logits``.
+    A batch is a mapping: ``labels`` (B,) and the keyword arguments of the model, such as ``input_ids``, ``attention_mask`` and
+    ``token_type_ids``, each (B, T). The model returns logits (B, C), or an object with the attribute ``logits``.
     """
 
     def __init__(self, label: str = "labels") -> None:
@@ -25,10 +25,10 @@ class TextClassification(Classification):
         return call(model, batch, without=(str(self.label),))
 
     def validate(self, model: nn.Module, batch: Any) -> None:
-        """Labels in [0, C); tokens that the model has, and no more of them than it has positions.
+        """Labels must be in [0, C), the model must know all tokens, and no sample may exceed the model's positions.
 
         Raises:
-            SampleError: the first sample that is refused.
+            SampleError: for the first sample that is refused.
             InputError: labels or logits of the wrong shape or dtype.
         """
         check_tokens(model, batch)

@@ -1,4 +1,4 @@
-"""What the tasks over tokens share: calling a model by keyword, and refusing tokens that it does not have."""
+"""Functions for the tasks over tokens: calling the model, and checking tokens."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.task import SampleError
 
-#: What models call their learned embedding of positions.
+#: Names of the learned position embeddings in models.
 _POSITIONS = ("position_embeddings", "embed_positions", "wpe")
 
 
 def call(model: nn.Module, batch: Any, without: Collection[str]) -> Tensor:
-    """The logits that a model gives for a batch, whose parts it takes by keyword.
+    """The logits of a model for a batch of keyword arguments.
 
     Raises:
-        InputError: a batch that is no mapping, or a model that gives no logits.
+        InputError: the batch is not a mapping, or the model returns no logits.
     """
     if not isinstance(batch, Mapping):
-        remedy = "let the dataset return mappings with input_ids, attention_mask and labels"
+        remedy = "return mappings with input_ids, attention_mask and labels from the dataset"
         raise InputError(Problem("batch", type(batch).__name__, "a mapping of the model's arguments", remedy))
     found = model(**{key: value for key, value in batch.items() if key not in without})
     logits = getattr(found, "logits", found)
@@ -32,7 +32,7 @@ def call(model: nn.Module, batch: Any, without: Collection[str]) -> Tensor:
 
 
 def check_tokens(model: nn.Module, batch: Any) -> None:
-    """Refuse token numbers that the model does not embed, and samples longer than its learned positions.
+    """Refuse token ids that the model does not embed, and samples longer than its learned positions.
 
     Raises:
         SampleError: the first such sample.
@@ -68,7 +68,7 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
 
 
 def _vocabulary(model: nn.Module) -> int | None:
-    """Rows of the input embedding; None where the model does not tell it."""
+    """Rows of the input embedding; None if unknown."""
     ask = getattr(model, "get_input_embeddings", None)
     try:
         found = ask() if callable(ask) else None
@@ -79,7 +79,7 @@ def _vocabulary(model: nn.Module) -> int | None:
 
 
 def _longest(model: nn.Module) -> int | None:
-    """The least number of learned positions, less those that are kept for padding; None where there are none."""
+    """The smallest number of learned positions, without those reserved for padding; None if there are none."""
     return min((_usable(one) for one in _position_tables(model)), default=None)
 
 
@@ -90,7 +90,7 @@ def _position_tables(model: nn.Module) -> Iterator[nn.Embedding]:
 
 
 def _usable(table: nn.Embedding) -> int:
-    """Models that give padding a position begin to count behind it; others subclass and add an offset."""
+    """Positions for tokens: some models reserve the first ones for padding, others add an offset."""
     offset = getattr(table, "offset", 0)
     first = table.padding_idx + 1 if table.padding_idx is not None else int(offset)
     return table.num_embeddings - first

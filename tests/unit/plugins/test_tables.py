@@ -79,5 +79,5 @@ def test_lines_of_unequal_length_and_missing_files_are_refused(tmp_path: Path) -
 def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "t.parquet").write_bytes(b"no Parquet")
-    with pytest.raises(InputError, match="no Parquet"):
+    with pytest.raises(InputError, match="a file that cannot be read"):
         Table(str(tmp_path / "t.parquet"), ["x"], "y")

@@ -15,9 +15,9 @@ from trak_cli.plugins.images.transform import channel_problems, normalised
 
 
 class ImageFile(Dataset[tuple[Tensor, int]]):
-    """uint8 images as they are usually kept: sample i is (image (C, H, W) float32, normalised, label).
+    """uint8 images: sample i is (image (C, H, W) float32, normalised, label).
 
-    Files of floating images that are ready for the model are :class:`~trak_cli.plugins.SampleFile`'s.
+    For floating images that are ready for the model, use :class:`~trak_cli.plugins.SampleFile`.
 
     Args:
         path: the file.

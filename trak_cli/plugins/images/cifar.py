@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version: bytes at fixed places. The pickled version is not read."""
+"""CIFAR-10 and CIFAR-100 in their binary version. The pickled version is not supported."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _VERSIONS: dict[int, tuple[int, dict[str, list[str]]]] = {
 
 
 class Cifar(Dataset[tuple[Tensor, int]]):
-    """One split of CIFAR: sample i is (image (3, 32, 32) float32, normalised, label). The files are mapped, not loaded.
+    """One split of CIFAR: sample i is (image (3, 32, 32) float32, normalised, label). The files are memory-mapped.
 
     Args:
         path: the folder with the .bin files (data_batch_1.bin …, test_batch.bin; or train.bin, test.bin).
         split: "train" or "test".
         classes: 10 or 100 (the fine labels).
-        only: labels that count, in their new order: [3, 5] gives cats label 0 and dogs label 1. Null: all.
-        first, last: rows of the (chosen) images, half-open; null: all.
+        only: labels to select, in their new order: [3, 5] gives cats label 0 and dogs label 1. Null: all.
+        first, last: half-open range of the (selected) images; null: all.
         mean, std: of each channel, of values in [0, 1].
 
     Raises:
         InputError: a file is missing or has another size.
-        ConfigError: arguments out of range, all at once.
+        ConfigError: names all arguments that are out of range.
     """
 
     def __init__(

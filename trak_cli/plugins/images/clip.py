@@ -22,9 +22,9 @@ def hf_clip(
 
     Args:
         name: hub id or local folder: the configuration is read from there.
-        config: in place of a name, the configuration itself: {text_config: {…}, vision_config: {…}, projection_dim: 512}.
-        pretrained: begin with the weights that ``name`` holds (safetensors only): for `trak train`.
-        attention: eager, which every gradient engine takes, or sdpa, which vmap does not take beside a mask.
+        config: instead of a name, the configuration itself: {text_config: {…}, vision_config: {…}, projection_dim: 512}.
+        pretrained: start from the weights of ``name`` (safetensors only), for `trak train`.
+        attention: eager, which every gradient engine supports, or sdpa, which vmap does not support with a mask.
 
     Raises:
         ConfigError: no transformers, both name and config or neither, no such configuration, or one of another model.
@@ -46,8 +46,8 @@ def open_clip_model(name: str, pretrained: str | None = None) -> nn.Module:
     """A model of open_clip by name, for example "ViT-B-32"; for the task :class:`~trak_cli.tasks.OpenCLIP`.
 
     Args:
-        name: as ``open_clip.create_model`` takes it.
-        pretrained: tag of the weights to begin with, for `trak train`; null: random ones.
+        name: as for ``open_clip.create_model``.
+        pretrained: tag of the initial weights, for `trak train`; null: random weights.
 
     Raises:
         ConfigError: no open_clip, or it has no model of this name.

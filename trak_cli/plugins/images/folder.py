@@ -20,7 +20,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     Args:
         path: the folder.
-        classes: names of the class folders in the order of their labels; null: all folders, sorted by name. Give it where
+        classes: names of the class folders in the order of their labels; null: all folders, sorted by name. Give it if
             a split lacks a class, so that labels mean the same in every split.
         size, resize, mean, std, interpolation: see :class:`~trak_cli.plugins.images.ImageTransform`.
 
@@ -71,7 +71,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image below a folder, sorted by its path relative to it; hidden files are left out."""
+    """Every image below a folder, sorted by relative path; hidden files are skipped."""
     found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 

@@ -1,4 +1,4 @@
-"""Image classifiers of three libraries, by name. Their weights come from the checkpoints of the run, not from here."""
+"""Image classifiers of three libraries, by name. Their weights come from the checkpoints of the run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def timm_model(name: str, classes: int = 1000, pretrained: bool = False, options
     """A timm classifier, for example "vit_base_patch16_224": images (B, C, H, W) to logits (B, classes).
 
     Args:
-        name: as ``timm.create_model`` takes it.
+        name: as for ``timm.create_model``.
         classes: the size of the last layer.
-        pretrained: begin with timm's weights: for `trak train`; any other stage puts a checkpoint's weights in.
+        pretrained: start from timm's weights, for `trak train`; other stages load the weights of a checkpoint.
         options: further arguments of ``timm.create_model``, such as img_size or in_chans.
 
     Raises:
@@ -56,10 +56,10 @@ def hf_image_classifier(
 
     Args:
         name: hub id or local folder of a model: its configuration is read from there.
-        config: in place of a name, the configuration itself: {model_type: vit, hidden_size: 64, …}. Needs no hub.
+        config: instead of a name, the configuration itself: {model_type: vit, hidden_size: 64, …}. Needs no hub.
         classes: number of classes; null: as the configuration says (``num_labels``).
-        pretrained: begin with the weights that ``name`` holds (safetensors only): for `trak train`; any other stage
-            puts a checkpoint's weights in.
+        pretrained: start from the weights of ``name`` (safetensors only), for `trak train`; other stages load the
+            weights of a checkpoint.
 
     Raises:
         ConfigError: no transformers, both name and config or neither, or no such configuration.

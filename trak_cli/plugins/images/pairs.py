@@ -1,4 +1,4 @@
-"""Images with captions: a folder of images, and a CSV or JSONL file that says which caption belongs to which."""
+"""Images with captions: a folder of images, and a CSV or JSONL file with the caption of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trak_cli.plugins.images.tokens import Tokens, load_tokenizer
 from trak_cli.plugins.images.transform import ImageTransform
 from trak_cli.plugins.samples import sample_id
 
-#: Mean and standard deviation of the channels as OpenAI's CLIP, and most that followed, take them.
+#: Mean and standard deviation of the channels for OpenAI's CLIP and most later CLIP models.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -30,9 +30,9 @@ class ImageTextPairs(Dataset[dict[str, Any]]):
         table: a .csv file whose first line names the columns, or a .jsonl file with one object on each line.
         tokenizer: hub id, folder, or tokenizer.json file.
         image, caption: names of the columns: path of the image, relative to ``path``; text.
-        length: every caption is cut or filled up to so many tokens; CLIP was trained with 77. Attention never reaches
-            the filling, so a smaller length that holds every caption gives the same features in less time.
-        first, last: rows, half-open; null: all.
+        length: every caption is truncated or padded to this many tokens; CLIP was trained with 77. Padding is masked, so
+            a smaller length that holds every caption gives the same features in less time.
+        first, last: half-open range of rows; null: all.
         size, resize, mean, std, interpolation: see :class:`~trak_cli.plugins.images.ImageTransform`.
 
     Raises:
@@ -97,7 +97,8 @@ def _rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             else:
                 rows = list(csv.DictReader(file, strict=True))
     except (csv.Error, ValueError, RecursionError) as error:
-        raise InputError(Problem(str(table), f"a table that cannot be read ({error})", "CSV or JSONL", "mend it")) from error
+        found = f"a file that cannot be read as a table ({error})"
+        raise InputError(Problem(str(table), found, "CSV or JSONL", "fix the file")) from error
     for number, row in enumerate(rows):
         for name in columns:
             if not isinstance(row, dict) or not isinstance(row.get(name), str):

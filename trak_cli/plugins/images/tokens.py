@@ -18,9 +18,9 @@ class Tokens:
     """One text.
 
     Attributes:
-        ids: (length,) int64, the text's tokens and then filling.
-        mask: (length,) int64, 1 for the text and 0 for the filling.
-        count: tokens of the text.
+        ids: (length,) int64, the tokens of the text, then padding.
+        mask: (length,) int64, 1 for the text and 0 for padding.
+        count: number of tokens of the text.
     """
 
     ids: Tensor
@@ -29,7 +29,7 @@ class Tokens:
 
 
 def load_tokenizer(name: str, length: int) -> Callable[[str], Tokens]:
-    """Text -> :class:`Tokens` by a tokenizer of Hugging Face, cut (its end token stays) or filled up to ``length``.
+    """Text -> :class:`Tokens` by a Hugging Face tokenizer, truncated (the end token is kept) or padded to ``length``.
 
     Args:
         name: hub id, local folder, or path of a tokenizer.json file.
@@ -46,15 +46,15 @@ def load_tokenizer(name: str, length: int) -> Callable[[str], Tokens]:
             tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=name)
         else:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises bare exceptions for a file that is none
+    except Exception as error:  # the tokenizers library raises bare exceptions for an invalid file
         found = f"{name}: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
         expected = "a hub id, a folder or a tokenizer.json file"
         raise ConfigError(Problem("dataset.tokenizer", found, expected, "correct it")) from error
-    filling = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
     def tokens(text: str) -> Tokens:
         found = tokenizer(text, truncation=True, max_length=length)["input_ids"]
-        ids = torch.full((length,), filling, dtype=torch.int64)
+        ids = torch.full((length,), padding, dtype=torch.int64)
         ids[: len(found)] = torch.tensor(found, dtype=torch.int64)
         return Tokens(ids, (torch.arange(length) < len(found)).long(), len(found))
 

@@ -1,4 +1,4 @@
-"""From an image file to the tensor that a model takes: resized, cropped, normalised; nothing random."""
+"""From an image file to the input of a model: resized, cropped, normalised, without randomness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
 
-#: Mean and standard deviation of the channels of ImageNet's training images in [0, 1], as most models for it take them.
+#: Mean and standard deviation of the channels of ImageNet's training images in [0, 1], as most of its models expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -23,10 +23,10 @@ class ImageTransform:
     """Resize the shorter side, crop the middle, scale to [0, 1], subtract the mean, divide by the standard deviation.
 
     Attributes:
-        size: height and width of what comes out; also the height and width of the crop.
+        size: height and width of the crop and of the result.
         resize: length of the shorter side before cropping; null: ``size``.
-        mean, std: one number for each channel, of values in [0, 1]. One number: grey images, three: colour.
-        interpolation: bilinear or bicubic; both average over the pixels they shrink.
+        mean, std: one number for each channel, of values in [0, 1]: one number for grey images, three for colour.
+        interpolation: bilinear or bicubic; both with antialiasing.
     """
 
     size: int = 224
@@ -63,8 +63,8 @@ class ImageTransform:
             with pil.open(path) as image:
                 cropped = self._cropped(image.convert(mode), pil)
         except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:  # SyntaxError: a broken PNG
-            found = f"no image that can be read ({error})"
-            raise InputError(Problem(str(path), found, "an image file", "mend or remove the file")) from error
+            found = f"a file that cannot be read as an image ({error})"
+            raise InputError(Problem(str(path), found, "an image file", "fix or remove the file")) from error
         array = np.array(cropped, dtype=np.uint8).reshape(self.size, self.size, -1)
         return np.ascontiguousarray(array.transpose(2, 0, 1))
 
@@ -81,7 +81,7 @@ class ImageTransform:
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (channels, H, W) as float32: divided by 255, less the mean, over the standard deviation of each channel."""
+    """uint8 (channels, H, W) as float32: divided by 255, minus the mean, divided by the standard deviation."""
     shape = (-1, 1, 1)
     return (pixels.float() / 255 - torch.tensor(mean).reshape(shape)) / torch.tensor(std).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""Text: models of transformers, adapters of peft, and datasets from files and from `datasets`, through a tokenizer."""
+"""Text: models from transformers, adapters from peft, and tokenised data sets from files and from `datasets`."""
 
 from trak_cli.plugins.text.datasets import CausalTexts, ClassifiedTexts, MaskedTexts, SourceTarget
 from trak_cli.plugins.text.model import text_model

@@ -11,7 +11,7 @@ from torch import nn
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
 
-#: What peft calls the kinds of models; it treats the head of a classifier as part of the adapter.
+#: peft's names of the kinds of models; peft treats the head of a classifier as part of the adapter.
 _TASKS = {"text_classification": "SEQ_CLS", "causal_lm": "CAUSAL_LM", "seq2seq_lm": "SEQ_2_SEQ_LM"}
 
 
@@ -19,7 +19,7 @@ def with_adapter(model: nn.Module, adapter: Mapping[str, Any] | str, kind: str) 
     """The model with an untrained adapter; everything else in it is frozen.
 
     Args:
-        adapter: arguments of a PEFT config, or a folder with an ``adapter_config.json`` (whose weights are not read here:
+        adapter: arguments of a PEFT config, or a folder with an ``adapter_config.json`` (its weights are not read here:
             they are a checkpoint).
 
     Raises:
@@ -54,7 +54,7 @@ def _read(peft: Any, folder: str) -> Any:
         remedy = "correct the path, or give the adapter's arguments instead"
         raise InputError(Problem("model.adapter", f"{folder}, without adapter_config.json", "a folder that peft wrote", remedy))
     config = peft.PeftConfig.from_pretrained(folder)
-    config.inference_mode = False  # which would freeze the adapter as well
+    config.inference_mode = False  # inference mode would freeze the adapter too
     return config
 
 

@@ -1,7 +1,7 @@
-"""Scaled dot-product attention whose mask is always written out, so that every gradient engine takes the model.
+"""Scaled dot-product attention with an explicit mask, so that every gradient engine supports the model.
 
-Transformers leaves the mask away where it turns out, by looking at its values, to hide nothing. vmap cannot look at values;
-and a sample would take another path through the kernel beside a longer neighbour than alone.
+Transformers drops a mask whose values hide nothing. vmap cannot inspect values, and a sample would be computed by different
+code next to a longer sample than alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 from trak_cli.plugins.optional import needed
 
-#: The name under which transformers knows this attention.
+#: The name of this attention in transformers.
 FULL_MASK = "sdpa_full_mask"
 
 
 def register() -> str:
-    """Make the attention known to transformers; returns its name."""
+    """Register the attention with transformers; returns its name."""
     modeling = needed("transformers.modeling_utils", "text", "model")
     masking = needed("transformers.masking_utils", "text", "model")
     if FULL_MASK not in modeling.ALL_ATTENTION_FUNCTIONS:

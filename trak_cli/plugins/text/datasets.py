@@ -21,7 +21,7 @@ class ClassifiedTexts(Texts):
     Args:
         path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
         text: column of the text.
-        pair: column of the second text of a pair, such as the sentence that a question is asked about.
+        pair: column of the second text of a pair, such as the sentence that a question refers to.
         label: column of the class: a whole number, or one of ``classes``.
         classes: names of the classes, in the order of the model's logits.
     """
@@ -67,16 +67,16 @@ class ClassifiedTexts(Texts):
 
 
 class CausalTexts(Texts):
-    """A text to be predicted token by token, whole or behind a prompt: ``input_ids``, ``attention_mask``, ``labels``, all (T,).
+    """A text, predicted token by token, perhaps after a prompt: ``input_ids``, ``attention_mask``, ``labels``, all (T,).
 
-    The first token is not predicted, as nothing stands before it; of a row with a prompt, the completion alone is.
+    The first token is not predicted, because no token precedes it. With a prompt, only the completion is predicted.
 
     Args:
         path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
         text: column of the whole text.
-        prompt: column of a prompt, in place of ``text``.
-        completion: column of what follows the prompt. The two are tokenised apart and put together as they are, so a space
-            between them belongs to one of them.
+        prompt: column of a prompt, instead of ``text``.
+        completion: column of what follows the prompt. The two are tokenised separately and concatenated, so a space
+            between them must belong to one of them.
         end: append the tokenizer's end-of-text token.
     """
 
@@ -109,7 +109,7 @@ class CausalTexts(Texts):
         first, *rest = (self.text(i, column) for column in self.columns)
         start = list(self.tokens(first)["input_ids"])
         if rest and start and start[-1] == self.tokenizer.eos_token_id and len(start) > 1:
-            start = start[:-1]  # the text goes on
+            start = start[:-1]  # the completion follows
         more = list(self.tokens(rest[0], add_special_tokens=False)["input_ids"]) if rest else []
         ids = self.cut(i, [*start, *more, *self._end], self.max_length)
         labels = ids.clone()
@@ -119,13 +119,13 @@ class CausalTexts(Texts):
 
 
 class SourceTarget(Texts):
-    """A source text and the target text that follows from it: ``input_ids``, ``attention_mask`` (T,), ``labels`` (T',).
+    """A source text and its target text: ``input_ids``, ``attention_mask`` (T,), ``labels`` (T',).
 
     Args:
         path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
         source: column of the source text.
         target: column of the target text.
-        max_target_length: tokens at which the target is cut; null: ``max_length``.
+        max_target_length: length to which the target is truncated; null: ``max_length``.
     """
 
     def __init__(
@@ -152,14 +152,14 @@ class SourceTarget(Texts):
 class MaskedTexts(Texts):
     """A text of which some tokens are masked: ``input_ids``, ``attention_mask``, ``labels``, all (T,).
 
-    Which ones is a function of the tokens and the seed: the same whenever and wherever a sample is read. Special tokens are
-    never masked, and one token at least always is.
+    The masked tokens depend on the tokens and the seed only, so they are the same at every read. Special tokens are never
+    masked, and at least one token is.
 
     Args:
         path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
         text: column of the text.
-        share: of the tokens that are masked, rounded.
-        seed: another seed masks other tokens.
+        share: fraction of the tokens that are masked.
+        seed: of the choice of masked tokens.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class MaskedTexts(Texts):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
     def _chosen(self, ids: Tensor, free: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The places, ascending, that come first in the order of a hash of seed, tokens and place."""
+        """The masked positions, ascending: the first ones in the order of a hash of seed, tokens and position."""
         key = f"{self._seed}/".encode() + ids.numpy().tobytes()
         order = sorted(free.tolist(), key=lambda place: blake2b(key + place.to_bytes(8, "little"), digest_size=8).digest())
         count = max(1, round(self._share * len(free)))

@@ -44,19 +44,19 @@ def text_model(
 
     Args:
         kind: text_classification, causal_lm, seq2seq_lm or masked_lm.
-        pretrained: a hub id, or a folder that ``save_pretrained`` wrote. Code that lies there is not run.
-        config: values of the model's config. Without ``pretrained`` they are all of it, ``model_type`` (bert, gpt2, llama,
-            mt5, ...) among them, and the weights are random; with it they replace some, as ``num_labels: 3``.
+        pretrained: a hub id, or a folder written by ``save_pretrained``. No code from there is run.
+        config: values of the model's config. Without ``pretrained`` they are the complete config, including ``model_type``
+            (bert, gpt2, llama, mt5, ...), and the weights are random; with it they replace values, such as ``num_labels: 3``.
         weights: a file with the weights to start from; for an adapter on a model that is given by ``config``.
         adapter: arguments of a PEFT config (``peft_type: LORA`` unless it says another), or a folder with an
             ``adapter_config.json``. The checkpoints then hold the adapter alone, and gradients are those of the adapter.
-        attention: sdpa (with its mask always written out, which all gradient engines take) or eager.
+        attention: sdpa (with an explicit mask, which all gradient engines support) or eager.
         dtype: of the parameters: float32, float64, bfloat16 or float16.
         revision: of the hub's repository.
 
     Raises:
-        ConfigError: arguments that do not fit, all at once, or packages that are not installed.
-        InputError: the model cannot be had: no such repository or folder, or values that its class refuses.
+        ConfigError: names all arguments that do not fit; or a package is not installed.
+        InputError: the model cannot be loaded: no such repository or folder, or values that its class refuses.
     """
     problems = _problems(kind, pretrained, config, weights, adapter, attention, dtype)
     if problems:
@@ -112,7 +112,7 @@ def _problems(
 
 
 def _config(transformers: Any, pretrained: str | None, values: dict[str, Any], revision: str | None) -> Any:
-    """The model's config; every given value is one that this kind of model knows."""
+    """The model's config, after checking that this kind of model has every given key."""
     model_type = values.pop("model_type", None)
     if pretrained is None and model_type not in transformers.CONFIG_MAPPING:
         close = difflib.get_close_matches(str(model_type), list(transformers.CONFIG_MAPPING), n=3)
@@ -129,15 +129,15 @@ def _config(transformers: Any, pretrained: str | None, values: dict[str, Any], r
                 setattr(chosen, key, value)
     except TrakError:
         raise
-    except Exception as error:  # configs validate their values with errors of their own classes
+    except Exception as error:  # configs raise errors of their own classes
         raise InputError(_not_made(pretrained, error)) from error
     if hasattr(chosen, "use_cache"):
-        chosen.use_cache = False  # nothing is generated; a cache would only be in the way
+        chosen.use_cache = False  # nothing is generated, so a cache is useless
     return chosen
 
 
 def _check_keys(known: Any, values: Mapping[str, Any]) -> None:
-    """Transformers takes any key in a config, and lets a misspelt one do nothing."""
+    """Refuse unknown keys; transformers would ignore a misspelt one."""
     problems = []
     for key in values:
         if not hasattr(known, key) and key not in _UNDECLARED:

@@ -1,4 +1,4 @@
-"""The collate of token sequences: every part of a batch is as long as its longest sample."""
+"""The collate function of token sequences: pads to the longest sample of the batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trak_cli.plugins.text.tokenizer import load_tokenizer, padding_token
 
 
 class Padding:
-    """Samples to a batch: mappings of (T,) sequences become (B, longest T), mappings of numbers (B,).
+    """Collates mappings: sequences (T,) become (B, longest T), numbers become (B,).
 
-    Labels are filled up with −100, token numbers with the tokenizer's padding, all else (attention_mask, token_type_ids)
-    with 0; always on the right.
+    Labels are padded with −100, token ids with the padding token, all else (attention_mask, token_type_ids) with 0; always
+    on the right.
 
     Args:
         tokenizer: the dataset's: a hub id, a folder or a tokenizer.json; null: the tokenizer.json here.
@@ -30,7 +30,7 @@ class Padding:
         """The batch.
 
         Raises:
-            InputError: samples that are no mappings with the same keys.
+            InputError: the samples are not mappings with the same keys.
         """
         first = samples[0]
         if not all(isinstance(sample, dict) and sample.keys() == first.keys() for sample in samples):

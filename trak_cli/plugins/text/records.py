@@ -26,10 +26,10 @@ def read_table(path: str, columns: Sequence[str], split: str | None = None, subs
     """The named columns of a table.
 
     Args:
-        path: a .jsonl, .csv, .tsv (with a line of column names) or .parquet file; a folder that ``save_to_disk`` wrote; or a
+        path: a .jsonl, .csv, .tsv (with a line of column names) or .parquet file; a folder written by ``save_to_disk``; or a
             hub id of ``datasets``.
         columns: those that every row must have.
-        split: of a data set; needed where there are several.
+        split: of a data set; needed if there are several.
         subset: name of the hub data set's configuration, such as ``qnli`` of ``glue``.
 
     Raises:
@@ -65,7 +65,7 @@ def _from_text(file: Path, columns: Sequence[str]) -> Table:
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, row); empty lines are passed over."""
+    """(line number from 1, row); empty lines are skipped."""
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -82,7 +82,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _separated(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number on which a row ends, row), of comma- or tab-separated values under a line of names."""
+    """(number of the row's last line, row) of comma- or tab-separated values with a header line."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
         try:

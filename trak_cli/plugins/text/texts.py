@@ -1,4 +1,4 @@
-"""What the datasets of text share: a table, a tokenizer, and refusing rows by their number."""
+"""The base class of the text data sets: a table and a tokenizer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
 
 
 class Texts(Dataset[dict[str, Tensor]]):
-    """Row i of a table, tokenised when it is asked for.
+    """The rows of a table, tokenised when they are read.
 
     Args:
         path: see :func:`~trak_cli.plugins.text.records.read_table`, as for ``split`` and ``subset``.
         tokenizer: a hub id, a folder or a tokenizer.json; null: the tokenizer.json here.
-        columns: of the table, those that a sample is made from.
-        max_length: tokens at which a text is cut; null: where the tokenizer says.
+        columns: the columns of the table that a sample is made from.
+        max_length: length to which a text is truncated; null: the maximum of the tokenizer.
     """
 
-    #: How many labels at the beginning of a sample are never predicted.
+    #: Number of labels at the start of a sample that are never predicted.
     unpredicted = 0
 
     def __init__(
@@ -57,7 +57,7 @@ class Texts(Dataset[dict[str, Tensor]]):
         """The text in a column of row i.
 
         Raises:
-            InputError: there is something else.
+            InputError: the value is not a text.
         """
         value = self.row(i)[column]
         if not isinstance(value, str):
@@ -66,14 +66,14 @@ class Texts(Dataset[dict[str, Tensor]]):
         return value
 
     def tokens(self, text: str, *more: str, **options: Any) -> Any:
-        """What the tokenizer gives for a text (or a pair): a mapping of lists of numbers."""
+        """The output of the tokenizer for a text (or a pair): a mapping of lists of numbers."""
         return self.tokenizer(text, *more, truncation=False, verbose=False, **options)
 
     def cut(self, i: int, values: Sequence[int], limit: int | None = None) -> Tensor:
         """(T,) int64, T at most ``limit``.
 
         Raises:
-            InputError: there is no token at all.
+            InputError: there is no token.
         """
         if not len(values):
             raise self.refused(i, "no token", "a text of one token or more", "correct the row, or leave it out")

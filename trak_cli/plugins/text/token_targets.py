@@ -1,4 +1,4 @@
-"""Targets that are single tokens: which training texts made the model say this word?"""
+"""Single tokens as targets: which training texts made the model say this word?"""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from trak_cli.plugins.text.texts import Texts
 
 
 class TokenTargets(Dataset[dict[str, Tensor]]):
-    """Every predicted token of some texts as a target of its own: the text with the label of this token alone.
+    """Each predicted token of some texts as one target: the text with the label of this token only.
 
-    Tokens come in the order of the texts, then of their places. f of a text is the sum over its tokens, and so are its
-    features: the scores of the tokens say which part of the text a score is about.
+    Tokens are ordered by text, then by position. f of a text is the sum over its tokens, and so are its features: the scores
+    of the tokens show which part of the text a score is about.
 
     Args:
         texts: a dataset whose samples have ``labels`` (T,), −100 where nothing is predicted, such as
             :class:`~trak_cli.plugins.text.CausalTexts`.
-        rows: the texts that are taken; null: all.
+        rows: the texts to use; null: all.
 
     Raises:
-        InputError: a row that ``texts`` does not have, or no predicted token in all of them.
+        InputError: ``texts`` has no such row, or none of the texts has a predicted token.
     """
 
     def __init__(self, texts: Any, rows: Sequence[int] | None = None) -> None:
@@ -57,7 +57,7 @@ class TokenTargets(Dataset[dict[str, Tensor]]):
         return {**sample, "labels": labels}
 
     def describe(self, i: int) -> dict[str, Any]:
-        """What a report shows of target i: the token, its place, and its text."""
+        """What a report shows of target i: the token, its position, and its text."""
         row, place = self._places[i]
         number = int(self._texts[row]["labels"][place])
         tokenizer = getattr(self._texts, "tokenizer", None)

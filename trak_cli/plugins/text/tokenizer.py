@@ -12,7 +12,7 @@ from trak_cli.plugins.optional import needed
 #: Lengths above this stand for "no limit" in tokenizer configs.
 _NO_LIMIT = 10**6
 
-#: The special tokens that a tokenizer.json does not tell apart, and what they are called in common vocabularies.
+#: The special tokens, which a tokenizer.json does not name, and their usual spellings.
 _SPECIAL = {
     "pad_token": ("[PAD]", "<pad>", "<|padding|>"),
     "mask_token": ("[MASK]", "<mask>"),
@@ -28,8 +28,8 @@ def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
 
     Args:
         name: a hub id, a folder that ``save_pretrained`` wrote, or a ``tokenizer.json`` of the package tokenizers, whose
-            special tokens are found by their usual names, and which gives no token types. None: such a file in the folder where
-            the program runs.
+            special tokens are found by their usual names, and which has no token types. None: tokenizer.json in the current
+            folder.
         revision: of the hub's repository.
 
     Raises:
@@ -51,7 +51,7 @@ def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
 
 
 def longest(tokenizer: Any, max_length: int | None) -> int | None:
-    """The number of tokens at which texts are cut: as asked, else what the tokenizer says, None for no limit."""
+    """The length to which texts are truncated: the given one, else the tokenizer's; None for no limit."""
     if max_length is not None:
         return max_length
     limit = getattr(tokenizer, "model_max_length", None)
@@ -59,7 +59,7 @@ def longest(tokenizer: Any, max_length: int | None) -> int | None:
 
 
 def padding_token(tokenizer: Any) -> int:
-    """The token that fills up a batch; where the tokenizer has none, any will do, as it is masked."""
+    """The padding token; if the tokenizer has none, any token, because padding is masked."""
     for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(found, int):
             return found
@@ -74,6 +74,6 @@ def _from_file(transformers: Any, name: str) -> Any:
     special = {key: next((one for one in names if one in known), None) for key, names in _SPECIAL.items()}
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_input_names=["input_ids", "attention_mask"],  # some models would embed token types, given any
+        model_input_names=["input_ids", "attention_mask"],  # some models would embed token types
         **{key: token for key, token in special.items() if token is not None},
     )
