@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 from trak_cli.interrupts import exit_on_interrupt
 
 
 def main() -> None:
     """Entry point of the ``trak`` script."""
     exit_on_interrupt()
+    gc.disable()  # importing modules and composing the configuration leave next to no garbage; a stage enables it again
     from trak_cli.cli.app import main as run
 
     run()

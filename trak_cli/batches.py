@@ -1,7 +1,7 @@
 """Batches: nested tuples, lists and mappings of tensors that share their leading dimension.
 
-A list or tuple that holds only plain values (strings, numbers, None) is one value per sample, as the default collate
-makes of strings; it counts as one leaf.
+A list or tuple of plain values only (strings, numbers, None) holds one value per sample, as PyTorch's default collate returns
+for strings. It counts as one leaf.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from trak_cli.errors import InputError, Problem
 
-#: The label of a position that is not predicted: padding, a prompt, a token that is not masked.
+#: Label of a position without a prediction: padding, a prompt, a token that is not masked.
 IGNORED = -100
 
 _PLAIN = (str, bytes, bool, int, float, complex, type(None))
 
 
 def batch_size(batch: Any) -> int:
-    """B, the leading dimension that all leaves of ``batch`` share.
+    """B, the leading dimension of all leaves of ``batch``.
 
     Raises:
         InputError: no tensor, a tensor without dimensions, or leaves of different lengths.
@@ -30,7 +30,7 @@ def batch_size(batch: Any) -> int:
     sizes: dict[int, str] = {}
     for name, leaf in leaves(batch):
         if isinstance(leaf, Tensor) and leaf.dim() == 0:
-            raise _unusable(f"a tensor without dimensions at {name}", "every tensor of a batch to begin with B")
+            raise _unusable(f"a tensor without dimensions at {name}", "B as the first dimension of every tensor of a batch")
         if isinstance(leaf, Tensor | list | tuple):
             sizes.setdefault(len(leaf), name)
     if len(sizes) > 1:
@@ -42,7 +42,7 @@ def batch_size(batch: Any) -> int:
 
 
 def one_sample(batch: Any, position: int) -> Any:
-    """The batch of one (B = 1) that holds the sample at ``position``; values that are not per sample stay."""
+    """The batch with only the sample at ``position`` (B = 1). Values that are not per sample are kept."""
 
     def cut(leaf: Any) -> Any:
         return leaf[position : position + 1] if isinstance(leaf, Tensor | list | tuple) else leaf
@@ -51,7 +51,7 @@ def one_sample(batch: Any, position: int) -> Any:
 
 
 def first_repeated(batch: Any, size: int) -> Any:
-    """The first sample of a batch, ``size`` times; values that are not per sample stay."""
+    """A batch of ``size`` copies of the first sample. Values that are not per sample are kept."""
 
     def repeat(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -62,7 +62,7 @@ def first_repeated(batch: Any, size: int) -> Any:
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:
-    """The batch with every tensor on ``device``. From pinned memory the copy is queued on a GPU, and not waited for."""
+    """The batch with every tensor on ``device``. Copies from pinned memory to a GPU are asynchronous."""
 
     def moved(leaf: Any) -> Any:
         return leaf.to(device, non_blocking=leaf.is_pinned()) if isinstance(leaf, Tensor) else leaf
@@ -71,7 +71,7 @@ def to_device(batch: Any, device: torch.device | str) -> Any:
 
 
 def leaves(batch: Any, name: str = "batch") -> Iterator[tuple[str, Any]]:
-    """(name, leaf) in order; names look like ``batch[0]['mask']``."""
+    """Pairs (name, leaf) in order. Names look like ``batch[0]['mask']``."""
     if isinstance(batch, Mapping):
         for key, value in batch.items():
             yield from leaves(value, f"{name}[{key!r}]")
@@ -83,7 +83,7 @@ def leaves(batch: Any, name: str = "batch") -> Iterator[tuple[str, Any]]:
 
 
 def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
-    """The same nesting with ``function`` of every leaf; mappings other than OrderedDict become plain dicts."""
+    """The same structure with ``function`` applied to every leaf. Mappings other than OrderedDict become plain dicts."""
     if isinstance(batch, Mapping):
         items = [(key, map_leaves(function, value)) for key, value in batch.items()]
         return OrderedDict(items) if isinstance(batch, OrderedDict) else dict(items)
@@ -100,4 +100,4 @@ def _is_per_sample(values: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def _unusable(found: str, expected: str) -> InputError:
-    return InputError(Problem("batch", found, expected, "let dataset.collate return such batches"))
+    return InputError(Problem("batch", found, expected, "return such batches from dataset.collate"))

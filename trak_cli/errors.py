@@ -1,7 +1,7 @@
-"""Everything that can go wrong through no fault of the program, and the exit code of each kind.
+"""User errors and their exit codes.
 
-A stage never prints and never exits: it raises one of these with *all* the problems it found, and the command line
-shows them. Any other exception is a bug in this program and keeps its traceback (exit code 1).
+A stage raises one of these errors with all problems that it found, and the command line prints them. Any other exception is a
+bug in this program and keeps its traceback (exit code 1).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, what was found there, what was expected, and what to do about it.
+    """One problem: where it is, what was found, what was expected, and what to do.
 
     Attributes:
-        where: the config key, the file, or the sample that is meant.
+        where: the config key, file or sample.
         found: what is there.
         expected: what should be there.
-        remedy: one action that mends it.
+        remedy: one action that fixes it.
     """
 
     where: str
@@ -31,7 +31,7 @@ class Problem:
 
 
 class TrakError(Exception):
-    """Base of all user errors; carries every problem found, not only the first."""
+    """Base class of user errors. It holds every problem found."""
 
     exit_code = 1
     headline = "trak stopped"
@@ -42,14 +42,14 @@ class TrakError(Exception):
 
 
 class ConfigError(TrakError):
-    """Bad usage or a bad configuration (exit code 2): nothing has been started."""
+    """Wrong usage or configuration (exit code 2). No work has started."""
 
     exit_code = 2
     headline = "the configuration cannot be used"
 
 
 class StoreError(TrakError):
-    """A store that does not fit: other fingerprint, damaged or missing shards (exit code 3). Nothing was overwritten."""
+    """The store does not fit: another fingerprint, damaged or missing files (exit code 3). Nothing was overwritten."""
 
     exit_code = 3
     headline = "the store does not fit"
@@ -63,7 +63,7 @@ class InputError(TrakError):
 
 
 class MachineError(TrakError):
-    """The machine could not do it: disk full, read-only, no such device, too little memory (exit code 5)."""
+    """A problem of the machine: disk full, read-only, no such device, out of memory (exit code 5)."""
 
     exit_code = 5
-    headline = "the machine could not do it"
+    headline = "a problem of this machine"

@@ -31,7 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 
-#: Anything that JSON can hold: the only kind of metadata that a store keeps.
+#: A JSON object. Stores keep metadata of this kind only.
 Json = dict[str, Any]
 
 
@@ -53,14 +53,14 @@ class Rows:
 
 
 def shards_of(rows: int, shard_rows: int) -> Iterator[Rows]:
-    """The shards of a split of ``rows`` rows: every one ``shard_rows`` long but the last."""
+    """The shards of a split of ``rows`` rows. Each has ``shard_rows`` rows, the last one possibly fewer."""
     for start in range(0, rows, shard_rows):
         yield Rows(start, min(start + shard_rows, rows))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Per-sample gradients of one parameter tensor (or of a run of its coordinates), on their way to the projection.
+    """Per-sample gradients of one parameter tensor, or of a range of its coordinates.
 
     Attributes:
         name: canonical parameter name (the first under which ``model.named_parameters()`` lists it).
@@ -80,14 +80,14 @@ class Block:
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Per-sample gradients of a parameter of which a sample reaches few rows (an embedding): those rows alone.
+    """Per-sample gradients of a parameter with few nonzero rows per sample (an embedding): these rows only.
 
     Attributes:
-        name: canonical parameter name; the parameter is seen as a matrix of ``values.shape[1]`` columns.
+        name: canonical parameter name; the parameter is treated as a matrix with ``values.shape[1]`` columns.
         batch: B.
-        sample: (m,) int64, ascending: the sample that a row of ``values`` belongs to.
-        row: (m,) int64: which row of the parameter it is; distinct and ascending within a sample.
-        values: (m, width), any floating dtype. Rows that are not named are zero.
+        sample: (m,) int64, ascending: the sample that each row of ``values`` belongs to.
+        row: (m,) int64: the row of the parameter; distinct and ascending within a sample.
+        values: (m, width), any floating dtype. All other rows are zero.
     """
 
     name: str
@@ -99,10 +99,10 @@ class RowBlock:
 
 @dataclass(frozen=True)
 class FactorBlock:
-    """Per-sample gradients of a weight matrix, as the factors they are made of: G_b = Σ_t left_bt right_btᵀ.
+    """Per-sample gradients of a weight matrix in factored form: G_b = Σ_t left_bt right_btᵀ.
 
     Attributes:
-        name: canonical parameter name; the parameter is seen as an (m, n) matrix, its first dimension × all others.
+        name: canonical parameter name; the parameter is treated as an (m, n) matrix, its first dimension × all others.
         left: (B, t, m), any floating dtype: for a linear layer the gradients at its outputs, position by position.
         right: (B, t, n), the same dtype: for a linear layer its inputs.
     """
@@ -117,32 +117,32 @@ class FactorBlock:
         return len(self.left)
 
     def dense(self) -> Block:
-        """The same gradients multiplied out: (B, m · n)."""
+        """The same gradients as a dense block, (B, m · n)."""
         return Block(self.name, self.left.transpose(1, 2).bmm(self.right).flatten(1))
 
 
-#: What an engine may yield and a projector must take.
+#: The kinds of blocks that an engine may yield and a projector accepts.
 AnyBlock = Block | RowBlock | FactorBlock
 
 
 class Meter(Protocol):
-    """Counts finished units of one long piece of work."""
+    """Counts finished units of work."""
 
     def advance(self, amount: int = 1) -> None: ...
 
 
 class Reporter(Protocol):
-    """What a stage tells while it runs. The command line draws it; a library user may pass :class:`Silent`."""
+    """Receives messages and progress of a running stage. The command line prints them; :class:`Silent` drops them."""
 
     def log(self, message: str) -> None:
-        """Say one sentence (stderr)."""
+        """Report one message."""
 
     def meter(self, label: str, total: int, unit: str) -> AbstractContextManager[Meter]:
-        """Begin a piece of work of ``total`` ``unit`` s, shown with rate and time left."""
+        """A counter for ``total`` units of work, reported with rate and time left."""
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter that drops everything."""
 
     def log(self, message: str) -> None:
         del message
@@ -162,7 +162,7 @@ class Silent:
 
 
 def plain(value: Any) -> Any:
-    """A summary as JSON values: dataclasses become objects, paths text, and NaN null."""
+    """A summary as JSON values: dataclasses become objects, paths become text, and NaN becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -174,7 +174,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-#: Key of the training set among the splits; target splits may not be called so.
+#: Name of the split that is the training set; no target split may have this name.
 TRAIN = "train"
 
 

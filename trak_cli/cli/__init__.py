@@ -1,4 +1,4 @@
-"""The command line: one file per subcommand. argv -> config -> one stage call -> what a person or a pipe reads."""
+"""The command line: one file per subcommand. Each composes the configuration, calls one stage and prints its summary."""
 
 from trak_cli.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The ``trak`` program: its subcommands in the order in which they are used."""
+"""The ``trak`` program with its subcommands, in the order in which they are used."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trak_cli import __version__
 from trak_cli.cli import config, doctor, eval_lds, featurize, finalize, retrain, score, status, top, train, tune
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 1 a bug in trak (please report the traceback) · 2 bad usage or configuration · 3 a store that does"
-    " not fit (other fingerprint, damaged, or something missing) · 4 model, checkpoint or data refused, or your code raised · 5"
-    " the machine could not do it (disk full, no such device) · 130 interrupted."
+    "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
+    " not fit (other fingerprint, damaged or missing files) · 4 the model, a checkpoint or the data was refused, or your code"
+    " raised an exception · 5 a problem of the machine (disk full, no such device, out of memory) · 130 interrupted."
 )
 
 app = typer.Typer(

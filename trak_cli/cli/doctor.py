@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from trak_cli.stages.doctor import DoctorSummary
 
 NAME = "doctor"
-HELP = """Check a run on a handful of samples before it is started, and estimate its time, memory and disk.
+HELP = """Check a run on a few samples, and estimate its time, memory and disk space.
 
-Gradients against plain autograd, each sample alone and in a batch, overflow, NaN; nothing is written. Takes what featurize
-takes, and leaves with exit code 4 when a check does not hold."""
+The checks compare gradients with plain autograd, and samples alone with samples in a batch, and look for overflow and NaN.
+Nothing is written. The options are those of featurize. The exit code is 4 if a check fails."""
 EXAMPLES = """Examples:
 
   trak doctor experiment=digits

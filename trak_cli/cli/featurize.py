@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 NAME = "featurize"
 HELP = """Compute and store the features of the training set and of every target split.
 
-For each checkpoint: per-sample gradients of the model output, randomly projected, into HDF5 shards. Stop it whenever you
-like; the same command goes on where it stopped. Several processes share the work (Slurm arrays and torchrun are recognised)."""
+For each checkpoint, the per-sample gradients of the model output are randomly projected and stored in HDF5 shards. An
+interrupted run resumes with the same command. Several processes share the work; Slurm arrays and torchrun are recognised."""
 EXAMPLES = """Examples:
 
   trak featurize experiment=digits
@@ -39,7 +39,7 @@ def command(
 
 
 def show(summary: FeaturizeSummary, console: Console) -> None:
-    rows = table("split", "#rows", "#shards written", "#already there", "#left to others")
+    rows = table("split", "#rows", "#shards written", "#already stored", "#left to other workers")
     for split in summary.splits:
         rows.add_row(split.name, f"{split.rows:,}", str(split.written), str(split.already_there), str(split.left_to_others))
     console.print(rows)

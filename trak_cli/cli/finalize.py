@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NAME = "finalize"
 HELP = """Sum the Gram matrix of the training features, factorise it and report the ridge.
 
-One pass over the shards of each checkpoint; no model is loaded. Another ridge later needs no new pass."""
+The command reads the shards of each checkpoint once and loads no model. A different ridge later needs no new pass."""
 EXAMPLES = """Examples:
 
   trak finalize experiment=digits

@@ -1,4 +1,4 @@
-"""What a person sees while a stage works: a progress bar on a terminal, plain lines elsewhere. Always on stderr."""
+"""Progress of a stage on stderr: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from trak_cli.types import Meter, Reporter
+if TYPE_CHECKING:
+    from trak_cli.types import Meter, Reporter
 
 #: Seconds between two plain progress lines.
 PLAIN_INTERVAL = 10.0
 
 
 def make_reporter() -> Reporter:
-    """A reporter that suits this process's stderr."""
+    """The reporter for the kind of stderr that this process has."""
     if sys.stderr.isatty():
         return TerminalReporter(Console(stderr=True))
     return PlainReporter()
 
 
 class TerminalReporter:
-    """Bars with rate and time left, and sentences above them."""
+    """Progress bars with rate and time left; messages appear above them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,7 +52,7 @@ class TerminalReporter:
 
 
 class PlainReporter:
-    """One line per sentence and, every few seconds, one line of progress."""
+    """One line per message, and one line of progress every few seconds."""
 
     def log(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)  # noqa: T201
@@ -63,7 +65,7 @@ class PlainReporter:
 
 
 class _Count:
-    """Units done and the time they took."""
+    """Counts finished units and the time since the start."""
 
     def __init__(self, total: int, unit: str) -> None:
         self.total, self.unit, self.done, self._start = total, unit, 0, time.monotonic()

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from trak_cli.stages.retrain import RetrainSummary
 
 NAME = "retrain"
-HELP = """Make the ground truth of the LDS: train models on random subsets and store their outputs on the targets.
+HELP = """Compute the ground truth of the LDS: train models on random subsets and store their outputs on the targets.
 
-Resumable, and shared among workers like featurize. `trak eval-lds` uses what is there."""
+An interrupted run resumes, and workers share it, as with featurize. `trak eval-lds` uses the subsets that are stored."""
 EXAMPLES = """Examples:
 
   trak retrain experiment=digits

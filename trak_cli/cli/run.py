@@ -1,8 +1,9 @@
-"""What every subcommand does: compose the config, call one stage, show its summary or its problems."""
+"""The steps that every subcommand shares: compose the configuration, run one stage, print its summary or its problems."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import math
 import os
@@ -21,11 +22,11 @@ from rich.text import Text
 from trak_cli.cli.reporting import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
-from trak_cli.types import Reporter, plain
 from trak_cli.user_errors import report_user_errors
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
+    from trak_cli.types import Reporter
 
 Summary = TypeVar("Summary")
 Result = TypeVar("Result", covariant=True)
@@ -37,10 +38,10 @@ class Stage(Protocol[Result]):
     def __call__(self, loaded: Loaded, reporter: Reporter, /) -> Result: ...
 
 
-#: Columns of tables that go to a pipe or a file.
+#: Width of tables written to a pipe or a file, in characters.
 PIPE_WIDTH = 240
 
-#: Problems that are told one by one: a checkpoint of another architecture has one for each of its tensors.
+#: How many problems of an error are printed; a checkpoint of another architecture has one for each of its tensors.
 SHOWN_PROBLEMS = 24
 
 Overrides = Annotated[
@@ -98,6 +99,7 @@ def run(
             loaded = load(name, call.config_name, call.config_dir, call.overrides)
             work = stage()
             raise_on_interrupt()
+            gc.enable()
             summary = work(loaded, reporter)
     except TrakError as error:
         show_problems(error)
@@ -108,40 +110,44 @@ def run(
     console = _Results()
     try:
         if call.as_json:
+            from trak_cli.types import plain
+
             console.out(json.dumps(plain(summary), indent=2), highlight=False)
         else:
             show(summary, console)
     except OSError as error:
-        _write_no_more()
-        show_problems(_unwritten(error))
+        _discard_stdout()
+        show_problems(_write_failed(error))
         raise typer.Exit(MachineError.exit_code) from None
     return summary
 
 
 class _Results(Console):
-    """Stdout. Piped output keeps whole lines: a reader such as grep or cut must not see names cut to a terminal's width."""
+    """Stdout. Lines are not cut to the width of a terminal when they go to a pipe, so that grep and cut see whole names."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
     def on_broken_pipe(self) -> None:
-        """The reader (head, less) has gone away, which is no error; nothing more is written, at the end neither."""
-        _write_no_more()
+        """Exit quietly when the reader of a pipe (head, less) has closed it: that is not an error."""
+        _discard_stdout()
         raise typer.Exit(0)
 
 
-def _write_no_more() -> None:
-    """Let stdout lead nowhere: what is in its buffer would fail again when the process ends."""
+def _discard_stdout() -> None:
+    """Redirect stdout to /dev/null. Text left in its buffer would otherwise raise again when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _unwritten(error: OSError) -> MachineError:
+def _write_failed(error: OSError) -> MachineError:
     found = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)}) while the results were printed"
-    return MachineError(Problem("stdout", found, "a pipe or a file with room", "make room; the stage's own work is done"))
+    return MachineError(
+        Problem("stdout", found, "a writable pipe or file", "free some disk space; the results are stored already")
+    )
 
 
 def show_problems(error: TrakError) -> None:
-    """The problems of an error on stderr, each with what was found, what was expected and what to do."""
+    """Print every problem of an error on stderr: what was found, what was expected and what to do."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if os.environ.get("TRAK_TRACEBACK") and error.__cause__ is not None:
         console.print(Text("".join(traceback.format_exception(error.__cause__)).rstrip()))
@@ -156,7 +162,7 @@ def show_problems(error: TrakError) -> None:
 
 
 def table(*headings: str, title: str | None = None) -> Table:
-    """An empty table in the house style: text left, figures (headings that start with '#') right."""
+    """An empty table. Text is aligned left; numbers, in columns whose heading starts with '#', are aligned right."""
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
         result.add_column(heading.lstrip("#"), justify="right" if heading.startswith("#") else "left", header_style="bold")
@@ -164,5 +170,5 @@ def table(*headings: str, title: str | None = None) -> Table:
 
 
 def interval(low: float, high: float, sign: str = "") -> str:
-    """An interval in a table; empty where there is none (NaN)."""
+    """An interval as a table shows it; empty text for NaN."""
     return "" if math.isnan(low) else f"[{low:{sign}.3f}, {high:{sign}.3f}]"

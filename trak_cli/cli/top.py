@@ -30,7 +30,7 @@ def command(
         list[int] | None, typer.Option("--target", "-t", help="Row of the target in its split; may be repeated.")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the only one).")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many of each end.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful examples to show.")] = 5,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
@@ -47,7 +47,7 @@ def show(summary: TopSummary, console: Console) -> None:
     for target in summary.targets:
         about = f" ({target.description})" if target.description else ""
         console.print(f"target {target.row} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
-        rows = table("", "#row", "#score", "what it is")
+        rows = table("", "#row", "#score", "description")
         for sign, neighbours in (("+", target.helpful), ("−", target.harmful)):
             for one in neighbours:
                 rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 NAME = "train"
 HELP = """Train a few checkpoints of the configured model on the configured training set.
 
-For trying things out and for the LDS; checkpoints of your own need no `trak train`. The trainer is a plugin (`trainer=…`)."""
+Use it for first experiments and for the LDS. If you have checkpoints already, you do not need it. The trainer is a plugin
+(`trainer=…`)."""
 EXAMPLES = """Examples:
 
   trak train experiment=digits
