@@ -27,7 +27,7 @@ from trak_cli.stages.featurizing.units import Unit, Work, list_work
 from trak_cli.stages.index.fingerprints import check_fingerprint, record_fingerprint
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.run_plan import RunPlan
-from trak_cli.stages.index.split_sizes import check_rows, noted
+from trak_cli.stages.index.split_sizes import check_rows, lengths_recorded
 from trak_cli.stages.inputs.checkpoints import Checkpoint, load_checkpoint
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
@@ -86,7 +86,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     share = share_from(config.worker.index, config.worker.count, os.environ)
     inputs = open_inputs(config, loaded.base)
     setup = make_setup(config, inputs)
-    fingerprints = {one.name: features_fingerprint(config, setup, one) for one in inputs.checkpoints}
+    fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}
     _check_store(layout, fingerprints, inputs.splits)
     cache = StatisticsCache(layout, inputs.train, fingerprints)
     bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
@@ -103,7 +103,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     if len(inputs.checkpoints) == 1:
         reporter.log("a single checkpoint: members derived from it in memory improve scores much, e.g. ensemble.members=4")
     run = FeaturizeRun(inputs, setup, plan, cache, work, config.features.dtype)
-    with noted(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
+    with lengths_recorded(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
         kernel = _compute(run, reporter)
     sweep(layout.root)
     return FeaturizeSummary(

@@ -23,12 +23,12 @@ def call(model: nn.Module, batch: Any, without: Collection[str]) -> Tensor:
     if not isinstance(batch, Mapping):
         remedy = "return mappings with input_ids, attention_mask and labels from the dataset"
         raise InputError(Problem("batch", type(batch).__name__, "a mapping of the model's arguments", remedy))
-    found = model(**{key: value for key, value in batch.items() if key not in without})
-    logits = getattr(found, "logits", found)
+    result = model(**{key: value for key, value in batch.items() if key not in without})
+    logits = getattr(result, "logits", result)
     if isinstance(logits, Tensor):
         return logits
     remedy = "load the model with the class that fits the task"
-    raise InputError(Problem("model output", type(found).__name__, "a tensor, or an object with logits", remedy))
+    raise InputError(Problem("model output", type(result).__name__, "a tensor, or an object with logits", remedy))
 
 
 def check_tokens(model: nn.Module, batch: Any) -> None:
@@ -69,18 +69,18 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
 
 def _vocabulary(model: nn.Module) -> int | None:
     """Rows of the input embedding; None if unknown."""
-    ask = getattr(model, "get_input_embeddings", None)
+    get_embedding = getattr(model, "get_input_embeddings", None)
     try:
-        found = ask() if callable(ask) else None
+        embedding = get_embedding() if callable(get_embedding) else None
     except NotImplementedError:
         return None
-    rows = getattr(found, "num_embeddings", None)
+    rows = getattr(embedding, "num_embeddings", None)
     return rows if isinstance(rows, int) else None
 
 
 def _longest(model: nn.Module) -> int | None:
     """The smallest number of learned positions, without those reserved for padding; None if there are none."""
-    return min((_usable(one) for one in _position_tables(model)), default=None)
+    return min((_usable(table) for table in _position_tables(model)), default=None)
 
 
 def _position_tables(model: nn.Module) -> Iterator[nn.Embedding]:

@@ -53,9 +53,9 @@ def load_tokenizer(name: str, length: int) -> Callable[[str], Tokens]:
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
     def tokens(text: str) -> Tokens:
-        found = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+        numbers = tokenizer(text, truncation=True, max_length=length)["input_ids"]
         ids = torch.full((length,), padding, dtype=torch.int64)
-        ids[: len(found)] = torch.tensor(found, dtype=torch.int64)
-        return Tokens(ids, (torch.arange(length) < len(found)).long(), len(found))
+        ids[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+        return Tokens(ids, (torch.arange(length) < len(numbers)).long(), len(numbers))
 
     return tokens

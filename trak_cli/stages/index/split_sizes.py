@@ -1,6 +1,6 @@
-"""How many rows each split has: noted by featurize for the stages that load no data.
+"""The number of rows of each split, recorded by featurize for the stages that load no data.
 
-A split may grow. What it cannot do without is the rows that shards hold: a note of more rows than these may be taken back.
+A split may grow. It may not become shorter than its shards; a recorded length beyond the shards may be withdrawn.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def check_rows(layout: Layout, split: str, rows: int) -> None:
 
 
 @contextmanager
-def noted(layout: Layout, lengths: Mapping[str, int]) -> Iterator[None]:
-    """Note the lengths of splits while shards of them are computed.
+def lengths_recorded(layout: Layout, lengths: Mapping[str, int]) -> Iterator[None]:
+    """Record the lengths of splits while their shards are computed.
 
-    Where this is refused (a bad sample among the appended ones, say) before a shard has a row that the store had not, the
-    length before is noted again: what was complete stays so.
+    If the computation is refused (for a bad sample among the appended ones, say) before any shard has a new row, the earlier
+    length is restored, so that a store that was complete stays complete.
 
     Raises:
         StoreError: shards hold more rows of a split.
