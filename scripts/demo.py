@@ -1,7 +1,7 @@
-"""The demo: from nothing to attributions one can look at and a score one can trust, on scikit-learn's handwritten digits.
+"""The demo: attributions and their LDS on scikit-learn's handwritten digits.
 
-Runs the commands that a user would type, prints each, and draws the result. Takes a few minutes on two cores; run again,
-it finds everything done.
+Runs the commands that a user would type, prints each of them, and draws the result. Takes a few minutes on two cores. A second
+run finds everything done.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def main() -> None:
     answer = run(f"top experiment=digits {targets} -k 5 --json", show=False)
     drawer = Path(__file__).with_name("draw_attributions.py")
     subprocess.run([sys.executable, drawer, PICTURE], input=answer, text=True, check=True)
-    for one in json.loads(Path("runs/digits/lds/test.json").read_text())["scores"]:
-        print(f"LDS of {one['name']:<7} {one['lds']:.3f}  (95% interval {one['low']:.3f} to {one['high']:.3f})")
+    for score_set in json.loads(Path("runs/digits/lds/test.json").read_text())["scores"]:
+        lds = score_set["lds"]
+        print(f"LDS of {score_set['name']}: {lds['estimate']:.3f} (95% interval {lds['low']:.3f} to {lds['high']:.3f})")
     print(f"done in {time.monotonic() - start:.0f} s; now look at {PICTURE}")
 
 

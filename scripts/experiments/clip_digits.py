@@ -1,10 +1,11 @@
-"""Are the attributions of a CLIP model right? Captioned digits, and training sets without what was scored highest.
+"""A counterfactual test of attributions for a CLIP model: retrain without the pairs with the highest scores.
 
     python scripts/experiments/clip_digits.py
 
-Trains five small CLIP models, attributes with them, and retrains without 5 % of the training pairs of one target at a time:
-the pairs scored highest, those whose embeddings are closest (mean cosine of images and of captions), or random ones. What
-is removed matters as much as the target's output f falls. One core, about ten minutes; the store is runs/clip_digits.
+Trains five small CLIP models, computes attributions, and retrains without 5 % of the training pairs for one target at a time:
+the pairs with the highest scores, those with the closest embeddings (mean cosine of images and of captions), or random ones.
+The fall of the target's output f measures how much the removed pairs matter. About ten minutes on one core; the store is
+runs/clip_digits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the experiments share: calling trak, and the parts of a run by name."""
+"""Helpers of the experiments: run trak, and load the model, task and data of a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trak(stage: str, name: str, *overrides: str) -> str:
 
 
 def shared(stage: str, name: str, workers: int = 2) -> None:
-    """One stage by several processes, each of which takes its share."""
+    """Run one stage with several workers."""
     share = [f"worker.count={workers}"]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda index: trak(stage, name, f"worker.index={index}", *share), range(workers)))

@@ -37,8 +37,9 @@ def evaluate(name: str) -> None:
     trak("eval-lds", name, "lds.estimators=[cosine]", *listed)
     report = json.loads((store / "lds" / f"{SPLIT}.json").read_text())
     print(f"noise ceiling {report['noise_ceiling']}")
-    for one in report["scores"]:
-        print(f"{one['name']:<16} LDS {one['lds']:.3f} ({one['low']:.3f} to {one['high']:.3f})")
+    for score_set in report["scores"]:
+        lds = score_set["lds"]
+        print(f"{score_set['name']:<16} LDS {lds['estimate']:.3f} ({lds['low']:.3f} to {lds['high']:.3f})")
 
 
 if __name__ == "__main__":

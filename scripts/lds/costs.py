@@ -36,7 +36,7 @@ def known_costs(setting: Setting, with_peers: bool) -> Costs:
 
 
 def _ours(setting: Setting) -> Costs:
-    """Training, features of a checkpoint and of its masked members, and scores from them."""
+    """Costs of training, and of features and scores of a checkpoint and its masked members."""
     with tempfile.TemporaryDirectory() as folder:
         asked = [f"name={setting.name}", "train.count=1", "gradients=hooks", "gradients.microbatch=64"]
         trained = [f"store={folder}", f"checkpoints={folder}/checkpoints/*.safetensors"]
@@ -55,7 +55,7 @@ def _ours(setting: Setting) -> Costs:
 
 
 def _peers(setting: Setting) -> Costs:
-    """Where a library has variants, each costs what its default does."""
+    """Costs of other libraries. All variants of a library get the cost of its default."""
     costs: Costs = {}
     for name, run in peers.available().items():
         if not peers.takes(name, setting):

@@ -23,10 +23,10 @@ from trak_cli.config.estimators import shipped_estimators
 
 Array = np.ndarray[Any, Any]
 
-#: The members of the family in the table; the first is the default.
+#: Estimators in the table; the first is the default.
 ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 
-#: Members that are derived from a checkpoint, for a line of the table.
+#: How many masked members are derived from a checkpoint.
 MASKS = 4
 
 
@@ -35,8 +35,8 @@ class Line:
     """One method in one setting.
 
     Attributes:
-        label: what the table calls it.
-        predictions: (t, s) by the number of checkpoints.
+        label: its name in the table.
+        predictions: number of checkpoints -> sums of scores (t, s).
     """
 
     label: str
@@ -44,7 +44,7 @@ class Line:
 
 
 def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Line]:
-    """Every method, from its cache where the cache is of the same program, data and counts."""
+    """Every method. A cached result is used if code and data are unchanged."""
     found = []
     for name in ESTIMATORS:
         found += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
@@ -75,7 +75,7 @@ def _masked(setting: Setting, spec: EstimatorSpec) -> list[Line]:
 
 
 def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int]) -> list[Line]:
-    """One line for each variant of a peer: its scores come by "VARIANT-COUNT", or by "COUNT" alone."""
+    """One line for each variant of a peer, whose scores have keys "VARIANT-COUNT" or "COUNT"."""
     masks, _ = setting.truth
     found, _ = run(setting, counts)
     variants: dict[str, dict[int, Array]] = {}
@@ -86,20 +86,20 @@ def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int])
 
 
 def _made(setting: Setting) -> str:
-    """Which checkpoints and which subsets: other ones make a cache stale."""
+    """Identifies checkpoints and subsets; others make a cache stale."""
     masks, outputs = setting.truth
     return f"{'.'.join(setting.checkpoints)} {masks.shape} {outputs.shape} {float(outputs.sum())!r}"
 
 
 def _features(setting: Setting) -> str:
-    """Which features, and the code that computes scores from them."""
+    """Identifies the features and the code that computes scores from them."""
     projection = setting.loaded.config.projection
     return f"{_code()} {_made(setting)} {projection.dim} {projection.seed}{' terms' if setting.has_terms else ''}"
 
 
 @functools.cache
 def _code() -> str:
-    """The digest of all source files that take part in an estimator."""
+    """Digest of all source files of the estimators."""
     files = [Path(ours.__file__), *sorted(Path(attribution.__file__).parent.rglob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 

@@ -1,10 +1,10 @@
-"""A ground truth as it is published for CIFAR (masks and margins as .npy files) to one that `lds.ground_truth` takes.
+"""Convert a published CIFAR ground truth (masks and margins as .npy files) to a file for `lds.ground_truth`.
 
 python scripts/lds/published.py MASKS.npy MARGINS.npy OUT.npz [--subsets 1000] [--targets 1000]
 
 MASKS is (models, training samples), true or 1 where the sample was in the model's training set; MARGINS (models, test samples),
-the margin of the right class. Rows of MASKS that are alike (models of one subset) become one subset with several models, where
-each has as many. Both files are mapped: only what is kept is read.
+the margin of the right class. Equal rows of MASKS are models of one subset; every subset must have the same number of models.
+Both files are memory-mapped: only the selected rows are read.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Reference:
-    """Checkpoints, features and truth, under the names that :class:`setting.Setting` has for them."""
+    """Checkpoints, features and ground truth, with the interface of :class:`setting.Setting`."""
 
     trained_on: str
 
@@ -55,7 +55,7 @@ class Reference:
         return SmallCNN(), Classification(), batches, [FOLDER / f"{name}.pt" for name in self.checkpoints]
 
     def features(self, checkpoint: str) -> Features:
-        """By the default projection."""
+        """Features with the default projection."""
         model, task, batches, files = self.parts()
         path = files[self.checkpoints.index(checkpoint)]
         apply(model, load(path), path)
@@ -65,5 +65,5 @@ class Reference:
 
 
 def reference_settings() -> dict[str, Reference]:
-    """None where the data is not there."""
+    """The two settings; empty if the data is missing."""
     return {f"ref_{on}": Reference(on) for on in ("full", "half")} if FOLDER.is_dir() else {}

@@ -1,4 +1,4 @@
-"""One setting of the benchmark: its runs, made where they are not there yet, and what the store then holds."""
+"""One setting of the benchmark: run its missing stages and read its store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Setting:
-    """A folder of runs/lds, complete: ten checkpoints, their features, the retrained models."""
+    """A complete folder of runs/lds: ten checkpoints, their features and the retrained models."""
 
     name: str
     root: Path
@@ -54,7 +54,7 @@ class Setting:
 
     @property
     def given(self) -> Path:
-        """A ground truth from elsewhere; see published.py."""
+        """File of a published ground truth, if there is one; see published.py."""
         return self.root / "truth.npz"
 
     @cached_property
@@ -90,7 +90,7 @@ class Setting:
         return np.stack([one["mask"] for one in images]) > 0, np.stack([one[f"outputs_{SPLIT}"] for one in images])
 
 
-#: Settings that run when they are named.
+#: Settings that run only if they are named.
 LARGE = ("cifar10",)
 
 
@@ -103,17 +103,17 @@ def names() -> list[str]:
 
 
 def open_setting(name: str) -> Setting:
-    """A setting as :func:`prepare` left it."""
+    """Open a setting that :func:`prepare` has prepared."""
     return Setting(name, Path("runs/lds") / name)
 
 
 def make_data() -> None:
-    """The data of all settings, where they are missing."""
+    """Write the missing data of all settings."""
     subprocess.run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"], check=True)
 
 
 def prepare(name: str, workers: int) -> Setting:
-    """Run what is missing, after :func:`make_data`; every stage goes on where it was stopped."""
+    """Run the missing stages of a setting, after :func:`make_data`. An interrupted stage is resumed."""
     setting = open_setting(name)
     count = load_config("train", name, FOLDER, []).config.train.count
     if len(list((setting.root / "checkpoints").glob("*.safetensors"))) < count:
@@ -127,7 +127,7 @@ def prepare(name: str, workers: int) -> Setting:
 
 
 def masked(setting: Setting, bases: int, members: int) -> Setting:
-    """A store with the first checkpoints and what is derived from each by masks: ``members`` after each of ``bases``."""
+    """A store with the first ``bases`` checkpoints and ``members`` masked members derived from each."""
     root = setting.root / "masked"
     files = ",".join(str(setting.checkpoint_file(name)) for name in setting.checkpoints[:bases])
     found = Setting(setting.name, root)

@@ -1,4 +1,4 @@
-"""What shrinking is worth: LDS of the default with several κ, and with soft thresholds in its place, over that without either.
+"""The effect of shrinkage: LDS of the default with several κ or soft thresholds, relative to the default with neither.
 
 python scripts/lds/shrinking.py [SETTING ...]      after scripts/bench_lds.py has prepared the settings
 """

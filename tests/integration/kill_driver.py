@@ -35,7 +35,7 @@ from trak_cli.store.container import read_image
 from trak_cli.store.header import read_header
 from trak_cli.store.virtual import open_scores
 
-RANDOM_KILLS = 20
+RANDOM_KILLS = 10
 PROCESSES = 2
 
 Hook = Callable[[str, Path], None]

@@ -50,7 +50,7 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_killed_anywhere_and_restarted(
     before: dict[str, Path], tmp_path: Path, stage: str, overrides: tuple[str, ...], files: int
 ) -> None:
-    """At every step of every file and at 20 random moments: then the same datasets and fingerprints, and no temporary files."""
+    """At every step of every file and at 10 random moments: then the same datasets and fingerprints, and no temporary files."""
     result = subprocess.run(
         [sys.executable, str(DRIVER), str(before[stage]), str(tmp_path), stage, FEW_ROWS, *overrides],
         env={**os.environ, "PYTHONPATH": str(Path(trak_cli.__file__).parents[1])},
@@ -67,5 +67,5 @@ def test_killed_anywhere_and_restarted(
     assert set(report["steps"]) == {*STEPS, *removed}
     assert report["steps"].get(REMOVED, 0) == 2 * len(removed)
     assert report["steps"]["created"] == files
-    assert report["random"] == 20
-    assert report["interrupted"] >= 5, "most of the random moments are meant to lie before the end of the run"
+    assert report["random"] == 10
+    assert report["interrupted"] >= 3, "most of the random moments are meant to lie before the end of the run"

@@ -79,7 +79,8 @@ def test_what_a_plugin_raises_is_told_with_its_line(project: Project, before: st
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_a_reader_that_goes_away_is_no_error(scored: Project, as_json: list[str]) -> None:
-    command = [sys.executable, "-m", "trak_cli", "top", "-d", ".", "-k", str(ROWS), *as_json, *["-t", "0"] * 400]
+    """The output is several times as large as a pipe's buffer of 64 KiB."""
+    command = [sys.executable, "-m", "trak_cli", "top", "-d", ".", "-k", str(ROWS), *as_json, *["-t", "0"] * 60]
     with subprocess.Popen(command, cwd=scored.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None

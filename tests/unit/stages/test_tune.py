@@ -29,6 +29,8 @@ BEST = EstimatorSpec(
 )
 SPACE = [
     "tune.grid.ridge=[0.01, 0.1, 1, 10]",
+    "tune.grid.gram_exponent=[0, 2]",
+    "tune.grid.weight_exponent=[0, 1]",
     "estimator.ridge=1",
     "estimator.ridge_unit=mean_diagonal",
     "tune.grid.shrinkage=[0]",

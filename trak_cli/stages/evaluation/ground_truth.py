@@ -1,4 +1,4 @@
-"""The ground truth of the LDS: from `trak retrain`, or from a file of the user's own."""
+"""The ground truth of the LDS, from `trak retrain` or from a user's file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from trak_cli.types import TRAIN, BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Attributes:
-    masks: (subsets, rows) bool: which training rows each subset has.
-    outputs: (subsets, targets): mean output, on each target, of the models retrained on each subset.
-    source: where it was read.
-    by_model: (subsets, models, targets): the outputs of each of these models; None where only their mean is known.
+    """Subsets of the training set and the outputs of models retrained on them.
+
+    Attributes:
+        masks: (subsets, rows) bool, True where the subset contains the training row.
+        outputs: (subsets, targets) mean output on each target over the models retrained on each subset.
+        source: file or folder that it was read from.
+        by_model: (subsets, models, targets) outputs of every single model; None if only their mean is known.
     """
 
     masks: BoolArray
@@ -35,10 +37,10 @@ class GroundTruth:
 
 
 def evaluated_split(config: TrakConfig, layout: Layout) -> str:
-    """The target split that the ground truth is about: ``lds.split``, or the only one there is.
+    """Return the target split of the ground truth: ``lds.split``, or the only target split of the store.
 
     Raises:
-        ConfigError: none was named, and there are several or none.
+        ConfigError: ``lds.split`` is null, and the store has several target splits or none.
     """
     if config.lds.split is not None:
         return config.lds.split
@@ -50,17 +52,17 @@ def evaluated_split(config: TrakConfig, layout: Layout) -> str:
             "lds.split",
             "nothing",
             f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
-            "say which split to evaluate" if splits else "run trak featurize first",
+            "set lds.split to the split to evaluate" if splits else "run trak featurize first",
         )
     )
 
 
 def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, targets: int) -> GroundTruth:
-    """The ground truth for one target split.
+    """Read the ground truth of one target split.
 
     Raises:
-        StoreError: no file was named and there are no retrained models in the store.
-        InputError: masks or outputs are not what they should be; says the shapes that are wanted.
+        StoreError: ``file`` is None, and the store has no retrained models.
+        InputError: masks or outputs have a wrong shape, dtype or value; the message names the expected shapes.
     """
     truth = _retrained(layout, split) if file is None else _from_file(Path(file))
     problems = check_ground_truth(truth.masks, truth.outputs, rows, targets)
@@ -78,7 +80,7 @@ def _from_file(path: Path) -> GroundTruth:
 
 
 def _of_models(masks: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any], source: Path) -> GroundTruth:
-    """From outputs (subsets, models, targets)."""
+    """A ground truth from outputs of single models (subsets, models, targets)."""
     return GroundTruth(masks, outputs.mean(axis=1), source, outputs)
 
 

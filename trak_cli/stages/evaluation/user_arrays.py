@@ -1,4 +1,4 @@
-"""Arrays in files that users bring: .npy, .npz, .safetensors, HDF5. Nothing in them is unpickled."""
+"""Read arrays from users' files: .npy, .npz, .safetensors, .pt and HDF5. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trak_cli.user_hdf5 import read_user_hdf5
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
-#: Floating types of torch that NumPy has too.
+#: Floating-point dtypes of torch that NumPy also has.
 _FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
@@ -25,10 +25,10 @@ _ARCHIVES = (".npz", ".safetensors", ".pt", ".pth")
 
 
 def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays ``names`` of a file; a .npy file has no names and answers for a single one.
+    """Read the arrays ``names`` from a file. A .npy file has no names; its array is returned for a single name.
 
     Raises:
-        InputError: the file is missing, damaged, of another format, or lacks an array.
+        InputError: the file is missing or damaged, has an unknown format, or lacks an array.
     """
     if not path.is_file():
         raise InputError(Problem(str(path), "no such file", "a .npy, .npz, .safetensors or HDF5 file", "correct the path"))
@@ -58,7 +58,7 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
 
 
 def _as_array(where: str, value: np.ndarray[Any, Any] | torch.Tensor) -> np.ndarray[Any, Any]:
-    """An array, or a tensor as one; floating types that NumPy does not have become float32, which holds their values."""
+    """Convert to a NumPy array. Floating-point dtypes that NumPy lacks become float32, without loss."""
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     try:
@@ -68,7 +68,7 @@ def _as_array(where: str, value: np.ndarray[Any, Any] | torch.Tensor) -> np.ndar
         return plain.resolve_conj().resolve_neg().numpy()
     except (TypeError, RuntimeError) as error:
         found = f"a tensor of {value.dtype} and layout {value.layout}"
-        raise InputError(Problem(where, found, "numbers that NumPy can hold", "save a dense float32 tensor")) from error
+        raise InputError(Problem(where, found, "a dtype that NumPy has", "save a dense float32 tensor")) from error
 
 
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:
@@ -76,15 +76,15 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            Problem(str(path), f"no array that can be read ({error})", "a .npy file of numbers", "save it with numpy.save")
+            Problem(str(path), f"an unreadable array ({error})", "a .npy file of numbers", "save it with numpy.save")
         ) from error
 
 
 def read_foreign_scores(name: str, path: Path, targets: int, rows: int) -> Float32:
-    """Scores that another tool wrote: .npy, or the array ``scores`` of .npz, .safetensors or HDF5; (targets, rows).
+    """Read scores (targets, rows) of another tool: a .npy file, or the array ``scores`` of a .npz, .safetensors or HDF5 file.
 
     Raises:
-        InputError: the file cannot be read, or holds another shape.
+        InputError: the file cannot be read, or its scores have a wrong shape, a wrong dtype or values that are not finite.
     """
     scores = read_array_file(path, ("scores",))["scores"]
     if scores.shape != (targets, rows) or scores.dtype.kind not in "fiu":
@@ -98,5 +98,5 @@ def read_foreign_scores(name: str, path: Path, targets: int, rows: int) -> Float
             )
         )
     if not np.isfinite(scores).all():
-        raise InputError(Problem(f"lds.scores.{name} ({path})", "NaN or infinite scores", "finite numbers", "mend the file"))
+        raise InputError(Problem(f"lds.scores.{name} ({path})", "NaN or infinite scores", "finite numbers", "fix the file"))
     return scores.astype(np.float32)
