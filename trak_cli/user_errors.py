@@ -41,7 +41,7 @@ def as_input_error(error: Exception, where: str, *, any_code: bool = False) -> I
     Args:
         error: the exception.
         where: the config key, file or sample that the report names.
-        any_code: report exceptions of any code, because the user chose what is called (a dataset, say), whoever wrote it.
+        any_code: report exceptions of any code, because the user chose what is called (a dataset, for example).
     """
     location = user_code_location(error)
     if isinstance(error, MemoryError) or (location is None and not any_code):

@@ -190,7 +190,7 @@ def test_narrow_features(project: Project, reference: Everything, dtype: str, re
 
 @pytest.mark.parametrize("k", [3, ROWS + 1])
 def test_top_k_are_the_extremes_of_the_dense_scores(scored: Project, k: int) -> None:
-    """Also where more are asked for than there are, and where a shard holds fewer than k rows."""
+    """Also if more are requested than exist, and if a shard holds fewer than k rows."""
     whole = dense(scored)
     scored.done("score", f"score.top_k={k}", "estimator.name=ends")
     kept = read_image(Layout(scored.store).scores_top("ends", "test")).arrays

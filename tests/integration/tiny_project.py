@@ -37,7 +37,7 @@ class Net(nn.Module):
 
 
 class Data:
-    """Rows that depend on ``seed`` and the row number alone, unless a fault is asked for.
+    """Rows that depend on ``seed`` and the row number alone, unless a fault is requested.
 
     nan, label, edit: the row that has a NaN input, a label out of range, other content. random: a new draw at each read.
     """

@@ -146,7 +146,7 @@ def _engine_checks(
 
 def _room_on_disk(costs: Costs) -> Check:
     return Check(
-        "room on disk",
+        "space on disk",
         costs.disk <= costs.free_disk,
         f"{costs.free_disk / 2**30:.1f} GiB free",
         f"{costs.disk / 2**30:.2f} GiB for features, Gram matrices and scores",

@@ -47,7 +47,7 @@ class RetrainSummary:
 def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     """Train on every subset of this worker's share that is not stored yet, and store masks and outputs.
 
-    Workers that cannot tell their shares apart take the subsets in different orders, so each subset is looked up again just
+    Workers that cannot distinguish their shares take the subsets in different orders, so each subset is looked up again just
     before it is trained. ``train.start`` and ``train.only_parameters`` apply as in `trak train`: the ground truth is the same
     training on less data.
 

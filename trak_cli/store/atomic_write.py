@@ -1,4 +1,4 @@
-"""The write protocol: a file exists whole or not at all, whatever is killed and whoever else writes it.
+"""The write protocol: a file exists completely or not at all, whichever process is killed or also writes it.
 
 The bytes go to a temporary that only this writer knows, are forced to the disk, and get their final name in one step;
 then the folder is forced to the disk. No locks: two writers of the same file do no harm.
@@ -58,7 +58,7 @@ def write_once(path: Path, data: bytes) -> bool:
         True: ours was promoted. False: another writer's whole file was already there, and was left as it is.
 
     Raises:
-        MachineError: no room, read-only, no permission, ...; our temporary is removed.
+        MachineError: disk full, read-only, no permission, ...; the temporary file is removed.
     """
     with _writing(path, len(data)):
         for attempt in range(_ATTEMPTS):
@@ -81,7 +81,7 @@ def replace(path: Path, data: bytes) -> None:
     """Write ``data`` as ``path`` in place of whatever is there; for files that can be derived again. The last wins.
 
     Raises:
-        MachineError: no room, read-only, no permission, ...; our temporary is removed, the old file stays.
+        MachineError: disk full, read-only, no permission, ...; the temporary file is removed, the old file stays.
     """
     with _writing(path, len(data)):
         _make_folder(path.parent)

@@ -38,7 +38,7 @@ class Image:
         fingerprint: what determines the values.
         provenance: who wrote it, with what; never compared.
         digest: sha256 of the file, hexadecimal.
-        content: digest of the arrays and the fingerprint alone: the same for the same content, whoever wrote it.
+        content: digest of the arrays and the fingerprint alone: the same for the same content.
         dtypes: logical dtype of every dataset, by name ("bfloat16" where the array holds its bits as uint16).
         shapes: shape of every dataset, by name, also of those that were not asked for.
     """

@@ -3,7 +3,7 @@
 float16 and int8 rows have a scale of their own, so that no row overflows or underflows as a whole, whatever the size of its
 values. HDF5 has no bfloat16: its 16 bits are stored as uint16, and the dataset's attribute ``dtype`` names the format.
 
-Largest error of a value x in a row whose largest magnitude is m (beside float32's own limit of 2^-149):
+Largest error of a value x in a row whose largest magnitude is m (in addition to float32's own limit of 2^-149):
 
     float32    exact
     float16    2^-11 |x| + 2^-39 m

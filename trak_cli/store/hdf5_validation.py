@@ -76,7 +76,7 @@ def _vet_dataset(path: Path, dataset: h5py.Dataset, layout: int) -> None:
         raise _refused(path, name, f"has the shape {dataset.shape}")
     if set(dataset.attrs) != {"dtype"}:
         raise _refused(path, name, f"has the attributes {sorted(dataset.attrs)}")
-    # Python's integers do not overflow: a declared shape of any size is told apart from what the file really holds.
+    # Python's integers do not overflow: a declared shape of any size can be compared with the content.
     declared = int(np.prod([int(size) for size in dataset.shape], dtype=object)) * dataset.dtype.itemsize
     if layout == h5py.h5d.CONTIGUOUS and declared != dataset.id.get_storage_size():
         raise _refused(path, name, f"declares the shape {dataset.shape} but holds {dataset.id.get_storage_size()} bytes")

@@ -34,7 +34,7 @@ def write_image(
 
     Raises:
         DamagedError, ForeignError: a file was already there, and it is damaged or has another fingerprint.
-        MachineError: no room, read-only, no permission, ...
+        MachineError: disk full, read-only, no permission, ...
     """
     data = build_image(arrays, fingerprint, provenance, bfloat16)
     if overwrite:

@@ -60,7 +60,7 @@ class FeatureShard(FeatureRows):
     Attributes:
         fingerprint: what determines the values.
         digest: sha256 of the file.
-        content: digest of values and fingerprint; the same whoever wrote the shard.
+        content: digest of values and fingerprint; the same for all writers.
         dtype: what the features are stored as.
     """
 
@@ -121,7 +121,7 @@ def write_features(
     Raises:
         InputError: a value is not finite, or too large for bfloat16 (names the sample).
         DamagedError, ForeignError: another file was already there.
-        MachineError: no room, read-only, no permission, ...
+        MachineError: disk full, read-only, no permission, ...
         ValueError: shapes that do not fit together.
     """
     arrays = _arrays_of(values, dtype)

@@ -1,6 +1,6 @@
 """Temporary files: how they are named, and how those that a killed writer left behind vanish.
 
-A temporary is ``.NAME.HOST.PID.RANDOM.tmp`` beside the file NAME that it is to become: the name says whose it is.
+A temporary file is ``.NAME.HOST.PID.RANDOM.tmp`` in the folder of its final file NAME; the name identifies its writer.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def temporary_of(path: Path) -> Path:
 
 
 def clean(path: Path) -> int:
-    """Remove every temporary of ``path``, whoever wrote it; returns how many.
+    """Remove every temporary file of ``path``, from any writer; returns how many.
 
-    To be called only once ``path`` itself is whole: a writer that is still at work on another copy of it finds its
-    temporary gone and goes on with the file that is there.
+    Call it only when ``path`` itself is complete: a writer that is still working on another copy notices that its temporary
+    file is gone, and uses the complete file.
     """
     with os.scandir(path.parent) as entries:
         names = [entry.name for entry in entries]
@@ -50,16 +50,16 @@ def clean(path: Path) -> int:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the leftovers in ``folder`` and below; returns how many.
+    """Remove stale temporary files in ``folder`` and below; returns how many.
 
-    A leftover is a temporary whose final file exists, or whose writer ran on this host and is dead. A folder that does
-    not exist holds none.
+    A temporary file is stale if its final file exists, or if its writer ran on this host and is dead. A folder that does not
+    exist has none.
 
     Raises:
-        MachineError: a leftover cannot be removed.
+        MachineError: a stale file cannot be removed.
     """
     removed = 0
-    with reading(folder, "removing leftovers"):
+    with reading(folder, "removing stale temporary files"):
         for parent, _, names in os.walk(folder):
             for temporary in _temporaries(Path(parent), names):
                 if temporary.final.exists() or _writer_is_dead(temporary):

@@ -184,7 +184,7 @@ def _changed_since(path: Path, source: Path, found: str, listed: str) -> Foreign
             str(source),
             f"content {found[:12]}",
             f"{listed[:12]}, as when the scores were assembled in {path}",
-            "run trak score again: the scores are assembled anew, without computing them",
+            "run trak score again: it assembles the scores again without computing them",
         )
     )
 

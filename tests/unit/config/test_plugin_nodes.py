@@ -1,4 +1,4 @@
-"""Plugins: found beside the YAML, checked without being built, built with plain values, put into canonical words."""
+"""Plugins are found in the folder of the YAML, checked without being built, built with plain values, written canonically."""
 
 from __future__ import annotations
 

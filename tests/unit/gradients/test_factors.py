@@ -83,7 +83,7 @@ def siblings() -> nn.Module:
 
 
 class Conv1D(nn.Module):
-    """A stand-in for the layer of this name in transformers, which is told by where it comes from: weight (in, out)."""
+    """A stand-in for the layer of this name in transformers, which is recognised by its module: weight (in, out)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ def padded(samples: list[Any]) -> dict[str, Tensor]:
 
 
 class Reader(nn.Module):
-    """Every next word from the last one and the mean of those before; counts the positions that it is asked for."""
+    """Every next word from the last one and the mean of those before; counts the positions that are requested."""
 
     def __init__(self) -> None:
         super().__init__()

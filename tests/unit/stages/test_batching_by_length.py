@@ -125,7 +125,7 @@ def test_samples_of_one_size_stay_on_the_grid_of_absolute_rows(shard_rows: int) 
 
 
 def test_samples_of_one_size_are_read_when_they_are_computed() -> None:
-    """Beside a few that tell that there is one size."""
+    """Apart from a few that show that all have one size."""
     split = split_of((6,) * 1000)
     assert not split.varies
     reads = split.dataset.read

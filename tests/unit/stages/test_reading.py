@@ -69,7 +69,7 @@ def test_features_do_not_depend_on_the_number_of_readers(lengths: list[int]) -> 
 
 def test_several_readers_ask_at_the_same_time() -> None:
     class Slow(Sentences):
-        """Gives a sample only when two are asked for."""
+        """Returns a sample only once two are requested."""
 
         both = threading.Barrier(2)
 

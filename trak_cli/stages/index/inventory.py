@@ -57,7 +57,7 @@ class Inventory:
         return self._shards[split]
 
     def read(self, checkpoint: str, split: str, index: int, with_terms: bool = False) -> FeatureShard:
-        """One shard, checked to be whole and the expected one; with the terms of training rows, where they are asked for.
+        """One shard, checked to be whole and the expected one; with the terms of training rows if requested.
 
         Raises:
             StoreError: it is missing, damaged or another run's.
@@ -95,7 +95,7 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
                 "estimator.average_over",
                 f"{list(patterns)}, which matches none",
                 f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}",
-                "mend the patterns, or run trak featurize first",
+                "fix the patterns, or run trak featurize first",
             )
         )
     features = {name: read_json(layout.fingerprint(name)) for name in checkpoints}

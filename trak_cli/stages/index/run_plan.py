@@ -1,7 +1,7 @@
-"""The run plan: what is decided once, before the first shard, and reused by every worker and every restart.
+"""The run plan: decisions that are made once, before the first shard, and reused by all workers and restarts.
 
-Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. They are
-measured or read from the config by whoever comes first, written once, and obeyed by all.
+Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. The first
+worker measures them or reads them from the config, and stores them for all others.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
 
 
-#: What may be otherwise in a Gram matrix that is made anew: it was summed before the training set grew, or weighed by an
-#: earlier version's simulated training.
+#: Fingerprint keys that may differ in a Gram matrix that is replaced: it was summed before the training set grew, or weighted
+#: by the simulated training of an earlier version.
 _STALE = {"rows", "simulated_training.version"}
 
 

@@ -197,7 +197,7 @@ class ScoreFiles:
         Raises:
             ForeignError: a file has another fingerprint (and ``overwrite`` is not set).
         """
-        sync_folder(self.complete_path.parent)  # the name of the merged file must be on disk first, whoever wrote it
+        sync_folder(self.complete_path.parent)  # the name of the merged file must be on disk first
         for block in self.layout.score_blocks(self.estimator, self.split):
             for shard in self.layout.score_shards(self.estimator, self.split, block):
                 path = self.layout.scores_shard(self.estimator, self.split, block, shard)

@@ -77,7 +77,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _load(model: nn.Module, train: TrainConfig, chosen: Sequence[Tensor]) -> list[Problem]:
-    """Load ``train.start`` into the model, except into the tensors that start afresh; returns what is wrong with the file."""
+    """Load ``train.start`` into the model, except into initialised tensors; returns the problems of the file."""
     if train.start is None:
         return []
     path = Path(train.start)
@@ -134,7 +134,7 @@ def _choice_problems(
             KEY, f"{found}, which selects nothing that can be trained", "a parameter that requires a gradient", remedy
         )
     elif train.start is not None and len(chosen) == len(everything):
-        found = f"{found}, which starts every parameter afresh, so that nothing of train.start is used"
+        found = f"{found}, which initialises every parameter, so nothing of train.start is used"
         remedy = "set train.only_parameters=false to train all parameters, starting from the file"
         yield Problem(KEY, found, "a part of the model, because train.only_parameters is true", remedy)
 
