@@ -40,8 +40,9 @@ class FeatureRows:
         out_to_loss: (rows,) float32, q.
         outputs: (rows,) float32, f.
         sample_ids: (rows,) uint64, a hash of each sample.
-        term_features: (rows, k) float32, features of the sums of terms with random signs, where there are such; else None.
-        terms: (rows,) float32, how many terms each sample has, likewise.
+        term_features: (rows, k) float32, features of the randomly signed sums of per-token terms; None if the
+            task has no per-token terms.
+        terms: (rows,) float32, how many per-token terms each sample has; None if the task has none.
     """
 
     rows: Rows
@@ -60,7 +61,7 @@ class FeatureShard(FeatureRows):
     Attributes:
         fingerprint: what determines the values.
         digest: sha256 of the file.
-        content: digest of values and fingerprint; the same for all writers.
+        content: digest of values and fingerprint; independent of the writer.
         dtype: what the features are stored as.
     """
 
@@ -71,7 +72,12 @@ class FeatureShard(FeatureRows):
 
 
 class Condition(Enum):
-    """What a look at a shard's place finds."""
+    """Possible results of inspecting a shard file.
+
+    ``MISSING``: no file. ``WHOLE``: complete and as expected. ``SHORTER``: complete, but written when the split had fewer
+    rows; it is to be replaced. ``DAMAGED``: the file cannot be read or its digest does not match. ``FOREIGN``: complete, but
+    its fingerprint or rows are not the expected ones.
+    """
 
     MISSING = "missing"
     WHOLE = "whole"
@@ -82,13 +88,13 @@ class Condition(Enum):
 
 @dataclass(frozen=True)
 class State:
-    """What a look at a shard's place found.
+    """Result of inspecting a shard file.
 
     Attributes:
-        condition: ``SHORTER``: whole and ours, but written when the split had fewer rows; it is to be replaced.
-        rows: the rows that it holds, when it could be read.
-        sample_ids: the hashes of their samples, likewise.
-        problems: what is wrong, when something is.
+        condition: see :class:`Condition`.
+        rows: the rows that the shard holds; None if it could not be read.
+        sample_ids: (rows,) uint64, hashes of their samples; None if the shard could not be read.
+        problems: what is wrong; empty if nothing is.
     """
 
     condition: Condition
@@ -109,14 +115,14 @@ def write_features(
     """Store one shard, its features as ``dtype``.
 
     Args:
-        path: the shard's place, from the layout.
+        path: the shard file, from the layout.
         values: what to store.
         fingerprint, provenance: see :func:`~trak_cli.store.container.build_image`; the rows are kept apart from them.
         dtype: what the features are rounded to, one of :data:`~trak_cli.store.dtypes.FEATURE_DTYPES`.
-        overwrite: take the place of a shard that is there (one that is ``SHORTER``).
+        overwrite: replace an existing shard (one that is ``SHORTER``).
 
     Returns:
-        True: ours was written. False: another writer's whole shard was already there.
+        True if this call wrote the file; False if a complete shard of another writer was already there.
 
     Raises:
         InputError: a value is not finite, or too large for bfloat16 (names the sample).
@@ -164,7 +170,9 @@ def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
 
 
 def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
-    """Read and check one shard; its fingerprint is for the caller to compare. ``with_terms``: also those, where it has them.
+    """Read and check one shard; its fingerprint is for the caller to compare.
+
+    ``with_terms``: also read the per-token datasets, if present.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
@@ -192,7 +200,7 @@ def _decoded(image: Image, name: str) -> Float32:
 
 
 def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprint: Json | None) -> State:
-    """Look at a shard's place, checking every byte of what is there; None stands for anything.
+    """Inspect a shard file and check every byte of it; None as an expected value skips that comparison.
 
     Raises:
         MachineError: it cannot be read.
@@ -252,5 +260,5 @@ def _other_rows(path: Path, found: Rows, expected: Rows) -> Problem:
         where=f"{path}: rows",
         found=str(found),
         expected=str(expected),
-        remedy="go back to the shard_rows and the dataset that wrote it, or choose another store folder",
+        remedy="use the original features.shard_rows and dataset, or choose another store folder",
     )

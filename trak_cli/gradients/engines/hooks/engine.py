@@ -31,7 +31,7 @@ class HooksEngine:
     """Per-sample gradients from the inputs of the model's layers and the gradients at their outputs.
 
     Memory: the activations of the microbatch and the gradients at the outputs of its layers; per-sample gradients exist one
-    piece at a time. A parameter used in several places comes in as many blocks, which add up.
+    piece at a time. A parameter used in several places yields one block per use; the blocks are summed.
 
     Args:
         strategies: the result of :func:`find_strategies`; None takes the first strategy of each parameter, unchecked.
@@ -91,9 +91,9 @@ class HooksEngine:
         return self._one_pass(batch, batch_size(batch), refuse)
 
     def escaping(self, batch: Any) -> set[str]:
-        """The parameters that outputs depend on by a path around the calls from which their gradients would be computed.
+        """The parameters that reach the outputs by a path that the recorded calls do not cover.
 
-        Values cannot show this: behind a closed gate, the contribution that is missed is zero.
+        Comparing gradients cannot detect this: if a gate is closed, the missed contribution is zero.
         """
         with exact(), only(self._model, self._followed()), torch.enable_grad():
             return self._escaping(*self._forward(batch, batch_size(batch)))
@@ -133,7 +133,11 @@ class HooksEngine:
             # The strategies may have been found under another checkpoint, so the first batch is checked again.
             for name in () if surveyed else self._escaping(outputs, recorder):
                 where = self.strategies.get(name, name.rpartition(".")[0])
-                refuse(NotSeparableError((where, 0), f"a use of {name} outside it, which the first samples did not have"))
+                refuse(
+                    NotSeparableError(
+                        (where, 0), f"{name} is also used outside this module, which was not seen in the first samples"
+                    )
+                )
             recorder.backward(outputs, self._computed_by(lambda strategy: strategy == UNUSED))
         outputs = outputs.detach()
         with torch.no_grad():
@@ -239,7 +243,8 @@ def _rule_arguments(call: Call, axes: Axes, size: int, dtype: torch.dtype, batch
 def _check_shares(call: Call, axes: Axes, size: int) -> None:
     """Refuse a call in which the samples do not have equal, consecutive shares of the entries along a flattened axis.
 
-    The second backward pass multiplies the gradient at an entry by the weight of its sample, which identifies the sample.
+    A second backward pass weights each sample's output differently, so that the ratio of the two gradients at an entry shows
+    which sample it belongs to.
     Entries without a gradient do not matter.
 
     Raises:
