@@ -140,7 +140,7 @@ def test_full_disk(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as full:
         full.setattr(os, "write", until_full)
-        project.refused(MACHINE, "featurize", says=("ENOSPC", ".h5", "bytes are free", "make room"))
+        project.refused(MACHINE, "featurize", says=("ENOSPC", ".h5", "bytes are free", "free some space"))
     kept = project.files()
     assert any(path.endswith("00000.h5") for path in kept)
     project.done("featurize")

@@ -1,4 +1,4 @@
-"""The store: a file exists whole or not at all, a changed byte is found, nothing stored is ever evaluated.
+"""The store: a file is complete or absent, a changed byte is detected, and nothing stored is evaluated.
 
-The only package that writes HDF5; HDF5 files from users are read by ``trak_cli.user_hdf5``.
+The only package that writes HDF5. ``trak_cli.user_hdf5`` reads the HDF5 files of users.
 """

@@ -1,7 +1,7 @@
-"""The write protocol: a file exists completely or not at all, whichever process is killed or also writes it.
+"""Atomic writes: a file is complete or absent, even if the process is killed or another process writes the same file.
 
-The bytes go to a temporary that only this writer knows, are forced to the disk, and get their final name in one step;
-then the folder is forced to the disk. No locks: two writers of the same file do no harm.
+The bytes are written to a temporary file with a unique name and synced to disk; the file then gets its final name in one
+step, and the folder is synced. There are no locks: two writers of the same file do no harm.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def _no_step(step: str, path: Path) -> None:
     del step, path
 
 
-#: Called with the step's name and the final path; tests set it to kill the process there.
+#: Called with the step's name and the final path; tests replace it to kill the process at a step.
 on_step: Callable[[str, Path], None] = _no_step
 
-#: What the system says when another writer, which was faster, has removed our temporary (ESTALE: over a network).
+#: Errors when another writer finished first and removed our temporary file (ESTALE: on a network file system).
 _VANISHED = frozenset({errno.ENOENT, errno.ESTALE})
 
-#: What the system says where hard links do not exist.
+#: Errors of file systems without hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
-#: What the system says where a folder cannot be forced to the disk.
+#: Errors of file systems that cannot sync a folder.
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -52,10 +52,10 @@ _ATTEMPTS = 10
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Write ``data`` as ``path`` unless a file of that name is already there; the first writer wins.
+    """Write ``data`` as ``path`` unless that file exists; the first writer wins.
 
     Returns:
-        True: ours was promoted. False: another writer's whole file was already there, and was left as it is.
+        True if the file was written, False if it existed already; an existing file stays as it is.
 
     Raises:
         MachineError: disk full, read-only, no permission, ...; the temporary file is removed.
@@ -78,10 +78,10 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write ``data`` as ``path`` in place of whatever is there; for files that can be derived again. The last wins.
+    """Write ``data`` as ``path``, replacing an existing file; for files that can be computed again. The last writer wins.
 
     Raises:
-        MachineError: disk full, read-only, no permission, ...; the temporary file is removed, the old file stays.
+        MachineError: disk full, read-only, no permission, ...; the temporary file is removed, and the old file stays.
     """
     with _writing(path, len(data)):
         _make_folder(path.parent)
@@ -90,7 +90,7 @@ def replace(path: Path, data: bytes) -> None:
                 _publish(path, data, _rename_over)
                 return
             except OSError as error:
-                # Another writer of the same file has promoted its own and removed our temporary: do it again.
+                # Another writer of the same file finished and removed our temporary file: write again.
                 if error.errno not in _VANISHED or attempt == _ATTEMPTS - 1:
                     raise
 
@@ -102,7 +102,7 @@ def _publish(path: Path, data: bytes, promote: Callable[[Path, Path], bool]) -> 
         won = promote(temporary, path)
         on_step("promoted", path)
     except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # report the first error
             temporary.unlink()
         raise
     temporary.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def _write(temporary: Path, path: Path, data: bytes) -> None:
 
 def _write_all(descriptor: int, view: memoryview) -> None:
     while view:
-        written = os.write(descriptor, view)  # may be less than asked: near a full disk, or above 2 GiB
+        written = os.write(descriptor, view)  # may write less: near a full disk, or above 2 GiB
         if written <= 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         view = view[written:]
@@ -141,16 +141,16 @@ def _link_first(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # A network file system may repeat a request whose answer was lost: then the file that is there is ours.
+        # A network file system may repeat a request whose answer was lost: then the existing file is ours.
         return os.path.samefile(temporary, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
     else:
         return True
-    # Without hard links (FAT, some network mounts) the system has no portable "rename unless it exists". Between this
-    # look and the rename another writer may promote its own file; ours then takes its place, also whole and of the same
-    # values, so nothing is lost but that writer's provenance.
+    # Without hard links (FAT, some network mounts) there is no portable "rename unless it exists". If another writer's
+    # file appears between this check and the rename, ours replaces it. Both are complete and hold the same values; only
+    # the other writer's provenance is lost.
     if path.exists():
         return False
     os.rename(temporary, path)
@@ -174,7 +174,7 @@ def _sync(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network and user-space file systems refuse this; their names are as durable as they can be made.
+        # Some network and user-space file systems cannot sync a folder; nothing more can be done there.
         if error.errno not in _NO_FOLDER_SYNC:
             raise
     finally:
@@ -195,7 +195,7 @@ def _problem(path: Path, size: int, error: OSError) -> Problem:
     if number in _NO_ROOM:
         with suppress(OSError):
             found += f"; {shutil.disk_usage(path.parent).free:,} bytes are free on the disk"
-        remedy = "make room (disk, quota or file-size limit) and run the stage again; finished shards are kept"
+        remedy = "free some space (disk, quota or file-size limit) and run the stage again; finished shards are kept"
     elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
         remedy = "make the folder writable or choose another store folder, and run the stage again"
     else:
@@ -204,9 +204,9 @@ def _problem(path: Path, size: int, error: OSError) -> Problem:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file out of the way (``NAME.damaged``, numbered when that is taken); nothing is deleted.
+    """Rename a damaged file to ``NAME.damaged`` (with a number if that exists); nothing is deleted.
 
-    That another process has just done the same is no error.
+    If another process has just renamed it, nothing happens.
 
     Raises:
         MachineError: it cannot be renamed.

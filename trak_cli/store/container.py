@@ -1,4 +1,4 @@
-"""One HDF5 file as bytes in memory: built whole before a write, checked whole before HDF5 sees any of it."""
+"""One HDF5 file as bytes in memory: built completely before it is written, and checked completely before HDF5 reads it."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ CREATED_BY = f"trak store format {FORMAT_VERSION}"
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-#: HDF5 keeps a table of the files that are open, by name: each image that is being built needs its own.
+#: HDF5 keeps a table of open files by name: every image needs a name of its own.
 _serial = itertools.count()
 
 
 @dataclass(frozen=True)
 class Image:
-    """What one file holds; nothing in it was evaluated or unpickled.
+    """The contents of one file; nothing in it was evaluated or unpickled.
 
     Attributes:
-        path: where it was read.
-        arrays: the datasets that were asked for, by name.
+        path: the file.
+        arrays: the datasets that were read, by name.
         fingerprint: what determines the values.
-        provenance: who wrote it, with what; never compared.
+        provenance: program, device and host that wrote it; never compared.
         digest: sha256 of the file, hexadecimal.
-        content: digest of the arrays and the fingerprint alone: the same for the same content.
-        dtypes: logical dtype of every dataset, by name ("bfloat16" where the array holds its bits as uint16).
-        shapes: shape of every dataset, by name, also of those that were not asked for.
+        content: digest of the arrays and the fingerprint alone: equal for equal content, whatever the provenance.
+        dtypes: logical dtype of every dataset, by name ("bfloat16" if the array holds its bits as uint16).
+        shapes: shape of every dataset, by name, those that were not read included.
     """
 
     path: Path
@@ -64,11 +64,11 @@ def build_image(
     Args:
         arrays: numbers or booleans of any shape, by dataset name (no slash).
         fingerprint: what determines the values.
-        provenance: who writes it, with what.
+        provenance: program, device and host that write it.
         bfloat16: names of the uint16 arrays that hold the bits of bfloat16 values.
 
     Raises:
-        ValueError: an array or a name that a store does not take.
+        ValueError: an array or a name that cannot be stored.
     """
     stored = {name: _storable(name, array) for name, array in sorted(arrays.items())}
     dtypes = {name: "bfloat16" if name in bfloat16 else str(array.dtype) for name, array in stored.items()}
@@ -95,7 +95,7 @@ def read_image(path: Path, only: Collection[str] | None = None, skip: Collection
     Raises:
         MissingError: no such file.
         DamagedError: any byte of it changed, or it was cut short.
-        ForeignError: it is whole, but holds something that a store does not, or lacks a dataset that was asked for.
+        ForeignError: it is intact, but holds something that a store does not, or lacks one of ``only``.
         MachineError: it cannot be read.
     """
     header, data = load(path)
@@ -133,12 +133,12 @@ def hdf5_payload(fill: Callable[[h5py.File], None], texts: Mapping[str, str]) ->
             write_text(file, name, text)
         file.flush()
         image = file.id.get_file_image()
-    return memoryview(image)[image.index(_SIGNATURE) :]  # HDF5 leaves the user block out; should it not, we do
+    return memoryview(image)[image.index(_SIGNATURE) :]  # HDF5 leaves out the user block, in most versions
 
 
 @contextmanager
 def opened(path: Path, data: bytes, kind: int) -> Iterator[h5py.File]:
-    """The vetted HDF5 file in ``data``; what HDF5 says against it becomes an error that names ``path``."""
+    """The vetted HDF5 file in ``data``; errors of HDF5 become errors that name ``path``."""
     with reading(path):
         try:
             with h5py.File(io.BytesIO(data), "r") as file:

@@ -1,6 +1,6 @@
-"""The kinds of store errors that a stage treats differently, and the translation of the machine's own errors.
+"""The kinds of store errors that stages treat differently, and the translation of operating system errors.
 
-All are :class:`~trak_cli.errors.StoreError`: a caller that does not care catches that one.
+All are :class:`~trak_cli.errors.StoreError`; catch that one to treat them alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trak_cli.errors import MachineError, Problem, StoreError
 
 
 class MissingError(StoreError):
-    """The file is not there."""
+    """The file does not exist."""
 
 
 class DamagedError(StoreError):
@@ -23,7 +23,7 @@ class DamagedError(StoreError):
 
 
 class ForeignError(StoreError):
-    """The file is whole but not the expected one: other fingerprint, other rows, other kind, other format version."""
+    """The file is intact but not the expected one: another fingerprint, rows, kind or format version."""
 
 
 def damaged(path: Path, found: str) -> DamagedError:
@@ -32,14 +32,14 @@ def damaged(path: Path, found: str) -> DamagedError:
         Problem(
             where=str(path),
             found=found,
-            expected="the bytes that were written, whole and unchanged",
+            expected="the bytes that were written, complete and unchanged",
             remedy="delete it and run the stage again; only this shard is recomputed",
         )
     )
 
 
 def foreign(path: Path, found: str, expected: str) -> ForeignError:
-    """The error for a whole file that is not the one that belongs here."""
+    """The error for an intact file that does not belong here."""
     return ForeignError(
         Problem(
             where=str(path),
@@ -51,7 +51,7 @@ def foreign(path: Path, found: str, expected: str) -> ForeignError:
 
 
 def missing(path: Path) -> MissingError:
-    """The error for a file that is not there."""
+    """The error for a file that does not exist."""
     return MissingError(
         Problem(where=str(path), found="no such file", expected="a stored file", remedy="run the stage that writes it")
     )
@@ -59,7 +59,7 @@ def missing(path: Path) -> MissingError:
 
 @contextmanager
 def reading(path: Path, doing: str = "reading") -> Iterator[None]:
-    """Turn what the operating system says while ``path`` is read into an error that names the file.
+    """Turn operating system errors while ``path`` is read into errors that name the file.
 
     Raises:
         MissingError: the file does not exist.

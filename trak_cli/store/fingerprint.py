@@ -16,10 +16,10 @@ _SHOWN = 120
 
 
 def canonical(document: Json) -> str:
-    """The one JSON text of ``document``: keys sorted, no spaces, ASCII only.
+    """The canonical JSON text of ``document``: keys sorted, no spaces, ASCII only.
 
     Raises:
-        TypeError, ValueError: something in it is not JSON (NaN and infinities included); a bug of the caller.
+        TypeError, ValueError: a value is not JSON (NaN and infinities included).
     """
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -28,7 +28,7 @@ def parse(text: str) -> Json:
     """The JSON object that ``text`` holds.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: it is not a JSON object.
     """
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
@@ -49,9 +49,9 @@ def digest(fingerprint: Json) -> str:
 
 
 def differences(found: Json, expected: Json) -> list[tuple[str, Any, Any]]:
-    """Every key, dotted and sorted, whose value differs: (key, found, expected); "(absent)" where one has no such key.
+    """Every key, dotted and sorted, whose value differs: (key, found, expected); "(absent)" if one has no such key.
 
-    Values are the same when their JSON texts are: 1 and 1.0 differ, a tuple and a list do not.
+    Values are compared by their JSON text: 1 and 1.0 differ, a tuple and a list do not.
     """
     differing: list[tuple[str, Any, Any]] = []
     for key in sorted(found.keys() | expected.keys()):
@@ -77,7 +77,7 @@ def problems_between(path: Path, found: Json, expected: Json) -> list[Problem]:
 
 
 def require_same(path: Path, found: Json, expected: Json) -> None:
-    """Raise unless the fingerprint ``found`` in ``path`` is the ``expected`` one.
+    """Raise unless the fingerprint ``found`` in ``path`` equals ``expected``.
 
     Raises:
         ForeignError: with one problem for each differing key.

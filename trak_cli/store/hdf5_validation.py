@@ -1,7 +1,7 @@
-"""What an HDF5 file may contain before any of its values is read.
+"""Checks of an HDF5 file before any of its values is read.
 
-A file whose digest is right was not damaged, but it may still have been made to harm: a link or an external or virtual
-dataset reads another file, an object dtype builds Python objects, a huge declared shape takes all memory.
+A file with the right digest may still be malicious: a link or an external or virtual dataset reads another file, an object
+dtype builds Python objects, and a huge declared shape exhausts the memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def vet(path: Path, file: h5py.File, kind: int) -> None:
     """Check every object at the root of ``file``.
 
     Raises:
-        ForeignError: something in it is not what this program writes.
+        ForeignError: it holds something that this program does not write.
     """
     if len(file) > MAX_DATASETS:
         raise foreign(path, f"{len(file)} objects", f"at most {MAX_DATASETS} datasets")
@@ -44,7 +44,7 @@ def vet(path: Path, file: h5py.File, kind: int) -> None:
 
 
 def text_attribute(path: Path, holder: h5py.File | h5py.Dataset, name: str) -> str:
-    """The text of a string attribute of fixed length: no other type is read at all."""
+    """The text of a string attribute of fixed length; other types are refused."""
     if name not in holder.attrs:
         raise foreign(path, f"{holder.name} without the attribute {name!r}", _TEXT)
     attribute = holder.attrs.get_id(name)
@@ -76,7 +76,7 @@ def _vet_dataset(path: Path, dataset: h5py.Dataset, layout: int) -> None:
         raise _refused(path, name, f"has the shape {dataset.shape}")
     if set(dataset.attrs) != {"dtype"}:
         raise _refused(path, name, f"has the attributes {sorted(dataset.attrs)}")
-    # Python's integers do not overflow: a declared shape of any size can be compared with the content.
+    # In Python integers, which do not overflow whatever shape is declared.
     declared = int(np.prod([int(size) for size in dataset.shape], dtype=object)) * dataset.dtype.itemsize
     if layout == h5py.h5d.CONTIGUOUS and declared != dataset.id.get_storage_size():
         raise _refused(path, name, f"declares the shape {dataset.shape} but holds {dataset.id.get_storage_size()} bytes")

@@ -1,4 +1,4 @@
-"""The first 512 bytes of every HDF5 file of a store (HDF5's user block), which vouch for all of its bytes.
+"""The first 512 bytes of every HDF5 file of a store (HDF5's user block), with a digest of all bytes.
 
     offset  bytes  what (little-endian)
          0      8  magic
@@ -9,7 +9,7 @@
         56     32  content digest: arrays and fingerprint, but not the provenance
         88    424  zeros
 
-HDF5 looks for its own signature at 0, 512, 1024, ..., so other programs open the file as if the header were not there.
+HDF5 looks for its own signature at 0, 512, 1024, ..., so other programs can open the file and ignore the header.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _CHANGED = "a digest that does not match (bytes changed or file cut short)"
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself.
+    """The header of a file.
 
     Attributes:
         version: format version.
         kind: ``PLAIN`` or ``VIRTUAL``.
         length: bytes after the header.
         digest: sha256 of the whole file (hexadecimal), this field zeroed.
-        content: digest of the arrays and the fingerprint; equal for equal content whatever its provenance.
+        content: digest of the arrays and the fingerprint; equal for equal content, whatever the provenance.
     """
 
     version: int
@@ -72,7 +72,7 @@ def seal(payload: memoryview, content: str, kind: int) -> bytes:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header alone: tells a file that was cut short, but not one whose bytes changed.
+    """Read the header alone. Detects a file that was cut short, but not changed bytes.
 
     Raises:
         MissingError, DamagedError, ForeignError (another format version), MachineError.
@@ -83,7 +83,7 @@ def read_header(path: Path) -> Header:
 
 
 def verify(path: Path) -> Header:
-    """Read the whole file in pieces and check its digest; HDF5 does not see it.
+    """Read the file in pieces and check its digest, without HDF5.
 
     Raises:
         MissingError, DamagedError, ForeignError (another format version), MachineError.
@@ -99,7 +99,7 @@ def verify(path: Path) -> Header:
 
 
 def load(path: Path) -> tuple[Header, bytes]:
-    """Read the file once into memory and check its digest; the bytes include the header.
+    """Read the file into memory and check its digest; the bytes include the header.
 
     Raises:
         MissingError, DamagedError, ForeignError (another format version), MachineError.
@@ -124,7 +124,7 @@ def _begin(raw: bytes) -> hashlib._Hash:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     with reading(path):
-        # Not blocking: a named pipe in place of a shard must not hang the program. Regular files do not mind.
+        # Non-blocking, so that a named pipe in place of a shard does not hang the program.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,6 +1,6 @@
-"""Small JSON documents under the same write protocol: the run plan, the description of a split, a report.
+"""Small JSON documents, written atomically: the run plan, the description of a split, a report.
 
-The document's own digest is stored in it (key "sha256"), so that a changed value is found here too.
+A document stores its own digest (key "sha256"), so that a changed value is detected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DIGEST = "sha256"
 
 
 def write_json_once(path: Path, document: Json) -> bool:
-    """Write ``document`` unless the file exists; False: another writer's is there, to be read and obeyed.
+    """Write ``document`` unless the file exists; False if it does: then read that one.
 
     Raises:
         MachineError: it cannot be written.
@@ -26,7 +26,7 @@ def write_json_once(path: Path, document: Json) -> bool:
 
 
 def replace_json(path: Path, document: Json) -> None:
-    """Write ``document`` in place of whatever is there.
+    """Write ``document``, replacing an existing file.
 
     Raises:
         MachineError: it cannot be written; the old file stays.

@@ -1,4 +1,4 @@
-"""Store one image under the write protocol, and make sure of the file that is there when another writer was faster."""
+"""Write one HDF5 file atomically; if it exists already, check that it is the same one."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def write_image(
     """Write ``arrays`` as the file ``path``.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         arrays, fingerprint, provenance, bfloat16: as for :func:`~trak_cli.store.container.build_image`.
-        overwrite: take the place of a file that is already there.
+        overwrite: replace an existing file.
 
     Returns:
-        True: ours was written. False: a whole file with the same fingerprint was already there.
+        True if the file was written, False if an intact file with the same fingerprint existed already.
 
     Raises:
-        DamagedError, ForeignError: a file was already there, and it is damaged or has another fingerprint.
+        DamagedError, ForeignError: an existing file is damaged or has another fingerprint.
         MachineError: disk full, read-only, no permission, ...
     """
     data = build_image(arrays, fingerprint, provenance, bfloat16)
@@ -47,10 +47,10 @@ def write_image(
 
 
 def is_stored(path: Path, fingerprint: Json) -> bool:
-    """Whether a whole file with this fingerprint is there, every byte of it checked.
+    """Whether an intact file with this fingerprint exists; checks every byte.
 
     Raises:
-        DamagedError, ForeignError: another file is there.
+        DamagedError, ForeignError: the file is damaged or has another fingerprint.
         MachineError: it cannot be read.
     """
     try:

@@ -39,10 +39,9 @@ class FeatureRows:
         features: (rows, k) float32, φ.
         out_to_loss: (rows,) float32, q.
         outputs: (rows,) float32, f.
-        sample_ids: (rows,) uint64, a hash of each sample.
-        term_features: (rows, k) float32, features of the randomly signed sums of per-token terms; None if the
-            task has no per-token terms.
-        terms: (rows,) float32, how many per-token terms each sample has; None if the task has none.
+        sample_ids: (rows,) uint64, hash of each sample.
+        term_features: (rows, k) float32, features of the sums of per-token terms with random signs; None without terms.
+        terms: (rows,) float32, number of per-token terms of each sample, likewise.
     """
 
     rows: Rows
@@ -61,8 +60,8 @@ class FeatureShard(FeatureRows):
     Attributes:
         fingerprint: what determines the values.
         digest: sha256 of the file.
-        content: digest of values and fingerprint; independent of the writer.
-        dtype: what the features are stored as.
+        content: digest of values and fingerprint, whatever the provenance.
+        dtype: dtype of the stored features.
     """
 
     fingerprint: Json
@@ -72,12 +71,7 @@ class FeatureShard(FeatureRows):
 
 
 class Condition(Enum):
-    """Possible results of inspecting a shard file.
-
-    ``MISSING``: no file. ``WHOLE``: complete and as expected. ``SHORTER``: complete, but written when the split had fewer
-    rows; it is to be replaced. ``DAMAGED``: the file cannot be read or its digest does not match. ``FOREIGN``: complete, but
-    its fingerprint or rows are not the expected ones.
-    """
+    """The condition of a shard's file."""
 
     MISSING = "missing"
     WHOLE = "whole"
@@ -88,13 +82,13 @@ class Condition(Enum):
 
 @dataclass(frozen=True)
 class State:
-    """Result of inspecting a shard file.
+    """The state of a shard's file.
 
     Attributes:
-        condition: see :class:`Condition`.
-        rows: the rows that the shard holds; None if it could not be read.
-        sample_ids: (rows,) uint64, hashes of their samples; None if the shard could not be read.
-        problems: what is wrong; empty if nothing is.
+        condition: ``SHORTER`` is an intact shard that was written when the split had fewer rows, and has to be replaced.
+        rows: its rows, if it could be read.
+        sample_ids: the hashes of its samples, likewise.
+        problems: what is wrong, if anything.
     """
 
     condition: Condition
@@ -115,18 +109,18 @@ def write_features(
     """Store one shard, its features as ``dtype``.
 
     Args:
-        path: the shard file, from the layout.
+        path: the file, from the layout.
         values: what to store.
-        fingerprint, provenance: see :func:`~trak_cli.store.container.build_image`; the rows are kept apart from them.
+        fingerprint, provenance: see :func:`~trak_cli.store.container.build_image`; they do not include the rows.
         dtype: what the features are rounded to, one of :data:`~trak_cli.store.dtypes.FEATURE_DTYPES`.
         overwrite: replace an existing shard (one that is ``SHORTER``).
 
     Returns:
-        True if this call wrote the file; False if a complete shard of another writer was already there.
+        True if the shard was written, False if an intact one existed already.
 
     Raises:
         InputError: a value is not finite, or too large for bfloat16 (names the sample).
-        DamagedError, ForeignError: another file was already there.
+        DamagedError, ForeignError: an existing file is damaged or not this shard.
         MachineError: disk full, read-only, no permission, ...
         ValueError: shapes that do not fit together.
     """
@@ -170,9 +164,7 @@ def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
 
 
 def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
-    """Read and check one shard; its fingerprint is for the caller to compare.
-
-    ``with_terms``: also read the per-token datasets, if present.
+    """Read and check one shard; the caller compares its fingerprint. ``with_terms``: include per-token terms, if it has them.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
@@ -200,7 +192,7 @@ def _decoded(image: Image, name: str) -> Float32:
 
 
 def inspect_features(path: Path, expected_rows: Rows | None, expected_fingerprint: Json | None) -> State:
-    """Inspect a shard file and check every byte of it; None as an expected value skips that comparison.
+    """The state of a shard's file, every byte checked; None accepts any rows or fingerprint.
 
     Raises:
         MachineError: it cannot be read.

@@ -1,6 +1,6 @@
-"""Temporary files: how they are named, and how those that a killed writer left behind vanish.
+"""Temporary files: how they are named, and how those of a killed writer are removed.
 
-A temporary file is ``.NAME.HOST.PID.RANDOM.tmp`` in the folder of its final file NAME; the name identifies its writer.
+A temporary file is ``.NAME.HOST.PID.RANDOM.tmp`` beside the file NAME that it becomes: the name tells who writes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PATTERN = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>[0-9]{1,9})\.[0
 
 @dataclass(frozen=True)
 class _Temporary:
-    """A temporary file, and what its name says."""
+    """A temporary file, with the parts of its name."""
 
     path: Path
     final: Path
@@ -29,7 +29,7 @@ class _Temporary:
 
 
 def this_host() -> str:
-    """This machine's name as it stands in a temporary's name: no dots, at most 40 characters."""
+    """This machine's name as it is used in temporary file names: no dots, at most 40 characters."""
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "localhost"
 
 
@@ -39,10 +39,9 @@ def temporary_of(path: Path) -> Path:
 
 
 def clean(path: Path) -> int:
-    """Remove every temporary file of ``path``, from any writer; returns how many.
+    """Remove every temporary file of ``path``, whichever process wrote it; returns how many.
 
-    Call it only when ``path`` itself is complete: a writer that is still working on another copy notices that its temporary
-    file is gone, and uses the complete file.
+    Call this only when ``path`` is complete: another writer of it then finds its temporary file gone and uses ``path``.
     """
     with os.scandir(path.parent) as entries:
         names = [entry.name for entry in entries]
@@ -50,16 +49,16 @@ def clean(path: Path) -> int:
 
 
 def sweep(folder: Path) -> int:
-    """Remove stale temporary files in ``folder`` and below; returns how many.
+    """Remove the stale temporary files in ``folder`` and below; returns how many.
 
-    A temporary file is stale if its final file exists, or if its writer ran on this host and is dead. A folder that does not
-    exist has none.
+    A temporary file is stale if its final file exists, or if its writer ran on this host and is dead. The folder may be
+    missing.
 
     Raises:
-        MachineError: a stale file cannot be removed.
+        MachineError: a file cannot be removed.
     """
     removed = 0
-    with reading(folder, "removing stale temporary files"):
+    with reading(folder, "removing temporary files"):
         for parent, _, names in os.walk(folder):
             for temporary in _temporaries(Path(parent), names):
                 if temporary.final.exists() or _writer_is_dead(temporary):
@@ -78,7 +77,7 @@ def _writer_is_dead(temporary: _Temporary) -> bool:
     if temporary.host != this_host() or temporary.pid == 0:
         return False
     try:
-        os.kill(temporary.pid, 0)  # signal 0 only asks whether the process exists
+        os.kill(temporary.pid, 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
@@ -89,6 +88,6 @@ def _writer_is_dead(temporary: _Temporary) -> bool:
 def _remove(temporary: _Temporary) -> bool:
     try:
         temporary.path.unlink()
-    except FileNotFoundError:  # its writer, or another cleaner, was faster
+    except FileNotFoundError:  # already removed by another process
         return False
     return True

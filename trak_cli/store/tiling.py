@@ -1,4 +1,4 @@
-"""How score shards lie in the whole: which rows and columns each of them covers."""
+"""Which rows and columns of the complete scores each score file covers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trak_cli.types import Rows
 
 @dataclass(frozen=True)
 class Source:
-    """One score shard, and its place in the whole: the rows ``targets`` and the columns ``train``.
+    """One score file and its place in the complete scores: the rows ``targets`` and the columns ``train``.
 
     Attributes:
         path: the file; its dataset "scores" is (targets, train) float32.
@@ -33,10 +33,10 @@ class Source:
 
 
 def require_tiling(path: Path, sources: Sequence[Source], shape: tuple[int, int]) -> None:
-    """Raise unless every cell of ``shape`` belongs to exactly one source; seen on the grid of all the sources' borders.
+    """Raise unless every cell of ``shape`` belongs to exactly one source.
 
     Raises:
-        ForeignError: they leave gaps, overlap or stick out.
+        ForeignError: the sources leave gaps, overlap or stick out.
     """
     edges = [
         np.unique([0, length, *(bound for source in sources for bound in bounds(getattr(source, axis)))])
@@ -55,11 +55,11 @@ def require_tiling(path: Path, sources: Sequence[Source], shape: tuple[int, int]
 
 
 def bounds(rows: Rows) -> list[int]:
-    """Start and stop, as JSON has them."""
+    """Start and stop as a list, for JSON."""
     return [rows.start, rows.stop]
 
 
 def overlap(a: Rows, b: Rows) -> Rows:
-    """The rows that are in both; empty if none."""
+    """The rows that are in both ranges."""
     start = max(a.start, b.start)
     return Rows(start, max(start, min(a.stop, b.stop)))

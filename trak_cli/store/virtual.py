@@ -1,8 +1,7 @@
-"""Whole scores: one virtual dataset (targets, n) over the score shards, for any program that reads HDF5.
+"""Complete dense scores: one virtual dataset (targets, n) over the score files, for any program that reads HDF5.
 
-Other programs follow the virtual dataset. This one does not: it reads the list of sources in the attribute ``sources``
-and each source as a file of its own, with its digest, so that neither a missing source (which would read as fill) nor a
-damaged one can pass for scores.
+Other programs follow the virtual dataset. This one reads the list of sources in the attribute ``sources``, and each source
+as a file of its own with its digest: a missing source (which HDF5 reads as the fill value) or a damaged one is an error.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ DATASET = "scores"
 
 @dataclass(frozen=True)
 class WholeScores:
-    """What :func:`assemble` stored.
+    """The file that :func:`assemble` wrote.
 
     Attributes:
         path: the file.
         shape: (targets, n).
-        sources: the score shards, with the content digest of each.
+        sources: the score files, with the content digest of each.
         fingerprint, provenance: as given.
         content: digest of the fingerprint and of every source's content.
     """
@@ -50,14 +49,14 @@ class WholeScores:
 
 
 def assemble(path: Path, sources: Sequence[Source], shape: tuple[int, int], fingerprint: Json, provenance: Json) -> None:
-    """Write the virtual dataset of ``shape`` over ``sources``, in place of one that is there.
+    """Write the virtual dataset of ``shape`` over ``sources``, replacing an existing one.
 
-    The sources lie in the folder of ``path`` or below, and are named relative to it: the store can be moved.
+    The sources are in the folder of ``path`` or below, and named relative to it, so that the store can be moved.
 
     Raises:
         StoreError: with a problem for each source that is missing, damaged or of another shape or dtype, or because
             they do not cover ``shape`` exactly once.
-        MachineError: something cannot be read or written.
+        MachineError: a file cannot be read or written.
     """
     require_tiling(path, sources, shape)
     sources = sorted(sources, key=lambda source: (source.targets.start, source.train.start))
@@ -94,10 +93,10 @@ def assemble(path: Path, sources: Sequence[Source], shape: tuple[int, int], fing
 
 
 def is_assembled(path: Path, sources: Sequence[Source]) -> bool:
-    """Whether ``path`` lists these sources with the content that they have now: one made again may differ in its last bits.
+    """Whether ``path`` lists these sources with their present content: one computed again may differ in its last bits.
 
     Raises:
-        MissingError, DamagedError, ForeignError, MachineError: of a source; of ``path``, where it exists.
+        MissingError, DamagedError, ForeignError, MachineError: for a source, or for ``path`` if it exists.
     """
     if not path.exists():
         return False
@@ -105,7 +104,7 @@ def is_assembled(path: Path, sources: Sequence[Source]) -> bool:
 
 
 def open_scores(path: Path) -> WholeScores:
-    """Read and check the file that :func:`assemble` wrote, without its sources.
+    """Read and check the file that :func:`assemble` wrote, but not its sources.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
@@ -132,7 +131,7 @@ def score_blocks(scores: WholeScores, targets: Rows | None = None) -> Iterator[t
 
     Raises:
         MissingError: before the first block, with a problem for each source that does not exist.
-        DamagedError, ForeignError: a source is damaged, or is not the one that was there when the whole was assembled.
+        DamagedError, ForeignError: a source is damaged, or has changed since the scores were assembled.
     """
     wanted = _wanted(scores, targets)
     chosen = [(source, content) for source, content in scores.sources if len(overlap(source.targets, wanted)) > 0]
@@ -151,7 +150,7 @@ def read_scores(path: Path, targets: Rows | None = None) -> Float32:
     """The scores of ``targets`` (all if None) for every training row: (targets, n) float32.
 
     Raises:
-        MissingError, DamagedError, ForeignError, MachineError: also of any source.
+        MissingError, DamagedError, ForeignError, MachineError: for ``path`` or a source.
     """
     scores = open_scores(path)
     wanted = _wanted(scores, targets)
@@ -203,7 +202,7 @@ def _check_sources(sources: Sequence[Source]) -> list[str]:
 
 
 def _source(path: Path, entry: Any) -> Source:
-    """A listed source; its path stays in the folder of ``path``, whatever the list says."""
+    """A listed source; a path outside the folder of ``path`` is refused."""
     relative = PurePosixPath(str(entry["path"]))
     if relative.is_absolute() or ".." in relative.parts:
         raise foreign(path, f"the source {str(relative)!r}", "sources in the folder of the whole scores")
@@ -211,7 +210,7 @@ def _source(path: Path, entry: Any) -> Source:
 
 
 def read_fingerprint(path: Path) -> Json:
-    """The fingerprint of any file of scores, whether it holds its values or refers to them.
+    """The fingerprint of any file of scores, with values of its own or virtual.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
