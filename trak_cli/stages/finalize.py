@@ -55,7 +55,7 @@ class GramSummary:
 
 @dataclass(frozen=True)
 class FinalizeSummary:
-    """What a call of finalize found and did; ``grams`` holds this worker's checkpoints: none where no Gram matrix is needed."""
+    """The result of one call; ``grams`` holds this worker's checkpoints, and is empty if no Gram matrix is needed."""
 
     store: Path
     estimator: str
@@ -67,7 +67,7 @@ class FinalizeSummary:
 
 
 def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
-    """Write the Gram matrix of every checkpoint of this worker's share that is not there yet.
+    """Write the missing Gram matrices of this worker's share of the checkpoints.
 
     Raises:
         ConfigError, StoreError, MachineError: see the classes.
@@ -107,7 +107,7 @@ def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, re
 def _grams(
     inventory: Inventory, estimator: EstimatorSpec, checkpoints: Sequence[str], reporter: Reporter
 ) -> Iterator[tuple[str, Finalized, bool]]:
-    """(checkpoint, factorised Gram, whether it was there): first those that are there, then those that are summed now."""
+    """(checkpoint, factorised Gram matrix, whether it existed): first the existing ones, then those that are computed now."""
     stale = []
     for name in checkpoints:
         found = find_gram(inventory, estimator, name)
@@ -118,7 +118,7 @@ def _grams(
     if stale:
         require_shards(inventory, [TRAIN])
     for name in stale:
-        made = find_gram(inventory, estimator, name)  # meanwhile, by a worker that cannot tell its share from this one's
+        made = find_gram(inventory, estimator, name)  # meanwhile by another worker whose share overlaps
         if made is not None:
             yield name, made, True
             continue

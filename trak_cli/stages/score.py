@@ -1,7 +1,7 @@
 """``trak score``: scores of every training row for every target, in blocks, from shards alone.
 
-The unit of work is one block of targets against one shard of training rows. The whole (targets, rows) matrix is then one
-virtual dataset over the blocks; with ``score.top_k`` only the extremes of each block are kept, and merged.
+The unit of work is one block of targets against one shard of training rows. The complete (targets, rows) matrix is one virtual
+dataset over the files of the units; with ``score.top_k`` only the highest and lowest scores are kept, and merged into one file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from trak_cli.types import TRAIN, Reporter, shards_of
 
 @dataclass(frozen=True)
 class SplitScores:
-    """The scores of one target split; ``path`` holds them all once ``complete``."""
+    """The scores of one target split; ``path`` holds all of them once ``complete``."""
 
     name: str
     targets: int
@@ -44,7 +44,7 @@ class SplitScores:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What a call of score found and did."""
+    """The result of one call."""
 
     store: Path
     estimator: str
@@ -54,7 +54,7 @@ class ScoreSummary:
 
 
 def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
-    """Write the scores of this worker's share that are not there yet, and the whole once every part is.
+    """Write the missing scores of this worker's share; combine them once all workers are done.
 
     Raises:
         ConfigError, StoreError, MachineError: see the classes.
@@ -67,7 +67,7 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     splits = target_splits(config, layout)
     require_shards(inventory, [TRAIN, *splits])
     if config.score.overwrite and estimator.needs_gram:
-        require_grams(inventory, estimator)  # old scores are removed only where new ones can be computed
+        require_grams(inventory, estimator)  # remove old scores only if new ones can be computed
     share = share_from(config.worker.index, config.worker.count, os.environ)
     summary = ScoreSummary(layout.root, estimator.name, describe_formula(estimator), inventory.checkpoints, [])
     for split in splits:
@@ -78,7 +78,7 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
 
 
 def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
-    """The target splits to score: ``score.splits``, or all that the store holds.
+    """The target splits to score: ``score.splits``, or all in the store.
 
     Raises:
         ConfigError: there is none, or the training set was named.
@@ -138,5 +138,5 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
 
 
 def _by_block(units: Sequence[ScoreUnit]) -> list[ScoreUnit]:
-    """Block after block: the targets of one block are prepared once."""
+    """Units ordered by block, so that the targets of a block are prepared once."""
     return sorted(units, key=lambda unit: (unit.block, unit.shard))

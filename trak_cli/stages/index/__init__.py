@@ -1,1 +1,1 @@
-"""What a store holds: run plan, splits, fingerprints, inventory."""
+"""The contents of a store: run plan, splits, fingerprints, inventory."""

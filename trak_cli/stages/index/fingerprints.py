@@ -15,7 +15,7 @@ from trak_cli.types import Json
 
 
 def has_terms(features: Json) -> bool:
-    """Whether the training shards with this fingerprint have the features of terms too."""
+    """Whether the training shards with this fingerprint have per-token terms."""
     return "terms" in features
 
 
@@ -68,7 +68,7 @@ def _estimator(estimator: EstimatorSpec, features: Sequence[Json]) -> Json:
 
 
 def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
-    """Note beside a checkpoint's shards what they are expected to be.
+    """Write the expected fingerprint of a checkpoint's features beside its shards.
 
     Raises:
         StoreError: something else is noted there already; each differing key is named.

@@ -1,4 +1,4 @@
-"""What finalize and score find in a store: the checkpoints, their shards and whether all of them are there."""
+"""The features that finalize and score use: checkpoints and their shards, and whether all of them are stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
 from trak_cli.types import TRAIN, Json, Rows, shards_of
 
-#: Problems shown of one kind before the rest is only counted.
+#: Number of problems of one kind that are shown; the others are only counted.
 SHOWN = 5
 
 
@@ -57,7 +57,7 @@ class Inventory:
         return self._shards[split]
 
     def read(self, checkpoint: str, split: str, index: int, with_terms: bool = False) -> FeatureShard:
-        """One shard, checked to be whole and the expected one; with the terms of training rows if requested.
+        """One shard, checked to be intact and the expected one. ``with_terms``: include the per-token terms of training rows.
 
         Raises:
             StoreError: it is missing, damaged or another run's.
@@ -105,7 +105,7 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
 
 
 def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
-    """Check that every shard of these splits is there, before any long work.
+    """Check that every shard of these splits is stored, before any long work.
 
     Raises:
         StoreError: names the shards that are missing, damaged or another run's.
@@ -136,7 +136,7 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
 
 
 def _require_alike(features: Mapping[str, Json]) -> None:
-    """Features can be averaged over checkpoints only when all but the checkpoint is the same."""
+    """Raise unless the fingerprints differ in the checkpoint only, so that features can be averaged over checkpoints."""
     (reference, expected), *others = features.items()
     problems = [
         Problem(
@@ -154,7 +154,7 @@ def _require_alike(features: Mapping[str, Json]) -> None:
 
 
 def _require_distinct(layout: Layout, features: Mapping[str, Json]) -> None:
-    """A folder is called after the file too: one that was renamed has two, and would count twice in the average."""
+    """Raise if a checkpoint has two folders, as after its file was renamed: it would count twice in the average."""
     first: dict[str, str] = {}
     problems = [
         Problem(

@@ -1,7 +1,7 @@
-"""The run plan: decisions that are made once, before the first shard, and reused by all workers and restarts.
+"""The run plan: choices made once, before the first shard, and reused by every worker and every restart.
 
-Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. The first
-worker measures them or reads them from the config, and stores them for all others.
+Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. They are
+measured or read from the config by the first worker, and written once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSION = 3
 class RunPlan:
     """Attributes:
     engine: gradient engine.
-    microbatch: samples per gradient computation, at most; which ones is told by ``microbatches.py``.
+    microbatch: samples per gradient computation, at most.
     shard_rows: rows of every shard but the last of a split.
     strategies: how the engine computes the gradient of each parameter, if it has several ways.
     """

@@ -31,7 +31,7 @@ class PreparedTargets:
     sample_weights: Sequence[FloatArray | None]
 
     def scores(self, index: int, some: IntArray | None = None) -> Float32:
-        """(targets, rows of that shard) float32, before any threshold; of its rows ``some`` only, where given."""
+        """(targets, rows of that shard) float32, before any threshold; ``some``: of these rows of the shard only."""
         shards = [self.inventory.read(name, TRAIN, index) for name in self.inventory.checkpoints]
         at = self.inventory.shards(TRAIN)[index]
         chosen = np.arange(len(at)) if some is None else some

@@ -1,6 +1,6 @@
-"""Finalised Gram matrices in a store: summed, written, found again.
+"""Finalised Gram matrices in a store: computing, writing and reading them.
 
-What is filed is the eigendecomposition V diag(σ) Vᵀ, which is the matrix and makes another ridge free.
+A file holds the eigendecomposition V diag(σ) Vᵀ, so that another ridge costs nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trak_cli.types import TRAIN, Float32, Json
 
 @dataclass(frozen=True)
 class Finalized:
-    """What is filed for one checkpoint.
+    """The stored result of finalize for one checkpoint.
 
     Attributes:
         spectrum: the factorised Gram matrix.
@@ -50,7 +50,7 @@ class Finalized:
 
 
 def terms_of(shard: FeatureRows) -> Terms | None:
-    """The terms of a shard's samples, where it has them."""
+    """The per-token terms of a shard's samples, or None."""
     if shard.term_features is None or shard.terms is None:
         return None
     return Terms(shard.term_features, shard.terms)
@@ -99,7 +99,7 @@ def estimate_weighting(
 
 
 def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized) -> None:
-    """File a factorised Gram matrix; one of fewer rows (before the training set grew) is replaced."""
+    """Write a factorised Gram matrix; one of fewer rows (before the training set grew) is replaced."""
     path = gram_path(inventory, estimator, checkpoint)
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "eigenvalues": found.spectrum.values,
@@ -122,13 +122,13 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
 
 
-#: Fingerprint keys that may differ in a Gram matrix that is replaced: it was summed before the training set grew, or weighted
-#: by the simulated training of an earlier version.
+#: Keys in which an outdated Gram matrix may differ, which is then replaced: it was summed before the training set grew, or
+#: weighted by an earlier version of the simulated training.
 _STALE = {"rows", "simulated_training.version"}
 
 
 def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized | None:
-    """What is filed for a checkpoint, or None when it is missing or out of date.
+    """The stored result for a checkpoint, or None when it is missing or out of date.
 
     Raises:
         StoreError: the file is damaged, or another run's.
@@ -161,7 +161,7 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
 
 
 def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized:
-    """Like :func:`find_gram`, for stages that cannot do without.
+    """Like :func:`find_gram`, but a missing or outdated Gram matrix is an error.
 
     Raises:
         StoreError: it is missing, damaged, another run's or out of date.
@@ -180,7 +180,7 @@ def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
 
 
 def require_grams(inventory: Inventory, estimator: EstimatorSpec) -> None:
-    """Make sure that every checkpoint has its factorised Gram matrix; reads one at a time.
+    """Check that every checkpoint has its factorised Gram matrix; reads one at a time.
 
     Raises:
         StoreError: with a problem for each that is missing, damaged, another run's or out of date.
@@ -196,7 +196,7 @@ def require_grams(inventory: Inventory, estimator: EstimatorSpec) -> None:
 
 
 def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Path:
-    """Where the Gram matrix that this estimator needs is filed."""
+    """The file of the Gram matrix that this estimator needs."""
     return inventory.layout.finalized(gram_key(estimator, inventory.has_terms), checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""Scores as they are read back: from this store, dense or top-k, or from a file of another tool."""
+"""Reading stored scores, dense or top-k."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trak_cli.types import Float32, Rows
 
 
 def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[TopBottom]:
-    """The k highest and lowest scores of some targets, from the dense scores or from the stored extremes; of fewer than k
-    training rows all.
+    """The k highest and lowest scores of some targets, from the dense or the top-k scores; with fewer than k training
+    rows, all scores.
 
     Raises:
         StoreError: there are no scores.
@@ -47,7 +47,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
 
 
 def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
-    """The error for scores that are not there, or of which only the extremes are."""
+    """The error for missing scores, or for dense scores if only top-k scores are stored."""
     kept = layout.scores_top(estimator, split)
     if kept.exists():
         return StoreError(
