@@ -8,6 +8,7 @@ A page marks a table with ``<!-- table: NAME -->`` and ``<!-- end of table -->``
 
 - ``csv``: the file.
 - ``where`` (optional): column -> values to keep.
+- ``labels`` (optional): column -> {value in the file: text in the table}; other values are shown as they are.
 - ``pivot`` (optional): ``index``, ``columns`` and ``values`` as in pandas; ``columns`` is a template. There is one row for each
   value of ``index``.
 - ``largest`` (optional): new column -> columns whose largest number it holds.
@@ -65,6 +66,9 @@ def fill(page: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
 def render(table: Mapping[str, Any]) -> str:
     """A table as Markdown, from its definition."""
     rows = [row for row in read_rows(table["csv"]) if all(row[key] in kept for key, kept in table.get("where", {}).items())]
+    for column, texts in table.get("labels", {}).items():
+        for row in rows:
+            row[column] = texts.get(row[column], row[column])
     if table.get("summary"):
         rows = summarise(rows)
     if "pivot" in table:

@@ -1,4 +1,4 @@
-"""The typed schema of the configuration, and the only place where its defaults stand: every key, its type, default and help.
+"""The typed schema of the configuration: every key, its type, default and help. It is the only place that defines defaults.
 
 ``configs/trak.yaml`` inherits these defaults and selects an option of each config group. Nodes that name a plugin
 (``_target_: module.Name`` and its arguments) are plain mappings here; a stage turns them into objects.
@@ -33,8 +33,8 @@ class DatasetConfig:
 class ParametersConfig:
     """The parameters that samples are attributed through, by glob patterns over their names in the model."""
 
-    include: list[str] = key(["*"], "parameters that count", not_empty=True)
-    exclude: list[str] = key([], "parameters that do not count, although include matches them")
+    include: list[str] = key(["*"], "parameters to attribute through", not_empty=True)
+    exclude: list[str] = key([], "parameters to leave out of include")
 
 
 @dataclass
@@ -43,7 +43,8 @@ class GradientsConfig:
 
     engine: str = key(
         "auto",
-        "what computes gradients; auto: the fastest of hooks, vmap and loop on a few samples; representation: no gradients",
+        "engine that computes gradients; auto: the fastest of hooks, vmap and loop on a few samples; "
+        "representation: no gradients",
         choices=("auto", *ENGINES, REPRESENTATION),
     )
     memory_mb: int = key(2048, "memory for the gradients of a microbatch, in MiB; the microbatch is chosen to fit", at_least=1)
@@ -59,8 +60,8 @@ class GradientsConfig:
     )
     terms: bool | None = key(
         None,
-        "whether the Gram matrix is over single terms of f (tokens), from a second pass over the training set; "
-        "null: where f is such a sum (language models)",
+        "compute the Gram matrix over tokens instead of samples (a second pass over the training set); "
+        "null: yes if the task defines terms",
     )
     optimizer: str | None = key(
         None,
@@ -74,8 +75,11 @@ class GradientsConfig:
 class ProjectionConfig:
     """The random matrix that maps p gradient coordinates to dim features."""
 
-    kind: str = key("sjlt", "sjlt, factored (large models), rademacher (the paper's), gaussian, or none")
-    dim: int = key(4096, "features of a sample; more are more exact and need more disk space; kind none keeps all p")
+    kind: str = key("sjlt", "random matrix: sjlt, factored (for large models), rademacher (as in the paper), gaussian, or none")
+    dim: int = key(
+        4096,
+        "features of a sample; more features are more accurate and need more disk space; kind none keeps all p coordinates",
+    )
     seed: int = key(II("seed"), "seed of the matrix")
     nonzeros: int = key(4, "sjlt and factored only: entries per coordinate; dim must be a multiple of 16 times this number")
     factors: list[int] | None = key(
@@ -114,11 +118,10 @@ class FeaturesConfig:
     """How features are stored, and how samples are read for them."""
 
     dtype: str = key("float32", "dtype of features on disk", choices=FEATURE_DTYPES)
-    shard_rows: int = key(1024, "samples in one file, the unit of work, of restarts and of verification", at_least=1)
+    shard_rows: int = key(1024, "samples in one file, which is also the unit of work, restarts and verification", at_least=1)
     readers: int | None = key(
         None,
-        "threads that read samples ahead, which the dataset must allow for more than one; 0: no reading ahead; "
-        "null: 1 on a GPU, 0 on a CPU",
+        "prefetch threads; values above 1 need a thread-safe dataset; 0: no prefetching; null: 1 on a GPU, 0 on a CPU",
         at_least=0,
     )
 
@@ -128,7 +131,9 @@ class EstimatorConfig(EstimatorSpec):
     """How features become scores (docs/method.md has the formula), and which checkpoints are averaged."""
 
     name: str = key(MISSING, "name that results are stored under")
-    average_over: list[str] = key(["*"], "glob patterns of the checkpoints, by their name in the store", not_empty=True)
+    average_over: list[str] = key(
+        ["*"], "checkpoints to average over: glob patterns of their names in the store", not_empty=True
+    )
 
     @property
     def spec(self) -> EstimatorSpec:
@@ -181,9 +186,13 @@ class TuneConfig:
         "shrinkage and soft_threshold on the best combination of the other fields only",
         fields_of=EstimatorConfig,
     )
-    targets: int = key(256, "most targets that the search uses; the final evaluation uses the whole other half", at_least=1)
+    targets: int = key(
+        256, "largest number of targets in the search; the final evaluation uses all targets of the other half", at_least=1
+    )
     name: str = key("tuned", "name of the estimator that is written")
-    folder: str | None = key(None, "your folder of YAML files, in which FOLDER/estimator/NAME.yaml is written; null: no file")
+    folder: str | None = key(
+        None, "folder of your YAML files; the estimator is written to FOLDER/estimator/NAME.yaml; null: no file"
+    )
 
 
 @dataclass
@@ -192,7 +201,7 @@ class TrainConfig:
 
     count: int = key(3, "checkpoints; number i is trained with seed + i", at_least=1)
     folder: str = key("${store}/checkpoints", "folder of the checkpoints", not_empty=True)
-    snapshots: int = key(0, "also save a checkpoint after every so many epochs; 0: only at the end", at_least=0)
+    snapshots: int = key(0, "also save a checkpoint every N epochs (this number); 0: only at the end", at_least=0)
     start: str | None = key(None, "checkpoint file that training continues from; null: training from scratch")
     only_parameters: bool = key(
         False,
@@ -212,7 +221,7 @@ class RetrainConfig:
 
 @dataclass
 class WorkerConfig:
-    """The part of the work that this process takes."""
+    """The share of the work that this process does."""
 
     index: int | None = key(
         None, "number of this process, from 0; null: from the environment (Slurm, torchrun), else all of the work", at_least=0
@@ -226,16 +235,18 @@ class TrakConfig:
 
     name: str = key(MISSING, "name of the run; with a store and no name, the name of the store's folder", not_empty=True)
     store: str = key("runs/${name}", "folder of the run: features, scores and everything else", not_empty=True)
-    device: str = key("auto", "auto (CUDA where there is one), cpu, cuda or cuda:N")
+    device: str = key("auto", "auto (cuda if a GPU is available, else cpu), cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: PyTorch's default", at_least=1)
-    seed: int = key(0, "seed of the projection, training, retraining (seed + 1000), ensembles and resampling", at_least=0)
+    seed: int = key(
+        0, "seed of the projection, training, retraining (which uses seed + 1000), ensembles and resampling", at_least=0
+    )
     extensions: list[str] = key([], "Python modules that are imported before anything else, for their registrations")
     checkpoints: Any = key(
         None,
         "the trained model: .safetensors or .pt files, as a glob pattern or a list of them; several are averaged",
     )
     model: Any = key(None, "plugin: the model that the checkpoints fit")
-    task: Any = key(None, "plugin: what f(z; theta) is, the model output that is attributed")
+    task: Any = key(None, "plugin: the model output f(z; θ) to attribute")
     trainer: Any = key(None, "plugin: the training of `trak train` and `trak retrain`")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     parameters: ParametersConfig = field(default_factory=ParametersConfig)
