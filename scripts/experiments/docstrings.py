@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-#: Packages of the standard library, told apart by their docstrings.
+#: Packages of the standard library, distinguished by their docstrings.
 PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
 TRAIN, TEST = 800, 150
 

@@ -19,9 +19,9 @@ Array = np.ndarray[Any, Any]
 
 #: Words, then: 0 padding, 1 any other word.
 WORDS, TOKENS = 2000, 16
-#: Packages of the standard library, told apart by their docstrings.
+#: Packages of the standard library, distinguished by their docstrings.
 PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
-#: Two of them, told apart by the characters of a line.
+#: Two of them, distinguished by the characters of a line.
 LINES_OF = ("asyncio", "email")
 #: Characters of a line of source code.
 LINE = 24

@@ -35,7 +35,7 @@ def stored_ridge(spec: EstimatorSpec, features: Json) -> tuple[object, ...]:
     ],
 )
 def test_an_automatic_ridge_is_stored_as_what_it_stands_for(name: str, features: Json, ridge: tuple[object, ...]) -> None:
-    """Scores of a version with another automatic ridge are then told apart."""
+    """Scores of a version with another automatic ridge then differ."""
     assert stored_ridge(shipped_estimators()[name], features) == ridge
 
 
