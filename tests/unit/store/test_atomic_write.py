@@ -327,7 +327,7 @@ def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch:
     assert write_once(tmp_path / "x", DATA)
 
 
-def test_sweep_removes_leftovers_and_nothing_else(tmp_path: Path) -> None:
+def test_sweep_removes_stale_temporary_files_and_nothing_else(tmp_path: Path) -> None:
     dead = os.fork() or os._exit(0)
     os.waitpid(dead, 0)
     folder = tmp_path / "features" / "m.1" / "train"
