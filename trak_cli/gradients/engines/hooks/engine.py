@@ -133,11 +133,7 @@ class HooksEngine:
             # The strategies may have been found under another checkpoint, so the first batch is checked again.
             for name in () if surveyed else self._escaping(outputs, recorder):
                 where = self.strategies.get(name, name.rpartition(".")[0])
-                refuse(
-                    NotSeparableError(
-                        (where, 0), f"{name} is also used outside this module, which was not seen in the first samples"
-                    )
-                )
+                refuse(NotSeparableError((where, 0), f"a use of {name} outside it that the first samples did not have"))
             recorder.backward(outputs, self._computed_by(lambda strategy: strategy == UNUSED))
         outputs = outputs.detach()
         with torch.no_grad():
