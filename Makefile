@@ -60,7 +60,7 @@ format: setup
 	$(BIN)/ruff format .
 
 docs: setup
-	$(BIN)/python scripts/api_reference.py
+	$(BIN)/python scripts/docs/api_reference.py
 
 # The wheel is installed into a folder of its own and run from there, with the dependencies of this environment.
 dist: setup

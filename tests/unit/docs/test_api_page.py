@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[3] / "scripts"))
+sys.path.append(str(Path(__file__).parents[3] / "scripts" / "docs"))
 
 from api_reference import MODULES, PAGE, public_names
 

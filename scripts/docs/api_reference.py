@@ -24,8 +24,8 @@ MODULES = (
     "trak_cli.errors",
 )
 
-PAGE = Path(__file__).parents[1] / "docs" / "api.md"
-HTML = Path(__file__).parents[1] / "build" / "api"
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+HTML = Path(__file__).parents[2] / "build" / "api"
 
 HEAD = """\
 # Public classes and functions
