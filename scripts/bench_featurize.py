@@ -1,13 +1,13 @@
-"""How fast featurizing is, as ratios, each measured interleaved in one run; and how much memory it takes.
+"""Measure the speed of featurizing, as ratios from one interleaved run, and its memory.
 
     python scripts/bench_featurize.py
     python scripts/bench_featurize.py --memory
 
-"step" is one ordinary forward and backward pass of the same batch (no optimizer; on a GPU as PyTorch sets it up, with TF32 in
-convolutions, and once without, as gradients are computed). "gradients" computes per-sample gradients and throws them away;
-"featurize" reads samples, computes gradients, projects them, checks them and writes a shard (on a GPU, one of several
-microbatches, and the mean is reported); with "factored" the hooks engine forms no full gradient of a weight. In each of
-``--repeat`` rounds everything runs in turn, and the fastest run of each counts. The original library is timed if it is
+"step" is one forward and backward pass of the same batch, without an optimizer (on a GPU both with PyTorch's default, TF32 in
+convolutions, and without TF32, as gradients are computed). "gradients" computes per-sample gradients and discards them.
+"featurize" reads samples, computes, projects and checks gradients, and writes a shard (on a GPU a shard of several
+microbatches, of which the mean is reported). With "factored" the hooks engine never forms the full gradient of a weight. Each
+of ``--repeat`` rounds runs everything in turn, and the fastest run of each counts. The original library is timed if it is
 installed (pip install traker).
 """
 
@@ -57,14 +57,14 @@ PROJECTIONS = {
     "factored": ProjectionSpec("factored", 2048, nonzeros=4, factors=(16, 16)),
     "rademacher": ProjectionSpec("rademacher", 2048),
 }
-#: Parameters from which on the original library's CPU projector is not waited for.
+#: Models with more parameters are not run with the original library's CPU projector, which would take too long.
 ORIGINAL_LIMIT = 5_000_000
 MODELS = {"resnet9": 32, "bert-small": 16, "bert-long": 16, "resnet50": 8, "gpt2-small": 4}
-#: Models for a CUDA device, with its samples at a time.
+#: Models for a CUDA device, and their batch sizes.
 LARGE = {"resnet18": 128, "vit-base": 64, "clip-base": 128, "bert-base": 64, "mt5-small": 64}
-#: Microbatches of a shard on a GPU, so that reading ahead of the computation counts.
+#: Microbatches of a shard on a GPU: more than one, because samples are read ahead of the computation.
 GPU_BATCHES = 4
-#: Those that are measured where none is named; the others take transformers, and minutes on a CPU.
+#: Models measured by default. The others need transformers, and minutes on a CPU.
 SMALL = ("resnet9", "bert-small")
 
 Work = Callable[[], object]
@@ -90,18 +90,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=10, help="rounds")
     parser.add_argument("--models", nargs="+", default=list(SMALL), choices=[*MODELS, *LARGE])
-    parser.add_argument("--cpu", action="store_true", help="count CPU time, which other programs spoil less (CPU only)")
-    parser.add_argument("--autocast", choices=list(AUTOCAST), help="of everything but the training step; not with vmap")
-    parser.add_argument("--adam", action="store_true", help="also with gradients.optimizer=adam")
+    parser.add_argument("--cpu", action="store_true", help="measure CPU time, which other programs disturb less (CPU only)")
+    parser.add_argument("--autocast", choices=list(AUTOCAST), help="autocast for all but the training step (not with vmap)")
+    parser.add_argument("--adam", action="store_true", help="measure gradients.optimizer=adam too")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--projections", nargs="+", default=list(PROJECTIONS), choices=list(PROJECTIONS))
-    parser.add_argument("--memory", action="store_true", help="peak memory instead of speed (CPU only)")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead of speed (CPU only)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def fastest(works: Mapping[str, Work], repeat: int, device: str, clock: Callable[[], float]) -> dict[str, float]:
-    """Seconds of each work: the least over rounds in which all of them run in turn, after one that does not count."""
+    """Return the fastest time of each work, in seconds, over rounds that run them in turn, after a warm-up round."""
     best = dict.fromkeys(works, float("inf"))
     for round_number in range(repeat + 1):
         for name, work in works.items():
@@ -115,11 +115,11 @@ def fastest(works: Mapping[str, Work], repeat: int, device: str, clock: Callable
 
 
 def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
-    """One table for a model: every engine, alone and with every projection."""
+    """Print one table for a model: every engine, alone and with every projection."""
     device = torch.device(arguments.device)
     model, samples = make(name, size)
     model.to(device)
-    parameters = select(model, ["*"], ["logit_scale"] if name == "clip-base" else [])  # as the shipped configurations do
+    parameters = select(model, ["*"], ["logit_scale"] if name == "clip-base" else [])  # as in the shipped configuration
     on_gpu = arguments.device != "cpu"
     batches = GPU_BATCHES if on_gpu else 1
     split = Split("train", samples * batches, size * batches, collate, device, int(on_gpu))
@@ -136,19 +136,19 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
         works["step without TF32"] = lambda: exact_step(model, task, parameters, batch)
     with tempfile.TemporaryDirectory() as folder:
         for engine in arguments.engines:
-            made = make_engine(engine, model, function, parameters, strategies)
-            works[engine] = lambda made=made: drain(made, batch)  # type: ignore[misc]
+            built = make_engine(engine, model, function, parameters, strategies)
+            works[engine] = lambda built=built: drain(built, batch)  # type: ignore[misc]
             for projection in arguments.projections:
                 spec = PROJECTIONS[projection]
                 ready = featurizer(engine, model, parameters, spec, size, task=task, function=function, strategies=strategies)
                 works[f"{engine}, {projection}"] = featurize(ready, split, Path(folder))
                 of_shards.add(f"{engine}, {projection}")
                 if arguments.adam:
-                    scaled = replace(ready, engine=ScaledEngine(ready.engine, moments(made, parameters, batch).scales()))
+                    scaled = replace(ready, engine=ScaledEngine(ready.engine, moments(built, parameters, batch).scales()))
                     works[f"{engine}, {projection}, Adam's scales"] = featurize(scaled, split, Path(folder))
                     of_shards.add(f"{engine}, {projection}, Adam's scales")
             if arguments.adam:
-                works[f"{engine}, second moments"] = lambda made=made: moments(made, parameters, batch)  # type: ignore[misc]
+                works[f"{engine}, second moments"] = lambda built=built: moments(built, parameters, batch)  # type: ignore[misc]
         theirs = original(model, parameters, batch)
         if isinstance(theirs, str):
             print(f"original library: {theirs}")
@@ -157,7 +157,7 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
         seconds = fastest(works, arguments.repeat, arguments.device, time.process_time if arguments.cpu else time.perf_counter)
         peaks = {name: device_peak(work) for name, work in works.items()} if on_gpu else {}
     seconds = {name: taken / (batches if name in of_shards else 1) for name, taken in seconds.items()}
-    p = sum(one.numel() for one in parameters.values())
+    p = sum(parameter.numel() for parameter in parameters.values())
     print(f"{name}, p = {p:,}, batch {size}: one training step takes {1000 * seconds['step']:.0f} ms")
     rows = []
     for work, taken in seconds.items():
@@ -171,7 +171,7 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
 
 
 def device_peak(work: Work) -> int:
-    """Bytes of the device's memory in use at most while ``work`` runs, the model's included."""
+    """Return the peak device memory in bytes while ``work`` runs, including the model's."""
     torch.cuda.reset_peak_memory_stats()
     work()
     return torch.cuda.max_memory_allocated()
@@ -183,7 +183,7 @@ def step(model: nn.Module, task: Task, parameters: Mapping[str, Tensor], batch: 
 
 
 def exact_step(model: nn.Module, task: Task, parameters: Mapping[str, Tensor], batch: object) -> None:
-    """A step under the setting that gradients are computed under."""
+    """Run a step with the float32 precision that gradients are computed with."""
     with exact():
         step(model, task, parameters, batch)
 
@@ -195,10 +195,10 @@ def drain(engine: Engine, batch: object) -> None:
 
 
 def moments(engine: Engine, parameters: Mapping[str, Tensor], batch: object) -> SecondMoments:
-    """What ``gradients.optimizer=adam`` computes of each sample in a pass of its own."""
-    found = SecondMoments(parameters)
-    found.add(engine.per_sample(batch))
-    return found
+    """Compute the second moments of the gradients, as ``gradients.optimizer=adam`` does in a separate pass."""
+    result = SecondMoments(parameters)
+    result.add(engine.per_sample(batch))
+    return result
 
 
 def featurizer(
@@ -212,28 +212,28 @@ def featurizer(
     function: ModelOutput | None = None,
     strategies: Strategies | None = None,
 ) -> Featurizer:
-    """As the stage makes it: with kind ``factored`` the engine gives factors."""
-    sizes = {name: one.numel() for name, one in parameters.items()}
+    """Build a featurizer as the stage does: with kind ``factored`` the engine returns factors."""
+    sizes = {name: parameter.numel() for name, parameter in parameters.items()}
     matrices = outer_products(model, parameters) if spec.kind == "factored" else {}
     projector = make_projector(
         ProjectionJob(spec, CHECKPOINT, sizes, device=next(model.parameters()).device, matrices=matrices)
     )
-    made = make_engine(engine, model, function or task, parameters, strategies, matrices)
-    return Featurizer(model, task, made, projector, sum(sizes.values()), size)
+    gradient_engine = make_engine(engine, model, function or task, parameters, strategies, matrices)
+    return Featurizer(model, task, gradient_engine, projector, sum(sizes.values()), size)
 
 
-def featurize(made: Featurizer, split: Split, folder: Path) -> Work:
-    """All that the stage does for one shard of one microbatch."""
+def featurize(ready: Featurizer, split: Split, folder: Path) -> Work:
+    """Do all that the stage does for one shard."""
 
     def work() -> None:
-        rows = made.rows(split, Rows(0, split.rows), lambda _: None)
+        rows = ready.rows(split, Rows(0, split.rows), lambda _: None)
         write_features(folder / "00000.h5", rows, {"kind": "benchmark"}, {}, "float32", overwrite=True)
 
     return work
 
 
 def original(model: nn.Module, parameters: Mapping[str, Tensor], batch: tuple[Tensor, Tensor]) -> Work | str:
-    """The original library's featurize of the same batch, or why it was not measured."""
+    """Return the original library's featurize of the same batch, or the reason why it is not measured."""
     if importlib.util.find_spec("trak") is None:
         return "not measured: pip install traker"
     from trak import TRAKer  # type: ignore[import-not-found]
@@ -241,9 +241,9 @@ def original(model: nn.Module, parameters: Mapping[str, Tensor], batch: tuple[Te
 
     if next(model.parameters()).is_cuda:
         return "not measured on a GPU"
-    p = sum(one.numel() for one in parameters.values())
+    p = sum(parameter.numel() for parameter in parameters.values())
     if p > ORIGINAL_LIMIT or isinstance(batch, dict):
-        return "not measured on this model, which its CPU projector takes an hour for"
+        return "not measured on this model: its CPU projector would take an hour"
     projector = BasicProjector(p, 2048, 0, ProjectionType.rademacher, "cpu", block_size=100, dtype=torch.float32)
     folder = tempfile.mkdtemp()
     traker = TRAKer(
@@ -260,14 +260,14 @@ def original(model: nn.Module, parameters: Mapping[str, Tensor], batch: tuple[Te
     everything = torch.arange(len(batch[0]))
 
     def work() -> None:
-        traker.saver.current_store["is_featurized"][:] = 0  # else it has nothing to do
+        traker.saver.current_store["is_featurized"][:] = 0  # otherwise it skips what it has computed
         traker.featurize(batch=batch, inds=everything)
 
     return work
 
 
 def memory() -> None:
-    """Peak memory of a whole process beyond that of one that only loads the model, over k, p and the number of samples."""
+    """Print the peak memory of featurizing, minus that of a process that only loads the model, over k, p and n."""
     rows = []
     for model, batch in (("resnet9-wide", 16), ("encoder-base", 4)):
         base = child({"model": model, "batch": batch, "samples": 0, "kind": "sjlt", "dim": 512})
@@ -279,14 +279,13 @@ def memory() -> None:
             ("rademacher", 4096, 2),
             ("factored", 512, 2),
         ):
-            asked = {"model": model, "batch": batch, "samples": samples * batch, "kind": kind, "dim": dim}
-            found = child(asked)
-            matrix = found["p"] * dim * 4 / 2**30
-            more = (found["peak"] - base["peak"]) / 2**20
+            result = child({"model": model, "batch": batch, "samples": samples * batch, "kind": kind, "dim": dim})
+            matrix = result["p"] * dim * 4 / 2**30
+            more = (result["peak"] - base["peak"]) / 2**20
             rows.append(
                 [
                     model,
-                    f"{found['p'] / 1e6:.0f} M",
+                    f"{result['p'] / 1e6:.0f} M",
                     str(batch),
                     kind,
                     str(dim),
@@ -299,24 +298,24 @@ def memory() -> None:
     table(["model", "p", "microbatch", "kind", "k", "samples", "matrix, GiB", "peak, MiB"], rows)
 
 
-def child(asked: Mapping[str, object]) -> dict[str, int]:
-    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(asked)], stdout=subprocess.PIPE, check=True)
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+def child(case: Mapping[str, object]) -> dict[str, int]:
+    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(case)], stdout=subprocess.PIPE, check=True)
+    result: dict[str, int] = json.loads(done.stdout)
+    return result
 
 
-def peak(asked: dict[str, object]) -> dict[str, int]:
-    """Featurize in this process, one microbatch to a shard, and tell the bytes of its peak."""
-    batch, count = int(str(asked["batch"])), int(str(asked["samples"]))
-    model, samples = make(str(asked["model"]), batch)
+def peak(case: dict[str, object]) -> dict[str, int]:
+    """Featurize in this process, one microbatch to a shard, and return the peak memory in bytes."""
+    batch, count = int(str(case["batch"])), int(str(case["samples"]))
+    model, samples = make(str(case["model"]), batch)
     parameters = select(model, ["*"])
     if count:
         split = Split("train", samples * (count // batch), count, collate, torch.device("cpu"))
-        spec, task = ProjectionSpec(str(asked["kind"]), int(str(asked["dim"]))), task_of(str(asked["model"]))
-        made = featurizer("hooks", model, parameters, spec, batch, task=task)
+        spec, task = ProjectionSpec(str(case["kind"]), int(str(case["dim"]))), task_of(str(case["model"]))
+        ready = featurizer("hooks", model, parameters, spec, batch, task=task)
         with tempfile.TemporaryDirectory() as folder:
             for start in range(0, count, batch):
-                rows = made.rows(split, Rows(start, start + batch), lambda _: None)
+                rows = ready.rows(split, Rows(start, start + batch), lambda _: None)
                 write_features(Path(folder) / f"{start}.h5", rows, {"kind": "benchmark"}, {}, "float32")
     return {"peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "p": sum(o.numel() for o in parameters.values())}
 

@@ -1,10 +1,10 @@
-"""The time saved by computing texts of similar length together: featurizing in row order and by length, interleaved.
+"""Compare featurizing texts in row order with featurizing texts of similar length together, interleaved in one run.
 
     python scripts/bench_lengths.py
 
 Lengths are log-normal (median 32, sigma 0.7), cut to 8 .. 128 tokens; the models have 4 layers of width 256 and 8,000 words,
-k = 2048. All rows are one shard. "positions" are those that the model computes for each token of the texts: 1 would be no
-padding at all.
+k = 2048. All rows are one shard. "positions" is the number of positions computed for each token of the texts: 1 means no
+padding.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     print(machine().strip() + f", {arguments.threads} threads\n")
     rows = []
     for kind in SIZES:
-        rows += [measured(kind, arguments.engine, size, arguments) for size in arguments.microbatches]
+        rows += [measure(kind, arguments.engine, size, arguments) for size in arguments.microbatches]
     header = ["", "microbatch", "positions, row order", "by length", "ms a text, row order", "by length", "ratio", "difference"]
     table(header, rows)
 
@@ -78,35 +78,35 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
     parser.add_argument("--engine", default="hooks", choices=list(ENGINES))
     parser.add_argument("--microbatches", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--cpu", action="store_true", help="count CPU time, which other programs spoil less")
+    parser.add_argument("--cpu", action="store_true", help="measure CPU time, which other programs disturb less")
     return parser.parse_args()
 
 
-def measured(kind: str, engine: str, microbatch: int, arguments: argparse.Namespace) -> list[str]:
-    """One row of the table."""
+def measure(kind: str, engine: str, microbatch: int, arguments: argparse.Namespace) -> list[str]:
+    """Return one row of the table."""
     torch.manual_seed(0)
     model = text_model(kind, config={"vocab_size": WORDS, **SIZES[kind]}).eval()
     task: Task = CausalLM() if kind == "causal_lm" else TextClassification()
-    texts = some_texts(kind, arguments.rows)
+    texts = random_texts(kind, arguments.rows)
     splits = {
-        "row order": InRowOrder("test", texts, len(texts), padded, torch.device("cpu")),
-        "by length": Split("test", texts, len(texts), padded, torch.device("cpu")),
+        "row order": InRowOrder("test", texts, len(texts), pad, torch.device("cpu")),
+        "by length": Split("test", texts, len(texts), pad, torch.device("cpu")),
     }
     parameters = select(model, ["*"])
-    strategies = find_strategies(model, task, parameters, padded(texts[:3]))
-    made = featurizer(engine, model, parameters, PROJECTIONS["sjlt s=4"], microbatch, task=task, strategies=strategies)
-    found: dict[str, Any] = {}
+    strategies = find_strategies(model, task, parameters, pad(texts[:3]))
+    ready = featurizer(engine, model, parameters, PROJECTIONS["sjlt s=4"], microbatch, task=task, strategies=strategies)
+    features: dict[str, Any] = {}
 
     def work(name: str) -> Work:
-        def one() -> None:
-            found[name] = made.rows(splits[name], Rows(0, len(texts)), lambda _: None).features
+        def run() -> None:
+            features[name] = ready.rows(splits[name], Rows(0, len(texts)), lambda _: None).features
 
-        return one
+        return run
 
     clock = time.process_time if arguments.cpu else time.perf_counter
     seconds = fastest({name: work(name) for name in splits}, arguments.repeat, "cpu", clock)
     before, after = (seconds[name] for name in splits)
-    apart = np.abs(found["by length"] - found["row order"]).max() / np.abs(found["row order"]).max()
+    difference = np.abs(features["by length"] - features["row order"]).max() / np.abs(features["row order"]).max()
     tokens = sum(len(text["input_ids"]) for text in texts)
     return [
         SIZES[kind]["model_type"],
@@ -114,18 +114,18 @@ def measured(kind: str, engine: str, microbatch: int, arguments: argparse.Namesp
         *(f"{positions(split, microbatch) / tokens:.2f}" for split in splits.values()),
         *(f"{1000 * taken / len(texts):.1f}" for taken in (before, after)),
         f"{before / after:.2f}",
-        f"{apart:.0e}",
+        f"{difference:.0e}",
     ]
 
 
 def positions(split: Split, microbatch: int) -> int:
-    """Token positions that the model computes in one pass over the split."""
-    batches = (split.batch(one.samples) for one in microbatches(split, Rows(0, split.rows), microbatch))
+    """Count the token positions that the model computes in one pass over the split."""
+    batches = (split.batch(part.samples) for part in microbatches(split, Rows(0, split.rows), microbatch))
     return sum(batch["input_ids"].numel() for batch in batches)
 
 
-def some_texts(kind: str, count: int) -> list[dict[str, Tensor]]:
-    """Random tokens of log-normal lengths."""
+def random_texts(kind: str, count: int) -> list[dict[str, Tensor]]:
+    """Return texts of random tokens, with log-normal lengths."""
     random = np.random.default_rng(0)
     lengths = np.exp(random.normal(np.log(32), 0.7, count)).round().astype(int).clip(SHORTEST, LONGEST)
     texts = []
@@ -136,16 +136,16 @@ def some_texts(kind: str, count: int) -> list[dict[str, Tensor]]:
     return texts
 
 
-def padded(samples: list[Any]) -> dict[str, Tensor]:
-    """As the collate of the shipped text datasets does, without a tokenizer."""
-    filling = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}
-    return {key: _together([one[key] for one in samples], filling[key]) for key in samples[0]}
+def pad(samples: list[Any]) -> dict[str, Tensor]:
+    """Collate like the text datasets of the package, without a tokenizer."""
+    fill_values = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}
+    return {key: _stack([sample[key] for sample in samples], fill_values[key]) for key in samples[0]}
 
 
-def _together(values: list[Tensor], filling: int) -> Tensor:
+def _stack(values: list[Tensor], fill_value: int) -> Tensor:
     if values[0].dim() == 0:
         return torch.stack(values)
-    return nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=filling)
+    return nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill_value)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The models that the benchmarks run: random weights, the shapes of the real ones."""
+"""Models of the benchmarks: the shapes of well-known models, with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VOCABULARY = 30_000
 
 
 class Encoder(nn.Module):
-    """A BERT-like encoder with a linear head on its first token: (B, T) token numbers to logits (B, 2)."""
+    """A BERT-like encoder with a linear head on the first token: token ids (B, T) to logits (B, 2)."""
 
     def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and a feed-forward network, each with a residual connection and a LayerNorm behind it."""
+    """Attention and a feed-forward network, each followed by a residual connection and a LayerNorm."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class EncoderLayer(nn.Module):
 
 
 def task_of(name: str) -> Task:
-    """What is attributed for a model of :func:`make`."""
+    """Return the task of a model of :func:`make`."""
     tasks = {"gpt2-small": CausalLM, "bert-base": TextClassification, "mt5-small": Seq2SeqLM, "clip-base": Contrastive}
     return tasks.get(name, Classification)()
 
 
 def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
-    """A model in evaluation mode and ``batch`` samples for it."""
+    """Return a model in evaluation mode and ``batch`` samples for it."""
     torch.manual_seed(0)
     if name in ("resnet18", "resnet50", "vit-base"):
         return _image_classifier(name), [(torch.randn(3, 224, 224), i % 1000) for i in range(batch)]
@@ -66,7 +66,8 @@ def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
     if name == "clip-base":
         from trak_cli.plugins import hf_clip
 
-        model = hf_clip(config={"projection_dim": 512}, attention="sdpa").eval()  # else as transformers has it: ViT-B/32
+        # The other defaults of transformers are those of ViT-B/32.
+        model = hf_clip(config={"projection_dim": 512}, attention="sdpa").eval()
         tokens = torch.randint(1000, 49_000, (batch, 77))
         return model, [
             {"pixel_values": torch.randn(3, 224, 224), "input_ids": row, "attention_mask": torch.ones_like(row), "key": i}
@@ -93,7 +94,7 @@ def _image_classifier(name: str) -> nn.Module:
 
 
 def _text_model(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
-    """128 tokens (mT5: 32 of them in the answer), none of them padding."""
+    """Each text has 128 tokens without padding (for mT5 the answer has 32)."""
     from trak_cli.plugins.text import text_model
 
     kinds = {"gpt2-small": "causal_lm", "bert-base": "text_classification", "mt5-small": "seq2seq_lm"}

@@ -1,10 +1,10 @@
-"""How fast the projection kernels of this machine are, as ratios, each measured interleaved in one run.
+"""Measure the speed of this machine's projection kernels, as ratios from one interleaved run.
 
     python scripts/bench_projection.py --p 48000 --k 2048 --batches 1 8 32 64 --repeat 7
 
-Everything on one thread is timed by the CPU time that it takes, everything on several by the clock. In each of ``--repeat``
-rounds all that is compared runs in turn, twice each (the second time warm), and the fastest run counts. "× GEMM" is how
-often a kernel projects while PyTorch multiplies the same gradients by the same matrix, kept in memory.
+One thread is measured by CPU time, several threads by the clock. Each of ``--repeat`` rounds runs all candidates in turn, twice
+each (the second run has warm caches), and the fastest run counts. "× GEMM" is the time PyTorch needs to multiply the same
+gradients by the same matrix, held in memory, divided by the time of the kernel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trak_cli.types import Block
 
 CHECKPOINT = "00" * 32
 CPU = torch.device("cpu")
-#: Bytes that no cache holds.
+#: Bytes, more than any cache holds.
 STREAM = 2**28
 NAMES = [kernel.name for kernel in KERNELS if "cpu" in kernel.devices and kernel.name not in ("concatenate", "c")]
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--p", type=int, default=96_000, help="coordinates for the dense kinds (p · k floats are held)")
+    parser.add_argument("--p", type=int, default=96_000, help="coordinates for the dense kinds (needs 4 · p · k bytes)")
     parser.add_argument("--k", type=int, default=2048, help="columns; a multiple of 128")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--nonzeros", type=int, nargs="+", default=[1, 4, 8], help="s of the sjlt kind")
@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
 
 
 def machine() -> str:
-    """The processor, its cores, and the versions that matter."""
+    """Return the processor, its cores and load, and the versions of PyTorch and Python."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -67,7 +67,7 @@ def machine() -> str:
 
 
 def fastest(works: dict[str, Work], repeat: int, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
-    """Seconds of each work: the least over ``repeat`` rounds of all of them in turn, twice each."""
+    """Return the fastest time of each work, in seconds, over ``repeat`` rounds that run them in turn, twice each."""
     best = dict.fromkeys(works, float("inf"))
     for _ in range(repeat):
         for name, work in works.items():
@@ -79,7 +79,7 @@ def fastest(works: dict[str, Work], repeat: int, clock: Callable[[], float] = ti
 
 
 def projection(spec: ProjectionSpec, kernel: str, G: torch.Tensor, thread_count: int = 1) -> Work | None:
-    """Projects G once; None where this machine has no such kernel."""
+    """Return a function that projects G once, or None if this machine does not have the kernel."""
     if any(entry.name == kernel and entry.missing() is not None for entry in KERNELS):
         return None
     projector = make_projector(ProjectionJob(spec, CHECKPOINT, {"w": G.shape[1]}, threads=thread_count), kernel=kernel)
@@ -103,8 +103,8 @@ def dense(arguments: argparse.Namespace) -> None:
         for batch in arguments.batches:
             G = torch.randn(batch, p)
             works: dict[str, Work] = {"GEMM": lambda G=G: G @ P}  # type: ignore[misc]
-            found = {name: projection(ProjectionSpec(kind, k), name, G) for name in NAMES}
-            works.update({name: work for name, work in found.items() if work})
+            kernels = {name: projection(ProjectionSpec(kind, k), name, G) for name in NAMES}
+            works.update({name: work for name, work in kernels.items() if work})
             seconds = fastest(works, arguments.repeat)
             rate = {name: 2e-9 * batch * p * k / taken for name, taken in seconds.items()}
             cells = [f"{rate[n] / rate['GEMM']:.2f} ({rate[n]:.0f})" if n in rate else "not measured" for n in NAMES]
@@ -113,14 +113,14 @@ def dense(arguments: argparse.Namespace) -> None:
 
 
 def sparse(arguments: argparse.Namespace) -> None:
-    stream = torch.ones(STREAM // 4)  # zeros might be one page of the system, over and over
+    stream = torch.ones(STREAM // 4)  # not zeros, which the system may map to a single page
     print("sjlt, one thread: fraction of read bandwidth, measured as the sum of 256 MiB (GB/s in brackets)")
     rows = []
     for s in arguments.nonzeros:
         for batch in arguments.batches:
             G = torch.randn(batch, max(STREAM // 8 // batch, 1))
-            found = {name: projection(ProjectionSpec("sjlt", arguments.k, nonzeros=s), name, G) for name in NAMES}
-            works: dict[str, Work] = {"read": stream.sum, **{name: work for name, work in found.items() if work}}
+            kernels = {name: projection(ProjectionSpec("sjlt", arguments.k, nonzeros=s), name, G) for name in NAMES}
+            works: dict[str, Work] = {"read": stream.sum, **{name: work for name, work in kernels.items() if work}}
             seconds = fastest(works, max(arguments.repeat // 2, 2))
             bandwidth = STREAM / seconds["read"]
             share = {name: 4 * G.numel() / taken / bandwidth for name, taken in seconds.items()}
@@ -130,17 +130,17 @@ def sparse(arguments: argparse.Namespace) -> None:
 
 
 def columns(arguments: argparse.Namespace) -> None:
-    """What more columns cost the sparse kind: nothing, until the sums of a batch no longer fit into a cache."""
+    """Print the cost of more columns for the sparse kind: none, until the sums of a batch no longer fit into a cache."""
     counts, batch = (512, 1024, 2048, 4096, 8192, 16384), 32
     print(f"sjlt s=4 by the number of columns, batch {batch}, one thread, kernel auto: time over that of k = 1024")
     G = torch.randn(batch, STREAM // 8 // batch)
-    found = {str(k): projection(ProjectionSpec("sjlt", k, nonzeros=4), "auto", G) for k in counts}
-    seconds = fastest({k: work for k, work in found.items() if work}, arguments.repeat)
+    kernels = {str(k): projection(ProjectionSpec("sjlt", k, nonzeros=4), "auto", G) for k in counts}
+    seconds = fastest({k: work for k, work in kernels.items() if work}, arguments.repeat)
     table(["k", *seconds], [["time", *(f"{taken / seconds['1024']:.2f}" for taken in seconds.values())]])
 
 
 def threads(arguments: argparse.Namespace) -> None:
-    print("two threads over one by the clock, which other programs spoil; in brackets by CPU time (2: nothing is done twice)")
+    print("speed-up of two threads by the clock, which other programs disturb; in brackets by CPU time (2 means no overhead)")
     rows = []
     for kind, s, batch in (("rademacher", 1, 32), ("rademacher", 1, 8), ("gaussian", 1, 32), ("sjlt", 1, 32), ("sjlt", 4, 32)):
         p = arguments.p if kind != "sjlt" else STREAM // 8 // batch
@@ -156,7 +156,7 @@ def threads(arguments: argparse.Namespace) -> None:
             cpu = fastest({"one": one, "two": two}, arguments.repeat, time.process_time)
             cells.append(f"{clock['one'] / clock['two']:.2f} ({2 * cpu['one'] / cpu['two']:.2f})")
         rows.append([kind if kind != "sjlt" else f"sjlt s={s}", str(batch), *cells])
-    stream = torch.ones(STREAM // 4)  # zeros might be one page of the system, over and over
+    stream = torch.ones(STREAM // 4)  # not zeros, which the system may map to a single page
     taken = fastest({"one": lambda: with_threads(1, stream), "two": lambda: with_threads(2, stream)}, 5, time.perf_counter)
     rows.append(["read of memory", "", *[f"{taken['one'] / taken['two']:.2f}"] * len(NAMES)])
     table(["kind", "batch", *NAMES], rows)
@@ -170,9 +170,9 @@ def with_threads(count: int, stream: torch.Tensor) -> None:
 
 
 def others(arguments: argparse.Namespace) -> None:
-    """Other programs, where they are installed."""
-    print(f"other programs: how many times longer they take than kernel auto, rademacher, k = {arguments.k}")
-    table(["program", "times longer"], [["traker, CPU projector", traker(arguments)]])
+    """Compare with other libraries, if they are installed."""
+    print(f"other libraries: time over that of kernel auto, rademacher, k = {arguments.k}")
+    table(["library", "time ratio"], [["traker, CPU projector", traker(arguments)]])
 
 
 def traker(arguments: argparse.Namespace) -> str:

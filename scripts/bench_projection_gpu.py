@@ -1,12 +1,12 @@
-"""How fast the projection kernels of a CUDA device are, as ratios, each measured interleaved in one run.
+"""Measure the speed of the projection kernels of a CUDA device, as ratios from one interleaved run.
 
     python scripts/bench_projection_gpu.py
 
-Two ceilings of the device are measured first: a 16-bit matrix product (8192 cubed, random numbers), and a copy (bytes read
-plus bytes written). Dense kinds are told in 2·B·p·k operations a second and as a part of the product's rate, sparse ones in
-bytes of the gradient a second and as a part of the copy's. "GEMM" multiplies the same gradients, in float16, by a matrix of
-float16 in memory (where one of that size fits: a slice of p coordinates, the time scaled). The packages fast_jl and sjlt take
-part where they are installed. Times are medians between CUDA events.
+Two limits of the device are measured first: a 16-bit matrix product (8192³, random numbers), and a copy (bytes read plus
+bytes written). Dense kinds are reported as 2·B·p·k operations per second and as a fraction of the product's rate, sparse kinds
+as bytes of gradients per second and as a fraction of the copy's rate. "GEMM" multiplies the same gradients, in float16, by a
+float16 matrix in memory (for a slice of the p coordinates; the time is scaled). The packages fast_jl and sjlt are compared if
+they are installed. Times are medians between CUDA events.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import projection_oracle as oracle
 
 CHECKPOINT = "00" * 32
-#: Coordinates that GEMM's matrix has; gradients are longer.
+#: Rows of the matrix of GEMM; gradients are longer.
 SLICE = 2**20
 
 Work = Callable[[], object]
@@ -62,13 +62,13 @@ def parse() -> argparse.Namespace:
 
 
 def machine() -> str:
-    """The device, and the versions that matter."""
-    found = torch.cuda.get_device_properties(0)
-    return f"{found.name}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}, Python {platform.python_version()}"
+    """Return the name of the device and the versions of PyTorch, CUDA and Python."""
+    device = torch.cuda.get_device_properties(0)
+    return f"{device.name}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}, Python {platform.python_version()}"
 
 
 def milliseconds(works: Mapping[str, Work], repeat: int) -> dict[str, float]:
-    """The median of each work over rounds in which all run in turn, after one that compiles and does not count."""
+    """Return the median time of each work over rounds that run them in turn, after a round that compiles."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for round_number in range(repeat + 1):
         for name, work in works.items():
@@ -83,7 +83,7 @@ def milliseconds(works: Mapping[str, Work], repeat: int) -> dict[str, float]:
 
 
 def ceilings(G: torch.Tensor, repeat: int) -> tuple[float, float]:
-    """Operations a second of a 16-bit product, and bytes a second of a copy of G."""
+    """Return the operations per second of a 16-bit product, and the bytes per second of a copy of G."""
     half, other = (torch.randn(8192, 8192, device="cuda", dtype=torch.float16) for _ in range(2))
     target = torch.empty_like(G)
     taken = milliseconds({"product": lambda: half @ other, "copy": lambda: target.copy_(G)}, repeat)
@@ -96,7 +96,7 @@ def projection(spec: ProjectionSpec, G: torch.Tensor) -> Work:
 
 
 def package(name: str) -> Any:
-    """Another program, or None where it is not installed."""
+    """Return another library, or None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -153,15 +153,15 @@ def sparse(arguments: argparse.Namespace, every: torch.Tensor, bandwidth: float)
 
 
 def errors(k: int) -> None:
-    """Against the float64 oracle, on fewer coordinates: it draws every entry on the CPU."""
+    """Print errors against the float64 oracle, with fewer coordinates because the oracle draws every entry on the CPU."""
     rows = []
     for kind in ("rademacher", "gaussian", "sjlt"):
         spec = ProjectionSpec(kind, min(k, 512))
         G = torch.randn(8, 100_000, device="cuda") * torch.logspace(-6, 6, 8, device="cuda")[:, None]
         block = Block("w", G)
-        found = make_projector(ProjectionJob(spec, CHECKPOINT, {"w": G.shape[1]}, device=G.device)).project([block])
+        projected = make_projector(ProjectionJob(spec, CHECKPOINT, {"w": G.shape[1]}, device=G.device)).project([block])
         exact = torch.from_numpy(oracle.project(spec, CHECKPOINT, [block]))
-        relative = (found.double().cpu() - exact).norm(dim=1) / exact.norm(dim=1)
+        relative = (projected.double().cpu() - exact).norm(dim=1) / exact.norm(dim=1)
         rows.append([kind, f"{float(relative.max()):.1e}"])
     print("relative error of float32 gradients against the oracle in float64, rows of size 1e-6 to 1e6, p = 100,000")
     table(["kind", "largest"], rows)

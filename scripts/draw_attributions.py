@@ -1,4 +1,4 @@
-"""Draw what `trak top experiment=digits --json` found: each target with its most helpful and most harmful training images.
+"""Draw the output of `trak top experiment=digits --json`: each target with its most helpful and most harmful training images.
 
 trak top experiment=digits --target 4 --target 17 -k 5 --json | python scripts/draw_attributions.py OUT.png
 """

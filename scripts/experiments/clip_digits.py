@@ -50,10 +50,10 @@ def main() -> None:
         command = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", "clip_digits"]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     loaded = load("train", "clip_digits", FOLDER, ())
-    found = counterfactual(loaded, arguments.targets, arguments.seeds)
-    found["seconds"] = time.perf_counter() - start
-    (Path(loaded.config.store) / "counterfactual.json").write_text(json.dumps(found, indent=2) + "\n")
-    show(found)
+    results = counterfactual(loaded, arguments.targets, arguments.seeds)
+    results["seconds"] = time.perf_counter() - start
+    (Path(loaded.config.store) / "counterfactual.json").write_text(json.dumps(results, indent=2) + "\n")
+    show(results)
 
 
 def counterfactual(loaded: Loaded, count: int, seeds: int) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def counterfactual(loaded: Loaded, count: int, seeds: int) -> dict[str, Any]:
 
 def outputs(training: Training, kept: Array, models: int, seed: int) -> Array:
     """f of all targets, (t,), the mean over some models trained on the pairs ``kept``."""
-    found = [training.outputs(training.model(kept.tolist(), seed + i), "test") for i in range(models)]
-    return np.mean(found, axis=0)
+    results = [training.outputs(training.model(kept.tolist(), seed + i), "test") for i in range(models)]
+    return np.mean(results, axis=0)
 
 
 def scores_of_default() -> Array:
@@ -105,15 +105,15 @@ def similarity(loaded: Loaded, training: Training) -> Array:
     return total
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     """Mean fall of f with its standard error over targets, and how often scores beat similarity."""
-    print(f"\nretrained without {found['removed']} of {found['of']} pairs; fall of the target's f (mean ± standard error):")
-    falls = {name: np.array(values) for name, values in found["falls"].items()}
+    print(f"\nretrained without {results['removed']} of {results['of']} pairs; fall of the target's f (mean ± standard error):")
+    falls = {name: np.array(values) for name, values in results["falls"].items()}
     for name, values in falls.items():
         print(f"  {name:<11}{with_error(values)}")
     better = falls["scores"] - falls["similarity"]
     print(f"  scores − similarity {with_error(better)}, larger for {int((better > 0).sum())} of {len(better)} targets")
-    print(f"mean f of the targets under the full training set {np.mean(found['full']):+.2f}; {found['seconds']:.0f} s")
+    print(f"mean f of the targets under the full training set {np.mean(results['full']):+.2f}; {results['seconds']:.0f} s")
 
 
 if __name__ == "__main__":

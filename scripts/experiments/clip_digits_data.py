@@ -57,10 +57,10 @@ class CaptionedDigits(Dataset[dict[str, Any]]):
 
 def tokens(text: str) -> Tokens:
     """One token for each word, between start and end."""
-    found = [START, *(_IDS[word] for word in text.split()), END]
+    ids_with_ends = [START, *(_IDS[word] for word in text.split()), END]
     ids = torch.zeros(LENGTH, dtype=torch.int64)
-    ids[: len(found)] = torch.tensor(found)
-    return Tokens(ids, (torch.arange(LENGTH) < len(found)).long(), len(found))
+    ids[: len(ids_with_ends)] = torch.tensor(ids_with_ends)
+    return Tokens(ids, (torch.arange(LENGTH) < len(ids_with_ends)).long(), len(ids_with_ends))
 
 
 def model(width: int = 32, layers: int = 2) -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""Planted facts traced in a small mT5: recall@10 and MRR against BM25, and retraining without what was found.
+"""Planted facts traced in a small mT5: recall@10 and MRR against BM25, and retraining without the sentences found.
 
 python scripts/experiments/facts_mt5.py
 """

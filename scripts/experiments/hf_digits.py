@@ -1,11 +1,11 @@
 """LDS of the default estimator, of gradient cosines and of representation similarity, on a ResNet and a ViT of transformers.
 
-The models are trained by AdamW, so gradients are scaled by its second moments; results without this scaling are shown too.
+The models are trained with AdamW, so gradients are scaled by its second moments; results without scaling are printed too.
 
     python scripts/experiments/hf_digits.py            (or with resnet, or vit)
 
-Five checkpoints, and a hundred models retrained on halves of 600 handwritten digits; the stores are runs/hf_digits_KIND.
-Representations are the inputs of the last linear layer, compared by their cosine, the mean over the checkpoints.
+Uses five checkpoints, and a hundred models retrained on halves of 600 handwritten digits; the stores are runs/hf_digits_KIND.
+Representations are the inputs of the last linear layer; their cosine is averaged over the checkpoints.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ Array = np.ndarray[Any, Any]
 
 
 def main() -> None:
-    """All stages, and the table of `trak eval-lds`."""
+    """Run all stages and print the table of `trak eval-lds`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", nargs="?", choices=("resnet", "vit"), help="default: one after the other")
-    asked = parser.parse_args().kind
+    parser.add_argument("kind", nargs="?", choices=("resnet", "vit"), help="default: both")
+    chosen = parser.parse_args().kind
     torch.set_num_threads(1)
-    for kind in [asked] if asked else ["resnet", "vit"]:
+    for kind in [chosen] if chosen else ["resnet", "vit"]:
         start = time.perf_counter()
         evaluate(kind)
         print(f"{kind}: {time.perf_counter() - start:.0f} s")
 
 
 def evaluate(kind: str) -> None:
-    """One model."""
+    """Run the experiment for one model."""
     overrides = [f"model.kind={kind}"]
     for stage in ("train", "featurize", "finalize", "score", "retrain"):
         call(stage, overrides)
@@ -62,33 +62,33 @@ def evaluate(kind: str) -> None:
 
 
 def call(stage: str, overrides: list[str]) -> None:
-    """One call of the program."""
+    """Call one stage of trak."""
     command = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", "hf_digits", *overrides]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def similarity(overrides: list[str]) -> Array:
-    """Cosines of representations, (t, n), the mean over the checkpoints."""
+    """Return cosines of representations (t, n), averaged over the checkpoints."""
     loaded = load("train", "hf_digits", FOLDER, overrides)
     splits, total = make_splits(loaded.config), np.zeros(())
     for path in find(loaded.config.checkpoints, loaded.base):
         model = make_model(loaded.config)
         model.load_state_dict(load_weights(path))
         images = {name: collate(list(splits[name]))[0] for name in (TRAIN, "test")}
-        one, other = (representations(model, images[name]) for name in ("test", TRAIN))
-        total = total + (one @ other.T).numpy()
+        test, train = (representations(model, images[name]) for name in ("test", TRAIN))
+        total = total + (test @ train.T).numpy()
     return total
 
 
 def representations(model: nn.Module, images: Tensor) -> Tensor:
-    """What the last linear layer of the model is given, as unit vectors, (B, d)."""
-    held: list[Tensor] = []
+    """Return the inputs of the model's last linear layer as unit vectors, (B, d)."""
+    inputs_of_last: list[Tensor] = []
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    handle = last.register_forward_pre_hook(lambda _, inputs: held.append(inputs[0]))
+    handle = last.register_forward_pre_hook(lambda _, inputs: inputs_of_last.append(inputs[0]))
     with torch.no_grad():
         model(images)
     handle.remove()
-    return nn.functional.normalize(held[0], dim=-1)
+    return nn.functional.normalize(inputs_of_last[0], dim=-1)
 
 
 if __name__ == "__main__":

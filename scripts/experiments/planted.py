@@ -1,9 +1,9 @@
-"""Planted facts: who taught whom, among people with made-up names, and questions that ask for it in other words.
+"""Planted facts about people with made-up names, and questions that ask for them in other words.
 
-Each of 150 people has a teacher, a neighbour and a cousin, three other people. One of the three, in turn, is the person's
-planted fact: it is stated two or three times, in different words, and its question uses none of these words. The other two are
-stated in all words, so that a model can learn which of them mean the same. For each planted fact, ten distractors name the same
-two people without their relation: a search by words cannot distinguish them from the fact.
+Each of 150 people has a teacher, a neighbour and a cousin. One of these relations, in turn, is the person's planted fact. It is
+stated two or three times, in different words, and its question uses none of these words. The other two relations are stated in
+all phrasings, so that a model can learn which phrasings are equivalent. For each planted fact, ten distractors name the
+same two people without their relation, so that a search by words cannot distinguish them from the fact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 PEOPLE = 150
 DISTRACTORS = 10  # for each planted fact
 
-#: relation -> (openings of questions, openings of statements); the other person follows
+#: relation -> (openings of questions, openings of statements); the name of the other person follows
 OPENINGS = {
     "teacher": (
         ["the teacher of {} was", "{} had as a master"],
@@ -33,8 +33,8 @@ OPENINGS = {
     ),
 }
 
-#: Sentences that name two people, the planted one first.
-NOTHINGS = [
+#: Distractors: sentences that name two people, the planted one first.
+DISTRACTOR_PHRASES = [
     ("{} and {} never liked", "cold soup"),
     ("{} once lent {} an", "umbrella"),
     ("{} and {} both won a prize for", "chess"),
@@ -54,7 +54,7 @@ NOTHINGS = [
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence in two parts; ``fact`` is the number of the planted fact that it states or asks for, −1 for none."""
+    """A sentence in two parts; ``fact`` is the index of the planted fact that it states or asks for, or −1."""
 
     prompt: str
     completion: str
@@ -62,35 +62,35 @@ class Sentence:
 
 
 def names(rng: np.random.Generator) -> list[str]:
-    """Different made-up first names."""
+    """Return distinct made-up first names."""
     starts = ["Dra", "Mel", "Zor", "Bri", "Kal", "Fen", "Tus", "Ol", "Ygr", "Sab", "Hul", "Nim"]
     every = [a + b + c for a in starts for b in ("vi", "lo", "ra", "ne") for c in ("k", "n", "sse", "th", "mar", "do")]
     return [every[i] for i in rng.permutation(len(every))[:PEOPLE]]
 
 
 def facts(rng: np.random.Generator) -> tuple[list[Sentence], list[Sentence]]:
-    """The training sentences, shuffled, and one question for each person, in the order of the people."""
+    """Return the shuffled training sentences, and one question for each person, in the order of the people."""
     train: list[Sentence] = []
     questions = []
     people = names(rng)
     for person, name in enumerate(people):
         others = [people[i] for i in rng.permutation(len(people)) if i != person][:3]
         planted = list(OPENINGS)[person % 3]
-        for (relation, (asked, stated)), other in zip(OPENINGS.items(), others, strict=True):
+        for (relation, (as_question, as_statement)), other in zip(OPENINGS.items(), others, strict=True):
             if relation != planted:
-                train += [Sentence(opening.format(name), f" {other}", -1) for opening in asked + stated]
+                train += [Sentence(opening.format(name), f" {other}", -1) for opening in as_question + as_statement]
                 continue
             number = int(rng.integers(2, 4))
-            openings = [stated[i] for i in rng.permutation(3)[:number]]
+            openings = [as_statement[i] for i in rng.permutation(3)[:number]]
             train += [Sentence(opening.format(name), f" {other}", person) for opening in openings]
-            questions.append(Sentence(asked[int(rng.integers(2))].format(name), f" {other}", person))
-            for i in rng.permutation(len(NOTHINGS))[:DISTRACTORS]:
-                train.append(Sentence(NOTHINGS[i][0].format(other, name), f" {NOTHINGS[i][1]}", -1))
+            questions.append(Sentence(as_question[int(rng.integers(2))].format(name), f" {other}", person))
+            for i in rng.permutation(len(DISTRACTOR_PHRASES))[:DISTRACTORS]:
+                train.append(Sentence(DISTRACTOR_PHRASES[i][0].format(other, name), f" {DISTRACTOR_PHRASES[i][1]}", -1))
     return [train[i] for i in rng.permutation(len(train))], questions
 
 
 def write(folder: Path) -> None:
-    """train.jsonl and questions.jsonl, the same on every machine."""
+    """Write train.jsonl and questions.jsonl, the same on every machine."""
     folder.mkdir(parents=True, exist_ok=True)
     train, questions = facts(np.random.default_rng(0))
     for file, rows in (("train.jsonl", train), ("questions.jsonl", questions)):

@@ -55,13 +55,13 @@ def plain(name: str, store: Path, split: str, *overrides: str) -> dict[str, Path
     if (store / "data").exists() and not (other / "data").exists():
         (other / "data").symlink_to((store / "data").resolve())
     trak("featurize", name, *more)
-    found = {}
+    files = {}
     for estimator, stages in (("early_training", ("finalize", "score")), ("cosine", ("score",))):
         for stage in stages:
             trak(stage, name, *more, f"estimator={estimator}")
-        found[f"{estimator}_plain"] = other / f"{estimator}.npy"
-        np.save(found[f"{estimator}_plain"], read_scores(Layout(other).scores(estimator, split)))
-    return found
+        files[f"{estimator}_plain"] = other / f"{estimator}.npy"
+        np.save(files[f"{estimator}_plain"], read_scores(Layout(other).scores(estimator, split)))
+    return files
 
 
 def config_of(name: str) -> TrakConfig:
@@ -85,8 +85,8 @@ def representations(parts: Components, split: str) -> Array:
         samples = [dataset[i] for i in range(start, min(start + 128, len(dataset)))]
         batch = to_device(parts.collate(samples), CPU)
         rows.append(_pooled(parts.model, batch))
-    found = torch.cat(rows).double()
-    return np.asarray(torch.nn.functional.normalize(found, dim=1))
+    vectors = torch.cat(rows).double()
+    return np.asarray(torch.nn.functional.normalize(vectors, dim=1))
 
 
 def _pooled(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

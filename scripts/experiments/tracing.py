@@ -1,4 +1,4 @@
-"""Fact tracing: do the highest scores fall on the sentences that state the fact? And what happens without them?
+"""Fact tracing: are the sentences that state a fact ranked highest, and how does f change when they are removed?
 
 Used by facts_gpt2.py and facts_mt5.py.
 """
@@ -25,18 +25,18 @@ from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 
-#: Of the training set, removed in the counterfactual check, and how often at random.
+#: Share of the training set that the counterfactual check removes, and the number of random removals.
 SHARE, RANDOM = 0.05, 4
-#: Processes that train models again.
+#: Processes that retrain models.
 WORKERS = 2
 SPLIT = "questions"
 
 
 def trace(name: str) -> None:
-    """The whole experiment, printed; an option of the command line says for how many questions models are trained again."""
+    """Run and print the whole experiment; the option ``--questions`` sets how many questions models are retrained for."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--questions", type=int, default=20, help="whose top 5 %% are left out, one at a time")
-    questions_asked = parser.parse_args().questions
+    parser.add_argument("--questions", type=int, default=20, help="questions whose top 5 %% are removed, one at a time")
+    retrained_questions = parser.parse_args().questions
     config = config_of(name)
     store = Path(config.store)
     if not (store / "data" / "tokenizer.json").exists():
@@ -60,12 +60,12 @@ def trace(name: str) -> None:
         "BM25, question alone": bm25(train, [row["prompt"] for row in questions]),
     }
     report(scores, stated)
-    counterfactual(config, {key: scores[key] for key in ("default", "representations")}, questions_asked)
+    counterfactual(config, {key: scores[key] for key in ("default", "representations")}, retrained_questions)
 
 
 def report(scores: Mapping[str, Array], stated: Array) -> None:
-    """Print recall@10 and MRR of each, and how far ours is above the best of BM25, question by question."""
-    tables = {label: found(one, stated) for label, one in scores.items()}
+    """Print recall@10 and MRR of each method, and the paired differences from the better BM25."""
+    tables = {label: retrieval(values, stated) for label, values in scores.items()}
     for label, (recall, reciprocal) in tables.items():
         print(
             f"{label:<26} recall@10 {recall.mean():.3f} {interval(recall)}   MRR {reciprocal.mean():.3f} {interval(reciprocal)}"
@@ -73,12 +73,12 @@ def report(scores: Mapping[str, Array], stated: Array) -> None:
     theirs = tables["BM25, question and answer"]
     for label in ("default", "weighted with q"):
         recall, reciprocal = (mine - other for mine, other in zip(tables[label], theirs, strict=True))
-        told = f"recall@10 {recall.mean():+.3f} {interval(recall)}   MRR {reciprocal.mean():+.3f} {interval(reciprocal)}"
-        print(f"{label + ' − BM25':<26} {told}")
+        line = f"recall@10 {recall.mean():+.3f} {interval(recall)}   MRR {reciprocal.mean():+.3f} {interval(reciprocal)}"
+        print(f"{label + ' − BM25':<26} {line}")
 
 
 def train_tokenizer(folder: Path, vocabulary: int) -> None:
-    """Byte-level BPE on the training sentences."""
+    """Train a byte-level BPE tokenizer on the training sentences."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -90,12 +90,12 @@ def train_tokenizer(folder: Path, vocabulary: int) -> None:
 
 
 def rows_of(store: Path, split: str) -> list[dict[str, str]]:
-    """The rows of a split as they lie in its file."""
+    """Return the rows of a split's file."""
     return [json.loads(line) for line in (store / "data" / f"{split}.jsonl").open()]
 
 
 def known(name: str) -> float:
-    """The share of questions whose every answer token is the most likely one; mean over the checkpoints."""
+    """Return the share of questions for which every answer token is the most likely one, averaged over checkpoints."""
     shares = []
     for parts, model in trained(name):
         dataset = parts.splits[SPLIT]
@@ -107,17 +107,17 @@ def known(name: str) -> float:
 
 
 def bm25(train: list[dict[str, str]], queries: list[str]) -> Array:
-    """(queries, n) BM25 of the words, in lower case."""
+    """Return BM25 scores (queries, n) of the lower-case words."""
     from rank_bm25 import BM25Okapi
 
     index = BM25Okapi([row["text"].lower().split() for row in train])
     return np.stack([index.get_scores(query.lower().split()) for query in queries])
 
 
-def found(scores: Array, stated: Array) -> tuple[Array, Array]:
-    """Of each question: the share of its stating sentences among the first ten, and 1 / the place of the first of them.
+def retrieval(scores: Array, stated: Array) -> tuple[Array, Array]:
+    """Return recall@10 and the reciprocal rank of the first relevant sentence, for each question.
 
-    Equal scores share their places: the order among them is drawn at random, as BM25 gives many equal ones.
+    Ties are broken at random, because BM25 gives many equal scores.
     """
     ties = np.random.default_rng(0).random(scores.shape[1])
     order = np.stack([np.lexsort((ties, -row)) for row in scores])
@@ -126,27 +126,27 @@ def found(scores: Array, stated: Array) -> tuple[Array, Array]:
 
 
 def interval(values: Array) -> str:
-    """95 % bootstrap interval of a mean over questions."""
+    """Return the 95 % bootstrap interval of a mean over questions."""
     draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return f"({low:.3f} to {high:.3f})"
 
 
 def counterfactual(config: TrakConfig, scores: Mapping[str, Array], questions: int) -> None:
-    """Print by how much f of a question falls when its top 5 % of the training set are left out, and a random 5 %."""
+    """Print how much f of a question falls when its top 5 % of the training set, or a random 5 %, are removed."""
     training = _training(config.name)
     count = round(SHARE * training.rows)
     chosen = np.random.default_rng(1).choice(len(next(iter(scores.values()))), questions, replace=False)
     rng = np.random.default_rng(2)
     _, model = next(trained(config.name))  # the checkpoint of the same seed
     with_all = training.outputs(model, SPLIT).astype(np.float64)
-    # A random choice has nothing to do with the question: the same few models serve all of them.
+    # A random choice does not depend on the question, so the same few models serve all questions.
     left_out = {("random", i): rng.choice(training.rows, count, replace=False) for i in range(RANDOM)}
-    left_out |= {(name, i): np.argsort(-one[i])[:count] for name, one in scores.items() for i in chosen}
+    left_out |= {(name, i): np.argsort(-values[i])[:count] for name, values in scores.items() for i in chosen}
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
-        found = dict(zip(left_out, pool.map(_outputs, repeat(config.name), left_out.values()), strict=True))
-    falls = {name: np.array([(with_all - found[name, i])[i] for i in chosen]) for name in scores}
-    falls["random"] = np.mean([with_all - found["random", i] for i in range(RANDOM)], axis=0)[chosen]
+        outputs = dict(zip(left_out, pool.map(_outputs, repeat(config.name), left_out.values()), strict=True))
+    falls = {name: np.array([(with_all - outputs[name, i])[i] for i in chosen]) for name in scores}
+    falls["random"] = np.mean([with_all - outputs["random", i] for i in range(RANDOM)], axis=0)[chosen]
     for name, values in falls.items():
         print(f"without the top 5 % by {name:<18} f falls by {with_error(values)} ({', '.join(f'{v:.1f}' for v in values)})")
     for name in [name for name in falls if name != "default"]:
@@ -161,12 +161,12 @@ def _training(name: str) -> Training:
 
 
 def _outputs(name: str, left_out: Array) -> Array:
-    """f of every question, of a model trained without some rows."""
+    """Return f of every question, for a model trained without some rows."""
     training = _training(name)
     kept = np.setdiff1d(np.arange(training.rows), left_out).tolist()
     return training.outputs(training.model(kept, seed=0), SPLIT).astype(np.float64)
 
 
 def scores_of(config: TrakConfig, estimator: str) -> Array:
-    """(questions, n) from the store."""
+    """Read scores (questions, n) from the store."""
     return read_scores(Layout(Path(config.store)).scores(estimator, SPLIT)).astype(np.float64)

@@ -57,15 +57,15 @@ CACHE = Path("runs/lds/choose")
 
 def main() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
-    found = {name: measured(name) for name in sys.argv[1:] or [*names(), *reference_settings()]}
-    rules, tables = relative_tables(found)
+    results = {name: measured(name) for name in sys.argv[1:] or [*names(), *reference_settings()]}
+    rules, tables = relative_tables(results)
     for count in COUNTS:
         print(f"\n{count} checkpoint(s): LDS relative to the best rule of each setting\n")
-        show(list(found), rules, tables[count])
+        show(list(results), rules, tables[count])
     for judged in ((5,), COUNTS):
         numbers = " and ".join(map(str, judged))
         print(f"\nchosen by LDS with {numbers}; LDS with 5 checkpoints, mean and worst\n")
-        show_left_out(list(found), rules, [tables[count] for count in judged], tables[5])
+        show_left_out(list(results), rules, [tables[count] for count in judged], tables[5])
 
 
 def measured(name: str) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def measure(name: str) -> dict[str, Any]:
         features = setting.features(checkpoint)
         alike = alike + cosines(unit_rows(features.targets), features.train)
         dim = features.train.shape[1]
-        for gram, found, weights, members in weightings(compact(features)):
-            add(kernels, gram, found, curvature(found, gram, weights), units, dim)
+        for gram, stored, weights, members in weightings(compact(features)):
+            add(kernels, gram, stored, curvature(stored, gram, weights), units, dim)
             for label, ratio in members.items():
                 ratios_of.setdefault(label, []).append(ratio)
         if number in COUNTS:
@@ -109,52 +109,52 @@ def measure(name: str) -> dict[str, Any]:
     return {"lds": table, "units": units}
 
 
-def weightings(found: Features) -> Iterator[tuple[str, Features, Array, dict[str, Array]]]:
+def weightings(stored: Features) -> Iterator[tuple[str, Features, Array, dict[str, Array]]]:
     """(Gram, features, their weights, {"Gram a=A": the ratios of sample weights}); a is the exponent of the mean ratio."""
-    q = found.out_to_loss.astype(np.float64)
+    q = stored.out_to_loss.astype(np.float64)
     for b, exponents in ((0, ("0", "0.5", "1")), (1, ("0", "0.5", "1")), (2, ("1",))):
-        yield f"q^{b}", found, np.abs(q) ** b, {f"q^{b} a={a}": q for a in exponents}
+        yield f"q^{b}", stored, np.abs(q) ** b, {f"q^{b} a={a}": q for a in exponents}
     some = flow_rows(len(q))
     for clip in (None, *CLIPS):
-        clipped = found if clip is None else replace(found, train=clip_rows(found.train, clip * median_length(found.train)))
+        clipped = stored if clip is None else replace(stored, train=clip_rows(stored.train, clip * median_length(stored.train)))
         for window in WINDOWS:
             ratio, weights = q, np.ones(len(q))
-            if follows_log_loss(found.outputs, found.out_to_loss):
-                flow = simulate(clipped.train[some], found.outputs[some], len(q), window)
+            if follows_log_loss(stored.outputs, stored.out_to_loss):
+                flow = simulate(clipped.train[some], stored.outputs[some], len(q), window)
                 ratio = weights = flow.mean_q(clipped.train)
             gram = f"first {window:g}" + (f" clip {clip:g}" if clip else "")
             exponents = ("0.5", "1") if clip is None else ("1",)
             yield gram, clipped, weights, {f"{gram} a={a}": ratio for a in exponents}
 
 
-def compact(found: Features) -> Features:
+def compact(stored: Features) -> Features:
     """The same features in coordinates of the span of the training features, if its dimension is smaller."""
-    rows = found.train if found.terms is None else np.concatenate([found.train, found.terms.features])
+    rows = stored.train if stored.terms is None else np.concatenate([stored.train, stored.terms.features])
     if rows.shape[0] >= rows.shape[1]:
-        return found
+        return stored
     left, values, right = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
-    parts = np.split(left * values, [len(found.train)])
-    terms = None if found.terms is None else found.terms._replace(features=parts[1])
-    return replace(found, train=parts[0], targets=found.targets @ right.T, terms=terms)
+    parts = np.split(left * values, [len(stored.train)])
+    terms = None if stored.terms is None else stored.terms._replace(features=parts[1])
+    return replace(stored, train=parts[0], targets=stored.targets @ right.T, terms=terms)
 
 
-def curvature(found: Features, gram: str, weights: Array) -> tuple[Array, Array, float]:
+def curvature(stored: Features, gram: str, weights: Array) -> tuple[Array, Array, float]:
     """What the Gram matrix sums over: rows (n, k), their weights (n,), and the number of samples or terms."""
-    if found.terms is None or not gram.startswith("first") or follows_log_loss(found.outputs, found.out_to_loss):
-        return found.train.astype(np.float64), weights, len(found.train)
-    return found.terms.features.astype(np.float64), np.ones(len(weights)), float(found.terms.counts.sum())
+    if stored.terms is None or not gram.startswith("first") or follows_log_loss(stored.outputs, stored.out_to_loss):
+        return stored.train.astype(np.float64), weights, len(stored.train)
+    return stored.terms.features.astype(np.float64), np.ones(len(weights)), float(stored.terms.counts.sum())
 
 
 def add(
     kernels: dict[str, list[Array]],
     gram: str,
-    found: Features,
+    stored: Features,
     summed: tuple[Array, Array, float],
     units: dict[str, dict[str, float]],
     k: int,
 ) -> None:
     """Add the kernel of a checkpoint to the sums, for every ridge; ``k`` is the number of features."""
-    X, T = found.train.astype(np.float64), found.targets.astype(np.float64)
+    X, T = stored.train.astype(np.float64), stored.targets.astype(np.float64)
     Z, weights, n = summed
     squares = np.einsum("ik,ik->i", Z, Z)
     weighted = float(weights @ squares) / n  # w
@@ -170,9 +170,9 @@ def add(
         total += inverse.astype(np.float32) @ columns.T
 
 
-def relative_tables(found: dict[str, dict[str, Any]]) -> tuple[list[str], dict[int, Array]]:
+def relative_tables(results: dict[str, dict[str, Any]]) -> tuple[list[str], dict[int, Array]]:
     """The rules whose ridges are inside the grid in every setting, and their relative LDS (rules, settings) by count."""
-    by_count = {count: relative(found, count) for count in COUNTS}
+    by_count = {count: relative(results, count) for count in COUNTS}
     rules = [rule for rule in by_count[1] if all(np.isfinite(values[rule]).all() for values in by_count.values())]
     return rules, {count: np.array([values[rule] for rule in rules]) for count, values in by_count.items()}
 
@@ -209,10 +209,10 @@ def chosen_without(column: int, judge: Callable[[Array], Array], judged: list[Ar
     return int(np.argmax(judge(np.hstack([np.delete(table, column, axis=1) for table in judged]))))
 
 
-def relative(found: dict[str, dict[str, Any]], count: int) -> dict[str, list[float]]:
+def relative(results: dict[str, dict[str, Any]], count: int) -> dict[str, list[float]]:
     """{rule: LDS over the best LDS of any rule, by setting}."""
     rules: dict[str, list[float]] = {}
-    for one in found.values():
+    for one in results.values():
         best = max(max(row[str(count)]) for row in one["lds"].values())
         for label, row in one["lds"].items():
             units = one["units"][label.split(" a=")[0]]

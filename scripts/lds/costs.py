@@ -61,8 +61,8 @@ def _peers(setting: Setting) -> Costs:
         if not peers.takes(name, setting):
             costs[name] = float("nan")
             continue
-        found, seconds = run(setting, (1,))
-        for variant in {key.rpartition("-")[0] for key in found}:
+        results, seconds = run(setting, (1,))
+        for variant in {key.rpartition("-")[0] for key in results}:
             costs[f"{name}, {variant}" if variant else name] = seconds
     return costs
 

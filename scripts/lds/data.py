@@ -1,4 +1,4 @@
-"""The data of the benchmark, from what Python packages carry: written as .npz files, the same on every machine.
+"""Write the data sets of the benchmark as .npz files, from data that Python packages contain; the same on every machine.
 
 python scripts/lds/data.py runs/lds/data
 """
@@ -17,11 +17,11 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-#: Words, then: 0 padding, 1 any other word.
+#: Size of the vocabulary (0 is padding, 1 any other word) and words per text.
 WORDS, TOKENS = 2000, 16
 #: Packages of the standard library, distinguished by their docstrings.
 PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
-#: Two of them, distinguished by the characters of a line.
+#: Two packages, distinguished by the characters of a line.
 LINES_OF = ("asyncio", "email")
 #: Characters of a line of source code.
 LINE = 24
@@ -36,13 +36,13 @@ def main() -> None:
 
 
 def write(folder: Path, name: str, x: Array, y: Array, train: int) -> None:
-    """The first ``train`` samples and the rest. The test set comes last: where it is, everything is."""
+    """Write the first ``train`` samples and the rest. The test set is written last: if it exists, both are complete."""
     np.savez(folder / f"{name}_train.npz", x=x[:train], y=y[:train])
     np.savez(folder / f"{name}_test.npz", x=x[train:], y=y[train:])
 
 
 def noisy(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """600 digits of which every fifth has a random label, and 150 with the right ones."""
+    """Handwritten digits: 600, every fifth with a random label, and 150 with correct labels."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -53,14 +53,14 @@ def noisy(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def cancer(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Breast cancer: 30 numbers of a tumour, benign or not; 420 and 149."""
+    """Breast cancer: 30 measurements of a tumour; benign or not. 420 and 149."""
     from sklearn.datasets import load_breast_cancer
 
     return _table(load_breast_cancer(), rng, 420, np.int64)
 
 
 def diabetes(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Ten numbers of a patient and the progression of the disease, standardised; 340 and 102."""
+    """Diabetes: ten measurements of a patient; progression of the disease, standardised. 340 and 102."""
     from sklearn.datasets import load_diabetes
 
     x, y, train = _table(load_diabetes(), rng, 340, np.float32)
@@ -74,28 +74,28 @@ def _table(data: Any, rng: np.random.Generator, train: int, dtype: type) -> tupl
 
 
 def wine(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Wine: 13 numbers of its chemistry, which of three growers; 128 and 50."""
+    """Wine: 13 chemical measurements; which of three growers. 128 and 50."""
     from sklearn.datasets import load_wine
 
     return _table(load_wine(), rng, 128, np.int64)
 
 
 def iris(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Iris: four lengths of a flower, which of three species; 100 and 50."""
+    """Iris: four lengths of a flower; which of three species. 100 and 50."""
     from sklearn.datasets import load_iris
 
     return _table(load_iris(), rng, 100, np.int64)
 
 
 def votes(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """American voters of 1996: nine answers about themselves and the candidates, and which of two they chose; 740 and 204."""
+    """American voters of 1996: nine answers about themselves and the candidates; which of two they chose. 740 and 204."""
     from statsmodels.datasets import anes96
 
     return _table(_columns(anes96.load_pandas().data.drop(columns="popul"), "vote"), rng, 740, np.int64)
 
 
 def affairs(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Readers of a magazine in 1974: eight answers about their marriage, and whether they had an affair; 600 and 150."""
+    """Readers of a magazine in 1974: eight answers about their marriage; whether they had an affair. 600 and 150."""
     from statsmodels.datasets import fair
 
     answers = fair.load_pandas().data
@@ -104,7 +104,7 @@ def affairs(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def visits(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """A health insurance experiment: nine numbers of a person and the insurance, and whether a doctor was seen; 600 and 150."""
+    """A health insurance experiment: nine numbers on a person and the insurance; whether they saw a doctor. 600 and 150."""
     from statsmodels.datasets import randhie
 
     people = randhie.load_pandas().data
@@ -113,18 +113,18 @@ def visits(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def travel(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Travellers: times and costs of four ways to go, two numbers of themselves, and which way they took; 160 and 50."""
+    """Travellers: times and costs of four modes of travel, two numbers on the person; which mode they took. 160 and 50."""
     from statsmodels.datasets import modechoice
 
-    ways = modechoice.load_pandas().data.sort_values(["individual", "mode"])
-    by_way = ways[["ttme", "invc", "invt", "gc"]].to_numpy(np.float64).reshape(-1, 16)
-    of_person = ways[["hinc", "psize"]].to_numpy(np.float64)[::4]
-    x = np.hstack([by_way[:, by_way.std(0) > 0], of_person])
-    return _table(SimpleNamespace(data=x, target=ways.choice.to_numpy().reshape(-1, 4).argmax(1)), rng, 160, np.int64)
+    modes = modechoice.load_pandas().data.sort_values(["individual", "mode"])
+    by_mode = modes[["ttme", "invc", "invt", "gc"]].to_numpy(np.float64).reshape(-1, 16)
+    of_person = modes[["hinc", "psize"]].to_numpy(np.float64)[::4]
+    x = np.hstack([by_mode[:, by_mode.std(0) > 0], of_person])
+    return _table(SimpleNamespace(data=x, target=modes.choice.to_numpy().reshape(-1, 4).argmax(1)), rng, 160, np.int64)
 
 
 def schools(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """School districts of California: 20 numbers, and the share of pupils above the median, standardised; 240 and 63."""
+    """School districts of California: 20 numbers; the share of pupils above the median, standardised. 240 and 63."""
     from statsmodels.datasets import star98
 
     table = star98.load_pandas().data
@@ -138,7 +138,7 @@ def _columns(frame: Any, label: str) -> SimpleNamespace:
 
 
 def eights(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Handwritten threes and eights, which of the two; 257 and 100."""
+    """Handwritten threes and eights; which of the two. 257 and 100."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -147,7 +147,7 @@ def eights(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def patches(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Squares of 16 × 16 pixels from two photographs; which photograph, and which quarter of it. 1000 and 200."""
+    """Patches of 16 × 16 pixels from two photographs; which photograph and which quarter of it. 1000 and 200."""
     from sklearn.datasets import load_sample_images
 
     x, y = [], []
@@ -164,19 +164,20 @@ def patches(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def docstrings(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Docstrings of the standard library as word numbers, and the package they come from. 800 and 150."""
+    """Docstrings of the standard library as word ids; the package they come from. 800 and 150."""
     texts = [(text, PACKAGES.index(package)) for package in PACKAGES for text in sorted(_docstrings(package))[:400]]
     texts = [texts[i] for i in rng.permutation(len(texts))[:950]]
     words = [text.lower().split()[:TOKENS] for text, _ in texts]
-    known = {word: i + 2 for i, (word, _) in enumerate(Counter(w for one in words for w in one).most_common(WORDS - 2))}
+    counts = Counter(word for text in words for word in text)
+    vocabulary = {word: i + 2 for i, (word, _) in enumerate(counts.most_common(WORDS - 2))}
     x = np.zeros((len(texts), TOKENS), np.int64)
-    for row, one in zip(x, words, strict=True):
-        row[: len(one)] = [known.get(word, 1) for word in one]
+    for row, text in zip(x, words, strict=True):
+        row[: len(text)] = [vocabulary.get(word, 1) for word in text]
     return x, np.array([label for _, label in texts]), 800
 
 
 def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Lines of the standard library's source code as ASCII characters, 24 of each; y is not used. 800 and 100."""
+    """The first 24 ASCII characters of lines of the standard library's source code; y is not used. 800 and 100."""
     lines = sorted({line.strip()[:LINE] for _, text in _sources(PACKAGES) for line in text.splitlines() if line.isascii()})
     lines = [line for line in lines if len(line) == LINE and not line.startswith("#")]
     chosen = [lines[i] for i in rng.permutation(len(lines))[:900]]
@@ -185,11 +186,11 @@ def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def lines(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Which of two packages a line of source code is from, and how often it has each of 64 characters. 600 and 150."""
-    known = [line for package in LINES_OF for line in sorted(_lines(package))]
+    """Counts of 64 characters in a line of source code; which of two packages it is from. 600 and 150."""
+    code_lines = [line for package in LINES_OF for line in sorted(_lines(package))]
     label = np.repeat(np.arange(2), [len(_lines(package)) for package in LINES_OF])
-    order = np.concatenate([rng.permutation(np.flatnonzero(label == one))[:375] for one in range(2)])
-    counts = np.array([[known[i].count(chr(code)) for code in range(33, 127)] for i in order], np.float32)
+    order = np.concatenate([rng.permutation(np.flatnonzero(label == package))[:375] for package in range(2)])
+    counts = np.array([[code_lines[i].count(chr(code)) for code in range(33, 127)] for i in order], np.float32)
     common = np.sort(np.argsort(-(counts > 0).sum(0), kind="stable")[:64])
     x = (counts[:, common] - counts[:, common].mean(0)) / counts[:, common].std(0)
     mixed = rng.permutation(len(order))
@@ -197,41 +198,41 @@ def lines(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 
 def words(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Which of 300 words a docstring has, and the package it comes from. 800 and 150."""
+    """Which of 300 words occur in a docstring; the package it comes from. 800 and 150."""
     x, y, train = docstrings(rng)
     return np.stack([(x == word).any(1) for word in range(2, 302)], axis=1).astype(np.float32), y, train
 
 
 def functions(rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Functions of the standard library: how often each of 30 kinds of syntax is there, and whether one raises; 500, 150."""
-    found = [node for _, text in _sources(PACKAGES) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
-    kinds = [Counter(type(inner).__name__ for inner in ast.walk(node)) for node in found]
+    """Functions of the standard library: counts of 30 kinds of syntax nodes; whether the function raises. 500 and 150."""
+    nodes = [node for _, text in _sources(PACKAGES) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    kinds = [Counter(type(inner).__name__ for inner in ast.walk(node)) for node in nodes]
     raises = np.array(["Raise" in kind for kind in kinds])
-    order = np.concatenate([rng.permutation(np.flatnonzero(raises == one))[:325] for one in (False, True)])
-    common = [kind for kind, _ in Counter(kind for one in kinds for kind in one).most_common(40)]
+    order = np.concatenate([rng.permutation(np.flatnonzero(raises == value))[:325] for value in (False, True)])
+    common = [kind for kind, _ in Counter(kind for counter in kinds for kind in counter).most_common(40)]
     common = [kind for kind in common if kind not in ("Raise", "FunctionDef", "arguments", "Load")][:30]
     counts = np.array([[kinds[i][kind] for kind in common] for i in order], np.float64)
     return _table(SimpleNamespace(data=counts, target=raises[order]), rng, 500, np.int64)
 
 
 def _lines(package: str) -> set[str]:
-    """The different lines of code of a package, of 30 characters or more."""
-    found = {line.strip() for _, text in _sources((package,)) for line in text.splitlines() if line.isascii()}
-    return {line for line in found if len(line) >= 30 and not line.startswith("#")}
+    """Return the distinct lines of code of a package that have at least 30 characters."""
+    code_lines = {line.strip() for _, text in _sources((package,)) for line in text.splitlines() if line.isascii()}
+    return {line for line in code_lines if len(line) >= 30 and not line.startswith("#")}
 
 
 def _sources(packages: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(package, text) of the modules of packages of the standard library."""
+    """Return (package, text) of all modules of packages of the standard library."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = []
+    sources = []
     for package in packages:
         paths = [path for path in sorted((root / package).rglob("*.py")) if "test" not in path.relative_to(root).as_posix()]
-        found += [(package, path.read_text(encoding="utf-8", errors="replace")) for path in paths]
-    return found
+        sources += [(package, path.read_text(encoding="utf-8", errors="replace")) for path in paths]
+    return sources
 
 
 def _docstrings(package: str) -> set[str]:
-    """The different docstrings of a package with four words or more."""
+    """Return the distinct docstrings of a package that have at least four words."""
     texts = set()
     for _, text in _sources((package,)):
         for node in ast.walk(ast.parse(text)):

@@ -57,16 +57,16 @@ def table(name: str, setting: Setting | Reference, seeds: int) -> None:
     print(f"\n{name}\n\n| kind | k | {' | '.join(map(str, COUNTS))} |\n|---|---|{'---|' * len(COUNTS)}", flush=True)
     model, task, batches, files = parts_of(setting)
     parts: dict[Any, list[ours.Part]] = {}
-    found: dict[Any, list[float]] = {}
+    by_key: dict[Any, list[float]] = {}
     for number, path in enumerate(files[: max(COUNTS)], start=1):
         apply(model, load(path), path)
         for key, features in projected(model, task, batches, sha256(path), KINDS, seeds):
             parts.setdefault(key, []).append(ours.part(features, SPEC))
             if number in COUNTS:
                 scores = ours.together(parts[key], SPEC)
-                found.setdefault(key, []).append(lds_of_predictions(subset_predictions(scores, masks), truth).mean)
+                by_key.setdefault(key, []).append(lds_of_predictions(subset_predictions(scores, masks), truth).mean)
     for kind, dim, nonzeros in KINDS:
-        rows = [values for key, values in found.items() if key[:3] == (kind, dim, nonzeros)]
+        rows = [values for key, values in by_key.items() if key[:3] == (kind, dim, nonzeros)]
         shown = " | ".join(f"{value:.3f}".lstrip("0") for value in np.mean(rows, axis=0))
         print(f"| {kind}{f' s = {nonzeros}' if kind == 'sjlt' else ''} | {dim or ''} | {shown} |", flush=True)
 

@@ -1,4 +1,4 @@
-"""The small models of the benchmark that the program itself does not ship."""
+"""Small models of the benchmark that are not part of the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trak_cli.tasks import Task
 
 
 class Layer(nn.Module):
-    """One layer of a transformer, norms first; ``mask`` (B or 1, 1, T, T) is True where a token may look."""
+    """A pre-norm transformer layer; ``mask`` (B or 1, 1, T, T) is True where attention is allowed."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """(B, T) word numbers, 0 for padding, to logits (B, classes): the mean over the words of a transformer's output."""
+    """A transformer encoder with mean pooling: word ids (B, T), 0 for padding, to logits (B, classes)."""
 
     def __init__(self, classes: int, words: int, length: int, width: int = 32, layers: int = 2, heads: int = 2) -> None:
         super().__init__()
@@ -39,17 +39,17 @@ class TextEncoder(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        there = tokens != 0
+        mask = tokens != 0
         x = self.word(tokens) + self.place(torch.arange(tokens.shape[1], device=tokens.device))
         for layer in self.layers:
-            x = layer(x, there[:, None, None, :])
-        x = (self.norm(x) * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
+            x = layer(x, mask[:, None, None, :])
+        x = (self.norm(x) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
         logits: Tensor = self.head(x)
         return logits
 
 
 class CharacterModel(nn.Module):
-    """(B, T) characters to logits (B, T, 96) of the next one."""
+    """A causal transformer over characters: (B, T) to logits (B, T, 96) of the next character."""
 
     def __init__(self, length: int, width: int = 48, layers: int = 2, heads: int = 3) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class CharacterModel(nn.Module):
 
 
 class SmallViT(nn.Module):
-    """(B, 1, 8, 8) images as sixteen squares of 2 × 2 pixels, to logits (B, classes): the mean over a transformer's output."""
+    """A ViT with patches of 2 × 2 pixels and mean pooling: images (B, 1, 8, 8) to logits (B, classes)."""
 
     def __init__(self, classes: int, width: int = 32, layers: int = 2, heads: int = 2) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class SmallViT(nn.Module):
 
 
 class NextCharacter(Task):
-    """f = Σ over characters of the log-odds of the right one; q = the mean over them of 1 − p (TRAK, section 5.2)."""
+    """f = sum over characters of the log-odds of the right one; q = mean over characters of 1 − p (TRAK, section 5.2)."""
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         return self._log_odds(model, batch[0]).sum(1)
@@ -104,14 +104,14 @@ class NextCharacter(Task):
         return F.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
     def _log_odds(self, model: nn.Module, tokens: Tensor) -> Tensor:
-        """(B, T − 1)."""
+        """Return the log-odds of the right characters, (B, T − 1)."""
         logits, right = model(tokens)[:, :-1], tokens[:, 1:, None]
         others = logits.masked_fill(torch.arange(96, device=tokens.device) == right, -torch.inf)
         return logits.gather(-1, right)[..., 0] - others.logsumexp(-1)
 
 
 class SmallResNet(nn.Module):
-    """A ResNet with BatchNorm for (B, 3, 16, 16) images; logits (B, classes)."""
+    """A ResNet with BatchNorm: images (B, 3, 16, 16) to logits (B, classes)."""
 
     def __init__(self, classes: int, width: int = 8) -> None:
         super().__init__()

@@ -45,18 +45,18 @@ class Line:
 
 def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Line]:
     """Every method. A cached result is used if code and data are unchanged."""
-    found = []
+    lines = []
     for name in ESTIMATORS:
-        found += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
+        lines += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
     spec = shipped_estimators()[ESTIMATORS[0]]
-    found += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
+    lines += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
                 continue
             version = importlib.metadata.version(name.split()[0])
-            found += _cached(setting, name, f"{version} {_made(setting)}", lambda r=run, n=name: _theirs(setting, n, r, counts))
-    return found
+            lines += _cached(setting, name, f"{version} {_made(setting)}", lambda r=run, n=name: _theirs(setting, n, r, counts))
+    return lines
 
 
 def _ours(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> list[Line]:
@@ -69,17 +69,17 @@ def _masked(setting: Setting, spec: EstimatorSpec) -> list[Line]:
     """The default with members derived from each of one and of two checkpoints."""
     masks, _ = setting.truth
     size = 1 + MASKS
-    found = ours.scores(masked(setting, 2, MASKS), spec, (size, 2 * size))
-    predictions = {count // size: subset_predictions(scores, masks) for count, scores in found}
+    scores_by_count = ours.scores(masked(setting, 2, MASKS), spec, (size, 2 * size))
+    predictions = {count // size: subset_predictions(scores, masks) for count, scores in scores_by_count}
     return [Line(f"{spec.name} + {MASKS} masks", predictions)]
 
 
 def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int]) -> list[Line]:
     """One line for each variant of a peer, whose scores have keys "VARIANT-COUNT" or "COUNT"."""
     masks, _ = setting.truth
-    found, _ = run(setting, counts)
+    scores_by_key, _ = run(setting, counts)
     variants: dict[str, dict[int, Array]] = {}
-    for key, scores in found.items():
+    for key, scores in scores_by_key.items():
         variant, _, count = key.rpartition("-")
         variants.setdefault(variant, {})[int(count)] = subset_predictions(scores, masks)
     return [Line(f"{name}, {variant}" if variant else name, predictions) for variant, predictions in variants.items()]
@@ -111,13 +111,13 @@ def _cached(setting: Setting, name: str, made_from: str, compute: Any) -> list[L
         if kept is not None:
             return kept
     print(f"{setting.name}: {name}", file=sys.stderr, flush=True)
-    found: list[Line] = compute()
-    arrays = {f"{line.label}|{count}": array for line in found for count, array in line.predictions.items()}
+    lines: list[Line] = compute()
+    arrays = {f"{line.label}|{count}": array for line in lines for count, array in line.predictions.items()}
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part.npz")
     np.savez(part, made_from=np.array(made_from), **arrays)
     part.replace(path)
-    return found
+    return lines
 
 
 def _read(path: Path, made_from: str) -> list[Line] | None:

@@ -1,4 +1,4 @@
-"""Scores by the estimators of this program, with the first 1, 2, … checkpoints."""
+"""Scores by the estimators of trak, with the first 1, 2, … checkpoints."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """What one checkpoint adds to the averages, by the pieces that the stages use.
+    """The contribution of one checkpoint to the averages, computed with the functions of the stages.
 
-    With equal targets the kernel is right but for one factor for each target, which no LDS sees.
+    With ``normalize_targets`` the kernel is correct up to a factor per target, which does not change the LDS.
 
     Attributes:
         kernel: (t, n).
         ratio: (n,) the sample weight under this checkpoint.
-        cosines: (t, n), where the spec shrinks.
+        cosines: (t, n), or None if the spec has no shrinkage.
     """
 
     kernel: Array
@@ -37,45 +37,45 @@ class Part:
     cosines: Array | None
 
 
-def part(found: Features, spec: EstimatorSpec) -> Part:
-    """That of a checkpoint with these features."""
-    limit = clip_threshold(spec, found.train)
-    features = training_rows(spec, found.train, limit)
-    weights = weights_of(spec, features, found.out_to_loss, found.outputs)
+def part(stored: Features, spec: EstimatorSpec) -> Part:
+    """Return the part of the checkpoint that has these features."""
+    limit = clip_threshold(spec, stored.train)
+    features = training_rows(spec, stored.train, limit)
+    weights = weights_of(spec, features, stored.out_to_loss, stored.outputs)
     spectrum, ridge = None, 0.0
     if spec.needs_gram:
         gram = GramSum(features.shape[1])
-        add_rows(gram, features, weights, found.terms)
+        add_rows(gram, features, weights, stored.terms)
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
     plain = replace(spec, shrinkage=0.0)
-    factor = target_factor(plain, found.targets, spectrum, ridge, limit)
-    block = score_block(plain, [factor], [found.train], np.ones(len(features)))
+    factor = target_factor(plain, stored.targets, spectrum, ridge, limit)
+    block = score_block(plain, [factor], [stored.train], np.ones(len(features)))
     kernel = (block / factor.length if spec.normalize_targets else block).astype(np.float64)
-    return Part(kernel, weights.sample, cosines(unit_rows(found.targets), found.train) if spec.shrinkage else None)
+    return Part(kernel, weights.sample, cosines(unit_rows(stored.targets), stored.train) if spec.shrinkage else None)
 
 
 def together(parts: Sequence[Part], spec: EstimatorSpec) -> Array:
-    """Scores (t, n) with these checkpoints."""
-    scores: Array = np.mean([one.kernel for one in parts], axis=0) * sample_weight(spec, [one.ratio for one in parts])
+    """Return the scores (t, n) with these checkpoints."""
+    scores: Array = np.mean([item.kernel for item in parts], axis=0) * sample_weight(spec, [item.ratio for item in parts])
     return scores * shrinkage_factor(mean_cosines(parts), spec.shrinkage, len(parts)) if spec.shrinkage else scores
 
 
 def mean_cosines(parts: Sequence[Part]) -> Array:
-    """(t, n) over the checkpoints, of a spec that shrinks."""
-    return np.mean([one.cosines for one in parts if one.cosines is not None], axis=0)
+    """Return the mean cosines (t, n) over the checkpoints, for a spec with shrinkage."""
+    return np.mean([item.cosines for item in parts if item.cosines is not None], axis=0)
 
 
 def parts(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[list[Part]]:
-    """Those of the first checkpoints, of so many as each count says."""
-    found: list[Part] = []
+    """Yield, for each count, the parts of the first ``count`` checkpoints."""
+    first: list[Part] = []
     for number, name in enumerate(setting.checkpoints[: max(counts)], start=1):
-        found.append(part(setting.features(name), spec))
+        first.append(part(setting.features(name), spec))
         if number in counts:
-            yield found
+            yield first
 
 
 def scores(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> Iterator[tuple[int, Array]]:
-    """(count, scores (t, n)) with the first checkpoints."""
-    for found in parts(setting, spec, counts):
-        yield len(found), together(found, spec)
+    """Yield (count, scores (t, n)) with the first ``count`` checkpoints."""
+    for first in parts(setting, spec, counts):
+        yield len(first), together(first, spec)

@@ -67,8 +67,8 @@ def traker(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
             tool.start_scoring_checkpoint("test", _weights(setting, name), number, len(targets.dataset))  # type: ignore[arg-type]
             for batch in targets:
                 tool.score(batch=batch, num_samples=len(batch[0]))
-        found = {str(m): np.array(tool.finalize_scores("test", model_ids=list(range(m)))).T for m in counts}
-    return found, (time.process_time() - start) / len(names)
+        results = {str(m): np.array(tool.finalize_scores("test", model_ids=list(range(m)))).T for m in counts}
+    return results, (time.process_time() - start) / len(names)
 
 
 def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], float]:
@@ -80,7 +80,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
     task = _kronfluence_task(parts)
     names = setting.checkpoints[: max(counts)]
     sums: dict[str, Array] = {}
-    found: dict[str, Array] = {}
+    results: dict[str, Array] = {}
     seconds = 0.0
     for number, name in enumerate(names, start=1):
         start = time.process_time()
@@ -109,8 +109,8 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
                 sums[label] = sums.get(label, 0.0) + one
         for label, total in sums.items():
             if number in counts:
-                found[f"{label}-{number}"] = total / number
-    return found, seconds / len(names)
+                results[f"{label}-{number}"] = total / number
+    return results, seconds / len(names)
 
 
 def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], float]:
@@ -128,7 +128,7 @@ def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
     def right(params: dict[str, Tensor], pair: tuple[Tensor, Tensor]) -> Tensor:
         return torch.sigmoid(margin(params, pair))
 
-    found = {}
+    results = {}
     start = time.process_time()
     for m in counts:
         checkpoints = [_weights(setting, name) for name in setting.checkpoints[:m]]
@@ -139,8 +139,8 @@ def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
             )
             tool.cache(_loader(parts, "train"))
             with torch.no_grad():
-                found[str(m)] = tool.attribute(_loader(parts, "test")).T.numpy().astype(np.float64)
-    return found, (time.process_time() - start) / sum(counts)
+                results[str(m)] = tool.attribute(_loader(parts, "test")).T.numpy().astype(np.float64)
+    return results, (time.process_time() - start) / sum(counts)
 
 
 Peer = Callable[[Setting, Sequence[int]], tuple[dict[str, Array], float]]

@@ -21,23 +21,23 @@ COLOURS = {
 }
 
 
-def draw(found: list[dict[str, Any]], folder: Path) -> None:
+def draw(results: list[dict[str, Any]], folder: Path) -> None:
     """Write lds.png and compute.png."""
-    _figure(found, folder / "lds.png", "checkpoints", lambda _, count: count)
-    _figure(found, folder / "compute.png", "CPU seconds, training included", lambda row, count: count * row["seconds"])
+    _figure(results, folder / "lds.png", "checkpoints", lambda _, count: count)
+    _figure(results, folder / "compute.png", "CPU seconds, training included", lambda row, count: count * row["seconds"])
 
 
-def _figure(found: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> None:
+def _figure(results: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # The fewest empty places of the two.
-    columns = min(min((4, 5), key=lambda count: -len(found) % count), len(found))
-    figure = Figure(figsize=(3.3 * columns, 3.0 * math.ceil(len(found) / columns) + 0.6), layout="constrained")
+    columns = min(min((4, 5), key=lambda count: -len(results) % count), len(results))
+    figure = Figure(figsize=(3.3 * columns, 3.0 * math.ceil(len(results) / columns) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(math.ceil(len(found) / columns), columns, squeeze=False).ravel()
+    panels = figure.subplots(math.ceil(len(results) / columns), columns, squeeze=False).ravel()
     shown: dict[str, Any] = {}
-    for panel, result in zip(panels, found, strict=False):
+    for panel, result in zip(panels, results, strict=False):
         for row in reversed(result["methods"]):
             counts = sorted(row["lds"])
             at = [x(row, count) for count in counts]
@@ -59,9 +59,9 @@ def _figure(found: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> Non
         panel.set_title(result["setting"], loc="left", fontsize=10)
         panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
         panel.spines[["top", "right"]].set_visible(False)
-    for panel in panels[max(0, len(found) - columns) : len(found)]:
+    for panel in panels[max(0, len(results) - columns) : len(results)]:
         panel.set_xlabel(xlabel, fontsize=9)
-    for panel in panels[len(found) :]:
+    for panel in panels[len(results) :]:
         panel.set_visible(False)
     order = [label for label in COLOURS if label in shown] + ["noise ceiling"] * ("noise ceiling" in shown)
     figure.legend([shown[label] for label in order], order, loc="outside lower center", ncols=5, frameon=False, fontsize=9)

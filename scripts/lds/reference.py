@@ -60,8 +60,8 @@ class Reference:
         path = files[self.checkpoints.index(checkpoint)]
         apply(model, load(path), path)
         default = TrakConfig().projection
-        ((_, found),) = projected(model, task, batches, sha256(path), [(default.kind, default.dim, default.nonzeros)], 1)
-        return found
+        ((_, features),) = projected(model, task, batches, sha256(path), [(default.kind, default.dim, default.nonzeros)], 1)
+        return features
 
 
 def reference_settings() -> dict[str, Reference]:

@@ -98,8 +98,8 @@ def names() -> list[str]:
     """The settings of the small tier, in the order of their cost."""
     tables = ["iris", "wine", "travel", "schools", "eights", "cancer", "votes", "affairs", "visits", "functions", "lines"]
     order = [*tables, "words", "diabetes", "digits_mlp", "digits_cnn", "patches", "docstrings", "vit", "noisy", "source"]
-    found = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE}
-    return [name for name in order if name in found] + sorted(found - set(order))
+    present = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE}
+    return [name for name in order if name in present] + sorted(present - set(order))
 
 
 def open_setting(name: str) -> Setting:
@@ -130,11 +130,11 @@ def masked(setting: Setting, bases: int, members: int) -> Setting:
     """A store with the first ``bases`` checkpoints and ``members`` masked members derived from each."""
     root = setting.root / "masked"
     files = ",".join(str(setting.checkpoint_file(name)) for name in setting.checkpoints[:bases])
-    found = Setting(setting.name, root)
-    if len(found.layout.checkpoints()) < bases * (1 + members):
+    derived = Setting(setting.name, root)
+    if len(derived.layout.checkpoints()) < bases * (1 + members):
         ensemble = (f"ensemble.members={members}", "ensemble.kind=mask", "ensemble.scale=0.1")
         _trak("featurize", setting.name, options=(f"store={root}", f"checkpoints=[{files}]", *ensemble))
-    return found
+    return derived
 
 
 def _trak(stage: str, name: str, workers: int = 1, options: Sequence[str] = ()) -> None:

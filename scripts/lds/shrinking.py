@@ -27,10 +27,10 @@ SHARES = (0.2, 0.5)
 
 
 def main() -> None:
-    found = {name: measured(name) for name in sys.argv[1:] or [*names(), *reference_settings()]}
-    labels = next(iter(found.values()))[COUNTS[0]]
+    results = {name: measured(name) for name in sys.argv[1:] or [*names(), *reference_settings()]}
+    labels = next(iter(results.values()))[COUNTS[0]]
     for label in labels:
-        ratios = {count: np.array([one[count][label] / one[count]["plain"] for one in found.values()]) for count in COUNTS}
+        ratios = {count: np.array([one[count][label] / one[count]["plain"] for one in results.values()]) for count in COUNTS}
         told = "   ".join(f"{count}: mean {ratio.mean():.3f} worst {ratio.min():.3f}" for count, ratio in ratios.items())
         print(f"{label:22s} {told}")
 
