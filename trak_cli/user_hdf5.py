@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import h5py
@@ -22,7 +23,7 @@ def read_user_hdf5(path: Path, names: Sequence[str]) -> dict[str, AnyArray]:
     Raises:
         InputError: the file cannot be read, or a dataset is missing or does not hold plain numbers stored in this file.
     """
-    with _read_errors(path), h5py.File(path, "r") as file:
+    with _read_errors(path), _opened(path) as file:
         return {name: dataset[()] for name, dataset in _numeric_datasets(path, file, names).items()}
 
 
@@ -55,8 +56,28 @@ class UserHdf5Rows:
 def open_user_hdf5(path: Path, names: Sequence[str]) -> dict[str, UserHdf5Rows]:
     """Like :func:`read_user_hdf5`, but rows are read on access."""
     with _read_errors(path):
-        file = h5py.File(path, "r")  # h5py closes it when the last of its datasets is collected
+        file = _opened(path)  # h5py closes it when the last of its datasets is collected
         return {name: UserHdf5Rows(path, dataset) for name, dataset in _numeric_datasets(path, file, names).items()}
+
+
+#: Options of h5py under which a file is opened, the first ones that work. Without a lock, a file that another process has open
+#: for writing is read too; HDF5 refuses two settings of the lock in one process, and files of a SWMR writer without its mode.
+_OPTIONS: tuple[dict[str, Any], ...] = ({"locking": False}, {}, {"locking": False, "swmr": True, "libver": "latest"})
+
+
+def _opened(path: Path) -> h5py.File:
+    """The file, open for reading.
+
+    Raises:
+        OSError: the first error, if the file opens under none of the options.
+    """
+    errors: list[OSError] = []
+    for options in _OPTIONS:
+        try:
+            return h5py.File(path, "r", **options)
+        except OSError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 @contextmanager
@@ -64,14 +85,10 @@ def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise InputError(
-            Problem(
-                str(path),
-                f"an unreadable file ({error})",
-                "an HDF5 file",
-                "correct the path, or copy the file again",
-            )
-        ) from error
+        remedy = "correct the path, or copy the file again"
+        if "already open for write" in str(error):
+            remedy = f"close it in the program that writes it; if that program has ended, run: h5clear -s {quote(str(path))}"
+        raise InputError(Problem(str(path), f"an unreadable file ({error})", "an HDF5 file", remedy)) from error
 
 
 def _numeric_datasets(path: Path, file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:

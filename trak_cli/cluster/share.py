@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from trak_cli.cluster.environment import Place, array_place, rank_place, scheduler
 from trak_cli.errors import ConfigError, Problem
 
 Unit = TypeVar("Unit")
 
-_UNSET = "unset these variables, or give worker.index and worker.count"
+_ALONE = "one process"
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,17 @@ class Share:
 
     Attributes:
         index, count: unit u belongs to this process if ``u % count == index``.
-        shuffle: set for a Slurm array given as an irregular list, in which a task does not know its place. Each process
-            then visits *all* units in an order seeded by this text, and skips those that are on disk by then.
+        shuffle: set for a task of an array that does not know its place: of an irregular list, or of unknown length. Each
+            process then visits *all* units in an order seeded by this text, and skips those that are on disk by then.
         source: where the division comes from, for the log.
+        warning: what the user should know about the division; empty if there is nothing.
     """
 
     index: int = 0
     count: int = 1
     shuffle: str | None = None
-    source: str = "one process"
+    source: str = _ALONE
+    warning: str = ""
 
     def of(self, units: Sequence[Unit]) -> list[Unit]:
         """The units of this process, in the order in which to visit them."""
@@ -53,25 +56,30 @@ class Share:
 def share_from(index: int | None, count: int | None, environment: Mapping[str, str]) -> Share:
     """The share of this process.
 
-    ``worker.index`` and ``worker.count`` take precedence. Otherwise a Slurm array (any list or step) is combined with the
-    rank inside the job: ``RANK`` and ``WORLD_SIZE`` of torchrun, else ``SLURM_PROCID`` of a job step. Without any of them,
-    the share is all of the work.
+    ``worker.index`` and ``worker.count`` take precedence. Otherwise the task of a job array is combined with the rank inside
+    the job (:mod:`trak_cli.cluster.environment`). ``worker.count`` alone adds the number of tasks that some schedulers do not
+    tell. Without any index, the share is all of the work; under a scheduler, the share then has a warning.
 
     Raises:
         ConfigError: index and count contradict each other, or a variable is no number or contradicts the others.
     """
-    if index is not None or count is not None:
+    if index is not None:
         return _explicit(index, count)
-    array = _array(environment)
-    rank, size, rank_source = _rank(environment)
-    sources = " and ".join(source for source in (array.source, rank_source) if source != "one process") or "one process"
-    if array.shuffle is not None:
-        return Share(shuffle=f"{array.shuffle}/{rank}", source=sources)
-    return Share(array.index * size + rank, array.count * size, source=sources)
+    array, rank = array_place(environment), rank_place(environment)
+    source = " and ".join(place.source for place in (array, rank) if place.source)
+    if count is not None:
+        return _counted(array, rank, count, source)
+    if array.count is None:
+        warning = "" if array.irregular else f"{source}: the number of tasks is unknown; worker.count=N divides the work evenly"
+        return Share(shuffle=f"{array.job}/{array.index}/{rank.index}", source=source, warning=warning)
+    if not source:
+        return Share(warning=_without_index(scheduler(environment)))
+    size = rank.count or 1
+    return Share(array.index * size + rank.index, array.count * size, source=source)
 
 
-def _explicit(index: int | None, count: int | None) -> Share:
-    if index is None or count is None or not 0 <= index < count:
+def _explicit(index: int, count: int | None) -> Share:
+    if count is None or not 0 <= index < count:
         raise ConfigError(
             Problem(
                 "worker.index, worker.count",
@@ -83,50 +91,26 @@ def _explicit(index: int | None, count: int | None) -> Share:
     return Share(index, count, source="worker.index and worker.count")
 
 
-def _array(environment: Mapping[str, str]) -> Share:
-    if "SLURM_ARRAY_TASK_ID" not in environment:
-        return Share()
-    task = _number(environment, "SLURM_ARRAY_TASK_ID")
-    count = _number(environment, "SLURM_ARRAY_TASK_COUNT", 1)
-    low = _number(environment, "SLURM_ARRAY_TASK_MIN", task)
-    high = _number(environment, "SLURM_ARRAY_TASK_MAX", task)
-    step = max(1, _number(environment, "SLURM_ARRAY_TASK_STEP", 1))
-    if count < 1 or not low <= task <= high:
-        found = f"task {task} of {count}, numbered {low} to {high}"
-        raise ConfigError(Problem("SLURM_ARRAY_TASK_ID", found, "one of the tasks of its array", _UNSET))
-    source = f"Slurm array task {task}"
-    if count <= 2:
-        return Share(0 if task == low else count - 1, count, source=source)
-    if (high - low) % step == 0 and (high - low) // step + 1 == count and (task - low) % step == 0:
-        return Share((task - low) // step, count, source=source)
-    return Share(shuffle=f"{environment.get('SLURM_ARRAY_JOB_ID', '')}/{task}", source=f"{source} of an irregular list")
-
-
-def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        return *_place(environment, "RANK", "WORLD_SIZE"), "RANK and WORLD_SIZE"
-    # A batch script runs once, but has SLURM_PROCID=0 and SLURM_NTASKS=n too. Only a step has SLURM_STEP_NUM_TASKS.
-    if "SLURM_PROCID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
-        return *_place(environment, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_PROCID"
-    return 0, 1, "one process"
-
-
-def _place(environment: Mapping[str, str], rank: str, size: str) -> tuple[int, int]:
-    """The rank of a process and the number of processes, from two variables."""
-    place = _number(environment, rank), _number(environment, size)
-    if not 0 <= place[0] < place[1]:
-        found = f"{rank}={place[0]}, {size}={place[1]}"
-        raise ConfigError(Problem(f"{rank}, {size}", found, f"0 <= {rank} < {size}", _UNSET))
-    return place
-
-
-def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
-    text = environment.get(name)
-    if text is None and default is not None:
-        return default
-    try:
-        return int(text or "")
-    except ValueError:
+def _counted(array: Place, rank: Place, count: int, source: str) -> Share:
+    """The index of the environment among ``count`` processes. Consecutive numbers, from any start, take different shares."""
+    if not source:
+        found = f"nothing, although worker.count={count} is given and no scheduler tells an index"
         raise ConfigError(
-            Problem(name, repr(text), "a whole number", f"unset {name}, or give worker.index and worker.count")
-        ) from None
+            Problem("worker.index", found, "both worker.index and worker.count, or neither", "give worker.index too")
+        )
+    size = rank.count or 1
+    known = None if array.count is None else array.count * size
+    if array.irregular or known not in (None, count):
+        found = f"{count}, with {source}" + (f", which counts {known} processes" if known else "")
+        expected = f"worker.count={known}, or nothing" if known else "nothing, for a list of tasks without a constant step"
+        raise ConfigError(Problem("worker.count", found, expected, "leave worker.count out, or give worker.index too"))
+    return Share((array.index * size + rank.index) % count, count, source=f"{source}, and worker.count")
+
+
+def _without_index(name: str | None) -> str:
+    if name is None:
+        return ""
+    return (
+        f"warning: {name} runs this process, but gives it no index, so it does all of the work. If you started several "
+        "processes, every one of them does everything: give each worker.index=I worker.count=N"
+    )

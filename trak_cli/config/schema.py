@@ -224,9 +224,11 @@ class WorkerConfig:
     """The share of the work that this process does."""
 
     index: int | None = key(
-        None, "number of this process, from 0; null: from the environment (Slurm, torchrun), else all of the work", at_least=0
+        None,
+        "number of this process, from 0; null: from the scheduler or launcher (docs/command_line.md), else all of the work",
+        at_least=0,
     )
-    count: int | None = key(None, "number of processes; null: from the environment", at_least=1)
+    count: int | None = key(None, "number of processes; null: from the scheduler or launcher", at_least=1)
 
 
 @dataclass

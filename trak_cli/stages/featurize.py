@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
 from trak_cli.errors import Problem, StoreError
 from trak_cli.projection.factored import describe_factors
@@ -31,6 +29,7 @@ from trak_cli.stages.index.split_sizes import check_rows, lengths_recorded
 from trak_cli.stages.inputs.checkpoints import Checkpoint, load_checkpoint
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
+from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.store.atomic_write import write_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, write_features
@@ -83,7 +82,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         ConfigError, InputError, StoreError, MachineError: see the classes; nothing that is stored is changed.
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
-    share = share_from(config.worker.index, config.worker.count, os.environ)
+    share = worker_share(config.worker, reporter)
     inputs = open_inputs(config, loaded.base)
     setup = make_setup(config, inputs)
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ import numpy as np
 from trak_cli.attribution.estimator.describe import describe_formula, describe_ridge, describe_weights
 from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
 from trak_cli.attribution.linalg.spectrum import singular_problems
-from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.gram_store import Finalized, find_gram, sum_gram, write_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep
@@ -91,7 +90,7 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
 
 def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, reporter: Reporter) -> list[GramSummary]:
     """The Gram matrices of this worker's share, in the order of its checkpoints."""
-    mine = share_from(config.worker.index, config.worker.count, os.environ).of(inventory.checkpoints)
+    mine = worker_share(config.worker, reporter).of(inventory.checkpoints)
     problems: list[Problem] = []
     grams = []
     for name, found, reused in _grams(inventory, estimator, mine, reporter):

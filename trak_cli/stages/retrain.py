@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trak_cli.cluster.share import share_from
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
@@ -18,6 +16,7 @@ from trak_cli.plugins.checkpoints.files import sha256
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays
+from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import require_same
@@ -58,7 +57,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     layout = Layout(Path(config.store))
-    share = share_from(config.worker.index, config.worker.count, os.environ)
+    share = worker_share(config.worker, reporter)
     fingerprint, samples = _fingerprint(config, training), sample_arrays(training.splits)
     own = share.of(range(config.retrain.subsets))
     for subset in layout.retrained_subsets()[:1]:  # another worker may have trained on other data

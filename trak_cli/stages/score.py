@@ -6,14 +6,13 @@ dataset over the files of the units; with ``score.top_k`` only the highest and l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.attribution.estimator.describe import describe_formula
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.cluster.share import Share, share_from
+from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
@@ -21,6 +20,7 @@ from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.block_scorer import BlockScorer
 from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit
@@ -68,7 +68,7 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     require_shards(inventory, [TRAIN, *splits])
     if config.score.overwrite and estimator.needs_gram:
         require_grams(inventory, estimator)  # remove old scores only if new ones can be computed
-    share = share_from(config.worker.index, config.worker.count, os.environ)
+    share = worker_share(config.worker, reporter)
     summary = ScoreSummary(layout.root, estimator.name, describe_formula(estimator), inventory.checkpoints, [])
     for split in splits:
         files = _files(config, inventory, estimator, split)

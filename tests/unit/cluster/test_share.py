@@ -33,7 +33,7 @@ def test_the_config_decides_over_the_environment(environment: dict[str, str]) ->
     assert share_from(1, 4, environment).of(UNITS) == UNITS[1::4]
 
 
-@pytest.mark.parametrize(("index", "count"), [(0, None), (None, 3), (3, 3), (-1, 2)])
+@pytest.mark.parametrize(("index", "count"), [(0, None), (3, 3), (-1, 2)])
 def test_half_a_division_is_refused(index: int | None, count: int | None) -> None:
     with pytest.raises(ConfigError, match="0 <= index < count"):
         share_from(index, count, {})
@@ -78,6 +78,105 @@ def test_a_job_step_is_divided_by_its_tasks_but_a_batch_script_is_not() -> None:
     assert share_from(None, None, batch_script).of(UNITS) == UNITS
 
 
+ARRAYS = {
+    "Grid Engine": [
+        {"SGE_TASK_ID": str(task), "SGE_TASK_FIRST": "3", "SGE_TASK_LAST": "12", "SGE_TASK_STEPSIZE": "3"}
+        for task in (3, 6, 9, 12)
+    ],
+    "LSF": [{"LSB_JOBINDEX": str(task), "LSB_JOBINDEX_END": "5", "LSB_JOBID": "9"} for task in range(1, 6)],
+    "LSF, by the name of the job": [
+        {"LSB_JOBINDEX": str(task), "LSB_JOBINDEX_END": "8", "LSB_JOBNAME": "trak[4-8:2]%2"} for task in (4, 6, 8)
+    ],
+    "LSF, with a step": [
+        {"LSB_JOBINDEX": str(task), "LSB_JOBINDEX_END": "10", "LSB_JOBINDEX_STEP": "3"} for task in (1, 4, 7, 10)
+    ],
+    "AWS Batch": [{"AWS_BATCH_JOB_ARRAY_INDEX": str(i), "AWS_BATCH_JOB_ARRAY_SIZE": "4"} for i in range(4)],
+    "Open MPI": [{"OMPI_COMM_WORLD_RANK": str(i), "OMPI_COMM_WORLD_SIZE": "3"} for i in range(3)],
+    "MPICH": [{"PMI_RANK": str(i), "PMI_SIZE": "3"} for i in range(3)],
+    "MVAPICH": [{"MV2_COMM_WORLD_RANK": str(i), "MV2_COMM_WORLD_SIZE": "2"} for i in range(2)],
+    "Flux": [{"FLUX_TASK_RANK": str(i), "FLUX_JOB_SIZE": "2"} for i in range(2)],
+    "a Slurm array of MPI jobs": [
+        slurm | {"OMPI_COMM_WORLD_RANK": str(i), "OMPI_COMM_WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+        for slurm in slurm_array([2, 3, 4])
+        for i in range(2)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_every_scheduler_with_an_index_and_a_count_partitions_the_units(name: str) -> None:
+    shares = [share_from(None, None, environment) for environment in ARRAYS[name]]
+    assert sorted(unit for share in shares for unit in share.of(UNITS)) == UNITS
+    assert all(share.count == len(shares) and not share.warning for share in shares)
+
+
+WITHOUT_COUNT = {
+    "PBS": [{"PBS_ARRAY_INDEX": str(i), "PBS_ARRAY_ID": "4[]"} for i in range(1, 5)],
+    "Torque": [{"PBS_ARRAYID": str(i)} for i in range(4)],
+    "Kubernetes": [{"JOB_COMPLETION_INDEX": str(i)} for i in range(4)],
+    "AWS Batch before it told the size": [{"AWS_BATCH_JOB_ARRAY_INDEX": str(i)} for i in range(4)],
+    "LSF without an end": [{"LSB_JOBINDEX": str(i)} for i in range(1, 5)],
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_COUNT)
+def test_an_index_without_a_count_visits_all_units_in_an_order_of_its_own(name: str) -> None:
+    shares = [share_from(None, None, environment) for environment in WITHOUT_COUNT[name]]
+    orders = {tuple(share.of(UNITS)) for share in shares}
+    assert len(orders) == 4
+    assert all(sorted(order) == UNITS for order in orders)
+    assert all("worker.count=N" in share.warning for share in shares)
+
+
+@pytest.mark.parametrize("name", WITHOUT_COUNT)
+def test_the_config_can_add_the_count_that_a_scheduler_does_not_tell(name: str) -> None:
+    shares = [share_from(None, 4, environment) for environment in WITHOUT_COUNT[name]]
+    assert sorted(unit for share in shares for unit in share.of(UNITS)) == UNITS
+    assert not any(share.warning for share in shares)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "1", "WORLD_SIZE": "2"},
+        {"SGE_TASK_ID": "1", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "5"},
+        slurm_array([1, 5, 6, 20])[0],
+        {"LSB_JOBINDEX": "5", "LSB_JOBNAME": "trak[1,2,5,9]"},
+    ],
+)
+def test_a_count_that_contradicts_the_scheduler_or_cannot_divide_a_list_is_refused(environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"worker\.count"):
+        share_from(None, 4, environment)
+
+
+def test_a_count_without_any_index_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"worker\.index"):
+        share_from(None, 4, {"PBS_JOBID": "5"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"SLURM_JOB_ID": "5"}, "Slurm"),
+        ({"PBS_JOBID": "5.host"}, "PBS"),
+        ({"SGE_TASK_ID": "undefined", "JOB_ID": "5"}, "Grid Engine"),
+        ({"LSB_JOBID": "5", "LSB_JOBINDEX": "0"}, "LSF"),
+        ({"AWS_BATCH_JOB_ID": "5"}, "AWS Batch"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "Kubernetes"),
+    ],
+)
+def test_a_scheduler_without_an_index_is_warned_about_unless_the_config_divides(environment: dict[str, str], name: str) -> None:
+    share = share_from(None, None, environment)
+    assert share.of(UNITS) == UNITS
+    assert name in share.warning
+    assert "every one of them does everything" in share.warning
+    assert not share_from(0, 2, environment).warning
+
+
+def test_alone_there_is_nothing_to_warn_about() -> None:
+    assert not share_from(None, None, {"HOME": "/root"}).warning
+
+
 def test_a_variable_that_is_no_number_is_named() -> None:
     with pytest.raises(ConfigError, match="WORLD_SIZE"):
         share_from(None, None, {"RANK": "0", "WORLD_SIZE": "many"})
@@ -91,6 +190,10 @@ def test_a_variable_that_is_no_number_is_named() -> None:
         ({"SLURM_PROCID": "-1", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID, SLURM_STEP_NUM_TASKS"),
         ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "0"}, "SLURM_ARRAY_TASK_ID"),
         (slurm_array([0, 1, 2, 3])[0] | {"SLURM_ARRAY_TASK_ID": "7"}, "SLURM_ARRAY_TASK_ID"),
+        ({"SGE_TASK_ID": "9", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "5"}, "SGE_TASK_ID"),
+        ({"AWS_BATCH_JOB_ARRAY_INDEX": "4", "AWS_BATCH_JOB_ARRAY_SIZE": "4"}, "AWS_BATCH_JOB_ARRAY_INDEX"),
+        ({"PBS_ARRAY_INDEX": "first"}, "PBS_ARRAY_INDEX"),
+        ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE"),
     ],
 )
 def test_variables_that_give_no_place_are_named(environment: dict[str, str], named: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -11,6 +12,7 @@ from omegaconf import MISSING
 
 from trak_cli.attribution.estimator import validation
 from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.cluster.share import share_from
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, TrakConfig, TuneConfig
 from trak_cli.config.validate.domain import get
 from trak_cli.config.wording import shown
@@ -135,13 +137,13 @@ def _fraction(fraction: float) -> Iterator[Problem]:
 
 def _worker(config: TrakConfig) -> Iterator[Problem]:
     index, count = config.worker.index, config.worker.count
-    if (index is None) != (count is None):
-        given, missing = ("index", "count") if count is None else ("count", "index")
-        yield Problem(
-            f"worker.{missing}",
-            f"nothing, although worker.{given}={index if count is None else count} is given",
-            "both worker.index and worker.count, or neither",
-            f"give worker.{missing} too",
-        )
+    if index is not None and count is None:
+        expected = "both worker.index and worker.count, or neither"
+        yield Problem("worker.count", f"nothing, although worker.index={index} is given", expected, "give worker.count too")
+    elif index is None and count is not None:
+        try:
+            share_from(index, count, os.environ)
+        except ConfigError as error:
+            yield from error.problems
     elif index is not None and count is not None and index >= count >= 1:
         yield Problem("worker.index", str(index), f"0 to {count - 1} (worker.count is {count})", "count workers from 0")
