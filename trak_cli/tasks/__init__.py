@@ -7,6 +7,7 @@ from trak_cli.tasks.margin import margin
 from trak_cli.tasks.regression import Regression
 from trak_cli.tasks.task import SampleError, Task
 from trak_cli.tasks.text import TextClassification
+from trak_cli.tasks.token_classification import TokenClassification
 
 __all__ = [
     "BinaryClassification",
@@ -21,5 +22,6 @@ __all__ = [
     "Seq2SeqLM",
     "Task",
     "TextClassification",
+    "TokenClassification",
     "margin",
 ]

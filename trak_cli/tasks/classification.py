@@ -8,9 +8,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.margin import margin, widened
 from trak_cli.tasks.task import SampleError, Task, field
+
+_ARGUMENTS = ("inputs", "label")
 
 
 class Classification(Task):
@@ -18,7 +21,8 @@ class Classification(Task):
 
     Args:
         inputs: the model's input in the batch: a position in a tuple or a key of a mapping.
-        label: the labels in the batch, shape (B,), any integer dtype, values in [0, C).
+        label: the labels in the batch, shape (B,), any integer dtype, values in [0, C). A sample without a label, such as −100,
+            has no f and is refused; leave it out of the data set.
 
     The model maps the inputs to logits (B, C). For any other signature, override :meth:`logits`.
     """
@@ -30,16 +34,16 @@ class Classification(Task):
 
     def logits(self, model: nn.Module, batch: Any) -> Tensor:
         """The logits (B, C) of a batch."""
-        return _as_logits(model(field(batch, self.inputs)))
+        return _as_logits(model(field(batch, self.inputs, _ARGUMENTS)))
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """The margin of the true class, (B,)."""
-        return margin(_checked(self.logits(model, batch)), field(batch, self.label))
+        return margin(_checked(self.logits(model, batch)), field(batch, self.label, _ARGUMENTS))
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Mean cross entropy, a scalar."""
         logits = _checked(self.logits(model, batch))
-        return nn.functional.cross_entropy(widened(logits), field(batch, self.label).long())
+        return nn.functional.cross_entropy(widened(logits), field(batch, self.label, _ARGUMENTS).long())
 
     def validate(self, model: nn.Module, batch: Any) -> None:
         """Labels must be integers, shape (B,), in [0, C); C is computed once per model.
@@ -48,7 +52,7 @@ class Classification(Task):
             SampleError: the first sample whose label is out of range.
             InputError: labels or logits of the wrong shape or dtype, or a model with one class.
         """
-        labels = _integer_labels(field(batch, self.label))
+        labels = _integer_labels(field(batch, self.label, _ARGUMENTS))
         if model not in self._classes:
             with torch.no_grad():
                 self._classes[model] = int(_checked(self.logits(model, batch)).shape[1])
@@ -60,7 +64,7 @@ class BinaryClassification(Task):
 
     Args:
         inputs: the model's input in the batch.
-        label: the labels in the batch, shape (B,), 0 or 1, integer or bool.
+        label: the labels in the batch, (B,) or (B, 1), 0 or 1 in any dtype, bool and floating ones included.
 
     The model maps the inputs to (B,) or (B, 1).
     """
@@ -71,8 +75,9 @@ class BinaryClassification(Task):
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """Log-odds of the true class, (B,)."""
-        logit = widened(single_value(model(field(batch, self.inputs))))
-        sign: Tensor = 2 * field(batch, self.label).to(logit.dtype) - 1
+        logit = widened(single_value(model(field(batch, self.inputs, _ARGUMENTS))))
+        labels = field(batch, self.label, _ARGUMENTS).to(logit.dtype).reshape(logit.shape)
+        sign: Tensor = 2 * labels - 1
         return sign * logit
 
     def validate(self, model: nn.Module, batch: Any) -> None:
@@ -83,7 +88,13 @@ class BinaryClassification(Task):
             InputError: labels of the wrong shape or dtype.
         """
         del model
-        _check_range(_integer_labels(field(batch, self.label)), 2)
+        labels = field(batch, self.label, _ARGUMENTS)
+        if not isinstance(labels, Tensor) or labels.is_complex() or labels.numel() != len(labels):
+            expected = "a tensor of 0 and 1, (B,) or (B, 1)"
+            raise InputError(Problem("labels", _kind(labels), expected, "return 0 or 1 for each sample from the dataset"))
+        bad = ((labels != 0) & (labels != 1)).reshape(-1).nonzero()
+        if len(bad):
+            raise _refused_label(labels.reshape(-1), int(bad[0, 0]), "the label 0 or 1", "correct the label")
 
 
 def single_value(found: Any) -> Tensor:
@@ -108,7 +119,7 @@ def _checked(logits: Tensor) -> Tensor:
     if logits.dim() != 2:
         raise _misshaped(logits, "logits (B, C)", "override Classification.logits to return such logits")
     if logits.shape[1] < 2:
-        raise _misshaped(logits, "at least 2 classes, for the log-odds to exist", "use BinaryClassification for a single logit")
+        raise _misshaped(logits, "at least 2 classes, for the log-odds to exist", "for a single logit, give task=binary")
     return logits
 
 
@@ -119,18 +130,27 @@ def _misshaped(value: Tensor, expected: str, remedy: str) -> InputError:
 def _integer_labels(labels: Any) -> Tensor:
     if isinstance(labels, Tensor) and labels.dim() == 1 and not (labels.is_floating_point() or labels.is_complex()):
         return labels
-    found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-    raise InputError(Problem("labels", found, "a tensor of integers, (B,)", "return one int per sample from the dataset"))
+    remedy = "return one int per sample from the dataset"
+    if isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point() and labels.shape[1] > 1:
+        remedy += "; for a label at each position, with -100 where none counts, give task=token_classification"
+    raise InputError(Problem("labels", _kind(labels), "a tensor of integers, (B,)", remedy))
 
 
 def _check_range(labels: Tensor, classes: int) -> None:
     values = labels.long()  # bool labels count as 0 and 1
     bad = ((values < 0) | (values >= classes)).nonzero()
     if len(bad):
-        position = int(bad[0, 0])
-        raise SampleError(
-            position,
-            f"label {int(values[position])}",
-            f"a label in [0, {classes})",
-            f"correct the label, or load a model with more than {classes} classes",
-        )
+        remedy = f"correct the label, or load a model with more than {classes} classes"
+        raise _refused_label(values, int(bad[0, 0]), f"a label in [0, {classes})", remedy)
+
+
+def _refused_label(labels: Tensor, position: int, expected: str, remedy: str) -> SampleError:
+    value = labels[position].item()
+    if value == IGNORED:
+        found = f"label {IGNORED}, which marks a sample that is not counted: its f does not exist"
+        return SampleError(position, found, expected, "leave samples without a label out of the data set")
+    return SampleError(position, f"label {value:g}", expected, remedy)
+
+
+def _kind(labels: Any) -> str:
+    return f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__

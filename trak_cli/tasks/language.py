@@ -23,6 +23,9 @@ class LanguageModel(Task):
     sample without any predicted token is refused.
     """
 
+    #: What a label is, and what to do about one that the model does not have, for messages.
+    label_kind, label_remedy = "a token", "use the tokenizer that belongs to the model"
+
     def __init__(self, label: str = "labels") -> None:
         self.label = label
         self._classes: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -71,13 +74,17 @@ class LanguageModel(Task):
             SampleError: for the first sample that is refused.
             InputError: labels or logits of the wrong shape or dtype.
         """
-        labels = field(batch, self.label)
+        labels = self.labels(batch)
         if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.is_floating_point():
             found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             remedy = "return one label for each token from the dataset"
             raise InputError(Problem(self.label, found, "a tensor of integers, (B, T)", remedy))
         check_tokens(model, batch)
         self._check_labels(self.targets(labels), self._vocabulary(model, batch))
+
+    def labels(self, batch: Any) -> Any:
+        """The labels of a batch."""
+        return field(batch, self.label)
 
     def targets(self, labels: Tensor) -> Tensor:
         """The labels of positions that can be predicted, (B, T')."""
@@ -103,9 +110,8 @@ class LanguageModel(Task):
             raise SampleError(int(empty[0, 0]), "no predicted token", "one token or more whose label is not -100", remedy)
         if len(bad):
             sample, place = bad[0].tolist()
-            expected = f"-100 or a token in [0, {vocabulary})"
-            remedy = "use the tokenizer that belongs to the model"
-            raise SampleError(sample, f"the label {int(labels[sample, place])}", expected, remedy)
+            expected = f"-100 or {self.label_kind} in [0, {vocabulary})"
+            raise SampleError(sample, f"the label {int(labels[sample, place])}", expected, self.label_remedy)
 
 
 class CausalLM(LanguageModel):

@@ -11,6 +11,8 @@ from trak_cli.tasks.classification import single_value
 from trak_cli.tasks.margin import widened
 from trak_cli.tasks.task import Task, field
 
+_ARGUMENTS = ("inputs", "value")
+
 
 class Regression(Task):
     """One real number per sample under the squared loss ½ (f − y)²: f = prediction, q = −∂ℓ/∂f = y − f, of either sign.
@@ -28,7 +30,7 @@ class Regression(Task):
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """The prediction, (B,)."""
-        return widened(single_value(model(field(batch, self.inputs))))
+        return widened(single_value(model(field(batch, self.inputs, _ARGUMENTS))))
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         """y − f, (B,)."""
@@ -42,7 +44,7 @@ class Regression(Task):
 
     def _truth(self, batch: Any, output: Tensor) -> Tensor:
         """y in the dtype and shape of the output; refuses shapes that would broadcast."""
-        value = field(batch, self.value)
+        value = field(batch, self.value, _ARGUMENTS)
         if not isinstance(value, Tensor) or value.numel() != output.numel():
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(

@@ -110,23 +110,40 @@ class Task(ABC):
         del context
 
 
-def field(batch: Any, key: int | str) -> Any:
+#: Usual names of the part of a batch that holds the labels.
+_LABELS = ("label", "labels", "target", "targets", "y", "value", "values", "class", "output", "outputs")
+
+
+def field(batch: Any, key: int | str, arguments: Sequence[str] = ()) -> Any:
     """The part of a batch that a task reads: ``batch[key]`` of a tuple, a list or a mapping.
+
+    Args:
+        arguments: for the message: those of the task that name its parts, the model's input first and the label second.
 
     Raises:
         InputError: the batch has no such part.
     """
-    held = ""
+    remedy = "set the arguments of the task to the names of the parts"
     if isinstance(batch, Mapping):
         if key in batch:
             return batch[key]
         held = f"a mapping with the keys {', '.join(map(repr, batch))}"
+        if arguments and len(batch) > 1:
+            remedy = _named_parts(list(batch), arguments)
     elif isinstance(batch, Sequence) and not isinstance(batch, str):
         if isinstance(key, int) and -len(batch) <= key < len(batch):
             return batch[key]
         held = f"a sequence of {len(batch)} parts"
     else:
         held = f"one {type(batch).__name__}"
-    raise InputError(
-        Problem("batch", held, f"a batch with the part {key!r}", "set the arguments of the task to the names of the parts")
-    )
+    raise InputError(Problem("batch", held, f"a batch with the part {key!r}", remedy))
+
+
+def _named_parts(keys: list[Any], arguments: Sequence[str]) -> str:
+    """The arguments of the task that fit a mapping with these keys, as far as their names tell."""
+    label = next((key for key in keys if str(key).lower() in _LABELS), keys[-1])
+    inputs = [key for key in keys if key != label]
+    remedy = f"name the parts: task.{arguments[0]}={inputs[0]} task.{arguments[1]}={label}"
+    if len(inputs) == 1:
+        return remedy
+    return f"{remedy}; if the model takes every other part by its name, give task=text_classification task.label={label}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError
-from trak_cli.tasks import BinaryClassification, Classification, Regression, SampleError, Task
+from trak_cli.tasks import BinaryClassification, Classification, Regression, SampleError, Task, TokenClassification
 
 
 class Logits(nn.Module):
@@ -87,6 +87,92 @@ def test_one_class_is_no_classification() -> None:
 def test_a_single_logit_is_the_log_odds_of_class_one() -> None:
     z = torch.tensor([0.5, -2.0])
     torch.testing.assert_close(BinaryClassification().output(MODEL, (z, torch.tensor([1, 0]))), torch.tensor([0.5, 2.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_binary_labels_may_be_of_any_dtype_and_have_an_axis_of_one(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    z, labels = torch.tensor([0.5, -2.0, 3.0]), torch.tensor([1, 0, 0]).to(dtype).reshape(shape)
+    for logits in (z, z[:, None]):
+        task, batch = BinaryClassification(), (logits, labels)
+        task.validate(MODEL, batch)
+        torch.testing.assert_close(task.output(MODEL, batch), torch.tensor([0.5, 2.0, -3.0]))
+        true_loss = nn.functional.binary_cross_entropy_with_logits(z, labels.float().reshape(3))
+        torch.testing.assert_close(task.loss(MODEL, batch), true_loss)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([1.0, 0.3]), torch.tensor([0, 2]), torch.tensor([[1.0], [-1.0]])])
+def test_other_binary_labels_name_the_sample(labels: Tensor) -> None:
+    with pytest.raises(SampleError) as refused:
+        BinaryClassification().validate(MODEL, (torch.zeros(2), labels))
+    assert refused.value.position == 1
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2, 2), torch.zeros(2, 3, 1), [0, 1]])
+def test_several_binary_labels_for_a_sample_are_refused(labels: object) -> None:
+    with pytest.raises(InputError, match=r"\(B,\) or \(B, 1\)"):
+        BinaryClassification().validate(MODEL, (torch.zeros(2), labels))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        (Classification(), torch.tensor([0, -100])),
+        (BinaryClassification(), torch.tensor([0, -100])),
+        (BinaryClassification(), torch.tensor([[1.0], [-100.0]])),
+    ],
+)
+def test_a_sample_that_is_not_counted_is_refused_by_that_name(task: Task, labels: Tensor) -> None:
+    with pytest.raises(SampleError, match="not counted") as refused:
+        task.validate(MODEL, (torch.randn(2, 4) if isinstance(task, Classification) else torch.zeros(2), labels))
+    assert "leave samples without a label out" in refused.value.remedy
+
+
+def test_labels_of_positions_lead_to_the_task_for_them() -> None:
+    with pytest.raises(InputError, match="task=token_classification"):
+        Classification().validate(MODEL, (torch.randn(2, 3, 4), torch.tensor([[0, 1, -100], [2, 3, 1]])))
+
+
+@pytest.mark.parametrize("task", [TokenClassification(label=1, inputs=0), TokenClassification(label="tags", inputs="x")])
+def test_positions_that_do_not_count_add_nothing_to_the_output_of_a_tagger(task: Task) -> None:
+    logits, labels = torch.randn(2, 3, 4, dtype=torch.float64), torch.tensor([[0, 1, -100], [-100, 3, 2]])
+    batch = (logits, labels) if isinstance(task.inputs, int) else {"x": logits, "tags": labels}
+    task.validate(MODEL, batch)
+    log_odds = logits.softmax(-1).logit()
+    f = torch.stack([log_odds[0, 0, 0] + log_odds[0, 1, 1], log_odds[1, 1, 3] + log_odds[1, 2, 2]])
+    q = torch.stack([torch.sigmoid(-log_odds[0, [0, 1], [0, 1]]).mean(), torch.sigmoid(-log_odds[1, [1, 2], [3, 2]]).mean()])
+    torch.testing.assert_close(task.output(MODEL, batch), f)
+    torch.testing.assert_close(task.out_to_loss_grad(MODEL, batch, f), q)
+    torch.testing.assert_close(task.loss(MODEL, batch), nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (torch.tensor([[0, 1], [-100, -100]]), "no predicted token"),
+        (torch.tensor([[0, 1], [4, 1]]), "the label 4"),
+        (torch.tensor([[0, 1], [-1, 1]]), "the label -1"),
+    ],
+)
+def test_a_tagger_refuses_other_labels(labels: Tensor, found: str) -> None:
+    with pytest.raises(SampleError, match=found) as refused:
+        TokenClassification(label=1, inputs=0).validate(MODEL, (torch.randn(2, 2, 4), labels))
+    assert refused.value.position == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "batch", "remedy"),
+    [
+        (Classification(), {"x": 0, "y": 0}, "task.inputs=x task.label=y"),
+        (BinaryClassification(), {"target": 0, "features": 0}, "task.inputs=features task.label=target"),
+        (Regression(), {"frames": 0, "speed": 0}, "task.inputs=frames task.value=speed"),
+        (Classification(), {"ids": 0, "mask": 0, "Label": 0}, "task=text_classification task.label=Label"),
+    ],
+)
+def test_a_mapping_names_the_two_arguments_to_set(task: Task, batch: dict[str, int], remedy: str) -> None:
+    with pytest.raises(InputError) as refused:
+        task.output(MODEL, {key: torch.zeros(2) for key in batch})
+    assert remedy in refused.value.problems[0].remedy
 
 
 def test_regression_weights_have_the_sign_of_the_residual() -> None:

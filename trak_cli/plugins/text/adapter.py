@@ -12,7 +12,12 @@ from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
 
 #: peft's names of the kinds of models; peft treats the head of a classifier as part of the adapter.
-_TASKS = {"text_classification": "SEQ_CLS", "causal_lm": "CAUSAL_LM", "seq2seq_lm": "SEQ_2_SEQ_LM"}
+_TASKS = {
+    "text_classification": "SEQ_CLS",
+    "token_classification": "TOKEN_CLS",
+    "causal_lm": "CAUSAL_LM",
+    "seq2seq_lm": "SEQ_2_SEQ_LM",
+}
 
 
 def with_adapter(model: nn.Module, adapter: Mapping[str, Any] | str, kind: str) -> nn.Module:
