@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,17 +12,12 @@ from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients.contract import Engine
 from trak_cli.stages.diagnosis.advice import advice
 from trak_cli.stages.diagnosis.checks import (
-    SAMPLES,
     Check,
-    accepted,
-    alone_and_together,
     attempt,
     engine_and_loop,
     features_fit,
     finite,
-    reached,
-    repeated,
-    summed,
+    passed,
 )
 from trak_cli.stages.diagnosis.costs import Costs, estimate
 from trak_cli.stages.featurizing.adam_scales import make_scales
@@ -29,14 +25,15 @@ from trak_cli.stages.featurizing.engine_selection import EngineSelector
 from trak_cli.stages.featurizing.engines import build_engine, make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
+from trak_cli.stages.featurizing.model_checks import model_checks
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.index.run_plan import RunPlan, read_plan
+from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.run_inputs import open_inputs
-from trak_cli.stages.inputs.split import SampleBatch
 from trak_cli.store.layout import Layout
-from trak_cli.types import Reporter, evenly_spaced
+from trak_cli.types import Reporter
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,10 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     first = inputs.checkpoints[0]
     cache = StatisticsCache(layout, inputs.train, {first.name: features_fingerprint(config, setup, first)})
     bind_context(cache, inputs.components, first, store=False)
-    rows = evenly_spaced(inputs.train.rows, SAMPLES).tolist()
-    samples = inputs.train.take(rows if len(rows) > 1 else rows * 2)  # a batch has two samples at least
+    probes = [choose_probes(split) for split in inputs.splits]
     checks = [
         Check("checkpoints", True, f"{len(inputs.checkpoints)} that fit the model", "all of them", ""),
-        *_model_checks(setup, samples),
+        *_model_checks(setup, probes),
     ]
     plan, costs = None, None
     if _all_hold(checks):
@@ -85,9 +81,9 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         checks.append(check)
     if plan is not None:
         scales = partial(make_scales, setup, inputs.train, plan.microbatch)
-        featurizer = make_featurizer(setup, plan, first, partial(scales, rows))
+        featurizer = make_featurizer(setup, plan, first, partial(scales, probes[0].rows))
         engine = build_engine(setup, plan.engine, plan.strategies)
-        checks += _engine_checks(setup, samples, engine, featurizer, config.features.dtype)
+        checks += _engine_checks(setup, probes[0], engine, featurizer, config.features.dtype)
         if _all_hold(checks):
             moments = partial(scales, engine=engine) if setup.adam else None
             costs = estimate(config, inputs, featurizer, setup.spec.dim, moments)
@@ -118,29 +114,23 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
     return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
 
 
-def _model_checks(setup: FeatureSetup, samples: SampleBatch) -> list[Check]:
+def _model_checks(setup: FeatureSetup, probes: Sequence[Probes]) -> list[Check]:
     """The checks that need no engine, up to the first that fails."""
-    checks = [("samples", accepted)]
-    if setup.uses_gradients:
-        checks.append(("gradients", reached))
-    checks += [("finite numbers", finite), ("the same output twice", repeated), ("alone = in a batch", alone_and_together)]
-    if setup.terms:
-        checks.append(("terms", summed))
+    checks: dict[str, Callable[[], Check]] = {check.name: partial(passed, check) for check in model_checks(setup, probes)}
+    checks["finite numbers"] = partial(finite, setup, probes[0])
     results: list[Check] = []
-    for name, check in checks:
+    for name, check in checks.items():
         if _all_hold(results):
-            results.append(attempt(name, partial(check, setup, samples)))
+            results.append(attempt(name, check))
     return results
 
 
-def _engine_checks(
-    setup: FeatureSetup, samples: SampleBatch, engine: Engine, featurizer: Featurizer, dtype: str
-) -> list[Check]:
+def _engine_checks(setup: FeatureSetup, probes: Probes, engine: Engine, featurizer: Featurizer, dtype: str) -> list[Check]:
     """The checks of the engine and of what it makes. ``engine`` gives gradients without Adam's scales."""
     checks: list[Check] = []
     if setup.uses_gradients:
-        checks.append(attempt(f"engine {engine.name} = loop", partial(engine_and_loop, setup, samples, engine)))
-    fit = partial(features_fit, setup, samples, featurizer.engine, featurizer.projector, dtype)
+        checks.append(attempt(f"engine {engine.name} = loop", partial(engine_and_loop, setup, probes, engine)))
+    fit = partial(features_fit, setup, probes, featurizer.engine, featurizer.projector, dtype)
     return [*checks, attempt(f"features fit {dtype}", fit)]
 
 

@@ -89,7 +89,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     _check_store(layout, fingerprints, inputs.splits)
     cache = StatisticsCache(layout, inputs.train, fingerprints)
     bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
-    check_model(setup, inputs.train)
+    check_model(setup, inputs.splits)
     _log_setup(setup, reporter)
     selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
     plan = settle_plan(layout, selector)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trak_cli.batches import map_leaves
+from trak_cli.gradients.checks.independence import Trial
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.tasks import Task
 from trak_cli.types import Block
+
+
+def trial(batch: Any, singles: Sequence[Any]) -> Trial:
+    """A batch, the same in the opposite order, and its samples alone, all of one size."""
+    names = [f"sample {row}" for row in range(len(singles))]
+    return Trial(batch, map_leaves(lambda leaf: leaf.flip(0), batch), singles, names, [1] * len(singles))
 
 
 class Sum(Task):

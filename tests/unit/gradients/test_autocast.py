@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from gathering import gathered
+from gathering import gathered, trial
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients.checks.outputs import check_independence
+from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.gradients.engines.hooks.factors import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
@@ -150,7 +150,7 @@ def test_independence_of_the_batch_is_judged_by_the_narrow_dtype() -> None:
     model, (x, y) = made("mlp")
     task = with_autocast(Classification(), model, CPU, "bfloat16")
     singles = [(x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
-    check_independence(model, task, (x, y), singles)
+    check_independence(model, task, trial((x, y), singles))
 
     class Centred(nn.Module):
         def __init__(self) -> None:
@@ -162,7 +162,7 @@ def test_independence_of_the_batch_is_judged_by_the_narrow_dtype() -> None:
             return out
 
     with pytest.raises(InputError, match="rest of the batch"):
-        check_independence(Centred(), task, (x, y), singles)
+        check_independence(Centred(), task, trial((x, y), singles))
 
 
 def test_narrow_copies_of_weights_do_not_count_for_every_sample() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients.checks.outputs import check_independence
+from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
@@ -139,8 +139,8 @@ def test_an_output_that_depends_on_the_batch_is_refused() -> None:
     x, y = torch.randn(4, 9), torch.tensor([0, 1, 2, 0])
     singles = [(x[i : i + 1], y[i : i + 1]) for i in range(4)]
     with pytest.raises(InputError, match="rest of the batch"):
-        check_independence(Centred(), Classification(), (x, y), singles)
-    check_independence(nn.Linear(9, 3), Classification(), (x, y), singles)
+        check_independence(Centred(), Classification(), gathering.trial((x, y), singles))
+    check_independence(nn.Linear(9, 3), Classification(), gathering.trial((x, y), singles))
 
 
 def test_what_vmap_cannot_take_is_refused_with_the_way_out() -> None:

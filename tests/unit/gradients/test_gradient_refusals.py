@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from gathering import gradients
+from gathering import gradients, trial
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.checks.finite import check_finite, first_not_finite
-from trak_cli.gradients.checks.outputs import check_independence, check_reach
+from trak_cli.gradients.checks.independence import check_independence
+from trak_cli.gradients.checks.outputs import check_reach
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import only, select
@@ -57,7 +58,7 @@ def test_random_numbers_in_evaluation_mode_are_refused_by_vmap_and_by_the_check(
     with pytest.raises(InputError, match="random"):
         gradients("vmap", model, Classification(), BATCH)
     with pytest.raises(InputError, match="for the same sample"):
-        check_independence(model, Classification(), BATCH, SINGLES)
+        check_independence(model, Classification(), trial(BATCH, SINGLES))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_random_numbers_in_evaluation_mode_are_refused_by_vmap_and_by_the_check(
 )
 def test_statistics_of_the_batch_are_refused_with_the_reason(after: Any) -> None:
     with pytest.raises(InputError, match="the rest of the batch"):
-        check_independence(Through(after).eval(), Classification(), BATCH, SINGLES)
+        check_independence(Through(after).eval(), Classification(), trial(BATCH, SINGLES))
 
 
 def test_padding_without_a_mask_is_refused_and_with_a_mask_is_not() -> None:
@@ -74,9 +75,9 @@ def test_padding_without_a_mask_is_refused_and_with_a_mask_is_not() -> None:
     model = nn.Linear(1, 1)
     careless = Of(lambda model, batch: model(batch[0][..., None]).mean((1, 2)))
     careful = Of(lambda model, batch: (model(batch[0][..., None])[..., 0] * batch[1]).sum(1) / batch[1].sum(1))
-    check_independence(model, careful, batch, singles)
+    check_independence(model, careful, trial(batch, singles))
     with pytest.raises(InputError, match="padding without a mask"):
-        check_independence(model, careless, batch, singles)
+        check_independence(model, careless, trial(batch, singles))
 
 
 def test_a_models_own_mistake_keeps_its_own_error() -> None:

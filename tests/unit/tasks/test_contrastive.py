@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from gradient_oracle import cosine, gradient_inside
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError
-from trak_cli.gradients.checks.compare import cosine, difference, gradient_inside, gradient_of
+from trak_cli.gradients.checks.compare import difference, gradient_of
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select

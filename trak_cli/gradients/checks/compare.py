@@ -1,16 +1,12 @@
-"""The complete gradient of one sample, for comparisons: from an engine's blocks, or by autograd from inside a batch."""
+"""The complete gradient of one sample, assembled from an engine's blocks, for comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trak_cli.gradients.contract import ModelOutput
-from trak_cli.gradients.numerics import exact
-from trak_cli.gradients.parameters import only
 from trak_cli.types import AnyBlock, Block, FactorBlock
 
 
@@ -29,39 +25,11 @@ def gradient_of(parameters: Mapping[str, Tensor], blocks: Iterable[AnyBlock], po
     return gradients
 
 
-def gradient_inside(
-    model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, position: int
-) -> dict[str, Tensor]:
-    """∂f(sample)/∂θ by plain autograd from one pass over the batch: canonical name -> (d,) float32 or float64.
-
-    It differs from the gradient of the sample alone if the model mixes the samples of a batch.
-    """
-    gradients = _zeros(parameters)
-    with exact(), only(model, parameters), torch.enable_grad():
-        output = task.output(model, batch)[position]
-        if not output.requires_grad:
-            return gradients
-        computed = torch.autograd.grad(output, list(parameters.values()), allow_unused=True)
-    for target, gradient in zip(gradients.values(), computed, strict=True):
-        if gradient is not None:
-            target += (gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1)
-    return gradients
-
-
 def difference(gradients: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
     """‖gradients − expected‖ / ‖expected‖ over all parameters together; 0 if both are zero."""
     distance = sum(_square(gradients[name] - reference) for name, reference in expected.items())
     size = sum(_square(reference) for reference in expected.values())
     return (distance / size) ** 0.5 if size else (0.0 if distance == 0 else float("inf"))
-
-
-def cosine(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
-    """Cosine of the angle between two gradients over all parameters together; 1 if both are zero."""
-    product = sum(float((gradient.double() * second[name].double()).sum()) for name, gradient in first.items())
-    sizes = [sum(_square(gradient) for gradient in gradients.values()) for gradients in (first, second)]
-    if sizes[0] == sizes[1] == 0:
-        return 1.0
-    return product / (sizes[0] * sizes[1]) ** 0.5 if 0 not in sizes else 0.0
 
 
 def _square(values: Tensor) -> float:

@@ -20,25 +20,20 @@ class Tolerance:
         parameter: of the gradient of one parameter, relative to the norm of that gradient.
         total: added to it, relative to the norm of the gradient over all parameters.
         sample: of the gradient of a sample over all parameters, relative to its norm (`trak doctor`).
-        cosine: smallest cosine between the gradient of a sample alone and inside a batch (`trak doctor`).
     """
 
     output: float
     parameter: float
     total: float
     sample: float
-    cosine: float
 
 
 TOLERANCES = {
-    torch.float64: Tolerance(output=1e-9, parameter=1e-6, total=1e-9, sample=1e-8, cosine=0.999999),
-    torch.float32: Tolerance(output=1e-4, parameter=1e-3, total=1e-5, sample=1e-3, cosine=0.99999),
-    torch.float16: Tolerance(output=2e-2, parameter=1e-2, total=1e-4, sample=2e-2, cosine=0.999),
-    torch.bfloat16: Tolerance(output=1e-1, parameter=1e-1, total=1e-3, sample=1e-1, cosine=0.99),
+    torch.float64: Tolerance(output=1e-9, parameter=1e-6, total=1e-9, sample=1e-8),
+    torch.float32: Tolerance(output=1e-4, parameter=1e-3, total=1e-5, sample=1e-3),
+    torch.float16: Tolerance(output=2e-2, parameter=1e-2, total=1e-4, sample=2e-2),
+    torch.bfloat16: Tolerance(output=1e-1, parameter=1e-1, total=1e-3, sample=1e-1),
 }
-
-#: Allowed difference of an output that is computed twice from one batch, relative to the largest |f| of the batch; any dtype.
-REPEATED_OUTPUT = 1e-5
 
 #: Gradients that differ by more than this, relative to their norm, are wrong; below, rounding may be the reason, and they are
 #: compared again in float64.

@@ -7,24 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trak_cli.batches import one_sample
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients.checks.compare import cosine, difference, gradient_inside, gradient_of
-from trak_cli.gradients.checks.outputs import check_reach, check_terms
-from trak_cli.gradients.checks.tolerances import REPEATED_OUTPUT, TOLERANCES, Tolerance, gradient_tolerance
+from trak_cli.gradients.checks.compare import difference, gradient_of
+from trak_cli.gradients.checks.tolerances import TOLERANCES, Tolerance, gradient_tolerance
 from trak_cli.gradients.contract import Engine
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.projection.contract import Projector
+from trak_cli.stages.featurizing.model_checks import ModelCheck
 from trak_cli.stages.featurizing.setup import FeatureSetup
-from trak_cli.stages.inputs.split import SampleBatch
-from trak_cli.stages.inputs.validation import validate_batch
+from trak_cli.stages.inputs.probes import Probes
 from trak_cli.store.dtypes import encode_rows
 from trak_cli.user_errors import error_summary
-
-#: Samples that are checked, evenly spaced in the training set.
-SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -56,24 +51,21 @@ def attempt(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, False, error_summary(error), "no exception", remedy)
 
 
-def accepted(setup: FeatureSetup, samples: SampleBatch) -> Check:
-    """The task accepts the samples."""
-    validate_batch(setup.task, setup.model, samples.batch, samples.split.name, samples.rows)
-    return Check("samples", True, f"{len(samples.samples)} that the task accepts", "all of them", "")
+def passed(check: ModelCheck) -> Check:
+    """The result of a check of `featurize` that holds.
+
+    Raises:
+        InputError: it does not hold.
+    """
+    return Check(check.name, True, check.run(), check.expected, "")
 
 
-def reached(setup: FeatureSetup, samples: SampleBatch) -> Check:
-    """The output depends on the selected parameters."""
-    check_reach(setup.model, setup.function, samples.split.batch(samples.samples[:1]), setup.selected)
-    return Check("gradients", True, f"reach some of {len(setup.selected)} parameter tensors", "some", "")
-
-
-def finite(setup: FeatureSetup, samples: SampleBatch) -> Check:
+def finite(setup: FeatureSetup, probes: Probes) -> Check:
     """Outputs, out-to-loss gradients and gradients (by plain autograd) contain no NaN and no infinity."""
     loop = make_engine("loop", setup.model, setup.function, setup.selected)
     not_finite: dict[str, None] = {}
     outputs = []
-    for single in samples.singles():
+    for single in probes.singles:
         result = loop.per_sample(single)
         outputs.append(float(result.outputs))
         values = {"the output": result.outputs, "the out-to-loss gradient": result.out_to_loss}
@@ -90,53 +82,13 @@ def finite(setup: FeatureSetup, samples: SampleBatch) -> Check:
     )
 
 
-def repeated(setup: FeatureSetup, samples: SampleBatch) -> Check:
-    """The same batch gives the same outputs twice."""
-    first, second = (_outputs(setup, samples).nan_to_num(0.0, 0.0, 0.0) for _ in range(2))  # `finite` reports NaN
-    largest = float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
-    return Check(
-        "the same output twice",
-        largest <= REPEATED_OUTPUT,
-        f"outputs differ by {largest:.1e} of the largest",
-        f"at most {REPEATED_OUTPUT:.0e}",
-        "make dropout and other random layers follow self.training",
-    )
-
-
-def alone_and_together(setup: FeatureSetup, samples: SampleBatch) -> Check:
-    """The gradient of a sample does not depend on the other samples of its batch, by plain autograd.
-
-    Single samples are collated alone, so that an effect of padding shows too.
-    """
-    loop = make_engine("loop", setup.model, setup.function, setup.selected)
-    cosines = []
-    for position, single in enumerate(samples.singles()):
-        alone = gradient_of(setup.selected, loop.per_sample(single).blocks, 0)
-        inside = gradient_inside(setup.model, setup.function, setup.selected, samples.batch, position)
-        cosines.append(cosine(alone, inside))
-    least = tolerance(setup).cosine
-    return Check(
-        "alone = in a batch",
-        min(cosines) >= least,
-        f"smallest cosine of gradients {min(cosines):.6f}",
-        f"at least {least:g}",
-        "look for BatchNorm that uses batch statistics, and for padding without a mask in model, task or collate",
-    )
-
-
-def summed(setup: FeatureSetup, samples: SampleBatch) -> Check:
-    """The per-token terms add up to the output."""
-    check_terms(setup.model, setup.task, samples.batch)
-    return Check("terms", True, "add up to the output", "terms whose sum is the output", "")
-
-
-def engine_and_loop(setup: FeatureSetup, samples: SampleBatch, engine: Engine) -> Check:
+def engine_and_loop(setup: FeatureSetup, probes: Probes, engine: Engine) -> Check:
     """The engine gives each sample the gradient that plain autograd gives it alone."""
     loop = make_engine("loop", setup.model, setup.function, setup.selected)
     differences = []
-    for position in range(len(samples.samples)):
-        gradient = gradient_of(setup.selected, engine.per_sample(samples.batch).blocks, position)
-        expected = gradient_of(setup.selected, loop.per_sample(one_sample(samples.batch, position)).blocks, 0)
+    for position in range(len(probes.samples)):
+        gradient = gradient_of(setup.selected, engine.per_sample(probes.together).blocks, position)
+        expected = gradient_of(setup.selected, loop.per_sample(one_sample(probes.together, position)).blocks, 0)
         differences.append(difference(gradient, expected))
     allowed = tolerance(setup).sample
     return Check(
@@ -148,17 +100,12 @@ def engine_and_loop(setup: FeatureSetup, samples: SampleBatch, engine: Engine) -
     )
 
 
-def features_fit(setup: FeatureSetup, samples: SampleBatch, engine: Engine, projector: Projector, dtype: str) -> Check:
+def features_fit(setup: FeatureSetup, probes: Probes, engine: Engine, projector: Projector, dtype: str) -> Check:
     """The features of the samples can be stored in ``dtype``."""
-    projected = projector.project(engine.per_sample(samples.batch).blocks) / setup.parameters**0.5
+    projected = projector.project(engine.per_sample(probes.together).blocks) / setup.parameters**0.5
     features = projected.detach().to("cpu", torch.float32).numpy()
     encode_rows(features, dtype)  # refuses values that are not finite
     sizes = np.abs(features[features != 0])
     found = f"sizes from {sizes.min():.1e} to {sizes.max():.1e}" if sizes.size else "all features are zero"
     remedy = "check parameters.include"
     return Check(f"features fit {dtype}", bool(sizes.size), found, "no overflow, not all zero", remedy)
-
-
-def _outputs(setup: FeatureSetup, samples: SampleBatch) -> Tensor:
-    with torch.no_grad():
-        return setup.function.output(setup.model, samples.batch).double()

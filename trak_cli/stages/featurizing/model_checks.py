@@ -1,30 +1,82 @@
-"""Checks of the model on a few samples, before the first feature."""
+"""Checks of the model on a few samples, before the first feature; `featurize` and `doctor` share them."""
 
 from __future__ import annotations
 
-from trak_cli.gradients.checks.outputs import check_independence, check_reach, check_terms
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from trak_cli.gradients.checks.independence import Trial, check_independence
+from trak_cli.gradients.checks.outputs import check_reach, check_terms
 from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
-from trak_cli.types import Rows
-
-#: Samples whose outputs are compared alone and in a batch.
-INDEPENDENCE_SAMPLES = 4
 
 
-def check_model(setup: FeatureSetup, train: Split) -> None:
-    """Check the model, with the weights it holds, on the first training samples.
+@dataclass(frozen=True)
+class ModelCheck:
+    """One property that a run relies on.
+
+    Attributes:
+        name: the property, as `doctor` prints it.
+        expected: what holds if the property holds.
+        run: checks it, and returns what was found; raises InputError if the property does not hold.
+    """
+
+    name: str
+    expected: str
+    run: Callable[[], str]
+
+
+def check_model(setup: FeatureSetup, splits: Sequence[Split]) -> None:
+    """Check the model, with the weights it holds, on probes of every split.
 
     Raises:
-        InputError: the task refuses a sample, the output for a sample depends on the other samples of its batch, per-token
-            terms do not add up to the output, or the output does not depend on the selected parameters.
+        InputError: the first property that does not hold.
     """
-    first = train.take(Rows(0, min(INDEPENDENCE_SAMPLES, train.rows)))
-    validate_batch(setup.task, setup.model, first.batch, train.name, first.rows)
-    singles = [train.batch([sample]) for sample in first.samples]
-    if len(singles) > 1:
-        check_independence(setup.model, setup.function, first.batch, singles)
-    if setup.terms:
-        check_terms(setup.model, setup.task, first.batch)
+    for check in model_checks(setup, [choose_probes(split) for split in splits]):
+        check.run()
+
+
+def model_checks(setup: FeatureSetup, probes: Sequence[Probes]) -> list[ModelCheck]:
+    """The checks in the order in which to run them; each relies on those before it.
+
+    Args:
+        probes: of each split; the training set comes first.
+    """
+    checks = [ModelCheck("samples", "all of them", partial(_accepted, setup, probes))]
     if setup.uses_gradients:
-        check_reach(setup.model, setup.function, singles[0], setup.selected)
+        checks.append(ModelCheck("gradients", "some", partial(_reached, setup, probes[0])))
+    checks.append(ModelCheck("alone = in a batch", "equal outputs", partial(_independent, setup, probes)))
+    if setup.terms:
+        checks.append(ModelCheck("terms", "terms whose sum is the output", partial(_summed, setup, probes[0])))
+    return checks
+
+
+def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
+    """The task accepts the probes."""
+    for one in probes:
+        validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
+    return f"{sum(len(one.rows) for one in probes)} that the task accepts"
+
+
+def _reached(setup: FeatureSetup, probes: Probes) -> str:
+    """The output depends on the selected parameters."""
+    check_reach(setup.model, setup.function, probes.singles[0], setup.selected)
+    return f"reach some of {len(setup.selected)} parameter tensors"
+
+
+def _independent(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
+    """The output for a sample depends neither on the other samples of its batch nor on their order."""
+    differences = []
+    for one in probes:
+        trial = Trial(one.together, one.reversed, one.singles, one.names, one.sizes)
+        differences.append(check_independence(setup.model, setup.function, trial))
+    return f"outputs differ by {max(differences):.1e} at most"
+
+
+def _summed(setup: FeatureSetup, probes: Probes) -> str:
+    """The per-token terms add up to the output."""
+    check_terms(setup.model, setup.task, probes.together)
+    return "add up to the output"

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from trak_cli.batches import leaves, to_device
+from trak_cli.batches import batch_size, leaves, to_device
+from trak_cli.errors import InputError, Problem
 from trak_cli.user_errors import report_user_errors
 
 Item = TypeVar("Item")
@@ -35,10 +36,6 @@ class SampleBatch:
     samples: list[Any]
     batch: Any
 
-    def singles(self) -> list[Any]:
-        """Each sample collated alone, on the device of the split."""
-        return [self.split.batch([sample]) for sample in self.samples]
-
 
 @dataclass(frozen=True)
 class Split:
@@ -61,7 +58,7 @@ class Split:
         """The samples of some rows, single and as a batch."""
         numbers = list(rows)
         samples = self.samples(numbers)
-        return SampleBatch(self, numbers, samples, self.batch(samples))
+        return SampleBatch(self, numbers, samples, self.batch(samples, numbers))
 
     def sample(self, row: int) -> Any:
         """One sample; an exception of the data set becomes an InputError that names the sample."""
@@ -73,16 +70,21 @@ class Split:
         return in_threads(self.sample, rows, self.readers)
 
     def collated(self, samples: list[Any], rows: Iterable[int] = ()) -> Any:
-        """The batch of these samples in CPU memory; an error message names ``rows``."""
-        numbers = ", ".join(map(str, rows))
-        with report_user_errors(
-            f"collating samples {numbers} of {self.name}" if numbers else f"collating {self.name}", any_code=True
-        ):
-            return self.collate(samples)
+        """The batch of these samples in CPU memory; an error message names ``rows``.
 
-    def batch(self, samples: list[Any]) -> Any:
-        """The batch of these samples on the device."""
-        return to_device(self.collated(samples), self.device)
+        Raises:
+            InputError: collate raises an exception, or returns another number of samples.
+        """
+        numbers = ", ".join(map(str, rows))
+        where = f"collating samples {numbers} of {self.name}" if numbers else f"collating {self.name}"
+        with report_user_errors(where, any_code=True):
+            batch = self.collate(samples)
+        _check_count(batch, len(samples), where)
+        return batch
+
+    def batch(self, samples: list[Any], rows: Iterable[int] = ()) -> Any:
+        """The batch of these samples on the device; an error message names ``rows``."""
+        return to_device(self.collated(samples, rows), self.device)
 
     def size(self, sample: Any) -> int:
         """How many numbers the tensors of a sample hold when it is collated alone."""
@@ -97,6 +99,23 @@ class Split:
     def varies(self) -> bool:
         """Whether samples differ in size, judged by ``sizes``."""
         return len(set(self.sizes.values())) > 1
+
+
+def _check_count(batch: Any, count: int, where: str) -> None:
+    """Refuse a batch of fewer or more samples than collate got; a batch without one leading dimension tells no number."""
+    try:
+        found = batch_size(batch)
+    except InputError:
+        return
+    if found != count:
+        raise InputError(
+            Problem(
+                where,
+                f"a batch of {found} from {count} samples",
+                "each sample once, in its place",
+                "let collate return every sample that it gets; leave bad samples out in the data set",
+            )
+        )
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
