@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trak_cli.plugins.images.models import timm_model as timm_model
     from trak_cli.plugins.images.models import torchvision_model as torchvision_model
     from trak_cli.plugins.images.pairs import ImageTextPairs as ImageTextPairs
+    from trak_cli.plugins.lightning import lightning_data as lightning_data
     from trak_cli.plugins.mlp import MLP as MLP
     from trak_cli.plugins.resnet9 import ResNet9 as ResNet9
     from trak_cli.plugins.sgd import AfterEpoch as AfterEpoch
@@ -44,6 +45,7 @@ _MODULES = {
     "timm_model": "images.models",
     "torchvision_model": "images.models",
     "ImageTextPairs": "images.pairs",
+    "lightning_data": "lightning",
     "MLP": "mlp",
     "ResNet9": "resnet9",
     "AfterEpoch": "sgd",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.margin import margin, widened
-from trak_cli.tasks.task import SampleError, Task, field
+from trak_cli.tasks.task import Inputs, SampleError, Task, call_model, field
 
 _ARGUMENTS = ("inputs", "label")
 
@@ -20,21 +20,22 @@ class Classification(Task):
     """One true class out of C ≥ 2: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
 
     Args:
-        inputs: the model's input in the batch: a position in a tuple or a key of a mapping.
+        inputs: the model's input in the batch: a position in a tuple or a key of a mapping. A list of these: several arguments;
+            a mapping: arguments by name; null: the batch as a whole.
         label: the labels in the batch, shape (B,), any integer dtype, values in [0, C). A sample without a label, such as −100,
             has no f and is refused; leave it out of the data set.
 
     The model maps the inputs to logits (B, C). For any other signature, override :meth:`logits`.
     """
 
-    def __init__(self, inputs: int | str = 0, label: int | str = 1) -> None:
+    def __init__(self, inputs: Inputs = 0, label: int | str = 1) -> None:
         self.inputs = inputs
         self.label = label
         self._classes: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
     def logits(self, model: nn.Module, batch: Any) -> Tensor:
         """The logits (B, C) of a batch."""
-        return _as_logits(model(field(batch, self.inputs, _ARGUMENTS)))
+        return _as_logits(call_model(model, batch, self.inputs, _ARGUMENTS))
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """The margin of the true class, (B,)."""
@@ -63,19 +64,19 @@ class BinaryClassification(Task):
     """Two classes from a single logit z = log-odds of class 1: f = z for label 1, −z for label 0.
 
     Args:
-        inputs: the model's input in the batch.
+        inputs: the model's input in the batch, as for :class:`Classification`.
         label: the labels in the batch, (B,) or (B, 1), 0 or 1 in any dtype, bool and floating ones included.
 
     The model maps the inputs to (B,) or (B, 1).
     """
 
-    def __init__(self, inputs: int | str = 0, label: int | str = 1) -> None:
+    def __init__(self, inputs: Inputs = 0, label: int | str = 1) -> None:
         self.inputs = inputs
         self.label = label
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """Log-odds of the true class, (B,)."""
-        logit = widened(single_value(model(field(batch, self.inputs, _ARGUMENTS))))
+        logit = widened(single_value(call_model(model, batch, self.inputs, _ARGUMENTS)))
         labels = field(batch, self.label, _ARGUMENTS).to(logit.dtype).reshape(logit.shape)
         sign: Tensor = 2 * labels - 1
         return sign * logit

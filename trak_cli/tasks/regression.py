@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.classification import single_value
 from trak_cli.tasks.margin import widened
-from trak_cli.tasks.task import Task, field
+from trak_cli.tasks.task import Inputs, Task, call_model, field
 
 _ARGUMENTS = ("inputs", "value")
 
@@ -18,19 +18,19 @@ class Regression(Task):
     """One real number per sample under the squared loss ½ (f − y)²: f = prediction, q = −∂ℓ/∂f = y − f, of either sign.
 
     Args:
-        inputs: the model's input in the batch.
+        inputs: the model's input in the batch, as for :class:`~trak_cli.tasks.Classification`.
         value: the label y in the batch, shape (B,) or (B, 1).
 
     The model maps the inputs to (B,) or (B, 1).
     """
 
-    def __init__(self, inputs: int | str = 0, value: int | str = 1) -> None:
+    def __init__(self, inputs: Inputs = 0, value: int | str = 1) -> None:
         self.inputs = inputs
         self.value = value
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """The prediction, (B,)."""
-        return widened(single_value(model(field(batch, self.inputs, _ARGUMENTS))))
+        return widened(single_value(call_model(model, batch, self.inputs, _ARGUMENTS)))
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         """y − f, (B,)."""

@@ -110,6 +110,24 @@ class Task(ABC):
         del context
 
 
+#: What a model gets of a batch: a part; a list of parts, in order; a mapping of argument names to parts; None: the whole batch.
+Inputs = int | str | Sequence[int | str] | Mapping[str, int | str] | None
+
+
+def call_model(model: nn.Module, batch: Any, inputs: Inputs, arguments: Sequence[str] = ()) -> Any:
+    """What the model returns for the parts of the batch that ``inputs`` names; ``arguments`` as for :func:`field`.
+
+    Raises:
+        InputError: the batch has no such part.
+    """
+    if inputs is None:
+        return model(batch)
+    if isinstance(inputs, Mapping):
+        return model(**{name: field(batch, part, arguments) for name, part in inputs.items()})
+    parts = [inputs] if isinstance(inputs, int | str) else inputs
+    return model(*(field(batch, part, arguments) for part in parts))
+
+
 #: Usual names of the part of a batch that holds the labels.
 _LABELS = ("label", "labels", "target", "targets", "y", "value", "values", "class", "output", "outputs")
 
@@ -143,7 +161,7 @@ def _named_parts(keys: list[Any], arguments: Sequence[str]) -> str:
     """The arguments of the task that fit a mapping with these keys, as far as their names tell."""
     label = next((key for key in keys if str(key).lower() in _LABELS), keys[-1])
     inputs = [key for key in keys if key != label]
-    remedy = f"name the parts: task.{arguments[0]}={inputs[0]} task.{arguments[1]}={label}"
     if len(inputs) == 1:
-        return remedy
-    return f"{remedy}; if the model takes every other part by its name, give task=text_classification task.label={label}"
+        return f"name the parts: task.{arguments[0]}={inputs[0]} task.{arguments[1]}={label}"
+    by_name = ", ".join(f"{key}: {key}" for key in inputs)  # by name: an order that does not fit would go unnoticed
+    return f"name the parts, inputs by the model's arguments: 'task.{arguments[0]}={{{by_name}}}' task.{arguments[1]}={label}"

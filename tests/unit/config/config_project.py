@@ -38,6 +38,18 @@ def pad(samples, value=0):
     return samples, value
 
 
+class Padding:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, samples):
+        return samples, self.value
+
+
+def padding(value=0):
+    return Padding(value)
+
+
 NUMBER = 3
 """
 

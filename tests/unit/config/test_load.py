@@ -196,6 +196,17 @@ def test_the_only_yaml_file_needs_no_name(project: Project) -> None:
     assert project.load(stage="top").config.name == "second"
 
 
+@pytest.mark.parametrize("defaults", ["[trak, _self_]", "[trak, _self_, {override projection: none}]"])
+def test_a_file_called_trak_inherits_the_shipped_one(project: Project, defaults: str) -> None:
+    own = project.folder / "mine.yaml"
+    text = own.read_text().replace("[trak, _self_]", defaults)
+    own.rename(project.folder / "trak.yaml").write_text(text)
+    config = project.load("estimator=cosine", "threads=2").config
+    assert config.model["width"] == 4
+    assert (config.estimator.name, config.threads, config.trainer["_target_"]) == ("cosine", 2, "trak_cli.plugins.SGDTrainer")
+    assert config.projection.kind == ("none" if "none" in defaults else "sjlt")
+
+
 def test_a_folder_of_plugins_only_uses_the_shipped_config(project: Project) -> None:
     (project.folder / "mine.yaml").unlink()
     assert project.load("name=run", stage="top").config.name == "run"

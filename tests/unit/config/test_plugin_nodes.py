@@ -38,6 +38,22 @@ def test_a_partial_plugin_is_a_function(project: Project) -> None:
     assert collate([1]) == ([1], 7)
 
 
+@pytest.mark.parametrize(
+    ("node", "padded"),
+    [
+        ("{_target_: plug.pad}", ([1], 0)),
+        ("{_target_: plug.pad, value: 7}", ([1], 7)),
+        ("{_target_: plug.Padding, value: 3}", ([1], 3)),
+        ("{_target_: plug.padding, value: 5}", ([1], 5)),
+    ],
+)
+def test_collate_is_a_function_an_object_that_is_called_or_what_a_function_makes(
+    project: Project, node: str, padded: tuple[list[int], int]
+) -> None:
+    config = project.load(f"dataset.collate={node}").config
+    assert instantiate(config.dataset.collate, "dataset.collate")([1]) == padded
+
+
 def test_extra_arguments_of_the_program_win(project: Project) -> None:
     assert instantiate(project.load().config.model, "model", width=11).width == 11
 
@@ -106,9 +122,8 @@ def test_arguments_are_held_against_the_signature(project: Project) -> None:
         "model.width",
         "dataset.train.transform[0].wide",
         "dataset.collate._partial_",
-        "dataset.collate.samples",
         "task._args_",
-    } - ({"dataset.collate.samples"})
+    }
     assert problems["model.dept"].expected == "one of: width, depth"
     assert problems["model.dept"].remedy == "did you mean model.depth?"
     assert problems["model.width"].found == "nothing"

@@ -29,7 +29,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
         dataset:
           train: {_target_: plug.Data, row: 3}
           targets: {test: {_target_: plug.NUMBER}}
-          collate: {_target_: plug.pad}
+          collate: {_target_: plug.Padding}
         score: {splits: test}
         """,
     )
@@ -64,7 +64,7 @@ def test_problems_of_every_kind_are_reported_in_one_go(project: Project) -> None
         "task._target_",
         "dataset.train.row",
         "dataset.targets.test._target_",
-        "dataset.collate.samples",
+        "dataset.collate.value",
     }
     assert found["modle"].remedy == "did you mean model?"
     assert found["features.dtypo"].remedy == "did you mean features.dtype?"

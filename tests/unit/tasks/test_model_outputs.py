@@ -166,13 +166,26 @@ def test_a_tagger_refuses_other_labels(labels: Tensor, found: str) -> None:
         (Classification(), {"x": 0, "y": 0}, "task.inputs=x task.label=y"),
         (BinaryClassification(), {"target": 0, "features": 0}, "task.inputs=features task.label=target"),
         (Regression(), {"frames": 0, "speed": 0}, "task.inputs=frames task.value=speed"),
-        (Classification(), {"ids": 0, "mask": 0, "Label": 0}, "task=text_classification task.label=Label"),
+        (Classification(), {"ids": 0, "mask": 0, "Label": 0}, "'task.inputs={ids: ids, mask: mask}' task.label=Label"),
     ],
 )
 def test_a_mapping_names_the_two_arguments_to_set(task: Task, batch: dict[str, int], remedy: str) -> None:
     with pytest.raises(InputError) as refused:
         task.output(MODEL, {key: torch.zeros(2) for key in batch})
     assert remedy in refused.value.problems[0].remedy
+
+
+@pytest.mark.parametrize("make", [Regression, BinaryClassification])
+@pytest.mark.parametrize("inputs", [["b", "a"], {"subtrahend": "a", "minuend": "b"}, None])
+def test_a_model_gets_several_parts_in_order_or_by_name_or_the_whole_batch(make: type[Regression], inputs: object) -> None:
+    class Difference(nn.Module):
+        def forward(self, minuend: dict[str, Tensor] | Tensor, subtrahend: Tensor | None = None) -> Tensor:
+            return minuend["b"] - minuend["a"] if isinstance(minuend, dict) else minuend - subtrahend
+
+    label = "label" if make is BinaryClassification else "value"
+    batch = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([5.0, 4.0]), "y": torch.tensor([1, 1])}
+    task = make(inputs, **{label: "y"})
+    torch.testing.assert_close(task.output(Difference(), batch), torch.tensor([4.0, 2.0]))
 
 
 def test_regression_weights_have_the_sign_of_the_residual() -> None:

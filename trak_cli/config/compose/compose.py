@@ -21,11 +21,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
-from trak_cli.config.compose.files import SHIPPED_PACKAGE, SUFFIX, is_installed, source_folder
+from trak_cli.config.compose.files import DEFAULT_NAME, SHIPPED_PACKAGE, SUFFIX, is_installed, shipped_folder, source_folder
 from trak_cli.config.compose.overrides import NO_HYDRA, Change, Choice
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import join, nearest, one_line, one_of, shown
@@ -33,6 +33,9 @@ from trak_cli.errors import ConfigError, Problem
 
 #: What ``configs/trak.yaml`` calls the schema's defaults in its defaults list.
 DEFAULTS_NAME = "trak_defaults"
+
+#: Names in Hydra's store of the shipped trak.yaml and of a user's trak.yaml that inherits it.
+SHIPPED_NAME, OWN_NAME = "trak_shipped", "trak_own"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
     """
     try:
         with _hydra(source) as loader:
-            tree = compose(source.name, overrides=_as_hydra_wants(source, choices, loader))
+            name = _primary(source)
+            tree = compose(name, overrides=_as_hydra_wants(name, choices, loader))
     except RecursionError as error:
         problem = Problem(
             source.name,
@@ -162,11 +166,30 @@ def _hydra(source: Source) -> Iterator[ConfigLoader]:
         GlobalHydra.instance().clear()
 
 
-def _as_hydra_wants(source: Source, choices: Sequence[Choice], loader: ConfigLoader) -> list[str]:
+def _primary(source: Source) -> str:
+    """The name of the config that Hydra composes.
+
+    In a user's trak.yaml, ``trak`` in the defaults list is the shipped config, although Hydra would find the file itself. Both
+    are stored under names that differ.
+    """
+    if source.own_file is None or source.name != DEFAULT_NAME:
+        return source.name
+    own = OmegaConf.load(source.own_file)
+    defaults = own.get("defaults") if isinstance(own, DictConfig) else None
+    if not isinstance(own, DictConfig) or not isinstance(defaults, ListConfig) or DEFAULT_NAME not in defaults:
+        return source.name
+    own.defaults = [SHIPPED_NAME if entry == DEFAULT_NAME else entry for entry in defaults]
+    shipped = (shipped_folder() / (DEFAULT_NAME + SUFFIX)).read_text(encoding="utf-8")
+    ConfigStore.instance().store(SHIPPED_NAME, OmegaConf.create(shipped))
+    ConfigStore.instance().store(OWN_NAME, own)
+    return OWN_NAME
+
+
+def _as_hydra_wants(name: str, choices: Sequence[Choice], loader: ConfigLoader) -> list[str]:
     """``group=option`` for a group in the defaults list, ``+group=option`` for another one."""
     if not choices:
         return []
-    known = loader.compute_defaults_list(source.name, [], RunMode.RUN).overrides.known_choices
+    known = loader.compute_defaults_list(name, [], RunMode.RUN).overrides.known_choices
     texts: dict[str, str] = {}
     for choice in choices:  # of two choices of a group, the last one counts
         key = choice.text.partition("=")[0]

@@ -17,14 +17,19 @@ PARTIAL = "_partial_"
 #: Other special keys of Hydra. They are refused: arguments are passed by name, as plain Python values.
 _FOREIGN = ("_args_", "_convert_", "_recursive_")
 
+#: The plugin that is a function: ``_target_`` may name it, or what returns it.
+FUNCTION_KEY = "dataset.collate"
+
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def instantiate(node: Any, key: str, **extra: Any) -> Any:
     """Build the object of a plugin node. Nested nodes are built first; arguments are plain Python values.
 
     Args:
-        node: a mapping with ``_target_``; with ``_partial_: true``, the result is a ``functools.partial``.
+        node: a mapping with ``_target_``; with ``_partial_: true``, the result is a ``functools.partial``. A function that
+            collates samples needs no ``_partial_``.
         key: its dotted key, for messages.
         extra: arguments that the program adds, such as a seed; they replace those of the node.
 
@@ -36,7 +41,7 @@ def instantiate(node: Any, key: str, **extra: Any) -> Any:
         raise ConfigError(_no_node(node, key))
     target = locate(node[TARGET], join(key, TARGET))
     arguments = {name: _build(value, join(key, name)) for name, value in _arguments(node).items()} | extra
-    if node.get(PARTIAL):
+    if _is_partial(target, node, arguments, key):
         return functools.partial(target, **arguments)
     try:
         return target(**arguments)
@@ -100,13 +105,25 @@ def _signature_problems(
             meant = nearest(name, accepted)
             remedy = f"did you mean {join(key, meant)}?" if meant else "remove the argument"
             yield Problem(join(key, name), f"an argument that {node[TARGET]} does not take", one_of(accepted), remedy)
-    if node.get(PARTIAL):
+    if _is_partial(target, node, arguments, key):
         return
     for parameter in parameters:
         required = parameter.default is inspect.Parameter.empty
         if required and parameter.kind in _NAMED and parameter.name not in arguments:
             where = join(key, parameter.name)
             yield Problem(where, "nothing", f"the argument {parameter.name}, which {node[TARGET]} needs", f"give {where}=VALUE")
+
+
+def _is_partial(target: Any, node: Mapping[str, Any], arguments: Mapping[str, Any], key: str) -> bool:
+    """Whether the target itself, with these arguments, is the plugin, and not what it returns.
+
+    So it is for a collate function: a function whose first argument is required and not given, since it is the samples.
+    """
+    if node.get(PARTIAL) or key != FUNCTION_KEY or not inspect.isfunction(target):
+        return bool(node.get(PARTIAL))
+    first = next(iter(inspect.signature(target).parameters.values()), None)
+    required = first is not None and first.default is inspect.Parameter.empty and first.kind not in _VARIADIC
+    return required and first is not None and first.name not in arguments
 
 
 def _nested_problems(value: Any, key: str) -> Iterator[Problem]:
