@@ -96,6 +96,7 @@ def similarity(loaded: Loaded, training: Training) -> Array:
     for path in find(config.checkpoints, loaded.base):
         model = make_model(config)
         model.load_state_dict(load_weights(path))
+        model.eval()
         parts = {}
         for name, split in ((TRAIN, training.splits[TRAIN]), ("test", training.splits["test"])):
             with torch.no_grad():

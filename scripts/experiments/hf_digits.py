@@ -74,6 +74,7 @@ def similarity(overrides: list[str]) -> Array:
     for path in find(loaded.config.checkpoints, loaded.base):
         model = make_model(loaded.config)
         model.load_state_dict(load_weights(path))
+        model.eval()
         images = {name: collate(list(splits[name]))[0] for name in (TRAIN, "test")}
         test, train = (representations(model, images[name]) for name in ("test", TRAIN))
         total = total + (test @ train.T).numpy()

@@ -18,7 +18,7 @@ from trak_cli.batches import to_device
 from trak_cli.config.load import load as load_config
 from trak_cli.config.schema import TrakConfig
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import Components, make_components
+from trak_cli.stages.inputs.plugins import Components, make_components, make_model
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 
@@ -72,10 +72,11 @@ def config_of(name: str) -> TrakConfig:
 def trained(name: str) -> Iterator[tuple[Components, nn.Module]]:
     """The parts of a run, with the weights of one checkpoint after another in the model."""
     config = config_of(name)
-    parts = make_components(config)
+    parts = make_components(config, CPU)
     for path in sorted((Path(config.store) / "checkpoints").glob("*.safetensors")):
-        apply(parts.model, load(path), path)
-        yield parts, parts.model.eval()
+        model = make_model(config)
+        apply(model, load(path), path)
+        yield parts, model.eval()
 
 
 def representations(parts: Components, split: str) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import ours
+import torch
 from projected import Batches, projected
 from reference import Reference, reference_settings
 from setting import Setting, open_setting
@@ -21,7 +22,7 @@ from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.plugins.checkpoints.files import sha256
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import make_components
+from trak_cli.stages.inputs.plugins import make_components, make_model
 from trak_cli.tasks import Task
 
 Array = np.ndarray[Any, Any]
@@ -75,7 +76,7 @@ def parts_of(setting: Setting | Reference) -> tuple[nn.Module, Task, Batches, li
     """Model, task, batches of the training and the target samples, and the checkpoint files."""
     if isinstance(setting, Reference):
         return setting.parts()
-    parts = make_components(setting.loaded.config)
+    parts = make_components(setting.loaded.config, torch.device("cpu"))
     batches = {
         split: [
             parts.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])
@@ -83,7 +84,8 @@ def parts_of(setting: Setting | Reference) -> tuple[nn.Module, Task, Batches, li
         ]
         for split, data in parts.splits.items()
     }
-    return parts.model, parts.task, batches, [setting.checkpoint_file(name) for name in setting.checkpoints]
+    model = make_model(setting.loaded.config).eval()
+    return model, parts.task, batches, [setting.checkpoint_file(name) for name in setting.checkpoints]
 
 
 if __name__ == "__main__":

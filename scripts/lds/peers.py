@@ -25,12 +25,13 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from trak_cli.plugins.checkpoints.state import apply, load
-from trak_cli.stages.inputs.plugins import Components, make_components
+from trak_cli.stages.inputs.plugins import Components, make_components, make_model
 from trak_cli.tasks import Classification, Regression
 
 Array = np.ndarray[Any, Any]
 K = 512
 BATCH = 200
+CPU = torch.device("cpu")
 DAMPINGS = {"default": 1e-8, "heuristic": None, "1e-3": 1e-3}
 
 
@@ -39,8 +40,8 @@ def traker(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
     from trak import TRAKer
     from trak.projectors import BasicProjector, ProjectionType
 
-    parts = make_components(setting.loaded.config)
-    model, train, targets = parts.model, _loader(parts, "train"), _loader(parts, "test")
+    parts = make_components(setting.loaded.config, CPU)
+    model, train, targets = make_model(setting.loaded.config).eval(), _loader(parts, "train"), _loader(parts, "test")
     names = setting.checkpoints[: max(counts)]
     task = "image_classification" if isinstance(parts.task, Classification) else _original_task(parts)
     p = sum(one.numel() for one in model.parameters())
@@ -76,7 +77,7 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
 
-    parts = make_components(setting.loaded.config)
+    parts = make_components(setting.loaded.config, CPU)
     task = _kronfluence_task(parts)
     names = setting.checkpoints[: max(counts)]
     sums: dict[str, Array] = {}
@@ -84,9 +85,9 @@ def kronfluence(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Arra
     seconds = 0.0
     for number, name in enumerate(names, start=1):
         start = time.process_time()
-        parts = make_components(setting.loaded.config)
-        apply(parts.model, load(setting.checkpoint_file(name)), setting.checkpoint_file(name))
-        model = prepare_model(parts.model, task)
+        model = make_model(setting.loaded.config)
+        apply(model, load(setting.checkpoint_file(name)), setting.checkpoint_file(name))
+        model = prepare_model(model.eval(), task)
         with tempfile.TemporaryDirectory() as folder, _quiet():
             tool = Analyzer("it", model, task, cpu=True, output_dir=folder, disable_tqdm=True, disable_model_save=True)
             arguments = FactorArguments(strategy="ekfac")
@@ -118,8 +119,8 @@ def dattri(setting: Setting, counts: Sequence[int]) -> tuple[dict[str, Array], f
     from dattri.algorithm.trak import TRAKAttributor
     from dattri.task import AttributionTask
 
-    parts = make_components(setting.loaded.config)
-    model = parts.model
+    parts = make_components(setting.loaded.config, CPU)
+    model = make_model(setting.loaded.config).eval()
 
     def margin(params: dict[str, Tensor], pair: tuple[Tensor, Tensor]) -> Tensor:
         x, y = pair
@@ -158,7 +159,7 @@ def available() -> dict[str, Peer]:
 
 def takes(peer: str, setting: Setting) -> bool:
     """Whether a library supports the task of a setting."""
-    classification = isinstance(make_components(setting.loaded.config).task, Classification)
+    classification = isinstance(make_components(setting.loaded.config, CPU).task, Classification)
     return classification or peer != "dattri TRAK"
 
 

@@ -85,7 +85,7 @@ class Kinks:
     def __init__(self, folder: Path) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.chdir(folder)
-            self._parts = make_components(load_config("train", "trak", None, list(SMALL)).config)
+            self._parts = make_components(load_config("train", "trak", None, list(SMALL)).config, torch.device("cpu"))
         self._checkpoints = {file.stem: file for file in (folder / "runs/digits/checkpoints").glob("*.safetensors")}
 
     def has(self, checkpoint: str, split: str, row: int) -> bool:
@@ -96,7 +96,7 @@ class Kinks:
         batch = [one.double() if one.is_floating_point() else one for one in batch]
         gradients = []
         for seed in range(12):
-            model = self._parts.model.float()
+            model = self._parts.models.build()
             apply(model, load(file), file)
             model.double().eval()
             generator = torch.Generator().manual_seed(seed)

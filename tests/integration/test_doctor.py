@@ -115,4 +115,5 @@ def test_an_exception_of_the_users_own_code_is_a_finding(project: Project) -> No
     )
     summary = examined(project, "task={_target_: touchy.Touchy}", code=4)
     (bad,) = [check for check in summary["checks"] if not check["held"]]
-    assert bad["found"] == "ValueError: more than 1 value per channel, please"
+    assert "ValueError: more than 1 value per channel, please" in bad["found"]
+    assert "touchy.py:7 in output" in bad["found"]

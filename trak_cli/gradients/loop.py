@@ -12,7 +12,8 @@ from trak_cli.batches import batch_size, one_sample
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
+from trak_cli.gradients.refusals import checked_vector, out_of_memory
+from trak_cli.user_errors import is_out_of_memory
 
 
 class LoopEngine:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trak_cli.errors import InputError, MachineError, Problem
@@ -47,11 +46,6 @@ def not_for_vmap(found: str, where: str = "model") -> InputError:
     return InputError(
         Problem(where, found, "operations and tensors that torch.func.vmap can batch", "run again with gradients=loop")
     )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch raised this error because an allocation failed, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def out_of_memory(size: int, error: RuntimeError) -> MachineError:

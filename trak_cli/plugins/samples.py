@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.user_errors import report_user_errors
 
 
 class Indexed(Protocol):
@@ -51,7 +52,12 @@ def check_repeatable(dataset: Indexed, indices: Sequence[int]) -> None:
     Raises:
         InputError: names every index whose values changed.
     """
-    first = [sample_id(dataset[index]) for index in indices]
+
+    def identity(index: int) -> int:
+        with report_user_errors(f"dataset sample {index}", any_code=True):
+            return sample_id(dataset[index])
+
+    first = [identity(index) for index in indices]
     problems = [
         Problem(
             f"dataset sample {index}",
@@ -60,7 +66,7 @@ def check_repeatable(dataset: Indexed, indices: Sequence[int]) -> None:
             "remove random augmentation from this data set",
         )
         for index, before in zip(indices, first, strict=True)
-        if sample_id(dataset[index]) != before
+        if identity(index) != before
     ]
     if problems:
         raise InputError(problems)

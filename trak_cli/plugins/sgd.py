@@ -100,7 +100,7 @@ class SGDTrainer:
         device: torch.device,
         after_epoch: AfterEpoch | None = None,
     ) -> None:
-        """See :class:`Trainer`. The model ends in evaluation mode; the global random state is restored."""
+        """See :class:`Trainer`. The model ends in training mode; the global random state is restored."""
         read = self._reader(dataset, indices)
         order = torch.Generator().manual_seed(seed)
         optimizer = self.make_optimizer(model)
@@ -119,7 +119,6 @@ class SGDTrainer:
                     schedule.step()
                 if after_epoch is not None:
                     after_epoch(model, epoch)
-        model.eval()
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """A fresh optimizer of the trainable parameters."""

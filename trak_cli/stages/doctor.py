@@ -34,6 +34,7 @@ from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.run_inputs import open_inputs
 from trak_cli.store.layout import Layout
 from trak_cli.types import Reporter
+from trak_cli.user_errors import report_user_errors
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     inputs = open_inputs(config, loaded.base)
-    setup = make_setup(config, inputs)
     first = inputs.checkpoints[0]
-    cache = StatisticsCache(layout, inputs.train, {first.name: features_fingerprint(config, setup, first)})
-    bind_context(cache, inputs.components, first, store=False)
+    with report_user_errors("model", library=True):
+        setup = make_setup(config, inputs)
+        cache = StatisticsCache(layout, inputs.train, {first.name: features_fingerprint(config, setup, first)})
+        bind_context(cache, inputs.components, first, store=False)
     probes = [choose_probes(split) for split in inputs.splits]
     checks = [
         Check("checkpoints", True, f"{len(inputs.checkpoints)} that fit the model", "all of them", ""),
@@ -107,7 +109,8 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
     if stored is not None:
         return stored, Check("gradient engine", True, f"{stored.engine}, from the plan in the store", "an engine", "")
     try:
-        plan, _ = selector.select()
+        with report_user_errors("model", library=True):
+            plan, _ = selector.select()
     except (InputError, ConfigError, MachineError) as error:
         problem = error.problems[0]
         return None, Check("gradient engine", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)

@@ -26,7 +26,7 @@ from trak_cli.stages.index.fingerprints import check_fingerprint, record_fingerp
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.index.split_sizes import check_rows, lengths_recorded
-from trak_cli.stages.inputs.checkpoints import Checkpoint, load_checkpoint
+from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.worker import worker_share
@@ -35,6 +35,7 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, write_features
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import Json, Meter, Reporter
+from trak_cli.user_errors import report_user_errors
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,17 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     share = worker_share(config.worker, reporter)
     inputs = open_inputs(config, loaded.base)
-    setup = make_setup(config, inputs)
+    with report_user_errors("model", library=True):
+        setup = make_setup(config, inputs)
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}
     _check_store(layout, fingerprints, inputs.splits)
     cache = StatisticsCache(layout, inputs.train, fingerprints)
-    bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
-    check_model(setup, inputs.splits)
-    _log_setup(setup, reporter)
-    selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
-    plan = settle_plan(layout, selector)
+    with report_user_errors("model", library=True):
+        bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
+        check_model(setup, inputs.splits)
+        _log_setup(setup, reporter)
+        selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
+        plan = settle_plan(layout, selector)
     _record_run(layout, fingerprints, loaded.yaml)
     work = list_work(layout, inputs, fingerprints, plan.shard_rows, share, reporter)
     reporter.log(
@@ -156,23 +159,29 @@ def _compute(run: FeaturizeRun, reporter: Reporter) -> str | None:
     with reporter.meter("featurize", sum(len(unit.rows) for unit in pending), "samples") as meter:
         for checkpoint in run.inputs.checkpoints:
             units = [unit for unit in pending if unit.checkpoint is checkpoint]
-            if not units:
-                continue
-            featurizer = _load_featurizer(run, checkpoint, reporter)
-            check_same_code([unit for unit in run.work.units if unit.checkpoint is checkpoint], featurizer)
-            kernel = featurizer.projector.kernel
-            reporter.log(
-                f"{checkpoint.name}: engine {run.plan.engine}, microbatch {run.plan.microbatch}, projection kernel {kernel}"
-            )
-            for unit in units:
-                _write(unit, featurizer, run, meter)
+            if units:
+                kernel = _compute_units(units, run, checkpoint, reporter, meter)
+    return kernel
+
+
+def _compute_units(
+    units: Sequence[Unit], run: FeaturizeRun, checkpoint: Checkpoint, reporter: Reporter, meter: Meter
+) -> str | None:
+    """Compute shards of one checkpoint; the model is released at the end, before the next one is built."""
+    with report_user_errors(f"model with {checkpoint.name}", library=True):
+        featurizer = _load_featurizer(run, checkpoint, reporter)
+    check_same_code([unit for unit in run.work.units if unit.checkpoint is checkpoint], featurizer)
+    kernel = featurizer.projector.kernel
+    reporter.log(f"{checkpoint.name}: engine {run.plan.engine}, microbatch {run.plan.microbatch}, projection kernel {kernel}")
+    for unit in units:
+        _write(unit, featurizer, run, meter)
     return kernel
 
 
 def _load_featurizer(run: FeaturizeRun, checkpoint: Checkpoint, reporter: Reporter) -> Featurizer:
-    """Load a checkpoint into the model and return what makes its features."""
+    """Load a checkpoint into a new model and return what makes its features."""
     setup, plan = run.setup, run.plan
-    load_checkpoint(setup.model, checkpoint, setup.device)
+    setup.components.models.load(checkpoint)
     bind_context(run.cache, setup.components, checkpoint, store=True)
     scales = partial(stored_scales, run.cache, setup, checkpoint.name, plan.microbatch, reporter)
     return make_featurizer(setup, plan, checkpoint, scales)

@@ -12,6 +12,7 @@ from typing import Any
 
 from trak_cli.config.wording import nearest, one_line
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.user_errors import text_of
 
 #: Folders that were added to ``sys.path``, the current one first. Modules from the others are stale.
 _folders: list[Path] = []
@@ -97,7 +98,7 @@ def _import(name: str, parts: list[str], key: str) -> ModuleType:
                 )
             ) from error
         raise ConfigError(_broken_module(key, path, name, error)) from error
-    except (KeyboardInterrupt, GeneratorExit):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # code of the user runs here and may raise anything, SystemExit included
         raise ConfigError(_broken_module(key, path, name, error)) from error
@@ -112,7 +113,7 @@ def _broken_module(key: str, path: str, name: str, error: BaseException) -> Prob
         while trace.tb_next is not None:
             trace = trace.tb_next
         place = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
-    reason = one_line(error.msg if isinstance(error, SyntaxError) else error)
+    reason = one_line(error.msg if isinstance(error, SyntaxError) else text_of(error) or "no message")
     return Problem(
         key,
         f"{path}, but importing {name} raised {type(error).__name__}: {reason}{place}",

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from trak_cli.config.compose.plugin_import import locate
-from trak_cli.config.wording import join, nearest, one_line, one_of, shown
+from trak_cli.config.wording import join, nearest, one_of, shown
 from trak_cli.errors import ConfigError, InputError, Problem, TrakError
 from trak_cli.types import Json
+from trak_cli.user_errors import error_summary, is_out_of_memory, user_code_location
 
 TARGET = "_target_"
 PARTIAL = "_partial_"
@@ -45,13 +46,16 @@ def instantiate(node: Any, key: str, **extra: Any) -> Any:
         return functools.partial(target, **arguments)
     try:
         return target(**arguments)
-    except TrakError:
+    except (KeyboardInterrupt, TrakError):
         raise
-    except Exception as error:  # code of the user runs here and may raise anything
+    except BaseException as error:  # code of the user runs here and may raise anything, SystemExit included
+        if is_out_of_memory(error):
+            raise
+        location = user_code_location(error)
         raise InputError(
             Problem(
                 key,
-                f"{node[TARGET]} raised {type(error).__name__}: {one_line(error)}",
+                f"{node[TARGET]} raised {error_summary(error)}" + (f" ({location})" if location else ""),
                 "an object built from the arguments given",
                 f"check the arguments of {key}, or fix the plugin",
             )

@@ -25,7 +25,7 @@ def make_engine(
 ) -> Engine:
     """The engine ``name`` for ``parameters`` (as :func:`~trak_cli.gradients.parameters.select` gives them).
 
-    Puts the model into evaluation mode.
+    Puts a model that is in training mode into evaluation mode.
 
     Args:
         strategies: for ``hooks``, the result of :func:`~trak_cli.gradients.engines.hooks.strategy_search.find_strategies`.
@@ -38,7 +38,8 @@ def make_engine(
         raise ConfigError(
             Problem("gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one, for example gradients=loop")
         )
-    model.eval()
+    if model.training:  # a module may merge weights each time it is put into evaluation mode
+        model.eval()
     if name == "hooks":
         return HooksEngine(model, task, parameters, strategies, factored)
     return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

@@ -19,8 +19,9 @@ from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.gradients.contract import ModelOutput, PerSample
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.options import REPRESENTATION
-from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
+from trak_cli.gradients.refusals import checked_vector, out_of_memory
 from trak_cli.types import Block
+from trak_cli.user_errors import is_out_of_memory
 
 _KEY = "gradients.module"
 

@@ -19,7 +19,7 @@ from trak_cli.stages.featurizing.model_checks import ModelCheck
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.probes import Probes
 from trak_cli.store.dtypes import encode_rows
-from trak_cli.user_errors import error_summary
+from trak_cli.user_errors import report_user_errors
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,11 @@ def tolerance(setup: FeatureSetup) -> Tolerance:
 def attempt(name: str, check: Callable[[], Check]) -> Check:
     """The result of a check; a failed check if the model, the data or the machine raised an error."""
     try:
-        return check()
+        with report_user_errors("model", library=True):
+            return check()
     except (InputError, ConfigError, MachineError) as error:
         problem = error.problems[0]
         return Check(name, False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
-    except Exception as error:  # the user's model, task and data run here, and may raise anything
-        remedy = "check that model, task and collate accept batches of one sample and of several, in evaluation mode"
-        return Check(name, False, error_summary(error), "no exception", remedy)
 
 
 def passed(check: ModelCheck) -> Check:

@@ -74,20 +74,21 @@ class Featurizer:
     def _columns(self, split: Split, read: ReadBatch) -> Columns:
         rows, batch = read.rows, to_device(read.host, split.device)
         names = [f"sample {row} of {split.name}" for row in rows]
-        with report_user_errors(names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"):
+        where = names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"
+        with report_user_errors(where, library=True):
             validate_batch(self.task, self.model, batch, split.name, rows)
             features, gradients = self._projected(self.engine, batch, names, "per-sample gradient")
-        columns = {
-            "features": features,
-            "out_to_loss": _checked(gradients.out_to_loss, names, "out-to-loss gradient"),
-            "outputs": _checked(gradients.outputs, names, "model output"),
-            "sample_ids": read.sample_ids,
-        }
-        if self.term_engine is not None and split.name == TRAIN:
-            padded = torch.tensor(rows + rows[-1:] * (read.size - len(rows)), device=split.device)
-            what = "per-sample gradient of the terms"
-            columns["term_features"], gradients = self._projected(self.term_engine, (batch, padded), names, what)
-            columns["terms"] = _checked(gradients.out_to_loss, names, "number of terms")
+            columns = {
+                "features": features,
+                "out_to_loss": _checked(gradients.out_to_loss, names, "out-to-loss gradient"),
+                "outputs": _checked(gradients.outputs, names, "model output"),
+                "sample_ids": read.sample_ids,
+            }
+            if self.term_engine is not None and split.name == TRAIN:
+                padded = torch.tensor(rows + rows[-1:] * (read.size - len(rows)), device=split.device)
+                what = "per-sample gradient of the terms"
+                columns["term_features"], gradients = self._projected(self.term_engine, (batch, padded), names, what)
+                columns["terms"] = _checked(gradients.out_to_loss, names, "number of terms")
         return columns
 
     def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[np.ndarray[Any, Any], PerSample]:

@@ -35,7 +35,7 @@ class FeatureSetup:
         gradients, patterns: the keys ``gradients`` and ``parameters`` of the config.
         components: the plugins.
         function: the task, under the autocast of the config.
-        selected: the tensors whose coordinates are projected: parameters, or the representation of one sample.
+        representation: name -> the representation of one sample; None if features are projected gradients.
         spec: the projection.
         kernel, threads: which code multiplies by the random matrix, and on how many CPU threads.
         matrices: the weights that the projection multiplies from both sides (kind ``factored`` only).
@@ -48,7 +48,7 @@ class FeatureSetup:
     components: Components
     device: torch.device
     function: ModelOutput
-    selected: Mapping[str, Tensor]
+    representation: Mapping[str, Tensor] | None
     spec: ProjectionSpec
     kernel: str
     threads: int | None
@@ -58,8 +58,15 @@ class FeatureSetup:
 
     @property
     def model(self) -> nn.Module:
-        """The model."""
+        """The model in use; another one after another checkpoint is loaded."""
         return self.components.model
+
+    @property
+    def selected(self) -> Mapping[str, Tensor]:
+        """The tensors whose coordinates are projected: parameters of the model in use, or the representation of one sample."""
+        if self.representation is not None:
+            return self.representation
+        return select(self.model, self.patterns.include, self.patterns.exclude)
 
     @property
     def task(self) -> Task:
@@ -102,7 +109,7 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
         components=inputs.components,
         device=inputs.device,
         function=with_autocast(task, model, inputs.device, config.gradients.autocast),
-        selected=selected,
+        representation=None if config.gradients.engine != REPRESENTATION else selected,
         spec=spec,
         kernel=config.projection.kernel,
         threads=config.threads,

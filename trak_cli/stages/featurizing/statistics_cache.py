@@ -70,7 +70,7 @@ class StatisticsCache:
         if not path.exists():
             arrays = {prefix + name: tensor.cpu().numpy() for name, tensor in compute().items()}
             arrays[_ROWS] = np.array(rows, dtype=np.int64)
-            arrays[_IDS] = np.array([sample_id(self.train.dataset[row]) for row in rows], dtype=np.uint64)
+            arrays[_IDS] = np.array([sample_id(self.train.sample(row)) for row in rows], dtype=np.uint64)
             write_image(path, arrays, fingerprint, provenance(self.train.device))
         image = read_image(path)
         require_same(path, image.fingerprint, fingerprint)

@@ -14,6 +14,7 @@ from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.plugins import Components
 from trak_cli.stages.inputs.split import Split
 from trak_cli.tasks import Task
+from trak_cli.user_errors import report_user_errors
 
 #: Samples of one forward pass.
 BATCH = 64
@@ -47,8 +48,8 @@ def make_context(task: Task, model: nn.Module, train: Split, rows: Sequence[int]
 
     def batches() -> Iterator[object]:
         for start in range(0, len(rows), BATCH):
-            yield train.batch([train.dataset[row] for row in rows[start : start + BATCH]])
+            yield train.take(rows[start : start + BATCH]).batch
 
-    with exact(), torch.no_grad():
+    with report_user_errors("task.context", library=True), exact(), torch.no_grad():
         context = task.context(model, batches())
     return {name: value.detach().float() if value.is_floating_point() else value for name, value in context.items()}

@@ -1,19 +1,13 @@
-"""The checkpoints of a run, and loading them into the model."""
+"""The checkpoints of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from trak_cli.config.schema import TrakConfig
-from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.files import find, name_of, sha256
 from trak_cli.plugins.checkpoints.member import Member
-from trak_cli.plugins.checkpoints.state import apply, load
 
 
 @dataclass(frozen=True)
@@ -33,24 +27,6 @@ class Checkpoint:
     member: Member | None = None
 
 
-def open_checkpoints(config: TrakConfig, base: Path, model: nn.Module, device: torch.device) -> list[Checkpoint]:
-    """The checkpoints of the config, after checking that each fits the model. The model then holds the first one.
-
-    Raises:
-        InputError: checkpoints that do not fit; each of them is named, before any hours are spent on the others.
-    """
-    checkpoints = find_checkpoints(config, base)
-    problems: list[Problem] = []
-    for checkpoint in reversed(checkpoints):  # the first one stays in the model
-        try:
-            load_checkpoint(model, checkpoint, device)
-        except InputError as error:
-            problems = [*error.problems, *problems]
-    if problems:
-        raise InputError(problems)
-    return checkpoints
-
-
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
     """The checkpoints of the config in natural order, each file followed by the ensemble members derived from it.
 
@@ -67,11 +43,3 @@ def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
         checkpoints.append(file)
         checkpoints += [Checkpoint(file.path, member.digest(digest), file.name + member.suffix, member) for member in members]
     return checkpoints
-
-
-def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, device: torch.device) -> None:
-    """Load a checkpoint's weights into the model and move it to the device, in evaluation mode."""
-    apply(model, load(checkpoint.path), checkpoint.path)
-    if checkpoint.member is not None:
-        derive(model, checkpoint.member, checkpoint.sha256)
-    model.to(device).eval()

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
+from trak_cli.batches import to_device
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
+from trak_cli.stages.inputs.models import Models
 from trak_cli.tasks import Task
 from trak_cli.types import TRAIN, evenly_spaced
+from trak_cli.user_errors import report_user_errors
 
 #: Samples of each data set that are read twice, to check that it returns the same values.
 REPEATED_SAMPLES = 9
@@ -24,23 +28,36 @@ class Components:
     """The plugins of a run.
 
     Attributes:
+        models: builds models, and holds the one in use.
         splits: split name -> data set; the training set comes first.
         collate: a list of samples -> a batch.
     """
 
-    model: nn.Module
+    models: Models
     task: Task
     splits: Mapping[str, Any]
     collate: Callable[[list[Any]], Any]
 
+    @property
+    def model(self) -> nn.Module:
+        """The model in use."""
+        return self.models.current
 
-def make_components(config: TrakConfig) -> Components:
-    """Model, task, data sets and collate function of the config."""
-    return Components(make_model(config), make_task(config), make_splits(config), make_collate(config))
+
+def make_components(config: TrakConfig, device: torch.device) -> Components:
+    """Task, data sets and collate function of the config, and what builds its model. No model is built yet."""
+    task, splits, together = make_task(config), make_splits(config), make_collate(config)
+    train = splits[TRAIN]
+
+    def batch() -> Any:
+        with report_user_errors("collating the first samples of train", any_code=True):
+            return to_device(together([train[row] for row in range(min(2, len(train)))]), device)
+
+    return Components(Models(lambda: make_model(config), task, batch, device), task, splits, together)
 
 
 def make_model(config: TrakConfig) -> nn.Module:
-    """A fresh model in evaluation mode.
+    """A new model, as the plugin returns it.
 
     Raises:
         InputError: the plugin does not return a module.
@@ -48,7 +65,7 @@ def make_model(config: TrakConfig) -> nn.Module:
     model = instantiate(config.model, "model")
     if not isinstance(model, nn.Module):
         raise InputError(Problem("model", type(model).__name__, "a torch.nn.Module", "return the module from the model plugin"))
-    return model.eval()
+    return model
 
 
 def make_task(config: TrakConfig) -> Task:
@@ -83,7 +100,9 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
     for name, dataset in splits.items():
         key = "dataset.train" if name == TRAIN else f"dataset.targets.{name}"
         try:
-            check_repeatable(dataset, evenly_spaced(check_length(dataset, key), REPEATED_SAMPLES).tolist())
+            with report_user_errors(key, any_code=True):
+                rows = check_length(dataset, key)
+            check_repeatable(dataset, evenly_spaced(rows, REPEATED_SAMPLES).tolist())
         except InputError as error:
             problems += error.problems
     if problems:

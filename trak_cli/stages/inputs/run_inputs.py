@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from trak_cli.config.schema import TrakConfig
-from trak_cli.stages.inputs.checkpoints import Checkpoint, open_checkpoints
+from trak_cli.stages.inputs.checkpoints import Checkpoint, find_checkpoints
 from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.plugins import Components, make_components
 from trak_cli.stages.inputs.split import Split
@@ -18,7 +18,7 @@ from trak_cli.stages.inputs.split import Split
 class RunInputs:
     """Attributes:
     device_name: the model name of the device, for people.
-    components: the plugins. The model holds the weights of the first checkpoint until another one is loaded.
+    components: the plugins. The model in use has the weights of the first checkpoint until another one is loaded.
     splits: the training set, then the target splits.
     """
 
@@ -41,11 +41,14 @@ def open_inputs(config: TrakConfig, base: Path) -> RunInputs:
         ConfigError, InputError, MachineError: a plugin, a data set, a checkpoint or the device cannot be used.
     """
     device, name = set_up_device(config.device, config.threads)
-    components = make_components(config)
+    components = make_components(config, device)
     readers = config.features.readers
     if readers is None:
         readers = int(device.type != "cpu")
     splits = [
         Split(name, dataset, len(dataset), components.collate, device, readers) for name, dataset in components.splits.items()
     ]
-    return RunInputs(device, name, components, splits, open_checkpoints(config, base, components.model, device))
+    checkpoints = find_checkpoints(config, base)
+    components.models.check(checkpoints)
+    components.models.load(checkpoints[0])
+    return RunInputs(device, name, components, splits, checkpoints)

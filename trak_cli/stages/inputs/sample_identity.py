@@ -10,6 +10,7 @@ import numpy as np
 from trak_cli.errors import Problem
 from trak_cli.plugins.samples import Indexed, sample_id
 from trak_cli.types import evenly_spaced
+from trak_cli.user_errors import report_user_errors
 
 Array = np.ndarray[Any, Any]
 
@@ -19,7 +20,12 @@ COMPARED_SAMPLES = 9
 
 def sample_ids(dataset: Indexed, rows: Iterable[int]) -> dict[int, int]:
     """Row -> digest of the sample (:func:`~trak_cli.plugins.samples.sample_id`); rows past the end are left out."""
-    return {row: sample_id(dataset[row]) for row in rows if row < len(dataset)}
+    ids = {}
+    for row in rows:
+        if row < len(dataset):
+            with report_user_errors(f"dataset sample {row}", any_code=True):
+                ids[row] = sample_id(dataset[row])
+    return ids
 
 
 def changed_rows(stored: Mapping[int, int], current: Mapping[int, int]) -> list[int]:

@@ -15,11 +15,13 @@ from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.sgd import AfterEpoch, Trainer
 from trak_cli.stages.featurizing.task_context import make_context
-from trak_cli.stages.inputs.plugins import make_collate, make_model, make_splits, make_task
+from trak_cli.stages.inputs.models import as_in_evaluation, evaluated
+from trak_cli.stages.inputs.plugins import make_components
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
 from trak_cli.stages.training.partial_training import prepared
 from trak_cli.types import TRAIN, Float32, shards_of
+from trak_cli.user_errors import report_user_errors
 
 #: Samples per forward pass when samples are validated and outputs computed.
 OUTPUT_BATCH = 256
@@ -31,9 +33,9 @@ class Training:
     def __init__(self, config: TrakConfig, device: torch.device) -> None:
         self._config = config
         self._device = device
-        self._task = make_task(config)
-        self._collate = make_collate(config)
-        self.splits = make_splits(config)
+        self._components = make_components(config, device)
+        self._task, self._collate = self._components.task, self._components.collate
+        self.splits = self._components.splits
         trainer = instantiate(config.trainer, "trainer")
         if not hasattr(trainer, "train"):
             raise InputError(
@@ -53,7 +55,7 @@ class Training:
         return len(self.splits[TRAIN])
 
     def model(self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None) -> nn.Module:
-        """A model in evaluation mode, initialised and trained with ``seed`` on the training samples ``indices``.
+        """A model in training mode, initialised and trained with ``seed`` on the training samples ``indices``.
 
         ``train.start`` and ``train.only_parameters`` apply, see :mod:`trak_cli.stages.training.partial_training`.
 
@@ -74,21 +76,26 @@ class Training:
                 )
             )
         torch.manual_seed(seed)
-        model = make_model(self._config).to(self._device)
+        model = self._components.models.build()
         with prepared(model, self._config.train, self._config.parameters):
             self._validate(model)
-            self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
-        return model.eval()
+            with report_user_errors("trainer", library=True):
+                self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
+                if not model.training:  # weights are stored as training leaves them, and put into evaluation mode once loaded
+                    model.train()
+        return model
 
     def outputs(self, model: nn.Module, split: str) -> Float32:
-        """f of every sample of a split, (rows,) float32.
+        """f of every sample of a split, (rows,) float32; the model is in evaluation mode afterwards.
 
         Raises:
-            InputError: an output is not finite.
+            InputError: an output is not finite, or the model raises an exception.
         """
         targets = self._split(split)
-        self._bind_context(model)
-        with torch.no_grad():
+        if model.training:
+            evaluated(model)
+        with report_user_errors(f"outputs of a retrained model on {split}", library=True), torch.no_grad():
+            self._bind_context(model)
             parts = [self._task.output(model, targets.take(rows).batch) for rows in shards_of(targets.rows, OUTPUT_BATCH)]
         outputs: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
         if not np.isfinite(outputs).all():
@@ -111,9 +118,10 @@ class Training:
         """Let the task check every sample of every split, once, before the first training step."""
         if self._validated:
             return
-        for split in map(self._split, self.splits):
-            for rows in shards_of(split.rows, OUTPUT_BATCH):
-                validate_batch(self._task, model, split.take(rows).batch, split.name, rows)
+        with as_in_evaluation(model):
+            for split in map(self._split, self.splits):
+                for rows in shards_of(split.rows, OUTPUT_BATCH):
+                    validate_batch(self._task, model, split.take(rows).batch, split.name, rows)
         self._validated = True
 
     def _bind_context(self, model: nn.Module) -> None:

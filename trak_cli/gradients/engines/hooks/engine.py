@@ -20,11 +20,11 @@ from trak_cli.gradients.engines.vmap import VmapEngine
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, is_out_of_memory, out_of_memory
+from trak_cli.gradients.refusals import checked_vector, out_of_memory
 from trak_cli.gradients.rules.registry import GradientRule, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.types import AnyBlock, Block, RowBlock
-from trak_cli.user_errors import first_line
+from trak_cli.user_errors import first_line, is_out_of_memory
 
 
 class HooksEngine:

@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Axis
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, repeated
 from trak_cli.gradients.numerics import batchable
-from trak_cli.gradients.refusals import is_out_of_memory
 from trak_cli.types import Block
-from trak_cli.user_errors import first_line
+from trak_cli.user_errors import first_line, is_out_of_memory
 
 
 def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: int, widen: bool = False) -> Iterator[Block]:

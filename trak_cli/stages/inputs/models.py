@@ -1,0 +1,159 @@
+"""The life of a model: built by the plugin, loaded in training mode, then put into evaluation mode, once.
+
+Every checkpoint gets a new model. A module may merge weights when it is put into evaluation mode, or keep values that it has
+computed from its weights, so a model that has been used cannot be trusted with other weights.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.derived import derive
+from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.tasks import Task
+from trak_cli.user_errors import report_user_errors
+
+
+class Models:
+    """Builds models and holds the one in use.
+
+    Args:
+        plugin: returns a model as the plugin of the config builds it.
+        task: calls the model, when modules are lazy.
+        batch: returns a small training batch on the device, for lazy modules.
+        device: where models are.
+    """
+
+    def __init__(self, plugin: Callable[[], nn.Module], task: Task, batch: Callable[[], Any], device: torch.device) -> None:
+        self._plugin = plugin
+        self._task = task
+        self._batch = batch
+        self._device = device
+        self._current: nn.Module | None = None
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def current(self) -> nn.Module:
+        """The model in use: in evaluation mode, with the weights of the checkpoint that was loaded last."""
+        if self._current is None:
+            raise RuntimeError("no checkpoint is loaded")
+        return self._current
+
+    def build(self) -> nn.Module:
+        """A new model on the device, in training mode, with all parameters initialised.
+
+        Raises:
+            InputError: the plugin raises an exception or returns no module, or a lazy module stays uninitialised.
+        """
+        with report_user_errors("model", library=True):
+            model = self._plugin()
+            model = model if model.training else model.train()
+            model = model.to(self._device)
+        _initialise(model, self._task, self._batch)
+        return model
+
+    def check(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Refuse checkpoints that do not fit the model, before any hours are spent on the others.
+
+        Raises:
+            InputError: each file that does not fit.
+        """
+        model = self.build()
+        problems: list[Problem] = []
+        for checkpoint in checkpoints:
+            if checkpoint.member is None:
+                try:
+                    _load(model, checkpoint)
+                except InputError as error:
+                    problems += error.problems
+        if problems:
+            raise InputError(problems)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Put a new model with the weights of ``checkpoint`` into use; the previous one is released first.
+
+        Raises:
+            InputError: the checkpoint does not fit, or the model cannot be put into evaluation mode.
+        """
+        self._current = None
+        gc.collect()  # modules and hooks may form reference cycles
+        self._current, self._checkpoint = self.loaded(checkpoint), checkpoint
+
+    def reload(self) -> None:
+        """Put a new model with the weights of the same checkpoint into use."""
+        if self._checkpoint is None:
+            raise RuntimeError("no checkpoint is loaded")
+        self.load(self._checkpoint)
+
+    def loaded(self, checkpoint: Checkpoint) -> nn.Module:
+        """A new model with the weights of ``checkpoint``, in evaluation mode."""
+        model = self.build()
+        _load(model, checkpoint)
+        return evaluated(model)
+
+
+def evaluated(model: nn.Module) -> nn.Module:
+    """The model, after ``model.eval()``.
+
+    Raises:
+        InputError: it raises an exception, or leaves the model in training mode.
+    """
+    with report_user_errors("model.eval()", library=True):
+        model.eval()
+    if model.training:
+        remedy = f"let {type(model).__name__}.train(mode) call super().train(mode)"
+        raise InputError(Problem("model", "training mode after model.eval()", "evaluation mode", remedy))
+    return model
+
+
+@contextmanager
+def as_in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Inside, modules compute as in evaluation mode; neither ``train()`` nor ``eval()``, which may do more, is called."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
+    with report_user_errors(f"{checkpoint.path}, loaded into the model", library=True):
+        apply(model, load(checkpoint.path), checkpoint.path)
+        if checkpoint.member is not None:
+            with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
+                derive(model, checkpoint.member, checkpoint.sha256)
+
+
+def _initialise(model: nn.Module, task: Task, batch: Callable[[], Any]) -> None:
+    """Give the parameters and buffers of lazy modules their shapes, by one batch."""
+    if not _uninitialised(model):
+        return
+    sample = batch()
+    where = "model, called once because it has lazy modules"
+    with report_user_errors(where, library=True), as_in_evaluation(model), torch.no_grad():
+        if task.context_rows(1):  # the task has no output before its context
+            task.context(model, [sample])
+        else:
+            task.output(model, sample)
+    names = _uninitialised(model)
+    if names:
+        found = f"{', '.join(names[:3])}, uninitialised after one batch"
+        remedy = "remove the lazy modules that the task does not use, or give them their sizes"
+        raise InputError(Problem("model", found, "parameters with shapes", remedy))
+
+
+def _uninitialised(model: nn.Module) -> list[str]:
+    return [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
