@@ -25,7 +25,9 @@ EXAMPLES = """Examples:
 
   trak eval-lds experiment=digits lds.ground_truth=subsets.npz   (masks: subsets × rows, outputs: subsets [× models] × targets)
 
-  trak eval-lds experiment=digits 'lds.scores={theirs: other_tool.npy}'
+  trak eval-lds experiment=digits 'lds.scores={theirs: other_tool.npy, other_seed: runs/seed1/scores/trak/test.h5}'
+
+  trak eval-lds experiment=digits 'estimator.checkpoint_counts=[1, 5, 10]'   (after finalize and score with the same setting)
 
   trak eval-lds experiment=digits 'lds.baselines=[datamodel, empirical_influence]'"""
 
@@ -44,10 +46,11 @@ def command(
 def show(summary: EvalSummary, console: Console) -> None:
     """Print the LDS of every set of scores, and its difference from the first set."""
     reference = summary.score_sets[0].name
-    rows = table("scores", "#LDS", "95% interval", f"#difference from {reference}", "95% interval", "#p")
+    rows = table("scores", "#checkpoints", "#LDS", "95% interval", f"#difference from {reference}", "95% interval", "#p")
     for score_set in summary.score_sets:
         lds, difference = score_set.lds, score_set.difference
-        cells = [score_set.name, f"{lds.estimate:.3f}", interval(lds.low, lds.high)]
+        averaged = "" if score_set.checkpoints is None else str(score_set.checkpoints)
+        cells = [score_set.name, averaged, f"{lds.estimate:.3f}", interval(lds.low, lds.high)]
         if difference is not None:
             change = difference.interval
             cells += [f"{change.estimate:+.3f}", interval(change.low, change.high, "+"), str(difference.p_value)]
@@ -57,7 +60,9 @@ def show(summary: EvalSummary, console: Console) -> None:
         f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets"
         + (f", {summary.left_out} target(s) left out (constant outputs or predictions)" if summary.left_out else "")
     )
-    if not math.isnan(summary.ceiling):
+    if math.isnan(summary.ceiling):
+        console.print(summary.no_ceiling, soft_wrap=True)
+    else:
         console.print(
             f"noise ceiling: a perfect predictor would reach about {summary.ceiling:.2f} ({summary.models} models per subset)"
         )

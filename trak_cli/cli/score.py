@@ -24,6 +24,8 @@ EXAMPLES = """Examples:
 
   trak score experiment=digits score.splits=[mine] score.top_k=20
 
+  trak score experiment=digits 'estimator.checkpoint_counts=[1, 5, 10]'   (trak finalize and trak eval-lds take it too)
+
   trak score store=runs/digits estimator.name=ridge3 estimator.ridge=3"""
 
 
@@ -40,10 +42,11 @@ def command(
 
 def show(summary: ScoreSummary, console: Console) -> None:
     console.print(f"estimator {summary.estimator}: {summary.formula}", soft_wrap=True)
-    rows = table("split", "#targets", "#training rows", "#shards written", "#already there", "scores")
+    rows = table("split", "#checkpoints", "#targets", "#training rows", "#shards written", "#already there", "scores")
     for split in summary.splits:
         rows.add_row(
             split.name,
+            str(split.checkpoints),
             f"{split.targets:,}",
             f"{split.rows:,}",
             str(split.written),

@@ -134,11 +134,22 @@ class EstimatorConfig(EstimatorSpec):
     average_over: list[str] = key(
         ["*"], "checkpoints to average over: glob patterns of their names in the store", not_empty=True
     )
+    checkpoint_counts: list[int] = key(
+        [],
+        "finalize, score, eval-lds: score with the first N of these checkpoints for every N of the list, "
+        "stored as estimators NAME-N; []: with all of them, as NAME",
+        at_least=1,
+    )
 
     @property
     def spec(self) -> EstimatorSpec:
         """The estimator without its checkpoints."""
         return EstimatorSpec(**{item.name: getattr(self, item.name) for item in fields(EstimatorSpec)})
+
+    @property
+    def names(self) -> dict[str, int | None]:
+        """The names under which scores are stored -> how many checkpoints they average; None: all of them."""
+        return {f"{self.name}-{count}": count for count in self.checkpoint_counts} or {self.name: None}
 
 
 @dataclass

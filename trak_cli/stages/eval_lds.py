@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 
 from trak_cli.attribution.lds.bootstrap import Bootstrap, Comparison, compare
-from trak_cli.attribution.lds.ceiling import noise_ceiling
 from trak_cli.attribution.lds.datamodels import BASELINES, FOLDS, cross_fitted
-from trak_cli.attribution.lds.lds import LdsResult, lds_of_predictions, streamed_predictions, subset_predictions
+from trak_cli.attribution.lds.lds import LdsResult, lds_of_predictions, streamed_predictions
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.stages.evaluation.foreign_scores import ForeignScores
 from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.evaluation.lds_plot import draw, require_matplotlib
 from trak_cli.stages.evaluation.summary import EvalSummary, ScoreSet
-from trak_cli.stages.evaluation.user_arrays import read_foreign_scores
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores
@@ -45,10 +45,11 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
     split = evaluated_split(config, layout)
     targets, rows = rows_of(layout, split), rows_of(layout, TRAIN)
     truth = read_ground_truth(layout, config.lds.ground_truth, split, rows, targets)
-    reporter.log(f"{len(truth.masks)} subsets of {rows} rows, {targets} targets, from {truth.source}")
-    predictions = _predictions(config, layout, split, truth, reporter)
+    reporter.log(f"{len(truth.masks)} subsets of {rows} rows, {targets} targets, from {truth.source}{truth.note}")
+    predictions, checkpoints = _predictions(config, layout, split, truth, reporter)
     results = {name: lds_of_predictions(sums, truth.outputs) for name, sums in predictions.items()}
     comparison = compare(predictions, truth.outputs, Bootstrap(config.lds.bootstrap, config.seed))
+    ceiling = truth.ceiling
     summary = EvalSummary(
         layout.root,
         split,
@@ -56,21 +57,28 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
         targets,
         len(truth.masks),
         None if truth.by_model is None else truth.by_model.shape[1],
-        float("nan") if truth.by_model is None else noise_ceiling(truth.by_model),
+        ceiling,
+        truth.no_ceiling(layout) if math.isnan(ceiling) else "",
         int(np.isnan(next(iter(results.values())).per_target).sum()),
         comparison.method,
-        _score_sets(results, comparison),
+        _score_sets(results, checkpoints, comparison),
         list(config.lds.baselines),
         [],
     )
     return _write(config, layout, summary)
 
 
-def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTruth, reporter: Reporter) -> dict[str, Float64]:
-    """For every set of scores, its sums over the subsets (targets, subsets). All missing sets are reported together."""
+def _predictions(
+    config: TrakConfig, layout: Layout, split: str, truth: GroundTruth, reporter: Reporter
+) -> tuple[dict[str, Float64], dict[str, int | None]]:
+    """For every set of scores, its sums over the subsets (targets, subsets), and the number of checkpoints it averages.
+
+    All missing sets are reported together.
+    """
     targets, rows = truth.outputs.shape[1], truth.masks.shape[1]
-    names = list(dict.fromkeys([config.estimator.name, *config.lds.estimators]))
+    names = list(dict.fromkeys([*config.estimator.names, *config.lds.estimators]))
     predictions: dict[str, Float64] = {}
+    checkpoints: dict[str, int | None] = {}
     problems: list[Problem] = []
     invalid: list[Problem] = []
     for name in names:
@@ -84,9 +92,14 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
             problems += outdated_scores(path, scores.shape, (targets, rows)).problems
             continue
         predictions[name] = streamed_predictions(score_blocks(scores), truth.masks, targets)
+        checkpoints[name] = len(scores.fingerprint["checkpoints"])
+    foreign = ForeignScores(layout, split, targets, truth.masks, reporter)
     for name, file in config.lds.scores.items():
         try:
-            predictions[name] = subset_predictions(read_foreign_scores(name, Path(file), targets, rows), truth.masks)
+            read = foreign.read(name, Path(file))
+            predictions[name], checkpoints[name] = read.predictions, read.checkpoints
+        except StoreError as error:
+            problems += error.problems
         except InputError as error:
             invalid += error.problems
     for name in config.lds.baselines:
@@ -94,10 +107,10 @@ def _predictions(config: TrakConfig, layout: Layout, split: str, truth: GroundTr
         predictions[name] = cross_fitted(BASELINES[name], truth.masks, truth.outputs, config.seed)
     if problems or invalid:
         raise (StoreError if problems else InputError)([*problems, *invalid])
-    return predictions
+    return predictions, checkpoints
 
 
-def _score_sets(results: dict[str, LdsResult], comparison: Comparison) -> list[ScoreSet]:
+def _score_sets(results: dict[str, LdsResult], checkpoints: dict[str, int | None], comparison: Comparison) -> list[ScoreSet]:
     reference = next(iter(results))
     differences = {
         difference.second: difference.reversed() for difference in comparison.differences if difference.first == reference
@@ -105,6 +118,7 @@ def _score_sets(results: dict[str, LdsResult], comparison: Comparison) -> list[S
     return [
         ScoreSet(
             name,
+            checkpoints.get(name),
             comparison.sets[name],
             differences.get(name),
             [float(value) for value in result.per_target],
@@ -122,6 +136,7 @@ def _write(config: TrakConfig, layout: Layout, summary: EvalSummary) -> EvalSumm
         "subsets": summary.subsets,
         "models_per_subset": summary.models,
         "noise_ceiling": plain(summary.ceiling),
+        "no_ceiling": summary.no_ceiling,
         "left_out": summary.left_out,
         "baselines": summary.baselines,
         "bootstrap": {"resamples": config.lds.bootstrap, "seed": config.seed, "method": summary.method},

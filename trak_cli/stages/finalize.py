@@ -75,7 +75,8 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     use_threads(config.threads)
     estimator = config.estimator.spec
     layout = Layout(Path(config.store))
-    inventory = take_inventory(layout, config.estimator.average_over)
+    largest = max(config.estimator.checkpoint_counts, default=None)
+    inventory = take_inventory(layout, config.estimator.average_over).first(largest)
     grams = _file(config, inventory, estimator, reporter) if estimator.needs_gram else []
     return FinalizeSummary(
         layout.root,

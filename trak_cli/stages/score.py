@@ -7,7 +7,7 @@ dataset over the files of the units; with ``score.top_k`` only the highest and l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trak_cli.attribution.estimator.describe import describe_formula
@@ -30,9 +30,17 @@ from trak_cli.types import TRAIN, Reporter, shards_of
 
 @dataclass(frozen=True)
 class SplitScores:
-    """The scores of one target split; ``path`` holds all of them once ``complete``."""
+    """The scores of one target split; ``path`` holds all of them once ``complete``.
+
+    Attributes:
+        name: of the split.
+        estimator: the name that they are stored under.
+        checkpoints: how many checkpoints they average.
+    """
 
     name: str
+    estimator: str
+    checkpoints: int
     targets: int
     rows: int
     written: int
@@ -64,16 +72,18 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     estimator = config.estimator.spec
     layout = Layout(Path(config.store))
     inventory = take_inventory(layout, config.estimator.average_over)
+    averages = {name: inventory.first(count) for name, count in config.estimator.names.items()}
+    inventory = max(averages.values(), key=lambda average: len(average.features))
     splits = target_splits(config, layout)
     require_shards(inventory, [TRAIN, *splits])
     if config.score.overwrite and estimator.needs_gram:
         require_grams(inventory, estimator)  # remove old scores only if new ones can be computed
     share = worker_share(config.worker, reporter)
     summary = ScoreSummary(layout.root, estimator.name, describe_formula(estimator), inventory.checkpoints, [])
-    for split in splits:
-        files = _files(config, inventory, estimator, split)
-        scorer = BlockScorer(inventory, estimator, split)
-        summary.splits.append(_score_split(files, scorer, share, reporter))
+    for name, average in averages.items():
+        for split in splits:
+            files = _files(config, average, replace(estimator, name=name), split)
+            summary.splits.append(_score_split(files, BlockScorer(average, estimator, split), share, reporter))
     return summary
 
 
@@ -118,7 +128,7 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
     pending = [unit for unit in mine if unit not in present]
     total = sum(len(unit.targets) * len(unit.rows) for unit in pending)
     written = 0
-    with reporter.meter(f"score {files.split}", total, "scores") as meter:
+    with reporter.meter(f"score {files.split}, {files.estimator}", total, "scores") as meter:
         for unit in _by_block(pending):
             if not files.is_done(unit):  # meanwhile by another worker: shares overlap where a Slurm array is an irregular list
                 files.write(unit, scorer.scores(unit))
@@ -127,6 +137,8 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
     complete = files.complete()
     return SplitScores(
         files.split,
+        files.estimator,
+        len(files.fingerprint["checkpoints"]),
         files.targets,
         files.rows,
         written,

@@ -62,7 +62,7 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
     """
     config = loaded.config
     layout = Layout(Path(config.store))
-    estimator = config.estimator.name
+    estimator = list(config.estimator.names)[-1]
     split = split or _only_split(layout, estimator)
     _check_targets(targets, split, rows_of(layout, split))
     fingerprint = _scored_targets(layout, estimator, split, targets)
@@ -109,7 +109,8 @@ def _scored_targets(layout: Layout, estimator: str, split: str, targets: Sequenc
 def _log_other_checkpoints(config: TrakConfig, layout: Layout, fingerprint: Json, reporter: Reporter) -> None:
     """Log it if the store has features of other checkpoints than those whose scores are shown."""
     try:
-        here = take_inventory(layout, config.estimator.average_over).features.values()
+        count = list(config.estimator.names.values())[-1]
+        here = take_inventory(layout, config.estimator.average_over).first(count).features.values()
     except (ConfigError, StoreError):
         return
     scored = fingerprint["checkpoints"]

@@ -129,6 +129,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     split = evaluated_split(config, layout)
     targets = rows_of(layout, split)
     truth = read_ground_truth(layout, config.lds.ground_truth, split, inventory.rows, targets)
+    reporter.log(f"{len(truth.masks)} subsets of {inventory.rows} rows, {targets} targets, from {truth.source}{truth.note}")
     searched, held_out = _halves(config, truth, split)
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])

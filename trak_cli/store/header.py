@@ -71,6 +71,16 @@ def seal(payload: memoryview, content: str, kind: int) -> bytes:
     return b"".join((header, payload))
 
 
+def is_store_file(path: Path) -> bool:
+    """Whether a file begins like the HDF5 files of a store.
+
+    Raises:
+        MissingError, MachineError: it cannot be read.
+    """
+    with _opened(path) as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def read_header(path: Path) -> Header:
     """Read the header alone. Detects a file that was cut short, but not changed bytes.
 

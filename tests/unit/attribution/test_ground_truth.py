@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trak_cli.attribution.lds.ground_truth import check_ground_truth
+from trak_cli.attribution.lds.ground_truth import axis_orders, check_ground_truth
 
 N, T, S = 12, 5, 8
 
@@ -48,9 +48,22 @@ def test_wrong_widths_say_what_is_wanted():
     assert f"the {T} targets" in _only(masks, outputs[:, 0]).expected
 
 
-def test_outputs_seed_by_seed_are_recognised():
+def test_axes_of_outputs_of_several_models_are_told_apart_by_their_sizes():
     masks, outputs = _good()
-    assert "mean" in _only(masks, np.stack([outputs, outputs])).remedy
+    by_model = np.stack([outputs, outputs, outputs], axis=1)
+    assert _problems(masks, by_model) == []
+    for order, back in (((1, 0, 2), (1, 0, 2)), ((0, 2, 1), (0, 2, 1)), ((2, 0, 1), (1, 2, 0))):
+        problem = _only(masks, by_model.transpose(order))
+        assert problem.expected.startswith(f"shape ({S} subsets, models, {T})")
+        assert f"outputs.transpose{back}" in problem.remedy
+
+
+def test_every_order_of_axes_that_has_the_wanted_sizes_is_named():
+    assert axis_orders((2, 8, 5), (8, None, 5)) == [(1, 0, 2)]
+    assert axis_orders((8, 8, 5), (8, None, 5)) == [(0, 1, 2), (1, 0, 2)]
+    assert axis_orders((2, 5, 5), (5, None, 5)) == [(1, 0, 2), (2, 0, 1)]
+    assert axis_orders((8, 0, 5), (8, None, 5)) == []
+    assert axis_orders((8, 5), (8, None, 5)) == []
 
 
 def test_rows_must_be_the_same_subsets():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,39 @@ _OUTPUTS = "ground truth: outputs"
 
 _Any = npt.NDArray[Any]
 
+#: (name of an array, its axes in the right order, as for ``transpose``) -> what to do.
+Remedy = Callable[[str, Sequence[int]], str]
 
-def check_ground_truth(masks: _Any, outputs: _Any, n: int, t: int) -> list[Problem]:
+
+def axis_orders(shape: Sequence[int], wanted: Sequence[int | None]) -> list[tuple[int, ...]]:
+    """Every order of the axes, as for ``transpose``, in which they have the sizes ``wanted`` (None: any size above 0).
+
+    The order as it is comes first, if it is one of them.
+    """
+    orders = permutations(range(len(shape))) if len(shape) == len(wanted) else iter(())
+    return [
+        order for order in orders if all(shape[i] == (size or shape[i] or -1) for i, size in zip(order, wanted, strict=True))
+    ]
+
+
+def _store_transposed(name: str, order: Sequence[int]) -> str:
+    return f"its axes are in another order: store {name}.transpose{tuple(order)}"
+
+
+def check_ground_truth(masks: _Any, outputs: _Any, n: int, t: int, remedy: Remedy = _store_transposed) -> list[Problem]:
     """Everything that is wrong with a ground truth; empty if it can be used.
 
     Args:
         masks: should be (subsets, n) bool; row s says which training samples are in subset s.
-        outputs: should be (subsets, t) floating: the model output f on every target, of models trained on subset s (the mean
-            over training seeds if there are several).
+        outputs: should be (subsets, t) or (subsets, models, t) floating: the model output f on every target, of models trained
+            on subset s (without an axis of models: of one model, or the mean over several).
         n: number of training samples.
         t: number of targets.
+        remedy: what to do about an array whose axes are in another order.
     """
-    problems = _shape_problems(_MASKS, masks, n, "training samples") + _shape_problems(_OUTPUTS, outputs, t, "targets")
+    problems = _shape_problems(_MASKS, masks, (None, n), f"each of the {n} training samples", remedy)
+    wanted = (len(masks), None, t) if outputs.ndim == 3 and not problems else (None, t)
+    problems += _shape_problems(_OUTPUTS, outputs, wanted, f"each of the {t} targets", remedy)
     if problems:
         return problems + _dtype_problems(masks, outputs)
     if len(masks) != len(outputs):
@@ -38,16 +61,15 @@ def check_ground_truth(masks: _Any, outputs: _Any, n: int, t: int) -> list[Probl
     return problems + ([] if problems else _mask_problems(masks) + _output_problems(outputs))
 
 
-def _shape_problems(where: str, array: _Any, columns: int, of: str) -> list[Problem]:
-    if array.ndim == 2 and array.shape[1] == columns:
+def _shape_problems(where: str, array: _Any, wanted: tuple[int | None, ...], columns: str, remedy: Remedy) -> list[Problem]:
+    orders = axis_orders(array.shape, wanted)
+    if orders and orders[0] == tuple(range(array.ndim)):
         return []
-    expected = f"shape (subsets, {columns}): one row for each subset, one column for each of the {columns} {of}"
-    remedy = "store it in this shape"
-    if array.ndim == 2 and array.shape[0] == columns:
-        remedy = "it looks transposed: store its transpose"
-    elif array.ndim == 3 and array.shape[2] == columns:
-        remedy = "if an axis runs over training seeds, store the mean over it"
-    return [Problem(where, f"shape {tuple(array.shape)}", expected, remedy)]
+    shape = f"(subsets, {wanted[-1]})" if len(wanted) == 2 else f"({wanted[0]} subsets, models, {wanted[-1]})"
+    expected = f"shape {shape}: one row for each subset, one column for {columns}"
+    name = where.rpartition(" ")[2]
+    advice = "; or ".join(remedy(name, order) for order in orders) or "store it in this shape"
+    return [Problem(where, f"shape {tuple(array.shape)}", expected, advice)]
 
 
 def _dtype_problems(masks: _Any, outputs: _Any) -> list[Problem]:
@@ -79,7 +101,7 @@ def _mask_problems(masks: _Any) -> list[Problem]:
 def _output_problems(outputs: _Any) -> list[Problem]:
     finite = np.isfinite(outputs)
     if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+        row, *_, column = np.argwhere(~finite)[0]
         found = f"{np.count_nonzero(~finite)} NaN or infinite entries (first: subset {row}, target {column})"
         remedy = "retrain those models, or leave those subsets out of masks and outputs"
         return [Problem(_OUTPUTS, found, "finite numbers", remedy)]

@@ -96,7 +96,7 @@ def _estimator(estimator: EstimatorConfig) -> list[Problem]:
 
 def _compared(config: TrakConfig) -> Iterator[Problem]:
     """Names that `trak eval-lds` could not tell apart."""
-    estimators = {config.estimator.name, *config.lds.estimators}
+    estimators = {*config.estimator.names, *config.lds.estimators}
     for name in config.lds.scores:
         if name in estimators:
             expected = "a name that no compared estimator has (estimator.name, lds.estimators)"

@@ -31,8 +31,10 @@ def _value_problems(value: Any, key: str, accepted: Mapping[str, Any]) -> Iterat
             meant = nearest(str(word), choices)
             remedy = f"did you mean {meant}?" if meant else "choose one of those"
             yield Problem(key, shown(word), one_of(choices), remedy)
-    if least is not None and value < least:
-        yield Problem(key, shown(value), f"a whole number ≥ {least}", f"give {key}={least}, or more")
+    for number in [] if least is None else value if isinstance(value, list) else [value]:
+        if number < least:
+            given = [least] if isinstance(value, list) else least
+            yield Problem(key, shown(number), f"a whole number ≥ {least}", f"give {key}={given}, or more")
     if accepted.get("not_empty") and not value:
         yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
     if isinstance(value, float) and not math.isfinite(value):

@@ -14,12 +14,14 @@ class ScoreSet:
 
     Attributes:
         name: of the estimator, the file or the baseline.
+        checkpoints: how many checkpoints the scores average; None for a baseline or the scores of another tool.
         lds: mean over targets, with its 95% interval (NaN without resamples).
         difference: its LDS minus that of the first set, on the same resamples; None for the first set.
         per_target: LDS of every target, NaN where the target is left out.
     """
 
     name: str
+    checkpoints: int | None
     lds: Interval
     difference: Difference | None
     per_target: list[float]
@@ -38,6 +40,7 @@ class EvalSummary:
         models: how many per subset; None where only their mean is known.
         ceiling: noise ceiling, the LDS of a perfect predictor
             (:func:`trak_cli.attribution.lds.ceiling.noise_ceiling`); NaN where there are too few models to estimate it.
+        no_ceiling: why there is no noise ceiling, and how to get one; empty if there is one.
         left_out: how many targets have constant outputs or predictions.
         method: of the bootstrap, "reranked" or "linear".
         score_sets: the configured estimator first.
@@ -52,6 +55,7 @@ class EvalSummary:
     subsets: int
     models: int | None
     ceiling: float
+    no_ceiling: str
     left_out: int
     method: str
     score_sets: list[ScoreSet]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,20 @@ import torch
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
-from trak_cli.types import Float32
 from trak_cli.user_hdf5 import read_user_hdf5
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
-
 #: Floating-point dtypes of torch that NumPy also has.
 _FLOATS = (torch.float16, torch.float32, torch.float64)
 
-
-_ARCHIVES = (".npz", ".safetensors", ".pt", ".pth")
+#: Suffix -> (module, its function that loads a file by name), of every archive; ``f[name]`` is then an array.
+_LOADERS = {
+    ".npz": ("numpy", "numpy.load"),
+    ".safetensors": ("safetensors.numpy", "safetensors.numpy.load_file"),
+    ".pt": ("torch", "torch.load"),
+    ".pth": ("torch", "torch.load"),
+}
 
 
 def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
@@ -36,8 +41,8 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
         return read_user_hdf5(path, names)
     if path.suffix == ".npy" and len(names) == 1:
         return {names[0]: _read_npy(path)}
-    if path.suffix not in _ARCHIVES:
-        known = ", ".join((*([".npy"] if len(names) == 1 else []), *_ARCHIVES, *_HDF5))
+    if path.suffix not in _LOADERS:
+        known = ", ".join((*([".npy"] if len(names) == 1 else []), *_LOADERS, *_HDF5))
         found = f"a file {path.suffix}" if path.suffix else "a file without suffix"
         raise InputError(Problem(str(path), found, f"one of {known}", "save the arrays with numpy.savez"))
     content = read_archive(path)
@@ -80,23 +85,20 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
         ) from error
 
 
-def read_foreign_scores(name: str, path: Path, targets: int, rows: int) -> Float32:
-    """Read scores (targets, rows) of another tool: a .npy file, or the array ``scores`` of a .npz, .safetensors or HDF5 file.
+def transposed_copy(path: Path, name: str, order: Sequence[int]) -> str:
+    """What to do about axes of a ground truth in another order, with a shell command that makes a corrected copy.
 
-    Raises:
-        InputError: the file cannot be read, or its scores have a wrong shape, a wrong dtype or values that are not finite.
+    Args:
+        path: a file that :func:`read_array_file` reads.
+        name: the array, "masks" or "outputs".
+        order: the arguments of ``transpose``.
     """
-    scores = read_array_file(path, ("scores",))["scores"]
-    if scores.shape != (targets, rows) or scores.dtype.kind not in "fiu":
-        hint = "transpose it" if scores.shape == (rows, targets) else "score the same targets and training rows"
-        raise InputError(
-            Problem(
-                f"lds.scores.{name} ({path})",
-                f"{scores.dtype} of shape {scores.shape}",
-                f"numbers of shape (targets, training rows) = ({targets}, {rows})",
-                hint,
-            )
-        )
-    if not np.isfinite(scores).all():
-        raise InputError(Problem(f"lds.scores.{name} ({path})", "NaN or infinite scores", "finite numbers", "fix the file"))
-    return scores.astype(np.float32)
+    module, load = _LOADERS.get(path.suffix, ("h5py", "h5py.File"))
+    arguments = ", weights_only=True" if module == "torch" else ""
+    copy = path.with_name(f"{path.stem}_{name}_transposed.npz")
+    code = (
+        f"import {', '.join(dict.fromkeys(('numpy', module)))}; f = {load}({json.dumps(str(path))}{arguments});"
+        ' a = {n: numpy.asarray(f[n]) for n in ("masks", "outputs")};'
+        f' a["{name}"] = a["{name}"].transpose{tuple(order)}; numpy.savez({json.dumps(str(copy))}, **a)'
+    )
+    return f"give lds.ground_truth={copy}, a transposed copy made by: python -c {shlex.quote(code)}"

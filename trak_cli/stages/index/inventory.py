@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from trak_cli.errors import Problem, StoreError
+from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.index.fingerprints import has_terms, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
@@ -49,6 +50,21 @@ class Inventory:
     def has_terms(self) -> bool:
         """Whether the training rows have the features of terms."""
         return has_terms(next(iter(self.features.values())))
+
+    def first(self, count: int | None) -> Inventory:
+        """With the first ``count`` checkpoints (None: all). Numbers in names are compared as numbers: epoch_9 before epoch_10.
+
+        Raises:
+            ConfigError: there are fewer.
+        """
+        if count is None:
+            return self
+        if count > len(self.features):
+            found, expected = f"{count} checkpoints", f"at most the {len(self.features)} that estimator.average_over names"
+            remedy = "leave out this number, or run trak featurize with more checkpoints first"
+            raise ConfigError(Problem("estimator.checkpoint_counts", found, expected, remedy))
+        chosen = sorted(self.features, key=_by_numbers)[:count]
+        return replace(self, features={name: one for name, one in self.features.items() if name in chosen})
 
     def shards(self, split: str) -> list[Rows]:
         """The shards of a split; its length is read once."""
@@ -102,6 +118,11 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
     _require_alike(features)
     _require_distinct(layout, features)
     return Inventory(layout, plan, features, rows_of(layout, TRAIN))
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """Sorts names by the numbers in them."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
