@@ -12,17 +12,19 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trak_cli.config.compose.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
+from trak_cli.config.compose.defaults_list import Groups, lacks_defaults, list_problems, texts_for_groups
 from trak_cli.config.compose.files import choose_config, config_groups
 from trak_cli.config.compose.overrides import Parsed, parse
 from trak_cli.config.compose.plugin_import import import_extensions, use_folder
 from trak_cli.config.compose.shadowed_options import overruled
+from trak_cli.config.compose.targets import complete_targets
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.check import Checker, with_defaults
 from trak_cli.config.validate.checkpoints import checkpoint_problems, start_problems
 from trak_cli.config.validate.combinations import combination_problems
 from trak_cli.config.validate.domain import absent, domain_problems, get
 from trak_cli.config.validate.plugins import plugin_problems
-from trak_cli.config.validate.stage_requirements import REMEDIES, STAGES, TARGETS, Needs
+from trak_cli.config.validate.stage_requirements import CHOSEN_BY_DEFAULT, REMEDIES, STAGES, TARGETS, Needs
 from trak_cli.config.wording import covers, nearest, one_of
 from trak_cli.errors import ConfigError, Problem
 
@@ -58,8 +60,8 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
         meant = nearest(stage, STAGES)
         remedy = f"did you mean {meant}?" if meant else "choose one of those"
         raise ConfigError(Problem("stage", repr(stage), one_of(list(STAGES)), remedy))
-    source = Source(choose_config(config_name, config_dir), config_dir)
-    parsed = parse(overrides, config_groups(config_dir), config_dir)
+    source, groups = Source(choose_config(config_name, config_dir), config_dir), config_groups(config_dir)
+    parsed = parse(overrides, groups, config_dir)
     if config_dir is not None:
         use_folder(config_dir)
     problems = list(parsed.problems)
@@ -68,23 +70,25 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
     try:
         tree = compose_files(source, parsed.choices)
     except ConfigError as error:
-        problems += error.problems + tuple(_problems_without_composition(source, parsed))
-        raise ConfigError(problems) from error
+        problems += list(list_problems(source, groups)) or error.problems
+        raise ConfigError([*problems, *_problems_without_composition(source, parsed, groups)]) from error
     tree.pop("hydra", None)
-    problems += overruled(source, parsed.choices, parsed.changes, tree)
-    problems += apply_changes(tree, parsed.changes)
-    return _checked(STAGES[stage], tree, parsed, problems)
+    texts = list(texts_for_groups(source, tree, groups))
+    parsed.dropped.update(problem.where for problem in texts)
+    problems += [*texts, *overruled(source, parsed.choices, parsed.changes, tree), *apply_changes(tree, parsed.changes)]
+    complete_targets(tree, source, parsed.changes)
+    return _checked(STAGES[stage], tree, source, parsed, problems)
 
 
-def _checked(needs: Needs, tree: DictConfig, parsed: Parsed, problems: list[Problem]) -> Loaded:
+def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, problems: list[Problem]) -> Loaded:
     tree = with_defaults(tree)
     _name_after_store(tree)
     problems = [*problems, *import_extensions(OmegaConf.select(tree, "extensions"))]
-    checker = Checker(needs.reads, parsed.dropped)
+    checker = Checker(needs.reads, parsed.dropped, own_tree(source), needs.requires)
     config = checker.read(TrakConfig, tree)
     problems += checker.problems
     base = Path.cwd()
-    for problem in [*_value_problems(config), *_needed(needs, config, base, parsed.dropped)]:
+    for problem in [*_value_problems(config), *_needed(needs, config, base, parsed.dropped, source)]:
         # Skip problems that are caused by an earlier one: a refused key keeps its default.
         if not any(covers(known.where, problem.where) for known in problems):
             problems.append(problem)
@@ -102,18 +106,19 @@ def _value_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from (problem for problem in combination_problems(config) if problem.where not in refused)
 
 
-def _problems_without_composition(source: Source, parsed: Parsed) -> Iterator[Problem]:
+def _problems_without_composition(source: Source, parsed: Parsed, groups: Groups) -> Iterator[Problem]:
     """Problems of the user's own file and of the overrides, for files that cannot be composed."""
     tree = own_tree(source)
     tree.pop("hydra", None)
+    yield from texts_for_groups(source, tree, groups)
     yield from apply_changes(tree, [change for change in parsed.changes if not change.delete])
-    checker = Checker(lambda _: False)
+    checker = Checker(lambda _: False, own=own_tree(source))
     config = checker.read(TrakConfig, with_defaults(tree))
     yield from checker.problems
     yield from _value_problems(config)
 
 
-def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> Iterator[Problem]:
+def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str], source: Source) -> Iterator[Problem]:
     """Required keys without a value, plugins that cannot be built, and checkpoint patterns without a file."""
     for key in absent(config, needs.required):
         # A refused override may have been meant to set this key; a refused experiment could have set any key.
@@ -121,7 +126,7 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> 
         if "experiment" not in dropped and not any(
             covers(name, lost) or covers(lost, name) for name in names for lost in dropped
         ):
-            yield _missing(key)
+            yield _missing(key, source)
     for plugin in needs.plugins if needs.imports else ():
         node = get(config, plugin)
         nodes = {f"{plugin}.{name}": item for name, item in node.items()} if plugin == TARGETS else {plugin: node}
@@ -135,10 +140,13 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str]) -> 
         yield from start_problems(config.train.start, base)
 
 
-def _missing(key: str) -> Problem:
+def _missing(key: str, source: Source) -> Problem:
     if key == "store":
         return Problem("name", "nothing", "a name for the run (its store is then runs/NAME)", "give name=NAME or store=FOLDER")
     expected, remedy = REMEDIES[key]
+    if key in CHOSEN_BY_DEFAULT and lacks_defaults(source):
+        found = f"nothing: {source.own_file} has no defaults line, which chooses one"
+        return Problem(key, found, expected, "begin the file with the line defaults: [trak, _self_]")
     return Problem(key, "nothing", expected, remedy)
 
 

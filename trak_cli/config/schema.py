@@ -253,6 +253,9 @@ class TrakConfig:
     seed: int = key(
         0, "seed of the projection, training, retraining (which uses seed + 1000), ensembles and resampling", at_least=0
     )
+    vars: dict[str, Any] = key(
+        {}, "values of your own, such as folders, to refer to: with vars: {root: /data}, ${vars.root}/a.pt is /data/a.pt"
+    )
     extensions: list[str] = key([], "Python modules that are imported before anything else, for their registrations")
     checkpoints: Any = key(
         None,

@@ -67,9 +67,9 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The most similar of the words, or None if none is similar."""
-    matches = difflib.get_close_matches(word, list(words), n=1)
+def nearest(word: str, words: Iterable[str], similarity: float = 0.6) -> str | None:
+    """The most similar of the words, or None if none is as similar as that, between 0 and 1."""
+    matches = difflib.get_close_matches(word, list(words), n=1, cutoff=similarity)
     return matches[0] if matches else None
 
 

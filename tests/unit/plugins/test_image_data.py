@@ -52,6 +52,22 @@ def test_pixels_of_the_right_size_pass_through_unchanged(tmp_path: Path) -> None
     np.testing.assert_array_equal(image.numpy() * 255, pixels.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("size", [28, 32, 64, 96, 128])
+def test_small_images_are_taken_whole_at_the_size_of_the_model(tmp_path: Path, size: int) -> None:
+    pixels = noise(size, size, 3)
+    save(tmp_path / "a" / "1.png", pixels)
+    image, _ = ImageFolder(str(tmp_path), size=size, mean=[0.0] * 3, std=[1.0] * 3)[0]
+    np.testing.assert_allclose(image.numpy() * 255, pixels.transpose(2, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "resize"), [(160, 183), (192, 219), (224, 256), (299, 342), (384, 439)])
+def test_larger_images_are_cropped_as_the_models_of_imagenet_are_evaluated(tmp_path: Path, size: int, resize: int) -> None:
+    save(tmp_path / "a" / "1.png", noise(300, 400, 3))
+    normal = {"size": size, "mean": [0.5] * 3, "std": [0.5] * 3}
+    image, _ = ImageFolder(str(tmp_path), **normal)[0]
+    torch.testing.assert_close(image, ImageTransform(**normal, resize=resize).read(tmp_path / "a" / "1.png"))
+
+
 def test_mean_and_deviation_are_of_each_channel(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", np.full((4, 4, 3), 255, dtype=np.uint8))
     image, _ = ImageFolder(str(tmp_path), **{**PLAIN, "mean": [0.5, 0.0, 1.0], "std": [0.5, 0.25, 1.0]})[0]

@@ -20,7 +20,7 @@ SHIPPED_PACKAGE = "trak_cli.configs"
 DEFAULT_NAME = "trak"
 
 #: Keys that hold neither a section nor a plugin, and so are no config group.
-_VALUES = ("name", "store", "device", "threads", "seed", "extensions", "checkpoints")
+_VALUES = ("name", "store", "device", "threads", "seed", "extensions", "checkpoints", "vars")
 
 
 def shipped_folder() -> Traversable:

@@ -48,24 +48,34 @@ class Checker:
         raw: texts of interpolations that stay unresolved, because the stage does not need their value.
     """
 
-    def __init__(self, reads: Callable[[str], bool], refused: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        reads: Callable[[str], bool],
+        refused: Collection[str] = (),
+        own: DictConfig | None = None,
+        requires: Callable[[str], bool] | None = None,
+    ) -> None:
         """A checker without problems yet.
 
         Args:
-            reads: whether the stage reads a key; other keys may stay unresolved or missing.
+            reads: whether the stage reads a key; other keys may stay unresolved.
             refused: keys whose overrides were refused; interpolations of these keys cannot resolve.
+            own: the user's own file, whose unknown keys may be meant as values for interpolation.
+            requires: whether a key that was written must have a value (not ``???``); None: if the stage reads it.
         """
         self.problems: list[Problem] = []
         self.raw: set[str] = set()
-        self._reads = reads
+        self._reads, self._requires = reads, requires or reads
         self._refused = set(refused)
+        self._own = own if own is not None else OmegaConf.create({})
 
     def read(self, schema: type[Section], node: DictConfig, prefix: str = "") -> Section:
         """One section as an object of its dataclass. A field with a problem keeps the default of the schema."""
         hints = typing.get_type_hints(schema)
         for name in node:
             if name not in hints:
-                self.problems.append(_unknown(str(name), prefix, list(hints)))
+                problem = _unknown(str(name), prefix, list(hints))
+                self.problems.append(_variable(problem, self._own) if not prefix and name in self._own else problem)
         probe = _probe(schema)
         values = {name: self._field(probe, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
         return schema(**values)
@@ -81,13 +91,15 @@ class Checker:
             if isinstance(value, DictConfig):
                 return self.read(typing.cast("type[Any]", hint), value, key)
             self._wrong(key, value, f"a mapping with the keys {', '.join(typing.get_type_hints(hint))}")
-            return default
+            section = typing.cast("type[Any]", hint)
+            own = _probe(section)
+            return section(**{item: _default(own, item, kind) for item, kind in typing.get_type_hints(section).items()})
         plain = self._plain(value, key)
         if hint is Any:
             return plain
         if hint == dict[str, Any]:
             if not isinstance(plain, dict):
-                self._wrong(key, plain, "a mapping of names to plugins")
+                self._wrong(key, plain, "a mapping of names to values" if key == "vars" else "a mapping of names to plugins")
                 return default
             return {str(item): plain[item] for item in plain}
         if hint == dict[str, list[Any]]:
@@ -151,7 +163,7 @@ class Checker:
         return True, self._plain(value, key) if deep else value
 
     def _missing(self, key: str) -> None:
-        if self._reads(key):
+        if self._requires(key):
             self.problems.append(Problem(key, "no value (???)", "a value", f"give {key}=VALUE"))
 
     def _wrong(self, key: str, value: Any, expected: str, remedy: str | None = None) -> None:
@@ -191,6 +203,17 @@ def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
     meant = join(prefix, beside) if beside else elsewhere
     remedy = f"did you mean {meant}?" if meant else "remove the key"
     return Problem(join(prefix, name), "an unknown key", one_of(siblings), remedy)
+
+
+def _variable(problem: Problem, own: DictConfig) -> Problem:
+    """The problem of an unknown key of the user's own file, which may be meant as a value to refer to."""
+    name = problem.where
+    remedy = f"write it under vars:, and refer to it as ${{vars.{name}}}"
+    if re.search(rf"\$\{{{re.escape(name)}[.\[}}]", OmegaConf.to_yaml(own)) is None:
+        if nearest(name, all_keys(), 0.75) is not None:
+            return problem
+        remedy = f"{problem.remedy} Or, for a value of your own: {remedy}"
+    return dataclasses.replace(problem, remedy=remedy)
 
 
 def _waits_for_name(node: DictConfig | ListConfig, error: OmegaConfBaseException) -> bool:

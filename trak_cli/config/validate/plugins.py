@@ -172,9 +172,7 @@ def _is_node(node: Any) -> bool:
 
 def _no_node(node: Any, key: str) -> Problem:
     found = f"a mapping without {TARGET}" if isinstance(node, Mapping) and TARGET not in node else shown(node)
-    return Problem(
-        key,
-        found,
-        f"a plugin: a mapping with {TARGET}: module.Name and its arguments",
-        f"give {join(key, TARGET)} in your YAML",
-    )
+    remedy = f"give {join(key, TARGET)} in your YAML"
+    if isinstance(node, str) and "." in node and all(part.isidentifier() for part in node.split(".")):
+        remedy = f"write {key.rpartition('.')[2]}: {{{TARGET}: {node}}} in your YAML"
+    return Problem(key, found, f"a plugin: a mapping with {TARGET}: module.Name and its arguments", remedy)

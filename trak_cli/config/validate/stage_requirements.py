@@ -30,9 +30,15 @@ class Needs:
         """Whether the stage reads this key."""
         if covers("checkpoints", key):
             return "checkpoints" in self.required
+        if covers("vars", key):
+            return False
         if any(covers(plugin, key) for plugin in PLUGINS):
             return any(covers(plugin, key) for plugin in self.plugins)
         return True
+
+    def requires(self, key: str) -> bool:
+        """Whether a key that was written must have a value. `trak config` prints plugins whose arguments lack one."""
+        return self.reads(key) and (self.imports or not any(covers(plugin, key) for plugin in PLUGINS))
 
 
 #: The mapping of target splits to plugins.
@@ -57,6 +63,9 @@ STAGES: dict[str, Needs] = {
     "status": Needs(("store",)),
     "config": Needs((), PLUGINS, imports=False),
 }
+
+#: Required keys to which ``configs/trak.yaml`` gives a value.
+CHOSEN_BY_DEFAULT = ("task", "trainer", "estimator.name")
 
 #: Required key -> (what is expected, what to do).
 REMEDIES: dict[str, tuple[str, str]] = {

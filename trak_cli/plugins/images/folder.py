@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.images.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform
+from trak_cli.plugins.images.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, evaluation_resize
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -22,7 +22,9 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         path: the folder.
         classes: names of the class folders in the order of their labels; null: all folders, sorted by name. Give it if
             a split lacks a class, so that labels mean the same in every split.
-        size, resize, mean, std, interpolation: see :class:`~trak_cli.plugins.images.ImageTransform`.
+        size, mean, std, interpolation: see :class:`~trak_cli.plugins.images.ImageTransform`.
+        resize: length of the shorter side before cropping; null: 256/224 of ``size`` from 160 on, else ``size``
+            (:func:`~trak_cli.plugins.images.transform.evaluation_resize`).
 
     Raises:
         InputError: no such folder, no class folders, or none with images.
@@ -34,11 +36,12 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         path: str,
         classes: Sequence[str] | None = None,
         size: int = 224,
-        resize: int | None = 256,
+        resize: int | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         interpolation: str = "bilinear",
     ) -> None:
+        resize = evaluation_resize(size) if resize is None else resize
         self._transform = ImageTransform(size, resize, tuple(mean), tuple(std), interpolation)
         folder = Path(path)
         self.classes = list(classes) if classes is not None else _folders(folder)

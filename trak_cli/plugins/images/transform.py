@@ -24,7 +24,7 @@ class ImageTransform:
 
     Attributes:
         size: height and width of the crop and of the result.
-        resize: length of the shorter side before cropping; null: ``size``.
+        resize: length of the shorter side before cropping; null: ``size``, so that nothing of a square image is cut off.
         mean, std: one number for each channel, of values in [0, 1]: one number for grey images, three for colour.
         interpolation: bilinear or bicubic; both with antialiasing.
     """
@@ -78,6 +78,18 @@ class ImageTransform:
             image = image.resize(scaled, pil.Resampling[self.interpolation.upper()])
         left, top = (round((length - self.size) / 2) for length in scaled)
         return image.crop((left, top, left + self.size, top + self.size))
+
+
+#: Smallest size of images that are cropped by default. Images of smaller sizes are mostly stored at the size of the model.
+CROPPED_SIZE = 160
+
+
+def evaluation_resize(size: int) -> int:
+    """The shorter side to which images are resized before a crop of ``size``, as ImageNet's models are usually evaluated.
+
+    256/224 of ``size`` from 160 on (256 for 224), else ``size``: images of 32 or 64 pixels are stored at the size of the model.
+    """
+    return round(size * 256 / 224) if size >= CROPPED_SIZE else size
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
