@@ -27,7 +27,7 @@ def linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """Weight (out, in): Σ_t g_t ⊗ x_t. Bias: Σ_t g_t. x (B, c, …, in), g (B, c, …, out)."""
     x, g = x.flatten(1, -2), g.flatten(1, -2)
     if "weight" in names:
-        yield from _outer(names["weight"], g, x)
+        yield from outer(names["weight"], g, x)
     if "bias" in names:
         yield Block(names["bias"], g.sum(1))
 
@@ -37,12 +37,12 @@ def transposed_linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Block
     """Weight (in, out): Σ_t x_t ⊗ g_t. Bias: Σ_t g_t. x (B, c, …, in), g (B, c, …, out)."""
     x, g = x.flatten(1, -2), g.flatten(1, -2)
     if "weight" in names:
-        yield from _outer(names["weight"], x, g)
+        yield from outer(names["weight"], x, g)
     if "bias" in names:
         yield Block(names["bias"], g.sum(1))
 
 
-def _outer(name: str, left: Tensor, right: Tensor) -> Blocks:
+def outer(name: str, left: Tensor, right: Tensor) -> Blocks:
     """Σ_t left_t ⊗ right_t, (B, m, n) flattened, in runs of its m rows. left (B, t, m), right (B, t, n)."""
     batch, m, n = len(left), left.shape[-1], right.shape[-1]
     for rows in runs(m, n * batch * right.element_size(), PIECE_BYTES[left.device.type]):

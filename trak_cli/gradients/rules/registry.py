@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from trak_cli.gradients.rules.recurrent import covers
 from trak_cli.types import Block, FactorBlock, RowBlock
 
 #: Name of a parameter in the layer -> its canonical name in the model. It holds only the parameters that are wanted.
@@ -100,14 +101,14 @@ def rule_of(module: nn.Module) -> GradientRule | None:
 
 
 def has_rule(module: nn.Module, parameter: str) -> bool:
-    """Whether a rule computes this parameter of a module from calls of it.
+    """Whether a rule computes this parameter of a module from calls of it, or the recurrence of a recurrent layer does.
 
     The output layer of ``nn.MultiheadAttention`` has none: attention reads its weights and never calls it.
     """
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return False
     rule = rule_of(module)
-    return rule is not None and parameter in rule.parameters
+    return parameter in rule.parameters if rule is not None else covers(module, parameter)
 
 
 def factors_of(module: nn.Module) -> Factors | None:

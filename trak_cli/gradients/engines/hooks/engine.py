@@ -13,7 +13,9 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.contract import ModelOutput, PerSample
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Survey, survey
 from trak_cli.gradients.engines.hooks.graph_coverage import reached
-from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, Recorder, repeated, weights
+from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, Recorder
+from trak_cli.gradients.engines.hooks.recurrent_calls import recurrent_blocks
+from trak_cli.gradients.engines.hooks.shares import check_shares, rule_arguments
 from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, owners
 from trak_cli.gradients.engines.hooks.vmap_submodule import submodule_blocks
 from trak_cli.gradients.engines.vmap import VmapEngine
@@ -21,6 +23,7 @@ from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector, out_of_memory
+from trak_cli.gradients.rules.recurrent import is_recurrent
 from trak_cli.gradients.rules.registry import GradientRule, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.types import AnyBlock, Block, RowBlock
@@ -148,8 +151,14 @@ class HooksEngine:
         yield Block(first, parameter.new_zeros(size, 0))  # a projector needs one block, even if no output depends on a layer
         while calls:
             call = calls.pop()  # the last layer first; its tensors are freed
+            if self._is_recurrent(call):
+                several = [call, *(other for other in calls if other.module is call.module)]
+                calls[:] = [other for other in calls if other.module is not call.module]
+                blocks: Iterator[AnyBlock] = recurrent_blocks(several, self._axes, self._by_rule[call.site[0]], size)
+            else:
+                blocks = self._of_call(call, size)
             try:
-                yield from computing(self._of_call(call, size))
+                yield from computing(blocks)
             except NotSeparableError as error:
                 refuse(error)
             except RuntimeError as error:  # the rule does not cover this use of the layer
@@ -167,14 +176,10 @@ class HooksEngine:
 
     def _of_call(self, call: Call, size: int) -> Iterator[AnyBlock]:
         """The blocks of one call."""
-        assert self._survey is not None
         if all(gradient is None for gradient in call.gradients):
             return
-        axes = self._survey.axes.get(call.site)
-        if axes is None or axes.unclear:
-            raise NotSeparableError(call.site, "it is not clear which axis counts samples")
-        call.check_unchanged()
-        _check_shares(call, axes, size)
+        axes = self._axes(call)
+        check_shares(call, axes, size)
         module = call.site[0]
         if module in self._by_module:
             yield from submodule_blocks(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
@@ -183,13 +188,30 @@ class HooksEngine:
         if rule is None:
             return
         dtype = next(call.module.parameters(recurse=False)).dtype
-        x, g = _rule_arguments(call, axes, size, dtype, rule.batch_first)
+        x, g = rule_arguments(call, axes, size, dtype, rule.batch_first)
         if rule.factors is not None and names.get("weight") in self._factored:
             yield from rule.factors(call.module, x, g, names["weight"])
             names = {local: name for local, name in names.items() if local != "weight"}
         for block in rule.compute(call.module, x, g, names):
             self._check_block(block, rule, names)
             yield block
+
+    def _is_recurrent(self, call: Call) -> bool:
+        """Whether the parameters of a layer are computed from its recurrence."""
+        return call.site[0] in self._by_rule and is_recurrent(call.module) and rule_of(call.module) is None
+
+    def _axes(self, call: Call) -> Axes:
+        """The batch axes of a call.
+
+        Raises:
+            NotSeparableError: they are unclear, or the model has overwritten an input of the call.
+        """
+        assert self._survey is not None
+        axes = self._survey.axes.get(call.site)
+        if axes is None or axes.unclear:
+            raise NotSeparableError(call.site, "it is not clear which axis counts samples")
+        call.check_unchanged()
+        return axes
 
     def _check_block(self, block: AnyBlock, rule: GradientRule, names: Mapping[str, str]) -> None:
         """Refuse a block of another parameter, or of coordinates that its parameter does not have."""
@@ -212,58 +234,3 @@ class HooksEngine:
 
 def _raise(error: NotSeparableError) -> None:
     raise error
-
-
-def _rule_arguments(call: Call, axes: Axes, size: int, dtype: torch.dtype, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """Input and output gradient of a layer with one input and one output, as rules expect them: (B, c, …)."""
-    tensors = [place for place, leaf in enumerate(call.inputs) if isinstance(leaf, Tensor)]
-    if len(tensors) != 1 or len(call.gradients) != 1:
-        raise NotSeparableError(call.site, f"{len(tensors)} inputs and {len(call.gradients)} outputs, not one of each")
-    x, g = call.inputs[tensors[0]], call.gradients[0]
-    assert g is not None
-    x_axis, g_axis = axes.inputs[tensors[0]], axes.outputs[0]
-    if (x_axis is None) != (g_axis is None):
-        raise NotSeparableError(call.site, "only one of input and output grows with the batch")
-    if x_axis is None or g_axis is None:
-        x = repeated(x, size).unsqueeze(1)
-        g = g.unsqueeze(1)
-        if len(x) != len(g):
-            raise NotSeparableError(call.site, "an input that all samples share is not repeated for each")
-    else:
-        if x_axis != g_axis or (x_axis.dim > 0 and batch_first):
-            raise NotSeparableError(call.site, "samples lie along another axis than the rule of this layer expects")
-        x, g = (_split(call, tensor.movedim(x_axis.dim, 0), x_axis.packed, size) for tensor in (x, g))
-    return x.to(dtype) if x.is_floating_point() else x, g.to(dtype)
-
-
-def _check_shares(call: Call, axes: Axes, size: int) -> None:
-    """Refuse a call in which the samples do not have equal, consecutive shares of the entries along a flattened axis.
-
-    A second backward pass weights each sample's output differently, so that the ratio of the two gradients at an entry shows
-    which sample it belongs to.
-    Entries without a gradient do not matter.
-
-    Raises:
-        NotSeparableError: an entry belongs to another sample than equal shares would give it to.
-    """
-    for gradient, weighted, axis in zip(call.gradients, call.weighted, axes.outputs, strict=False):
-        if gradient is None or weighted is None or axis is None:
-            continue
-        plain, other = (
-            _split(call, value.movedim(axis.dim, 0), axis.packed, size).flatten(2) for value in (gradient, weighted)
-        )
-        expected = plain * weights(plain).reshape(-1, 1, 1)
-        distance, length = (value.float().norm(dim=2) for value in (other - expected, expected))
-        if bool((distance > 0.25 * length + _NEGLIGIBLE * length.max()).any()):
-            raise NotSeparableError(call.site, "samples with different numbers of entries along a flattened axis")
-
-
-#: Gradients below this share of the largest are treated as rounding.
-_NEGLIGIBLE = 1e-5
-
-
-def _split(call: Call, tensor: Tensor, packed: bool, size: int) -> Tensor:
-    """(B · c, …) to (B, c, …)."""
-    if tensor.shape[0] % size or (not packed and tensor.shape[0] != size):
-        raise NotSeparableError(call.site, f"{tensor.shape[0]} entries for {size} samples")
-    return tensor.reshape(size, tensor.shape[0] // size, *tensor.shape[1:])

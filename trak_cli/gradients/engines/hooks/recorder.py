@@ -123,13 +123,15 @@ class Recorder:
         if self._watch is not None:
             call.after_cut, call.after_read = self._watch.cut, self._watch.read
         self.calls.append(call)
-        if site in self._expand:
-            # An output without a gradient has nothing to separate.
-            grows = [_shape(leaf) is not None and leaf.requires_grad for leaf in outputs]
-            outputs = [repeated(leaf, self._size) if grow else leaf for leaf, grow in zip(outputs, grows, strict=True)]
+        followed = [_shape(leaf) is not None and leaf.requires_grad for leaf in outputs]
+        if site in self._expand:  # an output without a gradient has nothing to separate
+            outputs = [repeated(leaf, self._size) if follow else leaf for leaf, follow in zip(outputs, followed, strict=True)]
             output = tree_unflatten(outputs, output_structure)
-        for position, leaf in enumerate(outputs):
-            if _shape(leaf) is not None and leaf.requires_grad and leaf.grad_fn is not None:
+        elif sum(followed) > 1:  # one output may be computed from another: the gradient at a view is that of its uses outside
+            outputs = [leaf.view_as(leaf) if follow else leaf for leaf, follow in zip(outputs, followed, strict=True)]
+            output = tree_unflatten(outputs, output_structure)
+        for position, (leaf, follow) in enumerate(zip(outputs, followed, strict=True)):
+            if follow and leaf.grad_fn is not None:
                 call._edges[position] = get_gradient_edge(leaf)
         return output
 
