@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from typing import Any
 
-from tiny_project import Project
+import pytest
+from tiny_project import MICROBATCH, SHARD_ROWS, Project
+
+from trak_cli.store.container import read_image
+from trak_cli.store.json_files import read_json, write_json_once
 
 INPUT = 4
 
@@ -50,3 +57,63 @@ def test_auto_goes_on_without_an_engine_that_refuses_larger_microbatches(project
     outcome = featurize(project, forward, "gradients.engine=auto", "gradients.microbatch=8")
     assert outcome.returncode == 0, outcome.stderr
     assert "gradients=hooks does not accept 8 samples at a time" in outcome.stderr
+
+
+def plan_of(project: Project) -> dict[str, Any]:
+    return read_json(project.store / "plan.json")
+
+
+def test_the_plan_holds_the_measurements_of_every_engine(project: Project) -> None:
+    project.done("featurize", "gradients.engine=auto", "gradients.microbatch=4")
+    plan = plan_of(project)
+    assert {trial["engine"] for trial in plan["measured"]} == {"hooks", "vmap", "loop"}
+    assert {trial["microbatch"] for trial in plan["measured"]} == {4}
+
+
+def test_every_shard_says_which_engine_computed_it_though_no_fingerprint_does(project: Project) -> None:
+    project.done("featurize", "gradients.engine=loop")
+    image = read_image(project.shard())
+    assert (image.provenance["engine"], image.provenance["microbatch"]) == ("loop", MICROBATCH)
+    assert "engine" not in json.dumps(image.fingerprint)
+
+
+def chosen_while_busy(project: Project, engine: str) -> None:
+    """A store without shards whose plan has this engine, measured as faster than it is."""
+    project.done("featurize", f"gradients.engine={engine}")
+    shutil.rmtree(project.store / "features")
+    plan = plan_of(project)
+    names = ("hooks", "vmap", "loop")
+    plan["measured"] = [{"engine": name, "microbatch": MICROBATCH, "seconds": 1e-7 * (name != engine) + 1e-9} for name in names]
+    (project.store / "plan.json").unlink()
+    write_json_once(project.store / "plan.json", plan)
+
+
+def test_a_slow_first_shard_names_the_faster_engine_and_the_store_keeps_its_own(project: Project) -> None:
+    chosen_while_busy(project, "loop")
+    before = plan_of(project)
+    outcome = project.done("featurize", "gradients.engine=auto")
+    assert "warning: the first shard took" in outcome.stderr
+    assert "use another store: name=NAME gradients=hooks" in outcome.stderr
+    assert plan_of(project) == before
+    assert read_image(project.shard(index=1)).provenance["engine"] == "loop"
+
+
+@pytest.mark.parametrize("engine", ["auto", "hooks"])
+def test_nothing_is_said_of_the_fastest_engine_or_of_one_that_the_config_names(project: Project, engine: str) -> None:
+    chosen_while_busy(project, "hooks")
+    outcome = project.done("featurize", f"gradients.engine={engine}")
+    assert "the first shard took" not in outcome.stderr
+
+
+def test_without_a_shard_length_the_first_worker_fixes_one_in_the_plan(project: Project) -> None:
+    project.done("featurize", "features.shard_rows=null")
+    assert plan_of(project)["shard_rows"] == 1024  # a sample takes far less than a tenth of a second
+
+
+def test_the_shard_length_of_the_plan_holds_for_a_config_that_has_none(project: Project) -> None:
+    project.done("featurize")
+    project.done(
+        "featurize", "features.shard_rows=null", "+dataset.targets.more={_target_: tiny_plugin.Data, rows: 20, seed: 5}"
+    )
+    assert plan_of(project)["shard_rows"] == SHARD_ROWS
+    assert project.shard("more", 1).exists()

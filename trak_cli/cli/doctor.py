@@ -58,13 +58,19 @@ def _show_costs(summary: DoctorSummary, costs: Costs, console: Console) -> None:
     shares = f"data {costs.data:.0%}, gradients {costs.gradients:.0%}, projection and the rest {costs.projection:.0%}"
     rows.add_row("speed", f"{costs.samples_per_second:,.1f} samples/s", shares)
     work = f"{costs.rows:,} samples under {costs.checkpoints} checkpoint(s), one worker, {summary.device}"
-    rows.add_row("time", duration(costs.seconds), work)
+    rows.add_row("time", interval(costs.seconds, costs.slow_seconds), work)
     rows.add_row(
         "peak memory", size(costs.peak_memory), f"{costs.microbatch} samples at a time, {summary.parameters:,} parameters"
     )
     parts = f"features {size(costs.features)}, Gram matrices {size(costs.finalized)}, scores {size(costs.scores)}"
     rows.add_row("disk", size(costs.disk), parts)
     console.print(rows)
+
+
+def interval(seconds: float, slow_seconds: float) -> str:
+    """The range of a duration; one value if both ends read alike."""
+    ends = dict.fromkeys((duration(seconds), duration(max(seconds, slow_seconds))))
+    return " to ".join(ends)
 
 
 def duration(seconds: float) -> str:

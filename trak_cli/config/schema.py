@@ -118,7 +118,12 @@ class FeaturesConfig:
     """How features are stored, and how samples are read for them."""
 
     dtype: str = key("float32", "dtype of features on disk", choices=FEATURE_DTYPES)
-    shard_rows: int = key(1024, "samples in one file, which is also the unit of work, restarts and verification", at_least=1)
+    shard_rows: int | None = key(
+        None,
+        "samples in one file, which is also the unit of work, restarts and verification; "
+        "null: 16 to 1024, whatever takes one to two minutes",
+        at_least=1,
+    )
     readers: int | None = key(
         None,
         "prefetch threads; values above 1 need a thread-safe dataset; 0: no prefetching; null: 1 on a GPU, 0 on a CPU",

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.gradients.autograd_settings import differentiable
 
 
 def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -54,13 +55,17 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
 
 @contextmanager
 def only(model: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, only ``parameters`` require gradients, so that autograd computes no others; afterwards the flags are restored."""
+    """Inside, only ``parameters`` require gradients, so that autograd computes no others, and ``model`` is differentiable.
+
+    Afterwards the flags are restored.
+    """
     wanted = {id(parameter) for parameter in parameters.values()}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in before:
             parameter.requires_grad_(id(parameter) in wanted)
-        yield
+        with differentiable(model):
+            yield
     finally:
         for parameter, required in before:
             parameter.requires_grad_(required)

@@ -88,7 +88,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         checks += _engine_checks(setup, probes[0], engine, featurizer, config.features.dtype)
         if _all_hold(checks):
             moments = partial(scales, engine=engine) if setup.adam else None
-            costs = estimate(config, inputs, featurizer, setup.spec.dim, moments)
+            costs = estimate(config, inputs, featurizer, plan, moments)
             checks.append(_room_on_disk(costs))
     tips = advice(config, inputs.device, plan, costs)
     return DoctorSummary(
@@ -110,7 +110,7 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
         return stored, Check("gradient engine", True, f"{stored.engine}, from the plan in the store", "an engine", "")
     try:
         with report_user_errors("model", library=True):
-            plan, _ = selector.select()
+            plan = selector.select()
     except (InputError, ConfigError, MachineError) as error:
         problem = error.problems[0]
         return None, Check("gradient engine", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)

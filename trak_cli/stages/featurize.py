@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import Problem, StoreError
+from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
 from trak_cli.projection.factored import describe_factors
 from trak_cli.stages.featurizing.adam_scales import stored_scales
 from trak_cli.stages.featurizing.code_check import check_same_code
@@ -18,6 +19,7 @@ from trak_cli.stages.featurizing.engines import make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.model_checks import check_model
+from trak_cli.stages.featurizing.second_look import look_again
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context
@@ -71,6 +73,7 @@ class FeaturizeRun:
     inputs: RunInputs
     setup: FeatureSetup
     plan: RunPlan
+    selector: EngineSelector
     cache: StatisticsCache
     work: Work
     dtype: str
@@ -104,7 +107,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     )
     if len(inputs.checkpoints) == 1:
         reporter.log("only one checkpoint: ensemble.members=4 usually improves scores, for five times the featurizing time")
-    run = FeaturizeRun(inputs, setup, plan, cache, work, config.features.dtype)
+    run = FeaturizeRun(inputs, setup, plan, selector, cache, work, config.features.dtype)
     with lengths_recorded(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
         kernel = _compute(run, reporter)
     sweep(layout.root)
@@ -174,7 +177,10 @@ def _compute_units(
     kernel = featurizer.projector.kernel
     reporter.log(f"{checkpoint.name}: engine {run.plan.engine}, microbatch {run.plan.microbatch}, projection kernel {kernel}")
     for unit in units:
-        _write(unit, featurizer, run, meter)
+        reading = timed(partial(_write, unit, featurizer, run, meter), clock_of(run.inputs.device.type))
+        if unit is run.work.pending[0]:
+            passes = 1 + (run.setup.terms and unit.split is run.inputs.train)
+            look_again(run.selector, run.plan, undisturbed([reading]) / (len(unit.rows) * passes))
     return kernel
 
 
@@ -195,7 +201,9 @@ def _write(unit: Unit, featurizer: Featurizer, run: FeaturizeRun, meter: Meter) 
         unit.path,
         featurizer.rows(unit.split, unit.rows, meter.advance),
         unit.fingerprint,
-        provenance(run.setup.device, kernel=featurizer.projector.kernel),
+        provenance(
+            run.setup.device, kernel=featurizer.projector.kernel, engine=run.plan.engine, microbatch=run.plan.microbatch
+        ),
         run.dtype,
         overwrite=unit.replaces_shorter,
     )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from trak_cli.errors import InputError, MachineError, Problem
-from trak_cli.gradients.tuning.measure import Candidate, Trial, measure
+from trak_cli.gradients.tuning.clock import undisturbed
+from trak_cli.gradients.tuning.measure import Candidate, Trial, choose, measure
 
 
 class Machine:
-    """A clock that the work itself moves on."""
+    """A clock that the work itself moves on; other processes lengthen the elapsed time of a run by ``wait``."""
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.waited = 0.0
         self.runs: list[tuple[str, int]] = []
 
-    def clock(self) -> float:
-        return self.now
+    def clock(self) -> tuple[float, float]:
+        return self.now + self.waited, self.now
 
     def candidate(self, engine: str, limit: int, fixed: float, each: float, first: float = 0.0) -> Candidate:
         """Work that takes ``fixed`` seconds, ``each`` for each sample, and ``first`` more the first time."""
@@ -81,3 +85,50 @@ def test_the_refusal_is_raised_where_no_engine_is_left() -> None:
     machine = Machine()
     with pytest.raises(InputError, match="at most 4"):
         measure([refusing(machine, "a", 4, InputError)], clock=machine.clock)
+
+
+def test_what_other_processes_take_does_not_count() -> None:
+    machine, noise = Machine(), random.Random(3)
+
+    def disturbed(engine: str, each: float) -> Candidate:
+        def work(size: int) -> None:
+            machine.now += each * size
+            machine.waited += noise.random()
+
+        return Candidate(engine, 256, work)
+
+    trials = measure([disturbed("hooks", 0.002), disturbed("vmap", 0.001)], clock=machine.clock)
+    assert {trial.engine: round(trial.seconds, 6) for trial in trials} == {"hooks": 0.002, "vmap": 0.001}
+
+
+def test_candidates_take_turns() -> None:
+    machine = Machine()
+    measure([machine.candidate("a", 8, 0, 0.001), machine.candidate("b", 8, 0, 0.001)], clock=machine.clock)
+    assert machine.runs == [("a", 8), ("b", 8)] * 3
+
+
+@pytest.mark.parametrize(
+    ("runs", "seconds"),
+    [
+        ([(1.0, 1.0)], 1.0),
+        ([(3.0, 1.0), (5.0, 1.2)], 1.0),  # one thread on a busy machine
+        ([(1.0, 4.0), (1.1, 4.0)], 1.0),  # four threads on an idle one
+        ([(1.0, 4.0), (4.0, 4.4)], 1.0),  # then on a busy one
+    ],
+)
+def test_time_on_an_idle_machine(runs: list[tuple[float, float]], seconds: float) -> None:
+    assert undisturbed(runs) == pytest.approx(seconds)
+
+
+def test_a_clear_winner_is_chosen() -> None:
+    assert choose([Trial("loop", 8, 1.0), Trial("hooks", 8, 1.3), Trial("vmap", 32, 2.0)]).engine == "loop"
+    assert choose([Trial("vmap", 8, 1.0), Trial("vmap", 32, 0.7), Trial("hooks", 8, 2.0)]) == Trial("vmap", 32, 0.7)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_among_equals_the_choice_does_not_depend_on_the_clock(seed: int) -> None:
+    noise = random.Random(seed)
+    trials = [Trial(engine, size, 1 + 0.24 * noise.random()) for engine in ("loop", "vmap", "hooks") for size in (128, 8, 32)]
+    noise.shuffle(trials)
+    chosen = choose(trials)
+    assert (chosen.engine, chosen.microbatch) == ("hooks", 8)

@@ -16,7 +16,7 @@ PLAN = RunPlan("hooks", 32, 1024, {})
 def costs(data: float) -> Costs:
     sizes = dict.fromkeys(("peak_memory", "features", "finalized", "scores", "free_disk"), 1)
     shares = {"data": data, "gradients": 0.2, "projection": 0.1}
-    return Costs(rows=100, checkpoints=1, microbatch=32, samples_per_second=10, seconds=10, **shares, **sizes)
+    return Costs(rows=100, checkpoints=1, microbatch=32, samples_per_second=10, seconds=10, slow_seconds=20, **shares, **sizes)
 
 
 def told(device: str, readers: int | None, data: float = 0.7) -> str:

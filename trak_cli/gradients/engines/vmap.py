@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from trak_cli.batches import batch_size, leaves, map_leaves, one_sample
+from trak_cli.gradients.autograd_settings import differentiable
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import batchable, exact
 from trak_cli.gradients.refusals import (
@@ -63,7 +64,7 @@ class VmapEngine:
             if not isinstance(leaf, Tensor):
                 raise not_for_vmap(f"{type(leaf).__name__} instead of a tensor", where=name)
         try:
-            with exact(), batchable(), torch.no_grad():
+            with exact(), batchable(), differentiable(self._model), torch.no_grad():
                 gradients, (outputs, ratios) = self._vectorised(batch)
         except RuntimeError as error:
             raise self._explained(error, batch, size) from error

@@ -64,7 +64,8 @@ def covers(module: nn.Module, parameter: str) -> bool:
 
 def is_recurrent(module: nn.Module) -> bool:
     """Whether a module is a recurrent layer or cell of PyTorch, or a subclass with the same ``forward``."""
-    return type(module).forward in _STEPS and not hasattr(module, "parametrizations")
+    kinds = (nn.RNNBase, nn.RNNCellBase)
+    return isinstance(module, kinds) and type(module).forward in _STEPS and not hasattr(module, "parametrizations")
 
 
 def linear_uses(module: nn.Module, call: RecurrentCall) -> list[LinearUse]:

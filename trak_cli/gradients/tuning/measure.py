@@ -1,12 +1,14 @@
-"""Measures which engine and microbatch size are fastest on this machine."""
+"""Measures gradient engines and microbatch sizes on this machine, and chooses one."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from trak_cli.errors import InputError, MachineError
+from trak_cli.gradients.options import ENGINES
+from trak_cli.gradients.tuning.clock import Clock, Reading, cpu_clock, timed, undisturbed
 
 #: The microbatch sizes to try.
 SIZES = (8, 32, 128)
@@ -15,8 +17,12 @@ SIZES = (8, 32, 128)
 #: the previous size by less than the share ``_GAIN``.
 _TOO_SLOW, _GAIN = 10.0, 0.03
 
-#: Runs shorter than this many seconds are repeated, and the fastest counts.
-_LONG = 1.0
+#: Rounds in which every candidate runs once, so that a disturbance affects all of them; a candidate drops out after a run of
+#: more than ``_LONG`` seconds, or after two runs of more than ``_TOO_SLOW`` times the fastest.
+_ROUNDS, _LONG = 3, 1.0
+
+#: Trials that take at most this many times the fastest one count as equally fast.
+EQUAL = 1.25
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,21 @@ class Trial:
     seconds: float
 
 
+def choose(trials: Sequence[Trial]) -> Trial:
+    """The trial whose engine and microbatch a run uses.
+
+    Among those within ``EQUAL`` times the fastest the choice does not depend on the clock: the engine that comes first in
+    ``ENGINES``, with its smallest microbatch.
+    """
+    fastest = min(trial.seconds for trial in trials)
+    equal = [trial for trial in trials if trial.seconds <= EQUAL * fastest]
+    return min(equal, key=lambda trial: (ENGINES.index(trial.engine), trial.microbatch))
+
+
 def measure(
     candidates: Sequence[Candidate],
     sizes: Sequence[int] = SIZES,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = cpu_clock,
     refused: Callable[[str, int, InputError | MachineError], None] | None = None,
 ) -> list[Trial]:
     """Time every candidate with growing microbatches, while that may help. The fastest trial comes first.
@@ -59,34 +76,52 @@ def measure(
         InputError, MachineError: no candidate is left; the last error.
     """
     trials: list[Trial] = []
-    last: InputError | MachineError | None = None
-    for candidate in candidates:
-        before = float("inf")
-        for size in [size for size in sizes if size <= candidate.limit] or [candidate.limit]:
-            try:
-                trial = Trial(candidate.engine, size, _seconds(candidate.work, size, clock) / size)
-            except (InputError, MachineError) as error:
-                last = error
+    errors: list[InputError | MachineError] = []
+    pending = [
+        (candidate, [size for size in sizes if size <= candidate.limit] or [candidate.limit]) for candidate in candidates
+    ]
+    while pending:
+        results = _interleaved([(candidate, remaining[0]) for candidate, remaining in pending], clock)
+        more = []
+        for (candidate, (size, *larger)), result in zip(pending, results, strict=True):
+            if isinstance(result, Exception):
+                errors.append(result)
                 if refused is not None:
-                    refused(candidate.engine, size, error)
-                if isinstance(error, InputError):
-                    trials = [other for other in trials if other.engine != candidate.engine]
-                break
-            best = min([trial.seconds, *(other.seconds for other in trials)])
-            trials.append(trial)
-            if trial.seconds > _TOO_SLOW * best or trial.seconds > (1 - _GAIN) * before:
-                break
-            before = trial.seconds
-    if last is not None and not trials:
-        raise last
+                    refused(candidate.engine, size, result)
+                if isinstance(result, InputError):
+                    trials = [trial for trial in trials if trial.engine != candidate.engine]
+                continue
+            before = min((trial.seconds for trial in trials if trial.engine == candidate.engine), default=float("inf"))
+            trials.append(Trial(candidate.engine, size, undisturbed(result) / size))
+            slow = _TOO_SLOW * min(trial.seconds for trial in trials)
+            if larger and trials[-1].seconds <= min(slow, (1 - _GAIN) * before):
+                more.append((candidate, larger))
+        pending = more
+    if errors and not trials:
+        raise errors[-1]
     return sorted(trials, key=lambda trial: trial.seconds)
 
 
-def _seconds(work: Callable[[int], object], size: int, clock: Callable[[], float]) -> float:
-    """The fastest of three runs; fewer if they take long."""
-    taken: list[float] = []
-    while len(taken) < 3 and (not taken or min(taken) < _LONG):
-        start = clock()
-        work(size)
-        taken.append(clock() - start)
-    return min(taken)
+def _interleaved(heat: Sequence[tuple[Candidate, int]], clock: Clock) -> list[list[Reading] | InputError | MachineError]:
+    """The readings of each candidate with its microbatch, in rounds; or the error that ended them."""
+    results: list[list[Reading] | InputError | MachineError] = [[] for _ in heat]
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        for place, (candidate, size) in enumerate(heat):
+            readings = results[place]
+            if isinstance(readings, Exception) or _is_over(readings, size, best):
+                continue
+            try:
+                readings.append(timed(partial(candidate.work, size), clock))
+            except (InputError, MachineError) as error:
+                results[place] = error
+                continue
+            best = min(best, undisturbed(readings) / size)
+    return results
+
+
+def _is_over(readings: Sequence[Reading], size: int, best: float) -> bool:
+    """Whether another run is not worth its time. A short first run is repeated, because it may have loaded code."""
+    if not readings or readings[-1][0] > _LONG:
+        return bool(readings)
+    return len(readings) > 1 and undisturbed(readings) / size > _TOO_SLOW * best

@@ -5,24 +5,26 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trak_cli.config.schema import TrakConfig
+from trak_cli.gradients.tuning.clock import Clock, Reading, clock_of, timed, undisturbed
 from trak_cli.stages.featurizing.adam_scales import SAMPLES as MOMENT_SAMPLES
 from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.inputs.microbatches import largest, typical
 from trak_cli.stages.inputs.run_inputs import RunInputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.store.dtypes import row_bytes
 
-#: Each part of the work is repeated until this many seconds have passed, at most this many times.
-_SECONDS, _TIMES = 1.0, 10
+#: Each part of the work is repeated until this many seconds have passed, but a number of times within these bounds.
+_SECONDS, _LEAST_TIMES, _TIMES = 1.0, 2, 10
 
 #: Copies of a shard's features in memory while it is assembled and written.
 _SHARD_COPIES = 3
@@ -41,7 +43,8 @@ class Costs:
     Attributes:
         rows: training samples and targets of all splits.
         samples_per_second: measured on training samples: reading, gradients, projection and copies.
-        seconds: of ``trak featurize``.
+        seconds: of ``trak featurize``, if nothing else runs on the machine.
+        slow_seconds: the same, if the machine stays as busy as in the slowest run of the measurement.
         data, gradients, projection: fractions of that time, each measured separately.
         peak_memory: bytes of the process, or of the GPU if the model is on one.
         features, finalized, scores: bytes that `featurize`, `finalize` and `score` write.
@@ -53,6 +56,7 @@ class Costs:
     microbatch: int
     samples_per_second: float
     seconds: float
+    slow_seconds: float
     data: float
     gradients: float
     projection: float
@@ -69,14 +73,18 @@ class Costs:
 
 
 def estimate(
-    config: TrakConfig, inputs: RunInputs, featurizer: Featurizer, dim: int, moments: Callable[[Sequence[int]], object] | None
+    config: TrakConfig,
+    inputs: RunInputs,
+    featurizer: Featurizer,
+    plan: RunPlan,
+    moments: Callable[[Sequence[int]], object] | None,
 ) -> Costs:
     """Time one microbatch of the training set and extrapolate; sizes on disk follow from the formats.
 
     Args:
-        dim: k, the number of features.
         moments: computes Adam's second moments from some rows; None if gradients are not scaled.
     """
+    dim = featurizer.projector.dim
     train, size = inputs.train, featurizer.microbatch
     rows, checkpoints = sum(split.rows for split in inputs.splits), len(inputs.checkpoints)
     on_gpu = inputs.device.type == "cuda"
@@ -85,22 +93,26 @@ def estimate(
     if train.varies:  # typical samples decide the time, the largest decide the memory
         featurizer.columns(train, largest(train, size))
     times = _measure(featurizer, train, moments)
-    seconds = times.moments * min(train.rows, MOMENT_SAMPLES)
-    seconds += _microbatch_count(train, size) * times.train
-    seconds += sum(_microbatch_count(split, size) * times.target for split in inputs.splits[1:])
+
+    def whole(of: Callable[[_Time], float]) -> float:
+        """Seconds of the run, with the microbatches of each split at the least or the most of their times."""
+        seconds = of(times.moments) * min(train.rows, MOMENT_SAMPLES) + _microbatch_count(train, size) * of(times.train)
+        return checkpoints * (seconds + sum(_microbatch_count(split, size) * of(times.target) for split in inputs.splits[1:]))
+
     terms = featurizer.term_engine is not None
     stored = row_bytes(config.features.dtype, dim)
     peak = torch.cuda.max_memory_allocated(inputs.device) if on_gpu else _peak_of_process()
-    shard_bytes = (1 + terms) * min(train.rows, config.features.shard_rows) * 4 * dim
+    shard_bytes = (1 + terms) * min(train.rows, plan.shard_rows) * 4 * dim
     return Costs(
         rows=rows,
         checkpoints=checkpoints,
         microbatch=size,
-        samples_per_second=times.samples / times.train,
-        seconds=checkpoints * seconds,
-        data=min(1.0, times.data / times.train),
-        gradients=min(1.0, times.gradients / times.train),
-        projection=min(1.0, max(0.0, times.serial - times.data - times.gradients) / times.train),
+        samples_per_second=times.samples / times.train.least,
+        seconds=whole(lambda time: time.least),
+        slow_seconds=whole(lambda time: time.most),
+        data=min(1.0, times.data / times.train.least),
+        gradients=min(1.0, times.gradients / times.train.least),
+        projection=min(1.0, max(0.0, times.serial - times.data - times.gradients) / times.train.least),
         peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * shard_bytes),
         features=checkpoints * (rows * (stored + _ROW_BYTES) + terms * train.rows * (stored + _TERMS_BYTES)),
         finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,
@@ -110,46 +122,60 @@ def estimate(
 
 
 @dataclass(frozen=True)
+class _Time:
+    """Seconds of a piece of work: if nothing else runs on the machine, and in the slowest of several runs."""
+
+    least: float
+    most: float
+
+    def beside(self, reading: _Time) -> _Time:
+        """This work, of which ``reading`` is done meanwhile by another thread."""
+        pairs = ((self.least, reading.least), (self.most, reading.most))
+        return _Time(*(max(other, total - other) for total, other in pairs))
+
+
+@dataclass(frozen=True)
 class _Times:
-    """Seconds per microbatch, except for ``moments``: seconds per sample.
+    """Times of a microbatch, except for ``moments``: of a sample.
 
     Attributes:
         samples: samples of the microbatch.
         train, target: all work on a microbatch of the training set and of a target split.
-        serial: all work on a microbatch of the training set if samples are not read ahead.
-        data, gradients: reading and collating, and computing gradients.
+        serial: all work on a microbatch of the training set if samples are not read ahead, in seconds.
+        data, gradients: reading and collating, and computing gradients, in seconds.
         moments: Adam's second moments.
     """
 
     samples: int
-    train: float
-    target: float
+    train: _Time
+    target: _Time
     serial: float
     data: float
     gradients: float
-    moments: float
+    moments: _Time
 
 
 def _measure(featurizer: Featurizer, train: Split, moments: Callable[[Sequence[int]], object] | None) -> _Times:
-    size = featurizer.microbatch
+    size, timed = featurizer.microbatch, partial(_timed, clock_of(train.device.type))
     microbatch = typical(train, size)
     batch = train.batch(microbatch.samples)
     rows = torch.arange(size, device=train.device)
-    serial = whole = target = _seconds(lambda: featurizer.columns(train, typical(train, size)))
+    serial = whole = target = timed(lambda: featurizer.columns(train, typical(train, size)))
     if featurizer.term_engine is not None:  # targets have no second pass
         single_pass = replace(featurizer, term_engine=None)
-        target = _seconds(lambda: single_pass.columns(train, typical(train, size)))
-    data = _seconds(lambda: train.batch(typical(train, size).samples))
+        target = timed(lambda: single_pass.columns(train, typical(train, size)))
+    data = timed(lambda: train.batch(typical(train, size).samples))
     if train.readers:  # samples are read during the computation
-        whole, target = (max(data, seconds - data) for seconds in (whole, target))
+        whole, target = whole.beside(data), target.beside(data)
+    of_moments = timed(lambda: moments(microbatch.rows)) if moments else _Time(0.0, 0.0)
     return _Times(
         samples=len(microbatch.rows),
         train=whole,
         target=target,
-        serial=serial,
-        data=data,
-        gradients=_seconds(lambda: _compute_gradients(featurizer, batch, rows)),
-        moments=_seconds(lambda: moments(microbatch.rows)) / len(microbatch.rows) if moments else 0.0,
+        serial=serial.least,
+        data=data.least,
+        gradients=timed(lambda: _compute_gradients(featurizer, batch, rows)).least,
+        moments=_Time(of_moments.least / len(microbatch.rows), of_moments.most / len(microbatch.rows)),
     )
 
 
@@ -181,15 +207,13 @@ def _compute_gradients(featurizer: Featurizer, batch: Any, rows: torch.Tensor) -
         torch.cuda.synchronize()
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """The fastest of a few runs, after one run to warm up."""
+def _timed(clock: Clock, work: Callable[[], object]) -> _Time:
+    """The time of a few runs, after one run to warm up."""
     work()
-    taken: list[float] = []
-    while not taken or (len(taken) < _TIMES and sum(taken) < _SECONDS):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+    runs: list[Reading] = []
+    while len(runs) < _LEAST_TIMES or (len(runs) < _TIMES and sum(elapsed for elapsed, _ in runs) < _SECONDS):
+        runs.append(timed(work, clock))
+    return _Time(undisturbed(runs), max(elapsed for elapsed, _ in runs))
 
 
 def _peak_of_process() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,10 +14,12 @@ from trak_cli.gradients.checks.agreement import check_agreement
 from trak_cli.gradients.engines.hooks.strategies import Strategies, describe_strategies, materialized_parameters
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.options import ENGINES, REPRESENTATION
-from trak_cli.gradients.tuning.measure import SIZES, Candidate, Trial, measure
+from trak_cli.gradients.tuning.clock import clock_of
+from trak_cli.gradients.tuning.measure import EQUAL, SIZES, Candidate, Trial, choose, measure
 from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.stages.featurizing.engines import build_engine, build_projector
 from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.featurizing.shard_length import rows_of_a_shard
 from trak_cli.stages.index.run_plan import VERSION, RunPlan, read_plan, require_plan
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import largest, typical
@@ -39,58 +41,60 @@ class EngineSelector:
     """Selects the engine for a model with the weights of ``checkpoint``, on samples of ``train``.
 
     Attributes:
-        shard_rows: part of the run plan.
+        shard_rows: rows of a shard; None derives them from the measured time.
     """
 
     setup: FeatureSetup
     train: Split
     checkpoint: Checkpoint
-    shard_rows: int
+    shard_rows: int | None
     reporter: Reporter
 
-    def select(self) -> tuple[RunPlan, list[Trial]]:
+    def select(self) -> RunPlan:
         """The plan with the engine that the config names or, for ``auto``, with the fastest one that accepts this model.
-
-        Returns:
-            The plan, and the measurements behind it, fastest first; none if the config names the engine.
 
         Raises:
             InputError, ConfigError, MachineError: the engine (for ``auto``, each engine) refuses the model, or memory is too
                 small.
         """
         name = self.setup.gradients.engine
-        if name != "auto":
-            strategies = self._strategies(name)
-            return RunPlan(name, self._largest_microbatch(name, strategies), self.shard_rows, strategies), []
+        trials, strategies_of = self.race((name,) if name != "auto" else ENGINES)
+        best = choose(trials) if name == "auto" else trials[0]
+        if name == "auto":
+            times = _times(trials)
+            self.reporter.log(
+                f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {times} "
+                f"(up to {EQUAL - 1:.0%} more than the fastest counts as equal; then hooks before vmap before loop)"
+            )
+        rows = self.shard_rows or rows_of_a_shard(best.seconds * (1 + self.setup.terms), best.microbatch, self.train.rows)
+        return RunPlan(best.engine, best.microbatch, rows, strategies_of[best.engine], [asdict(trial) for trial in trials])
+
+    def race(self, engines: Sequence[str]) -> tuple[list[Trial], Mapping[str, Strategies]]:
+        """Measurements of engines, fastest first, and their strategies; of one engine alone, with its largest microbatch.
+
+        Raises:
+            InputError, ConfigError, MachineError: each engine refuses the model, or memory is too small.
+        """
         batch_of_size = lru_cache(maxsize=1)(self._typical_batch)
         candidates: list[Candidate] = []
         strategies_of: dict[str, Strategies] = {}
-        refusals: dict[str, InputError | ConfigError | MachineError] = {}
-        for engine in ENGINES:
+        for engine in engines:
             try:
                 strategies_of[engine] = self._strategies(engine)
                 work = self._timed_work(engine, strategies_of[engine], batch_of_size)
                 work(1)
                 candidates.append(Candidate(engine, self._largest_microbatch(engine, strategies_of[engine]), work))
             except (InputError, ConfigError, MachineError) as error:
-                refusals[engine] = error
+                if engine == engines[-1] and not candidates:
+                    raise
                 self.reporter.log(f"gradients={engine} does not accept this model: {error.problems[0].found}")
-        if not candidates:
-            raise refusals[ENGINES[-1]]
-        return self._fastest(candidates, strategies_of)
-
-    def _fastest(self, candidates: list[Candidate], strategies_of: Mapping[str, Strategies]) -> tuple[RunPlan, list[Trial]]:
-        size = self.setup.gradients.microbatch
+        size = self.setup.gradients.microbatch or (candidates[0].limit if len(engines) == 1 else None)
 
         def refused(engine: str, samples: int, error: InputError | MachineError) -> None:
             self.reporter.log(f"gradients={engine} does not accept {samples} samples at a time: {error.problems[0].found}")
 
-        trials = measure(candidates, sizes=(size,) if size else SIZES, refused=refused)
-        best = trials[0]
-        fastest = {trial.engine: trial for trial in reversed(trials)}
-        times = ", ".join(f"{engine} {1000 * fastest[engine].seconds:.3g}" for engine in ENGINES if engine in fastest)
-        self.reporter.log(f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {times}")
-        return RunPlan(best.engine, best.microbatch, self.shard_rows, strategies_of[best.engine]), trials
+        clock = clock_of(self.setup.device.type)
+        return measure(candidates, (size,) if size else SIZES, clock, refused), strategies_of
 
     def _strategies(self, engine: str) -> Strategies:
         """The strategy of each parameter, after comparing the engine with the loop.
@@ -146,23 +150,27 @@ class EngineSelector:
         return work
 
 
+def _times(trials: Sequence[Trial]) -> str:
+    """The time of each engine with its fastest microbatch, in ms per sample."""
+    fastest = {trial.engine: trial for trial in reversed(trials)}
+    return ", ".join(f"{engine} {1000 * fastest[engine].seconds:.3g}" for engine in ENGINES if engine in fastest)
+
+
 def settle_plan(layout: Layout, selector: EngineSelector) -> RunPlan:
-    """The run plan of the store. The first worker selects an engine and stores the plan with its measurements.
+    """The run plan of the store. The first worker selects an engine and stores the plan.
 
     Raises:
         StoreError: the config asks for something else than the stored plan.
     """
     plan = read_plan(layout)
     if plan is None:
-        plan, trials = selector.select()
-        measured = [asdict(trial) for trial in trials]
-        write_json_once(layout.plan, {"version": VERSION, **asdict(plan), "measured": measured})
+        write_json_once(layout.plan, {"version": VERSION, **asdict(selector.select())})
         plan = require_plan(layout)  # another worker may have stored its plan first; it holds for all
     gradients = selector.setup.gradients
     choices: dict[str, tuple[object, object]] = {
         "gradients.engine": (plan.engine, plan.engine if gradients.engine == "auto" else gradients.engine),
         "gradients.microbatch": (plan.microbatch, gradients.microbatch or plan.microbatch),
-        "features.shard_rows": (plan.shard_rows, selector.shard_rows),
+        "features.shard_rows": (plan.shard_rows, selector.shard_rows or plan.shard_rows),
     }
     problems = [
         Problem(

@@ -1,17 +1,19 @@
 """The run plan: choices made once, before the first shard, and reused by every worker and every restart.
 
-Engine and microbatch determine the last bits of a feature, and the shard length determines which file holds it. They are
-measured or read from the config by the first worker, and written once.
+Engine and microbatch determine the last bits of a feature and, where the input of a ReLU is within rounding of its kink, which
+of two correct gradients it has. The shard length determines which file holds it. They are measured or read from the config by
+the first worker, and written once. They are in no fingerprint, because every engine gives correct gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trak_cli.errors import Problem, StoreError
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
+from trak_cli.types import Json
 
 VERSION = 3
 
@@ -23,12 +25,22 @@ class RunPlan:
     microbatch: samples per gradient computation, at most.
     shard_rows: rows of every shard but the last of a split.
     strategies: how the engine computes the gradient of each parameter, if it has several ways.
+    measured: seconds per sample of each engine and microbatch that were compared, fastest first.
     """
 
     engine: str
     microbatch: int
     shard_rows: int
     strategies: Mapping[str, str]
+    measured: Sequence[Json] = ()
+
+    @property
+    def seconds(self) -> float | None:
+        """The measured time of a sample with this engine and microbatch; None if it was not measured."""
+        for trial in self.measured:
+            if (trial["engine"], trial["microbatch"]) == (self.engine, self.microbatch):
+                return float(trial["seconds"])
+        return None
 
 
 def read_plan(layout: Layout) -> RunPlan | None:
@@ -44,7 +56,8 @@ def read_plan(layout: Layout) -> RunPlan | None:
         if stored["version"] != VERSION:
             raise KeyError("version")
         strategies = {str(name): str(strategy) for name, strategy in stored["strategies"].items()}
-        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), strategies)
+        measured = [dict(trial) for trial in stored["measured"]]
+        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), strategies, measured)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError(
             Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", "use the trak that made this store")
