@@ -43,7 +43,8 @@ class GradientsConfig:
 
     engine: str = key(
         "auto",
-        "engine that computes gradients; auto: the fastest of hooks, vmap and loop on a few samples; "
+        "engine that computes gradients; auto: the fastest of hooks, vmap and loop on a few samples, "
+        "or the first of them that is within 25 % of it; "
         "representation: no gradients",
         choices=("auto", *ENGINES, REPRESENTATION),
     )
