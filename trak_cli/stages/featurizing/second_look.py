@@ -6,6 +6,7 @@ from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients.tuning.measure import EQUAL, choose
 from trak_cli.stages.featurizing.engine_selection import EngineSelector
 from trak_cli.stages.index.run_plan import RunPlan
+from trak_cli.user_errors import report_user_errors
 
 #: The engines are measured again if a sample of the first shard takes more than this many times as long as planned.
 SLOWER = 1.5
@@ -24,7 +25,8 @@ def look_again(selector: EngineSelector, plan: RunPlan, seconds: float) -> None:
     if not chosen or plan.seconds is None or seconds <= SLOWER * plan.seconds:
         return
     try:
-        trials, _ = selector.race(list(dict.fromkeys(trial["engine"] for trial in plan.measured)))
+        with report_user_errors("model", library=True):
+            trials, _ = selector.race(list(dict.fromkeys(trial["engine"] for trial in plan.measured)))
     except (InputError, ConfigError, MachineError):  # the first shard was computed, so the engine of the plan works
         return
     best = choose(trials)
