@@ -14,7 +14,7 @@ from omegaconf import II, MISSING
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.datamodels import BASELINES
 from trak_cli.config.keys import key
-from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, OPTIMIZERS, REPRESENTATION, SIDES
+from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, MOMENTS, OPTIMIZERS, REPRESENTATION, SIDES
 from trak_cli.plugins.checkpoints.member import KINDS
 from trak_cli.projection.spec import KERNEL_NAMES, ProjectionSpec
 from trak_cli.store.dtypes import FEATURE_DTYPES
@@ -67,8 +67,14 @@ class GradientsConfig:
     optimizer: str | None = key(
         None,
         "optimizer that trained the model; adam (Adam, AdamW): its second moments scale the gradients; "
-        "null: as the trainer plugin implies",
+        "null: as the optimizer state in the checkpoints says, else as the trainer plugin implies",
         choices=OPTIMIZERS,
+    )
+    moments: str | None = key(
+        None,
+        "second moments of the optimizer: checkpoint (from its state in the checkpoints) or samples (estimated from "
+        "gradients of training samples); null: checkpoint if all checkpoints have them, else samples",
+        choices=MOMENTS,
     )
 
 

@@ -16,3 +16,6 @@ AUTOCAST_DTYPES = ("bfloat16", "float16")
 
 #: Values of ``gradients.optimizer`` besides null.
 OPTIMIZERS = ("sgd", "adam")
+
+#: Values of ``gradients.moments`` besides null.
+MOMENTS = ("checkpoint", "samples")

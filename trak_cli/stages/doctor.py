@@ -20,7 +20,7 @@ from trak_cli.stages.diagnosis.checks import (
     passed,
 )
 from trak_cli.stages.diagnosis.costs import Costs, estimate
-from trak_cli.stages.featurizing.adam_scales import make_scales
+from trak_cli.stages.featurizing.adam_scales import make_scales, scales_of
 from trak_cli.stages.featurizing.engine_selection import EngineSelector
 from trak_cli.stages.featurizing.engines import build_engine, make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
@@ -75,6 +75,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     probes = [choose_probes(split) for split in inputs.splits]
     checks = [
         Check("checkpoints", True, f"{len(inputs.checkpoints)} that fit the model", "all of them", ""),
+        *_optimizer_check(setup),
         *_model_checks(setup, probes),
     ]
     plan, costs = None, None
@@ -83,14 +84,16 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         checks.append(check)
     if plan is not None:
         scales = partial(make_scales, setup, inputs.train, plan.microbatch)
-        featurizer = make_featurizer(setup, plan, first, partial(scales, probes[0].rows))
+        estimated_scales = partial(scales, probes[0].rows)
+        featurizer = make_featurizer(setup, plan, first, partial(scales_of, setup, first, estimated_scales))
         engine = build_engine(setup, plan.engine, plan.strategies)
         checks += _engine_checks(setup, probes[0], engine, featurizer, config.features.dtype)
         if _all_hold(checks):
-            moments = partial(scales, engine=engine) if setup.adam else None
+            estimated = setup.optimizer.scaled and not setup.optimizer.states
+            moments = partial(scales, engine=engine) if estimated else None
             costs = estimate(config, inputs, featurizer, plan, moments)
             checks.append(_room_on_disk(costs))
-    tips = advice(config, inputs.device, plan, costs)
+    tips = [*filter(None, [setup.optimizer.question]), *advice(config, inputs.device, plan, costs)]
     return DoctorSummary(
         _all_hold(checks),
         checks,
@@ -101,6 +104,12 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         costs,
         tips,
     )
+
+
+def _optimizer_check(setup: FeatureSetup) -> list[Check]:
+    """What is known of the optimizer; nothing if the config says it, or if the question is among the advice."""
+    choice = setup.optimizer
+    return [Check("optimizer", True, choice.line, "its kind", "")] if choice.line and not choice.question else []
 
 
 def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Check]:

@@ -12,7 +12,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import Problem, StoreError
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
 from trak_cli.projection.factored import describe_factors
-from trak_cli.stages.featurizing.adam_scales import stored_scales
+from trak_cli.stages.featurizing.adam_scales import scales_of, stored_scales
 from trak_cli.stages.featurizing.code_check import check_same_code
 from trak_cli.stages.featurizing.engine_selection import EngineSelector, settle_plan
 from trak_cli.stages.featurizing.engines import make_featurizer
@@ -143,8 +143,8 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json], splits: Seque
 
 
 def _log_setup(setup: FeatureSetup, reporter: Reporter) -> None:
-    if setup.adam:
-        reporter.log("gradients.optimizer=adam: gradients are scaled by Adam's second moments")
+    if setup.optimizer.line:
+        reporter.log(f"optimizer: {setup.optimizer.line}")
     if setup.matrices:
         reporter.log(f"projection=factored: {describe_factors(setup.spec, setup.sizes, setup.matrices)}")
 
@@ -189,8 +189,8 @@ def _load_featurizer(run: FeaturizeRun, checkpoint: Checkpoint, reporter: Report
     setup, plan = run.setup, run.plan
     setup.components.models.load(checkpoint)
     bind_context(run.cache, setup.components, checkpoint, store=True)
-    scales = partial(stored_scales, run.cache, setup, checkpoint.name, plan.microbatch, reporter)
-    return make_featurizer(setup, plan, checkpoint, scales)
+    estimated = partial(stored_scales, run.cache, setup, checkpoint.name, plan.microbatch, reporter)
+    return make_featurizer(setup, plan, checkpoint, partial(scales_of, setup, checkpoint, estimated))
 
 
 def _write(unit: Unit, featurizer: Featurizer, run: FeaturizeRun, meter: Meter) -> None:

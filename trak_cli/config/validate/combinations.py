@@ -30,6 +30,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _splits(config.dataset.targets)
     yield from _representation(config)
     yield from _autocast(config.gradients)
+    yield from _moments(config.gradients)
     yield from spec_problems(config.projection.spec)
     yield from _scale(config.ensemble)
     yield from _estimator(config.estimator)
@@ -85,6 +86,15 @@ def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:
         key = "gradients.autocast"
         expected = "an engine that computes under autocast: hooks, loop or auto"
         yield Problem(key, f"{gradients.autocast}, with gradients=vmap", expected, f"give gradients=hooks, or {key}=null")
+
+
+def _moments(gradients: GradientsConfig) -> Iterator[Problem]:
+    """Second moments are refused for gradients that are not scaled by them."""
+    unscaled = "engine=representation" if gradients.engine == REPRESENTATION else "optimizer=sgd"
+    if gradients.moments is not None and (gradients.engine == REPRESENTATION or gradients.optimizer == "sgd"):
+        found = f"{gradients.moments}, with gradients.{unscaled}"
+        expected = "null: nothing is scaled by second moments"
+        yield Problem("gradients.moments", found, expected, "leave it out, or give gradients.optimizer=adam")
 
 
 def _estimator(estimator: EstimatorConfig) -> list[Problem]:

@@ -4,15 +4,15 @@ To first order, a step of gradient descent on sample i changes the output of sam
 of its step by √v, where v is the second moment of the gradient, so that the change is g_iᵀ diag(v)^(-1/2) g_j. With
 diag(v)^(-1/4) g instead of g, everything derived for gradient descent therefore holds for Adam.
 
-v is the second moment of ∇f over training samples. It is not read from the state of an optimiser, which checkpoints seldom
-contain and which describes the last steps only. For a matrix, v is stored by rows and columns, v_ij = r_i c_j / mean, as in
-Adafactor (Shazeer and Stern 2018, arXiv 1804.04235, section 3): m + n numbers instead of m n, and outer products stay outer
-products.
+v comes from the state of the optimizer in the checkpoint (:func:`scales_of_moments`). If there is none, it is the second
+moment of ∇f over training samples (:class:`SecondMoments`). Such estimates are stored by rows and columns,
+v_ij = r_i c_j / mean, as in Adafactor (Shazeer and Stern 2018, arXiv 1804.04235, section 3): m + n numbers for a matrix instead
+of m n, and outer products stay outer products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,22 +37,31 @@ class Scale:
     Attributes:
         rows: (m,) float32, m the first dimension of the parameter (1 for a scalar).
         columns: (n,) float32, n the product of the others.
+        entries: (m, n) float32, one scale for each entry, used instead; None for gradients that stay outer products.
     """
 
     rows: Tensor
     columns: Tensor
+    entries: Tensor | None = None
 
     def part(self, offset: int, count: int) -> Tensor:
         """The scales of ``count`` coordinates of the flattened parameter from ``offset`` on, (count,)."""
+        if self.entries is not None:
+            return self.entries.flatten()[offset : offset + count]
         width = len(self.columns)
         if count == len(self.rows) * width:
             return torch.outer(self.rows, self.columns).flatten()
         places = torch.arange(offset, offset + count, device=self.rows.device)
         return self.rows[places // width] * self.columns[places % width]
 
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """The scales of some rows, (len(rows), n)."""
+        return torch.outer(self.rows[rows], self.columns) if self.entries is None else self.entries[rows]
+
     def to(self, device: torch.device) -> Scale:
         """The same on a device."""
-        return Scale(self.rows.to(device), self.columns.to(device))
+        entries = None if self.entries is None else self.entries.to(device)
+        return Scale(self.rows.to(device), self.columns.to(device), entries)
 
 
 def matrix_shape(parameter: Tensor) -> tuple[int, int]:
@@ -91,8 +100,38 @@ def scaled(block: AnyBlock, scale: Scale) -> AnyBlock:
     if isinstance(block, FactorBlock):
         left, right = scale.rows.to(block.left.dtype), scale.columns.to(block.right.dtype)
         return replace(block, left=block.left * left, right=block.right * right)
-    factors = torch.outer(scale.rows[block.row], scale.columns)
-    return replace(block, values=block.values * factors.to(block.values.dtype))
+    return replace(block, values=block.values * scale.of_rows(block.row).to(block.values.dtype))
+
+
+def scales_of_moments(
+    parameters: Mapping[str, Tensor], moments: Callable[[str], Tensor | None], factored: Collection[str]
+) -> dict[str, Scale]:
+    """v^(-1/4) of every parameter, relative to the mean of v over all coordinates, so that gradients keep their size.
+
+    Args:
+        parameters: canonical name -> parameter.
+        moments: v of a parameter by its name, in its shape, float64; None for a parameter without, whose scale is 1.
+        factored: parameters whose scale must be a product of one of the row and one of the column.
+    """
+    total, count = 0.0, 0
+    for name in parameters:
+        if (second := moments(name)) is not None:
+            total, count = total + float(second.sum()), count + second.numel()
+    scales = {}
+    for name, parameter in parameters.items():
+        (m, n), second = matrix_shape(parameter), moments(name)
+        if second is None or not second.numel() or not float(second.sum()) > 0:
+            scales[name] = Scale(torch.ones(m), torch.ones(n))
+            continue
+        matrix = second.view(m, n) * (count / total)
+        rows, columns = matrix.mean(1), matrix.mean(0) / matrix.mean()
+        entries = None if name in factored else _fourth_root(matrix)
+        scales[name] = Scale(_fourth_root(rows), _fourth_root(columns), entries)
+    return scales
+
+
+def _fourth_root(second: Tensor) -> Tensor:
+    return second.clamp(min=LEAST).pow(-0.25).float()
 
 
 class OverlappingBlocksError(Exception):
@@ -170,7 +209,4 @@ class SecondMoments:
         by_row = rows / (count * len(columns)) + more
         by_column = columns / (count * len(rows)) + more
         of_all = mean + more
-        return Scale(
-            (by_row / overall).clamp(min=LEAST).pow(-0.25).float(),
-            (by_column / of_all).pow(-0.25).float(),
-        )
+        return Scale(_fourth_root(by_row / overall), (by_column / of_all).pow(-0.25).float())

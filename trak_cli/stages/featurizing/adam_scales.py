@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.contract import Engine
 from trak_cli.gradients.numerics import exact
-from trak_cli.gradients.transforms.adam import OverlappingBlocksError, Scale, Scales, SecondMoments, matrix_shape
+from trak_cli.gradients.transforms.adam import (
+    OverlappingBlocksError,
+    Scale,
+    Scales,
+    SecondMoments,
+    matrix_shape,
+    scales_of_moments,
+)
+from trak_cli.plugins.optimizers.files import trained_by
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.featurizing.statistics_cache import Array, Statistic, StatisticsCache
+from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import Microbatch, by_size
 from trak_cli.stages.inputs.split import Split
 from trak_cli.types import Reporter, evenly_spaced
@@ -20,6 +30,26 @@ from trak_cli.types import Reporter, evenly_spaced
 #: Training samples, at most, from whose gradients second moments are estimated. For images, 256 are as good as all samples;
 #: texts need many, because most words occur in few of them.
 SAMPLES = 4096
+
+
+def scales_of(setup: FeatureSetup, checkpoint: Checkpoint, estimated: Callable[[Engine], Scales], engine: Engine) -> Scales:
+    """The scales under a checkpoint: by the second moments of its optimizer, or else ``estimated`` with an engine."""
+    return checkpoint_scales(setup, checkpoint) if setup.optimizer.states else estimated(engine)
+
+
+def checkpoint_scales(setup: FeatureSetup, checkpoint: Checkpoint) -> Scales:
+    """The scales by the second moments in the state of the checkpoint's optimizer.
+
+    Raises:
+        InputError: the state is no longer there, or a moment is not finite.
+    """
+    found = trained_by(checkpoint.path, setup.model)
+    if found is None or found.entries is None:
+        reason = "no optimizer state" if found is None else found.reason
+        remedy = "put the file back, or set gradients.moments=samples in a new store"
+        raise InputError(Problem(str(checkpoint.path), reason, "the second moments that were there at the start", remedy))
+    scales = scales_of_moments(setup.selected, found.second_moments, setup.matrices)
+    return {name: scale.to(setup.device) for name, scale in scales.items()}
 
 
 def stored_scales(

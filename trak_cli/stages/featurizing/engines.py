@@ -27,11 +27,11 @@ def make_featurizer(
     """What makes features under a checkpoint, whose weights are in the model.
 
     Args:
-        scales_of: the Adam scales, given the gradient engine; called only if ``setup.adam``.
+        scales_of: the Adam scales, given the gradient engine; called only if ``setup.optimizer.scaled``.
     """
     engine = build_engine(setup, plan.engine, plan.strategies)
     term_engine = build_term_engine(setup, plan, checkpoint)
-    if setup.adam:
+    if setup.optimizer.scaled:
         scales = scales_of(engine)
         engine = ScaledEngine(engine, scales)
         term_engine = None if term_engine is None else ScaledEngine(term_engine, scales)

@@ -26,7 +26,6 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
     """
     autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
     terms: Json = {"terms": {"signs": SIGNS_VERSION}} if setup.terms else {}
-    optimizer: Json = {"optimizer": {"name": "adam", "scales": SCALES_VERSION}} if setup.adam else {}
     shapes = [[name, list(tensor.shape)] for name, tensor in setup.selected.items()]
     return {
         "kind": "features",
@@ -42,10 +41,19 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
         },
         **autocast,
         **terms,
-        **optimizer,
+        **_optimizer(setup, checkpoint),
         "projection": _projection(setup.spec, setup.matrices),
         "dtype": config.features.dtype,
     }
+
+
+def _optimizer(setup: FeatureSetup, checkpoint: Checkpoint) -> Json:
+    """What scales gradients: second moments of training samples, or those in a file with the state of the optimizer."""
+    if not setup.optimizer.scaled:
+        return {}
+    state = setup.optimizer.states.get(checkpoint.path)
+    moments: Json = {} if state is None else {"moments": "checkpoint", "state": state}
+    return {"optimizer": {"name": "adam", "scales": SCALES_VERSION, **moments}}
 
 
 def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trak_cli.config.compose.plugin_import import locate
 from trak_cli.config.schema import GradientsConfig, ParametersConfig, ProjectionConfig, TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput
@@ -18,6 +17,7 @@ from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.projection.spec import KINDS, Kind, ProjectionSpec, spec_problems
+from trak_cli.stages.featurizing.optimizer_choice import OptimizerChoice, choose_optimizer
 from trak_cli.stages.inputs.plugins import Components
 from trak_cli.stages.inputs.run_inputs import RunInputs
 from trak_cli.stages.inputs.split import Split
@@ -40,7 +40,7 @@ class FeatureSetup:
         kernel, threads: which code multiplies by the random matrix, and on how many CPU threads.
         matrices: the weights that the projection multiplies from both sides (kind ``factored`` only).
         terms: whether training samples also get features of their per-token terms, from a second pass with random signs.
-        adam: whether gradients are scaled by Adam's second moments.
+        optimizer: whether gradients are scaled by second moments of the optimizer, and by which.
     """
 
     gradients: GradientsConfig
@@ -54,7 +54,7 @@ class FeatureSetup:
     threads: int | None
     matrices: Matrices
     terms: bool
-    adam: bool
+    optimizer: OptimizerChoice
 
     @property
     def model(self) -> nn.Module:
@@ -115,7 +115,7 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
         threads=config.threads,
         matrices=factored_matrices(spec, model, selected),
         terms=_with_terms(config.gradients, task),
-        adam=config.gradients.engine != REPRESENTATION and _optimizer(config) == "adam",
+        optimizer=choose_optimizer(config, inputs, selected),
     )
 
 
@@ -127,15 +127,6 @@ def _selected_tensors(config: TrakConfig, components: Components, train: Split) 
 
 def _place(gradients: GradientsConfig) -> Place:
     return Place(gradients.module or "", gradients.side)
-
-
-def _optimizer(config: TrakConfig) -> str:
-    """The optimizer that trained the model: ``gradients.optimizer``, else the attribute ``optimizer`` of the trainer class."""
-    if config.gradients.optimizer is not None:
-        return config.gradients.optimizer
-    if not isinstance(config.trainer, Mapping):
-        return "sgd"
-    return str(getattr(locate(config.trainer["_target_"], "trainer._target_"), "optimizer", "sgd"))
 
 
 def _with_terms(gradients: GradientsConfig, task: Task) -> bool:

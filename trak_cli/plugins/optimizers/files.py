@@ -1,0 +1,105 @@
+"""Where the state of the optimizer lies that trained a checkpoint: in its file, or beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from trak_cli.errors import InputError
+from trak_cli.plugins.checkpoints.readers import reader_of
+from trak_cli.plugins.optimizers.match import UnmatchedError, match
+from trak_cli.plugins.optimizers.state import Optimizer, OptimizerState, Slot, effective, find_states
+
+#: What Trainer and Accelerate of Hugging Face write into the folder of a checkpoint.
+BESIDE = ("optimizer.pt", "optimizer.bin")
+
+#: Weights that have such a folder to themselves.
+_ALONE = ("model.", "pytorch_model.", "adapter_model.")
+
+
+@dataclass(frozen=True)
+class TrainedBy:
+    """What the state of an optimizer says about a checkpoint.
+
+    Attributes:
+        file: the file with the state.
+        optimizer: its kind.
+        entries: canonical parameter name -> its entry; None if second moments cannot be read from them.
+        reason: why they cannot be read.
+    """
+
+    file: Path
+    optimizer: Optimizer
+    entries: Mapping[str, Slot] | None
+    reason: str = ""
+
+    def second_moments(self, name: str) -> Tensor | None:
+        """The second moments that divide steps of a parameter, float64 in its shape; None if no step has changed it."""
+        slot = (self.entries or {}).get(name)
+        if slot is None or self.optimizer.read is None:
+            return None
+        return effective(self.optimizer.read(slot.state, slot.group))
+
+
+def trained_by(path: Path, model: nn.Module) -> TrainedBy | None:
+    """What the state of the optimizer of a checkpoint says; None if the checkpoint has none.
+
+    Args:
+        path: the file or folder of the checkpoint.
+        model: the model that the checkpoint fits.
+    """
+    folder = path if path.is_dir() else path.parent if path.name.startswith(_ALONE) else None
+    beside = [folder / name for name in BESIDE if (folder / name).is_file()] if folder is not None else []
+    for file in [*([path] if path.suffix != ".safetensors" else []), *beside]:
+        try:
+            content = reader_of(file).read(file)
+        except InputError as error:
+            if file == path:
+                continue  # loading the weights reports it
+            return TrainedBy(file, Optimizer("an optimizer whose state cannot be read", None), None, error.problems[0].found)
+        states = dict(find_states(content))
+        if states:
+            return _chosen(file, states, model, _shapes(content))
+    return None
+
+
+def _chosen(
+    file: Path, states: Mapping[str, OptimizerState], model: nn.Module, held: Mapping[str, tuple[int, ...]]
+) -> TrainedBy:
+    """The state that fits the model; with several, the only one."""
+    matches = [_matched(file, state, model, held) for state in states.values()]
+    if len(matches) == 1:
+        return matches[0]
+    usable = [found for found in matches if found.entries is not None]
+    if len(usable) == 1:
+        return usable[0]
+    adaptive = {found.optimizer.adaptive for found in matches}
+    kind = Optimizer(
+        " and ".join(dict.fromkeys(found.optimizer.name for found in matches)), adaptive.pop() if len(adaptive) == 1 else None
+    )
+    return TrainedBy(file, kind, None, f"there are {len(states)} states, under the keys {', '.join(states)}")
+
+
+def _matched(file: Path, state: OptimizerState, model: nn.Module, held: Mapping[str, tuple[int, ...]]) -> TrainedBy:
+    if state.optimizer.read is None:
+        return TrainedBy(file, state.optimizer, None, f"the state of {state.optimizer.name} has none that can be read")
+    try:
+        found = TrainedBy(file, state.optimizer, match(state, model, held))
+    except UnmatchedError as error:
+        return TrainedBy(file, state.optimizer, None, str(error))
+    for name in found.entries or {}:
+        if (second := found.second_moments(name)) is not None and not bool(second.isfinite().all()):
+            return TrainedBy(file, state.optimizer, None, f"the second moments of {name} are not finite")
+    return found
+
+
+def _shapes(content: object) -> dict[str, tuple[int, ...]]:
+    """The largest state_dict in the content: name -> shape, in the order of the trained model."""
+    if not isinstance(content, Mapping):
+        return {}
+    found = {str(name): tuple(value.shape) for name, value in content.items() if isinstance(value, Tensor)}
+    inner = [_shapes(value) for value in content.values() if isinstance(value, Mapping) and "param_groups" not in value]
+    return max([found, *inner], key=len)
