@@ -196,7 +196,7 @@ def test_dataset_that_is_random(project: Project) -> None:
 
 
 def test_model_that_looks_at_the_batch(project: Project) -> None:
-    project.refused(INPUT, "featurize", "+model.batch_statistics=true", says=("model", "of train alone", "batch of 8"))
+    project.refused(INPUT, "featurize", "+model.batch_statistics=true", says=("model", "of train alone", "batch of 7"))
 
 
 # Datasets that change under a store

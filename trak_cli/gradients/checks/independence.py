@@ -19,6 +19,7 @@ from trak_cli.user_errors import first_line
 
 _EXPECTED = "an output that does not depend on the rest of the batch"
 _KEEP_ORDER = "return the samples in the order in which collate gets them, each once"
+_NORMS = "use running statistics, or a norm within each sample"
 _LOOK_FOR = "look for BatchNorm that uses batch statistics, other statistics over the batch, or padding without a mask"
 
 
@@ -114,7 +115,7 @@ def _reason(model: nn.Module, one: _InBatch, values: Tensor, expected: Tensor, l
         return "dataset.collate", reason, "pad samples to the largest of the batch instead"
     names = _batch_statistics(model)
     if names:
-        return f"model: {names[0]}", "statistics of the batch: ", "use running statistics, or a norm within each sample"
+        return f"model: {names[0]}", "statistics of the batch: ", _NORMS
     return "model", "", _LOOK_FOR
 
 
@@ -165,14 +166,10 @@ def _alone(model: nn.Module, task: ModelOutput, single: Any) -> tuple[Tensor, Te
     try:
         return _computed(model, task, single, 1)
     except ValueError as error:
-        raise InputError(
-            Problem(
-                "model",
-                f"a failure on a sample alone, but not on several ({first_line(error, type(error).__name__)})",
-                _EXPECTED,
-                _LOOK_FOR,
-            )
-        ) from error
+        names = _batch_statistics(model)
+        found = f"a failure on a sample alone, but not on several ({first_line(error, type(error).__name__)})"
+        where, remedy = (f"model: {names[0]}", _NORMS) if names else ("model", _LOOK_FOR)
+        raise InputError(Problem(where, found, _EXPECTED, remedy)) from error
 
 
 def largest_difference(first: Tensor, second: Tensor) -> tuple[int, float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from trak_cli.gradients.checks.independence import Trial, check_independence
+from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.gradients.checks.outputs import check_reach, check_terms
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.probes import Probes, choose_probes
@@ -69,10 +69,7 @@ def _reached(setup: FeatureSetup, probes: Probes) -> str:
 
 def _independent(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
     """The output for a sample depends neither on the other samples of its batch nor on their order."""
-    differences = []
-    for one in probes:
-        trial = Trial(one.together, one.reversed, one.singles, one.names, one.sizes)
-        differences.append(check_independence(setup.model, setup.function, trial))
+    differences = [check_independence(setup.model, setup.function, one.trial) for one in probes]
     return f"outputs differ by {max(differences):.1e} at most"
 
 

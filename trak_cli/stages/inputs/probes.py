@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from trak_cli.gradients.checks.independence import Trial
 from trak_cli.stages.inputs.split import Split
 
 #: Samples that are read to choose probes: the first ones, and rows spread over the split.
 FIRST, SPREAD = 4, 60
 
-#: Probes of a split.
-PROBES = 8
+#: Probes of a split; a prime, so that a collate that keeps whole groups only is found.
+PROBES = 7
 
 #: 2^64 divided by the golden ratio: multiples of it, modulo 2^64, are spread evenly, whatever their number.
 _GOLDEN, _WORD = 0x9E3779B97F4A7C15, 2**64
@@ -57,9 +58,10 @@ class Probes:
         return [self.split.batch([sample], [row]) for row, sample in zip(self.rows, self.samples, strict=True)]
 
     @property
-    def names(self) -> list[str]:
-        """What messages call the probes."""
-        return [f"sample {row} of {self.split.name}" for row in self.rows]
+    def trial(self) -> Trial:
+        """What shows whether an output depends on the rest of its batch."""
+        names = [f"sample {row} of {self.split.name}" for row in self.rows]
+        return Trial(self.together, self.reversed, self.singles, names, self.sizes)
 
     def first(self, count: int) -> Probes:
         """The first ``count`` probes only, two at least."""
