@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trak_cli.batches import IGNORED
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plugins.text.chat import ChatError, chat_tokens, read_template
 from trak_cli.plugins.text.texts import Texts
 
 
@@ -69,7 +70,8 @@ class ClassifiedTexts(Texts):
 class CausalTexts(Texts):
     """A text, predicted token by token, perhaps after a prompt: ``input_ids``, ``attention_mask``, ``labels``, all (T,).
 
-    The first token is not predicted, because no token precedes it. With a prompt, only the completion is predicted.
+    The first token is not predicted, because no token precedes it. With a prompt, only the completion is predicted; of a
+    conversation, only what the assistant says.
 
     Args:
         path, tokenizer, max_length, split, subset: see :class:`~trak_cli.plugins.text.texts.Texts`.
@@ -77,7 +79,13 @@ class CausalTexts(Texts):
         prompt: column of a prompt, instead of ``text``.
         completion: column of what follows the prompt. The two are tokenised separately and concatenated, so a space
             between them must belong to one of them.
-        end: append the tokenizer's end-of-text token.
+        messages: column of a conversation, instead of ``text``: a list of mappings with ``role`` and ``content``. It is
+            rendered by the chat template, and only the assistant's messages are predicted. ``prompt`` and ``completion`` may
+            hold messages too; then only those of the completion are predicted.
+        template: the chat template, as a file or a Jinja text; null: that of the tokenizer.
+        special_tokens: whether the tokenizer adds its special tokens to ``text`` or ``prompt``. Give false if these hold them
+            already, as a text does that a chat template rendered.
+        end: append the tokenizer's end-of-text token, except to conversations.
     """
 
     unpredicted = 1
@@ -89,33 +97,57 @@ class CausalTexts(Texts):
         text: str | None = None,
         prompt: str | None = None,
         completion: str | None = None,
+        messages: str | None = None,
+        template: str | None = None,
+        special_tokens: bool = True,
         end: bool = False,
         max_length: int | None = None,
         split: str | None = None,
         subset: str | None = None,
     ) -> None:
-        if (prompt is None) != (completion is None) or (text is None) == (prompt is None):
-            found = f"text {text}, prompt {prompt}, completion {completion}"
-            remedy = "give either text, or prompt and completion"
+        given = [column is not None for column in (text, prompt, messages)]
+        if (prompt is None) != (completion is None) or sum(given) != 1:
+            found = f"text {text}, prompt {prompt}, completion {completion}, messages {messages}"
+            remedy = "give either text, or prompt and completion, or messages"
             raise ConfigError(Problem("dataset columns", found, "one column, or two", remedy))
-        columns = [str(column) for column in (text, prompt, completion) if column is not None]
+        columns = [str(column) for column in (text, prompt, completion, messages) if column is not None]
         super().__init__(path, tokenizer, columns, max_length, split, subset)
+        self._of_messages, self._special = messages is not None, special_tokens
+        self._given_template = template
+        self._template = read_template(self.tokenizer, template) if messages is not None or template is not None else None
         self._end = [self.tokenizer.eos_token_id] if end else []
         if end and self.tokenizer.eos_token_id is None:
             remedy = "remove end, or use a tokenizer that has one"
             raise ConfigError(Problem("dataset end", "a tokenizer without an end-of-text token", "such a token", remedy))
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
+        values = [self.row(i)[column] for column in self.columns]
+        if self._of_messages or all(isinstance(value, list) for value in values):
+            tokens, counted = self._conversation(i, values)
+        else:
+            tokens, counted = self._plain(i)
+        ids = self.cut(i, tokens, self.max_length)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(counted[: len(ids)])}
+
+    def _plain(self, i: int) -> tuple[list[int], list[int]]:
+        """Tokens and labels of a text, or of a prompt and its completion."""
         first, *rest = (self.text(i, column) for column in self.columns)
-        start = list(self.tokens(first)["input_ids"])
-        if rest and start and start[-1] == self.tokenizer.eos_token_id and len(start) > 1:
+        start = list(self.tokens(first, add_special_tokens=self._special)["input_ids"])
+        if rest and self._special and start and start[-1] == self.tokenizer.eos_token_id and len(start) > 1:
             start = start[:-1]  # the completion follows
         more = list(self.tokens(rest[0], add_special_tokens=False)["input_ids"]) if rest else []
-        ids = self.cut(i, [*start, *more, *self._end], self.max_length)
-        labels = ids.clone()
-        if rest:
-            labels[: len(start)] = IGNORED
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        ids = [*start, *more, *self._end]
+        return ids, [IGNORED] * len(start) + ids[len(start) :] if rest else ids
+
+    def _conversation(self, i: int, values: list[Any]) -> tuple[list[int], list[int]]:
+        """Tokens and labels of messages."""
+        if self._template is None:
+            self._template = read_template(self.tokenizer, self._given_template)
+        messages, first = (values[0], 0) if len(values) == 1 else ([*values[0], *values[1]], len(values[0]))
+        try:
+            return chat_tokens(self.tokenizer, messages, self._template, first)
+        except ChatError as error:
+            raise self.refused(i, *error.problem) from error
 
 
 class SourceTarget(Texts):
