@@ -47,6 +47,10 @@ def show(summary: DoctorSummary, console: Console) -> None:
     for check in summary.checks:
         if not check.held:
             console.print(f"{check.name}: {check.remedy}", soft_wrap=True)
+    for quality in summary.quality:
+        console.print(str(quality), soft_wrap=True)
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
     if summary.costs is not None:
         _show_costs(summary, summary.costs, console)
     for sentence in summary.advice:

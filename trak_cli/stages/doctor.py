@@ -26,6 +26,7 @@ from trak_cli.stages.featurizing.engines import build_engine, make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.model_checks import model_checks
+from trak_cli.stages.featurizing.model_quality import SplitQuality, model_quality, quality_warnings
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context
@@ -45,6 +46,8 @@ class DoctorSummary:
         ok: every check holds.
         parameters, dim: p, the number of selected coordinates, and k, the number of features.
         engine: the gradient engine that featurize would use; null if none accepts the model.
+        quality: how good the model is on each split; empty if a check failed.
+        warnings: what may be wrong, although every check holds.
         costs: null if a check failed, so that the run could not be timed.
         advice: settings that would help, most useful first.
     """
@@ -55,6 +58,8 @@ class DoctorSummary:
     dim: int
     engine: str | None
     device: str
+    quality: list[SplitQuality]
+    warnings: list[str]
     costs: Costs | None
     advice: list[str]
 
@@ -93,6 +98,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
             moments = partial(scales, engine=engine) if estimated else None
             costs = estimate(config, inputs, featurizer, plan, moments)
             checks.append(_room_on_disk(costs))
+    qualities = model_quality(setup, probes) if _all_hold(checks) else []
     tips = [*filter(None, [setup.optimizer.question]), *advice(config, inputs.device, plan, costs)]
     return DoctorSummary(
         _all_hold(checks),
@@ -101,6 +107,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         setup.spec.dim,
         plan.engine if plan else None,
         inputs.device_name,
+        qualities,
+        quality_warnings(qualities) if qualities else [],
         costs,
         tips,
     )

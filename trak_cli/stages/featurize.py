@@ -19,6 +19,7 @@ from trak_cli.stages.featurizing.engines import make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.model_checks import check_model
+from trak_cli.stages.featurizing.model_quality import model_quality, quality_warnings
 from trak_cli.stages.featurizing.second_look import look_again
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
@@ -29,6 +30,7 @@ from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.index.split_sizes import check_rows, lengths_recorded
 from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.worker import worker_share
@@ -93,9 +95,11 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}
     _check_store(layout, fingerprints, inputs.splits)
     cache = StatisticsCache(layout, inputs.train, fingerprints)
+    probes = [choose_probes(split) for split in inputs.splits]
     with report_user_errors("model", library=True):
         bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
-        check_model(setup, inputs.splits)
+        check_model(setup, probes)
+        _log_quality(setup, probes, reporter)
         _log_setup(setup, reporter)
         selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
         plan = settle_plan(layout, selector)
@@ -147,6 +151,13 @@ def _log_setup(setup: FeatureSetup, reporter: Reporter) -> None:
         reporter.log(f"optimizer: {setup.optimizer.line}")
     if setup.matrices:
         reporter.log(f"projection=factored: {describe_factors(setup.spec, setup.sizes, setup.matrices)}")
+
+
+def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Reporter) -> None:
+    qualities = model_quality(setup, probes)
+    reporter.log("the model under the first checkpoint: " + ", ".join(map(str, qualities)))
+    for warning in quality_warnings(qualities):
+        reporter.log(f"warning: {warning}")
 
 
 def _record_run(layout: Layout, fingerprints: Mapping[str, Json], yaml: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.margin import margin, widened
+from trak_cli.tasks.quality import Quality, accuracy
 from trak_cli.tasks.task import Inputs, SampleError, Task, call_model, field
 
 _ARGUMENTS = ("inputs", "label")
@@ -46,6 +48,17 @@ class Classification(Task):
         logits = _checked(self.logits(model, batch))
         return nn.functional.cross_entropy(widened(logits), field(batch, self.label, _ARGUMENTS).long())
 
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        """The accuracy."""
+        if type(self).output is not Classification.output:  # a class derived from this one may not use logits
+            return super().quality(model, batches)
+        correct = count = classes = 0
+        for batch in batches:
+            logits = _checked(self.logits(model, batch))
+            correct += int((logits.argmax(1) == field(batch, self.label, _ARGUMENTS)).sum())
+            count, classes = count + len(logits), logits.shape[1]
+        return accuracy(correct, count, classes)
+
     def validate(self, model: nn.Module, batch: Any) -> None:
         """Labels must be integers, shape (B,), in [0, C); C is computed once per model.
 
@@ -80,6 +93,11 @@ class BinaryClassification(Task):
         labels = field(batch, self.label, _ARGUMENTS).to(logit.dtype).reshape(logit.shape)
         sign: Tensor = 2 * labels - 1
         return sign * logit
+
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        """The accuracy."""
+        right = torch.cat([self.output(model, batch).detach() > 0 for batch in batches])
+        return accuracy(int(right.sum()), len(right), 2)
 
     def validate(self, model: nn.Module, batch: Any) -> None:
         """Labels must be 0 or 1.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.tasks.margin import widened
+from trak_cli.tasks.quality import Quality
 from trak_cli.tasks.task import Task, field
 
 _Context = tuple[Tensor, Tensor, Tensor]
@@ -91,6 +92,11 @@ class Contrastive(Task):
         """1 − (p₁ + p₂) / 2, (B,). p₁ and p₂ do not follow from f, so this takes a second forward pass."""
         del output
         return 1 - torch.sigmoid(self.margins(model, batch)).mean(dim=-1)
+
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        """The share of f₁ > 0 and f₂ > 0: the other half of the pair is likelier than all others together."""
+        margins = torch.cat([self.margins(model, batch).detach() for batch in batches])
+        return Quality("share of f > 0", float((margins > 0).double().mean()), 1.0)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """CLIP's loss within the batch, a scalar: the mean cross entropy of both directions."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,8 +14,12 @@ from torch import Tensor, nn
 from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.margin import margin, widened
+from trak_cli.tasks.quality import Quality
 from trak_cli.tasks.task import SampleError, Task, field
 from trak_cli.tasks.tokens import call, check_tokens
+
+#: The loss of a model that knows nothing varies by about this share of it.
+_NOISE = 0.025
 
 
 class LanguageModel(Task):
@@ -66,6 +72,16 @@ class LanguageModel(Task):
         """Cross entropy, mean over all predicted tokens of the batch, a scalar."""
         logits, right = self.predicted(model, batch)
         return nn.functional.cross_entropy(widened(logits).flatten(0, -2), right.flatten().long(), ignore_index=IGNORED)
+
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        """The loss per predicted token, −log p; log V for a model that knows nothing."""
+        loss, count, classes = 0.0, 0, 2
+        for batch in batches:
+            odds, counts = self.log_odds(model, batch)
+            loss += float((nn.functional.softplus(-odds.detach().double()) * counts).sum())
+            count, classes = count + int(counts.sum()), self._vocabulary(model, batch)
+        chance = math.log(classes)
+        return Quality("loss per token", loss / count, 0.0, chance, _NOISE * chance)
 
     def validate(self, model: nn.Module, batch: Any) -> None:
         """Every sample must predict a token, the model must know all tokens, and no sample may exceed the model's positions.

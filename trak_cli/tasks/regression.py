@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.classification import single_value
 from trak_cli.tasks.margin import widened
+from trak_cli.tasks.quality import Quality
 from trak_cli.tasks.task import Inputs, Task, call_model, field
 
 _ARGUMENTS = ("inputs", "value")
+
+
+#: R² of a model that knows nothing about a sample varies by about this much.
+_NOISE = 0.025
 
 
 class Regression(Task):
@@ -41,6 +48,19 @@ class Regression(Task):
         """Mean ½ (f − y)², a scalar."""
         output = self.output(model, batch)
         return 0.5 * (output - self._truth(batch, output)).square().mean()
+
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        """R²: one minus the mean squared error relative to the variance of the labels; 0 for the mean of the labels."""
+        pairs = []
+        for batch in batches:
+            output = self.output(model, batch).detach()
+            pairs.append(torch.stack([output, self._truth(batch, output)]).double())
+        predicted, true = torch.cat(pairs, dim=1)
+        variance = float((true - true.mean()).square().sum())
+        error = float((predicted - true).square().sum())
+        if variance == 0:
+            return Quality("mean squared error", error / len(true), 0.0)
+        return Quality("R²", 1 - error / variance, 1.0, 0.0, _NOISE)
 
     def _truth(self, batch: Any, output: Tensor) -> Tensor:
         """y in the dtype and shape of the output; refuses shapes that would broadcast."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.tasks.quality import Quality
 
 
 class SampleError(InputError):
@@ -86,6 +87,20 @@ class Task(ABC):
             SampleError: for the first invalid sample.
         """
         del model, batch
+
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        """How good the model is on the samples of ``batches``; `featurize` and `doctor` print it for a few samples.
+
+        Default: the share of f > 0, where the true class is more likely than not, if f is a log-odds; else the mean of |q|,
+        the size of the loss gradient.
+        """
+        log_odds = type(self).out_to_loss_grad is Task.out_to_loss_grad
+        values = []
+        for batch in batches:
+            output = self.output(model, batch).detach()
+            values.append(output > 0 if log_odds else self.out_to_loss_grad(model, batch, output).detach().abs())
+        mean = float(torch.cat(values).double().mean())
+        return Quality("share of f > 0", mean, 1.0) if log_odds else Quality("mean |q|", mean, 0.0)
 
     def context_rows(self, rows: int) -> Sequence[int]:
         """Which of the ``rows`` training samples the task needs under a checkpoint before it can compute outputs.

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.gradients.checks.outputs import check_reach, check_terms
 from trak_cli.stages.featurizing.setup import FeatureSetup
-from trak_cli.stages.inputs.probes import Probes, choose_probes
-from trak_cli.stages.inputs.split import Split
+from trak_cli.stages.inputs.probes import Probes
 from trak_cli.stages.inputs.validation import validate_batch
 
 
@@ -29,13 +29,13 @@ class ModelCheck:
     run: Callable[[], str]
 
 
-def check_model(setup: FeatureSetup, splits: Sequence[Split]) -> None:
-    """Check the model, with the weights it holds, on probes of every split.
+def check_model(setup: FeatureSetup, probes: Sequence[Probes]) -> None:
+    """Check the model, with the weights it holds, on probes of every split; the training set comes first.
 
     Raises:
         InputError: the first property that does not hold.
     """
-    for check in model_checks(setup, [choose_probes(split) for split in splits]):
+    for check in model_checks(setup, probes):
         check.run()
 
 
@@ -55,10 +55,22 @@ def model_checks(setup: FeatureSetup, probes: Sequence[Probes]) -> list[ModelChe
 
 
 def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
-    """The task accepts the probes."""
+    """The task accepts all samples that were read, each alone, and the probes together.
+
+    Raises:
+        InputError: names the first refused sample of each split.
+    """
+    problems: list[Problem] = []
     for one in probes:
-        validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
-    return f"{sum(len(one.rows) for one in probes)} that the task accepts"
+        try:
+            for row, sample in one.read.items():
+                validate_batch(setup.task, setup.model, one.split.batch([sample], [row]), one.split.name, [row])
+            validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return f"{sum(len(one.read) for one in probes)} that the task accepts"
 
 
 def _reached(setup: FeatureSetup, probes: Probes) -> str:

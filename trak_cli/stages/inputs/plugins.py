@@ -15,12 +15,13 @@ from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
 from trak_cli.stages.inputs.models import Models
+from trak_cli.stages.inputs.probes import spread_rows
 from trak_cli.tasks import Task
-from trak_cli.types import TRAIN, evenly_spaced
+from trak_cli.types import TRAIN
 from trak_cli.user_errors import report_user_errors
 
-#: Samples of each data set that are read twice, to check that it returns the same values.
-REPEATED_SAMPLES = 9
+#: Samples of each data set that are read twice, to check that it returns the same values, and the seconds that this may take.
+REPEATED_SAMPLES, REPEATED_SECONDS = 128, 4.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
         try:
             with report_user_errors(key, any_code=True):
                 rows = check_length(dataset, key)
-            check_repeatable(dataset, evenly_spaced(rows, REPEATED_SAMPLES).tolist())
+            check_repeatable(dataset, spread_rows(rows, REPEATED_SAMPLES), name, REPEATED_SECONDS)
         except InputError as error:
             problems += error.problems
     if problems:

@@ -6,7 +6,7 @@ The number of samples that are read does not depend on the length of the split.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,8 @@ import torch
 from trak_cli.gradients.checks.independence import Trial
 from trak_cli.stages.inputs.split import Split
 
-#: Samples that are read to choose probes: the first ones, and rows spread over the split.
-FIRST, SPREAD = 4, 60
+#: Samples that are read to choose probes: the first ones, rows spread over the split, and rows that the data set suggests.
+FIRST, SPREAD, SUGGESTED = 4, 60, 8
 
 #: Probes of a split; a prime, so that a collate that keeps whole groups only is found.
 PROBES = 7
@@ -35,12 +35,16 @@ class Probes:
         samples: as the data set returns them.
         sizes: how many numbers the tensors of each sample hold, or how many characters its texts have; equal if all samples
             of the split have one size.
+        read: row -> sample of all samples from which the probes were chosen.
+        spread: the rows of ``read`` that are spread over the split, like a random sample of it.
     """
 
     split: Split
     rows: list[int]
     samples: list[Any]
     sizes: list[int]
+    read: Mapping[int, Any]
+    spread: Sequence[int]
 
     @cached_property
     def together(self) -> Any:
@@ -65,7 +69,8 @@ class Probes:
 
     def first(self, count: int) -> Probes:
         """The first ``count`` probes only, two at least."""
-        return Probes(self.split, *(part[: max(2, count)] for part in (self.rows, self.samples, self.sizes)))
+        count = max(2, count)
+        return replace(self, rows=self.rows[:count], samples=self.samples[:count], sizes=self.sizes[:count])
 
 
 def spread_rows(rows: int, count: int) -> list[int]:
@@ -83,14 +88,21 @@ def spread_rows(rows: int, count: int) -> list[int]:
 def choose_probes(split: Split, count: int = PROBES) -> Probes:
     """Samples that differ in size and in their labels: the largest and the smallest, their neighbours, and the first ones.
 
-    A split of one row gives this row twice, because a batch has two samples at least.
+    A data set may have a method ``rows_to_check(count)``, which returns the rows that are most likely to be refused, such as
+    the longest texts; they are read too. A split of one row gives this row twice, because a batch has two samples at least.
     """
-    rows = list(dict.fromkeys([*range(min(FIRST, split.rows)), *spread_rows(split.rows, SPREAD)]))
+    spread = spread_rows(split.rows, SPREAD)
+    rows = list(dict.fromkeys([*range(min(FIRST, split.rows)), *spread, *_suggested(split)]))
     samples = dict(zip(rows, split.samples(rows), strict=True))
     sizes = _sizes(split, samples)
     chosen = list(dict.fromkeys(_in_order_of_use(rows, sizes, samples)))[:count]
     chosen = chosen if len(chosen) > 1 else chosen * 2
-    return Probes(split, chosen, [samples[row] for row in chosen], [sizes[row] for row in chosen])
+    return Probes(split, chosen, [samples[row] for row in chosen], [sizes[row] for row in chosen], samples, spread)
+
+
+def _suggested(split: Split) -> Sequence[int]:
+    suggest = getattr(split.dataset, "rows_to_check", None)
+    return list(suggest(SUGGESTED))[:SUGGESTED] if callable(suggest) else ()
 
 
 def _distinct(rows: int, count: int) -> Iterator[int]:

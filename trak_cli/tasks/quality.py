@@ -1,0 +1,51 @@
+"""How good a model is on some samples: the number that a task gives for it, and what a model without knowledge would get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A number for the whole of some samples.
+
+    Attributes:
+        name: what it is, for example "accuracy".
+        value: the number.
+        best: the number of a perfect model.
+        chance: the number of a model that knows nothing about a sample; None if there is no such number.
+        noise: by how much the number of a model that knows nothing varies with the choice of samples (a standard deviation).
+    """
+
+    name: str
+    value: float
+    best: float
+    chance: float | None = None
+    noise: float = 0.0
+
+    @property
+    def knowledge(self) -> float | None:
+        """0 for a model that knows nothing, 1 for a perfect one; None if chance is unknown."""
+        return None if self.chance is None else (self.value - self.chance) / (self.best - self.chance)
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether a model that knows nothing could get this number."""
+        return self.knowledge is not None and self.knowledge < 2 * self._relative_noise
+
+    def far_from(self, other: Quality) -> bool:
+        """Whether less than half of the knowledge about ``other`` samples is left for these."""
+        if self.knowledge is None or other.knowledge is None:
+            return False
+        lost = other.knowledge - self.knowledge
+        return lost > 0.5 * other.knowledge and lost > 3 * max(self._relative_noise, other._relative_noise)
+
+    @property
+    def _relative_noise(self) -> float:
+        return 0.0 if self.chance is None else self.noise / abs(self.best - self.chance)
+
+
+def accuracy(correct: int, count: int, classes: int) -> Quality:
+    """The share of samples whose most likely class is the true one."""
+    chance = 1 / classes
+    return Quality("accuracy", correct / count, 1.0, chance, (chance * (1 - chance) / count) ** 0.5)
