@@ -61,6 +61,7 @@ def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
         InputError: names the first refused sample of each split.
     """
     problems: list[Problem] = []
+    cause: BaseException | None = None
     for one in probes:
         try:
             for row, sample in one.read.items():
@@ -68,8 +69,9 @@ def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
             validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
         except InputError as error:
             problems += error.problems
+            cause = cause or error.__cause__
     if problems:
-        raise InputError(problems)
+        raise InputError(problems) from cause
     return f"{sum(len(one.read) for one in probes)} that the task accepts"
 
 

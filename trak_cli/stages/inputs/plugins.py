@@ -98,6 +98,7 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
     for name, node in config.dataset.targets.items():
         splits[name] = instantiate(node, f"dataset.targets.{name}")
     problems: list[Problem] = []
+    cause: BaseException | None = None
     for name, dataset in splits.items():
         key = "dataset.train" if name == TRAIN else f"dataset.targets.{name}"
         try:
@@ -106,8 +107,9 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
             check_repeatable(dataset, spread_rows(rows, REPEATED_SAMPLES), name, REPEATED_SECONDS)
         except InputError as error:
             problems += error.problems
+            cause = cause or error.__cause__
     if problems:
-        raise InputError(problems)
+        raise InputError(problems) from cause
     return splits
 
 
