@@ -20,13 +20,13 @@ from trak_cli.stages.diagnosis.checks import (
     passed,
 )
 from trak_cli.stages.diagnosis.costs import Costs, estimate
+from trak_cli.stages.diagnosis.model_quality import SplitQuality, model_quality, quality_warnings
 from trak_cli.stages.featurizing.adam_scales import make_scales, scales_of
 from trak_cli.stages.featurizing.engine_selection import EngineSelector
 from trak_cli.stages.featurizing.engines import build_engine, make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.model_checks import model_checks
-from trak_cli.stages.featurizing.model_quality import SplitQuality, model_quality, quality_warnings
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context

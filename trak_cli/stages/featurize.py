@@ -12,6 +12,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import Problem, StoreError
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
 from trak_cli.projection.factored import describe_factors
+from trak_cli.stages.diagnosis.model_quality import model_quality, quality_warnings
 from trak_cli.stages.featurizing.adam_scales import scales_of, stored_scales
 from trak_cli.stages.featurizing.code_check import check_same_code
 from trak_cli.stages.featurizing.engine_selection import EngineSelector, settle_plan
@@ -19,7 +20,6 @@ from trak_cli.stages.featurizing.engines import make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.model_checks import check_model
-from trak_cli.stages.featurizing.model_quality import model_quality, quality_warnings
 from trak_cli.stages.featurizing.second_look import look_again
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
