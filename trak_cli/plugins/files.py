@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
+from trak_cli.plugins.samples import extreme_rows
 from trak_cli.user_hdf5 import UserHdf5Rows, open_user_hdf5
 
 _HDF5 = (".h5", ".hdf5")
@@ -56,6 +57,11 @@ class SampleFile(Dataset[Any]):
     def __getitem__(self, i: int) -> Any:
         rows = self.rows(i)
         return rows if len(rows) > 1 else rows[0]
+
+    def rows_to_check(self, count: int) -> list[int]:
+        """The rows of the smallest and the largest number of each array of single numbers that is in memory."""
+        held = (array for array in self._arrays if isinstance(array, Tensor))
+        return [row for array in held for row in extreme_rows(array)][:count]
 
     def rows(self, i: int) -> tuple[Tensor, ...]:
         """Row i of each array."""

@@ -86,6 +86,11 @@ def _read_id(dataset: Indexed, index: int, name: str) -> int:
         return sample_id(dataset[index])
 
 
+def extreme_rows(values: Tensor) -> list[int]:
+    """The rows of the smallest and the largest of some labels (N,), the most likely ones to be out of range."""
+    return [int(values.argmin()), int(values.argmax())] if values.dim() == 1 and len(values) and not values.is_complex() else []
+
+
 def check_length(dataset: object, name: str) -> int:
     """The number of samples of the split ``name``.
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.plugins.samples import extreme_rows
 from trak_cli.types import Float64
 
 
@@ -63,6 +64,10 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self._inputs[i], self._labels[i]
+
+    def rows_to_check(self, count: int) -> list[int]:
+        """The rows of the smallest and the largest label."""
+        return extreme_rows(self._labels)[:count]
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: its columns by name."""

@@ -17,7 +17,9 @@ from trak_cli.stages.diagnosis.checks import (
     engine_and_loop,
     features_fit,
     finite,
+    has_tokens,
     passed,
+    single_start,
 )
 from trak_cli.stages.diagnosis.costs import Costs, estimate
 from trak_cli.stages.diagnosis.model_quality import SplitQuality, model_quality, quality_warnings
@@ -137,6 +139,8 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
 def _model_checks(setup: FeatureSetup, probes: Sequence[Probes]) -> list[Check]:
     """The checks that need no engine, up to the first that fails."""
     checks: dict[str, Callable[[], Check]] = {check.name: partial(passed, check) for check in model_checks(setup, probes)}
+    if any(map(has_tokens, probes)):
+        checks["start token"] = partial(single_start, setup, probes)
     checks["finite numbers"] = partial(finite, setup, probes[0])
     results: list[Check] = []
     for name, check in checks.items():

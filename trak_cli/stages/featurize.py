@@ -12,6 +12,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import Problem, StoreError
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
 from trak_cli.projection.factored import describe_factors
+from trak_cli.stages.diagnosis.checks import single_start
 from trak_cli.stages.diagnosis.model_quality import model_quality, quality_warnings
 from trak_cli.stages.featurizing.adam_scales import scales_of, stored_scales
 from trak_cli.stages.featurizing.code_check import check_same_code
@@ -158,6 +159,9 @@ def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Report
     reporter.log("the model under the first checkpoint: " + ", ".join(map(str, qualities)))
     for warning in quality_warnings(qualities):
         reporter.log(f"warning: {warning}")
+    start = single_start(setup, probes)
+    if not start.held:
+        reporter.log(f"warning: {start.found}; {start.remedy}")
 
 
 def _record_run(layout: Layout, fingerprints: Mapping[str, Json], yaml: str) -> None:

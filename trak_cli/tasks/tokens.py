@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
@@ -54,9 +55,8 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
                     f"a token in [0, {vocabulary}), which the model embeds",
                     "use the tokenizer that belongs to the model, or resize its embeddings",
                 )
-        mask = batch.get("attention_mask")
-        if longest is not None and key == "input_ids" and isinstance(mask, Tensor):
-            lengths = mask.sum(1)
+        if longest is not None and key == "input_ids":
+            lengths = _lengths(tokens, batch.get("attention_mask"))
             if int(lengths.max()) > longest:
                 sample = int((lengths > longest).nonzero()[0, 0])
                 raise SampleError(
@@ -65,6 +65,13 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
                     f"at most {longest}, the positions that the model has learned",
                     f"give the dataset max_length: {longest}",
                 )
+
+
+def _lengths(tokens: Tensor, mask: Any) -> Tensor:
+    """Number of tokens of each sample, (B,); without a mask, padding counts."""
+    if isinstance(mask, Tensor) and mask.shape[:2] == tokens.shape[:2]:
+        return mask.sum(1)
+    return torch.full((len(tokens),), tokens.shape[1])
 
 
 def _vocabulary(model: nn.Module) -> int | None:

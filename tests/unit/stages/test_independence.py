@@ -282,7 +282,7 @@ def left_padded(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
     ids=["mean", "maximum", "last position", "sum", "first position, padded on the left", "GRU", "attention"],
 )
 def test_padding_without_a_mask_is_named_with_the_length(model: nn.Module, collate: Any) -> None:
-    with pytest.raises(InputError, match=r"padding without a mask.*larger one \(of 2[12] numbers\)"):
+    with pytest.raises(InputError, match=r"padding without a mask.*beside the larger sample \d+ of train \(size 2[12]\)"):
         checked(collate, model)
 
 

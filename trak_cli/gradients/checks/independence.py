@@ -79,6 +79,20 @@ def check_independence(model: nn.Module, task: ModelOutput, trial: Trial) -> flo
     return worst
 
 
+def check_repeated(model: nn.Module, task: ModelOutput, single: Any) -> None:
+    """Refuse a model whose f or q for a sample is random.
+
+    Raises:
+        InputError: two computations give different values.
+    """
+    first, second = (_alone(model, task, single) for _ in range(2))
+    for what, once, twice in zip(("f", "q"), first, second, strict=True):
+        if largest_difference(once, twice)[1] > output_tolerance(model, task) * max(
+            1.0, float(once.abs().nan_to_num(0.0, 0.0))
+        ):
+            raise random_output(f"{what} = {float(once):.6g}, then {float(twice):.6g} for the same sample")
+
+
 @dataclass(frozen=True)
 class _InBatch:
     """One of the two batches of a trial; ``order``: which sample stands at each position."""
@@ -90,6 +104,11 @@ class _InBatch:
     def in_order(self, values: Sequence[Any]) -> list[Any]:
         """Values of the samples in the order of the batch."""
         return [values[sample] for sample in self.order]
+
+    def named(self, position: int) -> str:
+        """The name and the size of the sample at a position."""
+        sample = self.order[position]
+        return f"{self.trial.names[sample]} (size {self.trial.sizes[sample]})"
 
 
 def _reason(model: nn.Module, one: _InBatch, values: Tensor, expected: Tensor, limit: float) -> tuple[str, str, str]:
@@ -108,10 +127,10 @@ def _reason(model: nn.Module, one: _InBatch, values: Tensor, expected: Tensor, l
     sizes = torch.tensor(one.in_order(one.trial.sizes), device=values.device)
     wrong = (values - expected).abs().nan_to_num(0.0, 0.0, 0.0) > limit
     if not bool(wrong[sizes == sizes.max()].any()):
-        reason = f"padding without a mask: samples change beside a larger one (of {int(sizes.max())} numbers): "
+        reason = f"padding without a mask: samples change beside the larger {one.named(int(sizes.argmax()))}: "
         return "model", reason, "give the model a mask of the padding, and use it wherever positions are combined"
     if not bool(wrong[sizes == sizes.min()].any()):
-        reason = f"samples are cut to the smallest of the batch (of {int(sizes.min())} numbers): "
+        reason = f"samples are cut to the smallest of the batch, {one.named(int(sizes.argmin()))}: "
         return "dataset.collate", reason, "pad samples to the largest of the batch instead"
     names = _batch_statistics(model)
     if names:

@@ -60,6 +60,10 @@ class ImageFile(Dataset[tuple[Tensor, int]]):
         pixels, label = self._pixels(i)
         return normalised(pixels, self._mean, self._std), label
 
+    def rows_to_check(self, count: int) -> list[int]:
+        """The rows of the smallest and the largest label."""
+        return self._file.rows_to_check(count)
+
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image", (H, W) or (H, W, 3) uint8, and "label"."""
         pixels, label = self._pixels(i)

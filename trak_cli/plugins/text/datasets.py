@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trak_cli.batches import IGNORED
-from trak_cli.errors import ConfigError, Problem
+from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.text.chat import ChatError, chat_tokens, read_template
 from trak_cli.plugins.text.texts import Texts
 
@@ -50,6 +51,14 @@ class ClassifiedTexts(Texts):
         found = self.tokenizer(*texts, verbose=False, **limit)
         sample = {key: self.cut(i, found[key]) for key in found}
         return {**sample, "labels": torch.tensor(self._number(i), dtype=torch.int64)}
+
+    def extent(self, i: int) -> float:
+        """See :meth:`~trak_cli.plugins.text.texts.Texts.extent`; infinite for a label that is refused."""
+        try:
+            self._number(i)
+        except InputError:
+            return math.inf
+        return super().extent(i)
 
     def _number(self, i: int) -> int:
         value = self.row(i)[self._label]

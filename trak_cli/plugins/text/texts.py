@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,10 @@ from torch.utils.data import Dataset
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.text.records import read_table
 from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
+from trak_cli.types import evenly_spaced
+
+#: Rows whose texts are measured to find the longest ones.
+SCANNED = 20_000
 
 
 class Texts(Dataset[dict[str, Tensor]]):
@@ -82,6 +88,19 @@ class Texts(Dataset[dict[str, Tensor]]):
     def refused(self, i: int, found: str, expected: str, remedy: str) -> InputError:
         """A problem of row i."""
         return InputError(Problem(f"row {i} of {self.path}", found, expected, remedy))
+
+    def extent(self, i: int) -> float:
+        """Number of characters that sample i is made from, without tokenising them; infinite if something is missing."""
+        values = self.row(i)
+        held = [values[column] for column in self.columns]
+        return math.inf if not all(value is not None and value != "" for value in held) else sum(len(str(one)) for one in held)
+
+    def rows_to_check(self, count: int) -> list[int]:
+        """At most ``count`` rows that are the most likely to be refused: those with missing values and the longest texts.
+
+        Of a table of more than SCANNED rows, evenly spaced ones are considered.
+        """
+        return heapq.nlargest(count, evenly_spaced(len(self.table), SCANNED).tolist(), key=self.extent)
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: the columns that it is made from."""

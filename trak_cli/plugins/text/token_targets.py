@@ -56,6 +56,12 @@ class TokenTargets(Dataset[dict[str, Tensor]]):
         labels[place] = sample["labels"][place]
         return {**sample, "labels": labels}
 
+    def rows_to_check(self, count: int) -> list[int]:
+        """One target of each of the longest texts, at most ``count``."""
+        chosen = self._texts.rows_to_check(count) if isinstance(self._texts, Texts) else []
+        places = {row: i for i, (row, _) in enumerate(self._places)}
+        return [places[row] for row in chosen if row in places]
+
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of target i: the token, its position, and its text."""
         row, place = self._places[i]

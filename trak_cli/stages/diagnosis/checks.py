@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from trak_cli.batches import one_sample
+from trak_cli.batches import batch_size, one_sample
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients.checks.compare import difference, gradient_of
 from trak_cli.gradients.checks.tolerances import TOLERANCES, Tolerance, gradient_tolerance
 from trak_cli.gradients.contract import Engine
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.plugins.text.start_token import doubled_start
 from trak_cli.projection.contract import Projector
 from trak_cli.stages.featurizing.model_checks import ModelCheck
 from trak_cli.stages.featurizing.setup import FeatureSetup
@@ -58,6 +59,21 @@ def passed(check: ModelCheck) -> Check:
     return Check(check.name, True, check.run(), check.expected, "")
 
 
+def has_tokens(probes: Probes) -> bool:
+    """Whether the samples of a split are mappings with token ids."""
+    return any(isinstance(sample, Mapping) and "input_ids" in sample for sample in probes.read.values())
+
+
+def single_start(setup: FeatureSetup, probes: Sequence[Probes]) -> Check:
+    """No text begins with the start token twice."""
+    for one in probes:
+        for row, sample in one.read.items():
+            problem = doubled_start(one.split.dataset, setup.model, sample, f"sample {row} of {one.split.name}")
+            if problem is not None:
+                return Check("start token", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
+    return Check("start token", True, "not twice at the start of a text", "once or never", "")
+
+
 def finite(setup: FeatureSetup, probes: Probes) -> Check:
     """Outputs, out-to-loss gradients and gradients (by plain autograd) contain no NaN and no infinity."""
     loop = make_engine("loop", setup.model, setup.function, setup.selected)
@@ -84,10 +100,11 @@ def engine_and_loop(setup: FeatureSetup, probes: Probes, engine: Engine) -> Chec
     """The engine gives each sample the gradient that plain autograd gives it alone."""
     loop = make_engine("loop", setup.model, setup.function, setup.selected)
     differences = []
-    for position in range(len(probes.samples)):
-        gradient = gradient_of(setup.selected, engine.per_sample(probes.together).blocks, position)
-        expected = gradient_of(setup.selected, loop.per_sample(one_sample(probes.together, position)).blocks, 0)
-        differences.append(difference(gradient, expected))
+    for batch in probes.batches(setup.gradients.microbatch):
+        for position in range(batch_size(batch)):
+            gradient = gradient_of(setup.selected, engine.per_sample(batch).blocks, position)
+            expected = gradient_of(setup.selected, loop.per_sample(one_sample(batch, position)).blocks, 0)
+            differences.append(difference(gradient, expected))
     allowed = tolerance(setup).sample
     return Check(
         f"engine {engine.name} = loop",
@@ -100,8 +117,9 @@ def engine_and_loop(setup: FeatureSetup, probes: Probes, engine: Engine) -> Chec
 
 def features_fit(setup: FeatureSetup, probes: Probes, engine: Engine, projector: Projector, dtype: str) -> Check:
     """The features of the samples can be stored in ``dtype``."""
-    projected = projector.project(engine.per_sample(probes.together).blocks) / setup.parameters**0.5
-    features = projected.detach().to("cpu", torch.float32).numpy()
+    batches = probes.batches(setup.gradients.microbatch)
+    projected = torch.cat([projector.project(engine.per_sample(batch).blocks).detach() for batch in batches])
+    features = (projected / setup.parameters**0.5).to("cpu", torch.float32).numpy()
     encode_rows(features, dtype)  # refuses values that are not finite
     sizes = np.abs(features[features != 0])
     found = f"sizes from {sizes.min():.1e} to {sizes.max():.1e}" if sizes.size else "all features are zero"

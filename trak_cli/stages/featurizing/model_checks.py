@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.checks.independence import check_independence
+from trak_cli.gradients.checks.independence import check_independence, check_repeated
 from trak_cli.gradients.checks.outputs import check_reach, check_terms
+from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.probes import Probes
 from trak_cli.stages.inputs.validation import validate_batch
@@ -66,7 +67,8 @@ def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
         try:
             for row, sample in one.read.items():
                 validate_batch(setup.task, setup.model, one.split.batch([sample], [row]), one.split.name, [row])
-            validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
+            if not _always_alone(setup, one):
+                validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
         except InputError as error:
             problems += error.problems
             cause = cause or error.__cause__
@@ -83,11 +85,35 @@ def _reached(setup: FeatureSetup, probes: Probes) -> str:
 
 def _independent(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
     """The output for a sample depends neither on the other samples of its batch nor on their order."""
-    differences = [check_independence(setup.model, setup.function, one.trial) for one in probes]
+    differences = [0.0]
+    for one in probes:
+        if _always_alone(setup, one):
+            for single in one.singles:
+                check_repeated(setup.model, setup.function, single)
+        else:
+            differences.append(check_independence(setup.model, setup.function, _affordable(setup, one).trial))
     return f"outputs differ by {max(differences):.1e} at most"
+
+
+def _always_alone(setup: FeatureSetup, probes: Probes) -> bool:
+    """Whether no batch has two samples: because of ``gradients.microbatch=1``, and because collate accepts no such batch."""
+    if setup.gradients.microbatch != 1:
+        return False
+    try:
+        return probes.together is None
+    except InputError:
+        return True
+
+
+def _affordable(setup: FeatureSetup, probes: Probes) -> Probes:
+    """As many of the probes as fit into ``gradients.memory_mb`` in one batch, two at least."""
+    largest = probes.singles[max(range(len(probes.sizes)), key=probes.sizes.__getitem__)]
+    saved = activation_bytes(GradientWork(setup.model, setup.function, largest, setup.selected))
+    return probes.first(setup.gradients.memory_mb * 2**20 // max(1, 2 * saved))
 
 
 def _summed(setup: FeatureSetup, probes: Probes) -> str:
     """The per-token terms add up to the output."""
-    check_terms(setup.model, setup.task, probes.together)
+    for batch in probes.batches(setup.gradients.microbatch):
+        check_terms(setup.model, setup.task, batch)
     return "add up to the output"

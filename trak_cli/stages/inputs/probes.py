@@ -61,6 +61,10 @@ class Probes:
         """Each probe as a batch of one, on the device."""
         return [self.split.batch([sample], [row]) for row, sample in zip(self.rows, self.samples, strict=True)]
 
+    def batches(self, microbatch: int | None) -> list[Any]:
+        """The probes in one batch; if microbatches have one sample anyway, each alone."""
+        return self.singles if microbatch == 1 else [self.together]
+
     @property
     def trial(self) -> Trial:
         """What shows whether an output depends on the rest of its batch."""

@@ -12,7 +12,7 @@ import torch
 
 from trak_cli.batches import batch_size, leaves, to_device
 from trak_cli.errors import InputError, Problem
-from trak_cli.user_errors import report_user_errors
+from trak_cli.user_errors import error_summary, report_user_errors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,7 +78,12 @@ class Split:
         numbers = ", ".join(map(str, rows))
         where = f"collating samples {numbers} of {self.name}" if numbers else f"collating {self.name}"
         with report_user_errors(where, any_code=True):
-            batch = self.collate(samples)
+            try:
+                batch = self.collate(samples)
+            except RuntimeError as error:
+                if "stack expects each tensor to be equal size" not in str(error):
+                    raise
+                raise InputError(_unequal(where, error)) from error
         _check_count(batch, len(samples), where)
         return batch
 
@@ -99,6 +104,12 @@ class Split:
     def varies(self) -> bool:
         """Whether samples differ in size, judged by ``sizes``."""
         return len(set(self.sizes.values())) > 1
+
+
+def _unequal(where: str, error: RuntimeError) -> Problem:
+    """The problem of samples of different sizes that are collated without padding."""
+    remedy = "give dataset.collate a function that pads samples and masks the padding, or set gradients.microbatch=1"
+    return Problem(where, error_summary(error), "samples of one size, or a collate function that pads them", remedy)
 
 
 def _check_count(batch: Any, count: int, where: str) -> None:
