@@ -11,8 +11,9 @@ from setting import Features, Setting
 
 from trak_cli.attribution.estimator.rows import clip_threshold, training_rows, unit_rows
 from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
+from trak_cli.attribution.estimator.simulated_training import flow_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.attribution.estimator.weights import add_rows, weights_of
+from trak_cli.attribution.estimator.weights import add_rows, simulate_for, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
 from trak_cli.attribution.scores import sample_weight, score_block, target_factor
@@ -41,7 +42,9 @@ def part(stored: Features, spec: EstimatorSpec) -> Part:
     """Return the part of the checkpoint that has these features."""
     limit = clip_threshold(spec, stored.train)
     features = training_rows(spec, stored.train, limit)
-    weights = weights_of(spec, features, stored.out_to_loss, stored.outputs)
+    some = flow_rows(len(features))
+    training = simulate_for(spec, features[some], stored.out_to_loss[some], stored.outputs[some], len(features))
+    weights = weigh(spec, training, features, stored.out_to_loss)
     spectrum, ridge = None, 0.0
     if spec.needs_gram:
         gram = GramSum(features.shape[1])

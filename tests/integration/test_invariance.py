@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scores_oracle import scores
 from small_project import (
     Everything,
     assert_close,
@@ -23,7 +24,6 @@ from small_project import (
 from tiny_project import ROWS, SHARD_ROWS, TARGETS, weights
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.attribution.scores import scores
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scores_oracle import scores
 from small_project import Everything, assert_close, assert_identical, elsewhere, read_store
 from tiny_project import Project
 from words_project import DIM, ROWS, TARGETS
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import Terms
-from trak_cli.attribution.scores import scores
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.gradients.transforms.token_signs import signs_of
 from trak_cli.plugins.checkpoints.files import sha256

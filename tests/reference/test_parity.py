@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reference_data import gradients
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import sample_weight, score_block, scores, target_factor
+from trak_cli.attribution.scores import sample_weight, score_block, target_factor
 from trak_cli.types import Float32, Float64, FloatArray
 
 PARAMETERS = 13_706

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from reference_data import gradients
+from scores_oracle import weights_of
 
 from trak_cli.attribution.estimator.rows import clip_threshold, training_rows, unit_rows
 from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.attribution.estimator.weights import weights_of
 from trak_cli.attribution.lds.lds import lds
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose

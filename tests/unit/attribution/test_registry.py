@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.describe import describe_formula
 from trak_cli.attribution.estimator.registry import Metric, metric_named, metric_names, register_metric
@@ -9,7 +10,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
 from trak_cli.attribution.estimator.validation import spec_problems
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import sample_weight, score_block, scores, target_factor
+from trak_cli.attribution.scores import sample_weight, score_block, target_factor
 from trak_cli.errors import ConfigError
 
 

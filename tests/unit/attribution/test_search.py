@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.registry import metric_named
 from trak_cli.attribution.estimator.spec import EstimatorSpec
@@ -9,7 +10,6 @@ from trak_cli.attribution.estimator.validation import spec_problems
 from trak_cli.attribution.lds.lds import subset_predictions
 from trak_cli.attribution.linalg.gram import Gram, GramSum
 from trak_cli.attribution.linalg.spectrum import decompose, precondition
-from trak_cli.attribution.scores import scores
 from trak_cli.attribution.search import grid_members, groups, halves, subset_sums
 from trak_cli.errors import ConfigError
 

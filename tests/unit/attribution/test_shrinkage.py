@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.rows import unit_rows
 from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.attribution.scores import scores
 from trak_cli.config.estimators import shipped_estimators
 
 MEMBERS = shipped_estimators()

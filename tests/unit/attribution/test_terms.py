@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scores_oracle import scores, weights_of
 
 from trak_cli.attribution.estimator.rows import clip_rows, clip_threshold, unit_rows
 from trak_cli.attribution.estimator.shrinkage import cosines
 from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
-from trak_cli.attribution.estimator.weights import Terms, add_rows, simulate_for, weigh, weights_of
+from trak_cli.attribution.estimator.weights import Terms, add_rows, simulate_for, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import decompose
-from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, scores, target_factor
+from trak_cli.attribution.scores import normalize_targets, sample_weight, score_block, target_factor
 from trak_cli.config.estimators import shipped_estimators
 
 MEMBERS = shipped_estimators()

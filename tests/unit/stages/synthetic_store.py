@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scores_oracle import scores
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import Terms
 from trak_cli.attribution.lds.lds import subset_predictions
-from trak_cli.attribution.scores import scores
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.json_files import write_json_once
 from trak_cli.store.layout import Layout

@@ -8,7 +8,6 @@ import numpy as np
 
 from trak_cli.attribution.estimator.simulated_training import (
     SimulatedTraining,
-    flow_rows,
     follows_log_loss,
     simulate,
     uniform_training,
@@ -100,24 +99,3 @@ def simulate_for(
     if ((out_to_loss >= 0) & (out_to_loss <= 1)).all():
         return uniform_training(features.shape[1])
     return None
-
-
-def weights_of(spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArray, outputs: FloatArray | None) -> Weights:
-    """The weights of a whole training set in memory.
-
-    Args:
-        spec: the estimator.
-        features: (n, k) as the estimator uses them.
-        out_to_loss: (n,) q.
-        outputs: (n,) f; required for weights "early_training" only.
-
-    Raises:
-        ValueError: ``outputs`` is missing.
-    """
-    training = None
-    if spec.simulates_training:
-        if outputs is None:
-            raise ValueError("weights 'early_training' need the outputs of the training samples")
-        some = flow_rows(len(features))
-        training = simulate_for(spec, features[some], out_to_loss[some], outputs[some], len(features))
-    return weigh(spec, training, features, out_to_loss)
