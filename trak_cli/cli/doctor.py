@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
 from trak_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,12 +30,7 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    def stage() -> Stage[DoctorSummary]:
-        from trak_cli.stages.doctor import doctor
-
-        return doctor
-
-    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
+    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), partial(imported, NAME), show)
     if not summary.ok:
         raise typer.Exit(InputError.exit_code)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, interval, run, table
+from trak_cli.cli.run import interval, stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.evaluation.summary import EvalSummary
@@ -30,17 +30,6 @@ EXAMPLES = """Examples:
   trak eval-lds experiment=digits 'estimator.checkpoint_counts=[1, 5, 10]'   (after finalize and score with the same setting)
 
   trak eval-lds experiment=digits 'lds.baselines=[datamodel, empirical_influence]'"""
-
-
-def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
-) -> None:
-    def stage() -> Stage[EvalSummary]:
-        from trak_cli.stages.eval_lds import eval_lds
-
-        return eval_lds
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: EvalSummary, console: Console) -> None:
@@ -73,3 +62,6 @@ def show(summary: EvalSummary, console: Console) -> None:
         )
     for path in summary.files:
         console.print(str(path))
+
+
+command = stage_command(NAME, show)

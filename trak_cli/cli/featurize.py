@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.cli.run import stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.featurize import FeaturizeSummary
@@ -27,17 +27,6 @@ EXAMPLES = """Examples:
   trak featurize experiment=digits '+dataset.targets.mine={_target_: trak_cli.plugins.SampleFile, path: one.npz}'"""
 
 
-def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
-) -> None:
-    def stage() -> Stage[FeaturizeSummary]:
-        from trak_cli.stages.featurize import featurize
-
-        return featurize
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
-
-
 def show(summary: FeaturizeSummary, console: Console) -> None:
     rows = table("split", "#rows", "#shards written", "#already stored", "#left to other workers")
     for split in summary.splits:
@@ -47,3 +36,6 @@ def show(summary: FeaturizeSummary, console: Console) -> None:
         f"{len(summary.checkpoints)} checkpoint(s), {summary.parameters:,} parameters -> {summary.dim:,} features"
         f" in {summary.store}"
     )
+
+
+command = stage_command(NAME, show)

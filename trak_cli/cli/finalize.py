@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.cli.run import stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.finalize import FinalizeSummary
@@ -24,17 +24,6 @@ EXAMPLES = """Examples:
   trak finalize experiment=digits estimator.ridge=3 estimator.ridge_unit=mean_norm    (3 times the mean ‖x‖²)
 
   trak finalize experiment=digits estimator.ridge=0.01 estimator.ridge_unit=absolute  (λ itself)"""
-
-
-def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
-) -> None:
-    def stage() -> Stage[FinalizeSummary]:
-        from trak_cli.stages.finalize import finalize
-
-        return finalize
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: FinalizeSummary, console: Console) -> None:
@@ -74,3 +63,6 @@ def show(summary: FinalizeSummary, console: Console) -> None:
     for gram in summary.grams:
         if not gram.arrived:
             console.print(f"{gram.checkpoint}: the simulated training did not come as far as the checkpoint", soft_wrap=True)
+
+
+command = stage_command(NAME, show)

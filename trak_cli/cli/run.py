@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import json
 import math
 import os
@@ -11,8 +12,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -74,6 +76,23 @@ class Call:
     @staticmethod
     def of(overrides: list[str] | None, config_name: str | None, config_dir: Path | None, as_json: bool) -> Call:
         return Call(tuple(overrides or ()), config_name, config_dir, as_json)
+
+
+def imported(name: str, **options: Any) -> Stage[Any]:
+    """The function of a subcommand in ``trak_cli.stages``, with these options."""
+    function = name.replace("-", "_")
+    return partial(getattr(importlib.import_module(f"trak_cli.stages.{function}"), function), **options)
+
+
+def stage_command(name: str, show: Callable[[Any, Console], None]) -> Callable[..., None]:
+    """The command of a stage that has no options of its own; ``show`` prints its summary."""
+
+    def command(
+        overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+    ) -> None:
+        run(name, Call.of(overrides, config_name, config_dir, as_json), partial(imported, name), show)
+
+    return command
 
 
 def run(

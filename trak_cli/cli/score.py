@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.cli.run import stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.score import ScoreSummary
@@ -29,17 +29,6 @@ EXAMPLES = """Examples:
   trak score store=runs/digits estimator.name=ridge3 estimator.ridge=3"""
 
 
-def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
-) -> None:
-    def stage() -> Stage[ScoreSummary]:
-        from trak_cli.stages.score import score
-
-        return score
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
-
-
 def show(summary: ScoreSummary, console: Console) -> None:
     console.print(f"estimator {summary.estimator}: {summary.formula}", soft_wrap=True)
     rows = table("split", "#checkpoints", "#targets", "#training rows", "#shards written", "#already there", "scores")
@@ -54,3 +43,6 @@ def show(summary: ScoreSummary, console: Console) -> None:
             str(split.path) if split.complete else f"{split.left_to_others} shard(s) left to other workers",
         )
     console.print(rows)
+
+
+command = stage_command(NAME, show)

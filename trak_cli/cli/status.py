@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.status import StatusSummary
@@ -35,12 +35,7 @@ def command(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    def stage() -> Stage[StatusSummary]:
-        from trak_cli.stages.status import status
-
-        return partial(status, verify=verify)
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
+    run(NAME, Call.of(overrides, config_name, config_dir, as_json), partial(imported, NAME, verify=verify), show)
 
 
 def show(summary: StatusSummary, console: Console) -> None:

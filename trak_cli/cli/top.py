@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.top import TopSummary
@@ -35,11 +35,7 @@ def command(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    def stage() -> Stage[TopSummary]:
-        from trak_cli.stages.top import top
-
-        return partial(top, split=split, targets=tuple(target or (0,)), k=k)
-
+    stage = partial(imported, NAME, split=split, targets=tuple(target or (0,)), k=k)
     run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run
+from trak_cli.cli.run import stage_command
 
 if TYPE_CHECKING:
     from trak_cli.stages.train import TrainSummary
@@ -26,18 +26,10 @@ EXAMPLES = """Examples:
     train.only_parameters=true 'parameters.include=[f2.*]'"""
 
 
-def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
-) -> None:
-    def stage() -> Stage[TrainSummary]:
-        from trak_cli.stages.train import train
-
-        return train
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
-
-
 def show(summary: TrainSummary, console: Console) -> None:
     for path in summary.checkpoints:
         console.print(str(path))
     console.print(f"{summary.trained} trained, {len(summary.checkpoints) - summary.trained} already there")
+
+
+command = stage_command(NAME, show)

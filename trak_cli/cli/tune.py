@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, interval, run, table
+from trak_cli.cli.run import interval, stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.attribution.lds.bootstrap import Interval
@@ -27,17 +27,6 @@ EXAMPLES = """Examples:
   trak tune experiment=digits 'tune.grid.weights=[early_training]' 'tune.grid.ridge=[0.1, 1, 10]'
 
   trak tune experiment=digits lds.ground_truth=my_subsets.npz"""
-
-
-def command(
-    overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
-) -> None:
-    def stage() -> Stage[TuneSummary]:
-        from trak_cli.stages.tune import tune
-
-        return tune
-
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: TuneSummary, console: Console) -> None:
@@ -65,3 +54,6 @@ def show(summary: TuneSummary, console: Console) -> None:
 
 def _figures(lds: Interval, sign: str = "") -> tuple[str, str]:
     return f"{lds.estimate:{sign}.3f}", interval(lds.low, lds.high, sign)
+
+
+command = stage_command(NAME, show)
