@@ -29,7 +29,7 @@ from measure import ESTIMATORS, MASKS, Line, lines
 from picture import draw
 from setting import Setting, make_data, names, prepare
 
-from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, PValue, bootstrap_interval, compare
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, PValue, compare
 from trak_cli.attribution.lds.ceiling import noise_ceiling
 
 COUNTS = (1, 2, 5, 10)
@@ -80,7 +80,7 @@ def measured(setting: Setting, methods: list[Line], costs: dict[str, float], res
     quick, exact = Bootstrap(resamples, rerank=False), Bootstrap(resamples, rerank=True)
     rows = []
     for line in methods:
-        intervals = {count: bootstrap_interval(p, truth, quick) for count, p in line.predictions.items()}
+        intervals = compare(line.predictions, truth, quick).sets
         rows.append(
             {
                 "label": line.label,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trak_cli.projection.definition import gaussian, rademacher, sjlt, tensor_key
+from trak_cli.projection.definition import UInt32, block_key, rademacher, tensor_key, words
+from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import AnyBlock, FactorBlock, Float64, RowBlock
+from trak_cli.types import AnyBlock, FactorBlock, Float64, IntArray, RowBlock
 
 
 def matrix(spec: ProjectionSpec, checkpoint: str, name: str, rows: range | npt.ArrayLike) -> Float64:
@@ -77,3 +80,31 @@ def _project_rows(spec: ProjectionSpec, checkpoint: str, block: RowBlock) -> Flo
     for sample, row, values in zip(block.sample.tolist(), block.row.tolist(), block.values.double().cpu().numpy(), strict=True):
         total[sample] += values @ matrix(spec, checkpoint, block.name, range(row * width, (row + 1) * width))
     return total
+
+
+def _bits(word: UInt32, shift: npt.NDArray[Any], mask: int) -> UInt32:
+    """The bits of each word above ``shift``, cut to ``mask``."""
+    return (word >> shift.astype(np.uint32)) & np.uint32(mask)
+
+
+def gaussian(T: int, rows: IntArray, columns: IntArray) -> Float64:
+    """Entries of the Gaussian matrix, of mean 0 and variance 1: (len(rows), len(columns)) float64."""
+    word = words(block_key(T, "gaussian", rows // 4), columns)
+    return GAUSSIAN_TABLE[_bits(word, 8 * (rows[:, None] % 4), 255)]
+
+
+def sjlt(T: int, rows: IntArray, dim: int, nonzeros: int) -> tuple[IntArray, Float64]:
+    """The s = ``nonzeros`` entries of each row of the sparse matrix: columns (len(rows), s) int64 and values float64.
+
+    The s columns of a row are distinct: they lie in s disjoint ranges of dim/s columns. ``dim`` must be divisible by
+    16·``nonzeros``.
+    """
+    r = np.arange(nonzeros)
+    n = dim // (16 * nonzeros)
+    word = words(block_key(T, "sjlt", rows // 16), np.arange(2 * nonzeros))
+    w1, w2 = word[:, 0::2], word[:, 1::2]
+    lane = (rows % 16)[:, None]
+    bucket = ((w2.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)).astype(np.int64)
+    column = 16 * (r * n + bucket) + (lane ^ (w1 & np.uint32(15)).astype(np.int64))
+    sign = np.where(_bits(w1, 16 + lane, 1) == 1, -1.0, 1.0)
+    return column, sign * math.sqrt(dim / nonzeros)

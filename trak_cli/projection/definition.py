@@ -1,4 +1,4 @@
-"""The definition of every entry of the random matrix P ∈ R^{p×k}, as pure functions that all kernels reproduce bit by bit.
+"""The definition of every entry of the random matrix P ∈ R^{p×k}, which all kernels reproduce bit by bit.
 
 An entry depends on (seed, checkpoint, parameter name, coordinate i inside that parameter, column c) only, not on the device,
 the batch, the threads or the division of a gradient into blocks. It is computed in four steps:
@@ -39,13 +39,10 @@ MATRIX_VERSION, which is part of every shard's fingerprint.
 from __future__ import annotations
 
 import hashlib
-import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.types import Float64, IntArray
 
 MATRIX_VERSION = 1
@@ -122,35 +119,8 @@ def words(K: UInt64, columns: npt.ArrayLike) -> UInt32:
     return fmix(fmix(np.uint32(GOLDEN32) * c + low) + high)
 
 
-def _bits(word: UInt32, shift: npt.NDArray[Any], mask: int) -> UInt32:
-    """The bits of each word above ``shift``, cut to ``mask``."""
-    return (word >> shift.astype(np.uint32)) & np.uint32(mask)
-
-
 def rademacher(T: int, rows: IntArray, columns: IntArray, kind: str = "rademacher") -> Float64:
     """Entries ±1 of the Rademacher matrix, or of √a·L or √b·R for ``kind`` left or right: (len(rows), len(columns)) float64."""
     word = words(block_key(T, kind, rows // 32), columns)
-    return np.where(_bits(word, rows[:, None] % 32, 1) == 1, -1.0, 1.0)
-
-
-def gaussian(T: int, rows: IntArray, columns: IntArray) -> Float64:
-    """Entries of the Gaussian matrix, of mean 0 and variance 1: (len(rows), len(columns)) float64."""
-    word = words(block_key(T, "gaussian", rows // 4), columns)
-    return GAUSSIAN_TABLE[_bits(word, 8 * (rows[:, None] % 4), 255)]
-
-
-def sjlt(T: int, rows: IntArray, dim: int, nonzeros: int) -> tuple[IntArray, Float64]:
-    """The s = ``nonzeros`` entries of each row of the sparse matrix: columns (len(rows), s) int64 and values float64.
-
-    The s columns of a row are distinct: they lie in s disjoint ranges of dim/s columns. ``dim`` must be divisible by
-    16·``nonzeros``.
-    """
-    r = np.arange(nonzeros)
-    n = dim // (16 * nonzeros)
-    word = words(block_key(T, "sjlt", rows // 16), np.arange(2 * nonzeros))
-    w1, w2 = word[:, 0::2], word[:, 1::2]
-    lane = (rows % 16)[:, None]
-    bucket = ((w2.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)).astype(np.int64)
-    column = 16 * (r * n + bucket) + (lane ^ (w1 & np.uint32(15)).astype(np.int64))
-    sign = np.where(_bits(w1, 16 + lane, 1) == 1, -1.0, 1.0)
-    return column, sign * math.sqrt(dim / nonzeros)
+    set_bit = (word >> (rows[:, None] % 32).astype(np.uint32)) & np.uint32(1)
+    return np.where(set_bit == 1, -1.0, 1.0)

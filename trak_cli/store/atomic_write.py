@@ -17,16 +17,7 @@ from trak_cli.errors import MachineError, Problem
 from trak_cli.store.temp_files import clean, temporary_of
 
 #: Every step of writing a file, in order; ``on_step`` is called right after each, and after a file is removed.
-STEPS: tuple[str, ...] = (
-    "created",
-    "half-written",
-    "written",
-    "synced",
-    "promoted",
-    "unlinked",
-    "folder-synced",
-    "cleaned",
-)
+STEPS: tuple[str, ...] = ("created", "half-written", "written", "synced", "promoted", "unlinked", "folder-synced", "cleaned")
 REMOVED = "removed"
 
 

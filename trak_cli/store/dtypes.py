@@ -14,7 +14,7 @@ Largest error of a value x in a row whose largest magnitude is m (in addition to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,12 @@ import numpy.typing as npt
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import BoolArray, Float32
 
-FeatureDtype = Literal["float32", "float16", "bfloat16", "int8"]
-FEATURE_DTYPES: tuple[str, ...] = get_args(FeatureDtype)
+#: Bytes of one value, by dtype.
+_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+FEATURE_DTYPES = tuple(_ITEM_BYTES)
 
 #: The dtypes whose rows have a scale.
 SCALED_DTYPES = ("float16", "int8")
-
-#: Bytes of one value.
-_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 #: A float16 row is scaled so that its largest magnitude is in [2^14, 2^15): float16 ends at 2^16.
 _FLOAT16_EXPONENT = 15
@@ -129,13 +127,10 @@ def _to_int8(features: Float32) -> EncodedRows:
     with np.errstate(over="ignore"):
         # At the ends of float32 the rounded scale may give an infinite product, or be too small for int8.
         scales = np.where(np.isinf(scales * np.float32(_INT8_LARGEST)), np.nextafter(scales, np.float32(0)), scales)
-        scales = np.where(scales.astype(np.float64) * (_INT8_LARGEST + 0.5) <= largest, _next_above(scales), scales)
+        above = np.nextafter(scales, np.float32(np.inf))
+        scales = np.where(scales.astype(np.float64) * (_INT8_LARGEST + 0.5) <= largest, above, scales)
     scales = np.where(largest > 0, scales, np.float32(1))
     return EncodedRows(np.rint(features / scales[:, None]).astype(np.int8), scales)
-
-
-def _next_above(scales: Float32) -> Float32:
-    return np.nextafter(scales, np.float32(np.inf))
 
 
 def _to_bfloat16(features: Float32) -> AnyArray:

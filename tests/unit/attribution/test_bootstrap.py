@@ -10,7 +10,6 @@ from trak_cli.attribution.lds.bootstrap import (
     RERANK_LIMIT,
     Bootstrap,
     PValue,
-    bootstrap_interval,
     compare,
     expanding,
     reranking,
@@ -20,6 +19,11 @@ from trak_cli.attribution.lds.bootstrap import (
 RERANKED = Bootstrap(resamples=200, rerank=True)
 LINEAR = dataclasses.replace(RERANKED, rerank=False)
 both_ways = pytest.mark.parametrize("way", [RERANKED, LINEAR], ids=["reranked", "linear"])
+
+
+def bootstrap_interval(predictions, outputs, settings):
+    """The interval of one set of predictions."""
+    return compare({"scores": predictions}, outputs, settings).sets["scores"]
 
 
 def _data(t=40, s=60, strengths=(0.5,), seed=0):

@@ -7,9 +7,9 @@ import hashlib
 
 import numpy as np
 import pytest
-from projection_oracle import matrix
+from projection_oracle import matrix, sjlt
 
-from trak_cli.projection.definition import MATRIX_VERSION, block_key, sjlt, stream_key, tensor_key, words
+from trak_cli.projection.definition import MATRIX_VERSION, block_key, stream_key, tensor_key, words
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from projection_oracle import matrix
+from projection_oracle import matrix, sjlt
 
-from trak_cli.projection.definition import block_key, sjlt, tensor_key, words
+from trak_cli.projection.definition import block_key, tensor_key, words
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
 

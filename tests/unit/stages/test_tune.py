@@ -8,7 +8,7 @@ import pytest
 from synthetic_store import SUBSETS, TARGETS, SyntheticStore, make_store
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.attribution.lds.lds import lds
+from trak_cli.attribution.lds.lds import subset_predictions
 from trak_cli.config.load import load
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.stages.evaluation.estimator_search import SubsetQuery, scan
@@ -134,7 +134,7 @@ def test_what_a_member_predicts_is_what_its_scores_sum_to(store, spec):
     inventory = take_inventory(Layout(store.root), ["*"])
     targets = np.array([0, 3, TARGETS - 1])
     ((_, found),) = scan(inventory, [spec], SubsetQuery("test", targets, store.masks), lambda _: None)
-    expected = lds(store.scores(spec), store.masks, np.zeros((SUBSETS, TARGETS))).predictions[targets]
+    expected = subset_predictions(store.scores(spec), store.masks)[targets]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 

@@ -113,11 +113,6 @@ class Comparison:
     method: str
 
 
-def bootstrap_interval(predictions: Float64, outputs: FloatArray, settings: Bootstrap) -> Interval:
-    """Interval of one LDS, from ``predictions`` (t, s) (see ``LdsResult``) and ``outputs`` (s, t)."""
-    return compare({"scores": predictions}, outputs, settings).sets["scores"]
-
-
 def compare(predictions: Mapping[str, Float64], outputs: FloatArray, settings: Bootstrap) -> Comparison:
     """Intervals of the LDS of several score sets and of the difference between every two of them, in the given order.
 

@@ -30,7 +30,7 @@ RIDGES = 10.0 ** np.arange(-3, 3.01, 0.25)
 Baseline = Callable[[BoolArray, FloatArray, BoolArray], Float64]
 
 
-def cross_fitted(baseline: Baseline, masks: BoolArray, outputs: FloatArray, seed: int, folds: int = FOLDS) -> Float64:
+def cross_fitted(baseline: Baseline, masks: BoolArray, outputs: FloatArray, seed: int) -> Float64:
     """Predictions (t, s) float64 for every subset, each from a fit that leaves the subset out.
 
     Args:
@@ -38,11 +38,10 @@ def cross_fitted(baseline: Baseline, masks: BoolArray, outputs: FloatArray, seed
         masks: (s, n) bool.
         outputs: (s, t) outputs of the retrained models.
         seed: of the random folds.
-        folds: number of folds.
     """
     order = np.random.default_rng(seed).permutation(len(masks))
     predictions = np.empty((outputs.shape[1], len(masks)))
-    for left_out in np.array_split(order, min(folds, len(masks))):
+    for left_out in np.array_split(order, min(FOLDS, len(masks))):
         fitted = np.setdiff1d(order, left_out)
         predictions[:, left_out] = baseline(masks[fitted], outputs[fitted], masks[left_out])
     return predictions

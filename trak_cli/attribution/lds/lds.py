@@ -23,18 +23,13 @@ class LdsResult:
     """The LDS of one score matrix.
 
     Attributes:
-        per_target: (t,) Spearman correlation of each target; NaN for excluded targets.
+        per_target: (t,) Spearman correlation of each target; NaN for excluded targets: those whose output, or sum of scores, is
+            the same on every subset.
         mean: the LDS, the mean over the targets that are not excluded; NaN if there are none.
-        constant_outputs: number of targets excluded because the output is the same on every subset.
-        constant_predictions: number of other targets excluded because the sum of scores is the same on every subset.
-        predictions: (t, s) sums of scores, for the bootstrap.
     """
 
     per_target: Float64
     mean: float
-    constant_outputs: int
-    constant_predictions: int
-    predictions: Float64
 
 
 def lds(scores: FloatArray, masks: BoolArray, outputs: FloatArray) -> LdsResult:
@@ -55,14 +50,7 @@ def lds_of_predictions(predictions: Float64, outputs: FloatArray) -> LdsResult:
         raise ValueError(f"predictions {predictions.shape} (targets, subsets), outputs {outputs.shape} (subsets, targets)")
     per_target = spearman(predictions, outputs.T)
     valid = np.isfinite(per_target)
-    same_output = np.ptp(outputs, axis=0) == 0
-    return LdsResult(
-        per_target=per_target,
-        mean=float(per_target[valid].mean()) if valid.any() else float("nan"),
-        constant_outputs=int(same_output.sum()),
-        constant_predictions=int((~valid & ~same_output).sum()),
-        predictions=predictions,
-    )
+    return LdsResult(per_target, float(per_target[valid].mean()) if valid.any() else float("nan"))
 
 
 def subset_predictions(scores: FloatArray, masks: BoolArray) -> Float64:

@@ -14,23 +14,17 @@ class ThreadPool:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="projection")
+        self._pool = ThreadPoolExecutor(threads, "projection", initializer=torch.set_num_threads, initargs=(1,))
         # PyTorch has a thread count per thread, and a global one that later threads inherit. All threads are therefore started
         # now, so that the global count can be restored at once.
         before = torch.get_num_threads()
-        barrier = Barrier(threads)
-        self.run([lambda: _use_one_core(barrier)] * threads)
+        self.run([Barrier(threads).wait] * threads)
         torch.set_num_threads(before)
 
-    def run(self, tasks: Sequence[Callable[[], None]]) -> None:
+    def run(self, tasks: Sequence[Callable[[], object]]) -> None:
         """Run all tasks and wait for them; the first exception is raised here after all have ended."""
         futures = [self._pool.submit(task) for task in tasks]
         errors = [future.exception() for future in futures]
         for error in errors:
             if error is not None:
                 raise error
-
-
-def _use_one_core(barrier: Barrier) -> None:
-    torch.set_num_threads(1)
-    barrier.wait()
