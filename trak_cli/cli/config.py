@@ -60,7 +60,7 @@ def command(
         text = f"ok for {check}\n" if check else summary.yaml
         console.print(text, markup=False, soft_wrap=True, end="")
 
-    call = Call.of(overrides, config_name, config_dir, as_json)
+    call = Call(overrides, config_name, config_dir, as_json)
     run(check or NAME, call, lambda: _summarize, show)
 
 
@@ -75,7 +75,7 @@ def _describe(names: list[str], config_dir: Path | None, as_json: bool) -> None:
 
         console.print(as_text(sections), markup=False, soft_wrap=True)
 
-    run(NAME, Call((), None, None, as_json), stage, show)
+    run(NAME, Call(None, None, None, as_json), stage, show)
 
 
 def _summarize(loaded: Loaded, _: Reporter) -> ConfigSummary:

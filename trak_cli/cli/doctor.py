@@ -30,7 +30,7 @@ EXAMPLES = """Examples:
 def command(
     overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
 ) -> None:
-    summary = run(NAME, Call.of(overrides, config_name, config_dir, as_json), partial(imported, NAME), show)
+    summary = run(NAME, Call(overrides, config_name, config_dir, as_json), partial(imported, NAME), show)
     if not summary.ok:
         raise typer.Exit(InputError.exit_code)
 

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,14 +68,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON 
 class Call:
     """The options that every subcommand shares."""
 
-    overrides: Sequence[str]
+    overrides: list[str] | None
     config_name: str | None
     config_dir: Path | None
     as_json: bool
-
-    @staticmethod
-    def of(overrides: list[str] | None, config_name: str | None, config_dir: Path | None, as_json: bool) -> Call:
-        return Call(tuple(overrides or ()), config_name, config_dir, as_json)
 
 
 def imported(name: str, **options: Any) -> Stage[Any]:
@@ -90,7 +86,7 @@ def stage_command(name: str, show: Callable[[Any, Console], None]) -> Callable[.
     def command(
         overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
     ) -> None:
-        run(name, Call.of(overrides, config_name, config_dir, as_json), partial(imported, name), show)
+        run(name, Call(overrides, config_name, config_dir, as_json), partial(imported, name), show)
 
     return command
 
@@ -115,7 +111,7 @@ def run(
         from trak_cli.config.load import load
 
         with report_user_errors("your code"):
-            loaded = load(name, call.config_name, call.config_dir, call.overrides)
+            loaded = load(name, call.config_name, call.config_dir, call.overrides or [])
             work = stage()
             raise_on_interrupt()
             gc.enable()

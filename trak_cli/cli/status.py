@@ -35,7 +35,7 @@ def command(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), partial(imported, NAME, verify=verify), show)
+    run(NAME, Call(overrides, config_name, config_dir, as_json), partial(imported, NAME, verify=verify), show)
 
 
 def show(summary: StatusSummary, console: Console) -> None:

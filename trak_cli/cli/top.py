@@ -36,7 +36,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     stage = partial(imported, NAME, split=split, targets=tuple(target or (0,)), k=k)
-    run(NAME, Call.of(overrides, config_name, config_dir, as_json), stage, show)
+    run(NAME, Call(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: TopSummary, console: Console) -> None:

@@ -96,8 +96,7 @@ def _predictions(
     foreign = ForeignScores(layout, split, targets, truth.masks, reporter)
     for name, file in config.lds.scores.items():
         try:
-            read = foreign.read(name, Path(file))
-            predictions[name], checkpoints[name] = read.predictions, read.checkpoints
+            predictions[name], checkpoints[name] = foreign.read(name, Path(file))
         except StoreError as error:
             problems += error.problems
         except InputError as error:

@@ -26,19 +26,6 @@ _Blocks = Iterator[tuple[Rows, Rows, Float32]]
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """One entry of ``lds.scores``, as it was evaluated.
-
-    Attributes:
-        predictions: (targets, subsets) float64 sums of scores over each subset.
-        checkpoints: how many checkpoints the scores average; None for a file of another tool.
-    """
-
-    predictions: Float64
-    checkpoints: int | None
-
-
-@dataclass(frozen=True)
 class ForeignScores:
     """Reads the files of ``lds.scores`` and checks that they score the targets and training rows of this store.
 
@@ -55,38 +42,37 @@ class ForeignScores:
     masks: BoolArray
     reporter: Reporter
 
-    def read(self, name: str, path: Path) -> Foreign:
-        """Sum up the scores of one file over every subset, block by block where it is the score file of a trak store.
+    def read(self, name: str, path: Path) -> tuple[Float64, int | None]:
+        """Sum up the scores of one file over every subset: the score file of a trak store, or a file of another tool.
 
-        A file of another tool is a .npy file, or holds the array ``scores`` (.npz, .safetensors, .pt or HDF5).
+        The latter is a .npy file, or holds the array ``scores`` (.npz, .safetensors, .pt or HDF5).
+
+        Returns:
+            (targets, subsets) float64 sums of scores, and how many checkpoints they average (None for another tool).
 
         Raises:
             InputError: the file cannot be read, or its scores have a wrong shape, a wrong dtype or values that are not finite;
-                or it is the score file of another store with other samples.
+                or they are of other samples.
             StoreError: a file of the other store is missing or damaged, or has changed since the scores were assembled.
         """
         where = f"lds.scores.{name} ({path})"
         if path.is_dir():
             raise InputError(_folder(where, path))
-        checkpoints = None
-        if path.is_file() and is_store_file(path):
-            blocks, checkpoints = self._open_store(where, path.resolve())
-        else:
+        blocks: _Blocks
+        if not (path.is_file() and is_store_file(path)):
             scores = read_array_file(path, ("scores",))["scores"]
             self._check_shape(where, scores.shape, scores.dtype)
-            blocks = iter([(Rows(0, self.targets), Rows(0, scores.shape[1]), scores)])
-        return Foreign(streamed_predictions(_finite(where, blocks), self.masks, self.targets), checkpoints)
-
-    def _open_store(self, where: str, path: Path) -> tuple[_Blocks, int | None]:
-        """The blocks of another store's complete scores, and the number of checkpoints they average."""
-        if read_header(path).kind != VIRTUAL:
+            blocks, checkpoints = iter([(Rows(0, self.targets), Rows(0, scores.shape[1]), scores)]), None
+        elif read_header(path).kind != VIRTUAL:
             raise InputError(_incomplete(where, path))
-        scores = open_scores(path)
-        self._check_shape(where, scores.shape, np.dtype(np.float32))
-        _require_inside(where, scores)
-        self._compare_samples(where, path)
-        averaged = scores.fingerprint.get("checkpoints")
-        return score_blocks(scores), len(averaged) if isinstance(averaged, list) else None
+        else:
+            whole = open_scores(path.resolve())
+            self._check_shape(where, whole.shape, np.dtype(np.float32))
+            _require_inside(where, whole)
+            self._compare_samples(where, whole.path)
+            averaged = whole.fingerprint.get("checkpoints")
+            blocks, checkpoints = score_blocks(whole), len(averaged) if isinstance(averaged, list) else None
+        return streamed_predictions(_finite(where, blocks), self.masks, self.targets), checkpoints
 
     def _check_shape(self, where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         targets, rows = self.targets, self.masks.shape[1]
@@ -157,13 +143,10 @@ def _require_inside(where: str, scores: WholeScores) -> None:
 
 def _incomplete(where: str, path: Path) -> Problem:
     """The problem of a file with other things than complete scores."""
-    top = "top_rows" in read_image(path, only=()).shapes
-    found = "only the highest and lowest scores of each target (score.top_k)" if top else "a file that is only part of a store"
-    remedy = (
-        "in that store, run trak score score.top_k=null score.overwrite=true, or keep both with estimator.name=NAME"
-        if top
-        else "give STORE/scores/ESTIMATOR/SPLIT.h5"
-    )
+    found, remedy = "a file that is only part of a store", "give STORE/scores/ESTIMATOR/SPLIT.h5"
+    if "top_rows" in read_image(path, only=()).shapes:
+        found = "only the highest and lowest scores of each target (score.top_k)"
+        remedy = "in that store, run trak score score.top_k=null score.overwrite=true, or keep both with estimator.name=NAME"
     return Problem(where, found, "the complete scores of a store", remedy)
 
 

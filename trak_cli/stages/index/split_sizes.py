@@ -48,12 +48,18 @@ def lengths_recorded(layout: Layout, lengths: Mapping[str, int]) -> Iterator[Non
     before = {split: _noted(layout, split) for split in lengths}
     try:
         for split, rows in lengths.items():
-            _note(layout, split, rows)
+            check_rows(layout, split, rows)
+            write_json_once(layout.split(split), {"rows": rows})
+            if rows != rows_of(layout, split):
+                replace_json(layout.split(split), {"rows": rows})
         yield
     except TrakError:
         for split, rows in before.items():
             if rows < lengths[split] and held_rows(layout, split) <= rows:
-                _take_back(layout, split, rows)
+                if rows:
+                    replace_json(layout.split(split), {"rows": rows})
+                else:
+                    remove(layout.split(split))
         raise
 
 
@@ -72,22 +78,6 @@ def _held(layout: Layout, checkpoint: str, split: str) -> int:
 
 def _noted(layout: Layout, split: str) -> int:
     return rows_of(layout, split) if layout.split(split).exists() else 0
-
-
-def _note(layout: Layout, split: str, rows: int) -> None:
-    check_rows(layout, split, rows)
-    path = layout.split(split)
-    write_json_once(path, {"rows": rows})
-    if rows != rows_of(layout, split):
-        replace_json(path, {"rows": rows})
-
-
-def _take_back(layout: Layout, split: str, rows: int) -> None:
-    path = layout.split(split)
-    if rows:
-        replace_json(path, {"rows": rows})
-    else:
-        remove(path)
 
 
 def rows_of(layout: Layout, split: str) -> int:

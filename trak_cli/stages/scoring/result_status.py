@@ -45,15 +45,13 @@ def gram_files(layout: Layout, key: str) -> list[Path]:
     return [layout.finalized(key, checkpoint) for checkpoint in layout.finalized_checkpoints(key)]
 
 
-def list_grams(layout: Layout, key: str) -> GramStatus:
-    """The status by names and sizes."""
-    damaged = [path for path in gram_files(layout, key) if _size(path) < LEAST_BYTES]
-    return GramStatus(key, layout.finalized_checkpoints(key), _inside(layout, damaged))
-
-
-def verify_grams(layout: Layout, key: str, advance: Advance) -> GramStatus:
-    """The status with every byte checked."""
-    damaged = [path for path in gram_files(layout, key) if _content(path, advance) is None]
+def gram_status(layout: Layout, key: str, advance: Advance | None = None) -> GramStatus:
+    """The status by names and sizes, or with every byte checked and ``advance`` called after each file."""
+    damaged = [
+        path
+        for path in gram_files(layout, key)
+        if (_size(path) < LEAST_BYTES if advance is None else _content(path, advance) is None)
+    ]
     return GramStatus(key, layout.finalized_checkpoints(key), _inside(layout, damaged))
 
 
