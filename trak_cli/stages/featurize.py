@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from trak_cli.config.load import Loaded
-from trak_cli.errors import Problem, StoreError
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
 from trak_cli.projection.factored import describe_factors
 from trak_cli.stages.diagnosis.checks import single_start
@@ -26,7 +25,7 @@ from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.featurizing.units import Unit, Work, list_work
-from trak_cli.stages.index.fingerprints import check_fingerprint, record_fingerprint
+from trak_cli.stages.index.fingerprints import check_fingerprints, record_fingerprint
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.index.split_sizes import check_rows, lengths_recorded
@@ -135,14 +134,7 @@ def _check_store(layout: Layout, fingerprints: Mapping[str, Json], splits: Seque
     Raises:
         StoreError: see above.
     """
-    problems: list[Problem] = []
-    for name, fingerprint in fingerprints.items():
-        try:
-            check_fingerprint(layout, name, fingerprint)
-        except StoreError as error:
-            problems += error.problems
-    if problems:
-        raise StoreError(problems)
+    check_fingerprints(layout, fingerprints)
     for split in splits:
         check_rows(layout, split.name, split.rows)
 

@@ -11,7 +11,8 @@ from trak_cli.errors import Problem
 from trak_cli.store.failures import ForeignError
 from trak_cli.types import Json
 
-_ABSENT = "(absent)"
+#: Stands for the value of a key that one of two fingerprints lacks.
+ABSENT = "(absent)"
 _SHOWN = 120
 
 
@@ -55,7 +56,7 @@ def differences(found: Json, expected: Json) -> list[tuple[str, Any, Any]]:
     """
     differing: list[tuple[str, Any, Any]] = []
     for key in sorted(found.keys() | expected.keys()):
-        ours, theirs = expected.get(key, _ABSENT), found.get(key, _ABSENT)
+        ours, theirs = expected.get(key, ABSENT), found.get(key, ABSENT)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             differing += [(f"{key}.{inner}", a, b) for inner, a, b in differences(theirs, ours)]
         elif canonical({"": theirs}) != canonical({"": ours}):
@@ -68,8 +69,8 @@ def problems_between(path: Path, found: Json, expected: Json) -> list[Problem]:
     return [
         Problem(
             where=f"{path}: fingerprint {key}",
-            found=_shown(theirs),
-            expected=_shown(ours),
+            found=shown(theirs),
+            expected=shown(ours),
             remedy="go back to the configuration that wrote it, or choose another store folder",
         )
         for key, theirs, ours in differences(found, expected)
@@ -87,8 +88,9 @@ def require_same(path: Path, found: Json, expected: Json) -> None:
         raise ForeignError(problems)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of a fingerprint for a message, cut to a readable length."""
     if isinstance(value, list) and len(json.dumps(value)) > _SHOWN:
         return f"a list of {len(value)}, with the digest {digest({'': value})[:12]}"
-    text = _ABSENT if value == _ABSENT else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    text = ABSENT if value == ABSENT else json.dumps(value, sort_keys=True, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, FLOW_VERSION, WINDOW
 from trak_cli.attribution.estimator.spec import EstimatorSpec, choices, gram_key
 from trak_cli.attribution.estimator.threshold import REFERENCE_ROWS
+from trak_cli.stages.index.fingerprint_differences import stored_differences
+from trak_cli.store.failures import ForeignError
 from trak_cli.store.fingerprint import digest, require_same
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.json_files import read_json, write_json_once
@@ -78,8 +80,12 @@ def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> No
     require_same(path, read_json(path), fingerprint)
 
 
-def check_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:
-    """Like :func:`record_fingerprint`, without writing anything."""
-    path = layout.fingerprint(checkpoint)
-    if path.exists():
-        require_same(path, read_json(path), fingerprint)
+def check_fingerprints(layout: Layout, fingerprints: Mapping[str, Json]) -> None:
+    """Like :func:`record_fingerprint` for several checkpoints, without writing anything. A difference is reported once.
+
+    Raises:
+        StoreError: features of another run are stored under some of the names.
+    """
+    problems = list(stored_differences(layout, fingerprints))
+    if problems:
+        raise ForeignError(problems)

@@ -11,7 +11,7 @@ from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.index.fingerprints import has_terms, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
-from trak_cli.store.fingerprint import require_same
+from trak_cli.store.fingerprint import differences, require_same, shown
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
@@ -159,16 +159,19 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
 def _require_alike(features: Mapping[str, Json]) -> None:
     """Raise unless the fingerprints differ in the checkpoint only, so that features can be averaged over checkpoints."""
     (reference, expected), *others = features.items()
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for name, one in others:
+        for key, found, wanted in differences(one, expected):
+            if key != "checkpoint":
+                names.setdefault((key, shown(found), shown(wanted)), []).append(name)
     problems = [
         Problem(
-            f"features of {name}",
-            f"{key} = {one.get(key)!r}",
-            f"{expected.get(key)!r}, as in {reference}",
+            f"features of {', '.join([*checkpoints[:SHOWN], *(['…'] if len(checkpoints) > SHOWN else [])])}",
+            f"{key} = {found}",
+            f"{wanted}, as in {reference}",
             "choose checkpoints that belong together with estimator.average_over, or use another store",
         )
-        for name, one in others
-        for key in sorted(expected.keys() | one.keys())
-        if key != "checkpoint" and one.get(key) != expected.get(key)
+        for (key, found, wanted), checkpoints in names.items()
     ]
     if problems:
         raise StoreError(problems)

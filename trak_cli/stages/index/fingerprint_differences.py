@@ -1,0 +1,94 @@
+"""Differences between the features that a run would compute and those that are stored, each with the key that sets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from shlex import quote
+from typing import Any
+
+from trak_cli.errors import Problem
+from trak_cli.store.fingerprint import ABSENT, differences, shown
+from trak_cli.store.json_files import read_json
+from trak_cli.store.layout import Layout
+from trak_cli.types import Json
+
+#: Part of a fingerprint -> the configuration key that sets it, where the two are not called alike.
+_KEYS = {
+    "dtype": "features.dtype",
+    "autocast": "gradients.autocast",
+    "collate": "dataset.collate",
+    "optimizer.moments": "gradients.moments",
+}
+
+#: Part of a fingerprint -> what gives it back, if it is stored, and if it is not.
+_SWITCHES = {
+    "optimizer": ("gradients.optimizer=adam", "gradients.optimizer=sgd"),
+    "optimizer.moments": (None, "gradients.moments=samples"),
+    "terms": ("gradients.terms=true", "gradients.terms=false"),
+    "autocast": (None, "gradients.autocast=null"),
+    "collate": (None, "dataset.collate=null"),
+}
+
+
+@dataclass
+class _Difference:
+    """A value that differs in the same way under some checkpoints."""
+
+    key: str
+    stored: Any
+    wanted: Any
+    checkpoints: list[str] = field(default_factory=list)
+
+
+def stored_differences(layout: Layout, fingerprints: Mapping[str, Json]) -> Iterator[Problem]:
+    """One problem for each value that differs from what is stored, however many checkpoints it concerns.
+
+    Args:
+        fingerprints: checkpoint -> the fingerprint of the features that the run would compute.
+
+    Raises:
+        StoreError, MachineError: a stored fingerprint cannot be read.
+    """
+    found: dict[tuple[str, str, str], _Difference] = {}
+    for checkpoint, wanted in fingerprints.items():
+        path = layout.fingerprint(checkpoint)
+        for key, stored, ours in differences(read_json(path), wanted) if path.exists() else ():
+            entry = found.setdefault((key, shown(stored), shown(ours)), _Difference(key, stored, ours))
+            entry.checkpoints.append(checkpoint)
+    for difference in found.values():
+        first, *others = difference.checkpoints
+        more = f", and those of {len(others)} more checkpoints" if others else ""
+        yield Problem(
+            f"{layout.fingerprint(first)}: fingerprint {difference.key}{more}",
+            shown(difference.stored),
+            shown(difference.wanted),
+            f"{_remedy(difference, first)}; or choose another store folder: store=FOLDER",
+        )
+
+
+def _remedy(difference: _Difference, checkpoint: str) -> str:
+    key, stored = difference.key, difference.stored
+    part = key.partition(".")[0]
+    if key == "checkpoint":
+        return f"give back the file of {checkpoint} that was featurized, or give the new one another name"
+    if key == "optimizer.state":
+        return "give back the files with the state of the optimizer that were read for the features"
+    if part == "parameters":
+        return "give back the model, parameters.include and parameters.exclude of the features"
+    if part in ("format", "kind") or key.endswith(("_version", ".scales", ".signs", "_sha256")):
+        return "use the version of trak that wrote the features"
+    value = _SWITCHES.get(key, (None, None))[stored == ABSENT]
+    if value is None and stored == ABSENT:
+        return f"leave {_KEYS.get(key, key)} out"
+    if value is None:
+        value = f"{_KEYS.get(key, key)}={_written(stored)}"
+    return f"to keep the features, give {quote(value)}"
+
+
+def _written(value: Any) -> str:
+    """A value as an override holds it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_written(item)}" for name, item in value.items()) + "}"
+    return value if isinstance(value, str) else json.dumps(value)
