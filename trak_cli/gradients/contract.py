@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from trak_cli.types import AnyBlock, Block
@@ -28,10 +29,10 @@ class PerSample:
     Attributes:
         outputs: (B,) f(z; θ), detached, floating.
         out_to_loss: (B,) q = −∂ℓ/∂f, detached, floating.
-        blocks: gradients g = ∇_θ f of the *output* (not of the loss), in the dtype of the parameter, in any order. A
-            parameter tensor may come in several blocks; overlapping blocks are added up (a weight used in several places),
-            and coordinates without a block are zero. The iterator can be read once. Each block is freed when the next one is
-            requested, so memory falls while blocks are consumed.
+        blocks: gradients g = ∇_θ f of the *output* (not of the loss), in the dtype of the parameter, in any order; a
+            complex parameter counts as pairs of real ones. A parameter tensor may come in several blocks; overlapping blocks
+            are added up (a weight used in several places), and coordinates without a block are zero. The iterator can be
+            read once. Each block is freed when the next one is requested, so memory falls while blocks are consumed.
     """
 
     outputs: Tensor
@@ -53,9 +54,26 @@ class Engine(Protocol):
         """
 
 
+def as_real(tensor: Tensor) -> Tensor:
+    """The tensor, or a complex one as pairs of real and imaginary parts, (…, 2).
+
+    PyTorch's gradient of a real number by a complex parameter is the pair of the gradients by both parts, so this is also the
+    gradient by the parameter as pairs.
+    """
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def coordinates(parameter: Tensor) -> int:
+    """The number of real coordinates of a parameter."""
+    return parameter.numel() * (1 + parameter.is_complex())
+
+
 def draining(gradients: dict[str, Tensor]) -> Iterator[Block]:
-    """Blocks of (B, …) gradients, each flattened in C order; removes them from ``gradients``, to free each after its use."""
+    """Blocks of (B, …) gradients, flattened in C order.
+
+    A gradient is removed from ``gradients`` when it is taken, so that it is freed after its use.
+    """
     for name in list(gradients):
         gradient = gradients.pop(name)
-        yield Block(name, gradient.reshape(gradient.shape[0], -1))
+        yield Block(name, as_real(gradient).reshape(gradient.shape[0], -1))
         del gradient

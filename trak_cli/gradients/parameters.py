@@ -18,13 +18,13 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
 
     Patterns are shell globs (``*`` also matches dots), compared with case. A tied weight is listed once, under its
     canonical name (the first in ``model.named_parameters()``), and matches under any of its names. Frozen parameters
-    (``requires_grad`` False) are never selected.
+    (``requires_grad`` False) are never selected. A complex parameter counts as pairs of real ones.
 
     Returns:
         canonical name -> the parameter itself, in the order of ``model.named_parameters()``.
 
     Raises:
-        ConfigError: a pattern that matches nothing, complex parameters, or nothing selected; all problems at once.
+        ConfigError: a pattern that matches nothing, or nothing selected; all problems at once.
     """
     names = _names(model)
     problems = _idle("parameters.include", include, names) + _idle("parameters.exclude", exclude, names)
@@ -33,15 +33,6 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
         aliases = names[canonical]
         if parameter.requires_grad and _any(include, aliases) and not _any(exclude, aliases):
             chosen[canonical] = parameter
-            if parameter.is_complex():
-                problems.append(
-                    Problem(
-                        "parameters.include",
-                        f"the complex parameter {canonical}",
-                        "real parameters",
-                        f"add {canonical} to parameters.exclude",
-                    )
-                )
     if not chosen and not problems:
         frozen = sum(not parameter.requires_grad for parameter in model.parameters())
         found = f"no parameter selected of {len(names)} ({frozen} frozen)"

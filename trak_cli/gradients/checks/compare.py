@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from trak_cli.gradients.contract import as_real
 from trak_cli.types import AnyBlock, Block, FactorBlock
 
 
@@ -37,7 +38,8 @@ def _square(values: Tensor) -> float:
 
 
 def _zeros(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    real = {name: as_real(parameter) for name, parameter in parameters.items()}
     return {
         name: torch.zeros(value.numel(), device=value.device, dtype=torch.promote_types(value.dtype, torch.float32))
-        for name, value in parameters.items()
+        for name, value in real.items()
     }

@@ -105,7 +105,7 @@ def has_rule(module: nn.Module, parameter: str) -> bool:
 
     The output layer of ``nn.MultiheadAttention`` has none: attention reads its weights and never calls it.
     """
-    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
+    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear) or _is_complex(module):
         return False
     rule = rule_of(module)
     return parameter in rule.parameters if rule is not None else covers(module, parameter)
@@ -114,4 +114,8 @@ def has_rule(module: nn.Module, parameter: str) -> bool:
 def factors_of(module: nn.Module) -> Factors | None:
     """The function that factors the gradient of a module's weight, or None."""
     rule = rule_of(module)
-    return rule.factors if rule is not None else None
+    return rule.factors if rule is not None and not _is_complex(module) else None
+
+
+def _is_complex(module: nn.Module) -> bool:
+    return any(parameter.is_complex() for parameter in module.parameters(recurse=False))

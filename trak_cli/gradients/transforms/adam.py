@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trak_cli.gradients.contract import Engine, PerSample
+from trak_cli.gradients.contract import Engine, PerSample, as_real
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
 #: Version of the definition of the scales; part of the fingerprint of a store.
@@ -65,7 +65,8 @@ class Scale:
 
 
 def matrix_shape(parameter: Tensor) -> tuple[int, int]:
-    """(m, n) of a parameter as a matrix: its first dimension, and the product of the others."""
+    """(m, n) of a parameter as a matrix: its first dimension, and the product of the others; pairs if it is complex."""
+    parameter = as_real(parameter)
     m = parameter.shape[0] if parameter.dim() else 1
     return m, parameter.shape[1:].numel()
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
+from trak_cli.gradients.contract import as_real
 from trak_cli.gradients.transforms.adam import SCALES_VERSION
 from trak_cli.gradients.transforms.token_signs import SIGNS_VERSION
 from trak_cli.projection.definition import MATRIX_VERSION
@@ -26,7 +27,7 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
     """
     autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
     terms: Json = {"terms": {"signs": SIGNS_VERSION}} if setup.terms else {}
-    shapes = [[name, list(tensor.shape)] for name, tensor in setup.selected.items()]
+    shapes = [[name, list(as_real(tensor).shape)] for name, tensor in setup.selected.items()]
     return {
         "kind": "features",
         "format": FORMAT_VERSION,

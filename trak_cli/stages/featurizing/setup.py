@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.config.schema import GradientsConfig, ParametersConfig, ProjectionConfig, TrakConfig
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.contract import ModelOutput, coordinates
 from trak_cli.gradients.engines.hooks.factors import outer_products
 from trak_cli.gradients.engines.representation import Place, represented
 from trak_cli.gradients.options import REPRESENTATION
@@ -86,7 +86,7 @@ class FeatureSetup:
     @property
     def sizes(self) -> dict[str, int]:
         """Coordinates of each selected tensor."""
-        return {name: tensor.numel() for name, tensor in self.selected.items()}
+        return {name: coordinates(tensor) for name, tensor in self.selected.items()}
 
     @property
     def parameters(self) -> int:
@@ -102,7 +102,7 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
     """
     model, task = inputs.components.model, inputs.components.task
     selected = _selected_tensors(config, inputs.components, inputs.train)
-    spec = projection_spec(config.projection, sum(tensor.numel() for tensor in selected.values()))
+    spec = projection_spec(config.projection, sum(map(coordinates, selected.values())))
     return FeatureSetup(
         gradients=config.gradients,
         patterns=config.parameters,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.contract import ModelOutput, PerSample
+from trak_cli.gradients.contract import ModelOutput, PerSample, as_real
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Survey, survey
 from trak_cli.gradients.engines.hooks.graph_coverage import reached
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, Recorder
@@ -148,7 +148,9 @@ class HooksEngine:
         self, calls: list[Call], batch: Any, size: int, refuse: Callable[[NotSeparableError], None]
     ) -> Iterator[AnyBlock]:
         first, parameter = next(iter(self._parameters.items()))
-        yield Block(first, parameter.new_zeros(size, 0))  # a projector needs one block, even if no output depends on a layer
+        yield Block(
+            first, as_real(parameter).new_zeros(size, 0)
+        )  # a projector needs one block, even if no output depends on a layer
         while calls:
             call = calls.pop()  # the last layer first; its tensors are freed
             if self._is_recurrent(call):

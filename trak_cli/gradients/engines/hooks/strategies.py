@@ -6,6 +6,8 @@
 3. vmap over the complete model.
 4. The loop.
 
+A complex parameter starts with the third, because the first two combine real gradients only.
+
 A strategy is accepted if its gradients equal the loop's for the first samples and if every path of the autograd graph from the
 outputs to the parameter passes through the recorded calls. The second condition is needed because a gate that is closed for
 these samples makes all gradients behind it zero, by any strategy.
@@ -55,7 +57,7 @@ def first_strategies(model: nn.Module, parameters: Mapping[str, Tensor], unused:
     strategies = {}
     for name, holders in owners(model, parameters).items():
         if not all(has_rule(modules[owner.module], owner.local) for owner in holders):
-            enclosing = _enclosing([owner.module for owner in holders])
+            enclosing = "" if parameters[name].is_complex() else _enclosing([owner.module for owner in holders])
             strategies[name] = UNUSED if name in unused else _watchable(modules, enclosing)
     return strategies
 
@@ -67,6 +69,8 @@ def next_strategy(model: nn.Module, name: str, parameter: Tensor, strategy: str 
     if strategy == VMAP:
         return LOOP
     modules = dict(model.named_modules())
+    if parameter.is_complex():
+        return VMAP
     if strategy is None or strategy == UNUSED:
         return _watchable(modules, _enclosing([owner.module for owner in owners(model, {name: parameter})[name]]))
     return _watchable(modules, _parent(strategy))
