@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from trak_cli.batches import batch_size, leaves, map_leaves, one_sample
+from trak_cli.batches import batch_size, leaves, map_leaves, one_sample, refuse_joined
 from trak_cli.gradients.autograd_settings import differentiable
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.numerics import batchable, exact
@@ -57,6 +57,7 @@ class VmapEngine:
         """See :class:`~trak_cli.gradients.contract.Engine`."""
         if self._model.training:
             raise RuntimeError("the model is in training mode; engines need evaluation mode")
+        refuse_joined(batch, self.name)
         size = batch_size(batch)
         if isinstance(self._task, Autocast):
             raise not_for_vmap("autocast, which vmap does not carry into the backward pass", where="gradients.autocast")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.batches import first_repeated
+from trak_cli.batches import JoinedBatch, first_repeated
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.parameters import only
@@ -75,10 +75,10 @@ def activation_bytes(work: GradientWork) -> int:
     """Bytes that autograd saves for the backward pass of one sample, without the model's own tensors.
 
     Under autocast it also saves narrow copies of the weights, once for all samples, so the difference between two samples and
-    one is returned.
+    one is returned; a sample of a joined batch cannot be repeated, so the copies count there too.
     """
     saved = _saved_bytes(work, work.sample)
-    if isinstance(work.task, Autocast):
+    if isinstance(work.task, Autocast) and not isinstance(work.sample, JoinedBatch):
         return _saved_bytes(work, first_repeated(work.sample, 2)) - saved
     return saved
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -23,11 +23,12 @@ from trak_cli.stages.featurizing.shard_length import rows_of_a_shard
 from trak_cli.stages.index.run_plan import VERSION, RunPlan, read_plan, require_plan
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import largest, typical
+from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
 from trak_cli.store.json_files import write_json_once
 from trak_cli.store.layout import Layout
-from trak_cli.types import Reporter, Rows
+from trak_cli.types import Reporter
 
 #: Samples on which an engine is compared with the loop.
 STRATEGY_SAMPLES = 3
@@ -106,14 +107,21 @@ class EngineSelector:
             return {}
         setup = self.setup
         if engine == "vmap":
-            count = min(STRATEGY_SAMPLES, self.train.rows, self._largest_microbatch(engine, {}))
-            batch = self.train.take(Rows(0, count)).batch
+            batch = self._compared(min(STRATEGY_SAMPLES, self._largest_microbatch(engine, {})))
             check_agreement(build_engine(setup, engine, {}), setup.model, setup.function, setup.selected, batch)
             return {}
-        batch = self.train.take(Rows(0, min(STRATEGY_SAMPLES, self.train.rows))).batch
+        batch = self._compared(STRATEGY_SAMPLES)
         strategies = find_strategies(setup.model, setup.function, setup.selected, batch, setup.matrices)
         self.reporter.log(f"gradients=hooks: {describe_strategies(setup.selected, strategies)}")
         return strategies
+
+    @cached_property
+    def _probes(self) -> Probes:
+        return choose_probes(self.train)
+
+    def _compared(self, count: int) -> Any:
+        """A batch of at most ``count`` samples that differ in size, on which an engine is compared with the loop."""
+        return self.train.batch(self._probes.samples[:count], self._probes.rows[:count])
 
     def _largest_microbatch(self, engine: str, strategies: Strategies) -> int:
         """The microbatch of the config, else the largest that fits into ``gradients.memory_mb``."""

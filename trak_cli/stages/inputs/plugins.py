@@ -14,6 +14,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
+from trak_cli.stages.inputs.joined import JoinedCollate, JoinedTask, joins
 from trak_cli.stages.inputs.models import Models
 from trak_cli.stages.inputs.probes import spread_rows
 from trak_cli.tasks import Task
@@ -49,6 +50,8 @@ def make_components(config: TrakConfig, device: torch.device) -> Components:
     """Task, data sets and collate function of the config, and what builds its model. No model is built yet."""
     task, splits, together = make_task(config), make_splits(config), make_collate(config)
     train = splits[TRAIN]
+    if joins(together, train):
+        task, together = JoinedTask(task), JoinedCollate(together)
 
     def batch() -> Any:
         with report_user_errors("collating the first samples of train", any_code=True):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from trak_cli.batches import batch_size, leaves, to_device
+from trak_cli.batches import batch_size, count_numbers, to_device
 from trak_cli.errors import InputError, Problem
 from trak_cli.user_errors import error_summary, report_user_errors
 
@@ -93,7 +93,7 @@ class Split:
 
     def size(self, sample: Any) -> int:
         """How many numbers the tensors of a sample hold when it is collated alone."""
-        return sum(leaf.numel() for _, leaf in leaves(self.collated([sample])) if isinstance(leaf, torch.Tensor))
+        return count_numbers(self.collated([sample]))
 
     @cached_property
     def sizes(self) -> dict[int, int]:

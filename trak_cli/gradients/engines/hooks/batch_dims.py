@@ -39,7 +39,7 @@ class Axes:
     """The batch axis of each input and output leaf of a call; None for a leaf that all samples share or that is no tensor.
 
     ``unclear``: a leaf has two growing axes, or its presence depends on the batch. ``doubtful``: the number of entries of a
-    sample may depend on its content, so every batch must be checked for equal shares.
+    sample, or its place, may depend on the content of the batch, so the shares of every batch are checked.
     """
 
     inputs: tuple[Axis | None, ...]
@@ -147,7 +147,8 @@ def _axes(two: Call, three: Call | None) -> Axes:
     try:
         axes = Axes(tuple(_axis(a, b) for a, b in shapes), tuple(_axis(a, b) for a, b in outputs))
         packed = any(axis is not None and axis.packed for axis in (*axes.inputs, *axes.outputs))
-        return replace(axes, doubtful=two.after_cut or (packed and two.after_read))
+        moved = two.after_moved and three.after_moved  # not just a dimension of size two or three
+        return replace(axes, doubtful=two.after_cut or moved or (packed and two.after_read))
     except ValueError:
         return Axes((), (), unclear=True)
 

@@ -1,4 +1,4 @@
-"""Whether shapes may depend on the content of samples: detected from the operations that a model performs."""
+"""Whether shapes, or the order of samples, may depend on the content of samples: detected from a model's operations."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trak_cli.batches import leaves
+from trak_cli.batches import batch_size, leaves
 
 #: Methods that read a tensor's values without an operator.
 _READERS = {Tensor.tolist, Tensor.numpy, Tensor.__array__}
+
+
+#: Operators that order the entries of a vector.
+_SORTS = {torch.ops.aten.sort.default, torch.ops.aten.sort.stable, torch.ops.aten.topk.default}
 
 
 class Watch:
@@ -23,10 +27,13 @@ class Watch:
     Attributes:
         cut: it has used an operator whose output shape depends on values, such as selecting rows by a mask.
         read: it has read values into Python, where they may become sizes; True from the start if the batch holds lists.
+        moved: it has sorted something by sample, or taken samples by number, so that they may be in another order than in the
+            batch. A dimension is taken to be that of the samples if it comes first and has their number.
     """
 
     def __init__(self, batch: Any) -> None:
-        self.cut = False
+        self.size = batch_size(batch)
+        self.cut = self.moved = False
         self.read = any(isinstance(leaf, list | tuple) for _, leaf in leaves(batch))
         self._modes = ExitStack()
 
@@ -49,7 +56,18 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._watch.cut |= func is not torch.ops.aten.index.Tensor or _by_mask(args[1])
         if torch.Tag.data_dependent_output in func.tags:
             self._watch.read = True
+        self._watch.moved |= self._moves(func, args)
         return func(*args, **(kwargs or {}))
+
+    def _moves(self, func: Any, args: Any) -> bool:
+        if not (args and isinstance(args[0], Tensor) and args[0].dim() and len(args[0]) == self._watch.size):
+            return False
+        if func is torch.ops.aten.index.Tensor:
+            (index, *others) = args[1]
+            return isinstance(index, Tensor) and index.shape == args[0].shape[:1] and all(other is None for other in others)
+        if func is torch.ops.aten.select.int:  # one sample after another, in an order that Python may have computed
+            return self._watch.read and args[1] == 0
+        return (func in _SORTS and args[0].dim() == 1) or (func is torch.ops.aten.index_select.default and args[1] == 0)
 
 
 class _Methods(TorchFunctionMode):

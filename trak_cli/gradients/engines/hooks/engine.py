@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.batches import batch_size
+from trak_cli.batches import batch_size, refuse_joined
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.contract import ModelOutput, PerSample, as_real
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Survey, survey
@@ -75,6 +75,7 @@ class HooksEngine:
         """See :class:`Engine`."""
         if self._model.training:
             raise RuntimeError("the model is in training mode; engines need evaluation mode")
+        refuse_joined(batch, self.name)
         size = batch_size(batch)
         try:
             with exact():

@@ -44,7 +44,7 @@ class Call:
         shapes: the shape of each output leaf; None for a leaf that is no floating tensor.
         gradients: ∂(Σ_b f_b)/∂(output leaf), filled in by :meth:`Recorder.backward`; None where there is none.
         weighted: ∂(Σ_b w_b f_b)/∂(output leaf), w from :func:`weights`; only for calls in ``weigh``.
-        after_cut, after_read: what a :class:`Watch` had recorded before the call.
+        after_cut, after_read, after_moved: what a :class:`Watch` had recorded before the call.
     """
 
     site: Site
@@ -56,6 +56,7 @@ class Call:
     weighted: list[Tensor | None] = field(default_factory=list)
     after_cut: bool = False
     after_read: bool = False
+    after_moved: bool = False
     _edges: dict[int, GradientEdge] = field(default_factory=dict)
     _versions: list[int] = field(default_factory=list)
 
@@ -121,7 +122,7 @@ class Recorder:
         call = Call(site, module, inputs, structure, [_shape(leaf) for leaf in outputs], [None] * len(outputs))
         call._versions = [leaf._version for leaf in inputs if isinstance(leaf, Tensor)]
         if self._watch is not None:
-            call.after_cut, call.after_read = self._watch.cut, self._watch.read
+            call.after_cut, call.after_read, call.after_moved = self._watch.cut, self._watch.read, self._watch.moved
         self.calls.append(call)
         followed = [_shape(leaf) is not None and leaf.requires_grad for leaf in outputs]
         if site in self._expand:  # an output without a gradient has nothing to separate

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.batches import batch_size, map_leaves
+from trak_cli.batches import batch_size, map_leaves, refuse_joined
 from trak_cli.gradients.checks.agreement import OUTPUT, confirmed_differences, differences_from_loop, disagreement
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
@@ -32,6 +32,7 @@ def find_strategies(
     Raises:
         InputError: the model breaks the contract, or even the loop's gradients differ from those in a batch.
     """
+    refuse_joined(batch, "hooks")
     samples = _first(batch, min(batch_size(batch), SAMPLES))
     strategies = first_strategies(model, parameters, _unused(model, task, parameters, samples))
     while wrong := _wrong(HooksEngine(model, task, parameters, strategies, factored), model, task, parameters, samples):
