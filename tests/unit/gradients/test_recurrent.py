@@ -233,6 +233,13 @@ def test_weights_with_a_parametrization_take_another_strategy() -> None:
     check(model, torch.randn(BATCH, STEPS, INPUTS), closed=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weights_that_a_hook_computes_take_another_strategy() -> None:
+    model = Net(every, layer=recurrent("lstm", True))
+    nn.utils.weight_norm(model.layer, "weight_hh_l0")
+    check(model, torch.randn(BATCH, STEPS, INPUTS), closed=False)
+
+
 class Clipped(nn.GRU):
     """A subclass whose output is not that of the layer."""
 

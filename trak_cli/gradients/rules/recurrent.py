@@ -63,9 +63,15 @@ def covers(module: nn.Module, parameter: str) -> bool:
 
 
 def is_recurrent(module: nn.Module) -> bool:
-    """Whether a module is a recurrent layer or cell of PyTorch, or a subclass with the same ``forward``."""
-    kinds = (nn.RNNBase, nn.RNNCellBase)
-    return isinstance(module, kinds) and type(module).forward in _STEPS and not hasattr(module, "parametrizations")
+    """Whether a module is a recurrent layer or cell of PyTorch, or a subclass with the same ``forward``.
+
+    A module whose weights are computed from other parameters is not.
+    """
+    if not isinstance(module, nn.RNNBase | nn.RNNCellBase) or type(module).forward not in _STEPS:
+        return False
+    kinds = ("ih", "hh", "hr") if getattr(module, "proj_size", 0) else ("ih", "hh")
+    suffixes = [suffix for layer in range(getattr(module, "num_layers", 1)) for suffix in _suffixes(module, layer)]
+    return all(f"weight_{kind}{suffix}" in module._parameters for kind in kinds for suffix in suffixes)
 
 
 def linear_uses(module: nn.Module, call: RecurrentCall) -> list[LinearUse]:

@@ -149,9 +149,7 @@ class HooksEngine:
         self, calls: list[Call], batch: Any, size: int, refuse: Callable[[NotSeparableError], None]
     ) -> Iterator[AnyBlock]:
         first, parameter = next(iter(self._parameters.items()))
-        yield Block(
-            first, as_real(parameter).new_zeros(size, 0)
-        )  # a projector needs one block, even if no output depends on a layer
+        yield Block(first, as_real(parameter).new_zeros(size, 0))  # a projector needs a block, even if no output has a layer
         while calls:
             call = calls.pop()  # the last layer first; its tensors are freed
             if self._is_recurrent(call):
