@@ -93,7 +93,7 @@ def similarity(loaded: Loaded, training: Training) -> Array:
     """Cosine of image embeddings plus cosine of caption embeddings, (t, n), the mean over the checkpoints."""
     config, total = loaded.config, np.zeros(())
     task, collate = make_task(config), make_collate(config)
-    for path in find(config.checkpoints, loaded.base):
+    for path in find(config.checkpoints.files, loaded.base):
         model = make_model(config)
         model.load_state_dict(load_weights(path))
         model.eval()

@@ -71,7 +71,7 @@ def similarity(overrides: list[str]) -> Array:
     """Return cosines of representations (t, n), averaged over the checkpoints."""
     loaded = load("train", "hf_digits", FOLDER, overrides)
     splits, total = make_splits(loaded.config), np.zeros(())
-    for path in find(loaded.config.checkpoints, loaded.base):
+    for path in find(loaded.config.checkpoints.files, loaded.base):
         model = make_model(loaded.config)
         model.load_state_dict(load_weights(path))
         model.eval()

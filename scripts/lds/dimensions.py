@@ -20,7 +20,7 @@ from torch import nn
 
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 from trak_cli.config.estimators import shipped_estimators
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.plugins import make_components, make_model
 from trak_cli.tasks import Task

@@ -15,7 +15,7 @@ from torch import nn
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.plugins import SmallCNN
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.tasks import Classification, Task
 

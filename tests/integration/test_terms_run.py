@@ -19,7 +19,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.weights import Terms
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.gradients.transforms.token_signs import signs_of
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.store.container import read_image
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout

@@ -24,7 +24,7 @@ from trak_cli.attribution.linalg.spectrum import decompose
 from trak_cli.attribution.scores import sample_weight, score_block, target_factor
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.config.schema import TrakConfig
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec

@@ -86,6 +86,7 @@ def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, pro
     problems = [*problems, *import_extensions(OmegaConf.select(tree, "extensions"))]
     checker = Checker(needs.reads, parsed.dropped, own_tree(source), needs.requires)
     config = checker.read(TrakConfig, tree)
+    _expand_home(config)
     problems += checker.problems
     base = Path.cwd()
     for problem in [*_value_problems(config), *_needed(needs, config, base, parsed.dropped, source)]:
@@ -133,8 +134,8 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str], sou
         for key, item in nodes.items():
             if plugin == TARGETS or item not in (None, MISSING):
                 yield from plugin_problems(item, key)
-    waits_for_name = config.name == MISSING and "${" in str(config.checkpoints)
-    if "checkpoints" in needs.required and config.checkpoints not in (None, MISSING, []) and not waits_for_name:
+    waits_for_name = config.name == MISSING and "${" in str(config.checkpoints.files)
+    if "checkpoints" in needs.required and not waits_for_name:
         yield from checkpoint_problems(config.checkpoints, base)
     if "trainer" in needs.required and not (config.name == MISSING and "${" in str(config.train.start)):
         yield from start_problems(config.train.start, base)
@@ -160,6 +161,15 @@ def _name_after_store(tree: DictConfig) -> None:
         return
     if isinstance(store, str) and store and (name := Path(os.path.abspath(store)).name):  # the absolute path, for store=.
         tree["name"] = name
+
+
+def _expand_home(config: TrakConfig) -> None:
+    """Put the home folder in place of a leading ``~`` in paths."""
+    for section, name in ((config, "store"), (config.train, "folder"), (config.train, "start"), (config.tune, "folder")):
+        if isinstance(path := getattr(section, name), str):
+            setattr(section, name, os.path.expanduser(path))
+    if config.lds.ground_truth is not None:
+        config.lds.ground_truth = os.path.expanduser(config.lds.ground_truth)
 
 
 def _as_yaml(config: TrakConfig, raw: set[str]) -> str:

@@ -30,6 +30,27 @@ class DatasetConfig:
 
 
 @dataclass
+class CheckpointsConfig:
+    """The trained model. A path, a glob pattern or a list of them instead of these keys means ``files``."""
+
+    files: Any = key(
+        None,
+        "files (.safetensors, .pt, .bin, .ckpt and others) or folders (of save_pretrained, of the Hugging Face Trainer, of "
+        "torch.distributed.checkpoint): a glob pattern or a list of them; several checkpoints are averaged; "
+        "checkpoints=PATTERN means checkpoints.files=PATTERN",
+    )
+    key: str | None = key(
+        None,
+        "name under which the weights lie in a file, such as ema or state.model; null: wherever they fit the model",
+        not_empty=True,
+    )
+    allow: list[str] = key(
+        [],
+        "classes whose objects a file may hold besides the weights, such as argparse.Namespace; loading builds these objects",
+    )
+
+
+@dataclass
 class ParametersConfig:
     """The parameters that samples are attributed through, by glob patterns over their names in the model."""
 
@@ -269,13 +290,10 @@ class TrakConfig:
         {}, "values of your own, such as folders, to refer to: with vars: {root: /data}, ${vars.root}/a.pt is /data/a.pt"
     )
     extensions: list[str] = key([], "Python modules that are imported before anything else, for their registrations")
-    checkpoints: Any = key(
-        None,
-        "the trained model: .safetensors or .pt files, as a glob pattern or a list of them; several are averaged",
-    )
     model: Any = key(None, "plugin: the model that the checkpoints fit")
     task: Any = key(None, "plugin: the model output f(z; θ) to attribute")
     trainer: Any = key(None, "plugin: the training of `trak train` and `trak retrain`")
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     parameters: ParametersConfig = field(default_factory=ParametersConfig)
     gradients: GradientsConfig = field(default_factory=GradientsConfig)

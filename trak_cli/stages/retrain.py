@@ -12,7 +12,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
 from trak_cli.errors import InputError
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays

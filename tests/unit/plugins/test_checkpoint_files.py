@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from trak_cli.errors import InputError, TrakError
-from trak_cli.plugins.checkpoints.files import find, name_of, sha256
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.checkpoints.identity import name_of, sha256
 from trak_cli.plugins.checkpoints.state import apply, dump, load
 
 

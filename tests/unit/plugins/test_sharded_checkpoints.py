@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from trak_cli.errors import InputError
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.checkpoints.state import load
 
 STATE = {"a": torch.ones(2), "b": torch.zeros(3), "c": torch.full((1,), 5.0)}

@@ -75,6 +75,7 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
         broken = unreadable_files(source)
         raise ConfigError(broken or [_composition_problem(source, error)]) from error
     OmegaConf.set_struct(tree, False)
+    _checkpoints_as_section(tree)
     return tree
 
 
@@ -84,6 +85,7 @@ def own_tree(source: Source) -> DictConfig:
         tree = OmegaConf.load(source.own_file)
         if isinstance(tree, DictConfig):
             tree.pop("defaults", None)
+            _checkpoints_as_section(tree)
             return tree
     return OmegaConf.create({})
 
@@ -105,8 +107,10 @@ def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
                 problems.append(problem)
             continue
         try:
+            plain = change.key == "checkpoints" and not isinstance(change.value, dict)
+            key = "checkpoints.files" if plain else change.key
             # A list replaces the old value: OmegaConf cannot merge it into a mapping.
-            OmegaConf.update(tree, change.key, change.value, merge=isinstance(change.value, dict), force_add=True)
+            OmegaConf.update(tree, key, change.value, merge=isinstance(change.value, dict), force_add=True)
         except (OmegaConfBaseException, ValueError) as error:  # ValueError: a name instead of a list index
             reason = one_line(str(error).partition("full_key")[0])
             problems.append(
@@ -126,6 +130,13 @@ def unreadable_files(source: Source) -> list[Problem]:
         return []
     paths = sorted(source.config_dir.glob(f"*{SUFFIX}")) + sorted(source.config_dir.glob(f"*/*{SUFFIX}"))
     return [problem for path in paths if (problem := _unreadable(path)) is not None]
+
+
+def _checkpoints_as_section(tree: DictConfig) -> None:
+    """Write ``checkpoints: PATTERN`` as ``checkpoints: {files: PATTERN}``."""
+    written = OmegaConf.to_container(tree, resolve=False)
+    if isinstance(written, dict) and not isinstance(written.get("checkpoints", {}), dict):
+        tree["checkpoints"] = {"files": written["checkpoints"]}
 
 
 def _unreadable(path: Path) -> Problem | None:
@@ -160,7 +171,9 @@ def _hydra(source: Source) -> Iterator[ConfigLoader]:
             warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
             version.setbase("1.3")
             # As a plain mapping, so that Hydra does not stop at the first unknown key or wrong type: the checker reports all.
-            ConfigStore.instance().store(DEFAULTS_NAME, OmegaConf.to_container(OmegaConf.structured(TrakConfig)))
+            # checkpoints is a section or a single value, which Hydra can set in place of null only.
+            defaults = OmegaConf.to_container(OmegaConf.structured(TrakConfig)) | {"checkpoints": None}  # type: ignore[operator]
+            ConfigStore.instance().store(DEFAULTS_NAME, defaults)
             yield Hydra.create_main_hydra2("trak", search_path).config_loader
     finally:
         GlobalHydra.instance().clear()

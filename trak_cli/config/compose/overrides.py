@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ from trak_cli.errors import Problem
 
 NO_SWEEPS = "one value, because a run has one configuration and one store"
 NO_HYDRA = "keys of trak only: Hydra composes the configuration and does nothing else (no run folder, no launcher)"
+
+
+#: Keys of paths, whose values need no quotes of Hydra.
+_PATHS = ("store", "checkpoints", "checkpoints.files", "train.folder", "train.start", "tune.folder", "lds.ground_truth")
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir:
         problem = _refusal(text)
         if problem is None:
             try:
-                override = parser.parse_override(text)
+                override = _parsed(parser, text)
             except HydraException as error:
                 problem = _bad_syntax(text, error)
             else:
@@ -69,6 +74,27 @@ def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir:
             parsed.problems.append(problem)
             parsed.dropped.add(_key_of(text))
     return parsed
+
+
+def _parsed(parser: OverridesParser, text: str) -> Override:
+    """The override. Paths are taken as they are: names of Lightning's checkpoints contain ``=``, and ``~`` is a home folder."""
+    try:
+        return parser.parse_override(text)
+    except HydraException:
+        key, _, value = text.partition("=")
+        if key not in _PATHS or not value:
+            raise
+        return parser.parse_override(f"{key}={_quoted(value)}")
+
+
+def _quoted(value: str) -> str:
+    """The value in quotes of Hydra; for a list, each of its items."""
+    if value.startswith("[") and value.endswith("]"):
+        return f"[{','.join(_quoted(item.strip()) for item in value[1:-1].split(','))}]"
+    if value[:1] in "'\"" and value[-1:] == value[:1]:
+        return value
+    escaped = value.replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _key_of(text: str) -> str:
@@ -92,7 +118,8 @@ def _bad_syntax(text: str, error: HydraException) -> Problem:
     if not text.startswith("~") and "=" not in text:
         return Problem(text, "no '='", "key=value", f"write {text}=VALUE, or ~{text} to remove the key")
     key, _, value = text.partition("=")
-    remedy = f"""quote the value inside the shell's quotes: '{key}="{value}"'""" if value else "check the key"
+    quoted = shlex.quote(f"{key}={_quoted(value)}")
+    remedy = f"quote the value inside the shell's quotes: {quoted}" if value else "check the key"
     reason = one_line(error).partition(" expecting ")[0]
     return Problem(key, repr(text), f"Hydra's override syntax ({reason})", remedy)
 
@@ -104,7 +131,8 @@ def _sort(
     key = override.key_or_group
     if override.is_sweep_override():
         found = f"a sweep over {text.partition('=')[2]}"
-        return Problem(key, found, NO_SWEEPS, f"run trak once per value, or write '{key}=[…]' if a list was meant")
+        listed = shlex.quote(f"{key}=[{text.partition('=')[2]}]")
+        return Problem(key, found, NO_SWEEPS, f"run trak once per value, or give {listed} if a list was meant")
     value: Any = override.value()
     group = key.split("/", 1)[0]
     if group in groups and not override.is_delete() and isinstance(value, str | list):

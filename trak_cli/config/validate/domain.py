@@ -52,7 +52,7 @@ def absent(config: TrakConfig, keys: Iterable[str]) -> list[str]:
     """The keys that have no value. The store counts as absent when its default waits for the name of the run."""
     missing = []
     for key in keys:
-        value = config.name if key == "store" else get(config, key)
+        value = config.name if key == "store" else config.checkpoints.files if key == "checkpoints" else get(config, key)
         if value is None or value == MISSING or (isinstance(value, Sequence | dict) and not value):
             missing.append(key)
     return missing

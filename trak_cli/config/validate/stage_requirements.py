@@ -75,7 +75,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "dataset.train": ("a dataset plugin", "select one (dataset=digits) or give dataset.train._target_ in your YAML"),
     "dataset.targets": ("at least one target split", "give dataset.targets.test._target_ in your YAML"),
     "checkpoints": (
-        "the checkpoint files: a glob pattern, or a list of them",
+        "the checkpoint files or folders: a glob pattern, or a list of them",
         "give checkpoints=FOLDER/*.safetensors, or checkpoints=[A.pt,B.pt]",
     ),
     "estimator.name": (

@@ -1,21 +1,40 @@
-"""Reads files of tensors without running code from them: .safetensors, .npz, and otherwise what torch.save wrote."""
+"""Reads files of tensors without running code from them: .safetensors, .npz, and otherwise what torch.save wrote.
+
+The content decides about the format, except that .npz is known by its suffix.
+"""
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.formats.kinds import Format, format_of
+from trak_cli.plugins.checkpoints.formats.pickles import foreign_classes, load_pickle, may_be_allowed
 from trak_cli.user_errors import first_line
 
 #: Exceptions of torch.load(weights_only=True) for a damaged file or one of another format, besides UnpicklingError.
 _DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, zipfile.BadZipFile)
+
+_EXPECTED = "tensors in a .safetensors, .npz, or torch.save file"
+
+
+class ForeignClassesError(InputError):
+    """A pickle with objects of classes that are not allowed.
+
+    Attributes:
+        classes: their dotted names; empty if no message should offer to allow them.
+    """
+
+    def __init__(self, problem: Problem, classes: list[str]) -> None:
+        super().__init__(problem)
+        self.classes = classes
 
 
 def read_archive(path: Path) -> object:
@@ -24,19 +43,23 @@ def read_archive(path: Path) -> object:
     Tensors are on the CPU.
 
     Raises:
-        InputError: the file is missing, damaged, or a pickle that refers to code (which is not run).
+        InputError: the file is missing, damaged, of a format that holds no plain tensors, or a pickle that refers to other
+            classes (:class:`ForeignClassesError`), of which nothing is run.
     """
     if not path.is_file():
         raise InputError(Problem(str(path), "no such file", "a file", "correct the path"))
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        return torch.load(path, map_location="cpu", weights_only=True)
+        kind = format_of(path)
+        if kind is Format.SAFETENSORS:
+            return load_file(path)
+        if kind is not Format.TORCH:
+            raise InputError(_other_format(path, kind))
+        return load_pickle(path)
     except UnpicklingError as error:
-        raise InputError(_refused(path, error)) from error
+        raise _refused(path, error) from error
     except OSError as error:
         found = f"a file that cannot be read ({error})"
         raise InputError(Problem(str(path), found, "a readable file", "check its permissions and the disk")) from error
@@ -45,19 +68,43 @@ def read_archive(path: Path) -> object:
         raise InputError(Problem(str(path), found, _EXPECTED, "copy or write the file again")) from error
 
 
-_EXPECTED = "tensors in a .safetensors, .npz, or torch.save file"
+def _other_format(path: Path, kind: Format) -> Problem:
+    """The remedy writes the weights of such a file to a new one beside it."""
+    if kind is Format.POINTER:
+        return Problem(str(path), "a pointer of Git LFS instead of the file", _EXPECTED, f"git lfs pull --include={path.name}")
+    if kind is Format.EMPTY:
+        return Problem(str(path), "an empty file", _EXPECTED, "copy or write the file again")
+    new = path.with_name(f"{path.stem}_weights.pt")
+    if kind is Format.TORCHSCRIPT:
+        found, read = "a TorchScript archive (torch.jit.save)", f"torch.jit.load({str(path)!r}, map_location='cpu')"
+    else:
+        found, read = "an exported program (torch.export.save)", f"torch.export.load({str(path)!r})"
+    return Problem(str(path), found, _EXPECTED, f"{_command(f'torch.save({read}.state_dict(), {str(new)!r})')} and use {new}")
 
-#: Parts of the messages of torch.load(weights_only=True) for a pickle with more than tensors and plain values.
-_WANTS_CODE = ("WeightsUnpickler error", "Unsupported global", "unsupported GLOBAL", "is blocked")
 
-
-def _refused(path: Path, error: UnpicklingError) -> Problem:
+def _refused(path: Path, error: UnpicklingError) -> InputError:
     """Why weights_only reading failed: the pickle holds more than tensors, or the file is no pickle."""
-    if not any(part in str(error) for part in _WANTS_CODE):
-        return Problem(str(path), "a file that is not an archive of tensors", _EXPECTED, "correct the path")
-    return Problem(
-        str(path),
-        "a pickle that holds more than tensors and plain values; loading it could run code, so it was not loaded",
-        _EXPECTED,
-        "save only the state_dict: torch.save(model.state_dict(), path), or use safetensors",
-    )
+    places = foreign_classes(path)
+    if not places:
+        if not any(part in str(error) for part in ("WeightsUnpickler error", "Unsupported", "is blocked")):
+            return InputError(Problem(str(path), "a file that is not an archive of tensors", _EXPECTED, "correct the path"))
+        found = "a pickle that could run code when it is loaded; it was not loaded"
+        return InputError(
+            Problem(str(path), found, _EXPECTED, "save only the state_dict: torch.save(model.state_dict(), path)")
+        )
+    listed = ", ".join(f"{name} (under {key})" if key else name for name, key in places.items())
+    found = f"objects of {listed}; loading them could run code, so the file was not loaded"
+    module = next((key for name, key in places.items() if name.startswith("torch.nn.modules.")), None)
+    if module is not None:
+        new = path.with_name(f"{path.stem}_weights.pt")
+        part = "".join(f"[{part!r}]" for part in module.split(".")) if module else ""
+        code = f"torch.save(torch.load({str(path)!r}, 'cpu', weights_only=False){part}.state_dict(), {str(new)!r})"
+        found = f"a whole model: {found}"
+        return InputError(Problem(str(path), found, _EXPECTED, f"if you trust the file: {_command(code)} and use {new}"))
+    remedy = "save only the state_dict: torch.save(model.state_dict(), path), or use safetensors"
+    classes = list(places) if may_be_allowed(places) else []
+    return ForeignClassesError(Problem(str(path), found, _EXPECTED, remedy), classes)
+
+
+def _command(code: str) -> str:
+    return f"python -c {shlex.quote(f'import torch; {code}')}"

@@ -1,74 +1,79 @@
-"""Checkpoint files: finding them by patterns, and their identity."""
+"""Checkpoint files and folders: finding them by patterns."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.checkpoints.formats.folders import INDEX, index_of, is_other, weights_in
 from trak_cli.plugins.checkpoints.readers import reader_of, registered_suffixes
+
+_KEY = "checkpoints"
 
 
 def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
-    """The files that the patterns match, relative to ``base``, in the order of the patterns; matches of one in natural order.
+    """The checkpoints that the patterns match, in the order of the patterns; matches of one pattern in natural order.
 
-    ``**`` matches any depth; a pattern that is the name of a file means that file; a file is listed once.
+    Patterns are relative to ``base``; ``**`` matches any depth and ``~`` is the home folder. A pattern that is the name of a
+    file or folder means that. A checkpoint is a file, or a folder with weights, such as those of ``save_pretrained``. It is
+    listed once; a shard of a model in several files stands for the whole model. Files of optimizers and folders without
+    weights that a pattern matches are left out.
 
     Raises:
-        ConfigError: no pattern; or all patterns that match no file, and all files that no registered reader reads.
+        ConfigError: no pattern; or all patterns that match no checkpoint, and all files that no registered reader reads.
     """
     several = [patterns] if isinstance(patterns, str) else list(patterns)
-    files: dict[Path, None] = {}
     problems = [] if several else [_problem("an empty list")]
-    for pattern in several:
+    found: dict[Path, None] = {}
+    refused: dict[Problem, None] = {}
+    for pattern in map(os.path.expanduser, several):
         literal = base / pattern
-        matches = [literal] if literal.is_file() else _matches(pattern, base)
-        files.update(dict.fromkeys(matches))
+        matches = [literal] if literal.exists() else _matches(pattern, base)
         if not matches:
             problems.append(_problem(f"{pattern!r}, which matches no file in {base.resolve()}"))
-    for file in files:
-        try:
-            reader_of(file)
-        except InputError as error:
-            problems += [Problem("checkpoints", str(file), told.expected, told.remedy) for told in error.problems]
-    if problems:
-        raise ConfigError(problems)
-    return list(files)
+        for path in list(filter(_is_checkpoint, matches)) or matches[:1]:
+            path = index_of(path) or path
+            problem = refusal(path, pattern)
+            if problem is None:
+                found[path] = None
+            else:
+                refused[problem] = None
+    if problems or refused:
+        raise ConfigError([*problems, *refused])
+    return list(found)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits: the identity of a checkpoint. For several files, that of their digests.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    files = reader_of(path).files
-    if files is not None:
-        return hashlib.sha256("".join(_digest(file) for file in files(path)).encode()).hexdigest()
-    return _digest(path)
-
-
-def _digest(path: Path) -> str:
+def refusal(path: Path, pattern: str) -> Problem | None:
+    """Why a path cannot be read as a checkpoint, with a pattern that can; None if it can."""
+    if path.is_dir():
+        return _folder_problem(path, pattern) if weights_in(path) is None else None
+    if path.suffix == ".distcp" or path.name == INDEX:
+        found = f"{path.parent}, named by one of its files"
+        return Problem(_KEY, found, "the folder that torch.distributed.checkpoint wrote", f"give {_containing(path, pattern)}")
+    if is_other(path):
+        remedy = f"give {_containing(path, pattern)}" if weights_in(path.parent) else "name the file with the weights"
+        return Problem(_KEY, f"{path}, which training writes beside the weights", "a file with weights", remedy)
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(Problem(str(path), f"{error.strerror}", "a readable checkpoint", "correct the path")) from error
-
-
-def name_of(path: Path, digest: str) -> str:
-    """A checkpoint's folder name: its stem in safe characters, a dash, and the first 8 digits of its SHA-256."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")[:64]
-    return f"{stem or 'checkpoint'}-{digest[:8]}"
+        reader_of(path)
+    except InputError as error:
+        problem = error.problems[0]
+        remedy = f"give {_containing(path, pattern)}" if weights_in(path.parent) else problem.remedy
+        return Problem(_KEY, str(path), problem.expected, remedy)
+    return None
 
 
 def _matches(pattern: str, base: Path) -> list[Path]:
-    """The files under ``base`` that match; special characters in ``base`` itself are not interpreted."""
-    paths = [base / name for name in glob.glob(pattern, root_dir=base, recursive=True)]
-    return sorted((path for path in paths if path.is_file()), key=_natural)
+    """The paths under ``base`` that match; special characters in ``base`` itself are not interpreted."""
+    return sorted((base / name for name in glob.glob(pattern, root_dir=base, recursive=True)), key=_natural)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a match of a pattern is to be read: neither the state of an optimizer nor a folder without weights."""
+    return weights_in(path) is not None if path.is_dir() else path.is_file() and not is_other(path)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -76,6 +81,24 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
+def _folder_problem(folder: Path, pattern: str) -> Problem:
+    """A folder without weights of its own: the pattern of what is in it, if that is clear."""
+    inside = sorted(folder.iterdir()) if os.access(folder, os.R_OK) else []
+    suffixes = {path.suffix for path in inside if path.suffix in registered_suffixes() and not is_other(path)}
+    patterns = [f"{pattern.rstrip('/')}/*{suffix}" for suffix in sorted(suffixes)]
+    if any(path.is_dir() and weights_in(path) for path in inside):
+        patterns.append(f"{pattern.rstrip('/')}/*")
+    remedy = f"give '{_KEY}={patterns[0]}'" if len(patterns) == 1 else "name the files or folders with the weights"
+    expected = "a folder with model.safetensors, pytorch_model.bin, their indexes, or .metadata"
+    return Problem(_KEY, f"{folder}, a folder that is not a checkpoint", expected, remedy)
+
+
+def _containing(path: Path, pattern: str) -> str:
+    """The option that names the folder of a path, or all such folders if the pattern has wildcards."""
+    folder = os.path.dirname(pattern) or "."
+    return f"'{_KEY}={path.parent if os.path.basename(folder) == '**' else folder}'"
+
+
 def _problem(found: str) -> Problem:
-    expected = f"patterns that match checkpoint files ({', '.join(registered_suffixes())})"
-    return Problem("checkpoints", found, expected, "correct checkpoints, or run `trak train`")
+    expected = f"patterns that match checkpoint files ({', '.join(registered_suffixes())}) or folders"
+    return Problem(_KEY, found, expected, "correct checkpoints, or run `trak train`")

@@ -1,7 +1,7 @@
-"""The registry of checkpoint readers: which file names are checkpoints, and how their tensors are read.
+"""The registry of checkpoint readers: which files and folders are checkpoints, and how their tensors are read.
 
-The readers of the package run no code from a file: .safetensors holds tensors only, and files of torch.save are read with
-``weights_only=True``.
+The readers of the package run no code from a file: .safetensors holds tensors only, files of torch.save are read with
+``weights_only=True``, and the index of torch.distributed.checkpoint by an unpickler that builds inert records.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.checkpoints.sharded import INDEX_SUFFIX, files_of_index
+from trak_cli.plugins.checkpoints.formats.folders import INDEX, weights_in
+from trak_cli.plugins.checkpoints.formats.kinds import holds_tensors
+from trak_cli.plugins.checkpoints.formats.sharded import INDEX_SUFFIX, files_of_index
 
-#: A checkpoint file -> name -> tensor, on the CPU. A state_dict may also lie under one of the keys that :func:`load` knows.
+#: A checkpoint file -> mappings and lists with the tensors, at any depth, on the CPU.
 Read = Callable[[Path], object]
 
 #: A checkpoint file -> all files whose bytes make up the checkpoint, in a fixed order.
@@ -66,17 +68,48 @@ def registered_suffixes() -> list[str]:
 
 
 def reader_of(path: Path) -> CheckpointReader:
-    """The reader of a checkpoint file.
+    """The reader of a checkpoint file, or of a folder with weights.
 
     Raises:
-        InputError: no reader is registered for the end of its name.
+        InputError: no reader is registered for the end of the file's name, and its content is not a known one; or the folder
+            holds no weights.
     """
+    if path.is_dir():
+        return _reader_of_folder(path)
     fitting = [suffix for suffix in _READERS if path.name.lower().endswith(suffix)]
+    if not fitting and holds_tensors(path):
+        return _READERS[".pt"]
     if not fitting:
         remedy = "correct the path, or register a checkpoint reader (docs/extending.md)"
         found = "a file that no checkpoint reader reads"
         raise InputError(Problem(str(path), found, f"a name that ends in {', '.join(registered_suffixes())}", remedy))
     return _READERS[max(fitting, key=len)]
+
+
+def _reader_of_folder(folder: Path) -> CheckpointReader:
+    if (folder / INDEX).is_file():
+        return CheckpointReader(_read_distributed, _files_of_distributed)
+    weights = weights_in(folder)
+    if weights is None:
+        remedy = "name the files in it, or the folder that holds the weights"
+        raise InputError(Problem(str(folder), "a folder without weights", "model.safetensors or the like in it", remedy))
+    reader = reader_of(weights)
+    files = reader.files
+    return CheckpointReader(lambda _: reader.read(weights), lambda _: files(weights) if files else [weights])
+
+
+def _read_distributed(folder: Path) -> object:
+    from trak_cli.plugins.checkpoints.formats.distributed import (
+        read_folder,  # imports PyTorch, which finding files does not need
+    )
+
+    return read_folder(folder)
+
+
+def _files_of_distributed(folder: Path) -> list[Path]:
+    from trak_cli.plugins.checkpoints.formats.distributed import files_of_folder
+
+    return files_of_folder(folder)
 
 
 @register_checkpoint_reader(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,42 +11,42 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.checkpoints.adapters import adapter_names
+from trak_cli.plugins.checkpoints.archive import ForeignClassesError
+from trak_cli.plugins.checkpoints.formats.pickles import allowing
+from trak_cli.plugins.checkpoints.formats.tensors import Entry, NamedTensors, as_tensor, named_tensors
+from trak_cli.plugins.checkpoints.matching.adapters import adapter_names
+from trak_cli.plugins.checkpoints.matching.choice import choose
+from trak_cli.plugins.checkpoints.matching.places import Place
+from trak_cli.plugins.checkpoints.matching.tolerance import Tolerance
 from trak_cli.plugins.checkpoints.readers import reader_of
 from trak_cli.user_errors import report_user_errors
 
-#: Where training programs put the state_dict inside a larger dict.
-_NESTS = ("state_dict", "model_state_dict", "model")
 
-#: What wrappers (DataParallel, torch.compile) put before every name.
-_PREFIXES = ("module.", "_orig_mod.")
+def load(path: Path, allow: Sequence[str] = ()) -> NamedTensors:
+    """All tensors of a checkpoint, on the CPU, by the reader registered for the end of the file's name.
 
+    Tensors in nested mappings have dotted names; :func:`apply` finds the weights of a model among them.
 
-def load(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a checkpoint file, on the CPU, by the reader registered for the end of the file's name.
-
-    A state_dict may lie under one of the keys state_dict, model_state_dict and model.
+    Args:
+        allow: dotted names of classes whose objects a pickle may hold besides the weights (``checkpoints.allow``).
 
     Raises:
-        InputError: the file is missing, damaged, without a state_dict, or without a registered reader.
+        ConfigError: a name in ``allow`` is no class that can be imported.
+        InputError: the file is missing, damaged, without tensors, without a registered reader, or holds other objects.
     """
-    with report_user_errors(str(path), any_code=True):
-        content = reader_of(path).read(path)
-    state = _as_state(content)
-    if state is not None:
-        return state
-    nested = {key: _as_state(content[key]) for key in _NESTS if isinstance(content, Mapping) and key in content}
-    states = {key: inner for key, inner in nested.items() if inner is not None}
-    if len(states) == 1:
-        return next(iter(states.values()))
-    if states:
-        found = f"several state_dicts, under the keys {', '.join(states)}"
-    elif isinstance(content, Mapping):
-        found = f"a mapping with the keys {', '.join(map(str, list(content)[:8]))}"
+    try:
+        with report_user_errors(str(path), any_code=True), allowing(allow):
+            content = reader_of(path).read(path)
+            held = named_tensors(content)
+    except ForeignClassesError as error:
+        raise InputError([_with_remedy(problem, error.classes, allow) for problem in error.problems]) from error
+    if held:
+        return held
+    if isinstance(content, Mapping):
+        found = f"no tensors, under the keys {', '.join(map(str, list(content)[:8])) or 'of an empty mapping'}"
     else:
-        found = type(content).__name__
-    expected = f"names and tensors, at the top or under one of the keys {', '.join(_NESTS)}"
-    raise InputError(Problem(str(path), found, expected, "write it with torch.save(model.state_dict(), path)"))
+        found = f"no tensors: {type(content).__name__}"
+    raise InputError(Problem(str(path), found, "names and tensors", "write it with torch.save(model.state_dict(), path)"))
 
 
 def dump(model: nn.Module) -> bytes:
@@ -61,34 +62,50 @@ def dump(model: nn.Module) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()})
 
 
-def apply(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put a state_dict into a model, in place, in the model's dtypes and on its device.
+def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | None = None) -> Place:
+    """Put the weights of a checkpoint into a model, in place, in the model's dtypes and on its device.
 
-    Names and shapes must agree exactly, except that a tied weight may be present under only one of its names, and that all
-    names may have a prefix that wrappers add ("module.", "_orig_mod."). A model with a PEFT adapter takes the adapter's
-    weights only, under the names that peft writes.
+    The weights are the tensors that have all names and shapes of the model and no others; they may lie anywhere in the file
+    and have the names of wrappers, see :mod:`trak_cli.plugins.checkpoints.matching.places`. A tied weight may be present
+    under only one of its names. A model with a PEFT adapter takes the adapter's weights alone, under the names that peft
+    writes, or all weights.
 
     Args:
+        state: the result of :func:`load`, or a state_dict.
         path: the checkpoint's file, for messages.
+        key: ``checkpoints.key``: where in the file the weights lie; None: wherever they fit.
+
+    Returns:
+        Where the weights were found.
 
     Raises:
         InputError: lists all missing, unexpected and mis-shaped names, tied weights with different values, and parameters
-            that are not finite.
+            that are not finite; or several weights fit the model.
     """
-    own = _tensors(model)
-    names = adapter_names(model)
-    if names is not None:
-        own = {name: own[inside] for name, inside in names.items()}
-    state = _without_prefix(state, own)
-    tied = _aliases(own)
-    problems = _problems(own, state, tied, str(path))
+    held = state if isinstance(state, NamedTensors) else _flat(state)
+    everything, names = _tensors(model), adapter_names(model)
+    own = everything if names is None else {name: everything[inside] for name, inside in names.items()}
+    tolerance = Tolerance(model)
+    try:
+        place = choose(own, held, path, key, tolerance)
+    except InputError as refused:
+        if names is None:
+            raise
+        own, names = everything, None
+        try:
+            place = choose(own, held, path, key, tolerance)
+        except InputError:
+            raise refused from None
+    weights = {name: as_tensor(held[file]) for name, file in place.names.items()}
+    problems = _value_problems(own, weights, str(path))
     if problems:
         raise InputError(problems)
     if names is not None:
-        state = {names[name]: value for name, value in state.items()}
+        weights = {names[name]: value for name, value in weights.items()}
     # Not strict, because names of tied weights may be missing. Copying into ``own`` instead would have no effect on a model
     # whose state_dict hooks return copies.
-    model.load_state_dict(dict(state), strict=False)
+    model.load_state_dict(weights, strict=False)
+    return place
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -96,55 +113,44 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
 
 
-def _problems(own: dict[str, Tensor], state: Mapping[str, Tensor], tied: dict[str, list[str]], path: str) -> list[Problem]:
-    remedy = "load it into the model that it was saved from"
+def _flat(state: Mapping[str, Entry]) -> NamedTensors:
+    held = NamedTensors()
+    for name, entry in state.items():
+        held.add(name, entry, "")
+    return held
+
+
+def _value_problems(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str) -> list[Problem]:
     problems = []
+    names: dict[int, list[str]] = {}
     for name, value in own.items():
-        others = [other for other in tied[name] if other in state and other != name]
-        if name not in state and not others:
-            problems.append(Problem(path, f"no {name}", f"{name} {tuple(value.shape)}", remedy))
-        elif name in state and state[name].shape != value.shape:
-            found = f"{name} {tuple(state[name].shape)}"
-            problems.append(Problem(path, found, f"{name} {tuple(value.shape)}", remedy))
-        elif name in state and others and name == tied[name][0]:
-            problems += [
-                Problem(path, f"different values for {name} and {other}", "equal values: the model ties them", remedy)
-                for other in others
-                if not torch.equal(state[name], state[other])
-            ]
-        if isinstance(value, nn.Parameter) and name in state and (bad := _not_finite(state[name])):
-            found = f"{name}, of which {bad:,} of {state[name].numel():,} numbers are NaN or infinite"
+        if name not in weights:
+            continue
+        names.setdefault(id(value), []).append(name)
+        if value.is_floating_point() and not weights[name].is_floating_point():
+            found = f"{name} of {weights[name].dtype}"
+            problems.append(Problem(path, found, "floating-point weights", "save the weights before they are quantized"))
+        elif isinstance(value, nn.Parameter) and (bad := _not_finite(weights[name])):
+            found = f"{name}, of which {bad:,} of {weights[name].numel():,} numbers are NaN or infinite"
             problems.append(Problem(path, found, "finite weights", "use a checkpoint from before training diverged"))
-    unexpected = [name for name in state if name not in own]
-    problems += [
-        Problem(path, f"{name} {tuple(state[name].shape)}", "no such name in the model", remedy) for name in unexpected
-    ]
+    for first, *others in names.values():
+        problems += [
+            Problem(path, f"different values for {first} and {other}", "equal values: the model ties them", _UNTIED)
+            for other in others
+            if not torch.equal(weights[first], weights[other])
+        ]
     return problems
 
 
+_UNTIED = "load it into the model that it was saved from"
+
+
 def _not_finite(tensor: Tensor) -> int:
-    return int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
+    return int((~tensor.isfinite()).sum()) if tensor.is_floating_point() or tensor.is_complex() else 0
 
 
-def _aliases(own: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Name -> all names of the same tensor."""
-    groups: dict[int, list[str]] = {}
-    for name, value in own.items():
-        groups.setdefault(id(value), []).append(name)
-    return {name: groups[id(value)] for name, value in own.items()}
-
-
-def _without_prefix(state: Mapping[str, Tensor], own: dict[str, Tensor]) -> Mapping[str, Tensor]:
-    """The state without a wrapper's prefix, if all names have it and are known without it."""
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) and name.removeprefix(prefix) in own for name in state):
-            return {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def _as_state(content: object) -> dict[str, Tensor] | None:
-    if isinstance(content, Mapping) and content:
-        items = dict(content.items())
-        if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items.items()):
-            return items
-    return None
+def _with_remedy(problem: Problem, classes: Sequence[str], allowed: Sequence[str]) -> Problem:
+    if not classes:
+        return problem
+    option = f"'checkpoints.allow=[{','.join([*allowed, *classes])}]'"
+    return replace(problem, remedy=f"if you trust these classes, give {option}; else {problem.remedy}")

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trak_cli.config.schema import TrakConfig
-from trak_cli.plugins.checkpoints.files import find, name_of, sha256
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.checkpoints.identity import name_of, sha256
 from trak_cli.plugins.checkpoints.member import Member
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One set of weights: a checkpoint file, or an ensemble member derived from one in memory.
+    """One set of weights: a checkpoint file or folder, or an ensemble member derived from one in memory.
 
     Attributes:
-        path: the file.
+        path: the file or folder.
         sha256: the identity of the weights: digest of the file, or of the member.
         name: name of the checkpoint's folder in a store.
         member: how the weights are derived from the file; None for the file itself.
+        key, allow: the keys of that name in the config's ``checkpoints``.
     """
 
     path: Path
     sha256: str
     name: str
     member: Member | None = None
+    key: str | None = None
+    allow: tuple[str, ...] = ()
 
 
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
@@ -33,13 +37,16 @@ def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
     Files with equal content count once.
     """
     by_digest: dict[str, Checkpoint] = {}
-    for path in find(config.checkpoints, base):
-        digest = sha256(path)
-        by_digest.setdefault(digest, Checkpoint(path, digest, name_of(path, digest)))
+    chosen = config.checkpoints
+    for path in find(chosen.files, base):
+        digest = sha256(path, chosen.key)
+        by_digest.setdefault(digest, Checkpoint(path, digest, name_of(path, digest), None, chosen.key, tuple(chosen.allow)))
     ensemble = config.ensemble
     members = [Member(ensemble.kind, ensemble.scale, config.seed, index) for index in range(1, ensemble.members + 1)]
     checkpoints: list[Checkpoint] = []
     for digest, file in by_digest.items():
         checkpoints.append(file)
-        checkpoints += [Checkpoint(file.path, member.digest(digest), file.name + member.suffix, member) for member in members]
+        checkpoints += [
+            replace(file, sha256=member.digest(digest), name=file.name + member.suffix, member=member) for member in members
+        ]
     return checkpoints

@@ -1,0 +1,1 @@
+"""The formats of checkpoints, and the tensors in them."""

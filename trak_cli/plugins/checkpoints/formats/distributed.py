@@ -1,0 +1,141 @@
+"""Folders of ``torch.distributed.checkpoint``: a pickled index, ``.metadata``, and shards with pieces of tensors.
+
+PyTorch unpickles the index without restrictions. Here it is read by an unpickler that knows the few classes of an index by
+name and puts inert records in their place, so that no code of the file can run. Every piece in a shard is what torch.save
+wrote, and is read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.formats.folders import INDEX
+from trak_cli.plugins.checkpoints.formats.tensors import StoredTensor
+from trak_cli.user_errors import first_line
+
+_PACKAGE = "torch.distributed.checkpoint."
+_RECORDS = {
+    *(f"{_PACKAGE}metadata.{name}" for name in ("Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata")),
+    *(f"{_PACKAGE}metadata.{name}" for name in ("BytesStorageMetadata", "ChunkStorageMetadata", "TensorProperties")),
+    *(f"{_PACKAGE}metadata._MEM_FORMAT_ENCODING", f"{_PACKAGE}filesystem._StorageInfo"),
+    *(f"{_PACKAGE}filesystem._StoragePrefix", "torch.serialization._get_layout"),
+    *("pathlib.PosixPath", "pathlib._local.PosixPath", "pathlib.WindowsPath", "pathlib._local.WindowsPath"),
+}
+
+
+class _Record:
+    """The attributes of an object of an index, without its class."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" in _RECORDS:
+            return _Record
+        if module == "torch" and (name == "Size" or isinstance(getattr(torch, name, None), torch.dtype)):
+            return getattr(torch, name)
+        raise pickle.UnpicklingError(f"the class {module}.{name}")
+
+
+def files_of_folder(folder: Path) -> list[Path]:
+    """The index and all shards, sorted by name. A shard holds pieces of the weights and possibly of the optimizer's state."""
+    pieces = (info for found in _pieces(folder, _index(folder)).values() for _, info in found)
+    return [folder / INDEX, *sorted({folder / info.relative_path for info in pieces})]
+
+
+def read_folder(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of a folder by name; each is read from its shards when it is needed.
+
+    Raises:
+        InputError: the index or a shard is missing, damaged, or of another kind.
+    """
+    index = _index(folder)
+    pieces = _pieces(folder, index)
+    found: dict[str, StoredTensor] = {}
+    for name, entry in index.state_dict_metadata.items():
+        shape = getattr(entry, "size", None)
+        if isinstance(shape, torch.Size):
+            found[name] = StoredTensor(shape, partial(_read, folder, name, shape, pieces.get(name, [])))
+    return found
+
+
+def _index(folder: Path) -> Any:
+    path = folder / INDEX
+    try:
+        index = _IndexUnpickler(io.BytesIO(path.read_bytes())).load()
+        if isinstance(index.state_dict_metadata, Mapping) and isinstance(index.storage_data, Mapping):
+            return index
+    except OSError as error:
+        raise InputError(Problem(str(path), str(error.strerror), "a readable file", "correct the path")) from error
+    except Exception as error:  # a damaged pickle raises exceptions of any kind
+        raise _damaged(path, first_line(error, type(error).__name__)) from error
+    raise _damaged(path, "no list of tensors")
+
+
+def _pieces(folder: Path, index: Any) -> dict[str, list[tuple[tuple[int, ...], Any]]]:
+    """Name -> the offset and the place of each piece of the tensor. Entries that are no tensors have one piece, too."""
+    pieces: dict[str, list[tuple[tuple[int, ...], Any]]] = {}
+    missing = set()
+    for key, info in index.storage_data.items():
+        pieces.setdefault(key.fqn, []).append((tuple(getattr(key, "offset", None) or ()), info))
+        shard = Path(info.relative_path)
+        if shard.name != str(shard) or not (folder / shard).is_file():
+            missing.add(str(shard))
+    if missing:
+        expected = "the shards beside .metadata"
+        remedy = "copy every file of the folder"
+        raise InputError(Problem(str(folder), f"no {name}", expected, remedy) for name in sorted(missing))
+    return pieces
+
+
+def _read(folder: Path, name: str, shape: torch.Size, pieces: list[tuple[tuple[int, ...], Any]]) -> Tensor:
+    whole: Tensor | None = None
+    filled = 0
+    for offset, piece in _loaded(folder, name, pieces):
+        if whole is None:
+            whole = torch.empty(shape, dtype=piece.dtype)
+        place = tuple(slice(start, start + size) for start, size in zip(offset or [0] * piece.dim(), piece.shape, strict=True))
+        whole[place] = piece
+        filled += piece.numel()
+    if whole is None or filled != math.prod(shape):
+        raise _damaged(folder / INDEX, f"{filled:,} of {math.prod(shape):,} numbers of {name}")
+    return whole
+
+
+def _loaded(folder: Path, name: str, pieces: list[tuple[tuple[int, ...], Any]]) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    for offset, info in pieces:
+        path = folder / info.relative_path
+        if getattr(info, "transform_descriptors", None):
+            found = f"{name}, stored with {', '.join(map(str, info.transform_descriptors))}"
+            raise InputError(Problem(str(path), found, "uncompressed tensors", "save the folder without extensions"))
+        with path.open("rb") as stream:
+            stream.seek(info.offset)
+            content = io.BytesIO(stream.read(info.length))
+        try:
+            piece = torch.load(content, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes raise exceptions of any kind
+            raise _damaged(path, first_line(error, type(error).__name__)) from error
+        if not isinstance(piece, Tensor):
+            raise _damaged(path, f"{name} of type {type(piece).__name__}")
+        yield offset, piece
+
+
+def _damaged(path: Path, found: str) -> InputError:
+    expected = "what torch.distributed.checkpoint.save wrote"
+    return InputError(Problem(str(path), found, expected, "copy or save the folder again"))

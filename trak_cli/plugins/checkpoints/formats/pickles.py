@@ -1,0 +1,127 @@
+"""Pickles of torch.save, read with ``weights_only=True``: which classes they may hold, and which others they do hold.
+
+PyTorch's reader builds objects of listed classes only. Here NumPy's arrays and numbers, dates and paths are listed as well:
+building them runs no code of the file. More classes are listed by the user (``checkpoints.allow``).
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import importlib
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.user_errors import error_summary
+
+_PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+
+#: The functions that build a NumPy number and an array.
+_MAKERS: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0])
+
+#: Name in a pickle -> what is built for it.
+_HARMLESS: dict[str, Any] = {
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    **{f"{package}.multiarray.{made.__name__}": made for package in ("numpy.core", "numpy._core") for made in _MAKERS},
+    **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__ if name != "ObjectDType"},
+    **{f"{module}.{name}": pathlib.PurePosixPath for module in ("pathlib", "pathlib._local") for name in _PATHS},
+    **{f"datetime.{name}": getattr(datetime, name) for name in ("datetime", "date", "time", "timedelta", "timezone")},
+    "collections.deque": collections.deque,
+}
+
+_FOREIGN = re.compile(r"GLOBAL (\S+) was not an allowed global")
+
+#: Modules whose classes no message offers to allow: calling them runs commands or code.
+_DANGEROUS = frozenset(
+    ("builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "pty", "pickle")
+)
+
+
+class _Placeholder:
+    """Stands for an object of an unknown class while its place in a file is searched."""
+
+    def __new__(cls, *_: object, **__: object) -> _Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def load_pickle(path: Path, extra: Mapping[str, Any] | None = None) -> Any:
+    """The content of a file of torch.save. Tensors are mapped into memory where the format allows it."""
+    listed = _HARMLESS | dict(extra or {})
+    with torch.serialization.safe_globals([(made, name) for name, made in listed.items()]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def allowing(names: Sequence[str]) -> AbstractContextManager[None]:
+    """A context in which files may hold objects of these classes, given by dotted names.
+
+    Raises:
+        ConfigError: a name that is no class, or whose module cannot be imported.
+    """
+    return torch.serialization.safe_globals([(_class(name), name) for name in names])
+
+
+def foreign_classes(path: Path) -> dict[str, str]:
+    """Name of each class in the file that is not listed -> the dotted key of its first object; empty if it is unknown.
+
+    The objects are replaced by placeholders, so that nothing of the file runs.
+    """
+    stubs: dict[str, Any] = {}
+    content: object = None
+    while len(stubs) < 200:
+        try:
+            content = load_pickle(path, stubs)
+            break
+        except Exception as error:  # damaged files raise exceptions of any kind
+            found = _FOREIGN.search(str(error))
+            if found is None or found.group(1) in stubs:
+                break
+            name = found.group(1)
+            stubs[name] = type(name.rpartition(".")[2], (_Placeholder,), {})
+    places: dict[str, str] = {}
+    _search(content, "", {kind: name for name, kind in stubs.items()}, places, set())
+    return {name: places.get(name, "") for name in stubs}
+
+
+def may_be_allowed(names: Iterable[str]) -> bool:
+    """Whether a message may offer to allow these classes."""
+    return all(name.partition(".")[0] not in _DANGEROUS for name in names)
+
+
+def _search(value: object, key: str, kinds: Mapping[Any, str], places: dict[str, str], seen: set[int]) -> None:
+    name = kinds.get(value if isinstance(value, type) else type(value))
+    if name is not None:
+        places.setdefault(name, key)
+    elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for part, item in items:
+            _search(item, f"{key}.{part}" if key else str(part), kinds, places, seen | {id(value)})
+
+
+def _class(name: str) -> Any:
+    where, expected = "checkpoints.allow", "module.Class, a class that can be imported"
+    module, _, last = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), last)
+    except Exception as error:  # the user's module may raise anything
+        remedy = "correct the name, or install the package"
+        raise ConfigError(Problem(where, f"{name} ({error_summary(error)})", expected, remedy)) from error
+    if not isinstance(found, type):
+        expected = "a class: a file could call a function with any arguments"
+        raise ConfigError(Problem(where, f"{name}, a {type(found).__name__}", expected, f"remove {name}"))
+    return found

@@ -1,0 +1,1 @@
+"""Finding the weights of a model among the tensors of a checkpoint file."""

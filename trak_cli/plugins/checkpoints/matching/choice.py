@@ -1,0 +1,155 @@
+"""Choosing the weights in a checkpoint file, or saying why none fit."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.formats.tensors import Entry, NamedTensors
+from trak_cli.plugins.checkpoints.matching.places import Matcher, Place, same_values, within
+from trak_cli.plugins.checkpoints.matching.tolerance import Tolerance
+
+#: Number of names that a message lists.
+SHOWN = 4
+
+#: Number of missing names for which a counterpart under another prefix is searched.
+_TRIED = 20
+
+_REMEDY = "load it into the model that it was saved from"
+
+
+def choose(own: Mapping[str, Tensor], held: NamedTensors, path: Path, key: str | None, tolerance: Tolerance) -> Place:
+    """The place of the model's weights in the file.
+
+    Args:
+        own: the model's names and tensors.
+        held: the tensors of the file.
+        path: the file, for messages.
+        key: ``checkpoints.key``: only tensors under this name are considered; None: all of them.
+
+    Raises:
+        InputError: no place fits, or several do that hold different values, or there is nothing under the key.
+    """
+    if key is not None and key != ".":
+        chosen = within(held, key)
+        if not chosen:
+            raise InputError(_no_such_key(held, key, path))
+        held = chosen
+    places = Matcher(own, held, tolerance).places()
+    if any(place.key == key for place in places):
+        places = [place for place in places if place.key == key]
+    fitting = [place for place in places if place.complete and not place.extra]
+    if len(fitting) > 1 and not same_values(fitting, held):
+        raise InputError(_several(fitting, path))
+    if fitting:
+        return fitting[0]
+    best = max(places, key=lambda place: _score(place), default=None) or _nothing_alike(own, held)
+    raise InputError(_misfits(best, own, held, path))
+
+
+def override(key: str) -> str:
+    """``checkpoints.key=KEY`` as it is pasted into a shell."""
+    if re.fullmatch(r"[A-Za-z_][\w./-]*", key) and key.lower() not in ("true", "false", "null", "nan", "inf"):
+        return f"checkpoints.key={key}"
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'checkpoints.key="{escaped}"')
+
+
+def _score(place: Place) -> tuple[int, int, int]:
+    return len(place.names) - len(place.misshapen), len(place.names), -len(place.extra)
+
+
+def _nothing_alike(own: Mapping[str, Tensor], held: NamedTensors) -> Place:
+    """The largest mapping of the file, none of whose names the model has."""
+    sizes: dict[str, list[str]] = {}
+    for name in held:
+        sizes.setdefault(held.holders[name], []).append(name)
+    holder, extra = max(sizes.items(), key=lambda item: len(item[1]))
+    return Place(tuple(holder.split(".")) if holder else (), holder or ".", {}, list(own), extra)
+
+
+def _several(places: list[Place], path: Path) -> Problem:
+    keys = [place.key for place in places]
+    found = f"several weights that fit the model and differ, under {', '.join(keys)}"
+    remedy = "give " + " or ".join(map(override, keys[:SHOWN]))
+    return Problem(str(path), found, "one, or the key of one", remedy)
+
+
+def _no_such_key(held: NamedTensors, key: str, path: Path) -> Problem:
+    known = sorted(
+        {".".join(parts[:length]) for parts in (name.split(".") for name in held) for length in range(1, len(parts))}
+    )
+    close = difflib.get_close_matches(key, known, n=1)
+    tops = sorted({name.partition(".")[0] for name in held})
+    expected = f"a name with tensors under it: {_listed(tops, len(tops))}"
+    remedy = f"did you mean {override(close[0])}?" if close else "leave checkpoints.key out, or give one of these"
+    return Problem(str(path), f"nothing under checkpoints.key={key}", expected, remedy)
+
+
+def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: Path) -> Iterator[Problem]:
+    """One problem for each kind of difference, at the place that fits best."""
+    where = str(path) if place.key == "." else f"{path} ({place.key})"
+    renamed, missing, extra = _renamed(place, own, held)
+    if renamed:
+        found = ", ".join(f"{new or 'names without a prefix'} ({count} tensors)" for new, _, count in renamed)
+        expected = ", ".join(old or "no prefix" for _, old, _ in renamed)
+        yield Problem(where, found, f"{expected}, as the model calls them", "give the parts of the model the names in the file")
+    if place.misshapen:
+        there = [f"{name} {tuple(held[place.names[name]].shape)}" for name in place.misshapen]
+        wanted = [f"{name} {tuple(own[name].shape)}" for name in place.misshapen]
+        remedy = "build the model with the sizes that it was trained with"
+        yield Problem(where, _listed(there, len(own)), _listed(wanted, len(own)), remedy)
+    if missing:
+        wanted = [name if is_lazy(own[name]) else f"{name} {tuple(own[name].shape)}" for name in missing]
+        yield Problem(where, f"no {_listed(missing, len(own))}", _listed(wanted, len(own)), _REMEDY)
+    if extra:
+        there = [f"{name} {tuple(held[name].shape)}" for name in extra]
+        yield Problem(where, _listed(there, len(held)), "no such names: the model does not have them", _REMEDY)
+
+
+def _renamed(
+    place: Place, own: Mapping[str, Tensor], held: NamedTensors
+) -> tuple[list[tuple[str, str, int]], list[str], list[str]]:
+    """Prefixes in the file that stand for others in the model, with how many; the other missing and extra names."""
+    missing, extra = list(place.missing), list(place.extra)
+    renamed: list[tuple[str, str, int]] = []
+    for name in place.missing[:_TRIED]:
+        if name in missing:
+            for candidate in extra:
+                old, new = _ends(name, candidate)
+                pairs = {one: new + one.removeprefix(old) for one in missing if one.startswith(old)}
+                if old != new and all(other in extra and _alike(own[one], held[other]) for one, other in pairs.items()):
+                    renamed.append((f"{new}*", f"{old}*", len(pairs)))
+                    missing = [one for one in missing if one not in pairs]
+                    extra = [one for one in extra if one not in pairs.values()]
+                    break
+    return renamed, missing, extra
+
+
+def _ends(one: str, other: str) -> tuple[str, str]:
+    """What stands before the longest common end of two dotted names."""
+    ours, theirs = one.split("."), other.split(".")
+    same = 0
+    while same < min(len(ours), len(theirs)) and ours[-1 - same] == theirs[-1 - same]:
+        same += 1
+    if not same:
+        return one, one
+    heads = [".".join(parts[: len(parts) - same]) for parts in (ours, theirs)]
+    return tuple(f"{head}." if head else "" for head in heads)  # type: ignore[return-value]
+
+
+def _alike(own: Tensor, entry: Entry) -> bool:
+    return is_lazy(own) or own.shape == entry.shape
+
+
+def _listed(texts: list[str], total: int) -> str:
+    if len(texts) <= SHOWN:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:SHOWN])} and {len(texts) - SHOWN} more (of {total})"

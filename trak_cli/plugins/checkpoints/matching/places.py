@@ -1,0 +1,164 @@
+"""Which tensors of a checkpoint file are the weights of a model.
+
+A *place* is a dotted name in the file under which all names of the model lie, with the model's shapes, and no others: the
+key ``state_dict``, or ``state.model``, or the prefix ``generator.`` of flat names. Parts that wrappers add to names are left
+out of the comparison wherever they stand, in the file and in the model. A prefix of all names of the model may be missing in
+the file. The place must be the only one, unless all of them hold the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from trak_cli.plugins.checkpoints.formats.tensors import Entry, NamedTensors, as_tensor
+from trak_cli.plugins.checkpoints.matching.tolerance import Tolerance
+
+#: What wrappers add to names: DataParallel, torch.compile, activation checkpointing, FSDP, Lightning Fabric, Opacus.
+WRAPPERS = frozenset(
+    ("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "_module", "_dp_module")
+)
+
+Parts = tuple[str, ...]
+
+
+@dataclass
+class Place:
+    """A place in a file, and how the model fits it.
+
+    Attributes:
+        key: its dotted name, as ``checkpoints.key`` takes it; "." for the outermost mapping.
+        names: name in the model -> name in the file, for all names that are there.
+        missing, extra: names of the model and of the file without a counterpart.
+        misshapen: names of the model whose tensor in the file has another shape.
+    """
+
+    parts: Parts
+    key: str
+    names: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every name of the model is there with its shape."""
+        return not self.missing and not self.misshapen
+
+
+class Matcher:
+    """Compares the names and shapes of a model with those of a file."""
+
+    def __init__(self, own: Mapping[str, Tensor], held: NamedTensors, tolerance: Tolerance) -> None:
+        """A matcher for one model and one file.
+
+        Args:
+            own: the model's names and tensors; tied ones have several names.
+            held: the tensors of the file.
+            tolerance: the differences that do not count.
+        """
+        self._own, self._held, self._tolerance = own, held, tolerance
+        self._tied: dict[int, list[str]] = {}
+        for name, tensor in own.items():
+            self._tied.setdefault(id(tensor), []).append(name)
+        self._own_parts, self._file_parts = _bare(own), _bare(held)
+
+    def places(self) -> list[Place]:
+        """All places where at least one name of the model is found, the model's full names before shortened ones."""
+        found: list[Place] = []
+        for depth in range(_common(list(self._own_parts)) + 1):
+            shortened = {parts[depth:]: name for parts, name in self._own_parts.items()}
+            covered: dict[Parts, dict[str, str]] = {}
+            for parts, name in self._file_parts.items():
+                for cut in range(len(parts)):
+                    own = shortened.get(parts[cut:])
+                    if own is not None:
+                        covered.setdefault(parts[:cut], {})[own] = name
+            found += [self._place(prefix, names) for prefix, names in covered.items() if not _known(found, names)]
+        inner = [place for place in found if place.complete]
+        for place in found:
+            place.extra = list(self._extra(place, inner))
+        return found
+
+    def _place(self, prefix: Parts, names: dict[str, str]) -> Place:
+        place = Place(prefix, self._key(prefix, next(iter(names.values()))), names)
+        for name, tensor in self._own.items():
+            if name not in names:
+                tied = any(other in names for other in self._tied[id(tensor)])
+                if not tied and not self._tolerance.may_lack(name):
+                    place.missing.append(name)
+            elif not is_lazy(tensor) and self._held[names[name]].shape != tensor.shape:
+                place.misshapen.append(name)
+        return place
+
+    def _extra(self, place: Place, complete: list[Place]) -> Iterator[str]:
+        """Names in the place that the model lacks. Those of another complete place further in do not count."""
+        used = set(place.names.values())
+        holders = {self._held.holders.get(name, "") for name in used}
+        inner = [other.parts for other in complete if len(other.parts) > len(place.parts)]
+        for parts, name in self._file_parts.items():
+            if name in used or parts[: len(place.parts)] != place.parts or self._held.holders.get(name, "") not in holders:
+                continue
+            if any(parts[: len(other)] == other for other in inner):
+                continue
+            if not self._tolerance.may_hold(".".join(parts[len(place.parts) :]), self._held[name]):
+                yield name
+
+    @staticmethod
+    def _key(prefix: Parts, name: str) -> str:
+        """The shortest dotted name in the file that stands for the prefix."""
+        raw = tuple(name.split("."))
+        if not prefix:
+            return raw[0] if raw[0] in WRAPPERS and len(raw) > 1 else "."
+        return next(
+            ".".join(raw[:length])
+            for length in range(1, len(raw))
+            if prefix in (raw[:length], tuple(part for part in raw[:length] if part not in WRAPPERS))
+        )
+
+
+def within(held: NamedTensors, key: str) -> NamedTensors:
+    """The tensors under a dotted name; for ".", those that lie directly in the outermost mapping."""
+    chosen = NamedTensors()
+    for name, tensor in held.items():
+        holder = held.holders[name]
+        if name == key or name.startswith(f"{key}.") or (key == "." and not holder):
+            chosen.add(name, tensor, holder)
+    return chosen
+
+
+def same_values(places: list[Place], held: NamedTensors) -> bool:
+    """Whether all places hold equal tensors."""
+    first, *others = places
+    return all(
+        _equal(held[file], held[first.names[name]])
+        for other in others
+        for name, file in other.names.items()
+        if name in first.names
+    )
+
+
+def _equal(one: Entry, other: Entry) -> bool:
+    return one is other or torch.equal(as_tensor(one), as_tensor(other))
+
+
+def _known(places: list[Place], names: dict[str, str]) -> bool:
+    return any(names.items() <= place.names.items() for place in places)
+
+
+def _bare(names: Mapping[str, object]) -> dict[Parts, str]:
+    """The parts of each name without those of wrappers -> the name; with them, if two names would become equal."""
+    bare = {tuple(part for part in name.split(".") if part not in WRAPPERS) or (name,): name for name in names}
+    return bare if len(bare) == len(names) else {tuple(name.split(".")): name for name in names}
+
+
+def _common(names: list[Parts]) -> int:
+    """The number of leading parts that all names share; at least the last part of each is not counted."""
+    if not names:
+        return 0
+    shortest = min(map(len, names)) - 1
+    return next((depth for depth in range(shortest) if len({parts[depth] for parts in names}) > 1), shortest)

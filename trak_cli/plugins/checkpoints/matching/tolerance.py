@@ -1,0 +1,51 @@
+"""Differences between the names of a file and of a model that change no output of the model."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.plugins.checkpoints.formats.tensors import Entry, as_tensor
+
+#: The last part of names that belong to no weight: counters of AveragedModel and thop, and state that is not a tensor.
+_COUNTERS = frozenset(("n_averaged", "total_ops", "total_params", "_extra_state"))
+
+#: The counter of BatchNorm, which old files lack. Evaluation does not use it.
+_BATCHES = "num_batches_tracked"
+
+#: Words in names of losses and metrics, which training modules hold beside the model.
+_LOSSES = re.compile(r"(?:^|_)(loss|losses|criterion|criteria|metrics?|acc|accuracy|auroc|auc|f1score|confmat)(?:$|_|\d)")
+
+
+class Tolerance:
+    """What a file may lack and what it may hold besides the weights, for one model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        stored = model.state_dict(keep_vars=True)
+        self._fixed = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
+        self._missing = _patterns(model, "_keys_to_ignore_on_load_missing")
+        self._unexpected = _patterns(model, "_keys_to_ignore_on_load_unexpected")
+
+    def may_lack(self, name: str) -> bool:
+        """Whether the file need not hold this name of the model: the model's own value is used."""
+        return name.rpartition(".")[2] == _BATCHES or any(pattern.search(name) for pattern in self._missing)
+
+    def may_hold(self, name: str, entry: Entry) -> bool:
+        """Whether the file may hold this name, relative to the model, which the model lacks."""
+        *above, last = name.split(".")
+        if last in _COUNTERS or any(map(_LOSSES.search, above)) or any(one.search(name) for one in self._unexpected):
+            return True
+        fixed = self._fixed.get(name)  # a constant of the model that older versions of its class stored
+        return fixed is not None and fixed.shape == entry.shape and _close(fixed, as_tensor(entry))
+
+
+def _patterns(model: nn.Module, attribute: str) -> list[re.Pattern[str]]:
+    """Patterns of names that a model of Hugging Face's transformers declares."""
+    declared = getattr(model, attribute, None)
+    return [re.compile(str(pattern)) for pattern in declared] if isinstance(declared, list | tuple | set) else []
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one.detach().cpu().double(), other.detach().cpu().double(), rtol=1e-2)
