@@ -39,14 +39,14 @@ class CheckpointsConfig:
         "torch.distributed.checkpoint): a glob pattern or a list of them; several checkpoints are averaged; "
         "checkpoints=PATTERN means checkpoints.files=PATTERN",
     )
+    allow: list[str] = key(
+        [],
+        "classes whose objects a file may hold besides the weights, such as argparse.Namespace; loading builds these objects",
+    )
     key: str | None = key(
         None,
         "name under which the weights lie in a file, such as ema or state.model; null: wherever they fit the model",
         not_empty=True,
-    )
-    allow: list[str] = key(
-        [],
-        "classes whose objects a file may hold besides the weights, such as argparse.Namespace; loading builds these objects",
     )
 
 

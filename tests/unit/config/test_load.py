@@ -45,7 +45,7 @@ def test_the_digits_example_is_complete_but_for_its_checkpoints(tmp_path: Path, 
     (folder / "0.safetensors").touch()
     loaded = load("featurize", None, None, ["experiment=digits"])
     assert loaded.base == tmp_path
-    assert loaded.config.checkpoints == "runs/digits/checkpoints/*.safetensors"
+    assert loaded.config.checkpoints.files == "runs/digits/checkpoints/*.safetensors"
     assert loaded.config.projection.dim == 512
     assert list(loaded.config.dataset.targets) == ["test"]
     for stage in ("train", "retrain", "config"):
@@ -116,7 +116,7 @@ def test_the_users_options_come_before_the_shipped_ones(project: Project) -> Non
 
 def test_a_folder_called_like_a_key_is_no_group(project: Project) -> None:
     project.write("checkpoints/notes.yaml", "a: 1\n")
-    assert project.load("checkpoints=*.pt").config.checkpoints == "*.pt"
+    assert project.load("checkpoints=*.pt").config.checkpoints.files == "*.pt"
 
 
 @pytest.mark.parametrize(("written", "ridge"), [("0.5", 0.5), ("3", 3.0), ("1e-3", 0.001), ("null", None)])

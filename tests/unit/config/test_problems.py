@@ -302,14 +302,14 @@ def test_stages_that_build_nothing_do_not_look_at_plugins_or_checkpoints(project
 
 def test_checkpoint_patterns_must_match_files(project: Project) -> None:
     project.write("deep/er/b.pt", "weights")
-    assert project.load("checkpoints=[a.pt,'**/b.pt']").config.checkpoints == ["a.pt", "**/b.pt"]
+    assert project.load("checkpoints=[a.pt,'**/b.pt']").config.checkpoints.files == ["a.pt", "**/b.pt"]
     problem = project.problems("checkpoints=none/*.pt")["checkpoints"]
     assert "'none/*.pt'" in problem.found
     assert str(project.folder) in problem.found
     assert set(project.problems("checkpoints=deep")) == {"checkpoints"}
     assert set(project.problems("checkpoints=[]")) == {"checkpoints"}
     assert set(project.problems("checkpoints=[3]")) == {"checkpoints[0]"}
-    assert set(project.problems("checkpoints={a: b}")) == {"checkpoints"}
+    assert set(project.problems("checkpoints={a: b}")) == {"checkpoints.a"}
 
 
 def test_interpolations_that_lead_nowhere(project: Project) -> None:

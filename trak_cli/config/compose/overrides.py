@@ -20,7 +20,7 @@ NO_SWEEPS = "one value, because a run has one configuration and one store"
 NO_HYDRA = "keys of trak only: Hydra composes the configuration and does nothing else (no run folder, no launcher)"
 
 
-#: Keys of paths, whose values need no quotes of Hydra.
+#: Keys of paths, whose values need no quotes of Hydra around = and ~.
 _PATHS = ("store", "checkpoints", "checkpoints.files", "train.folder", "train.start", "tune.folder", "lds.ground_truth")
 
 
@@ -82,7 +82,7 @@ def _parsed(parser: OverridesParser, text: str) -> Override:
         return parser.parse_override(text)
     except HydraException:
         key, _, value = text.partition("=")
-        if key not in _PATHS or not value:
+        if key not in _PATHS or not {"=", "~"}.intersection(value):
             raise
         return parser.parse_override(f"{key}={_quoted(value)}")
 

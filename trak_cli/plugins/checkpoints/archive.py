@@ -88,7 +88,8 @@ def _refused(path: Path, error: UnpicklingError) -> InputError:
     if not places:
         if not any(part in str(error) for part in ("WeightsUnpickler error", "Unsupported", "is blocked")):
             return InputError(Problem(str(path), "a file that is not an archive of tensors", _EXPECTED, "correct the path"))
-        found = "a pickle that could run code when it is loaded; it was not loaded"
+        reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0].rstrip(".")
+        found = f"a pickle that could run code when it is loaded ({reason}); it was not loaded"
         return InputError(
             Problem(str(path), found, _EXPECTED, "save only the state_dict: torch.save(model.state_dict(), path)")
         )

@@ -6,7 +6,6 @@ building them runs no code of the file. More classes are listed by the user (``c
 
 from __future__ import annotations
 
-import collections
 import datetime
 import importlib
 import pathlib
@@ -36,7 +35,6 @@ _HARMLESS: dict[str, Any] = {
     **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__ if name != "ObjectDType"},
     **{f"{module}.{name}": pathlib.PurePosixPath for module in ("pathlib", "pathlib._local") for name in _PATHS},
     **{f"datetime.{name}": getattr(datetime, name) for name in ("datetime", "date", "time", "timedelta", "timezone")},
-    "collections.deque": collections.deque,
 }
 
 _FOREIGN = re.compile(r"GLOBAL (\S+) was not an allowed global")
@@ -64,6 +62,9 @@ def load_pickle(path: Path, extra: Mapping[str, Any] | None = None) -> Any:
     """The content of a file of torch.save. Tensors are mapped into memory where the format allows it."""
     listed = _HARMLESS | dict(extra or {})
     with torch.serialization.safe_globals([(made, name) for name, made in listed.items()]):
+        if path.suffix == ".safetensors":  # torch.load would take the suffix for the format
+            with path.open("rb") as stream:
+                return torch.load(stream, map_location="cpu", weights_only=True)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
