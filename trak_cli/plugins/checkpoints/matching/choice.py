@@ -97,10 +97,12 @@ def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: 
     """One problem for each kind of difference, at the place that fits best."""
     where = str(path) if place.key == "." else f"{path} ({place.key})"
     renamed, missing, extra = _renamed(place, own, held)
-    if renamed:
+    if renamed and not missing and not extra:
         found = ", ".join(f"{new or 'names without a prefix'} ({count} tensors)" for new, _, count in renamed)
         expected = ", ".join(old or "no prefix" for _, old, _ in renamed)
         yield Problem(where, found, f"{expected}, as the model calls them", "give the parts of the model the names in the file")
+    else:
+        missing, extra = place.missing, place.extra
     if place.misshapen:
         there = [f"{name} {tuple(held[place.names[name]].shape)}" for name in place.misshapen]
         wanted = [f"{name} {tuple(own[name].shape)}" for name in place.misshapen]
