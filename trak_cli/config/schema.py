@@ -165,7 +165,9 @@ class EstimatorConfig(EstimatorSpec):
 
     name: str = key(MISSING, "name that results are stored under")
     average_over: list[str] = key(
-        ["*"], "checkpoints to average over: glob patterns of their names in the store", not_empty=True
+        ["*"],
+        "checkpoints to average over: glob patterns of their names in the store, with or without the digest",
+        not_empty=True,
     )
     checkpoint_counts: list[int] = key(
         [],

@@ -21,6 +21,9 @@ from trak_cli.errors import Problem
 
 Section = TypeVar("Section")
 
+#: Keys that are easily guessed, and what they are called.
+_MEANT = {"estimator.checkpoints": "estimator.average_over"}
+
 #: Marks a value that could not be converted, after its problem was recorded.
 _REFUSED = object()
 
@@ -200,7 +203,7 @@ def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
     keys = all_keys()
     beside = nearest(name, siblings)
     elsewhere = next((key for key in keys if key.rpartition(".")[2] == name), None) or nearest(join(prefix, name), keys)
-    meant = join(prefix, beside) if beside else elsewhere
+    meant = _MEANT.get(join(prefix, name)) or (join(prefix, beside) if beside else elsewhere)
     remedy = f"did you mean {meant}?" if meant else "remove the key"
     return Problem(join(prefix, name), "an unknown key", one_of(siblings), remedy)
 

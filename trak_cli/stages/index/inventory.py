@@ -17,6 +17,9 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
 from trak_cli.types import TRAIN, Json, Rows, shards_of
 
+#: The digest in the name of a checkpoint's folder; the name of an ensemble member goes on after it.
+_DIGEST = re.compile(r"-[0-9a-f]{8}(?=$|\+)")
+
 #: Number of problems of one kind that are shown; the others are only counted.
 SHOWN = 5
 
@@ -104,7 +107,7 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
     """
     plan = require_plan(layout)
     known = layout.checkpoints()
-    checkpoints = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    checkpoints = [name for name in known if _matches(name, patterns)]
     if not checkpoints:
         raise StoreError(
             Problem(
@@ -123,6 +126,12 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
 def _by_numbers(name: str) -> list[str | int]:
     """Sorts names by the numbers in them."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern fits the name of a checkpoint's folder, with or without the digest: ``full_0`` fits full_0-1a2b3c4d."""
+    names = (name, _DIGEST.sub("", name, count=1))
+    return any(fnmatchcase(text, pattern) for text in names for pattern in patterns)
 
 
 def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:

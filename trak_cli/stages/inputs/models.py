@@ -131,7 +131,7 @@ def as_in_evaluation(model: nn.Module) -> Iterator[None]:
 
 def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
     with report_user_errors(f"{checkpoint.path}, loaded into the model", library=True):
-        apply(model, load(checkpoint.path), checkpoint.path)
+        apply(model, load(checkpoint.path, checkpoint.allow), checkpoint.path, checkpoint.key)
         if checkpoint.member is not None:
             with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
                 derive(model, checkpoint.member, checkpoint.sha256)

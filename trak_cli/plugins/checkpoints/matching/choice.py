@@ -120,7 +120,7 @@ def _renamed(
     place: Place, own: Mapping[str, Tensor], held: NamedTensors
 ) -> tuple[list[tuple[str, str, int]], list[str], list[str]]:
     """Prefixes in the file that stand for others in the model, with how many; the other missing and extra names."""
-    missing, extra = list(place.missing), list(place.extra)
+    missing, extra = [name for name in own if name not in place.names], list(place.extra)
     renamed: list[tuple[str, str, int]] = []
     for name in place.missing[:_TRIED]:
         if name in missing:
@@ -132,7 +132,7 @@ def _renamed(
                     missing = [one for one in missing if one not in pairs]
                     extra = [one for one in extra if one not in pairs.values()]
                     break
-    return renamed, missing, extra
+    return renamed, [name for name in missing if name in place.missing], extra
 
 
 def _ends(one: str, other: str) -> tuple[str, str]:

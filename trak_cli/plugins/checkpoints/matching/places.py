@@ -85,7 +85,7 @@ class Matcher:
         return found
 
     def _place(self, prefix: Parts, names: dict[str, str]) -> Place:
-        place = Place(prefix, self._key(prefix, next(iter(names.values()))), names)
+        place = Place(prefix, self._key(prefix, list(names.values())), names)
         for name, tensor in self._own.items():
             if name not in names:
                 tied = any(other in names for other in self._tied[id(tensor)])
@@ -109,11 +109,12 @@ class Matcher:
                 yield name
 
     @staticmethod
-    def _key(prefix: Parts, name: str) -> str:
-        """The shortest dotted name in the file that stands for the prefix."""
-        raw = tuple(name.split("."))
+    def _key(prefix: Parts, names: list[str]) -> str:
+        """The shortest dotted name in the file that stands for the prefix; without a prefix, what all names begin with."""
+        raw = tuple(names[0].split("."))
         if not prefix:
-            return raw[0] if raw[0] in WRAPPERS and len(raw) > 1 else "."
+            shared = raw[: _common([tuple(name.split(".")) for name in names])]
+            return raw[0] if raw[0] in WRAPPERS and len(raw) > 1 else ".".join(shared) or "."
         return next(
             ".".join(raw[:length])
             for length in range(1, len(raw))
