@@ -164,7 +164,7 @@ def with_state(words: Project) -> str:
     path = sorted((words.folder / "checkpoints").iterdir())[0]
     from trak_cli.plugins.checkpoints.state import load
 
-    state = load(path)
+    state = dict(load(path))
     generator = torch.Generator().manual_seed(0)
     moments = {
         name: {"step": torch.tensor(9.0), "exp_avg": value, "exp_avg_sq": torch.rand(value.shape, generator=generator)}

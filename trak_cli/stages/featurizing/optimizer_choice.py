@@ -10,7 +10,8 @@ from trak_cli.config.compose.plugin_import import locate
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.gradients.options import REPRESENTATION
-from trak_cli.plugins.checkpoints.files import sha256
+from trak_cli.plugins.checkpoints.formats.pickles import allowing
+from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.optimizers.files import TrainedBy, trained_by
 from trak_cli.stages.inputs.run_inputs import RunInputs
 
@@ -50,7 +51,8 @@ def choose_optimizer(config: TrakConfig, inputs: RunInputs, selected: Collection
     if gradients.optimizer == "adam" and gradients.moments == "samples":
         return OptimizerChoice(True, line=f"gradients.optimizer=adam: {_SAMPLES}")
     paths = dict.fromkeys(checkpoint.path for checkpoint in inputs.checkpoints)
-    states = {path: trained_by(path, inputs.components.model) for path in paths}
+    with allowing(config.checkpoints.allow):
+        states = {path: trained_by(path, inputs.components.model) for path in paths}
     known = {path: state for path, state in states.items() if state is not None}
     usable = {path: state for path, state in known.items() if state.entries is not None}
     if gradients.moments == "checkpoint" and len(usable) < len(states):
