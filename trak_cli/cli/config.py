@@ -57,7 +57,9 @@ def command(
         return
 
     def show(summary: ConfigSummary, console: Console) -> None:
-        text = f"ok for {check}\n" if check else summary.yaml
+        from trak_cli.config.validate.stage_requirements import UNCHECKED
+
+        text = f"ok for {check}\nnot checked: {UNCHECKED[check]}\n" if check else summary.yaml
         console.print(text, markup=False, soft_wrap=True, end="")
 
     call = Call(overrides, config_name, config_dir, as_json)

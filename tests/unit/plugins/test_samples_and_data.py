@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,22 @@ def test_a_data_set_that_gives_another_value_the_second_time_is_refused() -> Non
     with pytest.raises(InputError, match="2"):
         check_repeatable(Augmented(), [2])
     check_repeatable(Digits("test"), [0, 3])
+
+
+def test_a_slow_data_set_is_read_twice_for_a_few_samples_only() -> None:
+    reads: list[int] = []
+
+    class Slow:
+        def __len__(self) -> int:
+            return 1000
+
+        def __getitem__(self, index: int) -> int:
+            time.sleep(0.01)
+            reads.append(index)
+            return index
+
+    check_repeatable(Slow(), range(100), "train", seconds=0.02)
+    assert reads == [*range(9)] * 2
 
 
 @pytest.mark.parametrize("dataset", [[], object()])

@@ -83,3 +83,21 @@ REMEDIES: dict[str, tuple[str, str]] = {
         "select one: estimator=early_training, estimator=trak, estimator=dot or estimator=cosine",
     ),
 }
+
+_IN_STORE = "what the store holds"
+_IN_TRAINING = "the samples, and whether model, task and trainer accept them"
+
+#: Stage -> what `trak config --check` does not check.
+UNCHECKED: dict[str, str] = {
+    "featurize": "the samples, the content of the checkpoints, and whether they fit the model and the task; trak doctor does",
+    "doctor": "the samples, the content of the checkpoints, and whether they fit the model and the task; trak doctor does",
+    "finalize": _IN_STORE,
+    "score": _IN_STORE,
+    "eval-lds": f"{_IN_STORE}, and the content of a file of scores or of ground truth",
+    "tune": f"{_IN_STORE}, and the content of a file of ground truth",
+    "train": _IN_TRAINING,
+    "retrain": _IN_TRAINING,
+    "top": f"{_IN_STORE}, and the samples",
+    "status": _IN_STORE,
+    "config": "plugins, and what only one stage needs",
+}
