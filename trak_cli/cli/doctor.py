@@ -38,11 +38,14 @@ def command(
 def show(summary: DoctorSummary, console: Console) -> None:
     rows = table("", "check", "found", "expected")
     for check in summary.checks:
-        rows.add_row("ok" if check.held else "FAILS", check.name, check.found, check.expected)
+        found, expected = (check.found, check.expected) if check.held else ("see below", "")
+        rows.add_row("ok" if check.held else "FAILS", check.name, found, expected)
     console.print(rows)
     for check in summary.checks:
         if not check.held:
-            console.print(f"{check.name}: {check.remedy}", soft_wrap=True)
+            console.print(f"{check.name} fails")
+            for label, text in (("found", check.found), ("expected", check.expected), ("do", check.remedy)):
+                console.print(f"  {label + ':':<10}{text}", soft_wrap=True)
     for quality in summary.quality:
         console.print(str(quality), soft_wrap=True)
     for warning in summary.warnings:

@@ -56,23 +56,26 @@ class LoopEngine:
         with torch.enable_grad():
             output = checked_vector(self._task.output(self._model, sample), 1, "output")
         if output.requires_grad:  # otherwise f depends on no parameter, and the rows stay zero
-            for rows, gradient in zip(gradients.values(), self._backward(output.squeeze(0)), strict=True):
+            for name, gradient in backward(output.squeeze(0), self._parameters).items():
                 if gradient is not None:
                     dense = gradient.to_dense() if gradient.is_sparse else gradient
-                    rows[position].copy_(dense.reshape(-1))
+                    gradients[name][position].copy_(dense.reshape(-1))
         with torch.no_grad():
             ratio = self._task.out_to_loss_grad(self._model, sample, output.detach())
         return output.detach(), checked_vector(ratio, 1, "out_to_loss_grad").detach()
 
-    def _backward(self, output: Tensor) -> list[Tensor | None]:
-        """∂output/∂θ by ``backward()``, because activation checkpointing of some libraries refuses ``torch.autograd.grad``."""
-        parameters = list(self._parameters.values())
-        before = [parameter.grad for parameter in parameters]
-        try:
-            for parameter in parameters:
-                parameter.grad = None
-            output.backward()  # type: ignore[no-untyped-call]
-            return [parameter.grad for parameter in parameters]
-        finally:
-            for parameter, gradient in zip(parameters, before, strict=True):
-                parameter.grad = gradient
+
+def backward(output: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    """∂output/∂θ of each parameter; None if no path of the autograd graph leads to it.
+
+    Computed by ``backward()``, because activation checkpointing of some libraries refuses ``torch.autograd.grad``.
+    """
+    before = {name: parameter.grad for name, parameter in parameters.items()}
+    try:
+        for parameter in parameters.values():
+            parameter.grad = None
+        output.backward()  # type: ignore[no-untyped-call]
+        return {name: parameter.grad for name, parameter in parameters.items()}
+    finally:
+        for name, parameter in parameters.items():
+            parameter.grad = before[name]

@@ -19,14 +19,11 @@ def checked_vector(values: Any, size: int, method: str) -> Tensor:
     if isinstance(values, Tensor) and values.shape == (size,) and values.is_floating_point():
         return values
     found = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-    raise InputError(
-        Problem(
-            f"task.{method}",
-            f"{found} for a batch of {size}",
-            f"a floating tensor of shape ({size},): one value for each sample",
-            "return one value per sample, without averaging over the batch",
-        )
-    )
+    remedy = "return one value per sample, without averaging over the batch"
+    if size == 1 and isinstance(values, Tensor) and values.dim() == 0:
+        remedy = "use squeeze(-1) instead of squeeze(), which also removes the batch dimension of a batch of one"
+    expected = f"a floating tensor of shape ({size},): one value for each sample"
+    raise InputError(Problem(f"task.{method}", f"{found} for a batch of {size}", expected, remedy))
 
 
 def random_output(found: str) -> InputError:

@@ -83,7 +83,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     checks = [
         Check("checkpoints", True, f"{len(inputs.checkpoints)} that fit the model", "all of them", ""),
         *_optimizer_check(setup),
-        *_model_checks(setup, probes),
+        *_model_checks(setup, probes, reporter),
     ]
     plan, costs = None, None
     if _all_hold(checks):
@@ -136,9 +136,10 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
     return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
 
 
-def _model_checks(setup: FeatureSetup, probes: Sequence[Probes]) -> list[Check]:
+def _model_checks(setup: FeatureSetup, probes: Sequence[Probes], reporter: Reporter) -> list[Check]:
     """The checks that need no engine, up to the first that fails."""
-    checks: dict[str, Callable[[], Check]] = {check.name: partial(passed, check) for check in model_checks(setup, probes)}
+    shared = model_checks(setup, probes, reporter.log)
+    checks: dict[str, Callable[[], Check]] = {check.name: partial(passed, check) for check in shared}
     if any(map(has_tokens, probes)):
         checks["start token"] = partial(single_start, setup, probes)
     checks["finite numbers"] = partial(finite, setup, probes[0])

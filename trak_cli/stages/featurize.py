@@ -98,7 +98,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     probes = [choose_probes(split) for split in inputs.splits]
     with report_user_errors("model", library=True):
         bind_context(cache, inputs.components, inputs.checkpoints[0], store=False)
-        check_model(setup, probes)
+        check_model(setup, probes, reporter.log)
         _log_quality(setup, probes, reporter)
         _log_setup(setup, reporter)
         selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)

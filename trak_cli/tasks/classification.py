@@ -17,6 +17,8 @@ from trak_cli.tasks.task import Inputs, SampleError, Task, call_model, field
 
 _ARGUMENTS = ("inputs", "label")
 
+_SQUEEZE = "if the model calls squeeze(), use squeeze(-1), which keeps the batch dimension of a batch of one"
+
 
 class Classification(Task):
     """One true class out of C ≥ 2: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
@@ -68,8 +70,8 @@ class Classification(Task):
         """
         labels = _integer_labels(field(batch, self.label, _ARGUMENTS))
         if model not in self._classes:
-            with torch.no_grad():
-                self._classes[model] = int(_checked(self.logits(model, batch)).shape[1])
+            # With gradients, as in every other call: what a model caches in its first call must not lack its graph.
+            self._classes[model] = int(_checked(self.logits(model, batch)).shape[1])
         _check_range(labels, self._classes[model])
 
 
@@ -122,7 +124,8 @@ def single_value(found: Any) -> Tensor:
     if value.dim() == 2 and value.shape[1] == 1:
         value = value.squeeze(1)
     if value.dim() != 1:
-        raise _misshaped(value, "one value for each sample, (B,) or (B, 1)", "use a task that fits this model")
+        remedy = "use a task that fits this model" if value.dim() else _SQUEEZE
+        raise _misshaped(value, "one value for each sample, (B,) or (B, 1)", remedy)
     return value
 
 
@@ -136,7 +139,8 @@ def _as_logits(found: Any) -> Tensor:
 
 def _checked(logits: Tensor) -> Tensor:
     if logits.dim() != 2:
-        raise _misshaped(logits, "logits (B, C)", "override Classification.logits to return such logits")
+        remedy = "override Classification.logits to return such logits"
+        raise _misshaped(logits, "logits (B, C)", f"{_SQUEEZE}; or {remedy}" if logits.dim() == 1 else remedy)
     if logits.shape[1] < 2:
         raise _misshaped(logits, "at least 2 classes, for the log-odds to exist", "for a single logit, give task=binary")
     return logits

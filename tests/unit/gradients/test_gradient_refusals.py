@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.checks.finite import check_finite, first_not_finite
 from trak_cli.gradients.checks.independence import check_independence
-from trak_cli.gradients.checks.outputs import check_reach
+from trak_cli.gradients.checks.outputs import reached_parameters, unreached
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import only, select
@@ -87,11 +87,12 @@ def test_a_models_own_mistake_keeps_its_own_error() -> None:
             gradients(engine, nn.Linear(6, 3), mistaken, BATCH)
 
 
-def test_an_output_cut_off_from_the_parameters_is_refused() -> None:
+def test_an_output_cut_off_from_the_parameters_reaches_none() -> None:
     model = nn.Linear(6, 3)
-    check_reach(model, Classification(), SINGLES[0], select(model, ["*"]))
-    with pytest.raises(InputError, match="none of the selected parameters"):
-        check_reach(model, Of(lambda model, batch: model(batch[0]).detach().sum(1)), SINGLES[0], select(model, ["*"]))
+    cut = Of(lambda model, batch: model(batch[0]).detach().sum(1))
+    assert reached_parameters(model, Classification(), SINGLES[0], select(model, ["*"])) == {"weight", "bias"}
+    assert reached_parameters(model, cut, SINGLES[0], select(model, ["*"])) == set()
+    assert "none of the selected parameters" in str(unreached([]))
 
 
 @engines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,33 +13,42 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import largest_difference
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.loop import backward
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector
 from trak_cli.gradients.transforms.token_signs import TokenTerms, checked_terms
+from trak_cli.types import listed
 
 
 class TokenTermsOutput(ModelOutput, TokenTerms, Protocol):
     """A task whose output is a sum of per-token terms."""
 
 
-def check_reach(model: nn.Module, task: ModelOutput, single: Any, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse a task whose output depends on none of the selected parameters: all gradients would be zero.
-
-    Raises:
-        InputError: no path in the autograd graph leads from f to a parameter.
-    """
+def reached_parameters(model: nn.Module, task: ModelOutput, batch: Any, parameters: Mapping[str, Tensor]) -> set[str]:
+    """The parameters that a path of the autograd graph connects with f of a sample of the batch."""
     with only(model, parameters), torch.enable_grad():
-        reached = checked_vector(task.output(model, single), 1, "output").requires_grad
-    if not reached:
-        raise InputError(
-            Problem(
-                "task.output",
-                "an output that depends on none of the selected parameters",
-                "an output connected to them in the autograd graph",
-                "look for detach, no_grad, item or NumPy in the task and the model, and check parameters.include",
-            )
-        )
+        outputs = checked_vector(task.output(model, batch), batch_size(batch), "output")
+        if not outputs.requires_grad:
+            return set()
+        gradients = backward(outputs.sum(), parameters)
+    return {name for name, gradient in gradients.items() if gradient is not None}
+
+
+def unreached(in_training: Sequence[str]) -> InputError:
+    """The error for an output that depends on none of the selected parameters: all gradients would be zero.
+
+    Args:
+        in_training: the parameters that it depends on in training mode.
+    """
+    expected = "an output connected to them in the autograd graph"
+    if in_training:
+        found = f"an output that depends on {listed(in_training)} in training mode, but on no selected parameter after eval()"
+        remedy = "let eval() not merge them into other weights; layers of loralib take merge_weights=False"
+        return InputError(Problem("model", found, expected, remedy))
+    found = "an output that depends on none of the selected parameters"
+    remedy = "look for detach, no_grad, item or NumPy in the task and the model, and check parameters.include"
+    return InputError(Problem("task.output", found, expected, remedy))
 
 
 def check_terms(model: nn.Module, task: TokenTermsOutput, batch: Any) -> None:

@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, vmap
 from trak_cli.batches import batch_size, leaves, map_leaves, one_sample, refuse_joined
 from trak_cli.gradients.autograd_settings import differentiable
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
+from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import batchable, exact
 from trak_cli.gradients.refusals import (
     checked_vector,
@@ -92,5 +93,5 @@ class VmapEngine:
             return out_of_memory(size, error)
         if "randomness" in str(error):
             return random_output("a random operation although the model is in evaluation mode")
-        self._bound(one_sample(batch, 0))
+        LoopEngine(self._model, self._task, self._parameters).per_sample(one_sample(batch, 0))
         return not_for_vmap(f"an operation that vmap refuses: {first_line(error, type(error).__name__)}")

@@ -29,6 +29,7 @@ from trak_cli.stages.inputs.validation import validate_batch
 from trak_cli.store.json_files import write_json_once
 from trak_cli.store.layout import Layout
 from trak_cli.types import Reporter
+from trak_cli.user_errors import report_user_errors
 
 #: Samples on which an engine is compared with the loop.
 STRATEGY_SAMPLES = 3
@@ -81,10 +82,12 @@ class EngineSelector:
         strategies_of: dict[str, Strategies] = {}
         for engine in engines:
             try:
-                strategies_of[engine] = self._strategies(engine)
-                work = self._timed_work(engine, strategies_of[engine], batch_of_size)
-                work(1)
-                candidates.append(Candidate(engine, self._largest_microbatch(engine, strategies_of[engine]), work))
+                with report_user_errors(f"gradients={engine}", library=True):
+                    strategies_of[engine] = self._strategies(engine)
+                    work = self._timed_work(engine, strategies_of[engine], batch_of_size)
+                    work(1)
+                    limit = self._largest_microbatch(engine, strategies_of[engine])
+                candidates.append(Candidate(engine, limit, work))
             except (InputError, ConfigError, MachineError) as error:
                 if engine == engines[-1] and not candidates:
                     raise
@@ -153,7 +156,8 @@ class EngineSelector:
         gradients, projector = build_engine(self.setup, engine, strategies), build_projector(self.setup, self.checkpoint)
 
         def work(size: int) -> torch.Tensor:
-            return projector.project(gradients.per_sample(batch_of_size(size)).blocks).cpu()
+            with report_user_errors(f"gradients={engine}", library=True):
+                return projector.project(gradients.per_sample(batch_of_size(size)).blocks).cpu()
 
         return work
 

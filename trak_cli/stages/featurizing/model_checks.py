@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+
+from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.checks.history import History, Samples, Subject, check_history
 from trak_cli.gradients.checks.independence import check_independence, check_repeated
-from trak_cli.gradients.checks.outputs import check_reach, check_terms
+from trak_cli.gradients.checks.outputs import check_terms, reached_parameters, unreached
+from trak_cli.gradients.parameters import select
 from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.probes import Probes
 from trak_cli.stages.inputs.validation import validate_batch
+from trak_cli.types import listed
 
 
 @dataclass(frozen=True)
@@ -30,25 +35,28 @@ class ModelCheck:
     run: Callable[[], str]
 
 
-def check_model(setup: FeatureSetup, probes: Sequence[Probes]) -> None:
+def check_model(setup: FeatureSetup, probes: Sequence[Probes], log: Callable[[str], None]) -> None:
     """Check the model, with the weights it holds, on probes of every split; the training set comes first.
 
     Raises:
         InputError: the first property that does not hold.
     """
-    for check in model_checks(setup, probes):
+    for check in model_checks(setup, probes, log):
         check.run()
 
 
-def model_checks(setup: FeatureSetup, probes: Sequence[Probes]) -> list[ModelCheck]:
+def model_checks(setup: FeatureSetup, probes: Sequence[Probes], log: Callable[[str], None]) -> list[ModelCheck]:
     """The checks in the order in which to run them; each relies on those before it.
 
     Args:
         probes: of each split; the training set comes first.
+        log: gets what is worth knowing although it is no reason to refuse the model.
     """
     checks = [ModelCheck("samples", "all of them", partial(_accepted, setup, probes))]
+    history = lru_cache(maxsize=1)(partial(_history, setup, probes[0]))
+    checks.append(ModelCheck("nothing kept between calls", "the outputs of a new model", partial(_forgets, history)))
     if setup.uses_gradients:
-        checks.append(ModelCheck("gradients", "some", partial(_reached, setup, probes[0])))
+        checks.append(ModelCheck("gradients", "a path to the parameters", partial(_reached, setup, probes[0], history, log)))
     checks.append(ModelCheck("alone = in a batch", "equal outputs", partial(_independent, setup, probes)))
     if setup.terms:
         checks.append(ModelCheck("terms", "terms whose sum is the output", partial(_summed, setup, probes[0])))
@@ -77,10 +85,34 @@ def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
     return f"{sum(len(one.read) for one in probes)} that the task accepts"
 
 
-def _reached(setup: FeatureSetup, probes: Probes) -> str:
+def _history(setup: FeatureSetup, probes: Probes) -> History:
+    """The model in use is compared with a new one, which replaces it."""
+    models = setup.components.models
+
+    def parameters(model: nn.Module) -> Mapping[str, Tensor]:
+        return select(model, setup.patterns.include, setup.patterns.exclude) if setup.uses_gradients else {}
+
+    subject = Subject(lambda: models.current, models.reload, models.restore_buffers, setup.function, parameters)
+    alone = _always_alone(setup, probes)
+    probes = probes if alone else _affordable(setup, probes)
+    return check_history(subject, Samples(None if alone else probes.together, probes.singles, probes.names))
+
+
+def _forgets(history: Callable[[], History]) -> str:
+    """The output for a sample does not depend on earlier calls."""
+    restored = history().restored
+    return f"the same; before each call, {listed(restored)} is restored" if restored else "the same"
+
+
+def _reached(setup: FeatureSetup, probes: Probes, history: Callable[[], History], log: Callable[[str], None]) -> str:
     """The output depends on the selected parameters."""
-    check_reach(setup.model, setup.function, probes.singles[0], setup.selected)
-    return f"reach some of {len(setup.selected)} parameter tensors"
+    reached, selected = history().reached, list(setup.selected)
+    unused = [name for name in selected if name not in reached]
+    if len(unused) == len(selected):
+        raise unreached(sorted(_reached_in_training(setup, probes)))
+    if unused:
+        log(f"the output does not depend on {listed(unused)} in evaluation mode; their gradients are zero")
+    return f"reach {len(selected) - len(unused)} of {len(selected)} parameter tensors"
 
 
 def _independent(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
@@ -110,6 +142,19 @@ def _affordable(setup: FeatureSetup, probes: Probes) -> Probes:
     largest = probes.singles[max(range(len(probes.sizes)), key=probes.sizes.__getitem__)]
     saved = activation_bytes(GradientWork(setup.model, setup.function, largest, setup.selected))
     return probes.first(setup.gradients.memory_mb * 2**20 // max(1, 2 * saved))
+
+
+def _reached_in_training(setup: FeatureSetup, probes: Probes) -> set[str]:
+    """The selected parameters that the output depends on in training mode; none if the model fails there."""
+    model = setup.components.models.in_training_mode()
+    selected = select(model, setup.patterns.include, setup.patterns.exclude)
+    try:
+        return reached_parameters(model, setup.function, probes.together, selected)
+    except Exception:  # only the reason for another error is looked for
+        return set()
+    finally:
+        del model, selected
+        setup.components.models.reload()
 
 
 def _summed(setup: FeatureSetup, probes: Probes) -> str:

@@ -7,13 +7,14 @@ computed from its weights, so a model that has been used cannot be trusted with 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from trak_cli.errors import InputError, Problem
@@ -41,6 +42,7 @@ class Models:
         self._device = device
         self._current: nn.Module | None = None
         self._checkpoint: Checkpoint | None = None
+        self._restored: frozenset[str] = frozenset()
 
     @property
     def current(self) -> nn.Module:
@@ -99,7 +101,31 @@ class Models:
         """A new model with the weights of ``checkpoint``, in evaluation mode."""
         model = self.build()
         _load(model, checkpoint)
-        return evaluated(model)
+        evaluated(model)
+        for name, module in model.named_modules():
+            own = {local: value for local, value in module.named_buffers(name, recurse=False) if local in self._restored}
+            if own:
+                module.register_forward_pre_hook(partial(_put_back, {key: value.clone() for key, value in own.items()}))
+        return model
+
+    def in_training_mode(self) -> nn.Module:
+        """A new model with the weights of the same checkpoint, in training mode; the model in use is released."""
+        if self._checkpoint is None:
+            raise RuntimeError("no checkpoint is loaded")
+        self._current = None
+        model = self.build()
+        _load(model, self._checkpoint)
+        return model
+
+    def restore_buffers(self, names: Collection[str]) -> None:
+        """In models loaded from now on, these buffers get their values back before each call of the modules that own them."""
+        self._restored = frozenset(names)
+
+
+def _put_back(buffers: Mapping[str, Tensor], module: nn.Module, _: Any) -> None:
+    """A forward pre-hook. A copy replaces each buffer, because an autograd graph may hold the previous one."""
+    for name, value in buffers.items():
+        module._buffers[name.rpartition(".")[2]] = value.clone()
 
 
 def evaluated(model: nn.Module) -> nn.Module:

@@ -66,10 +66,14 @@ class Probes:
         return self.singles if microbatch == 1 else [self.together]
 
     @property
+    def names(self) -> list[str]:
+        """What messages call the probes."""
+        return [f"sample {row} of {self.split.name}" for row in self.rows]
+
+    @property
     def trial(self) -> Trial:
         """What shows whether an output depends on the rest of its batch."""
-        names = [f"sample {row} of {self.split.name}" for row in self.rows]
-        return Trial(self.together, self.reversed, self.singles, names, self.sizes)
+        return Trial(self.together, self.reversed, self.singles, self.names, self.sizes)
 
     def first(self, count: int) -> Probes:
         """The first ``count`` probes only, two at least."""

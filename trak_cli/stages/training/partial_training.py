@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from trak_cli.config.schema import ParametersConfig, TrainConfig
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.types import listed
 
 KEY = "parameters.include"
 
@@ -144,10 +145,9 @@ def _matches(patterns: Sequence[str], name: str) -> bool:
 
 
 def _changed(names: Sequence[str]) -> Problem:
-    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return Problem(
         "trainer",
-        f"a training that changed {listed}",
+        f"a training that changed {listed(names)}",
         f"no change of parameters that {KEY} does not match",
         f"let the trainer skip parameters that require no gradient, or add these to {KEY}",
     )

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.gradients.rules.registry import has_rule
+from trak_cli.types import listed
 
 #: Canonical parameter name -> the name of the enclosing module, or VMAP, LOOP or UNUSED. Parameters with rules have no entry.
 Strategies = Mapping[str, str]
@@ -118,7 +119,7 @@ def describe_strategies(parameters: Iterable[str], strategies: Strategies) -> st
     }
     for strategy in dict.fromkeys(strategies.values()):
         tensors = [name for name in names if strategies.get(name) == strategy]
-        shown = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
+        shown = listed(tensors)
         if tensors:
             parts.append(say[strategy](shown) if strategy in say else f"{shown} by vmap over {strategy}")
     return "; ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves, refuse_joined
 from trak_cli.gradients.checks.agreement import OUTPUT, confirmed_differences, differences_from_loop, disagreement
+from trak_cli.gradients.checks.outputs import reached_parameters
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.recorder import NotSeparableError
 from trak_cli.gradients.engines.hooks.strategies import Strategies, first_strategies, next_strategy
-from trak_cli.gradients.parameters import only
 
 #: How many samples of the batch are compared.
 SAMPLES = 3
@@ -50,12 +50,7 @@ def find_strategies(
 
 def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> set[str]:
     """The parameters that no path of the autograd graph connects to the outputs."""
-    with only(model, parameters), torch.enable_grad():
-        outputs = task.output(model, batch)
-        if not outputs.requires_grad:
-            return set(parameters)
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
-    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
+    return set(parameters) - reached_parameters(model, task, batch, parameters)
 
 
 def _wrong(engine: HooksEngine, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> list[str]:

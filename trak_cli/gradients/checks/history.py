@@ -1,0 +1,283 @@
+"""Checks that f depends on the sample and the weights alone, not on what the model has computed before.
+
+The model in use, after other batches have passed, is compared with a new model that has the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.errors import InputError, Problem, TrakError
+from trak_cli.gradients.checks.observation import Observation, attributes, digests, holds_graph, observe
+from trak_cli.gradients.checks.tolerances import output_tolerance
+from trak_cli.gradients.contract import ModelOutput
+from trak_cli.types import listed
+from trak_cli.user_errors import error_summary, is_out_of_memory, text_of, user_code_location
+
+#: Sums over activations that differ by this share are different.
+_SAME = 1e-5
+
+_ALONE = "an output that depends on the sample and the weights alone"
+
+_KEEPS = "it keeps something between calls"
+
+_ANEW = "compute it anew in each call of forward, and reset hidden states and caches at its start"
+
+#: Key of the batch of all samples, among the positions of single ones.
+_TOGETHER = -1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model of a run, and the ways to replace it.
+
+    Attributes:
+        model: returns the model in use.
+        renew: puts a new model with the same weights into use, and releases the previous one.
+        restore: from now on, new models get back these buffers before each call of the modules that own them.
+        parameters: the parameters of a model that gradients are computed for; none if only outputs matter.
+    """
+
+    model: Callable[[], nn.Module]
+    renew: Callable[[], None]
+    restore: Callable[[Collection[str]], None]
+    task: ModelOutput
+    parameters: Callable[[nn.Module], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Attributes:
+    together: all samples collated together; None if no batch has more than one sample.
+    singles: each of them collated alone.
+    names: what messages call them.
+    """
+
+    together: Any
+    singles: Sequence[Any]
+    names: Sequence[str]
+
+    @property
+    def order(self) -> list[int]:
+        """The keys of all batches: first all samples together, then single ones by their positions."""
+        return [*([] if self.together is None else [_TOGETHER]), *range(len(self.singles))]
+
+
+@dataclass(frozen=True)
+class History:
+    """Attributes:
+    reached: the parameters that f depends on.
+    restored: the buffers that forward changes, which are restored before each call.
+    """
+
+    reached: set[str]
+    restored: list[str]
+
+
+def check_history(subject: Subject, samples: Samples) -> History:
+    """Refuse a model that keeps something between calls, or whose forward pass changes its weights.
+
+    Raises:
+        InputError: names the module, attribute, parameter or buffer.
+    """
+    used = _observed(subject, samples, samples.order, used=True)
+    kept = attributes(subject.model())
+    subject.renew()
+    before, initial = digests(subject.model()), attributes(subject.model())
+    backwards = samples.order[::-1]
+    new = _observed(subject, samples, backwards)
+    after = digests(subject.model())
+    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+    if changed:
+        new = _restored(subject, samples, changed, new)
+        return History(new.reached, changed)
+    limit = output_tolerance(subject.model(), subject.task)
+    position = _differing(used, new, limit)
+    if position is None and used.reached == new.reached:
+        return History(new.reached, [])
+    subject.renew()
+    again, last = attributes(subject.model()), digests(subject.model())
+    if position is not None and _differing(new, _observed(subject, samples, backwards), limit) is not None:
+        names = [name for name in last if last[name] != before.get(name)]
+        raise _random_build([*names, *(name for name in again if again[name] != initial.get(name))])
+    raise _kept(samples, used, new, position, [name for name in kept if kept[name] != initial.get(name)])
+
+
+def _observed(subject: Subject, samples: Samples, order: Sequence[int], used: bool = False) -> Observation:
+    """What the model in use does with the samples in this order, gradients included; ``used``: it has been called before."""
+    model, seen = subject.model(), Observation()
+    batches = {key: samples.together if key == _TOGETHER else samples.singles[key] for key in order}
+    try:
+        observe(model, subject.task, batches, subject.parameters(model), seen)
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        if "backward through the graph a second time" in text_of(error):
+            raise _kept_graph(holds_graph(model)) from error
+        *earlier, key = seen.calls
+        if (earlier or used) and _works_first(subject, batches[key], kept := attributes(model)):
+            raise _works_once(error, kept) from error
+        if (lost := _lost_dimension(seen)) is not None:
+            raise _squeezed(lost) from error
+        if _TOGETHER in earlier and not isinstance(error, TrakError):
+            raise _fails_alone(error) from error
+        raise
+    return seen
+
+
+def _works_first(subject: Subject, batch: Any, kept: dict[str, object]) -> bool:
+    """Whether a new model accepts a batch that the model in use has refused after others.
+
+    Args:
+        kept: the attributes of the model in use; those that a new model has too are removed.
+    """
+    subject.renew()
+    for name, value in attributes(subject.model()).items():
+        if name in kept and kept[name] == value:
+            del kept[name]
+    try:
+        model = subject.model()
+        observe(model, subject.task, {0: batch}, subject.parameters(model), Observation())
+    except Exception:
+        return False
+    return True
+
+
+def _restored(subject: Subject, samples: Samples, changed: list[str], first: Observation) -> Observation:
+    """What a model does whose changed buffers are restored before each call, if that makes f a function of the weights.
+
+    Raises:
+        InputError: a parameter has changed, or f still depends on what came before.
+    """
+    model = subject.model()
+    buffers = dict(model.named_buffers())
+    owners = {name.rpartition(".")[0] for name in changed}
+    called = all(owners <= {call.module for call in calls} for calls in first.calls.values())
+    if not (called and all(name in buffers for name in changed)):
+        raise _changes(changed, buffers)
+    del model
+    subject.restore(changed)
+    subject.renew()
+    limit = output_tolerance(subject.model(), subject.task)
+    backwards = samples.order[::-1]
+    once, again = _observed(subject, samples, backwards), _observed(subject, samples, backwards[::-1])
+    start = Observation(outputs={backwards[0]: first.outputs[backwards[0]]})  # the only call of a model that was new
+    together = once.outputs.get(_TOGETHER, torch.cat([once.outputs[key] for key in range(len(samples.singles))]))
+    pairs = ((once, again), (start, once), (Observation(outputs=dict(enumerate(together.unsqueeze(1)))), once))
+    if once.reached != again.reached or any(_differing(*pair, limit) is not None for pair in pairs):
+        raise _changes(changed, buffers)
+    return once
+
+
+def _differing(first: Observation, second: Observation, limit: float) -> int | None:
+    """The position of the single sample whose outputs differ most, if any differ by more than rounding."""
+    keys = [key for key in first.outputs if key in second.outputs and key != _TOGETHER]
+    one, other = (torch.cat([seen.outputs[key] for key in keys]) for seen in (first, second))
+    difference = (one - other).abs().nan_to_num(0.0, 0.0, 0.0)
+    worst = int(difference.argmax())
+    scale = max(1.0, float(other.abs().nan_to_num(0.0, 0.0, 0.0).max()))
+    return keys[worst] if float(difference[worst]) > limit * scale else None
+
+
+def _kept(samples: Samples, used: Observation, new: Observation, position: int | None, kept: Sequence[str]) -> InputError:
+    """The error for a model whose outputs, or the parameters they depend on, differ from those of a new model."""
+    module = ""
+    if position is None:
+        names = sorted(used.reached ^ new.reached)
+        found = f"f that depends on {listed(names)} in some calls only"
+        module = names[0].rpartition(".")[0]
+    else:
+        found = (
+            f"f = {float(used.outputs[position]):.6g} for {samples.names[position]} after other samples, but"
+            f" {float(new.outputs[position]):.6g} in a new model with the same weights"
+        )
+        module = _culprit(used, new, position)
+    inside = [name for name in kept if name.rpartition(".")[0] == module]
+    where = f"model, module {module}" if module else "model"
+    return InputError(Problem(where, f"{found}; {_KEEPS}{_these(inside or kept)}", _ALONE, _ANEW))
+
+
+def _culprit(used: Observation, new: Observation, position: int) -> str:
+    """The first module that returned something else for the same inputs; "" for the model itself."""
+    for one, other in zip(used.calls[position], new.calls[position], strict=False):
+        if one.module != other.module:
+            return ""
+        if _differ(one.returned, other.returned) and not _differ(one.received, other.received):
+            return one.module
+    return ""
+
+
+def _differ(first: float, second: float) -> bool:
+    return abs(first - second) > _SAME * max(abs(first), abs(second))
+
+
+def _kept_graph(names: Sequence[str]) -> InputError:
+    found = f"an autograd graph that a later call uses again; {_KEEPS}{_these(names)}"
+    return InputError(Problem("model", found, _ALONE, _ANEW))
+
+
+def _works_once(error: Exception, kept: Collection[str]) -> InputError:
+    found = f"{error_summary(error)} after other samples, but not in a new model; {_KEEPS}{_these(list(kept))}"
+    return InputError(Problem("model", found, _ALONE, _ANEW))
+
+
+def _random_build(names: Sequence[str]) -> InputError:
+    what = listed(names) if names else "something"
+    found = f"{what}, which has other values each time the model is built, and which the checkpoint does not hold"
+    remedy = "register it as a persistent buffer, or draw it by a generator with a fixed seed"
+    return InputError(Problem("model", found, "an output that the checkpoint determines", remedy))
+
+
+def _changes(names: Sequence[str], buffers: Collection[str]) -> InputError:
+    kind = "the buffer" if names[0] in buffers else "the parameter"
+    remedy = f"change {names[0]} only if self.training, or compute the new value in a local variable"
+    found = f"a forward pass that changes {kind} {listed(names)} in evaluation mode"
+    return InputError(Problem("model", found, "parameters and buffers that stay as the checkpoint has them", remedy))
+
+
+def _lost_dimension(seen: Observation) -> str | None:
+    """The first module that returned one dimension less for a batch of one than for several, though it did not receive less.
+
+    "" for the model itself; None if no dimension is lost.
+    """
+    together = seen.calls.get(_TOGETHER)
+    if together is None or len(seen.calls) < 2:
+        return None
+    lost = None
+    for several, one in zip(together, list(seen.calls.values())[-1], strict=False):
+        if several.module != one.module:
+            break
+        if _fewer(one.dims_returned, several.dims_returned):
+            lost = ""
+            if not _fewer(one.dims_received, several.dims_received):
+                return one.module
+    return lost
+
+
+def _fewer(dims: Sequence[int], others: Sequence[int]) -> bool:
+    return any(one == other - 1 for one, other in zip(dims, others, strict=False))
+
+
+def _squeezed(module: str) -> InputError:
+    where = f"model, module {module}" if module else "model"
+    found = "one dimension less for a batch of one than for a batch of several"
+    remedy = "use squeeze(-1) instead of squeeze(), which also removes the batch dimension of a batch of one"
+    return InputError(Problem(where, found, "the batch dimension first, also for a batch of one", remedy))
+
+
+def _fails_alone(error: Exception) -> InputError:
+    location = user_code_location(error)
+    found = f"a failure on a sample alone, but not on several: {error_summary(error)}" + (f" ({location})" if location else "")
+    remedy = "look for statistics over the batch, squeeze() without a dimension, and sizes that are written as numbers"
+    return InputError(Problem("model", found, _ALONE, remedy))
+
+
+def _these(names: Sequence[str]) -> str:
+    return f": {listed(names)}" if names else ""
