@@ -145,7 +145,8 @@ def test_a_tied_weight_has_one_entry(tmp_path: Path) -> None:
     check(trained_by(path, Net(tied=True)), stored(optimizer, model))
     state = optimizer.state_dict()
     names = ["head.weight" if name == "word.weight" else name for name, _ in model.named_parameters()]
-    named = {"state": {n: state["state"][i] for i, n in enumerate(names)}, "param_groups": [{"params": names}]}
+    groups = [{**state["param_groups"][0], "params": names}]
+    named = {"state": {n: state["state"][i] for i, n in enumerate(names)}, "param_groups": groups}
     check(trained_by(saved(path, model, named), Net(tied=True)), stored(optimizer, model))
 
 
@@ -318,6 +319,17 @@ def test_moments_that_are_not_finite_are_not_used(tmp_path: Path) -> None:
     assert state is not None
     assert state.entries is None
     assert "one.bias" in state.reason
+
+
+def test_a_state_without_its_hyperparameters_is_not_used(tmp_path: Path) -> None:
+    """Whose second moments are not known without them."""
+    model = Net()
+    content = trained(model, optim.AdamW(model.parameters())).state_dict()
+    del content["param_groups"][0]["betas"]
+    state = trained_by(saved(tmp_path / "a.pt", model, content), Net())
+    assert state is not None
+    assert state.entries is None
+    assert "betas" in state.reason
 
 
 def test_an_optimizer_before_its_first_step_has_no_moments(tmp_path: Path) -> None:

@@ -91,7 +91,11 @@ def _matched(file: Path, state: OptimizerState, model: nn.Module, held: Mapping[
     except UnmatchedError as error:
         return TrainedBy(file, state.optimizer, None, str(error))
     for name in found.entries or {}:
-        if (second := found.second_moments(name)) is not None and not bool(second.isfinite().all()):
+        try:
+            second = found.second_moments(name)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            return TrainedBy(file, state.optimizer, None, f"its entry for {name} is not complete ({error!r})")
+        if second is not None and not bool(second.isfinite().all()):
             return TrainedBy(file, state.optimizer, None, f"the second moments of {name} are not finite")
     return found
 

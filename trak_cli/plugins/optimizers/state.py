@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,18 +87,17 @@ def find_states(content: object, key: str = "", depth: int = _DEPTH) -> Iterator
         content = dict(enumerate(content))
     if not isinstance(content, Mapping):
         return
-    state = _as_state(content)
-    if state is not None:
-        yield key, state
-    elif depth:
+    nested = [("", content)] if isinstance(content.get("state"), Mapping) else []
+    states = {name: state for name, value in (*nested, *_nested(content).items()) if (state := _as_state(value)) is not None}
+    for name, state in states.items():
+        yield ".".join(filter(None, (key, name))), state
+    if depth and not states:
         for name, value in content.items():
             if isinstance(value, Mapping | list | tuple):
                 yield from find_states(value, f"{key}.{name}" if key else str(name), depth - 1)
 
 
 def _as_state(content: Mapping[Any, Any]) -> OptimizerState | None:
-    if not isinstance(content.get("state"), Mapping) or not isinstance(content.get("param_groups"), list):
-        content = _nested(content)
     states, groups = content.get("state"), content.get("param_groups")
     if not isinstance(states, Mapping) or not isinstance(groups, list) or not groups:
         return None
@@ -107,16 +107,34 @@ def _as_state(content: Mapping[Any, Any]) -> OptimizerState | None:
     return OptimizerState(_kind([slot for group in slots for slot in group]), slots)
 
 
-def _nested(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A flat state, with keys such as ``state.NAME.exp_avg_sq`` and ``param_groups.NAME.lr``, as PyTorch nests it."""
-    states: dict[str, dict[str, Any]] = {}
-    groups: dict[str, dict[str, Any]] = {}
+def _nested(content: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
+    """The states among flat keys, as torch.distributed.checkpoint writes them: the part of the keys in front -> nested state.
+
+    Keys are ``optimizer.state.NAME.exp_avg_sq``, and ``optimizer.param_groups`` or ``optimizer.param_groups.NAME.lr``.
+    """
+    found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    lists: dict[str, Any] = {}
     for key, value in content.items():
-        start, _, rest = str(key).partition(".")
-        name, _, item = rest.rpartition(".")
-        if name and start in ("state", "param_groups"):
-            (states if start == "state" else groups).setdefault(name, {})[item] = value
-    return {"state": states, "param_groups": [{**group, "params": [name]} for name, group in groups.items()]}
+        match = _FLAT.fullmatch(str(key))
+        if match is None:
+            continue
+        front, kind, name, item = match.groups()
+        if name is not None:
+            found.setdefault(front or "", {}).setdefault(kind, {}).setdefault(name, {})[item] = value
+        elif kind == "param_groups":
+            lists[front or ""] = value
+    return {
+        front: {
+            "state": parts.get("state", {}),
+            "param_groups": lists.get(
+                front, [{**group, "params": [name]} for name, group in parts.get("param_groups", {}).items()]
+            ),
+        }
+        for front, parts in found.items()
+    }
+
+
+_FLAT = re.compile(r"(?:(.+?)\.)?(state|param_groups)(?:\.(.+)\.([^.]+))?")
 
 
 def _slots(states: Mapping[Any, Any], group: Mapping[str, Any]) -> Iterator[Slot]:
@@ -147,7 +165,7 @@ def _unknown(keys: set[str]) -> Optimizer:
 
 def _adam(state: Mapping[str, Any], group: Mapping[str, Any]) -> Moments:
     second = state["max_exp_avg_sq"] if group.get("amsgrad") and "max_exp_avg_sq" in state else state["exp_avg_sq"]
-    beta = float(group["betas"][1]) if "betas" in group else 0.999
+    beta = float(group["betas"][1])
     step = state.get("step", group.get("step"))
     bias = 1.0 if step is None else 1.0 - beta ** float(step)
     return Moments(second.double() / (bias or 1.0), float(group.get("eps", 1e-8)), 1.0 - beta)
