@@ -204,6 +204,22 @@ def test_workers_and_restarts_do_not_show(project: Project) -> None:
     assert_identical(elsewhere(project), read_store(project.store))
 
 
+def test_checkpoints_with_states_of_their_own_are_averaged(project: Project) -> None:
+    write(project, a=trained(3), b=trained(5))
+    for stage in ("featurize", "finalize", "score"):
+        project.done(stage)
+    assert len({fingerprint["optimizer_state"] for fingerprint in fingerprints(project)}) == 2
+
+
+@pytest.mark.parametrize("other", ["gradients.optimizer=sgd", "gradients.moments=samples"])
+def test_features_by_different_moments_are_not_averaged(project: Project, other: str) -> None:
+    """Two runs into one store, each with its own checkpoint."""
+    write(project, a=trained(3), b=trained(5))
+    project.done("featurize", "checkpoints=checkpoints/a.pt")
+    project.done("featurize", "checkpoints=checkpoints/b.pt", other)
+    project.refused(3, "finalize", says=("optimizer", "b-"))
+
+
 def test_one_checkpoint_without_a_state_and_all_are_estimated(project: Project) -> None:
     """So that the checkpoints of a run are treated alike; and the log says it."""
     write(project, a=trained(3), b=Net(5))

@@ -15,6 +15,7 @@ from trak_cli.projection.definition import MATRIX_VERSION
 from trak_cli.projection.factored import factor_sizes
 from trak_cli.projection.spec import KINDS, ProjectionSpec
 from trak_cli.stages.featurizing.setup import FeatureSetup, Matrices
+from trak_cli.stages.index.fingerprints import OPTIMIZER_STATE
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.types import Json
@@ -52,9 +53,10 @@ def _optimizer(setup: FeatureSetup, checkpoint: Checkpoint) -> Json:
     """What scales gradients: second moments of training samples, or those in a file with the state of the optimizer."""
     if not setup.optimizer.scaled:
         return {}
-    state = setup.optimizer.states.get(checkpoint.path)
-    moments: Json = {} if state is None else {"moments": "checkpoint", "state": state}
-    return {"optimizer": {"name": "adam", "scales": SCALES_VERSION, **moments}}
+    scales: Json = {"name": "adam", "scales": SCALES_VERSION}
+    if not setup.optimizer.states:
+        return {"optimizer": scales}
+    return {"optimizer": {**scales, "moments": "checkpoint"}, OPTIMIZER_STATE: setup.optimizer.states[checkpoint.path]}
 
 
 def _projection(spec: ProjectionSpec, matrices: Matrices) -> Json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.index.fingerprints import has_terms, shard_fingerprint
+from trak_cli.stages.index.fingerprints import OF_CHECKPOINT, has_terms, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.fingerprint import differences, require_same, shown
@@ -171,7 +171,7 @@ def _require_alike(features: Mapping[str, Json]) -> None:
     names: dict[tuple[str, str, str], list[str]] = {}
     for name, one in others:
         for key, found, wanted in differences(one, expected):
-            if key != "checkpoint":
+            if key not in OF_CHECKPOINT:
                 names.setdefault((key, shown(found), shown(wanted)), []).append(name)
     problems = [
         Problem(
