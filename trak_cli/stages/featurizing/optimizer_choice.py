@@ -49,7 +49,7 @@ def choose_optimizer(config: TrakConfig, inputs: RunInputs, selected: Collection
     if gradients.engine == REPRESENTATION or gradients.optimizer == "sgd":
         return OptimizerChoice(False)
     if gradients.optimizer == "adam" and gradients.moments == "samples":
-        return OptimizerChoice(True, line=f"gradients.optimizer=adam: {_SAMPLES}")
+        return OptimizerChoice(True, line=f"Adam, as gradients.optimizer says: {_SAMPLES}")
     paths = dict.fromkeys(checkpoint.path for checkpoint in inputs.checkpoints)
     with allowing(config.checkpoints.allow):
         states = {path: trained_by(path, inputs.components.model) for path in paths}
