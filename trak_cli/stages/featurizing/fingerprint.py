@@ -15,7 +15,7 @@ from trak_cli.projection.definition import MATRIX_VERSION
 from trak_cli.projection.factored import factor_sizes
 from trak_cli.projection.spec import KINDS, ProjectionSpec
 from trak_cli.stages.featurizing.setup import FeatureSetup, Matrices
-from trak_cli.stages.index.fingerprints import OPTIMIZER_STATE
+from trak_cli.stages.index.fingerprint_differences import OPTIMIZER_STATE
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.types import Json

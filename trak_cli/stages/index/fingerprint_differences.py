@@ -14,6 +14,12 @@ from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.types import Json
 
+#: Key of the digest of the file with the state of the optimizer, whose second moments scale gradients.
+OPTIMIZER_STATE = "optimizer_state"
+
+#: Keys of the fingerprint of features that belong to one checkpoint; all others are the same for all checkpoints of a store.
+OF_CHECKPOINT = ("checkpoint", OPTIMIZER_STATE)
+
 #: Part of a fingerprint -> the configuration key that sets it, where the two are not called alike.
 _KEYS = {
     "dtype": "features.dtype",
@@ -55,6 +61,8 @@ def stored_differences(layout: Layout, fingerprints: Mapping[str, Json]) -> Iter
     for checkpoint, wanted in fingerprints.items():
         path = layout.fingerprint(checkpoint)
         for key, stored, ours in differences(read_json(path), wanted) if path.exists() else ():
+            if key == OPTIMIZER_STATE and ABSENT in (stored, ours):
+                continue  # the moments differ too
             entry = found.setdefault((key, shown(stored), shown(ours)), _Difference(key, stored, ours))
             entry.checkpoints.append(checkpoint)
     for difference in found.values():
@@ -73,7 +81,7 @@ def _remedy(difference: _Difference, checkpoint: str) -> str:
     part = key.partition(".")[0]
     if key == "checkpoint":
         return f"give back the file of {checkpoint} that was featurized, or give the new one another name"
-    if key == "optimizer.state":
+    if key == OPTIMIZER_STATE:
         return "give back the files with the state of the optimizer that were read for the features"
     if part == "parameters":
         return "give back the model, parameters.include and parameters.exclude of the features"

@@ -15,12 +15,6 @@ from trak_cli.store.json_files import read_json, write_json_once
 from trak_cli.store.layout import Layout
 from trak_cli.types import Json
 
-#: Key of the digest of the file with the state of the optimizer, whose second moments scale gradients.
-OPTIMIZER_STATE = "optimizer_state"
-
-#: Keys of the fingerprint of features that belong to one checkpoint; all others are the same for all checkpoints of a store.
-OF_CHECKPOINT = ("checkpoint", OPTIMIZER_STATE)
-
 
 def has_terms(features: Json) -> bool:
     """Whether the training shards with this fingerprint have per-token terms."""

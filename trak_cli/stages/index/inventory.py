@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.index.fingerprints import OF_CHECKPOINT, has_terms, shard_fingerprint
+from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
+from trak_cli.stages.index.fingerprints import has_terms, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.fingerprint import differences, require_same, shown
