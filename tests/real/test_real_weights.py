@@ -1,0 +1,57 @@
+"""Weights that packages ship, after a brief training: features equal those of the loop, and scores find related samples."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from real_project import RealProject, largest_difference, milliseconds
+
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
+
+TOP = 8
+
+Figures = dict[tuple[str, str], float]
+
+
+@pytest.mark.parametrize("engine", ["hooks", "vmap"])
+def test_features_equal_those_of_the_loop(project: RealProject, engine: str, figures: Figures) -> None:
+    loop, loop_log = project.featurized("loop", "gradients.engine=loop")
+    found, log = project.featurized(engine, f"gradients.engine={engine}")
+    error = largest_difference(found, loop)
+    figures[project.name, f"{engine} against loop"] = error
+    figures[project.name, f"{engine} ms"], figures[project.name, "loop ms"] = milliseconds(log), milliseconds(loop_log)
+    assert error < 1e-3
+    for split, rows in loop.items():
+        np.testing.assert_allclose(found[split].outputs, rows.outputs, rtol=1e-3, atol=1e-4)
+
+
+def test_features_do_not_depend_on_the_batch(project: RealProject, figures: Figures) -> None:
+    """Samples of a batch of 16 are padded to its longest text, those of a batch of one are not padded."""
+    alone, _ = project.featurized("alone", "gradients.engine=loop", "gradients.microbatch=1")
+    together, _ = project.featurized("together", "gradients.engine=loop", "gradients.microbatch=16")
+    difference = largest_difference(together, alone)
+    figures[project.name, "batch of 16 against 1"] = difference
+    assert difference < 1e-4
+
+
+def test_the_best_samples_of_a_target_are_of_its_kind(project: RealProject, figures: Figures) -> None:
+    for stage in ("featurize", "finalize", "score"):
+        project.trak(stage)
+    scores = read_scores(Layout(project.store).scores("early_training", "test"))
+    train, test = _kinds(project, scores.shape[1]), _kinds(project, scores.shape[0], "test")
+    best = np.argsort(-scores, axis=1)[:, :TOP]
+    share = float((train[best] == test[:, None]).mean())
+    chance = float((train[None, :] == test[:, None]).mean())
+    figures[project.name, f"same kind among the best {TOP}"], figures[project.name, "same kind by chance"] = share, chance
+    assert share > 2 * chance
+
+
+def _kinds(project: RealProject, rows: int, split: str = "train") -> np.ndarray:
+    """What tells related samples: the pitch of a tone, the speaker of a voice, the kind of a reaction."""
+    if project.name == "reactions":
+        lines = (project.folder / f"{split}.jsonl").read_text().splitlines()
+        return np.array([json.loads(line)["kind"] for line in lines])
+    return np.arange(rows) % {"tones": 24, "voices": 8}[project.name]
