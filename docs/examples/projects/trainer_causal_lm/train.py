@@ -51,7 +51,7 @@ def main() -> None:
         GPT2LMHeadModel(config),
         TrainingArguments(
             "out",
-            num_train_epochs=10,
+            num_train_epochs=6,
             per_device_train_batch_size=16,
             learning_rate=3e-3,
             save_strategy="epoch",

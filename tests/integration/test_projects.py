@@ -1,0 +1,98 @@
+"""docs/projects.md, tried as it stands: projects of other libraries, from their own training script to scores with a YAML file."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_project import assert_close, read_store, type_command
+
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_scores
+
+PAGE = Path(__file__).parents[2] / "docs" / "projects.md"
+PROJECTS = PAGE.parent / "examples" / "projects"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A project: the package that it needs, the name of its run, its target split, and rows of both sets."""
+
+    package: str
+    run: str
+    split: str
+    train: int
+    targets: int
+
+
+EXPECTED = {
+    "lightning": Expected("lightning", "digits", "test", 400, 297),
+    "trainer_classification": Expected("transformers", "docstrings", "test", 400, 40),
+    "trainer_causal_lm": Expected("transformers", "summaries", "test", 418, 20),
+    "gru_regression": Expected("statsmodels", "sunspots", "later", 226, 59),
+    "timm_images": Expected("timm", "digits", "test", 300, 60),
+}
+
+
+def commands() -> list[str]:
+    """The lines of the page's one block of commands."""
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return block.splitlines()
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the project named by the parameter, with nothing in it but the script and the YAML file."""
+    name = request.param
+    try:
+        importlib.import_module(EXPECTED[name].package)
+    except ImportError as error:
+        pytest.skip(f"needs the extra projects: {error}")
+    shutil.copytree(PROJECTS / name, tmp_path / name)
+    return tmp_path / name
+
+
+def test_the_page_shows_the_yaml_files() -> None:
+    shown = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert shown == [(PROJECTS / name / "trak.yaml").read_text() for name in EXPECTED]
+
+
+@pytest.mark.parametrize("folder", EXPECTED, indirect=True)
+def test_a_project_goes_from_training_to_scores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = EXPECTED[folder.name]
+    train, *stages = commands()
+    assert train == "python train.py"
+    trained = subprocess.run([sys.executable, "train.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert trained.returncode == 0, trained.stderr
+    answers = [type_command(folder, monkeypatch, line) for line in stages]
+    assert f"target 0 of {expected.split}" in answers[-1]
+
+    layout = Layout(folder / "runs" / expected.run)
+    assert read_scores(layout.scores("early_training", expected.split)).shape == (expected.targets, expected.train)
+
+    # Training samples as targets: nothing is more similar to a sample than itself, and little has more influence.
+    for line in (
+        "trak featurize -d . '+dataset.targets.seen=${dataset.train}'",
+        "trak score -d . 'score.splits=[seen]'",
+        "trak score -d . 'score.splits=[seen]' estimator=cosine",
+    ):
+        type_command(folder, monkeypatch, line)
+    assert (_ranks(layout, "cosine") == 0).mean() > 0.95
+    assert np.median(_ranks(layout, "early_training")) < expected.train / 10
+
+    type_command(folder, monkeypatch, "trak featurize -d . gradients.engine=loop store=runs/loop")
+    found, loop = read_store(layout.root), read_store(folder / "runs" / "loop")
+    assert_close({key: found[key] for key in loop}, loop, 1e-3)
+
+
+def _ranks(layout: Layout, estimator: str) -> np.ndarray:
+    """How many training samples count more for (or against) sample i than itself."""
+    scores = np.abs(read_scores(layout.scores(estimator, "seen")))
+    return (scores > np.diag(scores)[:, None] * (1 + 1e-5)).sum(axis=1)
