@@ -1,4 +1,4 @@
-"""docs/projects.md, tried as it stands: projects of other libraries, from their own training script to scores with a YAML file."""
+"""docs/projects.md, tried as it stands: projects of other libraries go from their own training script to scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_project import assert_close, read_store, type_command
+from small_project import read_store, type_command
 
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
@@ -89,7 +89,12 @@ def test_a_project_goes_from_training_to_scores(folder: Path, monkeypatch: pytes
 
     type_command(folder, monkeypatch, "trak featurize -d . gradients.engine=loop store=runs/loop")
     found, loop = read_store(layout.root), read_store(folder / "runs" / "loop")
-    assert_close({key: found[key] for key in loop}, loop, 1e-3)
+    for key, rows in loop.items():
+        np.testing.assert_allclose(found[key].outputs, rows.outputs, rtol=1e-3, atol=1e-4)
+        distance = np.linalg.norm(found[key].features - rows.features, axis=1) / np.linalg.norm(rows.features, axis=1)
+        # Rounding can move a sample over the kink of a ReLU, where the gradient jumps.
+        assert np.median(distance) < 1e-4
+        assert (distance > 1e-3).mean() < 0.05
 
 
 def _ranks(layout: Layout, estimator: str) -> np.ndarray:

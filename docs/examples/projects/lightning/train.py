@@ -59,6 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     seed = parser.parse_args().seed
     lightning.seed_everything(seed)
-    trainer = lightning.Trainer(max_epochs=8, accelerator="cpu", default_root_dir=f"lightning_logs/seed{seed}")
+    trainer = lightning.Trainer(max_epochs=8, accelerator="cpu")
     trainer.fit(DigitsModel(), datamodule=DigitsData())
     trainer.test(datamodule=DigitsData())
