@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -51,8 +52,12 @@ def exact() -> Iterator[None]:
 
 @contextmanager
 def batchable() -> Iterator[None]:
-    """Inside, scaled dot-product attention uses its formula, which vmap can batch, unlike the fused kernels."""
-    with sdpa_kernel(SDPBackend.MATH):
+    """Inside, scaled dot-product attention uses its formula, which vmap can batch, unlike the fused kernels.
+
+    PyTorch's warning of operations that vmap computes one sample at a time is not shown: the engines are timed.
+    """
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         yield
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,6 +14,22 @@ from trak_cli.plugins.optional import needed
 from trak_cli.user_errors import first_line
 
 _EITHER = "either name (hub id or folder) or config (a mapping with model_type)"
+
+
+def check_local(name: str, where: str) -> None:
+    """Refuse a name in a local folder where there is no such entry, instead of asking the hub for it.
+
+    Raises:
+        InputError: lists what there is.
+    """
+    path = Path(name).expanduser()
+    beside = path.parent
+    if path.exists() or str(beside) == "." or not beside.is_dir():
+        return
+    there = sorted(entry.name for entry in beside.iterdir())
+    meant = difflib.get_close_matches(path.name, there, n=1, cutoff=0.5)
+    remedy = f"did you mean {beside / meant[0]}?" if meant else "correct the path"
+    raise InputError(Problem(where, f"{name}: {beside} has no {path.name}", f"one of {', '.join(there[:8])}", remedy))
 
 
 def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> Any:
@@ -26,6 +44,7 @@ def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: 
         remedy = "set model.name=null to build the model from config" if name else "give one of them"
         raise ConfigError(Problem("model", found, _EITHER, remedy))
     if config is None:
+        check_local(str(name), "model.name")
         try:
             return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)
         except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from trak_cli.errors import ConfigError, InputError
 from trak_cli.gradients.parameters import select
 from trak_cli.plugins.checkpoints.state import apply, dump, load
 from trak_cli.plugins.text import text_model
+from trak_cli.plugins.text.tokenizer import load_tokenizer
 
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
@@ -91,6 +92,17 @@ def test_an_adapter_of_another_model_is_refused_name_by_name(tmp_path: Path, bas
     with pytest.raises(InputError) as refused:
         apply(model, load(tmp_path / "bad.safetensors"), tmp_path / "bad.safetensors")
     assert {problem.found for problem in refused.value.problems} == {f"no {first}", "other.lora_A.weight (2,)"}
+
+
+def test_a_folder_that_is_not_there_is_refused_with_those_beside_it(tmp_path: Path) -> None:
+    for step in (100, 200):
+        (tmp_path / "out" / f"checkpoint-{step}").mkdir(parents=True)
+    for missing, remedy in (("checkpoint-201", "out/checkpoint-200"), ("final", "correct the path")):
+        for use in (lambda name: text_model("causal_lm", pretrained=name), load_tokenizer):
+            with pytest.raises(InputError) as refused:
+                use(str(tmp_path / "out" / missing))
+            (problem,) = refused.value.problems
+            assert (problem.expected, remedy in problem.remedy) == ("one of checkpoint-100, checkpoint-200", True)
 
 
 def load_file_of(data: bytes, folder: Path) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from trak_cli.errors import ConfigError, InputError, Problem, TrakError
 from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.plugins.hub import check_local
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.text.adapter import with_adapter
 from trak_cli.plugins.text.attention import register
@@ -63,6 +64,9 @@ def text_model(
     if problems:
         raise ConfigError(problems)
     transformers = needed("transformers", "text", "model")
+    transformers.utils.logging.disable_progress_bar()  # a model is loaded for every checkpoint
+    if pretrained is not None:
+        check_local(pretrained, "model.pretrained")
     chosen = _config(transformers, pretrained, dict(config or {}), revision)
     options = {"attn_implementation": register() if attention == "sdpa" else attention, "dtype": _DTYPES[dtype]}
     auto = getattr(transformers, KINDS[kind])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.hub import check_local
 from trak_cli.plugins.optional import needed
 
 #: Lengths above this stand for "no limit" in tokenizer configs.
@@ -38,6 +39,7 @@ def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
     """
     transformers = needed("transformers", "text", "dataset tokenizer")
     name = name or "tokenizer.json"
+    check_local(name, "dataset tokenizer")
     try:
         if name.endswith(".json"):
             if not Path(name).is_file():
