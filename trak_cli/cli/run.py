@@ -91,12 +91,7 @@ def stage_command(name: str, show: Callable[[Any, Console], None]) -> Callable[.
     return command
 
 
-def run(
-    name: str,
-    call: Call,
-    stage: Callable[[], Stage[Summary]],
-    show: Callable[[Summary, Console], None],
-) -> Summary:
+def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callable[[Summary, Console], None]) -> Summary:
     """Run one stage and print its summary; exit with the documented code on a user error.
 
     Args:

@@ -80,14 +80,9 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
 def _only_split(layout: Layout, estimator: str) -> str:
     scored = layout.scored_splits(estimator)
     if not scored:
-        raise StoreError(
-            Problem(
-                str(layout.root),
-                f"no scores of estimator {estimator}",
-                f"scores (there are some of: {', '.join(layout.estimators()) or 'no estimator'})",
-                "run trak score first, or choose estimator=NAME",
-            )
-        )
+        expected = f"scores (there are some of: {', '.join(layout.estimators()) or 'no estimator'})"
+        remedy = "run trak score first, or choose estimator=NAME"
+        raise StoreError(Problem(str(layout.root), f"no scores of estimator {estimator}", expected, remedy))
     if len(scored) > 1:
         raise ConfigError(Problem("--split", "nothing", f"one of: {', '.join(scored)}", "say which split the targets are in"))
     return scored[0]

@@ -173,14 +173,9 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
 def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, _Half]:
     subsets, targets = truth.outputs.shape
     if subsets < 2 * _LEAST or targets < 2:
-        raise InputError(
-            Problem(
-                str(truth.source),
-                f"{subsets} subsets and {targets} targets",
-                f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, the other half is held out",
-                "retrain on more subsets (retrain.subsets)",
-            )
-        )
+        expected = f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, the other half is held out"
+        remedy = "retrain on more subsets (retrain.subsets)"
+        raise InputError(Problem(str(truth.source), f"{subsets} subsets and {targets} targets", expected, remedy))
     seed = config.seed
     pairs = zip(halves(targets, seed, config.tune.targets), halves(subsets, seed + 1), strict=True)
     first, second = [_Half(truth, split, *pair) for pair in pairs]

@@ -53,12 +53,7 @@ class Image:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def build_image(
-    arrays: Mapping[str, AnyArray],
-    fingerprint: Json,
-    provenance: Json,
-    bfloat16: Collection[str] = (),
-) -> bytes:
+def build_image(arrays: Mapping[str, AnyArray], fingerprint: Json, provenance: Json, bfloat16: Collection[str] = ()) -> bytes:
     """The bytes of a file with ``arrays`` as its datasets; equal arguments give equal bytes.
 
     Args:

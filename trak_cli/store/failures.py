@@ -28,26 +28,14 @@ class ForeignError(StoreError):
 
 def damaged(path: Path, found: str) -> DamagedError:
     """The error for a file whose bytes cannot be trusted."""
-    return DamagedError(
-        Problem(
-            where=str(path),
-            found=found,
-            expected="the bytes that were written, complete and unchanged",
-            remedy="delete it and run the stage again; only this shard is recomputed",
-        )
-    )
+    remedy = "delete it and run the stage again; only this shard is recomputed"
+    return DamagedError(Problem(str(path), found, "the bytes that were written, complete and unchanged", remedy))
 
 
 def foreign(path: Path, found: str, expected: str) -> ForeignError:
     """The error for an intact file that does not belong here."""
-    return ForeignError(
-        Problem(
-            where=str(path),
-            found=found,
-            expected=expected,
-            remedy="move it out of the store and run the stage again, or choose another store folder",
-        )
-    )
+    remedy = "move it out of the store and run the stage again, or choose another store folder"
+    return ForeignError(Problem(str(path), found, expected, remedy))
 
 
 def missing(path: Path) -> MissingError:
@@ -71,11 +59,6 @@ def reading(path: Path, doing: str = "reading") -> Iterator[None]:
         raise missing(path) from error
     except (OSError, MemoryError) as error:
         number = (error.errno if isinstance(error, OSError) else errno.ENOMEM) or errno.EIO
-        raise MachineError(
-            Problem(
-                where=str(path),
-                found=f"{os.strerror(number)} ({errno.errorcode.get(number, number)}) while {doing}",
-                expected="a file system that allows it",
-                remedy="check the permissions and the health of the file system, then run the stage again",
-            )
-        ) from error
+        found = f"{os.strerror(number)} ({errno.errorcode.get(number, number)}) while {doing}"
+        remedy = "check the permissions and the health of the file system, then run the stage again"
+        raise MachineError(Problem(str(path), found, "a file system that allows it", remedy)) from error

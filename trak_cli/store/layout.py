@@ -182,14 +182,8 @@ def check_name(name: str, what: str) -> str:
     fault = _fault_of(name)
     if fault is None:
         return name
-    raise ConfigError(
-        Problem(
-            where=f"{what} name",
-            found=f"{name!r}, which {fault}",
-            expected="letters, digits, dots, dashes, underscores or any other printable characters but / and \\",
-            remedy=f"rename the {what}",
-        )
-    )
+    expected = "letters, digits, dots, dashes, underscores or any other printable characters but / and \\"
+    raise ConfigError(Problem(f"{what} name", f"{name!r}, which {fault}", expected, f"rename the {what}"))
 
 
 def _fault_of(name: str) -> str | None:

@@ -98,13 +98,7 @@ class State:
 
 
 def write_features(
-    path: Path,
-    values: FeatureRows,
-    fingerprint: Json,
-    provenance: Json,
-    dtype: str = "float32",
-    *,
-    overwrite: bool = False,
+    path: Path, values: FeatureRows, fingerprint: Json, provenance: Json, dtype: str = "float32", *, overwrite: bool = False
 ) -> bool:
     """Store one shard, its features as ``dtype``.
 

@@ -178,14 +178,9 @@ def _read_source(source: Source) -> tuple[Float32, str]:
 
 def _changed_since(path: Path, source: Path, found: str, listed: str) -> ForeignError:
     """The error for a source that has been written again with other content."""
-    return ForeignError(
-        Problem(
-            str(source),
-            f"content {found[:12]}",
-            f"{listed[:12]}, as when the scores were assembled in {path}",
-            "run trak score again: it assembles the scores again without computing them",
-        )
-    )
+    expected = f"{listed[:12]}, as when the scores were assembled in {path}"
+    remedy = "run trak score again: it assembles the scores again without computing them"
+    return ForeignError(Problem(str(source), f"content {found[:12]}", expected, remedy))
 
 
 def _check_sources(sources: Sequence[Source]) -> list[str]:

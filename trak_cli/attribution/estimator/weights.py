@@ -6,12 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trak_cli.attribution.estimator.simulated_training import (
-    SimulatedTraining,
-    follows_log_loss,
-    simulate,
-    uniform_training,
-)
+from trak_cli.attribution.estimator.simulated_training import SimulatedTraining, follows_log_loss, simulate, uniform_training
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.types import Float64, FloatArray

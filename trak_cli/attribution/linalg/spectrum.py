@@ -68,14 +68,8 @@ def decompose(gram: Gram) -> Spectrum:
     """
     entries = gram.matrix if gram.rows is None else gram.rows
     if entries is None or not np.isfinite(entries).all():
-        raise InputError(
-            Problem(
-                "Gram matrix",
-                "NaN or infinite entries",
-                "finite features of the training set",
-                "featurize the training set again",
-            )
-        )
+        expected = "finite features of the training set"
+        raise InputError(Problem("Gram matrix", "NaN or infinite entries", expected, "featurize the training set again"))
     if gram.rows is not None:
         values, vectors = of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / entries.shape[1]

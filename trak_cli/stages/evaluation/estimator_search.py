@@ -223,10 +223,7 @@ class _Scan:
 
 
 def _predictions(
-    group: Sequence[EstimatorSpec],
-    targets: Float64,
-    sums: Mapping[_SampleWeightKey, Float64],
-    spectrum: Spectrum | None,
+    group: Sequence[EstimatorSpec], targets: Float64, sums: Mapping[_SampleWeightKey, Float64], spectrum: Spectrum | None
 ) -> Iterator[tuple[EstimatorSpec, tuple[Float64, Float64]]]:
     """(spec, (sums of scores (t, s), lengths of the targets (t, 1))) under one checkpoint."""
     together: dict[tuple[str, _SampleWeightKey], list[EstimatorSpec]] = {}

@@ -65,14 +65,9 @@ def evaluated_split(config: TrakConfig, layout: Layout) -> str:
     splits = [name for name in layout.described_splits() if name != TRAIN]
     if len(splits) == 1:
         return splits[0]
-    raise ConfigError(
-        Problem(
-            "lds.split",
-            "nothing",
-            f"one of: {', '.join(splits)}" if splits else "a store with features of a target split",
-            "set lds.split to the split to evaluate" if splits else "run trak featurize first",
-        )
-    )
+    expected = f"one of: {', '.join(splits)}" if splits else "a store with features of a target split"
+    remedy = "set lds.split to the split to evaluate" if splits else "run trak featurize first"
+    raise ConfigError(Problem("lds.split", "nothing", expected, remedy))
 
 
 def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, targets: int) -> GroundTruth:

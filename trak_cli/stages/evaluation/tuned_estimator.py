@@ -31,14 +31,8 @@ def check_file(path: Path | None) -> Path | None:
         return None
     if not path.parent.parent.is_dir():
         folder = str(path.parent.parent)
-        raise ConfigError(
-            Problem(
-                "tune.folder",
-                f"{folder}, which is not a folder",
-                "your folder of YAML files",
-                "give the folder that you pass as -d",
-            )
-        )
+        remedy = "give the folder that you pass as -d"
+        raise ConfigError(Problem("tune.folder", f"{folder}, which is not a folder", "your folder of YAML files", remedy))
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(_HEADER):
         expected = "no file, or one that trak tune wrote"
         raise ConfigError(Problem("tune.name", f"{path}, which is a file of your own", expected, "choose another tune.name"))

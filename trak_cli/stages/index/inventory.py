@@ -110,14 +110,9 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
     known = layout.checkpoints()
     checkpoints = [name for name in known if _matches(name, patterns)]
     if not checkpoints:
-        raise StoreError(
-            Problem(
-                "estimator.average_over",
-                f"{list(patterns)}, which matches none",
-                f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}",
-                "fix the patterns, or run trak featurize first",
-            )
-        )
+        expected = f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}"
+        remedy = "fix the patterns, or run trak featurize first"
+        raise StoreError(Problem("estimator.average_over", f"{list(patterns)}, which matches none", expected, remedy))
     features = {name: read_json(layout.fingerprint(name)) for name in checkpoints}
     _require_alike(features)
     _require_distinct(layout, features)

@@ -25,14 +25,9 @@ def check_rows(layout: Layout, split: str, rows: int) -> None:
         return
     held = held_rows(layout, split)
     if rows < held:
-        raise StoreError(
-            Problem(
-                f"split {split}",
-                f"{rows} rows in the dataset",
-                f"at least the {held} that {layout.root} was made from",
-                "give back the missing rows (only appending is possible), or use another store",
-            )
-        )
+        expected = f"at least the {held} that {layout.root} was made from"
+        remedy = "give back the missing rows (only appending is possible), or use another store"
+        raise StoreError(Problem(f"split {split}", f"{rows} rows in the dataset", expected, remedy))
 
 
 @contextmanager

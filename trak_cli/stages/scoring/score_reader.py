@@ -32,14 +32,8 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
     ends = top_bottom_of(image.arrays)
     available = ends.top.indices.shape[1]
     if min(k, image.fingerprint["rows"]) > available:
-        raise ConfigError(
-            Problem(
-                "-k",
-                str(k),
-                f"at most {available}, as many as {kept} keeps",
-                f"score again with score.top_k={k} score.overwrite=true",
-            )
-        )
+        remedy = f"score again with score.top_k={k} score.overwrite=true"
+        raise ConfigError(Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", remedy))
     return [
         TopBottom(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
         for target in targets
@@ -59,14 +53,9 @@ def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
             )
         )
     known = ", ".join(f"{one}/{s}" for one in layout.estimators() for s in layout.scored_splits(one))
-    return StoreError(
-        Problem(
-            f"scores of estimator {estimator} on split {split}",
-            "none that are complete",
-            f"complete scores (there are: {known or 'none'})",
-            "run trak score with this estimator and split first",
-        )
-    )
+    expected = f"complete scores (there are: {known or 'none'})"
+    remedy = "run trak score with this estimator and split first"
+    return StoreError(Problem(f"scores of estimator {estimator} on split {split}", "none that are complete", expected, remedy))
 
 
 def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> StoreError:
