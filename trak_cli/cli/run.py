@@ -151,9 +151,8 @@ def _discard_stdout() -> None:
 
 def _write_failed(error: OSError) -> MachineError:
     found = f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)}) while the results were printed"
-    return MachineError(
-        Problem("stdout", found, "a writable pipe or file", "free some disk space; the results are stored already")
-    )
+    remedy = "free some disk space; the results are stored already"
+    return MachineError(Problem("stdout", found, "a writable pipe or file", remedy))
 
 
 def show_problems(error: TrakError) -> None:

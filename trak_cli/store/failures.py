@@ -40,9 +40,7 @@ def foreign(path: Path, found: str, expected: str) -> ForeignError:
 
 def missing(path: Path) -> MissingError:
     """The error for a file that does not exist."""
-    return MissingError(
-        Problem(where=str(path), found="no such file", expected="a stored file", remedy="run the stage that writes it")
-    )
+    return MissingError(Problem(str(path), "no such file", "a stored file", "run the stage that writes it"))
 
 
 @contextmanager

@@ -242,9 +242,5 @@ def _rows_of(image: Image) -> Rows:
 
 
 def _other_rows(path: Path, found: Rows, expected: Rows) -> Problem:
-    return Problem(
-        where=f"{path}: rows",
-        found=str(found),
-        expected=str(expected),
-        remedy="use the original features.shard_rows and dataset, or choose another store folder",
-    )
+    remedy = "use the original features.shard_rows and dataset, or choose another store folder"
+    return Problem(f"{path}: rows", str(found), str(expected), remedy)

@@ -49,9 +49,8 @@ def require_tiling(path: Path, sources: Sequence[Source], shape: tuple[int, int]
         covered[top:bottom, left:right] += 1
     inside = all(edge[0] == 0 and edge[-1] == length for edge, length in zip(edges, shape, strict=True))
     if not inside or (covered != 1).any():
-        raise ForeignError(
-            Problem(str(path), "sources that leave gaps, overlap or stick out", f"{shape} covered once", "score again")
-        )
+        found = "sources that leave gaps, overlap or stick out"
+        raise ForeignError(Problem(str(path), found, f"{shape} covered once", "score again"))
 
 
 def bounds(rows: Rows) -> list[int]:

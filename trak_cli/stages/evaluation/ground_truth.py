@@ -112,9 +112,8 @@ def _retrained(layout: Layout, split: str) -> tuple[Array, Array]:
         image = read_image(path)
         if key not in image.arrays:
             known = ", ".join(name.removeprefix("outputs_") for name in image.arrays if name.startswith("outputs_"))
-            raise StoreError(
-                Problem(str(path), f"no outputs on {split}", f"one of: {known}", "run trak retrain in a store of its own")
-            )
+            expected = f"one of: {known}"
+            raise StoreError(Problem(str(path), f"no outputs on {split}", expected, "run trak retrain in a store of its own"))
         if changed := changed_samples(samples, image.arrays, "other subsets were trained"):
             found = f"{changed[0].where}: {changed[0].found}"
             remedy = "move away the files that belong to another data set, and run trak retrain again"

@@ -80,9 +80,8 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            Problem(str(path), f"an unreadable array ({error})", "a .npy file of numbers", "save it with numpy.save")
-        ) from error
+        found = f"an unreadable array ({error})"
+        raise InputError(Problem(str(path), found, "a .npy file of numbers", "save it with numpy.save")) from error
 
 
 def transposed_copy(path: Path, name: str, order: Sequence[int]) -> str:

@@ -59,9 +59,8 @@ def read_plan(layout: Layout) -> RunPlan | None:
         measured = [dict(trial) for trial in stored["measured"]]
         return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), strategies, measured)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise StoreError(
-            Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", "use the trak that made this store")
-        ) from None
+        remedy = "use the trak that made this store"
+        raise StoreError(Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", remedy)) from None
 
 
 def require_plan(layout: Layout) -> RunPlan:
@@ -72,7 +71,6 @@ def require_plan(layout: Layout) -> RunPlan:
     """
     plan = read_plan(layout)
     if plan is None:
-        raise StoreError(
-            Problem(str(layout.root), "no features", "a store that trak featurize has filled", "run trak featurize first")
-        )
+        expected = "a store that trak featurize has filled"
+        raise StoreError(Problem(str(layout.root), "no features", expected, "run trak featurize first"))
     return plan

@@ -84,9 +84,8 @@ def rows_of(layout: Layout, split: str) -> int:
     path = layout.split(split)
     if not path.exists():
         known = ", ".join(layout.described_splits()) or "none"
-        raise StoreError(
-            Problem(f"split {split}", "no features of it", f"one of: {known}", "run trak featurize with this split first")
-        )
+        remedy = "run trak featurize with this split first"
+        raise StoreError(Problem(f"split {split}", "no features of it", f"one of: {known}", remedy))
     rows = read_json(path).get("rows")
     if not isinstance(rows, int) or rows < 1:
         raise StoreError(Problem(str(path), repr(rows), "a number of rows", "run trak featurize again"))
