@@ -42,6 +42,17 @@ class TopBottom:
     top: Extremes
     bottom: Extremes
 
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The datasets of a file: row numbers and scores of both ends, (t, k) each."""
+        top, bottom = self.top, self.bottom
+        rows = {"top_rows": top.indices, "bottom_rows": bottom.indices}
+        return {**rows, "top_scores": top.values, "bottom_scores": bottom.values}
+
+    @staticmethod
+    def of(arrays: dict[str, npt.NDArray[Any]]) -> TopBottom:
+        """From the datasets of a file."""
+        return TopBottom(*(Extremes(arrays[f"{name}_rows"], arrays[f"{name}_scores"]) for name in ("top", "bottom")))
+
 
 class TopK:
     """Collects the k highest and lowest scores of every target.

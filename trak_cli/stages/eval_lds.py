@@ -115,13 +115,7 @@ def _score_sets(results: dict[str, LdsResult], checkpoints: dict[str, int | None
         difference.second: difference.reversed() for difference in comparison.differences if difference.first == reference
     }
     return [
-        ScoreSet(
-            name,
-            checkpoints.get(name),
-            comparison.sets[name],
-            differences.get(name),
-            [float(value) for value in result.per_target],
-        )
+        ScoreSet(name, checkpoints.get(name), comparison.sets[name], differences.get(name), result.per_target.tolist())
         for name, result in results.items()
     ]
 

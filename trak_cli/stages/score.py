@@ -93,16 +93,12 @@ def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
     Raises:
         ConfigError: there is none, or the training set was named.
     """
-    splits = config.score.splits if config.score.splits is not None else [s for s in layout.described_splits() if s != TRAIN]
+    known = [name for name in layout.described_splits() if name != TRAIN]
+    splits = known if config.score.splits is None else config.score.splits
     if not splits or TRAIN in splits:
-        raise ConfigError(
-            Problem(
-                "score.splits",
-                str(splits),
-                f"target splits of the store: {', '.join(s for s in layout.described_splits() if s != TRAIN) or 'it has none'}",
-                "featurize a target split (dataset.targets.NAME) first" if not splits else "leave out 'train'",
-            )
-        )
+        expected = f"target splits of the store: {', '.join(known) or 'it has none'}"
+        remedy = "leave out 'train'" if splits else "featurize a target split (dataset.targets.NAME) first"
+        raise ConfigError(Problem("score.splits", str(splits), expected, remedy))
     return list(splits)
 
 
@@ -134,19 +130,9 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
                 files.write(unit, scorer.scores(unit))
                 written += 1
             meter.advance(len(unit.targets) * len(unit.rows))
-    complete = files.complete()
-    return SplitScores(
-        files.split,
-        files.estimator,
-        len(files.fingerprint["checkpoints"]),
-        files.targets,
-        files.rows,
-        written,
-        len(mine) - written,
-        len(files.units()) - len(mine),
-        complete,
-        files.complete_path,
-    )
+    complete, others, checkpoints = files.complete(), len(files.units()) - len(mine), len(files.fingerprint["checkpoints"])
+    counts = files.targets, files.rows, written, len(mine) - written, others
+    return SplitScores(files.split, files.estimator, checkpoints, *counts, complete, files.complete_path)
 
 
 def _by_block(units: Sequence[ScoreUnit]) -> list[ScoreUnit]:

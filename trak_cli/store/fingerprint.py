@@ -66,13 +66,9 @@ def differences(found: Json, expected: Json) -> list[tuple[str, Any, Any]]:
 
 def problems_between(path: Path, found: Json, expected: Json) -> list[Problem]:
     """One problem for each key in which the fingerprint found in ``path`` differs from the expected one."""
+    remedy = "go back to the configuration that wrote it, or choose another store folder"
     return [
-        Problem(
-            where=f"{path}: fingerprint {key}",
-            found=shown(theirs),
-            expected=shown(ours),
-            remedy="go back to the configuration that wrote it, or choose another store folder",
-        )
+        Problem(f"{path}: fingerprint {key}", shown(theirs), shown(ours), remedy)
         for key, theirs, ours in differences(found, expected)
     ]
 

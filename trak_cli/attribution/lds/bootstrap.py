@@ -131,15 +131,9 @@ def compare(predictions: Mapping[str, Float64], outputs: FloatArray, settings: B
 
     observed = [spearman(array, outputs.T)[None] for array in arrays]
     estimates = _contrast_means(contrasts, observed, np.ones((1, outputs.shape[1])))[0]
-    drawn = np.concatenate(
-        [
-            np.empty((0, len(contrasts))),
-            *(
-                _contrast_means(contrasts, resample(subset_counts), target_counts)
-                for subset_counts, target_counts in _draws(outputs.shape, settings)
-            ),
-        ]
-    )
+    draws = _draws(outputs.shape, settings)
+    means = [_contrast_means(contrasts, resample(subsets), targets) for subsets, targets in draws]
+    drawn = np.concatenate([np.empty((0, len(contrasts))), *means])
 
     intervals = [_interval(float(e), d, settings.level) for e, d in zip(estimates, drawn.T, strict=True)]
     differences = tuple(

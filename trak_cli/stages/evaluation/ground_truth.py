@@ -122,12 +122,6 @@ def _retrained(layout: Layout, split: str) -> tuple[Array, Array]:
         masks.append(image.arrays["mask"])
         outputs.append(image.arrays[key])
     if not masks:
-        raise StoreError(
-            Problem(
-                str(layout.retrained_folder),
-                "no retrained models",
-                "the ground truth of the LDS",
-                "run trak retrain first, or give lds.ground_truth=FILE (npz or HDF5 with masks and outputs)",
-            )
-        )
+        remedy = "run trak retrain first, or give lds.ground_truth=FILE (npz or HDF5 with masks and outputs)"
+        raise StoreError(Problem(str(layout.retrained_folder), "no retrained models", "the ground truth of the LDS", remedy))
     return np.stack(masks), np.stack(outputs)

@@ -142,21 +142,16 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
         for split in splits:
             for index, rows in enumerate(inventory.shards(split)):
                 path = inventory.layout.features(checkpoint, split, index)
-                found = inspect_features(path, rows, shard_fingerprint(features, split))
-                if found.condition in (Condition.MISSING, Condition.SHORTER):
+                state = inspect_features(path, rows, shard_fingerprint(features, split))
+                if state.condition in (Condition.MISSING, Condition.SHORTER):
                     missing.append(str(path))
                 else:
-                    problems += found.problems
+                    problems += state.problems
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        problems.append(
-            Problem(
-                f"{len(missing)} shard(s) of features",
-                f"nothing (or too few rows) at {', '.join(missing[:SHOWN])}{more}",
-                "every shard of every checkpoint",
-                "run trak featurize again, or choose checkpoints with estimator.average_over",
-            )
-        )
+        found = f"nothing (or too few rows) at {', '.join(missing[:SHOWN])}{more}"
+        remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"
+        problems.append(Problem(f"{len(missing)} shard(s) of features", found, "every shard of every checkpoint", remedy))
     if problems:
         raise StoreError(problems)
 

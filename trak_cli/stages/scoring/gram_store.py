@@ -168,14 +168,9 @@ def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
     """
     found = find_gram(inventory, estimator, checkpoint)
     if found is None:
-        raise StoreError(
-            Problem(
-                str(gram_path(inventory, estimator, checkpoint)),
-                "no Gram matrix of all training rows",
-                f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator, inventory.has_terms)})",
-                "run trak finalize with this estimator first",
-            )
-        )
+        path, remedy = gram_path(inventory, estimator, checkpoint), "run trak finalize with this estimator first"
+        expected = f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator, inventory.has_terms)})"
+        raise StoreError(Problem(str(path), "no Gram matrix of all training rows", expected, remedy))
     return found
 
 

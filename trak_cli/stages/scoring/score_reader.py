@@ -7,7 +7,6 @@ from pathlib import Path
 
 from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.stages.scoring.top_scores import top_bottom_of
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
@@ -29,7 +28,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
     if not kept.exists():
         raise no_scores(layout, estimator, split)
     image = read_image(kept)
-    ends = top_bottom_of(image.arrays)
+    ends = TopBottom.of(image.arrays)
     available = ends.top.indices.shape[1]
     if min(k, image.fingerprint["rows"]) > available:
         remedy = f"score again with score.top_k={k} score.overwrite=true"
@@ -42,31 +41,22 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
 
 def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
     """The error for missing scores, or for dense scores if only top-k scores are stored."""
-    kept = layout.scores_top(estimator, split)
+    where, kept = f"scores of estimator {estimator} on split {split}", layout.scores_top(estimator, split)
     if kept.exists():
-        return StoreError(
-            Problem(
-                f"scores of estimator {estimator} on split {split}",
-                f"only the highest and lowest of each target, in {kept} (score.top_k)",
-                "dense scores, of every training row",
-                "run trak score score.top_k=null under another name (estimator.name=NAME), or with score.overwrite=true",
-            )
-        )
+        found = f"only the highest and lowest of each target, in {kept} (score.top_k)"
+        remedy = "run trak score score.top_k=null under another name (estimator.name=NAME), or with score.overwrite=true"
+        return StoreError(Problem(where, found, "dense scores, of every training row", remedy))
     known = ", ".join(f"{one}/{s}" for one in layout.estimators() for s in layout.scored_splits(one))
     expected = f"complete scores (there are: {known or 'none'})"
     remedy = "run trak score with this estimator and split first"
-    return StoreError(Problem(f"scores of estimator {estimator} on split {split}", "none that are complete", expected, remedy))
+    return StoreError(Problem(where, "none that are complete", expected, remedy))
 
 
 def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> StoreError:
     """The error for scores of a split or a training set that has grown since."""
+    now = f"(targets, training rows) = {expected}, as the store has them now"
     return StoreError(
-        Problem(
-            str(path),
-            f"scores of shape {found}",
-            f"(targets, training rows) = {expected}, as the store has them now",
-            "run trak finalize and trak score score.overwrite=true",
-        )
+        Problem(str(path), f"scores of shape {found}", now, "run trak finalize and trak score score.overwrite=true")
     )
 
 

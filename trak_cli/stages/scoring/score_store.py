@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_cli.attribution.topk import TopK
+from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.errors import StoreError
 from trak_cli.stages.index.provenance import provenance
-from trak_cli.stages.scoring.top_scores import arrays_of, top_bottom_of
 from trak_cli.store.atomic_write import remove, remove_empty_folders, sync_folder
 from trak_cli.store.container import read_image
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError
@@ -142,7 +141,7 @@ class ScoreFiles:
         if self.top_k is not None:
             best = TopK(len(unit.targets), self.top_k)
             best.update(scores, unit.rows.start)
-            arrays = arrays_of(best.result())
+            arrays = best.result().arrays()
         write_image(self.path(unit), arrays, self.fingerprint, provenance())
 
     def complete(self) -> bool:
@@ -187,8 +186,8 @@ class ScoreFiles:
             for unit in self._units_of(block):
                 image = read_image(self.path(unit))
                 require_same(image.path, image.fingerprint, self.fingerprint)
-                best.merge(TopK.restore(top_bottom_of(image.arrays), k))
-            parts.append(arrays_of(best.result()))
+                best.merge(TopK.restore(TopBottom.of(image.arrays), k))
+            parts.append(best.result().arrays())
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def _remove_candidates(self) -> None:
