@@ -90,6 +90,7 @@ def test_estimates_add_up(project: Project) -> None:
     costs = examined(project, "gradients.microbatch=4")["costs"]
     assert costs["microbatch"] == 4
     assert costs["seconds"] == pytest.approx(2 * (ROWS + TARGETS) / costs["samples_per_second"], rel=1e-6)
+    assert costs["slow_seconds"] >= costs["seconds"] > 0
     assert 0 <= costs["data"] <= 1
     assert costs["peak_memory"] > 50 * 2**20  # a Python process with PyTorch in it
 

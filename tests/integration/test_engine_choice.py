@@ -107,7 +107,14 @@ def test_nothing_is_said_of_the_fastest_engine_or_of_one_that_the_config_names(p
 
 def test_without_a_shard_length_the_first_worker_fixes_one_in_the_plan(project: Project) -> None:
     project.done("featurize", "features.shard_rows=null")
-    assert plan_of(project)["shard_rows"] == 1024  # a sample takes far less than a tenth of a second
+    plan = plan_of(project)
+    assert plan["shard_rows"] == 1024  # a sample takes far less than a tenth of a second
+    assert [trial["engine"] for trial in plan["measured"]] == ["hooks"]
+
+
+def test_an_engine_and_a_shard_length_that_the_config_names_need_no_measurement(project: Project) -> None:
+    project.done("featurize")
+    assert plan_of(project)["measured"] == []
 
 
 def test_the_shard_length_of_the_plan_holds_for_a_config_that_has_none(project: Project) -> None:

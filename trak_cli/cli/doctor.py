@@ -72,8 +72,7 @@ def _show_costs(summary: DoctorSummary, costs: Costs, console: Console) -> None:
 
 def interval(seconds: float, slow_seconds: float) -> str:
     """The range of a duration; one value if both ends read alike."""
-    ends = dict.fromkeys((duration(seconds), duration(max(seconds, slow_seconds))))
-    return " to ".join(ends)
+    return " to ".join(dict.fromkeys((duration(seconds), duration(slow_seconds))))
 
 
 def duration(seconds: float) -> str:

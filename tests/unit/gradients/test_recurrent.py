@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from tests.unit.gradients.gathering import Net, Sum, gathered, gradients
+from tests.unit.gradients.gathering import Net, Sum, engine_of, gathered, gradients
 from trak_cli.errors import InputError
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
@@ -197,6 +197,25 @@ def test_a_reader_and_a_writer() -> None:
     torch.manual_seed(2)
     layers = {"reader": nn.GRU(INPUTS, HIDDEN, batch_first=True), "writer": nn.GRUCell(HIDDEN, HIDDEN)}
     check(Net(decoder, **layers, between=nn.Linear(HIDDEN, HIDDEN)), torch.randn(BATCH, STEPS, INPUTS))
+
+
+def test_a_layer_that_is_called_in_each_step_gives_one_block() -> None:
+    torch.manual_seed(4)
+    layers = {"reader": nn.GRU(INPUTS, HIDDEN, batch_first=True), "writer": nn.GRUCell(HIDDEN, HIDDEN)}
+    model, x = Net(decoder, **layers, between=nn.Linear(HIDDEN, HIDDEN)).eval(), torch.randn(BATCH, STEPS, INPUTS)
+    names = [block.name for block in engine_of("hooks", model, Sum(), x).per_sample(x).blocks if block.gradient.shape[1]]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+
+
+def varying(self: Any, x: Tensor) -> Tensor:
+    """A layer that is called for prefixes of growing length, whose inputs cannot be joined, and twice for the last step."""
+    parts = [self.layer(x[:, :steps]).sum(1) for steps in range(1, x.shape[1])]
+    return torch.cat([*parts, self.layer(x[:, -1]), torch.tanh(self.layer(x[:, -1]))], 1)
+
+
+def test_a_layer_that_is_called_with_inputs_of_several_shapes() -> None:
+    torch.manual_seed(6)
+    check(Net(varying, layer=nn.Linear(INPUTS, 2)), torch.randn(BATCH, STEPS, INPUTS))
 
 
 def hierarchical(self: Any, x: Tensor) -> Tensor:

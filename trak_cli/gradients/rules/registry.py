@@ -2,8 +2,8 @@
 
 Notation of all rules: B is the number of samples, x the input of a layer and g = ∂(Σ_b f_b)/∂y the gradient at its output y.
 Both have shape (B, c, …): samples come first, then the c neighbouring entries that each sample has along that axis (c = 1
-unless the layer sees a flattened axis, such as (B · T, features)). Because f_b depends on sample b alone, g[b] is the gradient
-of f_b, and the gradient of a parameter for sample b is a sum over everything but b.
+unless the layer sees a flattened axis, such as (B · T, features), or is called several times). Because f_b depends on sample b
+alone, g[b] is the gradient of f_b, and the gradient of a parameter for sample b is a sum over everything but b.
 """
 
 from __future__ import annotations

@@ -213,7 +213,8 @@ def _timed(clock: Clock, work: Callable[[], object]) -> _Time:
     runs: list[Reading] = []
     while len(runs) < _LEAST_TIMES or (len(runs) < _TIMES and sum(elapsed for elapsed, _ in runs) < _SECONDS):
         runs.append(timed(work, clock))
-    return _Time(undisturbed(runs), max(elapsed for elapsed, _ in runs))
+    least = undisturbed(runs)
+    return _Time(least, max(least, *(elapsed for elapsed, _ in runs)))
 
 
 def _peak_of_process() -> int:

@@ -60,19 +60,36 @@ class EngineSelector:
                 small.
         """
         name = self.setup.gradients.engine
-        trials, strategies_of = self.race((name,) if name != "auto" else ENGINES)
-        best = choose(trials) if name == "auto" else trials[0]
-        if name == "auto":
-            times = _times(trials)
-            self.reporter.log(
-                f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {times} "
-                f"(up to {EQUAL - 1:.0%} more than the fastest counts as equal; then hooks before vmap before loop)"
-            )
-        rows = self.shard_rows or rows_of_a_shard(best.seconds * (1 + self.setup.terms), best.microbatch, self.train.rows)
+        if name != "auto":
+            return self._named(name)
+        trials, strategies_of = self.race(ENGINES, SIZES)
+        best = choose(trials)
+        self.reporter.log(
+            f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {_times(trials)} "
+            f"(up to {EQUAL - 1:.0%} more than the fastest counts as equal; then hooks before vmap before loop)"
+        )
+        rows = self._rows_of_a_shard(best.seconds, best.microbatch)
         return RunPlan(best.engine, best.microbatch, rows, strategies_of[best.engine], [asdict(trial) for trial in trials])
 
-    def race(self, engines: Sequence[str]) -> tuple[list[Trial], Mapping[str, Strategies]]:
-        """Measurements of engines, fastest first, and their strategies; of one engine alone, with its largest microbatch.
+    def _named(self, engine: str) -> RunPlan:
+        """The plan with this engine, which is timed, on a few samples, only if the shard length depends on it."""
+        if self.shard_rows is not None:
+            strategies = self._strategies(engine)
+            return RunPlan(engine, self._largest_microbatch(engine, strategies), self.shard_rows, strategies)
+        trials, strategies_of = self.race((engine,), SIZES[:1])
+        microbatch = self._largest_microbatch(engine, strategies_of[engine])
+        rows = self._rows_of_a_shard(trials[0].seconds, microbatch)
+        return RunPlan(engine, microbatch, rows, strategies_of[engine], [asdict(trial) for trial in trials])
+
+    def _rows_of_a_shard(self, seconds: float, microbatch: int) -> int:
+        """The rows of a shard, given the time of one pass over a sample."""
+        return self.shard_rows or rows_of_a_shard(seconds * (1 + self.setup.terms), microbatch, self.train.rows)
+
+    def race(self, engines: Sequence[str], sizes: Sequence[int]) -> tuple[list[Trial], Mapping[str, Strategies]]:
+        """Measurements of engines, fastest first, and their strategies.
+
+        Args:
+            sizes: the microbatches to try, unless the config sets one.
 
         Raises:
             InputError, ConfigError, MachineError: each engine refuses the model, or memory is too small.
@@ -92,13 +109,13 @@ class EngineSelector:
                 if engine == engines[-1] and not candidates:
                     raise
                 self.reporter.log(f"gradients={engine} does not accept this model: {error.problems[0].found}")
-        size = self.setup.gradients.microbatch or (candidates[0].limit if len(engines) == 1 else None)
+        size = self.setup.gradients.microbatch
 
         def refused(engine: str, samples: int, error: InputError | MachineError) -> None:
             self.reporter.log(f"gradients={engine} does not accept {samples} samples at a time: {error.problems[0].found}")
 
         clock = clock_of(self.setup.device.type)
-        return measure(candidates, (size,) if size else SIZES, clock, refused), strategies_of
+        return measure(candidates, (size,) if size else sizes, clock, refused), strategies_of
 
     def _strategies(self, engine: str) -> Strategies:
         """The strategy of each parameter, after comparing the engine with the loop.

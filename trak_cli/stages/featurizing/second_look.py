@@ -24,9 +24,10 @@ def look_again(selector: EngineSelector, plan: RunPlan, seconds: float) -> None:
     chosen = selector.setup.gradients.engine == "auto"
     if not chosen or plan.seconds is None or seconds <= SLOWER * plan.seconds:
         return
+    engines = list(dict.fromkeys(trial["engine"] for trial in plan.measured))
     try:
         with report_user_errors("model", library=True):
-            trials, _ = selector.race(list(dict.fromkeys(trial["engine"] for trial in plan.measured)))
+            trials, _ = selector.race(engines, (plan.microbatch,))
     except (InputError, ConfigError, MachineError):  # the first shard was computed, so the engine of the plan works
         return
     best = choose(trials)

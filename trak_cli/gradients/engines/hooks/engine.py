@@ -15,7 +15,7 @@ from trak_cli.gradients.engines.hooks.batch_dims import Axes, Survey, survey
 from trak_cli.gradients.engines.hooks.graph_coverage import reached
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, Recorder
 from trak_cli.gradients.engines.hooks.recurrent_calls import recurrent_blocks
-from trak_cli.gradients.engines.hooks.shares import check_shares, rule_arguments
+from trak_cli.gradients.engines.hooks.shares import check_shares, joined, rule_arguments
 from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, owners
 from trak_cli.gradients.engines.hooks.vmap_submodule import submodule_blocks
 from trak_cli.gradients.engines.vmap import VmapEngine
@@ -23,7 +23,6 @@ from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector, out_of_memory
-from trak_cli.gradients.rules.recurrent import is_recurrent
 from trak_cli.gradients.rules.registry import GradientRule, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.types import AnyBlock, Block, RowBlock
@@ -152,14 +151,12 @@ class HooksEngine:
         yield Block(first, as_real(parameter).new_zeros(size, 0))  # a projector needs a block, even if no output has a layer
         while calls:
             call = calls.pop()  # the last layer first; its tensors are freed
-            if self._is_recurrent(call):
-                several = [call, *(other for other in calls if other.module is call.module)]
-                calls[:] = [other for other in calls if other.module is not call.module]
-                blocks: Iterator[AnyBlock] = recurrent_blocks(several, self._axes, self._by_rule[call.site[0]], size)
-            else:
-                blocks = self._of_call(call, size)
+            module, several = call.site[0], [call]
+            if module in self._by_rule:
+                several += [other for other in calls if other.site[0] == module]
+                calls[:] = [other for other in calls if other.site[0] != module]
             try:
-                yield from computing(blocks)
+                yield from computing(self._of_module(several, size))
             except NotSeparableError as error:
                 refuse(error)
             except RuntimeError as error:  # the rule does not cover this use of the layer
@@ -175,31 +172,43 @@ class HooksEngine:
             except InputError as error:
                 refuse(NotSeparableError((strategy, 0), "; ".join(problem.found for problem in error.problems)))
 
-    def _of_call(self, call: Call, size: int) -> Iterator[AnyBlock]:
-        """The blocks of one call."""
-        if all(gradient is None for gradient in call.gradients):
+    def _of_module(self, calls: list[Call], size: int) -> Iterator[AnyBlock]:
+        """The blocks of calls of one module, which are freed."""
+        called, module = calls[0].module, calls[0].site[0]
+        for call in calls if module in self._by_module else ():
+            if any(gradient is not None for gradient in call.gradients):
+                axes = self._axes(call)
+                check_shares(call, axes, size)
+                yield from submodule_blocks(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
+        names = self._by_rule.get(module)
+        if not names:
             return
-        axes = self._axes(call)
-        check_shares(call, axes, size)
-        module = call.site[0]
-        if module in self._by_module:
-            yield from submodule_blocks(call, axes, self._by_module[module], size, isinstance(self._task, Autocast))
-        names = self._by_rule.get(module, {})
-        rule = rule_of(call.module) if names else None
+        rule = rule_of(called)
         if rule is None:
+            yield from recurrent_blocks(calls, self._axes, names, size)
             return
-        dtype = next(call.module.parameters(recurse=False)).dtype
-        x, g = rule_arguments(call, axes, size, dtype, rule.batch_first)
+        for x, g in joined(self._rule_arguments(calls, rule, size)):
+            yield from self._by_one_rule(called, rule, x, g, names)
+
+    def _rule_arguments(self, calls: list[Call], rule: GradientRule, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Input and output gradient of each call of one layer; the calls are freed."""
+        dtype = next(calls[0].module.parameters(recurse=False)).dtype
+        while calls:
+            call = calls.pop(0)
+            if any(gradient is not None for gradient in call.gradients):
+                axes = self._axes(call)
+                check_shares(call, axes, size)
+                yield rule_arguments(call, axes, size, dtype, rule.batch_first)
+
+    def _by_one_rule(
+        self, module: nn.Module, rule: GradientRule, x: Tensor, g: Tensor, names: Mapping[str, str]
+    ) -> Iterator[AnyBlock]:
         if rule.factors is not None and names.get("weight") in self._factored:
-            yield from rule.factors(call.module, x, g, names["weight"])
+            yield from rule.factors(module, x, g, names["weight"])
             names = {local: name for local, name in names.items() if local != "weight"}
-        for block in rule.compute(call.module, x, g, names):
+        for block in rule.compute(module, x, g, names):
             self._check_block(block, rule, names)
             yield block
-
-    def _is_recurrent(self, call: Call) -> bool:
-        """Whether the parameters of a layer are computed from its recurrence."""
-        return call.site[0] in self._by_rule and is_recurrent(call.module) and rule_of(call.module) is None
 
     def _axes(self, call: Call) -> Axes:
         """The batch axes of a call.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, r
 
 #: Gradients below this share of the largest are treated as rounding.
 _NEGLIGIBLE = 1e-5
+
+#: Bytes of the inputs and gradients of several calls that are joined.
+_JOINED_BYTES = 2**25
 
 
 def rule_arguments(call: Call, axes: Axes, size: int, dtype: torch.dtype, batch_first: bool) -> tuple[Tensor, Tensor]:
@@ -36,6 +41,34 @@ def rule_arguments(call: Call, axes: Axes, size: int, dtype: torch.dtype, batch_
             raise NotSeparableError(call.site, "samples lie along another axis than the rule of this layer expects")
         x, g = (split(call, tensor.movedim(x_axis.dim, 0), x_axis.packed, size) for tensor in (x, g))
     return x.to(dtype) if x.is_floating_point() else x, g.to(dtype)
+
+
+def joined(arguments: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and output gradients of one layer, (B, c, …), with those of several calls joined along c while they are small.
+
+    A layer that is called for each step of a sequence then gives one block to project instead of one for each step.
+    """
+    waiting: list[tuple[Tensor, Tensor]] = []
+    for x, g in arguments:
+        if waiting and not _fits(waiting, x, g):
+            yield _join(waiting)
+            waiting = []
+        waiting.append((x, g))
+    if waiting:
+        yield _join(waiting)
+
+
+def _fits(waiting: Sequence[tuple[Tensor, Tensor]], x: Tensor, g: Tensor) -> bool:
+    first_x, first_g = waiting[0]
+    held = sum(tensor.numel() * tensor.element_size() for pair in (*waiting, (x, g)) for tensor in pair)
+    return x.shape[2:] == first_x.shape[2:] and g.shape[2:] == first_g.shape[2:] and held <= _JOINED_BYTES
+
+
+def _join(waiting: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(waiting) == 1:
+        return waiting[0]
+    xs, gs = zip(*waiting, strict=True)
+    return torch.cat(xs, 1), torch.cat(gs, 1)
 
 
 def check_shares(call: Call, axes: Axes, size: int) -> None:
