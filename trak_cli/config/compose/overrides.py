@@ -82,9 +82,13 @@ def _parsed(parser: OverridesParser, text: str) -> Override:
         return parser.parse_override(text)
     except HydraException:
         key, _, value = text.partition("=")
-        if key not in _PATHS or not {"=", "~"}.intersection(value):
+        if key not in _PATHS or not {"=", "~"}.intersection(value) or _is_bare_list(value):
             raise
         return parser.parse_override(f"{key}={_quoted(value)}")
+
+
+def _is_bare_list(value: str) -> bool:
+    return "," in value and value[:1] not in ("[", '"', "'")
 
 
 def _quoted(value: str) -> str:
@@ -118,8 +122,8 @@ def _bad_syntax(text: str, error: HydraException) -> Problem:
     if not text.startswith("~") and "=" not in text:
         return Problem(text, "no '='", "key=value", f"write {text}=VALUE, or ~{text} to remove the key")
     key, _, value = text.partition("=")
-    quoted = shlex.quote(f"{key}={_quoted(value)}")
-    remedy = f"quote the value inside the shell's quotes: {quoted}" if value else "check the key"
+    quoted = shlex.quote(f"{key}={_quoted(f'[{value}]' if key in _PATHS and _is_bare_list(value) else value)}")
+    remedy = f"quote the value, inside quotes of the shell: {quoted}" if value else "check the key"
     reason = one_line(error).partition(" expecting ")[0]
     return Problem(key, repr(text), f"Hydra's override syntax ({reason})", remedy)
 

@@ -76,10 +76,11 @@ def _other_format(path: Path, kind: Format) -> Problem:
         return Problem(str(path), "an empty file", _EXPECTED, "copy or write the file again")
     new = path.with_name(f"{path.stem}_weights.pt")
     if kind is Format.TORCHSCRIPT:
-        found, read = "a TorchScript archive (torch.jit.save)", f"torch.jit.load({str(path)!r}, map_location='cpu')"
+        found = "a TorchScript archive (torch.jit.save)"
+        state = f"torch.jit.load({str(path)!r}, map_location='cpu').state_dict()"
     else:
-        found, read = "an exported program (torch.export.save)", f"torch.export.load({str(path)!r})"
-    return Problem(str(path), found, _EXPECTED, f"{_command(f'torch.save({read}.state_dict(), {str(new)!r})')} and use {new}")
+        found, state = "an exported program (torch.export.save)", f"torch.export.load({str(path)!r}).state_dict"
+    return Problem(str(path), found, _EXPECTED, f"{_command(f'torch.save({state}, {str(new)!r})')} and use {new}")
 
 
 def _refused(path: Path, error: UnpicklingError) -> InputError:

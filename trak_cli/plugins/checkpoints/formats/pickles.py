@@ -27,6 +27,8 @@ _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 #: The functions that build a NumPy number and an array.
 _MAKERS: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0])
 
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, slice, range, object)
+
 #: Name in a pickle -> what is built for it.
 _HARMLESS: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
@@ -34,14 +36,30 @@ _HARMLESS: dict[str, Any] = {
     **{f"{package}.multiarray.{made.__name__}": made for package in ("numpy.core", "numpy._core") for made in _MAKERS},
     **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__ if name != "ObjectDType"},
     **{f"{module}.{name}": pathlib.PurePosixPath for module in ("pathlib", "pathlib._local") for name in _PATHS},
+    **{f"builtins.{kind.__name__}": kind for kind in _PLAIN},
+    "typing.Any": Any,
     **{f"datetime.{name}": getattr(datetime, name) for name in ("datetime", "date", "time", "timedelta", "timezone")},
 }
 
 _FOREIGN = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
-#: Modules whose classes no message offers to allow: calling them runs commands or code.
+#: Modules whose classes no message offers to allow: calling them runs commands or code. Old pickles call subprocess commands.
 _DANGEROUS = frozenset(
-    ("builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "pty", "pickle")
+    (
+        "builtins",
+        "commands",
+        "os",
+        "posix",
+        "nt",
+        "sys",
+        "subprocess",
+        "shutil",
+        "socket",
+        "importlib",
+        "runpy",
+        "pty",
+        "pickle",
+    )
 )
 
 
@@ -90,9 +108,11 @@ def foreign_classes(path: Path) -> dict[str, str]:
             break
         except Exception as error:  # damaged files raise exceptions of any kind
             found = _FOREIGN.search(str(error))
-            if found is None or found.group(1) in stubs:
+            if found is None:
                 break
-            name = found.group(1)
+            name = found.group(1) if "." in found.group(1) else f"builtins.{found.group(1)}"
+            if name in stubs:
+                break
             stubs[name] = type(name.rpartition(".")[2], (_Placeholder,), {})
     places: dict[str, str] = {}
     _search(content, "", {kind: name for name, kind in stubs.items()}, places, set())
