@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from small_project import assert_close, assert_identical, elsewhere, read_store
 from tiny_project import Project, weights
 from torch import Tensor, nn, optim
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
@@ -133,7 +135,21 @@ def layout_names(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> 
     return "n.pt"
 
 
-@pytest.mark.parametrize("layout", [layout_trainer, layout_state_dict_keys, layout_names])
+def layout_folder(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> str:
+    layout_trainer(folder, model, optimizer)
+    return "out/checkpoint-*"
+
+
+def layout_distributed(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> str:
+    """As torch.distributed.checkpoint writes both states, by names."""
+    own, state = get_state_dict(model, optimizer)
+    dcp.save({"model": own, "optim": state}, checkpoint_id=folder / "dcp", no_dist=True)
+    return "dcp"
+
+
+@pytest.mark.parametrize(
+    "layout", [layout_trainer, layout_folder, layout_lightning, layout_state_dict_keys, layout_names, layout_distributed]
+)
 def test_every_layout_gives_the_same_scales(project: Project, layout: Any) -> None:
     model, optimizer = trained(4)
     pattern = f"checkpoints={layout(project.folder, model, optimizer)}"

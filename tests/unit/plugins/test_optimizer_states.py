@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
 from trak_cli.plugins.optimizers.files import TrainedBy, trained_by
 from trak_cli.plugins.optimizers.match import Parameter, assignments
@@ -176,6 +178,40 @@ def test_a_flat_state_is_read(tmp_path: Path) -> None:
     assert state is not None
     assert state.entries is not None
     assert state.entries["one.weight"].group["eps"] == 1e-6
+
+
+@pytest.mark.parametrize("flatten", [True, False, None])
+def test_a_folder_of_a_distributed_checkpoint(flatten: bool | None, tmp_path: Path) -> None:
+    """With names (flat or in groups) or with numbers; the hyperparameters are those of the folder."""
+    model = Net()
+    optimizer = trained(model, optim.AdamW(model.parameters(), betas=(0.8, 0.9), eps=1e-5))
+    own, state = model.state_dict(), optimizer.state_dict()
+    if flatten is not None:
+        own, state = get_state_dict(model, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=flatten))
+    dcp.save({"model": own, "optim": state}, checkpoint_id=tmp_path / "dcp", no_dist=True)
+    found = trained_by(tmp_path / "dcp", Net())
+    expected = trained_by(saved(tmp_path / "a.pt", model, optimizer), Net())
+    assert found is not None
+    assert expected is not None
+    for name, _ in model.named_parameters():
+        second, other = found.second_moments(name), expected.second_moments(name)
+        assert second is not None, found.reason
+        assert other is not None
+        assert torch.equal(second, other)
+
+
+def test_a_folder_of_the_optimizer_beside_the_weights(tmp_path: Path) -> None:
+    """As Accelerate writes it with FSDP."""
+    model = Net()
+    optimizer = trained(model, optim.AdamW(model.parameters()))
+    own, state = get_state_dict(model, optimizer)
+    dcp.save({"model": own}, checkpoint_id=tmp_path / "pytorch_model_fsdp_0", no_dist=True)
+    dcp.save({"optimizer": state}, checkpoint_id=tmp_path / "optimizer_0", no_dist=True)
+    found = trained_by(tmp_path, Net())
+    assert found is not None
+    assert found.file == tmp_path / "optimizer_0"
+    assert found.entries is not None
+    assert len(found.entries) == len(dict(model.named_parameters()))
 
 
 class Lit(nn.Module):

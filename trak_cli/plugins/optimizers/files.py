@@ -9,12 +9,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError
+from trak_cli.plugins.checkpoints.formats.distributed import read_values
+from trak_cli.plugins.checkpoints.formats.folders import INDEX, weights_in
 from trak_cli.plugins.checkpoints.readers import reader_of
 from trak_cli.plugins.optimizers.match import UnmatchedError, match
 from trak_cli.plugins.optimizers.state import Optimizer, OptimizerState, Slot, effective, find_states
 
-#: What Trainer and Accelerate of Hugging Face write into the folder of a checkpoint.
-BESIDE = ("optimizer.pt", "optimizer.bin")
+#: What Trainer and Accelerate of Hugging Face write into the folder of a checkpoint; the last one is a folder.
+BESIDE = ("optimizer.pt", "optimizer.bin", "optimizer_0")
 
 #: Weights that have such a folder to themselves.
 _ALONE = ("model.", "pytorch_model.", "adapter_model.")
@@ -41,7 +43,7 @@ class TrainedBy:
         slot = (self.entries or {}).get(name)
         if slot is None or self.optimizer.read is None:
             return None
-        return effective(self.optimizer.read(slot.state, slot.group))
+        return effective(self.optimizer.read(slot.values(), slot.group))
 
 
 def trained_by(path: Path, model: nn.Module) -> TrainedBy | None:
@@ -52,10 +54,10 @@ def trained_by(path: Path, model: nn.Module) -> TrainedBy | None:
         model: the model that the checkpoint fits.
     """
     folder = path if path.is_dir() else path.parent if path.name.startswith(_ALONE) else None
-    beside = [folder / name for name in BESIDE if (folder / name).is_file()] if folder is not None else []
+    beside = [folder / name for name in BESIDE if (folder / name).exists()] if folder is not None else []
     for file in [*([path] if path.suffix != ".safetensors" else []), *beside]:
         try:
-            content = reader_of(file).read(file)
+            content = _content(file)
         except InputError as error:
             if file == path:
                 continue  # loading the weights reports it
@@ -64,6 +66,14 @@ def trained_by(path: Path, model: nn.Module) -> TrainedBy | None:
         if states:
             return _chosen(file, states, model, _shapes(content))
     return None
+
+
+def _content(path: Path) -> object:
+    content = reader_of(path).read(path)
+    folder = path if (path / INDEX).is_file() else weights_in(path) if path.is_dir() else None
+    if isinstance(content, Mapping) and folder is not None and (folder / INDEX).is_file():
+        return {**content, **read_values(folder, "param_groups")}
+    return content
 
 
 def _chosen(

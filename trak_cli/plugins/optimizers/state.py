@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trak_cli.plugins.checkpoints.formats.tensors import StoredTensor
+
 #: Levels of mappings and lists in which a state is looked for: ``{"state": {"optimizer": …}}`` has two.
 _DEPTH = 3
 
@@ -64,8 +66,15 @@ class Slot:
     @property
     def shape(self) -> tuple[int, ...] | None:
         """The shape of the parameter, as far as its state tells."""
-        shapes = [tuple(value.shape) for key, value in self.state.items() if isinstance(value, Tensor) and key != "step"]
-        return shapes[0] if shapes else None
+        for key, value in self.state.items():
+            if isinstance(value, Tensor | StoredTensor) and key != "step":
+                return tuple(value.shape)
+        return None
+
+    def values(self) -> Mapping[str, Any]:
+        """Its state without first moments, read from disk where it is still there."""
+        kept = {key: value for key, value in self.state.items() if key != "exp_avg"}
+        return {key: value.read() if isinstance(value, StoredTensor) else value for key, value in kept.items()}
 
 
 @dataclass(frozen=True)
@@ -124,14 +133,16 @@ def _nested(content: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
         elif kind == "param_groups":
             lists[front or ""] = value
     return {
-        front: {
-            "state": parts.get("state", {}),
-            "param_groups": lists.get(
-                front, [{**group, "params": [name]} for name, group in parts.get("param_groups", {}).items()]
-            ),
-        }
+        front: {"state": parts.get("state", {}), "param_groups": lists.get(front) or _groups(parts.get("param_groups", {}))}
         for front, parts in found.items()
     }
+
+
+def _groups(flat: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Groups by their numbers; or, of a state without numbers, one group for each name."""
+    if all(name.isdecimal() and "params" in group for name, group in flat.items()):
+        return [flat[number] for number in sorted(flat, key=int)]
+    return [{**group, "params": [name]} for name, group in flat.items()]
 
 
 _FLAT = re.compile(r"(?:(.+?)\.)?(state|param_groups)(?:\.(.+)\.([^.]+))?")

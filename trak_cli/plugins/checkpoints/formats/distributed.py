@@ -75,6 +75,29 @@ def read_folder(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
+def read_values(folder: Path, part: str) -> dict[str, Any]:
+    """The plain values of a folder, such as numbers and lists, whose names have a part: ``optim.param_groups.0.lr``.
+
+    Raises:
+        InputError: the index or a shard is missing, damaged, or of another kind.
+    """
+    index = _index(folder)
+    pieces = _pieces(folder, index)
+    names = [name for name, entry in index.state_dict_metadata.items() if not hasattr(entry, "size")]
+    return {name: _value(folder, pieces[name][0][1]) for name in names if part in name.split(".") and name in pieces}
+
+
+def _value(folder: Path, info: Any) -> Any:
+    path = folder / info.relative_path
+    with path.open("rb") as stream:
+        stream.seek(info.offset)
+        content = io.BytesIO(stream.read(info.length))
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes raise exceptions of any kind
+        raise _damaged(path, first_line(error, type(error).__name__)) from error
+
+
 def _index(folder: Path) -> Any:
     path = folder / INDEX
     try:
@@ -124,13 +147,7 @@ def _loaded(folder: Path, name: str, pieces: list[tuple[tuple[int, ...], Any]]) 
         if getattr(info, "transform_descriptors", None):
             found = f"{name}, stored with {', '.join(map(str, info.transform_descriptors))}"
             raise InputError(Problem(str(path), found, "uncompressed tensors", "save the folder without extensions"))
-        with path.open("rb") as stream:
-            stream.seek(info.offset)
-            content = io.BytesIO(stream.read(info.length))
-        try:
-            piece = torch.load(content, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged bytes raise exceptions of any kind
-            raise _damaged(path, first_line(error, type(error).__name__)) from error
+        piece = _value(folder, info)
         if not isinstance(piece, Tensor):
             raise _damaged(path, f"{name} of type {type(piece).__name__}")
         yield offset, piece
