@@ -117,9 +117,10 @@ def _is_program(filename: str) -> bool:
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Whether the innermost frame, apart from helpers, is not this program's."""
+    """Whether the innermost frame, apart from helpers and the standard library, is not this program's."""
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     files = [file for file in files if not file.startswith(_HELPERS)]
+    files = [file for file in files if "site-packages" in file or not file.startswith(_LIBRARIES)]
     return bool(files) and not _is_program(files[-1])
 
 

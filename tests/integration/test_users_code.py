@@ -98,3 +98,171 @@ def test_what_helps_has_scores_above_zero_and_what_harms_below(scored: Project) 
     assert all(one["score"] > 0 for one in found["helpful"])
     assert all(one["score"] < 0 for one in found["harmful"])
     assert len(found["helpful"]) + len(found["harmful"]) <= ROWS
+
+
+BEHAVES_BADLY = """
+import sys
+import warnings
+
+import torch
+from torch import nn
+
+import tiny_plugin
+from trak_cli.tasks import Classification
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Data(tiny_plugin.Data):
+    def __init__(self, rows, seed=0, fault=None):
+        super().__init__(rows, seed)
+        self.fault = fault
+
+    def __len__(self):
+        if self.fault == "length":
+            raise ZeroDivisionError
+        return -1 if self.fault == "negative" else "many" if self.fault == "text" else self.rows
+
+    def __getitem__(self, row):
+        if self.fault == "exit" and row == 5:
+            sys.exit("no such file")
+        if self.fault == "mute" and row == 5:
+            raise MuteError
+        return super().__getitem__(row)
+
+    def describe(self, row):
+        raise SystemExit
+
+
+class Opaque:
+    def __init__(self, rows, seed):
+        pass
+
+    def __getattr__(self, name):
+        raise RuntimeError("not connected")
+
+
+class Task(Classification):
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def output(self, model, batch):
+        if self.fault == "output":
+            {}["logits"]
+        if self.fault == "recursion":
+            return self.output(model, batch)
+        return super().output(model, batch)
+
+    def out_to_loss_grad(self, model, batch, output):
+        if self.fault == "q":
+            assert False
+        return super().out_to_loss_grad(model, batch, output)
+
+    def validate(self, model, batch):
+        if self.fault == "validate":
+            raise GeneratorExit
+
+    def loss(self, model, batch):
+        if self.fault == "loss":
+            raise MuteError
+        return super().loss(model, batch)
+
+
+class Hooked(tiny_plugin.Net):
+    def __init__(self, fault="load"):
+        super().__init__()
+        self.fault = fault
+        if fault == "build":
+            sys.exit(0)
+        self.register_load_state_dict_post_hook(self.loaded)
+
+    def loaded(self, module, keys):
+        if self.fault == "load":
+            raise IndexError
+
+    def train(self, mode=True):
+        if self.fault == "eval" and not mode:
+            raise OSError("no licence")
+        return super().train(mode)
+
+    def forward(self, x):
+        if self.fault == "warn":
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                torch.tensor(x)
+        return super().forward(x)
+
+
+class Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise StopIteration
+
+
+class NoBackward(tiny_plugin.Net):
+    def forward(self, x):
+        return super().forward(x) + Backward.apply(self.second.bias)
+
+
+class Trainer:
+    def train(self, model, task, dataset, indices, seed, collate, device):
+        raise SystemExit
+
+
+def collate(samples):
+    raise RecursionError
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "says"),
+    [
+        ("featurize", "dataset.train={_target_: bad.Data, rows: 60, fault: length}", ("dataset.train", "ZeroDivisionError")),
+        ("train", "dataset.train={_target_: bad.Data, rows: 60, fault: negative}", ("dataset.train", "ValueError")),
+        ("retrain", "dataset.train={_target_: bad.Data, rows: 60, fault: text}", ("dataset.train", "TypeError")),
+        ("doctor", "dataset.train={_target_: bad.Data, rows: 60, fault: exit}", ("sample 5 of", "SystemExit: no such file")),
+        ("featurize", "dataset.train={_target_: bad.Data, rows: 60, fault: mute}", ("sample 5 of", "`raise MuteError`")),
+        ("featurize", "dataset.train={_target_: bad.Opaque}", ("dataset.train", "not connected", "bad.py:")),
+        ("train", "dataset.collate={_target_: bad.collate, _partial_: true}", ("RecursionError", "bad.py:")),
+        ("featurize", "task={_target_: bad.Task, fault: output}", ("KeyError: 'logits'", "bad.py:", "in output")),
+        ("featurize", "task={_target_: bad.Task, fault: recursion}", ("RecursionError", "bad.py:")),
+        ("featurize", "task={_target_: bad.Task, fault: q}", ("AssertionError: no message, at `assert False`", "bad.py:")),
+        ("featurize", "task={_target_: bad.Task, fault: validate}", ("GeneratorExit", "bad.py:")),
+        ("train", "task={_target_: bad.Task, fault: loss}", ("trainer", "`raise MuteError`", "bad.py:")),
+        ("featurize", "model={_target_: bad.Hooked}", ("a.safetensors, loaded into the model", "IndexError", "bad.py:")),
+        ("train", "model={_target_: bad.Hooked, fault: build}", ("model", "SystemExit: 0", "bad.py:")),
+        ("featurize", "model={_target_: bad.Hooked, fault: eval}", ("model.eval()", "OSError: no licence", "bad.py:")),
+        ("featurize", "model={_target_: bad.Hooked, fault: warn}", ("a warning raised as an exception", "bad.py:")),
+        ("featurize", "model={_target_: bad.NoBackward}", ("StopIteration", "bad.py:", "in backward")),
+        ("retrain", "trainer={_target_: bad.Trainer}", ("trainer", "the end of the program, SystemExit", "bad.py:")),
+    ],
+)
+def test_whatever_a_plugin_raises_is_a_refusal(project: Project, stage: str, override: str, says: tuple[str, ...]) -> None:
+    """Never a traceback, and never the exit code of a bug or of success."""
+    (project.folder / "bad.py").write_text(BEHAVES_BADLY)
+    outcome = project.trak(stage, override)
+    told = outcome.stdout + outcome.stderr
+    assert outcome.code == INPUT, told
+    assert "Traceback" not in told
+    for text in says:
+        assert text in told
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "GeneratorExit", "RecursionError", "AssertionError"])
+def test_a_plugin_that_cannot_be_imported_is_wrong_configuration(project: Project, raised: str) -> None:
+    (project.folder / "bad.py").write_text(f"raise {raised}\n")
+    project.refused(2, "featurize", "model={_target_: bad.Net}", says=("importing bad raised", raised.split("(")[0], "line 1"))
+
+
+def test_describe_of_a_data_set_that_raises(scored: Project) -> None:
+    (scored.folder / "bad.py").write_text(BEHAVES_BADLY)
+    asked = f"dataset.train={{_target_: bad.Data, rows: {ROWS}, seed: 1}}"
+    scored.refused(INPUT, "top", asked, "-t", "0", says=("describe(", "the end of the program", "bad.py:"))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.utils.deterministic
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Item = TypeVar("Item")
@@ -51,14 +52,21 @@ def exact() -> Iterator[None]:
 
 
 @contextmanager
-def batchable() -> Iterator[None]:
+def batchable(model: nn.Module) -> Iterator[None]:
     """Inside, scaled dot-product attention uses its formula, which vmap can batch, unlike the fused kernels.
 
-    PyTorch's warning of operations that vmap computes one sample at a time is not shown: the engines are timed.
+    PyTorch's warning of operations that vmap computes one sample at a time is not shown: the engines are timed. Afterwards
+    ``model`` has its buffers back, because one that was assigned inside vmap cannot be used outside it.
     """
-    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        yield
+    before = [(module, dict(module._buffers)) for module in model.modules()]
+    try:
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            yield
+    finally:
+        for module, buffers in before:
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def computing(items: Iterator[Item]) -> Iterator[Item]:

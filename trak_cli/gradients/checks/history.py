@@ -95,11 +95,11 @@ def check_history(subject: Subject, samples: Samples) -> History:
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
     if changed:
         new = _restored(subject, samples, changed, new)
-        return History(new.reached, changed)
+        return History(_union(new), changed)
     limit = output_tolerance(subject.model(), subject.task)
     position = _differing(used, new, limit)
     if position is None and used.reached == new.reached:
-        return History(new.reached, [])
+        return History(_union(new), [])
     subject.renew()
     again, last = attributes(subject.model()), digests(subject.model())
     if position is not None and _differing(new, _observed(subject, samples, backwards), limit) is not None:
@@ -176,6 +176,10 @@ def _restored(subject: Subject, samples: Samples, changed: list[str], first: Obs
     return once
 
 
+def _union(seen: Observation) -> set[str]:
+    return set[str]().union(*seen.reached.values())
+
+
 def _differing(first: Observation, second: Observation, limit: float) -> int | None:
     """The position of the single sample whose outputs differ most, if any differ by more than rounding."""
     keys = [key for key in first.outputs if key in second.outputs and key != _TOGETHER]
@@ -190,7 +194,7 @@ def _kept(samples: Samples, used: Observation, new: Observation, position: int |
     """The error for a model whose outputs, or the parameters they depend on, differ from those of a new model."""
     module = ""
     if position is None:
-        names = sorted(used.reached ^ new.reached)
+        names = sorted({name for key, reached in used.reached.items() for name in reached ^ new.reached[key]})
         found = f"f that depends on {listed(names)} in some calls only"
         module = names[0].rpartition(".")[0]
     else:

@@ -49,12 +49,12 @@ class Observation:
 
     Attributes:
         outputs: of each batch, f of its samples, (B,) float64.
-        reached: the parameters that f of some sample depends on by a path of the autograd graph.
+        reached: of each batch, the parameters that f depends on by a path of the autograd graph.
         calls: of each batch, the calls of modules in the order in which they ended.
     """
 
     outputs: dict[int, Tensor] = field(default_factory=dict)
-    reached: set[str] = field(default_factory=set)
+    reached: dict[int, set[str]] = field(default_factory=dict)
     calls: dict[int, list[ModuleCall]] = field(default_factory=dict)
 
 
@@ -74,9 +74,8 @@ def observe(
             with warnings.catch_warnings(), _repeatable(model), torch.enable_grad():
                 warnings.simplefilter("ignore")
                 output = checked_vector(task.output(model, batch), batch_size(batch), "output")
-                if parameters and output.requires_grad:
-                    gradients = backward(output.sum(), parameters)
-                    seen.reached |= {name for name, gradient in gradients.items() if gradient is not None}
+                gradients = backward(output.sum(), parameters) if parameters and output.requires_grad else {}
+                seen.reached[key] = {name for name, gradient in gradients.items() if gradient is not None}
             seen.outputs[key] = output.detach().double().cpu()
 
 

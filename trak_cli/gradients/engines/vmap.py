@@ -66,7 +66,7 @@ class VmapEngine:
             if not isinstance(leaf, Tensor):
                 raise not_for_vmap(f"{type(leaf).__name__} instead of a tensor", where=name)
         try:
-            with exact(), batchable(), differentiable(self._model), torch.no_grad():
+            with exact(), batchable(self._model), differentiable(self._model), torch.no_grad():
                 gradients, (outputs, ratios) = self._vectorised(batch)
         except RuntimeError as error:
             raise self._explained(error, batch, size) from error

@@ -53,7 +53,7 @@ def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: in
 
     each = vmap(grad(of_one), in_dims=(None, tensor_axes, gradient_axes), randomness="error")
     try:
-        with batchable():
+        with batchable(call.module):
             per_sample: dict[str, Tensor] = each(parameters, tensors, gradients)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
