@@ -110,6 +110,16 @@ def test_a_collate_that_sorts_is_refused_naming_the_order(project: Project, stag
     assert "the order of the samples changes" in text
 
 
+def test_targets_of_retrained_models_keep_their_order_too(project: Project) -> None:
+    """The outputs of retrained models are the ground truth of the LDS."""
+    with (project.folder / "tiny_plugin.py").open("a") as file:
+        file.write(SORTING.replace("KEY", "lambda sample: sample[1]"))
+    arguments = ("trainer={_target_: trak_cli.plugins.SGDTrainer, epochs: 1}", "retrain.subsets=2")
+    project.done("retrain", *arguments, "name=kept")
+    text = shown(project, "retrain", *arguments, "dataset.collate={_target_: tiny_plugin.Sorting}")
+    assert "the order of the samples changes" in text
+
+
 @both
 def test_padding_without_a_mask_is_refused_although_the_first_rows_have_one_length(words: Project, stage: str) -> None:
     edit(words, "(3 + row % 6,)", "(5 if row < 30 else 3 + row % 6,)")
@@ -161,6 +171,18 @@ def test_targets_that_are_preprocessed_otherwise_are_far_from_the_training_set(p
     text = shown(project, stage, "+dataset.targets.test.scale=-3", "dataset.targets.test.rows=60", code=0)
     assert "warning: accuracy" in text
     assert "test" in text
+
+
+@both
+def test_a_quality_that_cannot_be_computed_stops_nothing(project: Project, stage: str) -> None:
+    (project.folder / "own_task.py").write_text(
+        "from trak_cli.tasks import Classification\n\n\n"
+        "class Own(Classification):\n"
+        "    def quality(self, model, batches):\n"
+        "        raise ValueError('not for this task')\n"
+    )
+    text = shown(project, stage, "task={_target_: own_task.Own}", code=0)
+    assert "quality unknown on train (ValueError: not for this task)" in text
 
 
 def test_the_summary_of_doctor_has_the_quality(project: Project) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trak_cli.plugins.samples import collate
-from trak_cli.stages.inputs.probes import FIRST, PROBES, SPREAD, choose_probes, spread_rows
+from trak_cli.stages.inputs.probes import ENOUGH, FIRST, PROBES, SPREAD, choose_probes, spread_rows
 from trak_cli.stages.inputs.split import Split
 
 
@@ -62,6 +62,19 @@ def test_reading_does_not_grow_with_the_split(rows: int) -> None:
     split = split_of(rows, lambda row: of_length(1 + row % 9))
     choose_probes(split)
     assert split.dataset.reads <= FIRST + SPREAD
+
+
+def test_fewer_samples_are_read_if_they_are_large() -> None:
+    large = torch.zeros(1).expand(2**26)  # takes no memory
+    split = split_of(1000, lambda row: (large, row % 2))
+    assert len(choose_probes(split).rows) == PROBES
+    assert split.dataset.reads == ENOUGH
+
+
+def test_rows_that_the_data_set_suggests_are_read() -> None:
+    split = split_of(10**6, lambda row: of_length(50 if row == 123_456 else 7))
+    split.dataset.rows_to_check = lambda count: [123_456, 10**7]
+    assert 50 + 1 in choose_probes(split).sizes
 
 
 @pytest.mark.parametrize("odd", [21, 57, 399])

@@ -18,7 +18,7 @@ from trak_cli.gradients.refusals import checked_vector, random_output
 from trak_cli.user_errors import first_line
 
 _EXPECTED = "an output that does not depend on the rest of the batch"
-_KEEP_ORDER = "return the samples in the order in which collate gets them, each once"
+_KEEP_ORDER = "return each sample once, in the order in which collate gets them (pack_padded_sequence: enforce_sorted=False)"
 _NORMS = "use running statistics, or a norm within each sample"
 _LOOK_FOR = "look for BatchNorm that uses batch statistics, other statistics over the batch, or padding without a mask"
 

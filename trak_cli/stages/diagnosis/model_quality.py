@@ -12,47 +12,58 @@ from trak_cli.gradients.numerics import exact
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.probes import Probes
 from trak_cli.tasks.quality import Quality
+from trak_cli.types import TRAIN
+from trak_cli.user_errors import error_summary
 
 #: Samples of one forward pass.
-_BATCH = 8
+_BATCH = 4
 
 
 @dataclass(frozen=True)
 class SplitQuality:
-    """How good the model is on some samples of a split."""
+    """How good the model is on some samples of a split; ``unknown``: why there is no such number, else empty."""
 
     split: str
     samples: int
-    quality: Quality
+    quality: Quality | None
+    unknown: str = ""
 
     def __str__(self) -> str:
+        if self.quality is None:
+            return f"quality unknown on {self.split} ({self.unknown})"
         return f"{self.quality.name} {self.quality.value:.3g} on {self.samples} samples of {self.split}"
 
 
 def model_quality(setup: FeatureSetup, probes: Sequence[Probes]) -> list[SplitQuality]:
     """The quality on each split, from the samples that the probes were chosen from; the training set comes first."""
-    with exact(), torch.no_grad():
-        return [
-            SplitQuality(one.split.name, len(one.spread), setup.task.quality(setup.model, _batches(setup, one)))
-            for one in probes
-        ]
+    return [_quality(setup, one) for one in probes]
+
+
+def _quality(setup: FeatureSetup, probes: Probes) -> SplitQuality:
+    name, count = probes.split.name, len(probes.spread)
+    try:
+        with exact(), torch.enable_grad():  # a model may compute gradients in its forward pass
+            return SplitQuality(name, count, setup.task.quality(setup.model, _batches(setup, probes)))
+    except Exception as error:  # features need only what was checked before; a task of the user may not support this
+        return SplitQuality(name, count, None, error_summary(error))
 
 
 def quality_warnings(qualities: Sequence[SplitQuality]) -> list[str]:
     """What looks wrong: a model near chance, or targets on which it is much worse than on the training set."""
-    train, *targets = qualities
+    known = {each.split: each.quality for each in qualities if each.quality is not None}
     warnings = []
-    near = [each for each in qualities if each.quality.near_chance]
+    near = {split: quality for split, quality in known.items() if quality.near_chance}
     if near:
-        names = ", ".join(each.split for each in near)
+        first = next(iter(near.values()))
         warnings.append(
-            f"{near[0].quality.name} near {near[0].quality.chance:.3g}, what a model that knows nothing gets, on {names}:"
+            f"{first.name} near {first.chance:.3g}, what a model that knows nothing gets, on {', '.join(near)}:"
             " does the data come preprocessed as in training, and does the checkpoint belong to this model?"
         )
-    far = [each for each in targets if each not in near and each.quality.far_from(train.quality)]
-    if far:
+    train = known.get(TRAIN)
+    far = [split for split, quality in known.items() if train and split not in near and quality.far_from(train)]
+    if train and far:
         warnings.append(
-            f"{far[0].quality.name} far from that of the training set on {', '.join(each.split for each in far)}:"
+            f"{train.name} on {', '.join(far)} far from that on the training set:"
             " are these targets preprocessed and labelled like the training set?"
         )
     return warnings

@@ -5,6 +5,7 @@ The number of samples that are read does not depend on the length of the split.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,9 +16,13 @@ import torch
 
 from trak_cli.gradients.checks.independence import Trial
 from trak_cli.stages.inputs.split import Split
+from trak_cli.user_errors import report_user_errors
 
-#: Samples that are read to choose probes: the first ones, rows spread over the split, and rows that the data set suggests.
-FIRST, SPREAD, SUGGESTED = 4, 60, 8
+#: Samples that are read to choose probes: the first ones, rows that the data set suggests, and rows spread over the split.
+FIRST, SUGGESTED, SPREAD = 4, 8, 60
+
+#: Reading stops early after so many seconds, or if so many numbers are held in memory, but not before ENOUGH samples are read.
+SECONDS, HELD, ENOUGH = 4.0, 2**27, 16
 
 #: Probes of a split; a prime, so that a collate that keeps whole groups only is found.
 PROBES = 7
@@ -100,17 +105,40 @@ def choose_probes(split: Split, count: int = PROBES) -> Probes:
     the longest texts; they are read too. A split of one row gives this row twice, because a batch has two samples at least.
     """
     spread = spread_rows(split.rows, SPREAD)
-    rows = list(dict.fromkeys([*range(min(FIRST, split.rows)), *spread, *_suggested(split)]))
-    samples = dict(zip(rows, split.samples(rows), strict=True))
-    sizes = _sizes(split, samples)
+    samples = _read(split, list(dict.fromkeys([*range(min(FIRST, split.rows)), *_suggested(split), *spread])))
+    rows, sizes = list(samples), _sizes(split, samples)
     chosen = list(dict.fromkeys(_in_order_of_use(rows, sizes, samples)))[:count]
     chosen = chosen if len(chosen) > 1 else chosen * 2
-    return Probes(split, chosen, [samples[row] for row in chosen], [sizes[row] for row in chosen], samples, spread)
+    return Probes(
+        split,
+        chosen,
+        [samples[row] for row in chosen],
+        [sizes[row] for row in chosen],
+        samples,
+        [row for row in spread if row in samples],
+    )
 
 
-def _suggested(split: Split) -> Sequence[int]:
+def _suggested(split: Split) -> list[int]:
+    """Rows that the data set suggests."""
     suggest = getattr(split.dataset, "rows_to_check", None)
-    return list(suggest(SUGGESTED))[:SUGGESTED] if callable(suggest) else ()
+    if not callable(suggest):
+        return []
+    with report_user_errors(f"rows_to_check of {split.name}", any_code=True):
+        return [int(row) for row in suggest(SUGGESTED) if 0 <= row < split.rows][:SUGGESTED]
+
+
+def _read(split: Split, rows: Sequence[int]) -> dict[int, Any]:
+    """Row -> sample, in order; fewer if they are slow to read or large."""
+    samples: dict[int, Any] = {}
+    start, held = time.perf_counter(), 0
+    for place in range(0, len(rows), FIRST):
+        chosen = rows[place : place + FIRST]
+        samples |= zip(chosen, split.samples(chosen), strict=True)
+        held += sum(_values(samples[row]) for row in chosen)
+        if len(samples) >= ENOUGH and (held > HELD or time.perf_counter() - start > SECONDS):
+            break
+    return samples
 
 
 def _distinct(rows: int, count: int) -> Iterator[int]:

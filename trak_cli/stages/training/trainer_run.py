@@ -13,10 +13,12 @@ from torch import nn
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.plugins.sgd import AfterEpoch, Trainer
 from trak_cli.stages.featurizing.task_context import make_context
 from trak_cli.stages.inputs.models import as_in_evaluation, evaluated
 from trak_cli.stages.inputs.plugins import make_components
+from trak_cli.stages.inputs.probes import choose_probes
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
 from trak_cli.stages.training.partial_training import prepared
@@ -48,6 +50,7 @@ class Training:
             )
         self._trainer: Trainer = trainer
         self._validated = False
+        self._independent: set[str] = set()  # the splits whose outputs are known not to depend on their batch
 
     @property
     def rows(self) -> int:
@@ -89,13 +92,16 @@ class Training:
         """f of every sample of a split, (rows,) float32; the model is in evaluation mode afterwards.
 
         Raises:
-            InputError: an output is not finite, or the model raises an exception.
+            InputError: an output is not finite or depends on its batch, or the model raises an exception.
         """
         targets = self._split(split)
         if model.training:
             evaluated(model)
         with report_user_errors(f"outputs of a retrained model on {split}", library=True), torch.no_grad():
             self._bind_context(model)
+            if split not in self._independent:
+                check_independence(model, self._task, choose_probes(targets).trial)
+                self._independent.add(split)
             parts = [self._task.output(model, targets.take(rows).batch) for rows in shards_of(targets.rows, OUTPUT_BATCH)]
         outputs: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
         if not np.isfinite(outputs).all():
