@@ -98,6 +98,17 @@ def test_other_samples_are_refused_by_their_digests(
     project.refused(INPUT, "eval-lds", TRUTH, SCORES, says=("lds.scores.other", *says, "the same samples in the same order"))
 
 
+def test_the_same_samples_in_another_order_are_refused_as_such(project: Project) -> None:
+    (project.folder / "turned.py").write_text(
+        "from tiny_plugin import Data\n\n\nclass Turned(Data):\n    def __getitem__(self, row):\n"
+        "        return super().__getitem__((row + 1) % self.rows if 0 <= row < self.rows else row)\n"
+    )
+    make_other(project, "dataset.train._target_=turned.Turned")
+    says = ("split train", f"{ROWS} samples that differ", "the same samples in another order", "one order in both stores")
+    refusal = project.refused(INPUT, "eval-lds", TRUTH, SCORES, says=says)
+    assert "python -c" not in refusal, "the rows of a copy would be in that other order too"
+
+
 def test_the_remedy_for_samples_in_another_form_is_a_command_that_works(project: Project) -> None:
     make_other(project, "dataset.train.seed=7")
     refusal = project.refused(INPUT, "eval-lds", TRUTH, SCORES, says=("give test.npy, made by",))

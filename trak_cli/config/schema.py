@@ -171,8 +171,8 @@ class EstimatorConfig(EstimatorSpec):
     )
     checkpoint_counts: list[int] = key(
         [],
-        "finalize, score, eval-lds: score with the first N of these checkpoints for every N of the list, "
-        "stored as estimators NAME-N; []: with all of them, as NAME",
+        "finalize, score, eval-lds: for every N of the list, score with the first N of these checkpoints, "
+        "stored as estimator NAME-N (top shows the last); []: with all of them, stored as NAME",
         at_least=1,
     )
 

@@ -97,10 +97,12 @@ class ForeignScores:
                     f"{where}: samples of {split} not compared, because one of the stores has no features of them"
                 )
             elif (changed := known & (ours != digests)).any():
-                same = set(ours.tolist()) == set(digests.tolist())
                 found = f"{int(changed.sum())} samples that differ from those of {self.layout.root}, the first in row"
-                found = f"{found} {int(changed.argmax())}" + (" (the same samples in another order)" if same else "")
-                problems.append(Problem(f"{where}: split {split}", found, "the same samples in the same order", _export(path)))
+                found, remedy = f"{found} {int(changed.argmax())}", _export(path)
+                if set(ours.tolist()) == set(digests.tolist()):
+                    found += " (the same samples in another order)"
+                    remedy = "use one order in both stores, and score again"
+                problems.append(Problem(f"{where}: split {split}", found, "the same samples in the same order", remedy))
         if problems:
             raise InputError(problems)
 
