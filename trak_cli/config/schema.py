@@ -27,6 +27,11 @@ class DatasetConfig:
     train: Any = key(None, "plugin: the training set")
     targets: dict[str, Any] = key({}, "split name -> plugin: the samples whose outputs are explained")
     collate: Any = key(None, "plugin: a function from a list of samples to a batch; null: PyTorch's default")
+    replace: list[str] = key(
+        [],
+        "target splits whose samples may have changed: features of other samples, and all scores of the split, are removed "
+        "before the new ones are computed",
+    )
 
 
 @dataclass

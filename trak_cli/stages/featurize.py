@@ -20,6 +20,7 @@ from trak_cli.stages.featurizing.engines import make_featurizer
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.model_checks import check_model
+from trak_cli.stages.featurizing.replaced_splits import replace_splits
 from trak_cli.stages.featurizing.second_look import look_again
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
@@ -85,7 +86,8 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     """Write every shard of this process's share that is not stored yet.
 
     Raises:
-        ConfigError, InputError, StoreError, MachineError: see the classes; nothing that is stored is changed.
+        ConfigError, InputError, StoreError, MachineError: see the classes; nothing that is stored is changed, except the
+            splits in ``dataset.replace``.
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     share = worker_share(config.worker, reporter)
@@ -93,7 +95,8 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}
-    _check_store(layout, fingerprints, inputs.splits)
+    replaced = [split for split in inputs.splits if split.name in config.dataset.replace]
+    _check_store(layout, fingerprints, [split for split in inputs.splits if split not in replaced])
     cache = StatisticsCache(layout, inputs.train, fingerprints)
     probes = [choose_probes(split) for split in inputs.splits]
     with report_user_errors("model", library=True):
@@ -104,6 +107,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
         plan = settle_plan(layout, selector)
     _record_run(layout, fingerprints, loaded.yaml)
+    replace_splits(layout, replaced, reporter)
     work = list_work(layout, inputs, fingerprints, plan.shard_rows, share, reporter)
     reporter.log(
         f"{len(inputs.checkpoints)} checkpoint(s), {len(work.units)} shards, {share};"

@@ -15,7 +15,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import share_from
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, TrakConfig, TuneConfig
 from trak_cli.config.validate.domain import get
-from trak_cli.config.wording import shown
+from trak_cli.config.wording import one_of, shown
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.projection.spec import spec_problems
@@ -28,6 +28,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     """Every value, or combination of values, that no stage could work with."""
     yield from _device(config.device)
     yield from _splits(config.dataset.targets)
+    yield from _replaced(config)
     yield from _representation(config)
     yield from _autocast(config.gradients)
     yield from _moments(config.gradients)
@@ -51,6 +52,14 @@ def _splits(names: Iterable[str]) -> Iterator[Problem]:
             check_name(name, "split")
         except ConfigError as error:
             yield from (replace(problem, where=key) for problem in error.problems)
+
+
+def _replaced(config: TrakConfig) -> Iterator[Problem]:
+    """Names in ``dataset.replace`` that are no target splits."""
+    for name in config.dataset.replace:
+        if name not in config.dataset.targets:
+            remedy = "use another store for another training set" if name == "train" else "name splits of dataset.targets"
+            yield Problem("dataset.replace", shown(name), one_of(list(config.dataset.targets)), remedy)
 
 
 def _device(device: str) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trak_cli.cluster.share import Share
 from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.stages.featurizing.replaced_splits import offer_replacement
 from trak_cli.stages.index.fingerprints import shard_fingerprint
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.run_inputs import RunInputs
@@ -102,7 +103,8 @@ def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
         elif stored.sample_ids is not None:
             ids = stored.sample_ids.tolist()
             rows = range(unit.rows.start, unit.rows.start + len(ids))
-            changed += check_ends(unit.split.name, unit.split.dataset, rows, ids, "its features were made")
+            differing = check_ends(unit.split.name, unit.split.dataset, rows, ids, "its features were made")
+            changed += [offer_replacement(problem, unit.split.name) for problem in differing]
         if stored.condition is not Condition.WHOLE:
             pending.append(replace(unit, replaces_shorter=stored.condition is Condition.SHORTER))
     if foreign:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from shlex import quote
 
 from trak_cli.errors import Problem, StoreError, TrakError
 from trak_cli.store.atomic_write import remove
 from trak_cli.store.json_files import read_json, replace_json, write_json_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import inspect_features
+from trak_cli.types import TRAIN
 
 
 def check_rows(layout: Layout, split: str, rows: int) -> None:
@@ -27,6 +29,8 @@ def check_rows(layout: Layout, split: str, rows: int) -> None:
     if rows < held:
         expected = f"at least the {held} that {layout.root} was made from"
         remedy = "give back the missing rows (only appending is possible), or use another store"
+        if split != TRAIN:
+            remedy += f"; or, to replace the split and remove its scores, give {quote(f'dataset.replace=[{split}]')}"
         raise StoreError(Problem(f"split {split}", f"{rows} rows in the dataset", expected, remedy))
 
 
