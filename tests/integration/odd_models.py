@@ -179,6 +179,23 @@ class LazyConvNet(nn.Module):
         return out
 
 
+class CreatedInForward(Net):
+    """Creates its last layer in its first call."""
+
+    created_by_call = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = super().forward(x)
+        if self.head is None:
+            self.head = nn.Linear(hidden.shape[1], 3)
+        out: Tensor = self.head(hidden)
+        return out
+
+
 class GrowingCache(Net):
     """Keeps a table that follows from the length alone, in a buffer that grows."""
 

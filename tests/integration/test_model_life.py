@@ -33,11 +33,15 @@ def odd(project: Project) -> Project:
     return project
 
 
+def is_made_by_a_call(model: nn.Module) -> bool:
+    return hasattr(model, "created_by_call") or any(map(nn.parameter.is_lazy, model.parameters()))
+
+
 def moved(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
     """The state of a model that training has moved, stored in training mode."""
     torch.manual_seed(seed)
     model = build()
-    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+    if is_made_by_a_call(model):
         model(torch.randn(5, 8))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -65,7 +69,7 @@ def oracle(name: str, state: dict[str, Tensor], data: Any) -> tuple[np.ndarray, 
     name = "Net" if name.startswith("Reentrant") else name  # the same function, whose gradients PyTorch gives
     for x, y in (data[row] for row in range(len(data))):
         model = getattr(odd_models, name)()
-        if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+        if is_made_by_a_call(model):
             with torch.no_grad():
                 model(torch.randn(5, 8))
         model.load_state_dict(state)
@@ -91,6 +95,7 @@ RIGHT = [
     "Square",
     "LazyNet",
     "LazyConvNet",
+    "CreatedInForward",
     "GrowingCache",
     "Counting",
     "Queue",
@@ -171,7 +176,7 @@ def test_what_is_no_function_of_sample_and_weights_is_refused_with_the_reason(od
         assert text in shown.stdout + shown.stderr
 
 
-@pytest.mark.parametrize("name", ["LazyNet", "LazyConvNet", "merging"])
+@pytest.mark.parametrize("name", ["LazyNet", "LazyConvNet", "CreatedInForward", "merging"])
 def test_what_train_writes_featurize_reads(odd: Project, name: str) -> None:
     told = [*command(name), "train.count=2", "trainer.epochs=1", "train.folder=checkpoints"]
     odd.done("train", *told)

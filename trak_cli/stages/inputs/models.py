@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -43,6 +43,8 @@ class Models:
         self._current: nn.Module | None = None
         self._checkpoint: Checkpoint | None = None
         self._restored: frozenset[str] = frozenset()
+        self._created_by_call = False
+        self._checked: tuple[Checkpoint, nn.Module] | None = None
 
     @property
     def current(self) -> nn.Module:
@@ -61,7 +63,8 @@ class Models:
             model = self._plugin()
             model = model if model.training else model.train()
             model = model.to(self._device)
-        _initialise(model, self._task, self._batch)
+        if self._created_by_call or _uninitialised(model):
+            _call_once(model, self._task, self._batch())
         return model
 
     def check(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -70,16 +73,21 @@ class Models:
         Raises:
             InputError: each file that does not fit.
         """
+        files = [checkpoint for checkpoint in checkpoints if checkpoint.member is None]
         model = self.build()
-        problems: list[Problem] = []
-        for checkpoint in checkpoints:
-            if checkpoint.member is None:
-                try:
-                    _load(model, checkpoint)
-                except InputError as error:
-                    problems += error.problems
-        if problems:
+        problems = _misfits(model, files)
+        if problems and not self._fit_after_a_call(set(model.state_dict()), files):
             raise InputError(problems)
+        if len(files) == 1 and not problems:
+            self._checked = files[0], model
+
+    def _fit_after_a_call(self, names: Collection[str], files: Sequence[Checkpoint]) -> bool:
+        """Whether the model creates modules in its first call, without which it has ``names``, and all files fit then."""
+        self._created_by_call = True
+        with suppress(InputError):
+            model = self.build()
+            return set(model.state_dict()) != set(names) and not _misfits(model, files)
+        return False
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Put a new model with the weights of ``checkpoint`` into use; the previous one is released first.
@@ -89,7 +97,10 @@ class Models:
         """
         self._current = None
         gc.collect()  # modules and hooks may form reference cycles
-        self._current, self._checkpoint = self.loaded(checkpoint), checkpoint
+        known, self._checked = self._checked, None
+        model = known[1] if known is not None and known[0] is checkpoint else self._loaded(checkpoint)
+        del known
+        self._current, self._checkpoint = self._evaluated(model), checkpoint
 
     def reload(self) -> None:
         """Put a new model with the weights of the same checkpoint into use."""
@@ -97,10 +108,14 @@ class Models:
             raise RuntimeError("no checkpoint is loaded")
         self.load(self._checkpoint)
 
-    def loaded(self, checkpoint: Checkpoint) -> nn.Module:
-        """A new model with the weights of ``checkpoint``, in evaluation mode."""
+    def _loaded(self, checkpoint: Checkpoint) -> nn.Module:
+        """A new model with the weights of ``checkpoint``, in training mode."""
         model = self.build()
         _load(model, checkpoint)
+        return model
+
+    def _evaluated(self, model: nn.Module) -> nn.Module:
+        """The model in evaluation mode, and its buffers as :meth:`restore_buffers` says."""
         evaluated(model)
         for name, module in model.named_modules():
             own = {local: value for local, value in module.named_buffers(name, recurse=False) if local in self._restored}
@@ -113,9 +128,7 @@ class Models:
         if self._checkpoint is None:
             raise RuntimeError("no checkpoint is loaded")
         self._current = None
-        model = self.build()
-        _load(model, self._checkpoint)
-        return model
+        return self._loaded(self._checkpoint)
 
     def restore_buffers(self, names: Collection[str]) -> None:
         """In models loaded from now on, these buffers get their values back before each call of the modules that own them."""
@@ -163,17 +176,25 @@ def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
                 derive(model, checkpoint.member, checkpoint.sha256)
 
 
-def _initialise(model: nn.Module, task: Task, batch: Callable[[], Any]) -> None:
-    """Give the parameters and buffers of lazy modules their shapes, by one batch."""
-    if not _uninitialised(model):
-        return
-    sample = batch()
+def _misfits(model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:
+    """The problems of all files that cannot be loaded into the model, one after another."""
+    problems: list[Problem] = []
+    for checkpoint in files:
+        try:
+            _load(model, checkpoint)
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def _call_once(model: nn.Module, task: Task, batch: Any) -> None:
+    """Give the parameters and buffers of lazy modules their shapes, and let a model create its modules."""
     where = "model, called once because it has lazy modules"
     with report_user_errors(where, library=True), as_in_evaluation(model), torch.no_grad():
         if task.context_rows(1):  # the task has no output before its context
-            task.context(model, [sample])
+            task.context(model, [batch])
         else:
-            task.output(model, sample)
+            task.output(model, batch)
     names = _uninitialised(model)
     if names:
         found = f"{', '.join(names[:3])}, uninitialised after one batch"
