@@ -46,8 +46,8 @@ SETTINGS = {
 #: Label in the table -> overrides.
 MOMENTS = {
     "plain gradients": ["gradients.optimizer=sgd"],
-    "estimated moments": ["gradients.optimizer=adam", "gradients.moments=samples"],
-    "the optimizer's own moments": ["gradients.optimizer=adam", "gradients.moments=checkpoint"],
+    "estimated second moments": ["gradients.optimizer=adam", "gradients.moments=samples"],
+    "the optimizer's own second moments": ["gradients.optimizer=adam", "gradients.moments=checkpoint"],
 }
 
 ESTIMATORS = {"early_training": "default", "cosine": "cosine of gradients"}
@@ -74,11 +74,12 @@ def measure(setting: str) -> Iterator[list[str]]:
     overrides = [*ADAMW, *SETTINGS[setting]]
     call("retrain", setting, *overrides, f"store={truth}")
     checkpoints = train(setting, overrides, truth / "own")
-    for estimator in ESTIMATORS:
-        for label, more in MOMENTS.items():
-            arguments = [*overrides, *more, f"store={store(setting, label)}", f"checkpoints={checkpoints}/*.pt"]
-            for stage in ("featurize", "finalize", "score"):
-                call(stage, setting, *arguments, f"estimator={estimator}")
+    for label, more in MOMENTS.items():
+        arguments = [*overrides, *more, f"store={store(setting, label)}", f"checkpoints={checkpoints}/*.pt"]
+        call("featurize", setting, *arguments)
+        call("finalize", setting, *arguments)
+        for estimator in ESTIMATORS:
+            call("score", setting, *arguments, f"estimator={estimator}")
     masks, outputs = ground_truth(Layout(truth))
     for estimator, name in ESTIMATORS.items():
         scores = {label: read_scores(Layout(store(setting, label)).scores(estimator, "test")) for label in MOMENTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,14 @@ def test_features_by_different_moments_are_not_averaged(project: Project, other:
     project.done("featurize", "checkpoints=checkpoints/a.pt")
     project.done("featurize", "checkpoints=checkpoints/b.pt", other)
     project.refused(3, "finalize", says=("optimizer", "b-"))
+
+
+def test_a_state_beside_objects_of_allowed_classes_is_read(project: Project) -> None:
+    model, optimizer = trained(3)
+    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "args": Namespace(lr=0.1)}
+    torch.save(content, project.folder / "with_args.pt")
+    outcome = project.done("featurize", "checkpoints.files=with_args.pt", "checkpoints.allow=[argparse.Namespace]")
+    assert OWN in outcome.stderr
 
 
 def test_one_checkpoint_without_a_state_and_all_are_estimated(project: Project) -> None:

@@ -18,6 +18,7 @@ from trak_cli.gradients.transforms.adam import (
     matrix_shape,
     scales_of_moments,
 )
+from trak_cli.plugins.checkpoints.formats.pickles import allowing
 from trak_cli.plugins.optimizers.files import trained_by
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.setup import FeatureSetup
@@ -43,7 +44,8 @@ def checkpoint_scales(setup: FeatureSetup, checkpoint: Checkpoint) -> Scales:
     Raises:
         InputError: the state is no longer there, or a moment is not finite.
     """
-    found = trained_by(checkpoint.path, setup.model)
+    with allowing(checkpoint.allow):
+        found = trained_by(checkpoint.path, setup.model)
     if found is None or found.entries is None:
         reason = "no optimizer state" if found is None else found.reason
         remedy = "put the file back, or set gradients.moments=samples in a new store"
