@@ -185,6 +185,20 @@ def test_doctor_and_scores(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert outcome.code == 0, outcome.stdout + outcome.stderr
 
 
+def test_the_quality_is_that_of_the_users_task(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = graphs / "graph_plugin.py"
+    quality = """
+    def quality(self, model, batches):
+        from trak_cli.tasks.quality import Quality
+
+        return Quality("graphs seen", sum(len(parts(batch)[3]) for batch in batches), 0.0)
+"""
+    path.write_text(path.read_text() + quality)
+    sys.modules.pop("graph_plugin")
+    importlib.invalidate_caches()
+    assert "graphs seen 21 on 21 samples of train" in trak(graphs, monkeypatch, "doctor").stdout
+
+
 def test_a_model_that_mixes_graphs_is_refused(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = graphs / "graph_plugin.py"
     text = path.read_text()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trak_cli.batches import JoinedBatch, batch_size, map_leaves
 from trak_cli.errors import InputError
 from trak_cli.tasks import Task
+from trak_cli.tasks.quality import Quality
 
 Collate = Callable[[list[Any]], Any]
 
@@ -68,6 +69,9 @@ class JoinedTask(Task):
 
     def validate(self, model: nn.Module, batch: Any) -> None:
         self._task.validate(model, _given(batch))
+
+    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
+        return self._task.quality(model, map(_given, batches))
 
     def context_rows(self, rows: int) -> Sequence[int]:
         return self._task.context_rows(rows)
