@@ -71,6 +71,14 @@ def sequential(folder: Path) -> None:
     torch.save({"epoch": 3, "net": model}, folder / "c.pt")
 
 
+def own_class(folder: Path) -> None:
+    """A whole model of the user's class beside objects of another class."""
+    code = "import torch, argparse, tiny_plugin; " + (
+        "torch.save({'args': argparse.Namespace(a=1), 'runs': [{'model': tiny_plugin.Net()}]}, 'c.pt')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
 def whole(folder: Path) -> None:
     torch.save(nn.ModuleDict({"first": nn.Linear(8, 6), "second": nn.Linear(6, 3)}), folder / "c.pt")
 
@@ -97,6 +105,7 @@ def twice(folder: Path) -> None:
         pytest.param(exported, "an exported program", id="torch.export"),
         pytest.param(sequential, "a whole model", id="a model under a key"),
         pytest.param(whole, "a whole model", id="a model"),
+        pytest.param(own_class, "tiny_plugin.Net (under runs.0.model)", id="a model of the user's class"),
         pytest.param(namespace, "argparse.Namespace (under args)", id="a class"),
         pytest.param(omega, "omegaconf.dictconfig.DictConfig (under hyper_parameters)", id="several classes"),
         pytest.param(twice, "under model, ema", id="two sets of weights"),

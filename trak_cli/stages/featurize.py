@@ -199,6 +199,8 @@ def _load_featurizer(run: FeaturizeRun, checkpoint: Checkpoint, reporter: Report
     """Load a checkpoint into a new model and return what makes its features."""
     setup, plan = run.setup, run.plan
     setup.components.models.load(checkpoint)
+    if setup.components.models.key != ".":
+        reporter.log(f"{checkpoint.name}: the weights under {setup.components.models.key} of {checkpoint.path.name}")
     bind_context(run.cache, setup.components, checkpoint, store=True)
     estimated = partial(stored_scales, run.cache, setup, checkpoint.name, plan.microbatch, reporter)
     return make_featurizer(setup, plan, checkpoint, partial(scales_of, setup, checkpoint, estimated))

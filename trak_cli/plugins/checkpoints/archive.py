@@ -85,7 +85,8 @@ def _other_format(path: Path, kind: Format) -> Problem:
 
 def _refused(path: Path, error: UnpicklingError) -> InputError:
     """Why weights_only reading failed: the pickle holds more than tensors, or the file is no pickle."""
-    places = foreign_classes(path)
+    foreign = foreign_classes(path)
+    places, module = foreign.places, foreign.module
     if not places:
         if not any(part in str(error) for part in ("WeightsUnpickler error", "Unsupported", "is blocked")):
             return InputError(Problem(str(path), "a file that is not an archive of tensors", _EXPECTED, "correct the path"))
@@ -96,10 +97,10 @@ def _refused(path: Path, error: UnpicklingError) -> InputError:
         )
     listed = ", ".join(f"{name} (under {key})" if key else name for name, key in places.items())
     found = f"objects of {listed}; loading them could run code, so the file was not loaded"
-    module = next((key for name, key in places.items() if name.startswith("torch.nn.modules.")), None)
     if module is not None:
         new = path.with_name(f"{path.stem}_weights.pt")
-        part = "".join(f"[{part!r}]" for part in module.split(".")) if module else ""
+        parts = module.split(".") if module else []
+        part = "".join(f"[{part}]" if part.isdecimal() else f"[{part!r}]" for part in parts)
         code = f"torch.save(torch.load({str(path)!r}, 'cpu', weights_only=False){part}.state_dict(), {str(new)!r})"
         found = f"a whole model: {found}"
         return InputError(Problem(str(path), found, _EXPECTED, f"if you trust the file: {_command(code)} and use {new}"))

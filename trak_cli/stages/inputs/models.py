@@ -33,6 +33,9 @@ class Models:
         task: calls the model, when modules are lazy.
         batch: returns a small training batch on the device, for lazy modules.
         device: where models are.
+
+    Attributes:
+        key: where in the file the weights of the checkpoint lie that was loaded last; "." for the outermost mapping.
     """
 
     def __init__(self, plugin: Callable[[], nn.Module], task: Task, batch: Callable[[], Any], device: torch.device) -> None:
@@ -42,6 +45,7 @@ class Models:
         self._device = device
         self._current: nn.Module | None = None
         self._checkpoint: Checkpoint | None = None
+        self.key = "."
         self._restored: frozenset[str] = frozenset()
         self._created_by_call = False
         self._checked: tuple[Checkpoint, nn.Module] | None = None
@@ -111,7 +115,7 @@ class Models:
     def _loaded(self, checkpoint: Checkpoint) -> nn.Module:
         """A new model with the weights of ``checkpoint``, in training mode."""
         model = self.build()
-        _load(model, checkpoint)
+        self.key = _load(model, checkpoint)
         return model
 
     def _evaluated(self, model: nn.Module) -> nn.Module:
@@ -168,12 +172,14 @@ def as_in_evaluation(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
+def _load(model: nn.Module, checkpoint: Checkpoint) -> str:
+    """Load a checkpoint; returns where in its file the weights lie."""
     with report_user_errors(f"{checkpoint.path}, loaded into the model", library=True):
-        apply(model, load(checkpoint.path, checkpoint.allow), checkpoint.path, checkpoint.key)
+        place = apply(model, load(checkpoint.path, checkpoint.allow), checkpoint.path, checkpoint.key)
         if checkpoint.member is not None:
             with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
                 derive(model, checkpoint.member, checkpoint.sha256)
+    return place.key
 
 
 def _misfits(model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:

@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,23 @@ class _Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None:
-        pass
+        self.is_module = False
 
     def __setstate__(self, state: object) -> None:
-        pass
+        self.is_module = isinstance(state, dict) and "_modules" in state
+
+
+@dataclass
+class ForeignClasses:
+    """The classes of a file that may not be built.
+
+    Attributes:
+        places: dotted name of a class -> the dotted key of its first object; empty if it is unknown.
+        module: the key of the first whole model; None if there is none.
+    """
+
+    places: dict[str, str]
+    module: str | None = None
 
 
 def load_pickle(path: Path, extra: Mapping[str, Any] | None = None) -> Any:
@@ -95,8 +109,8 @@ def allowing(names: Sequence[str]) -> AbstractContextManager[None]:
     return torch.serialization.safe_globals([(_class(name), name) for name in names])
 
 
-def foreign_classes(path: Path) -> dict[str, str]:
-    """Name of each class in the file that is not listed -> the dotted key of its first object; empty if it is unknown.
+def foreign_classes(path: Path) -> ForeignClasses:
+    """The classes in the file that are not listed.
 
     The objects are replaced by placeholders, so that nothing of the file runs.
     """
@@ -107,16 +121,17 @@ def foreign_classes(path: Path) -> dict[str, str]:
             content = load_pickle(path, stubs)
             break
         except Exception as error:  # damaged files raise exceptions of any kind
-            found = _FOREIGN.search(str(error))
-            if found is None:
+            refused = _FOREIGN.search(str(error))
+            if refused is None:
                 break
-            name = found.group(1) if "." in found.group(1) else f"builtins.{found.group(1)}"
+            name = refused.group(1) if "." in refused.group(1) else f"builtins.{refused.group(1)}"
             if name in stubs:
                 break
             stubs[name] = type(name.rpartition(".")[2], (_Placeholder,), {})
-    places: dict[str, str] = {}
-    _search(content, "", {kind: name for name, kind in stubs.items()}, places, set())
-    return {name: places.get(name, "") for name in stubs}
+    found = ForeignClasses({})
+    _search(content, "", {kind: name for name, kind in stubs.items()}, found, set())
+    found.places = {name: found.places.get(name, "") for name in stubs}
+    return found
 
 
 def may_be_allowed(names: Iterable[str]) -> bool:
@@ -124,14 +139,16 @@ def may_be_allowed(names: Iterable[str]) -> bool:
     return all(name.partition(".")[0] not in _DANGEROUS for name in names)
 
 
-def _search(value: object, key: str, kinds: Mapping[Any, str], places: dict[str, str], seen: set[int]) -> None:
+def _search(value: object, key: str, kinds: Mapping[Any, str], found: ForeignClasses, seen: set[int]) -> None:
     name = kinds.get(value if isinstance(value, type) else type(value))
     if name is not None:
-        places.setdefault(name, key)
+        found.places.setdefault(name, key)
+        if found.module is None and getattr(value, "is_module", False) is True:
+            found.module = key
     elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for part, item in items:
-            _search(item, f"{key}.{part}" if key else str(part), kinds, places, seen | {id(value)})
+            _search(item, f"{key}.{part}" if key else str(part), kinds, found, seen | {id(value)})
 
 
 def _class(name: str) -> Any:

@@ -15,8 +15,11 @@ _COUNTERS = frozenset(("n_averaged", "total_ops", "total_params", "_extra_state"
 #: The counter of BatchNorm, which old files lack. Evaluation does not use it.
 _BATCHES = "num_batches_tracked"
 
-#: Words in names of losses and metrics, which training modules hold beside the model.
-_LOSSES = re.compile(r"(?:^|_)(loss|losses|criterion|criteria|metrics?|acc|accuracy|auroc|auc|f1score|confmat)(?:$|_|\d)")
+#: Words in names of losses and metrics, which training modules hold beside the model, and the beginnings of such names.
+_LOSSES = re.compile(
+    r"(?:^|_)(loss|losses|criterion|criteria|metrics?|acc|accuracy|auroc|auc|auprc|f1score|confmat|precision|recall|iou|miou"
+    r"|mse|rmse|mae|psnr|ssim|lpips|bleu|perplexity)(?:$|_|\d)|^(train|val|valid|validation|test)_"
+)
 
 
 class Tolerance:
