@@ -114,7 +114,7 @@ defaults: [trak, _self_]
 name: graphs
 device: cpu
 threads: 1
-checkpoints: weights.pt
+checkpoints: trained.pt
 model: {_target_: graph_plugin.Net}
 task: {_target_: graph_plugin.Error}
 dataset:
@@ -134,7 +134,7 @@ def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     plugin: Any = importlib.import_module("graph_plugin")
     torch.manual_seed(0)
-    torch.save(plugin.Net().state_dict(), tmp_path / "weights.pt")
+    torch.save(plugin.Net().state_dict(), tmp_path / "trained.pt")
     yield tmp_path
     sys.modules.pop("graph_plugin")
 
@@ -162,7 +162,7 @@ def test_features_are_the_gradients_of_each_sample_alone(graphs: Path, monkeypat
     outcome = trak(graphs, monkeypatch, "featurize", f"dataset.collate._target_=graph_plugin.{collate}")
     assert outcome.code == 0, outcome.stderr
     assert "gradients=auto selects loop" in outcome.stderr
-    (folder,) = (graphs / "runs" / "graphs" / "features").glob("weights-*")
+    (folder,) = (graphs / "runs" / "graphs" / "features").glob("trained-*")
     for split, rows, seed in (("train", 21, 1), ("test", 5, 2)):
         shards = [read_features(path).features for path in sorted((folder / split).rglob("*.h5"))]
         np.testing.assert_allclose(np.concatenate(shards), expected(rows, seed), rtol=1e-5, atol=1e-6)
