@@ -12,21 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.errors import InputError, Problem, TrakError
+from trak_cli.errors import InputError, TrakError
+from trak_cli.gradients.checks.history_errors import (
+    changes,
+    fails_alone,
+    keeps,
+    random_build,
+    squeezed,
+)
 from trak_cli.gradients.checks.observation import Observation, attributes, digests, holds_graph, observe
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.types import listed
-from trak_cli.user_errors import error_summary, is_out_of_memory, text_of, user_code_location
+from trak_cli.user_errors import error_summary, is_out_of_memory, text_of
 
 #: Sums over activations that differ by this share are different.
 _SAME = 1e-5
-
-_ALONE = "an output that depends on the sample and the weights alone"
-
-_KEEPS = "it keeps something between calls"
-
-_ANEW = "compute it anew in each call of forward, and reset hidden states and caches at its start"
 
 #: Key of the batch of all samples, among the positions of single ones.
 _TOGETHER = -1
@@ -104,7 +105,7 @@ def check_history(subject: Subject, samples: Samples) -> History:
     again, last = attributes(subject.model()), digests(subject.model())
     if position is not None and _differing(new, _observed(subject, samples, backwards), limit) is not None:
         names = [name for name in last if last[name] != before.get(name)]
-        raise _random_build([*names, *(name for name in again if again[name] != initial.get(name))])
+        raise random_build([*names, *(name for name in again if again[name] != initial.get(name))])
     raise _kept(samples, used, new, position, [name for name in kept if kept[name] != initial.get(name)])
 
 
@@ -120,14 +121,14 @@ def _observed(subject: Subject, samples: Samples, order: Sequence[int], used: bo
         if is_out_of_memory(error):
             raise
         if "backward through the graph a second time" in text_of(error):
-            raise _kept_graph(holds_graph(model)) from error
+            raise keeps("an autograd graph that a later call uses again", holds_graph(model)) from error
         *earlier, key = seen.calls
         if (earlier or used) and _works_first(subject, batches[key], kept := attributes(model)):
-            raise _works_once(error, kept) from error
+            raise keeps(f"{error_summary(error)} after other samples, but not in a new model", list(kept)) from error
         if (lost := _lost_dimension(seen)) is not None:
-            raise _squeezed(lost) from error
+            raise squeezed(lost) from error
         if _TOGETHER in earlier and not isinstance(error, TrakError):
-            raise _fails_alone(error) from error
+            raise fails_alone(error) from error
         raise
     return seen
 
@@ -161,7 +162,7 @@ def _restored(subject: Subject, samples: Samples, changed: list[str], first: Obs
     owners = {name.rpartition(".")[0] for name in changed}
     called = all(owners <= {call.module for call in calls} for calls in first.calls.values())
     if not (called and all(name in buffers for name in changed)):
-        raise _changes(changed, buffers)
+        raise changes(changed, buffers)
     del model
     subject.restore(changed)
     subject.renew()
@@ -172,7 +173,7 @@ def _restored(subject: Subject, samples: Samples, changed: list[str], first: Obs
     together = once.outputs.get(_TOGETHER, torch.cat([once.outputs[key] for key in range(len(samples.singles))]))
     pairs = ((once, again), (start, once), (Observation(outputs=dict(enumerate(together.unsqueeze(1)))), once))
     if once.reached != again.reached or any(_differing(*pair, limit) is not None for pair in pairs):
-        raise _changes(changed, buffers)
+        raise changes(changed, buffers)
     return once
 
 
@@ -204,8 +205,7 @@ def _kept(samples: Samples, used: Observation, new: Observation, position: int |
         )
         module = _culprit(used, new, position)
     inside = [name for name in kept if name.rpartition(".")[0] == module]
-    where = f"model, module {module}" if module else "model"
-    return InputError(Problem(where, f"{found}; {_KEEPS}{_these(inside or kept)}", _ALONE, _ANEW))
+    return keeps(found, inside or kept, module)
 
 
 def _culprit(used: Observation, new: Observation, position: int) -> str:
@@ -220,30 +220,6 @@ def _culprit(used: Observation, new: Observation, position: int) -> str:
 
 def _differ(first: float, second: float) -> bool:
     return abs(first - second) > _SAME * max(abs(first), abs(second))
-
-
-def _kept_graph(names: Sequence[str]) -> InputError:
-    found = f"an autograd graph that a later call uses again; {_KEEPS}{_these(names)}"
-    return InputError(Problem("model", found, _ALONE, _ANEW))
-
-
-def _works_once(error: Exception, kept: Collection[str]) -> InputError:
-    found = f"{error_summary(error)} after other samples, but not in a new model; {_KEEPS}{_these(list(kept))}"
-    return InputError(Problem("model", found, _ALONE, _ANEW))
-
-
-def _random_build(names: Sequence[str]) -> InputError:
-    what = listed(names) if names else "something"
-    found = f"{what}, which has other values each time the model is built, and which the checkpoint does not hold"
-    remedy = "register it as a persistent buffer, or draw it by a generator with a fixed seed"
-    return InputError(Problem("model", found, "an output that the checkpoint determines", remedy))
-
-
-def _changes(names: Sequence[str], buffers: Collection[str]) -> InputError:
-    kind = "the buffer" if names[0] in buffers else "the parameter"
-    remedy = f"change {names[0]} only if self.training, or compute the new value in a local variable"
-    found = f"a forward pass that changes {kind} {listed(names)} in evaluation mode"
-    return InputError(Problem("model", found, "parameters and buffers that stay as the checkpoint has them", remedy))
 
 
 def _lost_dimension(seen: Observation) -> str | None:
@@ -267,21 +243,3 @@ def _lost_dimension(seen: Observation) -> str | None:
 
 def _fewer(dims: Sequence[int], others: Sequence[int]) -> bool:
     return any(one == other - 1 for one, other in zip(dims, others, strict=False))
-
-
-def _squeezed(module: str) -> InputError:
-    where = f"model, module {module}" if module else "model"
-    found = "one dimension less for a batch of one than for a batch of several"
-    remedy = "use squeeze(-1) instead of squeeze(), which also removes the batch dimension of a batch of one"
-    return InputError(Problem(where, found, "the batch dimension first, also for a batch of one", remedy))
-
-
-def _fails_alone(error: Exception) -> InputError:
-    location = user_code_location(error)
-    found = f"a failure on a sample alone, but not on several: {error_summary(error)}" + (f" ({location})" if location else "")
-    remedy = "look for statistics over the batch, squeeze() without a dimension, and sizes that are written as numbers"
-    return InputError(Problem("model", found, _ALONE, remedy))
-
-
-def _these(names: Sequence[str]) -> str:
-    return f": {listed(names)}" if names else ""

@@ -60,7 +60,7 @@ def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: in
             raise
         raise NotSeparableError(call.site, first_line(error, type(error).__name__)) from error
     for name, local in wanted.items():
-        yield Block(name, per_sample[local].flatten(1))
+        yield Block(name, per_sample[local].reshape(len(per_sample[local]), -1))
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -1,0 +1,50 @@
+"""The errors of :mod:`~trak_cli.gradients.checks.history`: what a model keeps, changes or loses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.types import listed
+from trak_cli.user_errors import error_summary, user_code_location
+
+_ALONE = "an output that depends on the sample and the weights alone"
+
+
+def keeps(found: str, names: Sequence[str], module: str = "") -> InputError:
+    """A model whose outputs depend on earlier calls; ``names``: the attributes that may hold what it keeps."""
+    found += "; it keeps something between calls" + (f": {listed(names)}" if names else "")
+    remedy = "compute it anew in each call of forward, and reset hidden states and caches at its start"
+    return InputError(Problem(f"model, module {module}" if module else "model", found, _ALONE, remedy))
+
+
+def random_build(names: Sequence[str]) -> InputError:
+    """A model that has other values each time it is built."""
+    what = listed(names) if names else "something"
+    found = f"{what}, which has other values each time the model is built, and which the checkpoint does not hold"
+    remedy = "register it as a persistent buffer, or draw it by a generator with a fixed seed"
+    return InputError(Problem("model", found, "an output that the checkpoint determines", remedy))
+
+
+def changes(names: Sequence[str], buffers: Collection[str]) -> InputError:
+    """A model whose forward pass changes parameters or buffers."""
+    kind = "the buffer" if names[0] in buffers else "the parameter"
+    remedy = f"change {names[0]} only if self.training, or compute the new value in a local variable"
+    found = f"a forward pass that changes {kind} {listed(names)} in evaluation mode"
+    return InputError(Problem("model", found, "parameters and buffers that stay as the checkpoint has them", remedy))
+
+
+def squeezed(module: str) -> InputError:
+    """A module that loses the batch dimension of a batch of one."""
+    where = f"model, module {module}" if module else "model"
+    found = "one dimension less for a batch of one than for a batch of several"
+    remedy = "use squeeze(-1) instead of squeeze(), which also removes the batch dimension of a batch of one"
+    return InputError(Problem(where, found, "the batch dimension first, also for a batch of one", remedy))
+
+
+def fails_alone(error: Exception) -> InputError:
+    """A model that raises an exception for a batch of one only."""
+    location = user_code_location(error)
+    found = f"a failure on a sample alone, but not on several: {error_summary(error)}" + (f" ({location})" if location else "")
+    remedy = "look for statistics over the batch, squeeze() without a dimension, and sizes that are written as numbers"
+    return InputError(Problem("model", found, _ALONE, remedy))
