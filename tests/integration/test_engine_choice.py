@@ -29,13 +29,9 @@ def featurize(project: Project, forward: str, *overrides: str) -> subprocess.Com
     return subprocess.run(command, cwd=project.folder, env=os.environ.copy(), capture_output=True, text=True, check=False)
 
 
-#: The first layer's weight is used a second time, by way of a list in which nothing replaces it.
-HELD = """        weight = HELD[0] if HELD else self.first.weight
-        HELD[:] = [weight]
+#: The first layer's weight is used a second time, by way of a list of the model, in which vmap replaces nothing.
+HELD = """        weight = self.__dict__.setdefault("held", [self.first.weight])[0]
         return self.second(torch.tanh(torch.tanh(self.first(x)) @ weight @ weight.T))
-
-
-HELD = []
 """
 
 

@@ -14,7 +14,7 @@ from trak_cli.gradients.checks.agreement import check_agreement
 from trak_cli.gradients.engines.hooks.strategies import Strategies, describe_strategies, materialized_parameters
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.options import ENGINES, REPRESENTATION
-from trak_cli.gradients.tuning.clock import clock_of
+from trak_cli.gradients.tuning.clock import clock_of, timed
 from trak_cli.gradients.tuning.measure import EQUAL, SIZES, Candidate, Trial, choose, measure
 from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.stages.featurizing.engines import build_engine, build_projector
@@ -33,6 +33,9 @@ from trak_cli.user_errors import report_user_errors
 
 #: Samples on which an engine is compared with the loop.
 STRATEGY_SAMPLES = 3
+
+#: Samples that are read to see how long reading takes.
+READ_SAMPLES = 4
 
 #: Samples of one forward pass, if only representations are computed.
 REPRESENTATION_BATCH = 64
@@ -68,8 +71,7 @@ class EngineSelector:
             f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {_times(trials)} "
             f"(up to {EQUAL - 1:.0%} more than the fastest counts as equal; then hooks before vmap before loop)"
         )
-        rows = self._rows_of_a_shard(best.seconds, best.microbatch)
-        return RunPlan(best.engine, best.microbatch, rows, strategies_of[best.engine], [asdict(trial) for trial in trials])
+        return self._planned(best.engine, best.microbatch, strategies_of[best.engine], trials)
 
     def _named(self, engine: str) -> RunPlan:
         """The plan with this engine, which is timed, on a few samples, only if the shard length depends on it."""
@@ -77,13 +79,23 @@ class EngineSelector:
             strategies = self._strategies(engine)
             return RunPlan(engine, self._largest_microbatch(engine, strategies), self.shard_rows, strategies)
         trials, strategies_of = self.race((engine,), SIZES[:1])
-        microbatch = self._largest_microbatch(engine, strategies_of[engine])
-        rows = self._rows_of_a_shard(trials[0].seconds, microbatch)
-        return RunPlan(engine, microbatch, rows, strategies_of[engine], [asdict(trial) for trial in trials])
+        return self._planned(engine, self._largest_microbatch(engine, strategies_of[engine]), strategies_of[engine], trials)
 
-    def _rows_of_a_shard(self, seconds: float, microbatch: int) -> int:
-        """The rows of a shard, given the time of one pass over a sample."""
-        return self.shard_rows or rows_of_a_shard(seconds * (1 + self.setup.terms), microbatch, self.train.rows)
+    def _planned(self, engine: str, microbatch: int, strategies: Strategies, trials: Sequence[Trial]) -> RunPlan:
+        """The plan with the length of a shard; without one in the config, a microbatch is at most a shard."""
+        rows = self.shard_rows
+        if rows is None:
+            seconds = next(trial.seconds for trial in trials if trial.engine == engine)
+            size = self.setup.gradients.microbatch
+            rows = rows_of_a_shard(seconds * (1 + self.setup.terms) + self._reading(), size or 1, self.train.rows)
+            microbatch = size or min(microbatch, rows)
+        return RunPlan(engine, microbatch, rows, strategies, [asdict(trial) for trial in trials])
+
+    def _reading(self) -> float:
+        """Seconds that reading and collating a sample takes."""
+        rows = self._probes.rows[:READ_SAMPLES]
+        elapsed, _ = timed(lambda: self.train.take(rows), clock_of(self.setup.device.type))
+        return elapsed / len(rows)
 
     def race(self, engines: Sequence[str], sizes: Sequence[int]) -> tuple[list[Trial], Mapping[str, Strategies]]:
         """Measurements of engines, fastest first, and their strategies.
