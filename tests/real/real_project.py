@@ -47,11 +47,13 @@ class RealProject:
     Attributes:
         name: of its folder here, which holds its YAML file and plugin module.
         folder: the current folder of its runs.
+        shipped: the file of the package, if it fits the model of the project.
         overrides: of every call.
     """
 
     name: str
     folder: Path
+    shipped: Path | None
     overrides: list[str] = field(default_factory=list)
 
     @property
@@ -69,10 +71,10 @@ class RealProject:
         assert result.exit_code == 0, result.stderr
         return result.stderr
 
-    def featurized(self, store: str, *overrides: str) -> tuple[dict[str, Features], str]:
-        """Split -> its rows under the only checkpoint, in a store of its own; and the log."""
-        own = f"checkpoints={self.store}/checkpoints/*.safetensors"
-        log = self.trak("featurize", f"store=runs/{store}", own, *overrides)
+    def featurized(self, store: str, *overrides: str, checkpoint: Path | None = None) -> dict[str, Features]:
+        """Split -> its rows under one checkpoint, by default that of the training, in a store of its own."""
+        file = checkpoint or f"{self.store}/checkpoints/*.safetensors"
+        self.trak("featurize", f"store=runs/{store}", f"checkpoints={file}", *overrides)
         layout = Layout(self.folder / "runs" / store)
         (checkpoint,) = layout.checkpoints()
         splits = {}
@@ -81,14 +83,13 @@ class RealProject:
             columns = (np.concatenate([getattr(shard, name) for shard in shards]) for name in ("features", "outputs"))
             splits[split] = Features(*columns)
         assert TRAIN in splits
-        return splits, log
+        return splits
 
 
-def milliseconds(log: str) -> float:
-    """Milliseconds per sample, by the last line of a featurizing log."""
-    found = re.findall(r"featurize: (\d+) samples in ([\d.]+) s", log)
-    rows, seconds = found[-1]
-    return 1000 * float(seconds) / int(rows)
+def milliseconds(log: str) -> dict[str, float]:
+    """Engine -> CPU milliseconds per sample, by the line in which gradients=auto chooses."""
+    (line,) = re.findall(r"ms per sample: (.*)", log)
+    return {engine: float(value) for engine, value in re.findall(r"(hooks|vmap|loop) ([\d.]+)", line)}
 
 
 def largest_difference(found: dict[str, Features], expected: dict[str, Features]) -> float:

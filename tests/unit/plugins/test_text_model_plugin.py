@@ -84,6 +84,21 @@ def test_the_checkpoint_of_an_adapter_is_what_peft_writes(tmp_path: Path, base: 
     }
 
 
+@pytest.mark.parametrize("kind", ["masked_lm", "causal_lm"])
+def test_a_published_file_may_hold_the_pooling_layer_that_a_language_model_lacks(tmp_path: Path, kind: str) -> None:
+    model, whole = text_model(kind, config=BERT), text_model("text_classification", config=BERT)
+    pooled = {name: value for name, value in whole.state_dict().items() if "pooler" in name}
+    assert sorted(pooled) == ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
+    path = tmp_path / "published.bin"
+    torch.save(model.state_dict() | pooled, path)
+    loaded = text_model(kind, config=BERT)
+    apply(loaded, load(path), path)
+    assert torch.equal(answer(loaded), answer(model))
+    torch.save(model.state_dict() | {"bert.pooling.weight": torch.ones(2)}, path)
+    with pytest.raises(InputError, match=r"bert\.pooling"):
+        apply(loaded, load(path), path)
+
+
 def test_an_adapter_of_another_model_is_refused_name_by_name(tmp_path: Path, base: str) -> None:
     model = text_model("text_classification", config=BERT, weights=base, adapter=LORA)
     state = load_file_of(dump(model), tmp_path)

@@ -22,6 +22,10 @@ _LOSSES = re.compile(
 )
 
 
+#: The layer over the first token in transformers' encoders. Language models are built without it; published files have it.
+_POOLER = "pooler"
+
+
 class Tolerance:
     """What a file may lack and what it may hold besides the weights, for one model."""
 
@@ -30,6 +34,7 @@ class Tolerance:
         self._fixed = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
         self._missing = _patterns(model, "_keys_to_ignore_on_load_missing")
         self._unexpected = _patterns(model, "_keys_to_ignore_on_load_unexpected")
+        self._unpooled = _without_pooler(model)
 
     def may_lack(self, name: str) -> bool:
         """Whether the file need not hold this name of the model: the model's own value is used."""
@@ -40,6 +45,8 @@ class Tolerance:
         *above, last = name.split(".")
         if last in _COUNTERS or any(map(_LOSSES.search, above)) or any(one.search(name) for one in self._unexpected):
             return True
+        if name.rpartition(f"{_POOLER}.")[0] in self._unpooled:
+            return True
         fixed = self._fixed.get(name)  # a constant of the model that older versions of its class stored
         return fixed is not None and fixed.shape == entry.shape and _close(fixed, as_tensor(entry))
 
@@ -48,6 +55,14 @@ def _patterns(model: nn.Module, attribute: str) -> list[re.Pattern[str]]:
     """Patterns of names that a model of Hugging Face's transformers declares."""
     declared = getattr(model, attribute, None)
     return [re.compile(str(pattern)) for pattern in declared] if isinstance(declared, list | tuple | set) else []
+
+
+def _without_pooler(model: nn.Module) -> set[str]:
+    """Names, with a dot at the end, of the encoders of a transformers model that are built without a pooling layer."""
+    if not hasattr(model, "base_model_prefix"):
+        return set()
+    unpooled = (name for name, module in model.named_modules() if getattr(module, _POOLER, model) is None)
+    return {f"{name}." if name else "" for name in unpooled}
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
