@@ -15,8 +15,8 @@ NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 def write_images(folder: Path) -> None:
     """The digits of scikit-learn as PNG files: images/train/CLASS/NUMBER.png and images/test/CLASS/NUMBER.png."""
     images, labels = load_digits(return_X_y=True)
-    for number, (image, label) in enumerate(zip(images[:360], labels[:360], strict=True)):
-        path = folder / ("train" if number < 300 else "test") / NAMES[label] / f"{number:04}.png"
+    for number, (image, label) in enumerate(zip(images[:250], labels[:250], strict=True)):
+        path = folder / ("train" if number < 200 else "test") / NAMES[label] / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image.reshape(8, 8) * 15.9).astype("uint8")).resize((40, 40)).save(path)
 
@@ -24,7 +24,7 @@ def write_images(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     if not Path("images").exists():
@@ -49,7 +49,7 @@ def main() -> None:
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            hits = sum((model(x).argmax(1) == y).sum().item() for x, y in torch.utils.data.DataLoader(test, batch_size=60))
+            hits = sum((model(x).argmax(1) == y).sum().item() for x, y in torch.utils.data.DataLoader(test, batch_size=50))
         print(f"epoch {epoch + 1}: accuracy {hits / len(test):.2f}")
     torch.save(model.state_dict(), f"test_resnet_seed{arguments.seed}.pth")
 

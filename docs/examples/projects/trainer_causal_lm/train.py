@@ -28,7 +28,7 @@ def write_data() -> None:
         if not name.startswith("_") and 20 < len(sentence) < 160:
             rows.append({"function": f"{name}:", "summary": f" {sentence}", "text": f"{name}: {sentence}"})
     rows = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-    for name, part in {"train": rows[20:], "test": rows[:20]}.items():
+    for name, part in {"train": rows[20:220], "test": rows[:20]}.items():
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
 
 

@@ -31,7 +31,7 @@ def summaries(package) -> list[str]:
 def write_data() -> None:
     rows = [{"text": text, "label": label} for label, module in enumerate([numpy, torch]) for text in summaries(module)]
     rows = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-    for name, part in {"train": rows[40:440], "test": rows[:40]}.items():
+    for name, part in {"train": rows[20:220], "test": rows[:20]}.items():
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
 
 
