@@ -37,7 +37,7 @@ def test_the_shipped_file_is_a_checkpoint(project: RealProject) -> None:
     if project.shipped is None:
         return  # the training began with a new last layer
     shipped = project.featurized("shipped", "gradients.engine=hooks", "gradients.optimizer=sgd", checkpoint=project.shipped)
-    trained = project.featurized("sgd", "gradients.engine=hooks", "gradients.optimizer=sgd")
+    trained = project.featurized("hooks", "gradients.engine=hooks")  # stored by the test of the engines
     for split, rows in trained.items():
         assert shipped[split].outputs.mean() < rows.outputs.mean()
         assert np.isfinite(shipped[split].features).all()
@@ -63,4 +63,4 @@ def _kinds(project: RealProject, rows: int, split: str = "train") -> np.ndarray:
     if project.name == "reactions":
         lines = (project.folder / f"{split}.jsonl").read_text().splitlines()
         return np.array([json.loads(line)["kind"] for line in lines])
-    return np.arange(rows) % {"tones": 24, "voices": 8}[project.name]
+    return np.arange(rows) % {"tones": 12, "voices": 8}[project.name]

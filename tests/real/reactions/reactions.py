@@ -27,7 +27,7 @@ def reactions() -> Iterator[dict[str, str]]:
         yield {"text": pattern.format(a=a, b=b), "kind": kind}
 
 
-def write_data(folder: Path, training: int = 128, targets: int = 16) -> None:
+def write_data(folder: Path, training: int = 64, targets: int = 8) -> None:
     """train.jsonl and test.jsonl, in an order that mixes kinds and groups."""
     rows = list(reactions())
     rows = [rows[(number * 171) % len(rows)] for number in range(len(rows))]

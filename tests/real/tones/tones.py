@@ -40,7 +40,7 @@ class Crepe(nn.Module):
 class Tones(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Tones of ``notes`` pitches with random overtones, phases and noise: sample i has pitch number i mod ``notes``."""
 
-    def __init__(self, rows: int, seed: int, notes: int = 24) -> None:
+    def __init__(self, rows: int, seed: int, notes: int = 12) -> None:
         self.rows, self.seed, self.notes = rows, seed, notes
 
     def __len__(self) -> int:
