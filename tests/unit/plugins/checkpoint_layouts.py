@@ -48,6 +48,26 @@ class Tied(nn.Module):
         return torch.as_tensor(self.out(self.body(self.embed(x)).tanh()))
 
 
+class Normed(nn.Module):
+    """Parts whose parameters have other names in older files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        self.LayerNorm = nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.LayerNorm(self.first(x)))
+
+
+def older(state: Mapping[str, Tensor]) -> State:
+    """The names that weight_norm had before PyTorch 2, and LayerNorm in converted files."""
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    for new, old in {**names, "LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}.items():
+        state = inside(state, new, old)
+    return dict(state)
+
+
 class Wrapped(nn.Module):
     """A module whose names all start with ``net.``."""
 
@@ -345,6 +365,9 @@ LAYOUTS: dict[str, Layout] = {
     "no output layer, which is tied": Layout(saved(lambda state: without(state, "out.weight")), Tied),
     "no embedding, which is tied": Layout(saved(lambda state: without(state, "embed.weight")), Tied),
     "tied, DataParallel": Layout(saved(lambda state: {"model": prefixed(without(state, "out.weight"), "module.")}), Tied),
+    # Older names.
+    "older names of parameters": Layout(saved(older), Normed),
+    "older names, DataParallel": Layout(saved(lambda state: {"net": prefixed(older(state), "module.")}), Normed),
     # The model's own prefix.
     "without the prefix of the model": Layout(saved(lambda state: inside(state, "net.", "")), Wrapped),
     "with another prefix than the model": Layout(saved(lambda state: {"state_dict": inside(state, "net.", "model.")}), Wrapped),

@@ -204,6 +204,26 @@ def test_a_constant_that_older_versions_stored_may_be_there_with_the_value_of_th
         assert "positions" in problem.found
 
 
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_older_files_of_transformers_are_read(kind: str, tmp_path: Path) -> None:
+    """BERT's positions and GPT-2's masks were stored; the hub's GPT-2 has the names of the model without its output layer."""
+    transformers = pytest.importorskip("transformers")
+    if kind == "bert":
+        config = transformers.BertConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=20
+        )
+        model = transformers.BertForSequenceClassification(config)
+        extra = {"bert.embeddings.position_ids": torch.arange(512)[None]}
+        state = state_of(model)
+    else:
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20))
+        extra = {"h.0.attn.bias": torch.ones(1, 1, 4, 4)}
+        state = state_of(model)
+        state["lm_head.weight"] = state["transformer.wte.weight"]
+    stored = {name.removeprefix("transformer."): value for name, value in state.items() if name != "lm_head.weight"}
+    assert same(loaded(tmp_path, {**stored, **extra}, model), state)
+
+
 def test_lazy_parameters_take_the_shapes_of_the_file(tmp_path: Path) -> None:
     state = state_of(nn.Sequential(nn.Linear(4, 3)))
     model = nn.Sequential(nn.LazyLinear(3))

@@ -70,8 +70,7 @@ class Matcher:
     def places(self) -> list[Place]:
         """All places where at least one name of the model is found, the model's full names before shortened ones."""
         found: list[Place] = []
-        for depth in range(_common(list(self._own_parts)) + 1):
-            shortened = {parts[depth:]: name for parts, name in self._own_parts.items()}
+        for shortened in self._shortened():
             covered: dict[Parts, dict[str, str]] = {}
             for parts, name in self._file_parts.items():
                 for cut in range(len(parts)):
@@ -83,6 +82,13 @@ class Matcher:
         for place in found:
             place.extra = list(self._extra(place, inner))
         return found
+
+    def _shortened(self) -> Iterator[dict[Parts, str]]:
+        """The model's names in full and without what all of them begin with; last, tied tensors by their first names alone."""
+        first = {parts: name for parts, name in self._own_parts.items() if self._tied[id(self._own[name])][0] == name}
+        for names in (self._own_parts, first):
+            for depth in range(_common(list(names)) + 1):
+                yield {parts[depth:]: name for parts, name in names.items()}
 
     def _place(self, prefix: Parts, names: dict[str, str]) -> Place:
         place = Place(prefix, self._key(prefix, list(names.values())), names)
@@ -152,9 +158,20 @@ def _known(places: list[Place], names: dict[str, str]) -> bool:
 
 
 def _bare(names: Mapping[str, object]) -> dict[Parts, str]:
-    """The parts of each name without those of wrappers -> the name; with them, if two names would become equal."""
-    bare = {tuple(part for part in name.split(".") if part not in WRAPPERS) or (name,): name for name in names}
+    """The parts of each name without those of wrappers -> the name; the name as it is, if two names would become equal."""
+    bare = {_modern([part for part in name.split(".") if part not in WRAPPERS]) or (name,): name for name in names}
     return bare if len(bare) == len(names) else {tuple(name.split(".")): name for name in names}
+
+
+def _modern(parts: list[str]) -> Parts:
+    """The parts of a name with the names that weight_norm and LayerNorm have today."""
+    weight_norm = {"weight_g": "original0", "weight_v": "original1"}
+    layer_norm = {"gamma": "weight", "beta": "bias"}
+    if parts and parts[-1] in weight_norm:
+        return (*parts[:-1], "parametrizations", "weight", weight_norm[parts[-1]])
+    if len(parts) > 1 and parts[-2] == "LayerNorm" and parts[-1] in layer_norm:
+        return (*parts[:-1], layer_norm[parts[-1]])
+    return tuple(parts)
 
 
 def _common(names: list[Parts]) -> int:
