@@ -92,6 +92,15 @@ def test_the_text_is_that_of_the_template_and_starts_once(tmp_path: Path, folder
     assert doubled_start(data, nn.Identity(), data[0], "sample 0") is None
 
 
+def test_a_report_shows_who_says_what(tmp_path: Path, folder: str) -> None:
+    path = rows(tmp_path, {"chat": MESSAGES[1:3], "prompt": "how", "completion": "so"})
+    assert CausalTexts(path, folder, messages="chat").describe(0) == {"chat": "user: how are you · assistant: fine thanks"}
+    assert CausalTexts(path, folder, prompt="prompt", completion="completion").describe(0) == {
+        "prompt": "how",
+        "completion": "so",
+    }
+
+
 @pytest.mark.parametrize("name", ["lines", "marked"])
 def test_a_prompt_and_a_completion_of_messages_predict_the_completion(tmp_path: Path, folder: str, name: str) -> None:
     path = rows(tmp_path, {"prompt": MESSAGES[:4], "completion": MESSAGES[4:]})

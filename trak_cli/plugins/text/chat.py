@@ -83,6 +83,13 @@ def chat_tokens(tokenizer: Any, messages: Any, template: str, first: int = 0) ->
     return ids, _labels(ids, counts)
 
 
+def spoken(value: Any) -> Any:
+    """Messages as one text for a report, such as "user: hello · assistant: hi"; any other value as it is."""
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        return value
+    return " · ".join(f"{message.get('role', '?')}: {message.get('content', '')}" for message in value)
+
+
 def _marked(tokenizer: Any, messages: Messages, template: str, first: int) -> tuple[list[int], list[int]]:
     options = {"return_dict": True, "return_assistant_tokens_mask": True}
     encoded = _rendered(tokenizer, messages, template, tokenize=True, **options)

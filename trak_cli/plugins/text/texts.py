@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.text.chat import spoken
 from trak_cli.plugins.text.records import read_table
 from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
 from trak_cli.types import evenly_spaced
@@ -105,4 +106,4 @@ class Texts(Dataset[dict[str, Tensor]]):
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: the columns that it is made from."""
         row = self.row(i)
-        return {column: row[column] for column in self.columns}
+        return {column: spoken(row[column]) for column in self.columns}
