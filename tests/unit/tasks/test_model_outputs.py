@@ -204,3 +204,16 @@ def test_a_users_task_needs_only_its_output() -> None:
     f = Mine().output(MODEL, batch)
     torch.testing.assert_close(Mine().out_to_loss_grad(MODEL, batch, f), torch.sigmoid(-f))
     assert Mine().loss(MODEL, batch).shape == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "label"),
+    [
+        (Classification(), torch.zeros(3), torch.tensor([1])),
+        (BinaryClassification(), torch.tensor(0.5), torch.tensor([1])),
+        (Regression(), torch.tensor(0.5), torch.tensor([1.0])),
+    ],
+)
+def test_an_output_without_its_batch_dimension_names_squeeze(task: Task, output: Tensor, label: Tensor) -> None:
+    with pytest.raises(InputError, match=r"use squeeze\(-1\)"):
+        task.output(MODEL, (output, label))

@@ -24,7 +24,7 @@ from trak_cli.gradients.checks.observation import Observation, attributes, diges
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.types import listed
-from trak_cli.user_errors import error_summary, is_out_of_memory, text_of
+from trak_cli.user_errors import error_summary, is_out_of_memory, report_user_errors, text_of
 
 #: Sums over activations that differ by this share are different.
 _SAME = 1e-5
@@ -127,9 +127,12 @@ def _observed(subject: Subject, samples: Samples, order: Sequence[int], used: bo
             raise keeps(f"{error_summary(error)} after other samples, but not in a new model", list(kept)) from error
         if (lost := _lost_dimension(seen)) is not None:
             raise squeezed(lost) from error
-        if _TOGETHER in earlier and not isinstance(error, TrakError):
+        if isinstance(error, TrakError):
+            raise
+        if _TOGETHER in earlier:
             raise fails_alone(error) from error
-        raise
+        with report_user_errors(listed(samples.names) if key == _TOGETHER else samples.names[key], library=True):
+            raise
     return seen
 
 
