@@ -145,6 +145,6 @@ def test_a_file_that_does_not_fit_is_refused_together_with_the_patterns(tmp_path
         trained(file, ["head.*"])
     told = [str(problem) for problem in raised.value.problems]
     assert told[0].startswith("parameters.include: found 'head.*'")
-    assert any(one.startswith(f"train.start={file}: found 0.0.weight (2, 2)") for one in told)
+    assert any(one.startswith(f"train.start={file} (0.0): found 0.0.weight (2, 2)") for one in told)
     assert any("extra" in one for one in told)
     assert len(told) == 4  # the pattern, the shape, the missing names and the unexpected one
