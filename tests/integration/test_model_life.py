@@ -201,3 +201,81 @@ def test_training_stores_weights_that_eval_has_not_merged(odd: Project) -> None:
     model.load_state_dict(state)
     product = model.first.B @ model.first.A
     assert float(product.detach().norm()) > 1e-3
+
+
+KEEPERS = {
+    "a class attribute": """
+class Net(Base):
+    kept = {}
+
+    def scale(self):
+        return self.kept.setdefault("norm", self.first.weight.detach().norm())
+""",
+    "a global variable": """
+KEPT = []
+
+class Net(Base):
+    def scale(self):
+        KEPT.append(self.first.weight.detach().norm())
+        return KEPT[0]
+""",
+    "a cached function": """
+import functools
+
+MODELS = []
+
+@functools.cache
+def norm():
+    return MODELS[-1].first.weight.detach().norm()
+
+class Net(Base):
+    def scale(self):
+        MODELS.append(self)
+        return norm()
+""",
+}
+BASE = """
+import torch
+from torch import nn
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x) / self.scale()))
+"""
+
+
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_a_value_that_the_users_module_keeps_from_checkpoint_to_checkpoint_is_refused(project: Project, keeper: str) -> None:
+    (project.folder / "keeping_plugin.py").write_text(BASE + KEEPERS[keeper])
+    project.refused(
+        4, "featurize", "model._target_=keeping_plugin.Net", says=("after another checkpoint", "a class or a module", "b-")
+    )
+    project.done("featurize", "model._target_=keeping_plugin.Net", "checkpoints=checkpoints/a.*", "store=runs/alone")
+
+
+def test_a_module_that_cannot_be_imported_twice_is_accepted(project: Project) -> None:
+    once = """
+import sys
+
+if hasattr(sys, "_imported_once"):
+    raise RuntimeError("imported twice")
+sys._imported_once = True
+
+class Net(Base):
+    def scale(self):
+        return 1
+"""
+    (project.folder / "single_plugin.py").write_text(BASE + once)
+    project.done("featurize", "model._target_=single_plugin.Net")
+    del sys._imported_once  # type: ignore[attr-defined]
+
+
+def test_the_users_modules_are_the_same_after_the_checks(project: Project) -> None:
+    project.done("featurize")
+    before = sys.modules["tiny_plugin"]
+    project.done("doctor")
+    assert sys.modules["tiny_plugin"] is before

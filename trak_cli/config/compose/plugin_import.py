@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,28 @@ def use_folder(folder: Path) -> None:
     if sys.path[:1] != [str(folder)]:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+
+
+@contextmanager
+def imported_again() -> Iterator[None]:
+    """Inside, modules of the user's folder are imported anew, so values kept in them or in their classes are not there."""
+    before = _own_modules()
+    for name in before:
+        del sys.modules[name]
+    try:
+        yield
+    finally:
+        for name in _own_modules():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _own_modules() -> dict[str, ModuleType]:
+    """The loaded modules whose top-level module or package lies directly in the user's folder."""
+    tops = {name.partition(".")[0] for name in sys.modules}
+    own = {top: path for top in tops if (path := _own_file(top)) is not None}
+    own = {top: path for top, path in own.items() if Path(str(getattr(sys.modules.get(top), "__file__", ""))).resolve() == path}
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
 
 
 def locate(path: str, key: str) -> Any:

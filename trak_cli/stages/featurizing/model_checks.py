@@ -8,7 +8,9 @@ from functools import lru_cache, partial
 
 from torch import Tensor, nn
 
-from trak_cli.errors import InputError, Problem
+from trak_cli.config.compose.plugin_import import imported_again
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.gradients.checks.across_checkpoints import check_across_checkpoints, observed_outputs
 from trak_cli.gradients.checks.history import History, Samples, Subject, check_history
 from trak_cli.gradients.checks.independence import check_independence, check_repeated
 from trak_cli.gradients.checks.outputs import check_terms, reached_parameters, unreached
@@ -55,6 +57,8 @@ def model_checks(setup: FeatureSetup, probes: Sequence[Probes], log: Callable[[s
     checks = [ModelCheck("samples", "all of them", partial(_accepted, setup, probes))]
     history = lru_cache(maxsize=1)(partial(_history, setup, probes[0]))
     checks.append(ModelCheck("nothing kept between calls", "the outputs of a new model", partial(_forgets, history)))
+    name, expected = "nothing kept between checkpoints", "the outputs of modules that are imported anew"
+    checks.append(ModelCheck(name, expected, partial(_forgets_checkpoints, setup, probes[0])))
     if setup.uses_gradients:
         checks.append(ModelCheck("gradients", "a path to the parameters", partial(_reached, setup, probes[0], history, log)))
     checks.append(ModelCheck("alone = in a batch", "equal outputs", partial(_independent, setup, probes)))
@@ -102,6 +106,30 @@ def _forgets(history: Callable[[], History]) -> str:
     """The output for a sample does not depend on earlier calls."""
     restored = history().restored
     return f"the same; before each call, {listed(restored)} is restored" if restored else "the same"
+
+
+def _forgets_checkpoints(setup: FeatureSetup, probes: Probes) -> str:
+    """A second checkpoint has the outputs that it has if the modules of the user are imported anew.
+
+    A new model does not have the attributes of the previous one, but the values that a module or class keeps.
+    """
+    models = setup.components.models
+    first, *others = models.checkpoints
+    others = [other for other in others if other.sha256 != first.sha256]
+    if not others:
+        return "a single checkpoint"
+    try:
+        models.load(others[0])
+        used = observed_outputs(models.current, setup.function, probes.singles)
+        with imported_again():
+            models.load(others[0])
+            alone = observed_outputs(models.current, setup.function, probes.singles)
+        check_across_checkpoints(models.current, setup.function, used, alone, [*probes.names, others[0].name])
+    except ConfigError as error:
+        return f"not checked, because the modules cannot be imported twice: {error.problems[0].found}"
+    finally:
+        models.load(first)
+    return "the same"
 
 
 def _reached(setup: FeatureSetup, probes: Probes, history: Callable[[], History], log: Callable[[str], None]) -> str:

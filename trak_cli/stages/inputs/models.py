@@ -35,6 +35,7 @@ class Models:
         device: where models are.
 
     Attributes:
+        checkpoints: those of the run, after :meth:`check`.
         key: where in the file the weights of the checkpoint lie that was loaded last; "." for the outermost mapping.
     """
 
@@ -45,6 +46,7 @@ class Models:
         self._device = device
         self._current: nn.Module | None = None
         self._checkpoint: Checkpoint | None = None
+        self.checkpoints: Sequence[Checkpoint] = ()
         self.key = "."
         self._restored: frozenset[str] = frozenset()
         self._created_by_call = False
@@ -77,6 +79,7 @@ class Models:
         Raises:
             InputError: each file that does not fit.
         """
+        self.checkpoints = checkpoints
         files = [checkpoint for checkpoint in checkpoints if checkpoint.member is None]
         model = self.build()
         problems = _misfits(model, files)
