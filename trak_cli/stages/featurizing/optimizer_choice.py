@@ -112,7 +112,8 @@ def _describe(usable: Mapping[Path, TrainedBy], selected: Collection[str]) -> st
     more = f" and {len(usable) - 1} more" if len(usable) > 1 else ""
     without = [name for name in selected if any(name not in (state.entries or {}) for state in usable.values())]
     unchanged = f"; no step has changed {len(without)} of {len(selected)} parameters ({without[0]})" if without else ""
-    return f"{first.optimizer.name}: gradients are scaled by its own second moments, from {first.file}{more}{unchanged}"
+    file = f"{first.file.parent.name}/{first.file.name}"  # a row of doctor's table
+    return f"{first.optimizer.name}: gradients are scaled by its own second moments, from {file}{more}{unchanged}"
 
 
 def _why_samples(states: Mapping[Path, TrainedBy | None], moments: str | None) -> str:
