@@ -100,5 +100,5 @@ def type_command(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> st
         result = CliRunner().invoke(app, arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0, f"{line}\n{result.stderr}"
+    assert result.exit_code == 0, f"{line}\n{result.stdout}\n{result.stderr}"
     return result.stdout

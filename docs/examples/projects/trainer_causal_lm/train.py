@@ -46,7 +46,8 @@ def main() -> None:
     tokenizer = train_tokenizer()
     data = datasets.load_dataset("json", data_files={"train": "train.jsonl", "test": "test.jsonl"}, cache_dir="cache")
     data = data.map(lambda row: tokenizer(row["text"], truncation=True), remove_columns=data["train"].column_names)
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=48, n_layer=2, n_head=4)
+    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=48, n_layer=2, n_head=4, **ends)
     trainer = Trainer(
         GPT2LMHeadModel(config),
         TrainingArguments(
