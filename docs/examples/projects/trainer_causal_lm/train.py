@@ -1,4 +1,4 @@
-"""Trains a small GPT-2 with Hugging Face's Trainer on summaries of NumPy's functions: python train.py"""
+"""Trains a small GPT-2 with the Hugging Face Trainer on summaries of NumPy's functions: python train.py"""
 
 import inspect
 import json

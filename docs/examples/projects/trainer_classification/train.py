@@ -1,4 +1,4 @@
-"""Fine-tunes a small BERT with Hugging Face's Trainer: is a docstring NumPy's or PyTorch's? python train.py"""
+"""Fine-tunes a small BERT with the Hugging Face Trainer that tells docstrings of NumPy and PyTorch apart: python train.py"""
 
 import inspect
 import json
