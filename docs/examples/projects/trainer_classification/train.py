@@ -1,4 +1,4 @@
-"""Fine-tunes a small BERT with the Hugging Face Trainer that tells docstrings of NumPy and PyTorch apart: python train.py"""
+"""Fine-tunes a small BERT with the Hugging Face Trainer to tell docstrings of NumPy from those of PyTorch: python train.py"""
 
 import inspect
 import json
