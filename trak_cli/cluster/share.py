@@ -70,7 +70,9 @@ def share_from(index: int | None, count: int | None, environment: Mapping[str, s
     if count is not None:
         return _counted(array, rank, count, source)
     if array.count is None:
-        warning = "" if array.irregular else f"{source}: the number of tasks is unknown; worker.count=N divides the work evenly"
+        warning = (
+            "" if array.irregular else f"{source}: the number of tasks is unknown; set worker.count=N to divide the work evenly"
+        )
         return Share(shuffle=f"{array.job}/{array.index}/{rank.index}", source=source, warning=warning)
     if not source:
         return Share(warning=_without_index(scheduler(environment)))
@@ -94,7 +96,7 @@ def _explicit(index: int, count: int | None) -> Share:
 def _counted(array: Place, rank: Place, count: int, source: str) -> Share:
     """The index of the environment among ``count`` processes. Consecutive numbers, from any start, take different shares."""
     if not source:
-        found = f"nothing, although worker.count={count} is given and no scheduler tells an index"
+        found = f"nothing, although worker.count={count} is given and no scheduler gives an index"
         raise ConfigError(
             Problem("worker.index", found, "both worker.index and worker.count, or neither", "give worker.index too")
         )
@@ -102,7 +104,7 @@ def _counted(array: Place, rank: Place, count: int, source: str) -> Share:
     known = None if array.count is None else array.count * size
     if array.irregular or known not in (None, count):
         found = f"{count}, with {source}" + (f", which counts {known} processes" if known else "")
-        expected = f"worker.count={known}, or nothing" if known else "nothing, for a list of tasks without a constant step"
+        expected = f"worker.count={known}, or nothing" if known else "nothing, because the task numbers have no constant step"
         raise ConfigError(Problem("worker.count", found, expected, "leave worker.count out, or give worker.index too"))
     return Share((array.index * size + rank.index) % count, count, source=f"{source}, and worker.count")
 
@@ -112,5 +114,5 @@ def _without_index(name: str | None) -> str:
         return ""
     return (
         f"warning: {name} runs this process, but gives it no index, so it does all of the work. If you started several "
-        "processes, every one of them does everything: give each worker.index=I worker.count=N"
+        "processes, each of them does all of the work; give each of them worker.index=I worker.count=N"
     )

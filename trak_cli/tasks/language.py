@@ -18,7 +18,7 @@ from trak_cli.tasks.quality import Quality
 from trak_cli.tasks.task import SampleError, Task, field
 from trak_cli.tasks.tokens import call, check_tokens
 
-#: The loss of a model that knows nothing varies by about this share of it.
+#: Standard deviation of the loss at chance, as a share of it.
 _NOISE = 0.025
 
 
@@ -74,7 +74,7 @@ class LanguageModel(Task):
         return nn.functional.cross_entropy(widened(logits).flatten(0, -2), right.flatten().long(), ignore_index=IGNORED)
 
     def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
-        """The loss per predicted token, −log p; log V for a model that knows nothing."""
+        """The loss per predicted token, −log p; log V at chance."""
         loss, count, classes = 0.0, 0, 2
         for batch in batches:
             odds, counts = self.log_odds(model, batch)

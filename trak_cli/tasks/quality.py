@@ -1,4 +1,4 @@
-"""How good a model is on some samples: the number that a task gives for it, and what a model without knowledge would get."""
+"""How good a model is on some samples: the number that a task gives for it, and the number at chance."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quality:
-    """A number for the whole of some samples.
+    """A number for some samples together.
 
     Attributes:
         name: what it is, for example "accuracy".
         value: the number.
         best: the number of a perfect model.
-        chance: the number of a model that knows nothing about a sample; None if there is no such number.
-        noise: by how much the number of a model that knows nothing varies with the choice of samples (a standard deviation).
+        chance: the number of a model that ignores its input; None if there is no such number.
+        noise: the standard deviation of the number at chance over the choice of samples.
     """
 
     name: str
@@ -25,16 +25,16 @@ class Quality:
 
     @property
     def knowledge(self) -> float | None:
-        """0 for a model that knows nothing, 1 for a perfect one; None if chance is unknown."""
+        """The advantage over chance: 0 at chance, 1 for a perfect model; None if chance is unknown."""
         return None if self.chance is None else (self.value - self.chance) / (self.best - self.chance)
 
     @property
     def near_chance(self) -> bool:
-        """Whether a model that knows nothing could get this number."""
+        """Whether the number is within two standard deviations of chance, or worse."""
         return self.knowledge is not None and self.knowledge < 2 * self._relative_noise
 
     def far_from(self, other: Quality) -> bool:
-        """Whether less than half of the knowledge about ``other`` samples is left for these."""
+        """Whether the advantage over chance is less than half of that on ``other`` samples, beyond noise."""
         if self.knowledge is None or other.knowledge is None:
             return False
         lost = other.knowledge - self.knowledge

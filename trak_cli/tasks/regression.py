@@ -17,7 +17,7 @@ from trak_cli.tasks.task import Inputs, Task, call_model, field
 _ARGUMENTS = ("inputs", "value")
 
 
-#: R² of a model that knows nothing about a sample varies by about this much.
+#: Standard deviation of R² at chance.
 _NOISE = 0.025
 
 

@@ -169,7 +169,7 @@ def test_a_scheduler_without_an_index_is_warned_about_unless_the_config_divides(
     share = share_from(None, None, environment)
     assert share.of(UNITS) == UNITS
     assert name in share.warning
-    assert "every one of them does everything" in share.warning
+    assert "each of them does all of the work" in share.warning
     assert not share_from(0, 2, environment).warning
 
 

@@ -70,7 +70,7 @@ def test_a_function_of_sample_and_weights_passes_with_one_new_model() -> None:
 def test_without_a_batch_of_several_single_samples_are_compared() -> None:
     alone = Samples(None, SAMPLES.singles, SAMPLES.names)
     assert len(check(Base, alone).reached) == 4
-    assert "keeps something between calls" in refusal(Remembering, alone)
+    assert "keeps a value between calls" in refusal(Remembering, alone)
 
 
 def test_parameters_without_a_path_are_left_out() -> None:
@@ -107,7 +107,7 @@ def test_the_module_and_the_attribute_that_keep_something_are_named() -> None:
     found = refusal(Remembering)
     assert found.startswith("model, module memory: found f = ")
     assert "of train after other samples" in found
-    assert "keeps something between calls: memory.seen;" in found
+    assert "keeps a value between calls: memory.seen;" in found
 
 
 def test_a_graph_of_an_earlier_call_names_the_attribute() -> None:
@@ -119,7 +119,7 @@ def test_a_graph_of_an_earlier_call_names_the_attribute() -> None:
                 self.product = [self.outer.weight @ self.inner.weight]
             return x @ self.product[0].T  # type: ignore[no-any-return]
 
-    assert "keeps something between calls: product" in refusal(Cached)
+    assert "keeps a value between calls: product" in refusal(Cached)
 
 
 def test_a_gradient_that_is_lost_after_the_first_call() -> None:
@@ -134,7 +134,7 @@ def test_a_gradient_that_is_lost_after_the_first_call() -> None:
             return nn.functional.linear(torch.tanh(self.inner(x)), weight, self.outer.bias)
 
     found = refusal(lambda: Cached())
-    assert "keeps something between calls" in found
+    assert "keeps a value between calls" in found
 
 
 def test_a_batch_of_another_size_than_the_one_before() -> None:
@@ -148,7 +148,7 @@ def test_a_batch_of_another_size_than_the_one_before() -> None:
             self.state = hidden.detach()
             return self.outer(hidden)  # type: ignore[no-any-return]
 
-    assert "keeps something between calls" in refusal(Stateful)
+    assert "keeps a value between calls" in refusal(Stateful)
 
 
 def test_what_is_drawn_when_the_model_is_built_is_told_from_what_calls_change() -> None:
@@ -168,7 +168,7 @@ def test_what_is_drawn_when_the_model_is_built_is_told_from_what_calls_change() 
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x * self.signs)
 
-    assert "found signs, which has other values each time the model is built" in refusal(Random)
+    assert "found signs, which differs each time the model is built" in refusal(Random)
     assert check(Seeded).reached
 
 
@@ -221,5 +221,5 @@ def test_a_dimension_that_a_batch_of_one_loses_is_named_with_its_module() -> Non
 
     renewed = Renewed(Model)
     subject = Subject(lambda: renewed.model, renewed.renew, renewed.restore, Indexed(), lambda model: select(model, ["*"]))
-    with pytest.raises(InputError, match=r"module squeeze: .* one dimension less .* use squeeze\(-1\)"):
+    with pytest.raises(InputError, match=r"module squeeze: .* one dimension fewer .* use squeeze\(-1\)"):
         check_history(subject, SAMPLES)

@@ -102,7 +102,7 @@ def _moments(gradients: GradientsConfig) -> Iterator[Problem]:
     unscaled = "engine=representation" if gradients.engine == REPRESENTATION else "optimizer=sgd"
     if gradients.moments is not None and (gradients.engine == REPRESENTATION or gradients.optimizer == "sgd"):
         found = f"{gradients.moments}, with gradients.{unscaled}"
-        expected = "null: nothing is scaled by second moments"
+        expected = "null, because gradients are not scaled by second moments"
         yield Problem("gradients.moments", found, expected, "leave it out, or give gradients.optimizer=adam")
 
 

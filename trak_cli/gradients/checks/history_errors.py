@@ -13,16 +13,16 @@ _ALONE = "an output that depends on the sample and the weights alone"
 
 def keeps(found: str, names: Sequence[str], module: str = "") -> InputError:
     """A model whose outputs depend on earlier calls; ``names``: the attributes that may hold what it keeps."""
-    found += "; it keeps something between calls" + (f": {listed(names)}" if names else "")
-    remedy = "compute it anew in each call of forward, and reset hidden states and caches at its start"
+    found += "; the model keeps a value between calls" + (f": {listed(names)}" if names else "")
+    remedy = "compute such values in each call of forward, and reset hidden states and caches at its start"
     return InputError(Problem(f"model, module {module}" if module else "model", found, _ALONE, remedy))
 
 
 def random_build(names: Sequence[str]) -> InputError:
-    """A model that has other values each time it is built."""
-    what = listed(names) if names else "something"
-    found = f"{what}, which has other values each time the model is built, and which the checkpoint does not hold"
-    remedy = "register it as a persistent buffer, or draw it by a generator with a fixed seed"
+    """The error for a model whose values differ each time it is built."""
+    what = listed(names) if names else "a value"
+    found = f"{what}, which differs each time the model is built and is not in the checkpoint"
+    remedy = "register it as a persistent buffer, or draw it from a generator with a fixed seed"
     return InputError(Problem("model", found, "an output that the checkpoint determines", remedy))
 
 
@@ -37,7 +37,7 @@ def changes(names: Sequence[str], buffers: Collection[str]) -> InputError:
 def squeezed(module: str) -> InputError:
     """A module that loses the batch dimension of a batch of one."""
     where = f"model, module {module}" if module else "model"
-    found = "one dimension less for a batch of one than for a batch of several"
+    found = "an output with one dimension fewer for a batch of one than for a larger batch"
     remedy = "use squeeze(-1) instead of squeeze(), which also removes the batch dimension of a batch of one"
     return InputError(Problem(where, found, "the batch dimension first, also for a batch of one", remedy))
 

@@ -127,7 +127,7 @@ def _reason(model: nn.Module, one: _InBatch, values: Tensor, expected: Tensor, l
     sizes = torch.tensor(one.in_order(one.trial.sizes), device=values.device)
     wrong = (values - expected).abs().nan_to_num(0.0, 0.0, 0.0) > limit
     if not bool(wrong[sizes == sizes.max()].any()):
-        reason = f"padding without a mask: samples change beside the larger {one.named(int(sizes.argmax()))}: "
+        reason = f"padding without a mask: outputs change beside the larger {one.named(int(sizes.argmax()))}: "
         return "model", reason, "give the model a mask of the padding, and use it wherever positions are combined"
     if not bool(wrong[sizes == sizes.min()].any()):
         reason = f"samples are cut to the smallest of the batch, {one.named(int(sizes.argmin()))}: "

@@ -44,7 +44,7 @@ def unreached(in_training: Sequence[str]) -> InputError:
     expected = "an output connected to them in the autograd graph"
     if in_training:
         found = f"an output that depends on {listed(in_training)} in training mode, but on no selected parameter after eval()"
-        remedy = "let eval() not merge them into other weights; layers of loralib take merge_weights=False"
+        remedy = "keep eval() from merging them into other weights; layers of loralib take merge_weights=False"
         return InputError(Problem("model", found, expected, remedy))
     found = "an output that depends on none of the selected parameters"
     remedy = "look for detach, no_grad, item or NumPy in the task and the model, and check parameters.include"

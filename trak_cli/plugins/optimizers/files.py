@@ -95,7 +95,9 @@ def _chosen(
 
 def _matched(file: Path, state: OptimizerState, model: nn.Module, held: Mapping[str, tuple[int, ...]]) -> TrainedBy:
     if state.optimizer.read is None:
-        return TrainedBy(file, state.optimizer, None, f"the state of {state.optimizer.name} has none that can be read")
+        return TrainedBy(
+            file, state.optimizer, None, f"the state of {state.optimizer.name} has no second moments in a known form"
+        )
     try:
         found = TrainedBy(file, state.optimizer, match(state, model, held))
     except UnmatchedError as error:

@@ -37,7 +37,9 @@ def read_template(tokenizer: Any, template: str | None) -> str:
         found = found.get("default")
     if not isinstance(found, str):
         remedy = "give the dataset template: FILE.jinja, the template that the model was trained with"
-        raise ConfigError(Problem("dataset.tokenizer", "a tokenizer without a chat template", "one that has it", remedy))
+        raise ConfigError(
+            Problem("dataset.tokenizer", "a tokenizer without a chat template", "one with a chat template", remedy)
+        )
     if template is None or "{" in template:
         return found
     if not Path(template).is_file():
@@ -73,7 +75,7 @@ def chat_tokens(tokenizer: Any, messages: Any, template: str, first: int = 0) ->
                 remedy = (
                     "give the dataset a template that marks the assistant's text by {% generation %} and {% endgeneration %}"
                 )
-                raise ChatError(found, "a conversation that is only continued", remedy)
+                raise ChatError(found, "a template that only appends each message", remedy)
             spans.append((len(before), len(until.rstrip())))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids = list(encoded["input_ids"])
@@ -105,7 +107,7 @@ def _rendered(tokenizer: Any, messages: Messages, template: str, tokenize: bool 
         return tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=tokenize, **options)
     except Exception as error:  # Jinja's errors, and those that a template raises itself
         found = f"messages that the chat template refuses: {first_line(error, type(error).__name__)}"
-        raise ChatError(found, "a conversation that it renders", "correct the row, or leave it out") from error
+        raise ChatError(found, "messages that the template can render", "correct the row, or leave it out") from error
 
 
 def _labels(ids: Sequence[int], counts: Sequence[bool]) -> list[int]:

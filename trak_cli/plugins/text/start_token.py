@@ -25,7 +25,7 @@ def doubled_start(dataset: Any, model: nn.Module, sample: Any, where: str) -> Pr
     for start in {_start(getattr(dataset, "tokenizer", None)), _start(getattr(model, "config", None))}:
         if start is not None and list(tokens[:2]) == [start, start]:
             found = f"the start token {_spelled(dataset, start)} twice"
-            expected = "once: a text that a chat template rendered holds it already, and the tokenizer adds another"
+            expected = "once; a rendered chat template contains it already, and the tokenizer adds another"
             remedy = (
                 "give the dataset special_tokens: false, or messages: COLUMN for conversations; leave it only if the model was "
                 "trained so"

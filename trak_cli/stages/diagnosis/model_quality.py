@@ -56,15 +56,15 @@ def quality_warnings(qualities: Sequence[SplitQuality]) -> list[str]:
     if near:
         first = next(iter(near.values()))
         warnings.append(
-            f"{first.name} near {first.chance:.3g}, what a model that knows nothing gets, on {', '.join(near)}:"
-            " does the data come preprocessed as in training, and does the checkpoint belong to this model?"
+            f"{first.name} on {', '.join(near)} is near chance ({first.chance:.3g});"
+            " check that the data is preprocessed as in training, and that the checkpoint belongs to this model"
         )
     train = known.get(TRAIN)
     far = [split for split, quality in known.items() if train and split not in near and quality.far_from(train)]
     if train and far:
         warnings.append(
-            f"{train.name} on {', '.join(far)} far from that on the training set:"
-            " are these targets preprocessed and labelled like the training set?"
+            f"{train.name} on {', '.join(far)} is much worse than on the training set;"
+            " check that these targets are preprocessed and labelled like the training set"
         )
     return warnings
 

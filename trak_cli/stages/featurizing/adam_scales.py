@@ -49,7 +49,9 @@ def checkpoint_scales(setup: FeatureSetup, checkpoint: Checkpoint) -> Scales:
     if found is None or found.entries is None:
         reason = "no optimizer state" if found is None else found.reason
         remedy = "put the file back, or set gradients.moments=samples in a new store"
-        raise InputError(Problem(str(checkpoint.path), reason, "the second moments that were there at the start", remedy))
+        raise InputError(
+            Problem(str(checkpoint.path), reason, "the second moments that were read at the start of the run", remedy)
+        )
     scales = scales_of_moments(setup.selected, found.second_moments, setup.matrices)
     return {name: scale.to(setup.device) for name, scale in scales.items()}
 

@@ -69,7 +69,7 @@ class EngineSelector:
         best = choose(trials)
         self.reporter.log(
             f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {_times(trials)} "
-            f"(up to {EQUAL - 1:.0%} more than the fastest counts as equal; then hooks before vmap before loop)"
+            f"(times within {EQUAL - 1:.0%} of the fastest count as equal; among these, hooks comes before vmap and loop)"
         )
         return self._planned(best.engine, best.microbatch, strategies_of[best.engine], trials)
 

@@ -98,7 +98,7 @@ def _require_no_ground_truth(layout: Layout, split: str) -> None:
             raise StoreError(
                 Problem(
                     "dataset.replace",
-                    f"{split}, for whose old samples {path.parent} has outputs of retrained models",
+                    f"{split}; {path.parent} has outputs of retrained models on its old samples",
                     "a split without such outputs",
                     "give the new samples another name in dataset.targets, or use another store",
                 )

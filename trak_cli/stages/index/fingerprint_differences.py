@@ -80,11 +80,11 @@ def _remedy(difference: _Difference, checkpoint: str) -> str:
     key, stored = difference.key, difference.stored
     part = key.partition(".")[0]
     if key == "checkpoint":
-        return f"give back the file of {checkpoint} that was featurized, or give the new one another name"
+        return f"restore the file of {checkpoint} that was featurized, or rename the new file"
     if key == OPTIMIZER_STATE:
-        return "give back the files with the state of the optimizer that were read for the features"
+        return "restore the files with the optimizer state that were read for the features"
     if part == "parameters":
-        return "give back the model, parameters.include and parameters.exclude of the features"
+        return "restore the model, parameters.include and parameters.exclude of the features"
     if part in ("format", "kind") or key.endswith(("_version", ".scales", ".signs", "_sha256")):
         return "use the version of trak that wrote the features"
     value = _SWITCHES.get(key, (None, None))[stored == ABSENT]

@@ -28,7 +28,7 @@ def check_rows(layout: Layout, split: str, rows: int) -> None:
     held = held_rows(layout, split)
     if rows < held:
         expected = f"at least the {held} that {layout.root} was made from"
-        remedy = "give back the missing rows (only appending is possible), or use another store"
+        remedy = "restore the missing rows (rows can only be appended), or use another store"
         if split != TRAIN:
             remedy += f"; or, to replace the split and remove its scores, give {quote(f'dataset.replace=[{split}]')}"
         raise StoreError(Problem(f"split {split}", f"{rows} rows in the dataset", expected, remedy))

@@ -79,7 +79,7 @@ def _several(places: list[Place], path: Path) -> Problem:
     keys = [place.key for place in places]
     found = f"several weights that fit the model and differ, under {', '.join(keys)}"
     remedy = "give " + " or ".join(map(override, keys[:SHOWN]))
-    return Problem(str(path), found, "one, or the key of one", remedy)
+    return Problem(str(path), found, "one set of weights, or checkpoints.key to select one", remedy)
 
 
 def _no_such_key(held: NamedTensors, key: str, path: Path) -> Problem:
@@ -100,7 +100,7 @@ def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: 
     if renamed and not missing and not extra:
         found = ", ".join(f"{new or 'names without a prefix'} ({count} tensors)" for new, _, count in renamed)
         expected = ", ".join(old or "no prefix" for _, old, _ in renamed)
-        yield Problem(where, found, f"{expected}, as the model calls them", "give the parts of the model the names in the file")
+        yield Problem(where, found, f"{expected}, as in the model", "rename the parts of the model as in the file")
     else:
         missing, extra = place.missing, place.extra
     if place.misshapen:
