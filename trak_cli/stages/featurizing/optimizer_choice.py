@@ -80,7 +80,7 @@ def _by_trainer(config: TrakConfig, paths: list[Path]) -> OptimizerChoice:
         False,
         line="no optimizer state in the checkpoints, so gradients are not scaled;"
         " if Adam or AdamW trained them, set gradients.optimizer=adam (otherwise sgd)",
-        question="gradients.optimizer=adam if Adam or AdamW trained the checkpoints (otherwise sgd); they hold no optimizer state",
+        question="gradients.optimizer=adam if Adam or AdamW trained the checkpoints (otherwise sgd): they hold no state of it",
     )
 
 
