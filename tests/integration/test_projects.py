@@ -99,6 +99,21 @@ def test_a_project_goes_from_training_to_scores(folder: Path, monkeypatch: pytes
         assert (distance > 1e-3).mean() < 0.05
 
 
+@pytest.mark.parametrize("folder", ["gru_regression"], indirect=True)
+@pytest.mark.parametrize("change", ["'~task.inputs' '~task.value'", "'task.inputs=[serie,lengths]'", "task.value=after"])
+def test_the_remedy_for_parts_of_a_batch_that_are_not_named_can_be_pasted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    subprocess.run([sys.executable, "train.py", "--epochs", "1"], cwd=folder, check=True, capture_output=True)
+    line = f"trak featurize -d . {change}"
+    with pytest.raises(AssertionError, match="name the parts") as refused:
+        type_command(folder, monkeypatch, line)
+    (remedy,) = re.findall(r"do: .*?('task\.inputs=.*)", str(refused.value))
+    type_command(folder, monkeypatch, f"trak featurize -d . {remedy}")
+    features = read_store(folder / "runs" / "sunspots")
+    assert {split: len(rows.features) for (_, split), rows in features.items()} == {"train": 226, "later": 59}
+
+
 def _ranks(layout: Layout, estimator: str) -> np.ndarray:
     """How many training samples count more for (or against) sample i than itself."""
     scores = np.abs(read_scores(layout.scores(estimator, "seen")))

@@ -52,7 +52,7 @@ def test_the_best_samples_of_a_target_are_of_its_kind(project: RealProject, figu
     share = float((train[best] == test[:, None]).mean())
     chance = float((train[None, :] == test[:, None]).mean())
     figures[project.name, f"same kind among the best {TOP}"], figures[project.name, "same kind by chance"] = share, chance
-    assert share > 2 * chance
+    assert share > 1.5 * chance
 
 
 def _check(figures: Figures, project: RealProject, name: str, found: np.ndarray) -> None:

@@ -160,6 +160,12 @@ def test_nulls_deletions_lists_and_mappings(project: Project) -> None:
     assert config.trainer is None
 
 
+def test_a_mapping_and_a_list_replace_each_other(project: Project) -> None:
+    values = ("+dataset.train.transform=[a, b]", "dataset.train.transform={a: 1}", "dataset.train.transform={b: 2}")
+    assert project.load(*values).config.dataset.train["transform"] == {"a": 1, "b": 2}
+    assert project.load(*values, "dataset.train.transform=[c]").config.dataset.train["transform"] == ["c"]
+
+
 def test_a_run_without_a_name_is_called_after_its_store() -> None:
     config = load("status", None, None, ["store=somewhere/here/"]).config
     assert (config.name, config.store) == ("here", "somewhere/here/")

@@ -109,8 +109,9 @@ def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
         try:
             plain = change.key == "checkpoints" and not isinstance(change.value, dict)
             key = "checkpoints.files" if plain else change.key
-            # A list replaces the old value: OmegaConf cannot merge it into a mapping.
-            OmegaConf.update(tree, key, change.value, merge=isinstance(change.value, dict), force_add=True)
+            # A mapping is merged into a mapping; everything else replaces the old value.
+            merge = isinstance(change.value, dict) and not isinstance(OmegaConf.select(tree, key), ListConfig)
+            OmegaConf.update(tree, key, change.value, merge=merge, force_add=True)
         except (OmegaConfBaseException, ValueError) as error:  # ValueError: a name instead of a list index
             reason = one_line(str(error).partition("full_key")[0])
             problems.append(
