@@ -1,4 +1,4 @@
-"""Tell exceptions raised by user code (a model, task, dataset or trainer) from bugs of this program, and report them."""
+"""Distinguishes exceptions of user code (a model, task, dataset or trainer) from bugs of this program, and reports them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _is_program(filename: str) -> bool:
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Whether the innermost frame, apart from helpers and the standard library, is not this program's."""
+    """Whether the innermost frame, apart from helpers and the standard library, belongs to user code."""
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     files = [file for file in files if not file.startswith(_HELPERS)]
     files = [file for file in files if "site-packages" in file or not file.startswith(_LIBRARIES)]
@@ -125,7 +125,7 @@ def _is_foreign(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """The message of an exception, which its class may be unable to give."""
+    """The message of an exception, even if its class fails to produce one."""
     try:
         return str(error)
     except Exception:  # __str__ of a class of the user

@@ -1,1 +1,1 @@
-"""The part of the work of this process, from the configuration, a scheduler or a launcher such as torchrun."""
+"""The share of the work that this process does, from the configuration, a scheduler or a launcher such as torchrun."""

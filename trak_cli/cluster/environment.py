@@ -1,4 +1,4 @@
-"""The place of this process among others, from the variables that schedulers and launchers of parallel programs set."""
+"""The index of this process and the number of processes, from the environment variables of schedulers and launchers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from trak_cli.errors import ConfigError, Problem
 
 Environment = Mapping[str, str]
 
-#: Rank and number of processes, by the program that sets them. The first pair that is set counts: a launcher inside a Slurm
-#: step, such as torchrun or mpirun, knows more than the step.
+#: Variables of rank and number of processes. The first pair that is set is used, so a launcher inside a Slurm step, such as
+#: torchrun or mpirun, takes precedence over the step.
 _RANKS = (
     ("RANK", "WORLD_SIZE"),  # torchrun
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
@@ -23,7 +23,7 @@ _RANKS = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 
-#: Variables that tell which scheduler runs this process, even if it gives no index.
+#: Variables that show which scheduler runs this process, even if it gives no index.
 _SCHEDULERS = {
     "SLURM_JOB_ID": "Slurm",
     "PBS_JOBID": "PBS",
@@ -124,7 +124,7 @@ def _grid_engine(environment: Environment) -> Place | None:
 
 
 def _lsf(environment: Environment) -> Place | None:
-    """LSF does not tell where an array starts, except in the name of the job: ``name[1-8]``."""
+    """The element of an LSF array. LSF gives the start of an array only in the job name: ``name[1-8]``."""
     name = "LSB_JOBINDEX"
     task = _number(environment, name, 0)
     if task < 1:  # 0: a job without an array
@@ -161,7 +161,7 @@ def _aws_batch(environment: Environment) -> Place | None:
 
 
 def _pbs(environment: Environment) -> Place | None:
-    """PBS (``PBS_ARRAY_INDEX``) and Torque (``PBS_ARRAYID``) do not tell how many tasks there are."""
+    """The task of a PBS (``PBS_ARRAY_INDEX``) or Torque (``PBS_ARRAYID``) array, which do not give the number of tasks."""
     for name in ("PBS_ARRAY_INDEX", "PBS_ARRAYID"):
         if environment.get(name):
             task = _number(environment, name)
@@ -170,7 +170,7 @@ def _pbs(environment: Environment) -> Place | None:
 
 
 def _kubernetes(environment: Environment) -> Place | None:
-    """An indexed job does not tell how many completions it has."""
+    """The index of an indexed Kubernetes job, which does not give the number of completions."""
     if not environment.get("JOB_COMPLETION_INDEX"):
         return None
     task = _number(environment, "JOB_COMPLETION_INDEX")

@@ -94,7 +94,7 @@ def _explicit(index: int, count: int | None) -> Share:
 
 
 def _counted(array: Place, rank: Place, count: int, source: str) -> Share:
-    """The index of the environment among ``count`` processes. Consecutive numbers, from any start, take different shares."""
+    """The share of this process among ``count``. Consecutive task numbers, from any start, get different shares."""
     if not source:
         found = f"nothing, although worker.count={count} is given and no scheduler gives an index"
         raise ConfigError(

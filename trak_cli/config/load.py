@@ -164,7 +164,7 @@ def _name_after_store(tree: DictConfig) -> None:
 
 
 def _expand_home(config: TrakConfig) -> None:
-    """Put the home folder in place of a leading ``~`` in paths."""
+    """Replace a leading ``~`` in paths by the home folder."""
     for section, name in ((config, "store"), (config.train, "folder"), (config.train, "start"), (config.tune, "folder")):
         if isinstance(path := getattr(section, name), str):
             setattr(section, name, os.path.expanduser(path))

@@ -29,8 +29,8 @@ class DatasetConfig:
     collate: Any = key(None, "plugin: a function from a list of samples to a batch; null: PyTorch's default")
     replace: list[str] = key(
         [],
-        "target splits whose samples may have changed: features of other samples, and all scores of the split, are removed "
-        "before the new ones are computed",
+        "target splits whose samples may have changed: features of changed or missing samples, and all scores of the split, "
+        "are removed before new features are computed",
     )
 
 
@@ -50,7 +50,7 @@ class CheckpointsConfig:
     )
     key: str | None = key(
         None,
-        "name under which the weights lie in a file, such as ema or state.model; null: wherever they fit the model",
+        "key of the weights in a file, such as ema or state.model; null: the only weights in the file that fit the model",
         not_empty=True,
     )
 
@@ -65,12 +65,12 @@ class ParametersConfig:
 
 @dataclass
 class GradientsConfig:
-    """How per-sample gradients are computed; or the representation that is read instead."""
+    """How per-sample gradients are computed, or which representation is used instead."""
 
     engine: str = key(
         "auto",
-        "engine that computes gradients; auto: the fastest of hooks, vmap and loop on a few samples, "
-        "or the first of them that is within 25 % of it; "
+        "engine that computes gradients; auto: the first of hooks, vmap and loop whose time on a few samples is within 25 % of "
+        "the fastest; "
         "representation: no gradients",
         choices=("auto", *ENGINES, REPRESENTATION),
     )
@@ -93,7 +93,7 @@ class GradientsConfig:
     optimizer: str | None = key(
         None,
         "optimizer that trained the model; adam (Adam, AdamW): its second moments scale the gradients; "
-        "null: as the optimizer state in the checkpoints says, else as the trainer plugin implies",
+        "null: read from the optimizer state in the checkpoints, else from the trainer plugin",
         choices=OPTIMIZERS,
     )
     moments: str | None = key(
@@ -154,7 +154,7 @@ class FeaturesConfig:
     shard_rows: int | None = key(
         None,
         "samples in one file, which is also the unit of work, restarts and verification; "
-        "null: 16 to 1024, whatever takes one to two minutes",
+        "null: as many as take one to two minutes, between 16 and 1024",
         at_least=1,
     )
     readers: int | None = key(
@@ -294,7 +294,7 @@ class TrakConfig:
         0, "seed of the projection, training, retraining (which uses seed + 1000), ensembles and resampling", at_least=0
     )
     vars: dict[str, Any] = key(
-        {}, "values of your own, such as folders, to refer to: with vars: {root: /data}, ${vars.root}/a.pt is /data/a.pt"
+        {}, "values of your own to use in other keys: with vars: {root: /data}, ${vars.root}/a.pt means /data/a.pt"
     )
     extensions: list[str] = key([], "Python modules that are imported before anything else, for their registrations")
     model: Any = key(None, "plugin: the model that the checkpoints fit")

@@ -68,7 +68,7 @@ def one_line(text: object) -> str:
 
 
 def nearest(word: str, words: Iterable[str], similarity: float = 0.6) -> str | None:
-    """The most similar of the words, or None if none is as similar as that, between 0 and 1."""
+    """The most similar of the words; None if none reaches ``similarity``, between 0 and 1."""
     matches = difflib.get_close_matches(word, list(words), n=1, cutoff=similarity)
     return matches[0] if matches else None
 

@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 from trak_cli.errors import InputError, Problem
 from trak_cli.user_errors import report_user_errors
 
-#: Samples that are read twice in any case.
+#: Least number of samples that are read twice.
 _AT_LEAST = 9
 
 

@@ -117,7 +117,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
 
 
 def _optimizer_check(setup: FeatureSetup) -> list[Check]:
-    """What is known of the optimizer; nothing if the config says it, or if the question is among the advice."""
+    """A line about the optimizer; none if the config names it, or if the advice already asks for it."""
     choice = setup.optimizer
     return [Check("optimizer", True, choice.line, "its kind", "")] if choice.line and not choice.question else []
 

@@ -196,7 +196,7 @@ def _compute_units(
 
 
 def _load_featurizer(run: FeaturizeRun, checkpoint: Checkpoint, reporter: Reporter) -> Featurizer:
-    """Load a checkpoint into a new model and return what makes its features."""
+    """Load a checkpoint into a new model and return its featurizer."""
     setup, plan = run.setup, run.plan
     setup.components.models.load(checkpoint)
     if setup.components.models.key != ".":

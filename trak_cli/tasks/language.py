@@ -29,7 +29,7 @@ class LanguageModel(Task):
     sample without any predicted token is refused.
     """
 
-    #: What a label is, and what to do about one that the model does not have, for messages.
+    #: For messages: the kind of a label, and the remedy for a label that the model does not have.
     label_kind, label_remedy = "a token", "use the tokenizer that belongs to the model"
 
     def __init__(self, label: str = "labels") -> None:

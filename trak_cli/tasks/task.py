@@ -125,12 +125,12 @@ class Task(ABC):
         del context
 
 
-#: What a model gets of a batch: a part; a list of parts, in order; a mapping of argument names to parts; None: the whole batch.
+#: The parts of a batch that a model gets: one part, a list in order, or argument names -> parts; None: the whole batch.
 Inputs = int | str | Sequence[int | str] | Mapping[str, int | str] | None
 
 
 def call_model(model: nn.Module, batch: Any, inputs: Inputs, arguments: Sequence[str] = ()) -> Any:
-    """What the model returns for the parts of the batch that ``inputs`` names; ``arguments`` as for :func:`field`.
+    """The output of the model for the parts of the batch that ``inputs`` names; ``arguments`` as for :func:`field`.
 
     Raises:
         InputError: the batch has no such part.
@@ -173,7 +173,7 @@ def field(batch: Any, key: int | str, arguments: Sequence[str] = ()) -> Any:
 
 
 def _named_parts(keys: list[Any], arguments: Sequence[str]) -> str:
-    """The arguments of the task that fit a mapping with these keys, as far as their names tell."""
+    """The arguments of the task that fit a mapping with these keys, guessed from their names."""
     label = next((key for key in keys if str(key).lower() in _LABELS), keys[-1])
     inputs = [key for key in keys if key != label]
     if len(inputs) == 1:

@@ -88,7 +88,7 @@ class EstimatorSpec:
     )
     gram_exponent: float = _choice(0.0, "b: sample i has weight |q_i|^b in the Gram matrix", needs_gram=True, shapes_gram=True)
     weight_exponent: float = _choice(1.0, "a: scores of sample i are multiplied by sign(q_i) |q_i|^a")
-    unit_norm: bool = _choice(False, "bring every feature row to unit length first", shapes_gram=True)
+    unit_norm: bool = _choice(False, "scale every feature row to unit length first", shapes_gram=True)
     clip_norm: float = _choice(
         0.0,
         "scale training features down to this many times their median length; 0: no clipping",
@@ -109,14 +109,14 @@ class EstimatorSpec:
         choices=AVERAGING,
     )
     normalize_targets: bool = _choice(
-        False, "every checkpoint counts equally for a target, however long its gradients are there"
+        False, "scale the features of a target to one length over all checkpoints, so that these count equally"
     )
     shrinkage: float = _choice(
         0.0,
         "multiply scores by |c| / (|c| + shrinkage / sqrt(checkpoints)), c the mean cosine of the two samples; 0: no shrinkage",
     )
     soft_threshold: float = _choice(
-        0.0, "share of the scores of each target that becomes 0; the other scores shrink by the largest of those"
+        0.0, "share of the scores of each target that becomes 0; the others shrink by the largest magnitude among these"
     )
 
     @property

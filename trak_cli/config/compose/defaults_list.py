@@ -1,4 +1,4 @@
-"""The defaults list of the user's own file: what is wrong with it, and the line that puts it right."""
+"""Problems of the defaults list in the user's own file, each with the corrected line."""
 
 from __future__ import annotations
 

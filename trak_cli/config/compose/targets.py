@@ -1,4 +1,4 @@
-"""Target splits take from the training set what they do not say themselves."""
+"""Arguments that target splits take from the training set."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _complete(tree: DictConfig, key: str, node: Any, train: Mapping[str, Any], w
 
 
 def _is_replaced(name: str, key: str, written: Collection[str]) -> bool:
-    """Whether the user gave this argument to the training set, and not to the split."""
+    """Whether the user gave this argument for the training set, and not for the split."""
     return _mentions(written, join(_TRAIN, name)) and not _mentions(written, join(key, name))
 
 

@@ -21,7 +21,7 @@ from trak_cli.errors import Problem
 
 Section = TypeVar("Section")
 
-#: Keys that are easily guessed, and what they are called.
+#: Wrong keys that users may guess -> the right keys.
 _MEANT = {"estimator.checkpoints": "estimator.average_over"}
 
 #: Marks a value that could not be converted, after its problem was recorded.
@@ -209,7 +209,7 @@ def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
 
 
 def _variable(problem: Problem, own: DictConfig) -> Problem:
-    """The problem of an unknown key of the user's own file, which may be meant as a value to refer to."""
+    """The problem of an unknown key in the user's own file. The user may have meant a value for ``vars``."""
     name = problem.where
     remedy = f"write it under vars:, and refer to it as ${{vars.{name}}}"
     if re.search(rf"\$\{{{re.escape(name)}[.\[}}]", OmegaConf.to_yaml(own)) is None:

@@ -55,7 +55,7 @@ def _splits(names: Iterable[str]) -> Iterator[Problem]:
 
 
 def _replaced(config: TrakConfig) -> Iterator[Problem]:
-    """Names in ``dataset.replace`` that are no target splits."""
+    """Problems: names in ``dataset.replace`` that are not target splits."""
     for name in config.dataset.replace:
         if name not in config.dataset.targets:
             remedy = "use another store for another training set" if name == "train" else "name splits of dataset.targets"
@@ -98,7 +98,7 @@ def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:
 
 
 def _moments(gradients: GradientsConfig) -> Iterator[Problem]:
-    """Second moments are refused for gradients that are not scaled by them."""
+    """The problem of ``gradients.moments`` for gradients that are not scaled."""
     unscaled = "engine=representation" if gradients.engine == REPRESENTATION else "optimizer=sgd"
     if gradients.moments is not None and (gradients.engine == REPRESENTATION or gradients.optimizer == "sgd"):
         found = f"{gradients.moments}, with gradients.{unscaled}"

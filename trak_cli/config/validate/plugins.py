@@ -18,7 +18,7 @@ PARTIAL = "_partial_"
 #: Other special keys of Hydra. They are refused: arguments are passed by name, as plain Python values.
 _FOREIGN = ("_args_", "_convert_", "_recursive_")
 
-#: The plugin that is a function: ``_target_`` may name it, or what returns it.
+#: The plugin that is a function. ``_target_`` may name the function, or a factory that returns it.
 FUNCTION_KEY = "dataset.collate"
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -119,7 +119,7 @@ def _signature_problems(
 
 
 def _is_partial(target: Any, node: Mapping[str, Any], arguments: Mapping[str, Any], key: str) -> bool:
-    """Whether the target itself, with these arguments, is the plugin, and not what it returns.
+    """Whether the plugin is the target itself, with these arguments, instead of what the target returns.
 
     So it is for a collate function: a function whose first argument is required and not given, since it is the samples.
     """

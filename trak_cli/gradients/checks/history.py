@@ -1,6 +1,6 @@
-"""Checks that f depends on the sample and the weights alone, not on what the model has computed before.
+"""Checks that f depends only on the sample and the weights, and not on earlier calls of the model.
 
-The model in use, after other batches have passed, is compared with a new model that has the same weights.
+The model in use, after other batches, is compared with a new model that has the same weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Subject:
     Attributes:
         model: returns the model in use.
         renew: puts a new model with the same weights into use, and releases the previous one.
-        restore: from now on, new models get back these buffers before each call of the modules that own them.
+        restore: makes new models restore these buffers before each call of the modules that own them.
         parameters: the parameters of a model that gradients are computed for; none if only outputs matter.
     """
 
@@ -53,10 +53,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Samples:
-    """Attributes:
-    together: all samples collated together; None if no batch has more than one sample.
-    singles: each of them collated alone.
-    names: what messages call them.
+    """Samples on which two models are compared.
+
+    Attributes:
+        together: all samples collated together; None if no batch has more than one sample.
+        singles: each of them collated alone.
+        names: their names in messages.
     """
 
     together: Any
@@ -71,9 +73,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class History:
-    """Attributes:
-    reached: the parameters that f depends on.
-    restored: the buffers that forward changes, which are restored before each call.
+    """What the comparison shows about the model.
+
+    Attributes:
+        reached: the parameters that f depends on.
+        restored: the buffers that forward changes, which are restored before each call.
     """
 
     reached: set[str]
@@ -81,7 +85,7 @@ class History:
 
 
 def check_history(subject: Subject, samples: Samples) -> History:
-    """Refuse a model that keeps something between calls, or whose forward pass changes its weights.
+    """Refuse a model that keeps values between calls, or whose forward pass changes its weights.
 
     Raises:
         InputError: names the module, attribute, parameter or buffer.
@@ -110,7 +114,7 @@ def check_history(subject: Subject, samples: Samples) -> History:
 
 
 def _observed(subject: Subject, samples: Samples, order: Sequence[int], used: bool = False) -> Observation:
-    """What the model in use does with the samples in this order, gradients included; ``used``: it has been called before."""
+    """Outputs and calls of the model in use on the samples in this order, with gradients; ``used``: it was called before."""
     model, seen = subject.model(), Observation()
     batches = {key: samples.together if key == _TOGETHER else samples.singles[key] for key in order}
     try:
@@ -137,7 +141,7 @@ def _observed(subject: Subject, samples: Samples, order: Sequence[int], used: bo
 
 
 def _works_first(subject: Subject, batch: Any, kept: dict[str, object]) -> bool:
-    """Whether a new model accepts a batch that the model in use has refused after others.
+    """Whether a new model accepts a batch for which the model in use raised an exception.
 
     Args:
         kept: the attributes of the model in use; those that a new model has too are removed.
@@ -155,10 +159,10 @@ def _works_first(subject: Subject, batch: Any, kept: dict[str, object]) -> bool:
 
 
 def _restored(subject: Subject, samples: Samples, changed: list[str], first: Observation) -> Observation:
-    """What a model does whose changed buffers are restored before each call, if that makes f a function of the weights.
+    """Outputs and calls of a model with its changed buffers restored before each call.
 
     Raises:
-        InputError: a parameter has changed, or f still depends on what came before.
+        InputError: a parameter has changed, or f still depends on earlier calls.
     """
     model = subject.model()
     buffers = dict(model.named_buffers())
@@ -185,12 +189,12 @@ def _union(seen: Observation) -> set[str]:
 
 
 def _differing(first: Observation, second: Observation, limit: float) -> int | None:
-    """The position of the single sample whose outputs differ most, if any differ by more than rounding."""
+    """The position of the single sample whose outputs differ most; None if they differ by rounding only."""
     keys = [key for key in first.outputs if key in second.outputs and key != _TOGETHER]
-    one, other = (torch.cat([seen.outputs[key] for key in keys]) for seen in (first, second))
-    difference = (one - other).abs().nan_to_num(0.0, 0.0, 0.0)
+    ours, theirs = (torch.cat([seen.outputs[key] for key in keys]) for seen in (first, second))
+    difference = (ours - theirs).abs().nan_to_num(0.0, 0.0, 0.0)
     worst = int(difference.argmax())
-    scale = max(1.0, float(other.abs().nan_to_num(0.0, 0.0, 0.0).max()))
+    scale = max(1.0, float(theirs.abs().nan_to_num(0.0, 0.0, 0.0).max()))
     return keys[worst] if float(difference[worst]) > limit * scale else None
 
 
@@ -212,7 +216,7 @@ def _kept(samples: Samples, used: Observation, new: Observation, position: int |
 
 
 def _culprit(used: Observation, new: Observation, position: int) -> str:
-    """The first module that returned something else for the same inputs; "" for the model itself."""
+    """The first module that returned different outputs for the same inputs; "" for the model itself."""
     for one, other in zip(used.calls[position], new.calls[position], strict=False):
         if one.module != other.module:
             return ""
@@ -226,7 +230,7 @@ def _differ(first: float, second: float) -> bool:
 
 
 def _lost_dimension(seen: Observation) -> str | None:
-    """The first module that returned one dimension less for a batch of one than for several, though it did not receive less.
+    """The first module whose output, but not its input, has one dimension fewer for a batch of one than for several samples.
 
     "" for the model itself; None if no dimension is lost.
     """

@@ -1,4 +1,4 @@
-"""The errors of :mod:`~trak_cli.gradients.checks.history`: what a model keeps, changes or loses."""
+"""The errors of :mod:`~trak_cli.gradients.checks.history`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALONE = "an output that depends on the sample and the weights alone"
 
 
 def keeps(found: str, names: Sequence[str], module: str = "") -> InputError:
-    """A model whose outputs depend on earlier calls; ``names``: the attributes that may hold what it keeps."""
+    """The error for a model whose outputs depend on earlier calls; ``names``: attributes that may hold the kept value."""
     found += "; the model keeps a value between calls" + (f": {listed(names)}" if names else "")
     remedy = "compute such values in each call of forward, and reset hidden states and caches at its start"
     return InputError(Problem(f"model, module {module}" if module else "model", found, _ALONE, remedy))
@@ -27,7 +27,7 @@ def random_build(names: Sequence[str]) -> InputError:
 
 
 def changes(names: Sequence[str], buffers: Collection[str]) -> InputError:
-    """A model whose forward pass changes parameters or buffers."""
+    """The error for a forward pass that changes parameters or buffers."""
     kind = "the buffer" if names[0] in buffers else "the parameter"
     remedy = f"change {names[0]} only if self.training, or compute the new value in a local variable"
     found = f"a forward pass that changes {kind} {listed(names)} in evaluation mode"
@@ -35,7 +35,7 @@ def changes(names: Sequence[str], buffers: Collection[str]) -> InputError:
 
 
 def squeezed(module: str) -> InputError:
-    """A module that loses the batch dimension of a batch of one."""
+    """The error for a module that loses the batch dimension of a batch of one."""
     where = f"model, module {module}" if module else "model"
     found = "an output with one dimension fewer for a batch of one than for a larger batch"
     remedy = "use squeeze(-1) instead of squeeze(), which also removes the batch dimension of a batch of one"
@@ -43,7 +43,7 @@ def squeezed(module: str) -> InputError:
 
 
 def fails_alone(error: Exception) -> InputError:
-    """A model that raises an exception for a batch of one only."""
+    """The error for a model that raises an exception for a batch of one only."""
     location = user_code_location(error)
     found = f"a failure on a sample alone, but not on several: {error_summary(error)}" + (f" ({location})" if location else "")
     remedy = "look for statistics over the batch, squeeze() without a dimension, and sizes that are written as numbers"

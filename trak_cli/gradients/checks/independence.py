@@ -1,4 +1,4 @@
-"""Checks that the output for a sample does not depend on the samples beside it, and says what it depends on."""
+"""Checks that the output for a sample does not depend on the other samples of its batch, and finds the cause if it does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOK_FOR = "look for BatchNorm that uses batch statistics, other statistics ove
 
 @dataclass(frozen=True)
 class Trial:
-    """The same samples in a batch, in a batch in the opposite order, and alone.
+    """The same samples in a batch, in a batch in reverse order, and alone.
 
     Attributes:
         batch, reversed: all samples collated together, in both orders.
@@ -95,7 +95,7 @@ def check_repeated(model: nn.Module, task: ModelOutput, single: Any) -> None:
 
 @dataclass(frozen=True)
 class _InBatch:
-    """One of the two batches of a trial; ``order``: which sample stands at each position."""
+    """One of the two batches of a trial; ``order``: the sample at each position."""
 
     trial: Trial
     batch: Any
@@ -156,7 +156,7 @@ def _moved_parts(batch: Any, singles: Sequence[Any]) -> list[str]:
 
 
 def _same_start(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors are equal where both have values, counted from the start of each dimension."""
+    """Whether two tensors are equal in the region that both cover, from the start of each dimension."""
     common = tuple(slice(min(sizes)) for sizes in zip(first.shape, second.shape, strict=True))
     return torch.equal(first[common], second[common])
 
@@ -181,7 +181,7 @@ def _computed(model: nn.Module, task: ModelOutput, batch: Any, size: int) -> tup
 
 
 def _alone(model: nn.Module, task: ModelOutput, single: Any) -> tuple[Tensor, Tensor]:
-    """f and q of a batch of one; a normalisation layer may raise for one sample where it accepts several."""
+    """f and q of a batch of one. A normalisation layer may raise an exception for one sample and accept several."""
     try:
         return _computed(model, task, single, 1)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a model does with a few batches: outputs, parameters in use, and a trace that shows where two models differ."""
+"""Outputs of a model on a few batches, the parameters they depend on, and a trace that shows where two models differ."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ModuleCall:
 
 @dataclass
 class Observation:
-    """What a model did with some batches, by their keys.
+    """Outputs, parameters and calls of a model on some batches, by the keys of the batches.
 
     Attributes:
         outputs: of each batch, f of its samples, (B,) float64.
@@ -61,7 +61,7 @@ class Observation:
 def observe(
     model: nn.Module, task: ModelOutput, batches: Mapping[int, Any], parameters: Mapping[str, Tensor], seen: Observation
 ) -> None:
-    """Compute f and its gradient for some batches, in their order, and add what happens to ``seen``.
+    """Compute f and its gradient for some batches, in their order, and record them in ``seen``.
 
     Args:
         batches: key of a batch -> the batch.
@@ -96,7 +96,7 @@ def _repeatable(model: nn.Module) -> Iterator[None]:
 
 
 def digests(model: nn.Module) -> dict[str, int]:
-    """Name of each parameter and buffer -> a number that changes with its shape, dtype, or any of its values."""
+    """Name of each parameter and buffer -> a digest of its shape, dtype and values."""
     return {name: digest(tensor) for name, tensor in chain(model.named_parameters(), model.named_buffers())}
 
 

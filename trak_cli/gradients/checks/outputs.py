@@ -1,4 +1,4 @@
-"""Checks of a task's output before a run: it depends on the parameters, and is the sum of its terms."""
+"""Checks before a run that the output of a task depends on the parameters and equals the sum of its terms."""
 
 from __future__ import annotations
 

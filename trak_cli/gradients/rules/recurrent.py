@@ -103,7 +103,7 @@ def _gradients(targets: Sequence[tuple[Tensor, Tensor]], nodes: Sequence[Tensor]
 
 
 def _suffixes(module: nn.Module, layer: int) -> list[str]:
-    """The end of the names of the parameters of each direction of a layer."""
+    """The suffix of the parameter names of each direction of a layer."""
     if not isinstance(module, nn.RNNBase):
         return [""]
     return [f"_l{layer}", f"_l{layer}_reverse"] if module.bidirectional else [f"_l{layer}"]

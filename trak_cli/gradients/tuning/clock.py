@@ -1,4 +1,4 @@
-"""Times of repeated runs that depend little on what else the machine does."""
+"""Times of repeated runs that depend little on other processes of the machine."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Clock = Callable[[], Reading]
 
 
 def cpu_clock() -> Reading:
-    """For work on the CPU."""
+    """The clock for work on the CPU."""
     return time.perf_counter(), time.process_time()
 
 
 def gpu_clock() -> Reading:
-    """For work that ends with a copy from a GPU: only elapsed time counts."""
+    """The clock for work that ends with a copy from a GPU: only elapsed time counts."""
     now = time.perf_counter()
     return now, now
 
 
 def clock_of(device_type: str) -> Clock:
-    """The clock for work on a kind of device."""
+    """The clock for work on this type of device."""
     return cpu_clock if device_type == "cpu" else gpu_clock
 
 

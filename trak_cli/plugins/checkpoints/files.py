@@ -72,7 +72,7 @@ def _matches(pattern: str, base: Path) -> list[Path]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a match of a pattern is to be read: neither the state of an optimizer nor a folder without weights."""
+    """Whether a match of a pattern is a checkpoint: neither an optimizer state nor a folder without weights."""
     return weights_in(path) is not None if path.is_dir() else path.is_file() and not is_other(path)
 
 
@@ -82,7 +82,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _folder_problem(folder: Path, pattern: str) -> Problem:
-    """A folder without weights of its own: the pattern of what is in it, if that is clear."""
+    """The problem of a folder without weights of its own, with the pattern of the weights in it, if there is only one."""
     inside = sorted(folder.iterdir()) if os.access(folder, os.R_OK) else []
     suffixes = {path.suffix for path in inside if path.suffix in registered_suffixes() and not is_other(path)}
     patterns = [f"{pattern.rstrip('/')}/*{suffix}" for suffix in sorted(suffixes)]

@@ -10,12 +10,12 @@ from pathlib import Path
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.readers import reader_of
 
-#: Names of files that say nothing about the checkpoint: the name of their folder does.
+#: File names that do not identify a checkpoint. The name of their folder is used instead.
 _ANONYMOUS = frozenset(
     ("model", "pytorch_model", "adapter_model", "diffusion_pytorch_model", "checkpoint", "weights", "state_dict")
 )
 
-#: Names of files that every run has: the name of their folder is put before them.
+#: File names that every run has. The name of their folder is put before them.
 _REPEATED = frozenset(
     ("best", "last", "final", "latest", "best_model", "last_model", "final_model", "model_best", "best_checkpoint")
 )

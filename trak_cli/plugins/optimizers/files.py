@@ -1,4 +1,4 @@
-"""Where the state of the optimizer lies that trained a checkpoint: in its file, or beside it."""
+"""Finds the optimizer state of a checkpoint, in its file or beside it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trak_cli.plugins.checkpoints.readers import reader_of
 from trak_cli.plugins.optimizers.match import UnmatchedError, match
 from trak_cli.plugins.optimizers.state import Optimizer, OptimizerState, Slot, effective, find_states
 
-#: What Trainer and Accelerate of Hugging Face write into the folder of a checkpoint; the last one is a folder.
+#: Optimizer files of the Hugging Face Trainer and of Accelerate in the folder of a checkpoint; the last one is a folder.
 BESIDE = ("optimizer.pt", "optimizer.bin", "optimizer_0")
 
-#: Weights that have such a folder to themselves.
+#: Prefixes of weight files that are the only checkpoint of their folder, so that a state beside them is theirs.
 _ALONE = ("model.", "pytorch_model.", "adapter_model.")
 
 
 @dataclass(frozen=True)
 class TrainedBy:
-    """What the state of an optimizer says about a checkpoint.
+    """The optimizer that trained a checkpoint, and its second moments.
 
     Attributes:
         file: the file with the state.
@@ -47,7 +47,7 @@ class TrainedBy:
 
 
 def trained_by(path: Path, model: nn.Module) -> TrainedBy | None:
-    """What the state of the optimizer of a checkpoint says; None if the checkpoint has none.
+    """The optimizer that trained a checkpoint, from its state; None if the checkpoint has none.
 
     Args:
         path: the file or folder of the checkpoint.

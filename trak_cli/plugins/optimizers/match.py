@@ -22,7 +22,7 @@ _STATES = 2_000
 
 
 class UnmatchedError(Exception):
-    """The state cannot be assigned to the parameters of the model for certain; the message says why."""
+    """The entries of the state cannot be assigned to parameters without doubt; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _counted(state: OptimizerState) -> str:
 
 
 def _candidates(model: nn.Module, held: Mapping[str, Shape]) -> list[list[Parameter]]:
-    """What the optimizer may have been given, likelier lists first, each in the order of the trained model."""
+    """Possible parameter lists of the optimizer, likelier ones first, each in the order of the trained model."""
     own = dict(model.named_parameters())
     names = canonical_names(list(held), model)
     order = {name: names.get(name) for name in held} if set(names.values()) == set(own) else {name: name for name in own}
@@ -165,7 +165,7 @@ _Path = tuple[int, Any] | None
 
 
 def _extend(ways: dict[tuple[int, ...], list[_Path]], taken: tuple[int, ...], paths: list[_Path], group: int) -> None:
-    """Add one more choice to at most two paths; two are enough to tell that there are several."""
+    """Add one more choice to at most two paths. Two paths are enough to show that the choice is not unique."""
     known = ways.setdefault(taken, [])
     known += [(group, path) for path in paths[: 2 - len(known)]]
 
@@ -180,7 +180,7 @@ def _positions(path: _Path, groups: int, count: int) -> list[int]:
     return [position for positions in of_group for position in reversed(positions)]
 
 
-#: Names that the Trainer of Hugging Face does not decay.
+#: Names to which the Hugging Face Trainer applies no weight decay.
 _NOT_DECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
 
 

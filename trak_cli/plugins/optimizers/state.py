@@ -1,4 +1,4 @@
-"""The state of an optimizer, as PyTorch's ``state_dict`` holds it: which optimizer it was, and what it divided gradients by."""
+"""Reads the ``state_dict`` of an optimizer: the kind of optimizer, and the values by which it divided gradients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from trak_cli.plugins.checkpoints.formats.tensors import StoredTensor
 
-#: Levels of mappings and lists in which a state is looked for: ``{"state": {"optimizer": …}}`` has two.
+#: Levels of mappings and lists that are searched for a state: ``{"state": {"optimizer": …}}`` has two.
 _DEPTH = 3
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What an optimizer divided the gradient of one parameter by.
+    """The values by which an optimizer divided the gradient of one parameter.
 
     Attributes:
         second: second moments v of the gradient, in the shape of the parameter, without the bias of their start at zero.
@@ -52,7 +52,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Slot:
-    """One parameter as the optimizer knows it.
+    """One parameter in the state of an optimizer.
 
     Attributes:
         name: its name; None in a state that numbers parameters.
@@ -65,7 +65,7 @@ class Slot:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape of the parameter, as far as its state tells."""
+        """The shape of the parameter, if its state contains it."""
         for key, value in self.state.items():
             if isinstance(value, Tensor | StoredTensor) and key != "step":
                 return tuple(value.shape)
@@ -91,7 +91,7 @@ class OptimizerState:
 
 
 def find_states(content: object, key: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, OptimizerState]]:
-    """Every optimizer state in the content of a file, with the key that it lies under."""
+    """Every optimizer state in the content of a file, with its key."""
     if isinstance(content, list | tuple) and depth:
         content = dict(enumerate(content))
     if not isinstance(content, Mapping):
@@ -117,7 +117,7 @@ def _as_state(content: Mapping[Any, Any]) -> OptimizerState | None:
 
 
 def _nested(content: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
-    """The states among flat keys, as torch.distributed.checkpoint writes them: the part of the keys in front -> nested state.
+    """The states among the flat keys of torch.distributed.checkpoint: prefix of the keys -> nested state.
 
     Keys are ``optimizer.state.NAME.exp_avg_sq``, and ``optimizer.param_groups`` or ``optimizer.param_groups.NAME.lr``.
     """
@@ -139,7 +139,7 @@ def _nested(content: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _groups(flat: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Groups by their numbers; or, of a state without numbers, one group for each name."""
+    """Parameter groups by their numbers; for a state without numbers, one group for each name."""
     if all(name.isdecimal() and "params" in group for name, group in flat.items()):
         return [flat[number] for number in sorted(flat, key=int)]
     return [{**group, "params": [name]} for name, group in flat.items()]
@@ -159,7 +159,7 @@ def _slots(states: Mapping[Any, Any], group: Mapping[str, Any]) -> Iterator[Slot
 
 
 def _kind(slots: list[Slot]) -> Optimizer:
-    """The optimizer that keeps such states. States with more than the keys of a known one belong to an unknown one."""
+    """The optimizer with these state keys. A state with further keys belongs to an unknown optimizer."""
     keys = {key for slot in slots for key in slot.state}
     settings = {key for slot in slots for key in slot.group}
     if not keys:
@@ -222,7 +222,7 @@ _KINDS: tuple[tuple[set[str], set[str], Optimizer], ...] = (
 
 
 def effective(moments: Moments) -> Tensor:
-    """The square of what a step divides a coordinate of the gradient by, float64, in the shape of the parameter.
+    """The squared divisor of each coordinate of the gradient in a step, float64, in the shape of the parameter.
 
     The step that a sample takes part in first adds its gradient to v. It is counted with the parameter's mean square, so that
     coordinates whose moments are zero (words that never occurred) or have decayed do not get an unlimited scale.

@@ -13,7 +13,7 @@ from trak_cli.user_errors import first_line
 
 Messages = Sequence[dict[str, Any]]
 
-#: The markers with which a template tells itself which text is the assistant's.
+#: The markers around the assistant's text in a template.
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 

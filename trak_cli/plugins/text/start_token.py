@@ -1,4 +1,4 @@
-"""A start token that is there twice: once in a text that a chat template rendered, and once added by the tokenizer."""
+"""Finds start tokens that occur twice: once in a text that a chat template rendered, and once added by the tokenizer."""
 
 from __future__ import annotations
 

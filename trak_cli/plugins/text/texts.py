@@ -91,7 +91,7 @@ class Texts(Dataset[dict[str, Tensor]]):
         return InputError(Problem(f"row {i} of {self.path}", found, expected, remedy))
 
     def extent(self, i: int) -> float:
-        """Number of characters that sample i is made from, without tokenising them; infinite if something is missing."""
+        """Number of characters of sample i before tokenising; infinite if a value is missing."""
         values = self.row(i)
         held = [values[column] for column in self.columns]
         return math.inf if not all(value is not None and value != "" for value in held) else sum(len(str(one)) for one in held)

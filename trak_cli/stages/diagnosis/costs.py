@@ -123,7 +123,7 @@ def estimate(
 
 @dataclass(frozen=True)
 class _Time:
-    """Seconds of a piece of work: if nothing else runs on the machine, and in the slowest of several runs."""
+    """Seconds of a piece of work: on an otherwise idle machine, and in the slowest of several runs."""
 
     least: float
     most: float

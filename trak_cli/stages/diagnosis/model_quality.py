@@ -1,4 +1,4 @@
-"""How good the loaded model is on each split, so that a model that is not the user's model shows before hours are spent."""
+"""The quality of the loaded model on each split, which reveals a wrong checkpoint or wrong preprocessing before a long run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class SplitQuality:
-    """How good the model is on some samples of a split; ``unknown``: why there is no such number, else empty."""
+    """The quality of the model on some samples of a split; ``unknown``: the reason if there is none, else empty."""
 
     split: str
     samples: int
@@ -36,7 +36,7 @@ class SplitQuality:
 
 def model_quality(setup: FeatureSetup, probes: Sequence[Probes]) -> list[SplitQuality]:
     """The quality on each split, from the samples that the probes were chosen from; the training set comes first."""
-    return [_quality(setup, one) for one in probes]
+    return [_quality(setup, split_probes) for split_probes in probes]
 
 
 def _quality(setup: FeatureSetup, probes: Probes) -> SplitQuality:
@@ -49,7 +49,7 @@ def _quality(setup: FeatureSetup, probes: Probes) -> SplitQuality:
 
 
 def quality_warnings(qualities: Sequence[SplitQuality]) -> list[str]:
-    """What looks wrong: a model near chance, or targets on which it is much worse than on the training set."""
+    """Warnings: quality near chance, or targets with a much lower quality than the training set."""
     known = {each.split: each.quality for each in qualities if each.quality is not None}
     warnings = []
     near = {split: quality for split, quality in known.items() if quality.near_chance}

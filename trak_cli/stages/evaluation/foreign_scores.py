@@ -144,7 +144,7 @@ def _require_inside(where: str, scores: WholeScores) -> None:
 
 
 def _incomplete(where: str, path: Path) -> Problem:
-    """The problem of a file with other things than complete scores."""
+    """The problem of a file that does not hold complete scores."""
     found, remedy = "a file that is only part of a store", "give STORE/scores/ESTIMATOR/SPLIT.h5"
     if "top_rows" in read_image(path, only=()).shapes:
         found = "only the highest and lowest scores of each target (score.top_k)"

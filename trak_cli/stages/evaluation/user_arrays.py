@@ -85,7 +85,7 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
 
 
 def transposed_copy(path: Path, name: str, order: Sequence[int]) -> str:
-    """What to do about axes of a ground truth in another order, with a shell command that makes a corrected copy.
+    """The remedy for axes of a ground truth in another order, with a shell command that makes a corrected copy.
 
     Args:
         path: a file that :func:`read_array_file` reads.

@@ -34,7 +34,7 @@ from trak_cli.user_errors import report_user_errors
 #: Samples on which an engine is compared with the loop.
 STRATEGY_SAMPLES = 3
 
-#: Samples that are read to see how long reading takes.
+#: Samples that are read to measure the time of reading.
 READ_SAMPLES = 4
 
 #: Samples of one forward pass, if only representations are computed.

@@ -50,7 +50,7 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
 
 
 def _optimizer(setup: FeatureSetup, checkpoint: Checkpoint) -> Json:
-    """What scales gradients: second moments of training samples, or those in a file with the state of the optimizer."""
+    """The source of the gradient scales: second moments of training samples, or those of an optimizer state in a file."""
     if not setup.optimizer.scaled:
         return {}
     scales: Json = {"name": "adam", "scales": SCALES_VERSION}

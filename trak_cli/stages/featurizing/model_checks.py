@@ -178,7 +178,7 @@ def _reached_in_training(setup: FeatureSetup, probes: Probes) -> set[str]:
     selected = select(model, setup.patterns.include, setup.patterns.exclude)
     try:
         return reached_parameters(model, setup.function, probes.together, selected)
-    except Exception:  # only the reason for another error is looked for
+    except Exception:  # this call only finds the reason of an error that is reported anyway
         return set()
     finally:
         del model, selected

@@ -1,4 +1,4 @@
-"""Whether gradients are scaled as Adam scales them, and by which second moments: from the config and the checkpoints."""
+"""Decides from the config and the checkpoints whether gradients are scaled as in Adam, and by which second moments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replacing a target split: what was computed from samples that the data set no longer has is removed, and nothing else."""
+"""Replaces a target split: removes only what was computed from samples that the data set no longer has."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _stale_shards(layout: Layout, split: Split) -> Iterator[tuple[Path, str]]:
             path = layout.features(checkpoint, split.name, index)
             stored = inspect_features(path, None, None)
             if stored.rows is None or stored.sample_ids is None:
-                continue  # damaged or foreign: reported, or set aside, where the shard is needed
+                continue  # damaged or foreign shards are reported or set aside when they are needed
             current = sample_ids(split.dataset, range(split.rows)) if current is None else current
             if [current.get(row) for row in range(stored.rows.start, stored.rows.stop)] != stored.sample_ids.tolist():
                 yield path, read_header(path).digest
@@ -76,7 +76,7 @@ def _remove_if(path: Path, digest: str) -> None:
 
 
 def _remove_scores(layout: Layout, split: str) -> list[str]:
-    """Remove every score of the split, and what was concluded from them; returns the names of the estimators."""
+    """Remove every score of the split and the LDS reports on them, and return the names of the estimators."""
     estimators = [name for name in layout.estimators() if split in layout.begun_scores(name)]
     for estimator in estimators:
         remove(layout.scores(estimator, split))  # before its parts, to which it refers

@@ -1,4 +1,4 @@
-"""Compares the speed of the first shard with the measurements behind the run plan."""
+"""Compares the speed of the first shard with the measurements in the run plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many rows a shard has, if the config does not say."""
+"""The default number of rows in a shard."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ OPTIMIZER_STATE = "optimizer_state"
 #: Keys of the fingerprint of features that belong to one checkpoint; all others are the same for all checkpoints of a store.
 OF_CHECKPOINT = ("checkpoint", OPTIMIZER_STATE)
 
-#: Part of a fingerprint -> the configuration key that sets it, where the two are not called alike.
+#: Part of a fingerprint -> the configuration key that sets it, where their names differ.
 _KEYS = {
     "dtype": "features.dtype",
     "autocast": "gradients.autocast",
@@ -96,7 +96,7 @@ def _remedy(difference: _Difference, checkpoint: str) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value as an override holds it."""
+    """A value in the form of an override."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {_written(item)}" for name, item in value.items()) + "}"
     return value if isinstance(value, str) else json.dumps(value)

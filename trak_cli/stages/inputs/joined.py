@@ -17,7 +17,7 @@ Collate = Callable[[list[Any]], Any]
 
 
 def joins(collate: Collate, dataset: Any) -> bool:
-    """Whether ``collate`` returns batches without one entry per sample in every tensor, judged by the first two samples."""
+    """Whether ``collate`` returns batches without one entry per sample in every tensor, for the first two samples."""
     try:
         samples = [dataset[row] for row in range(min(2, len(dataset)))]
         return any(_is_joined(collate(chosen)) for chosen in (samples, samples[:1]))
@@ -52,7 +52,7 @@ class JoinedTask(Task):
         self._task = task
 
     def output(self, model: nn.Module, batch: Any) -> Tensor:
-        """See :class:`~trak_cli.tasks.Task`, as for all methods."""
+        """See :class:`~trak_cli.tasks.Task`."""
         return self._task.output(model, _given(batch))
 
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The life of a model: built by the plugin, loaded in training mode, then put into evaluation mode, once.
+"""Builds models with the plugin, loads checkpoints in training mode, and puts each model into evaluation mode once.
 
 Every checkpoint gets a new model. A module may merge weights when it is put into evaluation mode, or keep values that it has
 computed from its weights, so a model that has been used cannot be trusted with other weights.
@@ -74,7 +74,7 @@ class Models:
         return model
 
     def check(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Refuse checkpoints that do not fit the model, before any hours are spent on the others.
+        """Refuse checkpoints that do not fit the model, before any features are computed.
 
         Raises:
             InputError: each file that does not fit.
@@ -89,7 +89,7 @@ class Models:
             self._checked = files[0], model
 
     def _fit_after_a_call(self, names: Collection[str], files: Sequence[Checkpoint]) -> bool:
-        """Whether the model creates modules in its first call, without which it has ``names``, and all files fit then."""
+        """Whether the model creates modules in its first call, and all files fit afterwards; ``names``: its names before."""
         self._created_by_call = True
         with suppress(InputError):
             model = self.build()
@@ -122,7 +122,7 @@ class Models:
         return model
 
     def _evaluated(self, model: nn.Module) -> nn.Module:
-        """The model in evaluation mode, and its buffers as :meth:`restore_buffers` says."""
+        """The model in evaluation mode, with the buffers of :meth:`restore_buffers`."""
         evaluated(model)
         for name, module in model.named_modules():
             own = {local: value for local, value in module.named_buffers(name, recurse=False) if local in self._restored}
@@ -138,7 +138,7 @@ class Models:
         return self._loaded(self._checkpoint)
 
     def restore_buffers(self, names: Collection[str]) -> None:
-        """In models loaded from now on, these buffers get their values back before each call of the modules that own them."""
+        """Make models that are loaded later restore these buffers before each call of the modules that own them."""
         self._restored = frozenset(names)
 
 
@@ -176,7 +176,7 @@ def as_in_evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint) -> str:
-    """Load a checkpoint; returns where in its file the weights lie."""
+    """Load a checkpoint, and return the key of the weights in its file."""
     with report_user_errors(f"{checkpoint.path}, loaded into the model", library=True):
         place = apply(model, load(checkpoint.path, checkpoint.allow), checkpoint.path, checkpoint.key)
         if checkpoint.member is not None:
@@ -186,7 +186,7 @@ def _load(model: nn.Module, checkpoint: Checkpoint) -> str:
 
 
 def _misfits(model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:
-    """The problems of all files that cannot be loaded into the model, one after another."""
+    """The problems of all files that cannot be loaded into the model."""
     problems: list[Problem] = []
     for checkpoint in files:
         try:

@@ -47,7 +47,7 @@ class Components:
 
 
 def make_components(config: TrakConfig, device: torch.device) -> Components:
-    """Task, data sets and collate function of the config, and what builds its model. No model is built yet."""
+    """Task, data sets and collate function of the config, and the model factory. No model is built yet."""
     task, splits, together = make_task(config), make_splits(config), make_collate(config)
     train = splits[TRAIN]
     if joins(together, train):

@@ -1,4 +1,4 @@
-"""Probes: a handful of samples, from all over a split and as unlike each other as possible, on which a model is checked.
+"""Probes: a few samples on which a model is checked, from the whole split and as different as possible.
 
 The number of samples that are read does not depend on the length of the split.
 """
@@ -58,7 +58,7 @@ class Probes:
 
     @cached_property
     def reversed(self) -> Any:
-        """All probes as one batch in the opposite order, on the device."""
+        """All probes as one batch in reverse order, on the device."""
         return self.split.batch(self.samples[::-1], self.rows[::-1])
 
     @cached_property
@@ -72,12 +72,12 @@ class Probes:
 
     @property
     def names(self) -> list[str]:
-        """What messages call the probes."""
+        """The names of the probes in messages."""
         return [f"sample {row} of {self.split.name}" for row in self.rows]
 
     @property
     def trial(self) -> Trial:
-        """What shows whether an output depends on the rest of its batch."""
+        """The batches that show whether an output depends on the rest of its batch."""
         return Trial(self.together, self.reversed, self.singles, self.names, self.sizes)
 
     def first(self, count: int) -> Probes:

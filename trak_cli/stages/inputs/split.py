@@ -113,7 +113,7 @@ def _unequal(where: str, error: RuntimeError) -> Problem:
 
 
 def _check_count(batch: Any, count: int, where: str) -> None:
-    """Refuse a batch of fewer or more samples than collate got; a batch without one leading dimension tells no number."""
+    """Refuse a batch of fewer or more samples than collate got. A batch without a common leading dimension is not checked."""
     try:
         found = batch_size(batch)
     except InputError:

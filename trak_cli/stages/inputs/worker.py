@@ -1,4 +1,4 @@
-"""The part of the work of this process."""
+"""The share of the work that this process does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trak_cli.types import Reporter
 
 
 def worker_share(worker: WorkerConfig, reporter: Reporter) -> Share:
-    """The share of this process; what the user should know about the division is logged.
+    """The share of this process, with log lines about how the work is divided.
 
     Raises:
         ConfigError: see :func:`~trak_cli.cluster.share.share_from`.

@@ -1,4 +1,4 @@
-"""The formats of files that hold weights, told by their first bytes and by the members of a zip archive."""
+"""The formats of files that hold weights, recognised by their first bytes and by the members of a zip archive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Format(enum.Enum):
-    """What a file is. TORCH stands for everything that the others are not."""
+    """The format of a file. TORCH stands for every other format."""
 
     SAFETENSORS = "safetensors"
     TORCH = "torch.save"

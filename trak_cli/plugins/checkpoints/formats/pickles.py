@@ -1,4 +1,4 @@
-"""Pickles of torch.save, read with ``weights_only=True``: which classes they may hold, and which others they do hold.
+"""Reads pickles of torch.save with ``weights_only=True``, and finds the classes in them that are not allowed.
 
 PyTorch's reader builds objects of listed classes only. Here NumPy's arrays and numbers, dates and paths are listed as well:
 building them runs no code of the file. More classes are listed by the user (``checkpoints.allow``).
@@ -30,7 +30,7 @@ _MAKERS: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.empty(0).__reduce_
 
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, slice, range, object)
 
-#: Name in a pickle -> what is built for it.
+#: Name in a pickle -> the class or function that is used for it.
 _HARMLESS: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
@@ -44,7 +44,7 @@ _HARMLESS: dict[str, Any] = {
 
 _FOREIGN = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
-#: Modules whose classes no message offers to allow: calling them runs commands or code. Old pickles call subprocess commands.
+#: Modules whose classes a message never offers to allow, because calling them runs commands or code.
 _DANGEROUS = frozenset(
     (
         "builtins",

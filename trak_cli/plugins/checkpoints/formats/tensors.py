@@ -39,7 +39,7 @@ class NamedTensors(dict[str, Entry]):
         self.holders: dict[str, str] = {}
 
     def add(self, name: str, tensor: Entry, holder: str) -> None:
-        """Add a tensor; of two with the same dotted name, the later one is listed under a name of its own."""
+        """Add a tensor. If its dotted name is taken, it gets another name."""
         while name in self:
             name += "'"
         self[name] = tensor

@@ -119,7 +119,7 @@ def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: 
 def _renamed(
     place: Place, own: Mapping[str, Tensor], held: NamedTensors
 ) -> tuple[list[tuple[str, str, int]], list[str], list[str]]:
-    """Prefixes in the file that stand for others in the model, with how many; the other missing and extra names."""
+    """Prefixes that differ between file and model, each with its number of tensors; then the other missing and extra names."""
     missing, extra = [name for name in own if name not in place.names], list(place.extra)
     renamed: list[tuple[str, str, int]] = []
     for name in place.missing[:_TRIED]:
@@ -136,7 +136,7 @@ def _renamed(
 
 
 def _ends(one: str, other: str) -> tuple[str, str]:
-    """What stands before the longest common end of two dotted names."""
+    """The prefixes before the longest common suffix of two dotted names."""
     ours, theirs = one.split("."), other.split(".")
     same = 0
     while same < min(len(ours), len(theirs)) and ours[-1 - same] == theirs[-1 - same]:

@@ -116,7 +116,7 @@ class Matcher:
 
     @staticmethod
     def _key(prefix: Parts, names: list[str]) -> str:
-        """The shortest dotted name in the file that stands for the prefix; without a prefix, what all names begin with."""
+        """The shortest dotted name in the file for the prefix; without a prefix, the common beginning of all names."""
         raw = tuple(names[0].split("."))
         if not prefix:
             shared = raw[: _common([tuple(name.split(".")) for name in names])]
@@ -158,13 +158,13 @@ def _known(places: list[Place], names: dict[str, str]) -> bool:
 
 
 def _bare(names: Mapping[str, object]) -> dict[Parts, str]:
-    """The parts of each name without those of wrappers -> the name; the name as it is, if two names would become equal."""
+    """The parts of each name without those of wrappers -> the name. Names stay unchanged if two of them would become equal."""
     bare = {_modern([part for part in name.split(".") if part not in WRAPPERS]) or (name,): name for name in names}
     return bare if len(bare) == len(names) else {tuple(name.split(".")): name for name in names}
 
 
 def _modern(parts: list[str]) -> Parts:
-    """The parts of a name with the names that weight_norm and LayerNorm have today."""
+    """The parts of a name, with the current names of the parameters of weight_norm and LayerNorm."""
     weight_norm = {"weight_g": "original0", "weight_v": "original1"}
     layer_norm = {"gamma": "weight", "beta": "bias"}
     if parts and parts[-1] in weight_norm:

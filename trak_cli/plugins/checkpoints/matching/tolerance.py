@@ -1,4 +1,4 @@
-"""Differences between the names of a file and of a model that change no output of the model."""
+"""Differences between the names in a file and in a model that do not affect the model's outputs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _COUNTERS = frozenset(("n_averaged", "total_ops", "total_params", "_extra_state"
 #: The counter of BatchNorm, which old files lack. Evaluation does not use it.
 _BATCHES = "num_batches_tracked"
 
-#: Words in names of losses and metrics, which training modules hold beside the model, and the beginnings of such names.
+#: Words in the names of losses and metrics, which training modules hold beside the model, and prefixes of such names.
 _LOSSES = re.compile(
     r"(?:^|_)(loss|losses|criterion|criteria|metrics?|acc|accuracy|auroc|auc|auprc|f1score|confmat|precision|recall|iou|miou"
     r"|mse|rmse|mae|psnr|ssim|lpips|bleu|perplexity)(?:$|_|\d)|^(train|val|valid|validation|test)_"
 )
 
 
-#: The layer over the first token in transformers' encoders. Language models are built without it; published files have it.
+#: The pooling layer of transformers' encoders. Language models are built without it, but published files contain it.
 _POOLER = "pooler"
 
 
 class Tolerance:
-    """What a file may lack and what it may hold besides the weights, for one model."""
+    """The names that a file may lack, and those that it may hold besides the weights, for one model."""
 
     def __init__(self, model: nn.Module) -> None:
         stored = model.state_dict(keep_vars=True)
@@ -37,11 +37,11 @@ class Tolerance:
         self._unpooled = _without_pooler(model)
 
     def may_lack(self, name: str) -> bool:
-        """Whether the file need not hold this name of the model: the model's own value is used."""
+        """Whether the file may lack this name of the model, whose own value is then used."""
         return name.rpartition(".")[2] == _BATCHES or any(pattern.search(name) for pattern in self._missing)
 
     def may_hold(self, name: str, entry: Entry) -> bool:
-        """Whether the file may hold this name, relative to the model, which the model lacks."""
+        """Whether the file may hold this name, relative to the model, although the model lacks it."""
         *above, last = name.split(".")
         if last in _COUNTERS or any(map(_LOSSES.search, above)) or any(one.search(name) for one in self._unexpected):
             return True
