@@ -217,11 +217,11 @@ def _kept(samples: Samples, used: Observation, new: Observation, position: int |
 
 def _culprit(used: Observation, new: Observation, position: int) -> str:
     """The first module that returned different outputs for the same inputs; "" for the model itself."""
-    for one, other in zip(used.calls[position], new.calls[position], strict=False):
-        if one.module != other.module:
+    for call, new_call in zip(used.calls[position], new.calls[position], strict=False):
+        if call.module != new_call.module:
             return ""
-        if _differ(one.returned, other.returned) and not _differ(one.received, other.received):
-            return one.module
+        if _differ(call.returned, new_call.returned) and not _differ(call.received, new_call.received):
+            return call.module
     return ""
 
 
@@ -230,7 +230,7 @@ def _differ(first: float, second: float) -> bool:
 
 
 def _lost_dimension(seen: Observation) -> str | None:
-    """The first module whose output, but not its input, has one dimension fewer for a batch of one than for several samples.
+    """The first module whose output, but not its input, has one dimension fewer for one sample than for several.
 
     "" for the model itself; None if no dimension is lost.
     """
@@ -238,13 +238,13 @@ def _lost_dimension(seen: Observation) -> str | None:
     if together is None or len(seen.calls) < 2:
         return None
     lost = None
-    for several, one in zip(together, list(seen.calls.values())[-1], strict=False):
-        if several.module != one.module:
+    for several, single in zip(together, list(seen.calls.values())[-1], strict=False):
+        if several.module != single.module:
             break
-        if _fewer(one.dims_returned, several.dims_returned):
+        if _fewer(single.dims_returned, several.dims_returned):
             lost = ""
-            if not _fewer(one.dims_received, several.dims_received):
-                return one.module
+            if not _fewer(single.dims_received, several.dims_received):
+                return single.module
     return lost
 
 

@@ -111,7 +111,7 @@ class _InBatch:
         return f"{self.trial.names[sample]} (size {self.trial.sizes[sample]})"
 
 
-def _reason(model: nn.Module, one: _InBatch, values: Tensor, expected: Tensor, limit: float) -> tuple[str, str, str]:
+def _reason(model: nn.Module, in_batch: _InBatch, values: Tensor, expected: Tensor, limit: float) -> tuple[str, str, str]:
     """Why the outputs ``values`` of a batch differ from the outputs ``expected`` of its samples alone.
 
     Returns:
@@ -121,16 +121,16 @@ def _reason(model: nn.Module, one: _InBatch, values: Tensor, expected: Tensor, l
         return "dataset.collate", "the order of the samples changes: ", _KEEP_ORDER
     if bool(((values.unsqueeze(1) - expected).abs().amin(1) <= limit).all()):
         return "dataset.collate", "samples are repeated in place of others: ", _KEEP_ORDER
-    moved = _moved_parts(one.batch, one.in_order(one.trial.singles))
+    moved = _moved_parts(in_batch.batch, in_batch.in_order(in_batch.trial.singles))
     if moved:
         return "dataset.collate", f"the order of the samples changes in {', '.join(moved)}: ", _KEEP_ORDER
-    sizes = torch.tensor(one.in_order(one.trial.sizes), device=values.device)
+    sizes = torch.tensor(in_batch.in_order(in_batch.trial.sizes), device=values.device)
     wrong = (values - expected).abs().nan_to_num(0.0, 0.0, 0.0) > limit
     if not bool(wrong[sizes == sizes.max()].any()):
-        reason = f"padding without a mask: outputs change beside the larger {one.named(int(sizes.argmax()))}: "
+        reason = f"padding without a mask: outputs change beside the larger {in_batch.named(int(sizes.argmax()))}: "
         return "model", reason, "give the model a mask of the padding, and use it wherever positions are combined"
     if not bool(wrong[sizes == sizes.min()].any()):
-        reason = f"samples are cut to the smallest of the batch, {one.named(int(sizes.argmin()))}: "
+        reason = f"samples are cut to the smallest of the batch, {in_batch.named(int(sizes.argmin()))}: "
         return "dataset.collate", reason, "pad samples to the largest of the batch instead"
     names = _batch_statistics(model)
     if names:

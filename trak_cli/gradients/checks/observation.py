@@ -116,25 +116,25 @@ def digest(tensor: Tensor) -> int:
 
 def attributes(model: nn.Module) -> dict[str, object]:
     """ "MODULE.ATTRIBUTE" -> a summary, for every attribute of a module that is no parameter, buffer or module."""
-    found: dict[str, object] = {}
+    summaries: dict[str, object] = {}
     for module_name, module in model.named_modules():
         for name, value in vars(module).items():
             if name not in _OF_EVERY_MODULE:
-                found[f"{module_name}.{name}".lstrip(".")] = _summary(value)
-    return found
+                summaries[f"{module_name}.{name}".lstrip(".")] = _summary(value)
+    return summaries
 
 
 def holds_graph(model: nn.Module) -> list[str]:
     """The attributes and buffers of modules that hold a tensor with an autograd graph, such as a cached product of weights."""
-    found = []
+    names = []
     for module_name, module in model.named_modules():
         for name, value in (*vars(module).items(), *module._buffers.items()):
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
             leaves = tree_leaves(value) if isinstance(value, dict | list | tuple | Tensor) else []
             if any(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in leaves):
-                found.append(f"{module_name}.{name}".lstrip("."))
-    return found
+                names.append(f"{module_name}.{name}".lstrip("."))
+    return names
 
 
 def _summary(value: object, depth: int = 2) -> object:

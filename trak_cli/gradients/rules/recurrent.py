@@ -183,10 +183,10 @@ class _Pass:
         if self.step is _gru:  # its new value is tanh(gates of x + reset · gates of h)
             start = 2 * g.shape[2] // 3
             hidden = torch.cat([g[..., :start], g[..., start:] * _in_order(self.resets)], 2)
-        found = [self._use("ih", self.x.detach(), g), self._use("hh", _in_order(self.before), hidden)]
+        linear_maps = [self._use("ih", self.x.detach(), g), self._use("hh", _in_order(self.before), hidden)]
         if at_projected:
-            found.append(self._use("hr", _in_order(self.unprojected), torch.stack(at_projected)))
-        return found
+            linear_maps.append(self._use("hr", _in_order(self.unprojected), torch.stack(at_projected)))
+        return linear_maps
 
     def _use(self, kind: str, x: Tensor, g: Tensor) -> LinearUse:
         return LinearUse(f"weight_{kind}{self.suffix}", f"bias_{kind}{self.suffix}", x.transpose(0, 1), g.transpose(0, 1))

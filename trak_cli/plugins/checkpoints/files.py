@@ -18,19 +18,19 @@ _KEY = "checkpoints"
 def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
     """The checkpoints that the patterns match, in the order of the patterns; matches of one pattern in natural order.
 
-    Patterns are relative to ``base``; ``**`` matches any depth and ``~`` is the home folder. A pattern that is the name of a
-    file or folder means that. A checkpoint is a file, or a folder with weights, such as those of ``save_pretrained``. It is
+    Patterns are relative to ``base``; ``**`` matches any depth and ``~`` is the home folder. If a file or
+    folder has the name of a pattern, the pattern means this file or folder. A checkpoint is a file, or a folder with weights, such as those of ``save_pretrained``. It is
     listed once; a shard of a model in several files stands for the whole model. Files of optimizers and folders without
     weights that a pattern matches are left out.
 
     Raises:
         ConfigError: no pattern; or all patterns that match no checkpoint, and all files that no registered reader reads.
     """
-    several = [patterns] if isinstance(patterns, str) else list(patterns)
-    problems = [] if several else [_problem("an empty list")]
-    found: dict[Path, None] = {}
+    globs = [patterns] if isinstance(patterns, str) else list(patterns)
+    problems = [] if globs else [_problem("an empty list")]
+    checkpoints: dict[Path, None] = {}
     refused: dict[Problem, None] = {}
-    for pattern in map(os.path.expanduser, several):
+    for pattern in map(os.path.expanduser, globs):
         literal = base / pattern
         matches = [literal] if literal.exists() else _matches(pattern, base)
         if not matches:
@@ -39,12 +39,12 @@ def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
             path = index_of(path) or path
             problem = refusal(path, pattern)
             if problem is None:
-                found[path] = None
+                checkpoints[path] = None
             else:
                 refused[problem] = None
     if problems or refused:
         raise ConfigError([*problems, *refused])
-    return list(found)
+    return list(checkpoints)
 
 
 def refusal(path: Path, pattern: str) -> Problem | None:

@@ -37,11 +37,11 @@ def load(path: Path, allow: Sequence[str] = ()) -> NamedTensors:
     try:
         with report_user_errors(str(path), any_code=True), allowing(allow):
             content = reader_of(path).read(path)
-            held = named_tensors(content)
+            tensors = named_tensors(content)
     except ForeignClassesError as error:
         raise InputError([_with_remedy(problem, error.classes, allow) for problem in error.problems]) from error
-    if held:
-        return held
+    if tensors:
+        return tensors
     if isinstance(content, Mapping):
         found = f"no tensors, under the keys {', '.join(map(str, list(content)[:8])) or 'of an empty mapping'}"
     else:
@@ -82,21 +82,21 @@ def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | N
         InputError: lists all missing, unexpected and mis-shaped names, tied weights with different values, and parameters
             that are not finite; or several weights fit the model.
     """
-    held = state if isinstance(state, NamedTensors) else _flat(state)
+    tensors = state if isinstance(state, NamedTensors) else _flat(state)
     everything, names = _tensors(model), adapter_names(model)
     own = everything if names is None else {name: everything[inside] for name, inside in names.items()}
     tolerance = Tolerance(model)
     try:
-        place = choose(own, held, path, key, tolerance)
+        place = choose(own, tensors, path, key, tolerance)
     except InputError as refused:
         if names is None:
             raise
         own, names = everything, None
         try:
-            place = choose(own, held, path, key, tolerance)
+            place = choose(own, tensors, path, key, tolerance)
         except InputError:
             raise refused from None
-    weights = {name: as_tensor(held[file]) for name, file in place.names.items()}
+    weights = {name: as_tensor(tensors[file]) for name, file in place.names.items()}
     problems = _value_problems(own, weights, str(path))
     if problems:
         raise InputError(problems)
@@ -114,10 +114,10 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _flat(state: Mapping[str, Entry]) -> NamedTensors:
-    held = NamedTensors()
+    tensors = NamedTensors()
     for name, entry in state.items():
-        held.add(name, entry, "")
-    return held
+        tensors.add(name, entry, "")
+    return tensors
 
 
 def _value_problems(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str) -> list[Problem]:

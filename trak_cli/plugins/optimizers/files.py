@@ -77,45 +77,46 @@ def _content(path: Path) -> object:
 
 
 def _chosen(
-    file: Path, states: Mapping[str, OptimizerState], model: nn.Module, held: Mapping[str, tuple[int, ...]]
+    file: Path, states: Mapping[str, OptimizerState], model: nn.Module, weights: Mapping[str, tuple[int, ...]]
 ) -> TrainedBy:
     """The state that fits the model; with several, the only one."""
-    matches = [_matched(file, state, model, held) for state in states.values()]
+    matches = [_matched(file, state, model, weights) for state in states.values()]
     if len(matches) == 1:
         return matches[0]
-    usable = [found for found in matches if found.entries is not None]
+    usable = [trained for trained in matches if trained.entries is not None]
     if len(usable) == 1:
         return usable[0]
-    adaptive = {found.optimizer.adaptive for found in matches}
+    adaptive = {trained.optimizer.adaptive for trained in matches}
     kind = Optimizer(
-        " and ".join(dict.fromkeys(found.optimizer.name for found in matches)), adaptive.pop() if len(adaptive) == 1 else None
+        " and ".join(dict.fromkeys(trained.optimizer.name for trained in matches)),
+        adaptive.pop() if len(adaptive) == 1 else None,
     )
     return TrainedBy(file, kind, None, f"there are {len(states)} states, under the keys {', '.join(states)}")
 
 
-def _matched(file: Path, state: OptimizerState, model: nn.Module, held: Mapping[str, tuple[int, ...]]) -> TrainedBy:
+def _matched(file: Path, state: OptimizerState, model: nn.Module, weights: Mapping[str, tuple[int, ...]]) -> TrainedBy:
     if state.optimizer.read is None:
         return TrainedBy(
             file, state.optimizer, None, f"the state of {state.optimizer.name} has no second moments in a known form"
         )
     try:
-        found = TrainedBy(file, state.optimizer, match(state, model, held))
+        trained = TrainedBy(file, state.optimizer, match(state, model, weights))
     except UnmatchedError as error:
         return TrainedBy(file, state.optimizer, None, str(error))
-    for name in found.entries or {}:
+    for name in trained.entries or {}:
         try:
-            second = found.second_moments(name)
+            second = trained.second_moments(name)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             return TrainedBy(file, state.optimizer, None, f"its entry for {name} is not complete ({error!r})")
         if second is not None and not bool(second.isfinite().all()):
             return TrainedBy(file, state.optimizer, None, f"the second moments of {name} are not finite")
-    return found
+    return trained
 
 
 def _shapes(content: object) -> dict[str, tuple[int, ...]]:
     """The largest state_dict in the content: name -> shape, in the order of the trained model."""
     if not isinstance(content, Mapping):
         return {}
-    found = {str(name): tuple(value.shape) for name, value in content.items() if isinstance(value, Tensor)}
+    shapes = {str(name): tuple(value.shape) for name, value in content.items() if isinstance(value, Tensor)}
     inner = [_shapes(value) for value in content.values() if isinstance(value, Mapping) and "param_groups" not in value]
-    return max([found, *inner], key=len)
+    return max([shapes, *inner], key=len)

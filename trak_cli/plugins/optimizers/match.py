@@ -39,18 +39,18 @@ class Parameter:
     optional: bool = False
 
 
-def match(state: OptimizerState, model: nn.Module, held: Mapping[str, Shape]) -> dict[str, Slot]:
+def match(state: OptimizerState, model: nn.Module, weights: Mapping[str, Shape]) -> dict[str, Slot]:
     """Canonical parameter name -> its entry; parameters that no step has changed have none.
 
     Args:
-        held: name -> shape of the weights in the checkpoint, in the order of the trained model; empty if it is not known.
+        weights: name -> shape of the weights in the checkpoint, in the order of the trained model; empty if it is not known.
 
     Raises:
         UnmatchedError: a name or shape of the state fits no parameter, or parameters fit in several ways.
     """
     own = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     named = all(slot.name is not None for slot in state.slots)
-    matched = _by_name(state.slots, model) if named else _by_order(state, model, held)
+    matched = _by_name(state.slots, model) if named else _by_order(state, model, weights)
     for name, slot in matched.items():
         if slot.shape not in (None, own[name]):
             raise UnmatchedError(f"it has the shape {slot.shape} for {name}, which has {own[name]} in the model")
@@ -76,13 +76,13 @@ def canonical_names(names: Sequence[str], model: nn.Module) -> dict[str, str]:
     """
     first: dict[int, str] = {}
     known = {bare(n): first.setdefault(id(tensor), n) for n, tensor in model.named_parameters(remove_duplicate=False)}
-    found: dict[str, dict[str, str]] = {}
+    by_prefix: dict[str, dict[str, str]] = {}
     for name in names:
         parts = bare(name).split(".")
         for cut in range(len(parts)):
             if (rest := ".".join(parts[cut:])) in known:
-                found.setdefault(".".join(parts[:cut]), {})[name] = known[rest]
-    return max(found.values(), key=len, default={})
+                by_prefix.setdefault(".".join(parts[:cut]), {})[name] = known[rest]
+    return max(by_prefix.values(), key=len, default={})
 
 
 def _by_name(slots: Sequence[Slot], model: nn.Module) -> dict[str, Slot]:
@@ -97,8 +97,8 @@ def _by_name(slots: Sequence[Slot], model: nn.Module) -> dict[str, Slot]:
     return matched
 
 
-def _by_order(state: OptimizerState, model: nn.Module, held: Mapping[str, Shape]) -> dict[str, Slot]:
-    for parameters in _candidates(model, held):
+def _by_order(state: OptimizerState, model: nn.Module, weights: Mapping[str, Shape]) -> dict[str, Slot]:
+    for parameters in _candidates(model, weights):
         ways = assignments([[slot.shape for slot in group] for group in state.groups], parameters)
         if len(ways) > 1:
             ways = _by_rule(state, model, parameters)
@@ -115,18 +115,18 @@ def _counted(state: OptimizerState) -> str:
     return f"{len(state.slots)} parameters{groups}"
 
 
-def _candidates(model: nn.Module, held: Mapping[str, Shape]) -> list[list[Parameter]]:
+def _candidates(model: nn.Module, weights: Mapping[str, Shape]) -> list[list[Parameter]]:
     """Possible parameter lists of the optimizer, likelier ones first, each in the order of the trained model."""
     own = dict(model.named_parameters())
-    names = canonical_names(list(held), model)
-    order = {name: names.get(name) for name in held} if set(names.values()) == set(own) else {name: name for name in own}
+    names = canonical_names(list(weights), model)
+    order = {name: names.get(name) for name in weights} if set(names.values()) == set(own) else {name: name for name in own}
     buffers = {bare(name) for name, _ in model.named_buffers()}
     every: list[Parameter] = []
     seen: set[str] = set()
     for name, canonical in order.items():
         if canonical is None:
             if not any(bare(name) == buffer or bare(name).endswith(f".{buffer}") for buffer in buffers):
-                every.append(Parameter(None, held[name], optional=True))
+                every.append(Parameter(None, weights[name], optional=True))
         elif canonical not in seen:  # a tied weight comes once
             seen.add(canonical)
             every.append(Parameter(canonical, tuple(own[canonical].shape)))

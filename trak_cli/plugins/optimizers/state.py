@@ -121,7 +121,7 @@ def _nested(content: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
 
     Keys are ``optimizer.state.NAME.exp_avg_sq``, and ``optimizer.param_groups`` or ``optimizer.param_groups.NAME.lr``.
     """
-    found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    states: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     lists: dict[str, Any] = {}
     for key, value in content.items():
         match = _FLAT.fullmatch(str(key))
@@ -129,12 +129,12 @@ def _nested(content: Mapping[Any, Any]) -> dict[str, Mapping[str, Any]]:
             continue
         front, kind, name, item = match.groups()
         if name is not None:
-            found.setdefault(front or "", {}).setdefault(kind, {}).setdefault(name, {})[item] = value
+            states.setdefault(front or "", {}).setdefault(kind, {}).setdefault(name, {})[item] = value
         elif kind == "param_groups":
             lists[front or ""] = value
     return {
         front: {"state": parts.get("state", {}), "param_groups": lists.get(front) or _groups(parts.get("param_groups", {}))}
-        for front, parts in found.items()
+        for front, parts in states.items()
     }
 
 

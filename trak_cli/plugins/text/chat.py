@@ -32,16 +32,16 @@ def read_template(tokenizer: Any, template: str | None) -> str:
         ConfigError: there is none.
         InputError: there is no such file.
     """
-    found = template if template is not None else tokenizer.chat_template
-    if isinstance(found, dict):  # several named templates
-        found = found.get("default")
-    if not isinstance(found, str):
+    chosen = template if template is not None else tokenizer.chat_template
+    if isinstance(chosen, dict):  # several named templates
+        chosen = chosen.get("default")
+    if not isinstance(chosen, str):
         remedy = "give the dataset template: FILE.jinja, the template that the model was trained with"
         raise ConfigError(
             Problem("dataset.tokenizer", "a tokenizer without a chat template", "one with a chat template", remedy)
         )
     if template is None or "{" in template:
-        return found
+        return chosen
     if not Path(template).is_file():
         raise InputError(Problem("dataset.template", f"no file {template}", "a file or a Jinja template", "correct the path"))
     return Path(template).read_text(encoding="utf-8")
@@ -95,10 +95,10 @@ def spoken(value: Any) -> Any:
 def _marked(tokenizer: Any, messages: Messages, template: str, first: int) -> tuple[list[int], list[int]]:
     options = {"return_dict": True, "return_assistant_tokens_mask": True}
     encoded = _rendered(tokenizer, messages, template, tokenize=True, **options)
-    ids, counts = list(encoded["input_ids"]), [bool(one) for one in encoded["assistant_masks"]]
+    ids, counts = list(encoded["input_ids"]), [bool(flag) for flag in encoded["assistant_masks"]]
     if first:
         start = len(_rendered(tokenizer, messages[:first], template, tokenize=True, **options)["input_ids"])
-        counts = [one and place >= start for place, one in enumerate(counts)]
+        counts = [flag and place >= start for place, flag in enumerate(counts)]
     return ids, _labels(ids, counts)
 
 

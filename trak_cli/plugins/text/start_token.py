@@ -46,10 +46,10 @@ def _tokens(sample: Any) -> Sequence[int]:
     ids, mask = (
         value.tolist() if isinstance(value, Tensor) else value for value in map(sample.get, ("input_ids", "attention_mask"))
     )
-    if not isinstance(ids, list | tuple) or not all(isinstance(one, int) for one in ids):
+    if not isinstance(ids, list | tuple) or not all(isinstance(token, int) for token in ids):
         return ()
     if isinstance(mask, list | tuple) and len(mask) == len(ids):
-        return [one for one, counts in zip(ids, mask, strict=True) if counts]
+        return [token for token, counts in zip(ids, mask, strict=True) if counts]
     return ids
 
 

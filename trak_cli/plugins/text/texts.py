@@ -93,8 +93,10 @@ class Texts(Dataset[dict[str, Tensor]]):
     def extent(self, i: int) -> float:
         """Number of characters of sample i before tokenising; infinite if a value is missing."""
         values = self.row(i)
-        held = [values[column] for column in self.columns]
-        return math.inf if not all(value is not None and value != "" for value in held) else sum(len(str(one)) for one in held)
+        texts = [values[column] for column in self.columns]
+        return (
+            math.inf if not all(value is not None and value != "" for value in texts) else sum(len(str(text)) for text in texts)
+        )
 
     def rows_to_check(self, count: int) -> list[int]:
         """At most ``count`` rows that are the most likely to be refused: those with missing values and the longest texts.

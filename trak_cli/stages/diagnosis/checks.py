@@ -66,9 +66,11 @@ def has_tokens(probes: Probes) -> bool:
 
 def single_start(setup: FeatureSetup, probes: Sequence[Probes]) -> Check:
     """No text begins with the start token twice."""
-    for one in probes:
-        for row, sample in one.read.items():
-            problem = doubled_start(one.split.dataset, setup.model, sample, f"sample {row} of {one.split.name}")
+    for split_probes in probes:
+        for row, sample in split_probes.read.items():
+            problem = doubled_start(
+                split_probes.split.dataset, setup.model, sample, f"sample {row} of {split_probes.split.name}"
+            )
             if problem is not None:
                 return Check("start token", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
     return Check("start token", True, "not twice at the start of a text", "once or never", "")

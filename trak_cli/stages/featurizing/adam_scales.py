@@ -45,14 +45,14 @@ def checkpoint_scales(setup: FeatureSetup, checkpoint: Checkpoint) -> Scales:
         InputError: the state is no longer there, or a moment is not finite.
     """
     with allowing(checkpoint.allow):
-        found = trained_by(checkpoint.path, setup.model)
-    if found is None or found.entries is None:
-        reason = "no optimizer state" if found is None else found.reason
+        trained = trained_by(checkpoint.path, setup.model)
+    if trained is None or trained.entries is None:
+        reason = "no optimizer state" if trained is None else trained.reason
         remedy = "put the file back, or set gradients.moments=samples in a new store"
         raise InputError(
             Problem(str(checkpoint.path), reason, "the second moments that were read at the start of the run", remedy)
         )
-    scales = scales_of_moments(setup.selected, found.second_moments, setup.matrices)
+    scales = scales_of_moments(setup.selected, trained.second_moments, setup.matrices)
     return {name: scale.to(setup.device) for name, scale in scales.items()}
 
 

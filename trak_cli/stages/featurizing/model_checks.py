@@ -75,18 +75,20 @@ def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
     """
     problems: list[Problem] = []
     cause: BaseException | None = None
-    for one in probes:
+    for split_probes in probes:
         try:
-            for row, sample in one.read.items():
-                validate_batch(setup.task, setup.model, one.split.batch([sample], [row]), one.split.name, [row])
-            if not _always_alone(setup, one):
-                validate_batch(setup.task, setup.model, one.together, one.split.name, one.rows)
+            for row, sample in split_probes.read.items():
+                validate_batch(
+                    setup.task, setup.model, split_probes.split.batch([sample], [row]), split_probes.split.name, [row]
+                )
+            if not _always_alone(setup, split_probes):
+                validate_batch(setup.task, setup.model, split_probes.together, split_probes.split.name, split_probes.rows)
         except InputError as error:
             problems += error.problems
             cause = cause or error.__cause__
     if problems:
         raise InputError(problems) from cause
-    return f"{sum(len(one.read) for one in probes)} that the task accepts"
+    return f"{sum(len(split_probes.read) for split_probes in probes)} that the task accepts"
 
 
 def _history(setup: FeatureSetup, probes: Probes) -> History:
@@ -146,12 +148,12 @@ def _reached(setup: FeatureSetup, probes: Probes, history: Callable[[], History]
 def _independent(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
     """The output for a sample depends neither on the other samples of its batch nor on their order."""
     differences = [0.0]
-    for one in probes:
-        if _always_alone(setup, one):
-            for single in one.singles:
+    for split_probes in probes:
+        if _always_alone(setup, split_probes):
+            for single in split_probes.singles:
                 check_repeated(setup.model, setup.function, single)
         else:
-            differences.append(check_independence(setup.model, setup.function, _affordable(setup, one).trial))
+            differences.append(check_independence(setup.model, setup.function, _affordable(setup, split_probes).trial))
     return f"outputs differ by {max(differences):.1e} at most"
 
 

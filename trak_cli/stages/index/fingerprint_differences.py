@@ -57,15 +57,15 @@ def stored_differences(layout: Layout, fingerprints: Mapping[str, Json]) -> Iter
     Raises:
         StoreError, MachineError: a stored fingerprint cannot be read.
     """
-    found: dict[tuple[str, str, str], _Difference] = {}
+    differing: dict[tuple[str, str, str], _Difference] = {}
     for checkpoint, wanted in fingerprints.items():
         path = layout.fingerprint(checkpoint)
         for key, stored, ours in differences(read_json(path), wanted) if path.exists() else ():
             if key == OPTIMIZER_STATE and ABSENT in (stored, ours):
                 continue  # the moments differ too
-            entry = found.setdefault((key, shown(stored), shown(ours)), _Difference(key, stored, ours))
+            entry = differing.setdefault((key, shown(stored), shown(ours)), _Difference(key, stored, ours))
             entry.checkpoints.append(checkpoint)
-    for difference in found.values():
+    for difference in differing.values():
         first, *others = difference.checkpoints
         more = f", and those of {len(others)} more checkpoints" if others else ""
         yield Problem(

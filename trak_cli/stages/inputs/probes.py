@@ -131,12 +131,12 @@ def _suggested(split: Split) -> list[int]:
 def _read(split: Split, rows: Sequence[int]) -> dict[int, Any]:
     """Row -> sample, in order; fewer if they are slow to read or large."""
     samples: dict[int, Any] = {}
-    start, held = time.perf_counter(), 0
+    start, numbers = time.perf_counter(), 0
     for place in range(0, len(rows), FIRST):
         chosen = rows[place : place + FIRST]
         samples |= zip(chosen, split.samples(chosen), strict=True)
-        held += sum(_values(samples[row]) for row in chosen)
-        if len(samples) >= ENOUGH and (held > HELD or time.perf_counter() - start > SECONDS):
+        numbers += sum(_values(samples[row]) for row in chosen)
+        if len(samples) >= ENOUGH and (numbers > HELD or time.perf_counter() - start > SECONDS):
             break
     return samples
 

@@ -115,14 +115,14 @@ def _unequal(where: str, error: RuntimeError) -> Problem:
 def _check_count(batch: Any, count: int, where: str) -> None:
     """Refuse a batch of fewer or more samples than collate got. A batch without a common leading dimension is not checked."""
     try:
-        found = batch_size(batch)
+        size = batch_size(batch)
     except InputError:
         return
-    if found != count:
+    if size != count:
         raise InputError(
             Problem(
                 where,
-                f"a batch of {found} from {count} samples",
+                f"a batch of {size} from {count} samples",
                 "each sample once, in its place",
                 "let collate return every sample that it gets; leave bad samples out in the data set",
             )

@@ -55,7 +55,7 @@ class _IndexUnpickler(pickle.Unpickler):
 
 def files_of_folder(folder: Path) -> list[Path]:
     """The index and all shards, sorted by name. A shard holds pieces of the weights and possibly of the optimizer's state."""
-    pieces = (info for found in _pieces(folder, _index(folder)).values() for _, info in found)
+    pieces = (info for entry_pieces in _pieces(folder, _index(folder)).values() for _, info in entry_pieces)
     return [folder / INDEX, *sorted({folder / info.relative_path for info in pieces})]
 
 
@@ -67,12 +67,12 @@ def read_folder(folder: Path) -> dict[str, StoredTensor]:
     """
     index = _index(folder)
     pieces = _pieces(folder, index)
-    found: dict[str, StoredTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for name, entry in index.state_dict_metadata.items():
         shape = getattr(entry, "size", None)
         if isinstance(shape, torch.Size):
-            found[name] = StoredTensor(shape, partial(_read, folder, name, shape, pieces.get(name, [])))
-    return found
+            tensors[name] = StoredTensor(shape, partial(_read, folder, name, shape, pieces.get(name, [])))
+    return tensors
 
 
 def read_values(folder: Path, part: str) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def weights_in(folder: Path) -> Path | None:
     places = list(_PLACES)
     with suppress(OSError, UnicodeDecodeError):
         places.append(f"{(folder / _LATEST).read_text(encoding='utf-8').strip()}/mp_rank_00_model_states.pt")
-    found = next((folder / place for place in places if (folder / place).is_file()), None)
-    return found.parent if found is not None and found.name == INDEX else found
+    weights = next((folder / place for place in places if (folder / place).is_file()), None)
+    return weights.parent if weights is not None and weights.name == INDEX else weights
 
 
 def is_other(path: Path) -> bool:

@@ -34,7 +34,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozens
 _HARMLESS: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
-    **{f"{package}.multiarray.{made.__name__}": made for package in ("numpy.core", "numpy._core") for made in _MAKERS},
+    **{f"{package}.multiarray.{maker.__name__}": maker for package in ("numpy.core", "numpy._core") for maker in _MAKERS},
     **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__ if name != "ObjectDType"},
     **{f"{module}.{name}": pathlib.PurePosixPath for module in ("pathlib", "pathlib._local") for name in _PATHS},
     **{f"builtins.{kind.__name__}": kind for kind in _PLAIN},
@@ -93,7 +93,7 @@ class ForeignClasses:
 def load_pickle(path: Path, extra: Mapping[str, Any] | None = None) -> Any:
     """The content of a file of torch.save. Tensors are mapped into memory where the format allows it."""
     listed = _HARMLESS | dict(extra or {})
-    with torch.serialization.safe_globals([(made, name) for name, made in listed.items()]):
+    with torch.serialization.safe_globals([(value, name) for name, value in listed.items()]):
         if path.suffix == ".safetensors":  # torch.load would take the suffix for the format
             with path.open("rb") as stream:
                 return torch.load(stream, map_location="cpu", weights_only=True)
@@ -128,10 +128,10 @@ def foreign_classes(path: Path) -> ForeignClasses:
             if name in stubs:
                 break
             stubs[name] = type(name.rpartition(".")[2], (_Placeholder,), {})
-    found = ForeignClasses({})
-    _search(content, "", {kind: name for name, kind in stubs.items()}, found, set())
-    found.places = {name: found.places.get(name, "") for name in stubs}
-    return found
+    foreign = ForeignClasses({})
+    _search(content, "", {kind: name for name, kind in stubs.items()}, foreign, set())
+    foreign.places = {name: foreign.places.get(name, "") for name in stubs}
+    return foreign
 
 
 def may_be_allowed(names: Iterable[str]) -> bool:
@@ -139,27 +139,27 @@ def may_be_allowed(names: Iterable[str]) -> bool:
     return all(name.partition(".")[0] not in _DANGEROUS for name in names)
 
 
-def _search(value: object, key: str, kinds: Mapping[Any, str], found: ForeignClasses, seen: set[int]) -> None:
+def _search(value: object, key: str, kinds: Mapping[Any, str], foreign: ForeignClasses, seen: set[int]) -> None:
     name = kinds.get(value if isinstance(value, type) else type(value))
     if name is not None:
-        found.places.setdefault(name, key)
-        if found.module is None and getattr(value, "is_module", False) is True:
-            found.module = key
+        foreign.places.setdefault(name, key)
+        if foreign.module is None and getattr(value, "is_module", False) is True:
+            foreign.module = key
     elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for part, item in items:
-            _search(item, f"{key}.{part}" if key else str(part), kinds, found, seen | {id(value)})
+            _search(item, f"{key}.{part}" if key else str(part), kinds, foreign, seen | {id(value)})
 
 
 def _class(name: str) -> Any:
     where, expected = "checkpoints.allow", "module.Class, a class that can be imported"
     module, _, last = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), last)
+        value = getattr(importlib.import_module(module), last)
     except Exception as error:  # the user's module may raise anything
         remedy = "correct the name, or install the package"
         raise ConfigError(Problem(where, f"{name} ({error_summary(error)})", expected, remedy)) from error
-    if not isinstance(found, type):
+    if not isinstance(value, type):
         expected = "a class: a file could call a function with any arguments"
-        raise ConfigError(Problem(where, f"{name}, a {type(found).__name__}", expected, f"remove {name}"))
-    return found
+        raise ConfigError(Problem(where, f"{name}, a {type(value).__name__}", expected, f"remove {name}"))
+    return value

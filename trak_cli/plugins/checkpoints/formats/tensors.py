@@ -48,9 +48,9 @@ class NamedTensors(dict[str, Entry]):
 
 def named_tensors(content: object) -> NamedTensors:
     """All tensors in the content, NumPy arrays of numbers included. Everything else is left out."""
-    found = NamedTensors()
-    _collect(content, "", found, set())
-    return found
+    tensors = NamedTensors()
+    _collect(content, "", tensors, set())
+    return tensors
 
 
 def as_tensor(entry: Entry) -> Tensor:
@@ -58,7 +58,7 @@ def as_tensor(entry: Entry) -> Tensor:
     return entry.read() if isinstance(entry, StoredTensor) else entry
 
 
-def _collect(value: object, name: str, found: NamedTensors, above: set[int]) -> None:
+def _collect(value: object, name: str, tensors: NamedTensors, above: set[int]) -> None:
     if isinstance(value, nn.Module):  # of a class that the user allowed
         value = value.state_dict()
     if isinstance(value, Mapping):
@@ -74,6 +74,6 @@ def _collect(value: object, name: str, found: NamedTensors, above: set[int]) -> 
         if isinstance(item, np.ndarray) and item.dtype.kind in "biufc" and item.size:
             item = torch.from_numpy(np.ascontiguousarray(item).reshape(item.shape))
         if isinstance(item, Tensor | StoredTensor):
-            found.add(full, item, name)
+            tensors.add(full, item, name)
         else:
-            _collect(item, full, found, above | {id(value)})
+            _collect(item, full, tensors, above | {id(value)})

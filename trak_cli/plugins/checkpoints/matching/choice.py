@@ -25,12 +25,12 @@ _TRIED = 20
 _REMEDY = "load it into the model that it was saved from"
 
 
-def choose(own: Mapping[str, Tensor], held: NamedTensors, path: Path, key: str | None, tolerance: Tolerance) -> Place:
+def choose(own: Mapping[str, Tensor], tensors: NamedTensors, path: Path, key: str | None, tolerance: Tolerance) -> Place:
     """The place of the model's weights in the file.
 
     Args:
         own: the model's names and tensors.
-        held: the tensors of the file.
+        tensors: the tensors of the file.
         path: the file, for messages.
         key: ``checkpoints.key``: only tensors under this name are considered; None: all of them.
 
@@ -38,20 +38,20 @@ def choose(own: Mapping[str, Tensor], held: NamedTensors, path: Path, key: str |
         InputError: no place fits, or several do that hold different values, or there is nothing under the key.
     """
     if key is not None and key != ".":
-        chosen = within(held, key)
+        chosen = within(tensors, key)
         if not chosen:
-            raise InputError(_no_such_key(held, key, path))
-        held = chosen
-    places = Matcher(own, held, tolerance).places()
+            raise InputError(_no_such_key(tensors, key, path))
+        tensors = chosen
+    places = Matcher(own, tensors, tolerance).places()
     if any(place.key == key for place in places):
         places = [place for place in places if place.key == key]
     fitting = [place for place in places if place.complete and not place.extra]
-    if len(fitting) > 1 and not same_values(fitting, held):
+    if len(fitting) > 1 and not same_values(fitting, tensors):
         raise InputError(_several(fitting, path))
     if fitting:
         return fitting[0]
-    best = max(places, key=lambda place: _score(place), default=None) or _nothing_alike(own, held)
-    raise InputError(_misfits(best, own, held, path))
+    best = max(places, key=lambda place: _score(place), default=None) or _nothing_alike(own, tensors)
+    raise InputError(_misfits(best, own, tensors, path))
 
 
 def override(key: str) -> str:
@@ -66,11 +66,11 @@ def _score(place: Place) -> tuple[int, int, int]:
     return len(place.names) - len(place.misshapen), len(place.names), -len(place.extra)
 
 
-def _nothing_alike(own: Mapping[str, Tensor], held: NamedTensors) -> Place:
+def _nothing_alike(own: Mapping[str, Tensor], tensors: NamedTensors) -> Place:
     """The largest mapping of the file, none of whose names the model has."""
     sizes: dict[str, list[str]] = {}
-    for name in held:
-        sizes.setdefault(held.holders[name], []).append(name)
+    for name in tensors:
+        sizes.setdefault(tensors.holders[name], []).append(name)
     holder, extra = max(sizes.items(), key=lambda item: len(item[1]))
     return Place(tuple(holder.split(".")) if holder else (), holder or ".", {}, list(own), extra)
 
@@ -82,21 +82,21 @@ def _several(places: list[Place], path: Path) -> Problem:
     return Problem(str(path), found, "one set of weights, or checkpoints.key to select one", remedy)
 
 
-def _no_such_key(held: NamedTensors, key: str, path: Path) -> Problem:
+def _no_such_key(tensors: NamedTensors, key: str, path: Path) -> Problem:
     known = sorted(
-        {".".join(parts[:length]) for parts in (name.split(".") for name in held) for length in range(1, len(parts))}
+        {".".join(parts[:length]) for parts in (name.split(".") for name in tensors) for length in range(1, len(parts))}
     )
     close = difflib.get_close_matches(key, known, n=1)
-    tops = sorted({name.partition(".")[0] for name in held})
+    tops = sorted({name.partition(".")[0] for name in tensors})
     expected = f"a name with tensors under it: {_listed(tops, len(tops))}"
     remedy = f"did you mean {override(close[0])}?" if close else "leave checkpoints.key out, or give one of these"
     return Problem(str(path), f"nothing under checkpoints.key={key}", expected, remedy)
 
 
-def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: Path) -> Iterator[Problem]:
+def _misfits(place: Place, own: Mapping[str, Tensor], tensors: NamedTensors, path: Path) -> Iterator[Problem]:
     """One problem for each kind of difference, at the place that fits best."""
     where = str(path) if place.key == "." else f"{path} ({place.key})"
-    renamed, missing, extra = _renamed(place, own, held)
+    renamed, missing, extra = _renamed(place, own, tensors)
     if renamed and not missing and not extra:
         found = ", ".join(f"{new or 'names without a prefix'} ({count} tensors)" for new, _, count in renamed)
         expected = ", ".join(old or "no prefix" for _, old, _ in renamed)
@@ -104,7 +104,7 @@ def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: 
     else:
         missing, extra = place.missing, place.extra
     if place.misshapen:
-        there = [f"{name} {tuple(held[place.names[name]].shape)}" for name in place.misshapen]
+        there = [f"{name} {tuple(tensors[place.names[name]].shape)}" for name in place.misshapen]
         wanted = [f"{name} {tuple(own[name].shape)}" for name in place.misshapen]
         remedy = "build the model with the sizes that it was trained with"
         yield Problem(where, _listed(there, len(own)), _listed(wanted, len(own)), remedy)
@@ -112,12 +112,12 @@ def _misfits(place: Place, own: Mapping[str, Tensor], held: NamedTensors, path: 
         wanted = [name if is_lazy(own[name]) else f"{name} {tuple(own[name].shape)}" for name in missing]
         yield Problem(where, f"no {_listed(missing, len(own))}", _listed(wanted, len(own)), _REMEDY)
     if extra:
-        there = [f"{name} {tuple(held[name].shape)}" for name in extra]
-        yield Problem(where, _listed(there, len(held)), "no such names: the model does not have them", _REMEDY)
+        there = [f"{name} {tuple(tensors[name].shape)}" for name in extra]
+        yield Problem(where, _listed(there, len(tensors)), "no such names: the model does not have them", _REMEDY)
 
 
 def _renamed(
-    place: Place, own: Mapping[str, Tensor], held: NamedTensors
+    place: Place, own: Mapping[str, Tensor], tensors: NamedTensors
 ) -> tuple[list[tuple[str, str, int]], list[str], list[str]]:
     """Prefixes that differ between file and model, each with its number of tensors; then the other missing and extra names."""
     missing, extra = [name for name in own if name not in place.names], list(place.extra)
@@ -126,23 +126,25 @@ def _renamed(
         if name in missing:
             for candidate in extra:
                 old, new = _ends(name, candidate)
-                pairs = {one: new + one.removeprefix(old) for one in missing if one.startswith(old)}
-                if old != new and all(other in extra and _alike(own[one], held[other]) for one, other in pairs.items()):
+                pairs = {own_name: new + own_name.removeprefix(old) for own_name in missing if own_name.startswith(old)}
+                if old != new and all(
+                    file_name in extra and _alike(own[own_name], tensors[file_name]) for own_name, file_name in pairs.items()
+                ):
                     renamed.append((f"{new}*", f"{old}*", len(pairs)))
-                    missing = [one for one in missing if one not in pairs]
-                    extra = [one for one in extra if one not in pairs.values()]
+                    missing = [own_name for own_name in missing if own_name not in pairs]
+                    extra = [own_name for own_name in extra if own_name not in pairs.values()]
                     break
     return renamed, [name for name in missing if name in place.missing], extra
 
 
-def _ends(one: str, other: str) -> tuple[str, str]:
+def _ends(first: str, second: str) -> tuple[str, str]:
     """The prefixes before the longest common suffix of two dotted names."""
-    ours, theirs = one.split("."), other.split(".")
+    ours, theirs = first.split("."), second.split(".")
     same = 0
     while same < min(len(ours), len(theirs)) and ours[-1 - same] == theirs[-1 - same]:
         same += 1
     if not same:
-        return one, one
+        return first, first
     heads = [".".join(parts[: len(parts) - same]) for parts in (ours, theirs)]
     return tuple(f"{head}." if head else "" for head in heads)  # type: ignore[return-value]
 

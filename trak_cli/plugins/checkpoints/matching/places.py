@@ -53,23 +53,23 @@ class Place:
 class Matcher:
     """Compares the names and shapes of a model with those of a file."""
 
-    def __init__(self, own: Mapping[str, Tensor], held: NamedTensors, tolerance: Tolerance) -> None:
+    def __init__(self, own: Mapping[str, Tensor], tensors: NamedTensors, tolerance: Tolerance) -> None:
         """A matcher for one model and one file.
 
         Args:
             own: the model's names and tensors; tied ones have several names.
-            held: the tensors of the file.
+            tensors: the tensors of the file.
             tolerance: the differences that do not count.
         """
-        self._own, self._held, self._tolerance = own, held, tolerance
+        self._own, self._tensors, self._tolerance = own, tensors, tolerance
         self._tied: dict[int, list[str]] = {}
         for name, tensor in own.items():
             self._tied.setdefault(id(tensor), []).append(name)
-        self._own_parts, self._file_parts = _bare(own), _bare(held)
+        self._own_parts, self._file_parts = _bare(own), _bare(tensors)
 
     def places(self) -> list[Place]:
         """All places where at least one name of the model is found, the model's full names before shortened ones."""
-        found: list[Place] = []
+        places: list[Place] = []
         for shortened in self._shortened():
             covered: dict[Parts, dict[str, str]] = {}
             for parts, name in self._file_parts.items():
@@ -77,11 +77,11 @@ class Matcher:
                     own = shortened.get(parts[cut:])
                     if own is not None:
                         covered.setdefault(parts[:cut], {})[own] = name
-            found += [self._place(prefix, names) for prefix, names in covered.items() if not _known(found, names)]
-        inner = [place for place in found if place.complete]
-        for place in found:
+            places += [self._place(prefix, names) for prefix, names in covered.items() if not _known(places, names)]
+        inner = [place for place in places if place.complete]
+        for place in places:
             place.extra = list(self._extra(place, inner))
-        return found
+        return places
 
     def _shortened(self) -> Iterator[dict[Parts, str]]:
         """The model's names in full and without what all of them begin with; last, tied tensors by their first names alone."""
@@ -97,21 +97,21 @@ class Matcher:
                 tied = any(other in names for other in self._tied[id(tensor)])
                 if not tied and not self._tolerance.may_lack(name):
                     place.missing.append(name)
-            elif not is_lazy(tensor) and self._held[names[name]].shape != tensor.shape:
+            elif not is_lazy(tensor) and self._tensors[names[name]].shape != tensor.shape:
                 place.misshapen.append(name)
         return place
 
     def _extra(self, place: Place, complete: list[Place]) -> Iterator[str]:
         """Names in the place that the model lacks. Those of another complete place further in do not count."""
         used = set(place.names.values())
-        holders = {self._held.holders.get(name, "") for name in used}
+        holders = {self._tensors.holders.get(name, "") for name in used}
         inner = [other.parts for other in complete if len(other.parts) > len(place.parts)]
         for parts, name in self._file_parts.items():
-            if name in used or parts[: len(place.parts)] != place.parts or self._held.holders.get(name, "") not in holders:
+            if name in used or parts[: len(place.parts)] != place.parts or self._tensors.holders.get(name, "") not in holders:
                 continue
             if any(parts[: len(other)] == other for other in inner):
                 continue
-            if not self._tolerance.may_hold(".".join(parts[len(place.parts) :]), self._held[name]):
+            if not self._tolerance.may_hold(".".join(parts[len(place.parts) :]), self._tensors[name]):
                 yield name
 
     @staticmethod
@@ -128,29 +128,29 @@ class Matcher:
         )
 
 
-def within(held: NamedTensors, key: str) -> NamedTensors:
+def within(tensors: NamedTensors, key: str) -> NamedTensors:
     """The tensors under a dotted name; for ".", those that lie directly in the outermost mapping."""
     chosen = NamedTensors()
-    for name, tensor in held.items():
-        holder = held.holders[name]
+    for name, tensor in tensors.items():
+        holder = tensors.holders[name]
         if name == key or name.startswith(f"{key}.") or (key == "." and not holder):
             chosen.add(name, tensor, holder)
     return chosen
 
 
-def same_values(places: list[Place], held: NamedTensors) -> bool:
+def same_values(places: list[Place], tensors: NamedTensors) -> bool:
     """Whether all places hold equal tensors."""
     first, *others = places
     return all(
-        _equal(held[file], held[first.names[name]])
+        _equal(tensors[file], tensors[first.names[name]])
         for other in others
         for name, file in other.names.items()
         if name in first.names
     )
 
 
-def _equal(one: Entry, other: Entry) -> bool:
-    return one is other or torch.equal(as_tensor(one), as_tensor(other))
+def _equal(first: Entry, second: Entry) -> bool:
+    return first is second or torch.equal(as_tensor(first), as_tensor(second))
 
 
 def _known(places: list[Place], names: dict[str, str]) -> bool:

@@ -43,7 +43,7 @@ class Tolerance:
     def may_hold(self, name: str, entry: Entry) -> bool:
         """Whether the file may hold this name, relative to the model, although the model lacks it."""
         *above, last = name.split(".")
-        if last in _COUNTERS or any(map(_LOSSES.search, above)) or any(one.search(name) for one in self._unexpected):
+        if last in _COUNTERS or any(map(_LOSSES.search, above)) or any(pattern.search(name) for pattern in self._unexpected):
             return True
         if name.rpartition(f"{_POOLER}.")[0] in self._unpooled:
             return True
@@ -65,5 +65,5 @@ def _without_pooler(model: nn.Module) -> set[str]:
     return {f"{name}." if name else "" for name in unpooled}
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one.detach().cpu().double(), other.detach().cpu().double(), rtol=1e-2)
+def _close(first: Tensor, second: Tensor) -> bool:
+    return torch.allclose(first.detach().cpu().double(), second.detach().cpu().double(), rtol=1e-2)
