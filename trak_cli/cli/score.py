@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from trak_cli.stages.score import ScoreSummary
 
 NAME = "score"
-HELP = """Score every training example for every target, from stored features.
+HELP = """Score every training sample for every target, from stored features.
 
-A positive score means: training on this example raises the model output on that target. Dense scores become one HDF5 dataset
+A positive score means that training on this sample raises the model output on that target. Dense scores become one HDF5 dataset
 (targets × training rows); score.top_k=K keeps only the K highest and lowest of each target."""
 EXAMPLES = """Examples:
 

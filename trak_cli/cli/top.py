@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trak_cli.stages.top import TopSummary
 
 NAME = "top"
-HELP = """Show the training examples that raised or lowered the model output on a target the most."""
+HELP = """Show the training samples that raised or lowered the model output on a target the most."""
 EXAMPLES = """Examples:
 
   trak top experiment=digits --target 0 --target 7 -k 5
@@ -30,7 +30,7 @@ def command(
         list[int] | None, typer.Option("--target", "-t", help="Row of the target in its split; may be repeated.")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the only one).")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful examples to show.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful samples to show.")] = 5,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,

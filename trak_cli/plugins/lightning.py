@@ -17,7 +17,7 @@ _SPLITS = {
 
 
 def lightning_data(module: Any, split: str) -> Any:
-    """The data set behind one data loader of a LightningDataModule, in its own order: without the loader's shuffling.
+    """The data set of one data loader of a LightningDataModule, in the order of the data set, not shuffled.
 
     Args:
         module: the module, as a node: ``{_target_: my_project.MyData, batch_size: 32}``.

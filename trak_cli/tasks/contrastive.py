@@ -141,7 +141,7 @@ class Contrastive(Task):
 
 
 class OpenCLIP(Contrastive):
-    """The same for models of open_clip, with ``encode_image``, ``encode_text`` and ``logit_scale``.
+    """Like :class:`Contrastive`, for models of open_clip, with ``encode_image``, ``encode_text`` and ``logit_scale``.
 
     Args: as of :class:`Contrastive`; the text models are causal and take no mask.
     """

@@ -101,7 +101,7 @@ def rule_of(module: nn.Module) -> GradientRule | None:
 
 
 def has_rule(module: nn.Module, parameter: str) -> bool:
-    """Whether a rule computes this parameter of a module from calls of it, or the recurrence of a recurrent layer does.
+    """Whether a gradient rule, or the code for recurrent layers, computes this parameter of a module.
 
     The output layer of ``nn.MultiheadAttention`` has none: attention reads its weights and never calls it.
     """

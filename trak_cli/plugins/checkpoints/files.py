@@ -18,8 +18,8 @@ _KEY = "checkpoints"
 def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
     """The checkpoints that the patterns match, in the order of the patterns; matches of one pattern in natural order.
 
-    Patterns are relative to ``base``; ``**`` matches any depth and ``~`` is the home folder. If a file or folder has the name of
-    a pattern, the pattern means this file or folder. A checkpoint is a file, or a folder with weights, such as those of
+    Patterns are relative to ``base``; ``**`` matches any depth and ``~`` is the home folder. If a file or folder has the name
+    of a pattern, the pattern means this file or folder. A checkpoint is a file, or a folder with weights, such as those of
     ``save_pretrained``. It is listed once, and a shard of a model in several files stands for the whole model. Optimizer files
     and folders without weights that a pattern matches are left out.
 

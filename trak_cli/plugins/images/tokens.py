@@ -15,7 +15,7 @@ from trak_cli.plugins.optional import needed
 
 @dataclass(frozen=True)
 class Tokens:
-    """One text.
+    """The tokens of one text.
 
     Attributes:
         ids: (length,) int64, the tokens of the text, then padding.
