@@ -12,6 +12,7 @@ import torch
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.plugins.samples import sample_id
 from trak_cli.plugins.text import CausalTexts, ClassifiedTexts, MaskedTexts, Padding, SourceTarget
+from trak_cli.plugins.text.tokenizer import load_tokenizer
 
 pytest.importorskip("transformers")
 
@@ -231,3 +232,14 @@ def test_a_tokenizer_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for name in (str(tmp_path / "tokenizer.json"), str(tmp_path)):
         with pytest.raises(InputError, match="tokenizer"):
             CausalTexts(written(tmp_path, ".jsonl"), name, text="text")
+
+
+def test_a_relative_tokenizer_is_that_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenizers import Tokenizer, models
+
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        Tokenizer(models.WordLevel({"word": 5 + number}, unk_token="word")).save(str(tmp_path / name / "tokenizer.json"))
+        monkeypatch.chdir(tmp_path / name)
+        for given in (None, "tokenizer.json"):
+            assert load_tokenizer(given)("word")["input_ids"] == [5 + number]

@@ -23,7 +23,6 @@ _SPECIAL = {
 }
 
 
-@lru_cache(maxsize=8)
 def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
     """A transformers tokenizer.
 
@@ -37,9 +36,15 @@ def load_tokenizer(name: str | None, revision: str | None = None) -> Any:
         ConfigError: transformers is not installed.
         InputError: no such tokenizer, or a damaged one.
     """
-    transformers = needed("transformers", "text", "dataset tokenizer")
     name = name or "tokenizer.json"
     check_local(name, "dataset tokenizer")
+    # Absolute, because the same relative path means another folder where the current folder is another.
+    return _load(str(Path(name).resolve()) if Path(name).exists() else name, revision)
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, revision: str | None) -> Any:
+    transformers = needed("transformers", "text", "dataset tokenizer")
     try:
         if name.endswith(".json"):
             if not Path(name).is_file():
