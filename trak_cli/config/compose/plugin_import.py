@@ -35,7 +35,7 @@ def use_folder(folder: Path) -> None:
 
 @contextmanager
 def imported_again() -> Iterator[None]:
-    """Inside, modules of the user's folder are imported anew, so values kept in them or in their classes are not there."""
+    """Inside, modules of the user's folder are imported again, without the values that they or their classes have kept."""
     before = _own_modules()
     for name in before:
         del sys.modules[name]

@@ -57,7 +57,7 @@ def model_checks(setup: FeatureSetup, probes: Sequence[Probes], log: Callable[[s
     checks = [ModelCheck("samples", "all of them", partial(_accepted, setup, probes))]
     history = lru_cache(maxsize=1)(partial(_history, setup, probes[0]))
     checks.append(ModelCheck("nothing kept between calls", "the outputs of a new model", partial(_forgets, history)))
-    name, expected = "nothing kept between checkpoints", "the outputs of modules that are imported anew"
+    name, expected = "nothing kept between checkpoints", "the outputs of modules that are imported again"
     checks.append(ModelCheck(name, expected, partial(_forgets_checkpoints, setup, probes[0])))
     if setup.uses_gradients:
         checks.append(ModelCheck("gradients", "a path to the parameters", partial(_reached, setup, probes[0], history, log)))
@@ -111,9 +111,9 @@ def _forgets(history: Callable[[], History]) -> str:
 
 
 def _forgets_checkpoints(setup: FeatureSetup, probes: Probes) -> str:
-    """A second checkpoint has the outputs that it has if the modules of the user are imported anew.
+    """The outputs of a second checkpoint stay the same if the modules of the user are imported again.
 
-    A new model does not have the attributes of the previous one, but the values that a module or class keeps.
+    A new model does not have the attributes of the previous one, but shares the values that a module or class keeps.
     """
     models = setup.components.models
     first, *others = models.checkpoints
