@@ -161,7 +161,7 @@ def learned(project: Project) -> None:
 def test_a_good_model_has_no_warning(project: Project, stage: str) -> None:
     learned(project)
     text = shown(project, stage, code=0)
-    assert "accuracy 1 on 60 samples of train" in text
+    assert "accuracy = 1 on 60 samples of train" in text
     assert "warning" not in text
 
 

@@ -196,7 +196,7 @@ def test_the_quality_is_that_of_the_users_task(graphs: Path, monkeypatch: pytest
     path.write_text(path.read_text() + quality)
     sys.modules.pop("graph_plugin")
     importlib.invalidate_caches()
-    assert "graphs seen 21 on 21 samples of train" in trak(graphs, monkeypatch, "doctor").stdout
+    assert "graphs seen = 21 on 21 samples of train" in trak(graphs, monkeypatch, "doctor").stdout
 
 
 def test_a_model_that_mixes_graphs_is_refused(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

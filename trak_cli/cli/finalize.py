@@ -51,7 +51,7 @@ def show(summary: FinalizeSummary, console: Console) -> None:
     console.print(summary.weights_rule, soft_wrap=True)
     if simulated:
         console.print(
-            "training length: of that simulation, in units of 1 / mean ‖x‖²; effective samples: how many share the weight",
+            "training length: of the simulated training, in units of 1 / mean ‖x‖²; effective samples: (Σ q)² / Σ q²",
             soft_wrap=True,
         )
     if terms := max(gram.terms for gram in summary.grams):

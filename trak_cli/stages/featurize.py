@@ -152,7 +152,7 @@ def _log_setup(setup: FeatureSetup, reporter: Reporter) -> None:
 
 def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Reporter) -> None:
     qualities = model_quality(setup, probes)
-    reporter.log("the model under the first checkpoint: " + ", ".join(map(str, qualities)))
+    reporter.log("quality under the first checkpoint: " + ", ".join(map(str, qualities)))
     for warning in quality_warnings(qualities):
         reporter.log(f"warning: {warning}")
     start = single_start(setup, probes)
@@ -200,7 +200,7 @@ def _load_featurizer(run: FeaturizeRun, checkpoint: Checkpoint, reporter: Report
     setup, plan = run.setup, run.plan
     setup.components.models.load(checkpoint)
     if setup.components.models.key != ".":
-        reporter.log(f"{checkpoint.name}: the weights under {setup.components.models.key} of {checkpoint.path.name}")
+        reporter.log(f"{checkpoint.name}: weights read from the key {setup.components.models.key} of {checkpoint.path.name}")
     bind_context(run.cache, setup.components, checkpoint, store=True)
     estimated = partial(stored_scales, run.cache, setup, checkpoint.name, plan.microbatch, reporter)
     return make_featurizer(setup, plan, checkpoint, partial(scales_of, setup, checkpoint, estimated))

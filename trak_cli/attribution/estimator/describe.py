@@ -32,7 +32,7 @@ def describe_weights(spec: EstimatorSpec, length: float = 1.0) -> str:
     if not spec.simulates_training:
         return "q = the out-to-loss gradients of the checkpoints"
     if length > 0:
-        return f"q = its mean over the first {WINDOW:.0%} of a training that is simulated from the features"
+        return f"q is averaged over the first {WINDOW:.0%} of a training that is simulated from the features"
     reason = "q does not follow from f here, so no training can be simulated"
     if length == 0:
         return f"{reason}: all samples have the same weight"

@@ -84,13 +84,16 @@ REMEDIES: dict[str, tuple[str, str]] = {
     ),
 }
 
-_IN_STORE = "what the store holds"
+_IN_STORE = "the content of the store"
+_BY_DOCTOR = (
+    "the samples, the content of the checkpoints, and whether they fit the model and the task; trak doctor checks these"
+)
 _IN_TRAINING = "the samples, and whether model, task and trainer accept them"
 
 #: Stage -> what `trak config --check` does not check.
 UNCHECKED: dict[str, str] = {
-    "featurize": "the samples, the content of the checkpoints, and whether they fit the model and the task; trak doctor does",
-    "doctor": "the samples, the content of the checkpoints, and whether they fit the model and the task; trak doctor does",
+    "featurize": _BY_DOCTOR,
+    "doctor": _BY_DOCTOR,
     "finalize": _IN_STORE,
     "score": _IN_STORE,
     "eval-lds": f"{_IN_STORE}, and the content of a file of scores or of ground truth",

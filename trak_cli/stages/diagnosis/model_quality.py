@@ -31,7 +31,7 @@ class SplitQuality:
     def __str__(self) -> str:
         if self.quality is None:
             return f"quality unknown on {self.split} ({self.unknown})"
-        return f"{self.quality.name} {self.quality.value:.3g} on {self.samples} samples of {self.split}"
+        return f"{self.quality.name} = {self.quality.value:.3g} on {self.samples} samples of {self.split}"
 
 
 def model_quality(setup: FeatureSetup, probes: Sequence[Probes]) -> list[SplitQuality]:
