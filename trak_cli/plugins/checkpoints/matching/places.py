@@ -154,7 +154,11 @@ def _equal(first: Entry, second: Entry) -> bool:
 
 
 def _known(places: list[Place], names: dict[str, str]) -> bool:
-    return any(names.items() <= place.names.items() for place in places)
+    """Whether an earlier place has these names, or is complete and has more of the same tensors."""
+    files = set(names.values())
+    return any(
+        names.items() <= place.names.items() or (place.complete and files < set(place.names.values())) for place in places
+    )
 
 
 def _bare(names: Mapping[str, object]) -> dict[Parts, str]:
