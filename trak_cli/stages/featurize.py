@@ -114,7 +114,9 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         f" {len(work.own) - len(work.pending)} already stored, {len(work.pending)} to compute on {inputs.device_name}"
     )
     if len(inputs.checkpoints) == 1:
-        reporter.log("only one checkpoint: ensemble.members=4 usually improves scores, for five times the featurizing time")
+        reporter.log(
+            "only one checkpoint: ensemble.members=4 usually improves scores, and takes five times as long to featurize"
+        )
     run = FeaturizeRun(inputs, setup, plan, selector, cache, work, config.features.dtype)
     with lengths_recorded(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
         kernel = _compute(run, reporter)

@@ -1,7 +1,7 @@
 """The metrics B_m that ``estimator.metric`` can name, and how to register another one.
 
-A metric says how the features of a training sample and of a target are compared: score(i, j) ∝ x_iᵀ B t_j. Scoring applies B to
-the targets only, which are few. To add a metric, write a module with one class:
+A metric determines how the features of a training sample and of a target are compared: score(i, j) ∝ x_iᵀ B t_j. Scoring
+applies B to the targets only, which are few. To add a metric, write a module with one class:
 
     from trak_cli.attribution.estimator.registry import Metric, register_metric
 

@@ -37,7 +37,7 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
                 yield Problem(
                     group,
                     f"{option}, with {name}={_written(_plain(tree, name))} from {source.own_file}, which is read after it",
-                    f"{name}={_written(value)}, as {group}={option} says",
+                    f"{name}={_written(value)}, as in {group}={option}",
                     f"remove {key} from the file, or give {name}={_written(value)} on the command line as well",
                 )
 

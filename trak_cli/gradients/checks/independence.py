@@ -71,8 +71,8 @@ def check_independence(model: nn.Module, task: ModelOutput, trial: Trial) -> flo
             worst = max(worst, difference / scale)
             if difference > limit:
                 found = (
-                    f"{what} = {float(expected[order][position]):.6g} for {trial.names[order[position]]} alone but"
-                    f" {float(values[position]):.6g} for it at position {position} of a batch of {count}"
+                    f"{what} = {float(expected[order][position]):.6g} for {trial.names[order[position]]} alone, but"
+                    f" {float(values[position]):.6g} at position {position} of a batch of {count}"
                 )
                 where, reason, remedy = _reason(model, _InBatch(trial, batch, order), values, expected[order], limit)
                 raise InputError(Problem(where, reason + found, _EXPECTED, remedy))

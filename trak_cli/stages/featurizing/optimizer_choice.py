@@ -25,7 +25,7 @@ class OptimizerChoice:
     Attributes:
         scaled: whether gradients are scaled by second moments.
         states: checkpoint file -> digest of the file with the state whose moments are used; empty if they are estimated.
-        line: what was decided and why, for people; empty if the config says it.
+        line: the decision and its reason, for the log; empty if the config sets it.
         question: what the config should say, as advice; empty if the optimizer is known.
     """
 
@@ -49,7 +49,7 @@ def choose_optimizer(config: TrakConfig, inputs: RunInputs, selected: Collection
     if gradients.engine == REPRESENTATION or gradients.optimizer == "sgd":
         return OptimizerChoice(False)
     if gradients.optimizer == "adam" and gradients.moments == "samples":
-        return OptimizerChoice(True, line=f"Adam, as gradients.optimizer says: {_SAMPLES}")
+        return OptimizerChoice(True, line=f"Adam, as set by gradients.optimizer: {_SAMPLES}")
     paths = dict.fromkeys(checkpoint.path for checkpoint in inputs.checkpoints)
     with allowing(config.checkpoints.allow):
         states = {path: trained_by(path, inputs.components.model) for path in paths}
