@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from tiny_project import ROWS, TARGETS, Project
 
 from trak_cli.stages.index.split_sizes import check_rows, held_rows, rows_of
+from trak_cli.stages.inputs.plugins import REPEATED_SAMPLES
+from trak_cli.stages.inputs.probes import choose_probes, spread_rows
+from trak_cli.stages.inputs.split import Split
 from trak_cli.store.json_files import replace_json
 from trak_cli.store.layout import Layout
 
 STORE, INPUT = 3, 4
+
+#: Rows of a training set of which some are not read before the first feature; a multiple of the rows of a shard.
+LONG = 320
 
 #: Row 60 would be in a shard with rows 48 to 59; its shard comes before that of any target.
 GROWN = f"dataset.train.rows={ROWS + 2}"
@@ -33,14 +40,28 @@ def test_a_target_split_that_cannot_be_featurized_is_in_nobodys_way(finalized: P
 
 
 def test_a_bad_sample_in_the_last_shard_of_a_first_run_may_be_left_out(project: Project) -> None:
-    project.refused(INPUT, "featurize", f"+dataset.train.nan={ROWS - 1}", says=(f"sample {ROWS - 1} of train",))
+    rows, bad = LONG, unread_row(LONG)
+    project.refused(
+        INPUT, "featurize", f"dataset.train.rows={rows}", f"+dataset.train.nan={bad}", says=(f"sample {bad} of train",)
+    )
     layout = Layout(project.store)
-    assert held_rows(layout, "train") == 48, "the first three shards are whole"
-    without = f"dataset.train.rows={ROWS - 1}"
-    project.refused(STORE, "featurize", "dataset.train.rows=47", says=("47 rows", "at least the 48"))
+    assert held_rows(layout, "train") == rows - 16, "all shards before the last one are complete"
+    without = f"dataset.train.rows={bad}"
+    project.refused(STORE, "featurize", "dataset.train.rows=47", says=("47 rows", f"at least the {rows - 16}"))
     project.done("featurize", without)
-    assert (rows_of(layout, "train"), rows_of(layout, "test")) == (ROWS - 1, TARGETS)
+    assert (rows_of(layout, "train"), rows_of(layout, "test")) == (bad, TARGETS)
     project.done("finalize", without)
+
+
+def unread_row(rows: int) -> int:
+    """A row of the last shard that is not read before the first feature."""
+    split = Split("train", list(range(rows)), rows, list, torch.device("cpu"))
+    return max(set(range(rows - 16, rows)) - set(choose_probes(split).read) - set(spread_rows(rows, REPEATED_SAMPLES)))
+
+
+def test_a_bad_sample_among_the_probes_is_refused_before_the_first_shard(project: Project) -> None:
+    project.refused(INPUT, "featurize", f"+dataset.train.nan={ROWS - 1}", says=(f"sample {ROWS - 1} of train", "NaN"))
+    assert not Layout(project.store).checkpoints()
 
 
 @pytest.mark.parametrize("rows", [ROWS + 1, 10 * ROWS])

@@ -16,7 +16,6 @@ from trak_cli.stages.diagnosis.checks import (
     attempt,
     engine_and_loop,
     features_fit,
-    finite,
     has_tokens,
     passed,
     single_start,
@@ -142,7 +141,6 @@ def _model_checks(setup: FeatureSetup, probes: Sequence[Probes], reporter: Repor
     checks: dict[str, Callable[[], Check]] = {check.name: partial(passed, check) for check in shared}
     if any(map(has_tokens, probes)):
         checks["start token"] = partial(single_start, setup, probes)
-    checks["finite numbers"] = partial(finite, setup, probes[0])
     results: list[Check] = []
     for name, check in checks.items():
         if _all_hold(results):

@@ -76,28 +76,6 @@ def single_start(setup: FeatureSetup, probes: Sequence[Probes]) -> Check:
     return Check("start token", True, "not twice at the start of a text", "once or never", "")
 
 
-def finite(setup: FeatureSetup, probes: Probes) -> Check:
-    """Outputs, out-to-loss gradients and gradients (by plain autograd) contain no NaN and no infinity."""
-    loop = make_engine("loop", setup.model, setup.function, setup.selected)
-    not_finite: dict[str, None] = {}
-    outputs = []
-    for single in probes.singles:
-        result = loop.per_sample(single)
-        outputs.append(float(result.outputs))
-        values = {"the output": result.outputs, "the out-to-loss gradient": result.out_to_loss}
-        gradients = gradient_of(setup.selected, result.blocks, 0)
-        values |= {f"the gradient of {name}": gradient for name, gradient in gradients.items()}
-        not_finite |= {what: None for what, value in values.items() if not bool(value.isfinite().all())}
-    found = f"outputs from {min(outputs):.3g} to {max(outputs):.3g}"
-    return Check(
-        "finite numbers",
-        not not_finite,
-        f"NaN or infinity in {', '.join(list(not_finite)[:3])}" if not_finite else found,
-        "finite outputs and gradients",
-        "check these samples and the checkpoint; float16 models overflow where bfloat16 or float32 do not",
-    )
-
-
 def engine_and_loop(setup: FeatureSetup, probes: Probes, engine: Engine) -> Check:
     """The engine gives each sample the gradient that plain autograd gives it alone."""
     loop = make_engine("loop", setup.model, setup.function, setup.selected)

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from trak_cli.config.compose.plugin_import import imported_again
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.gradients.checks.across_checkpoints import check_across_checkpoints, observed_outputs
+from trak_cli.gradients.checks.compare import gradient_of
+from trak_cli.gradients.checks.finite import check_finite
 from trak_cli.gradients.checks.history import History, Samples, Subject, check_history
 from trak_cli.gradients.checks.independence import check_independence, check_repeated
 from trak_cli.gradients.checks.outputs import check_terms, reached_parameters, unreached
+from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes
 from trak_cli.stages.featurizing.setup import FeatureSetup
@@ -61,6 +64,7 @@ def model_checks(setup: FeatureSetup, probes: Sequence[Probes], log: Callable[[s
     checks.append(ModelCheck(name, expected, partial(_forgets_checkpoints, setup, probes[0])))
     if setup.uses_gradients:
         checks.append(ModelCheck("gradients", "a path to the parameters", partial(_reached, setup, probes[0], history, log)))
+    checks.append(ModelCheck("finite numbers", "finite outputs and gradients", partial(_finite, setup, probes)))
     checks.append(ModelCheck("alone = in a batch", "equal outputs", partial(_independent, setup, probes)))
     if setup.terms:
         checks.append(ModelCheck("terms", "terms whose sum is the output", partial(_summed, setup, probes[0])))
@@ -143,6 +147,21 @@ def _reached(setup: FeatureSetup, probes: Probes, history: Callable[[], History]
     if unused:
         log(f"the output does not depend on {listed(unused)} in evaluation mode; their gradients are zero")
     return f"reach {len(selected) - len(unused)} of {len(selected)} parameter tensors"
+
+
+def _finite(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
+    """Outputs, out-to-loss gradients and gradients (by plain autograd) contain no NaN and no infinity."""
+    loop = make_engine("loop", setup.model, setup.function, setup.selected)
+    outputs = []
+    for of_split in probes:
+        for name, single in zip(of_split.names, of_split.singles, strict=True):
+            result = loop.per_sample(single)
+            check_finite(result.outputs, [name], "output")
+            check_finite(result.out_to_loss, [name], "out-to-loss gradient")
+            for parameter, gradient in gradient_of(setup.selected, result.blocks, 0).items():
+                check_finite(gradient.reshape(1, -1), [name], f"gradient of {parameter}")
+            outputs.append(float(result.outputs))
+    return f"outputs from {min(outputs):.3g} to {max(outputs):.3g}"
 
 
 def _independent(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
