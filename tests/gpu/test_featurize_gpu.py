@@ -109,7 +109,7 @@ class Kinks:
         return any(float((one - gradients[0]).norm() / gradients[0].norm()) > 1e-3 for one in gradients)
 
 
-def test_a_kink_is_told_from_a_smooth_sample(trained: Path) -> None:
+def test_a_kink_is_distinguished_from_a_smooth_sample(trained: Path) -> None:
     kinks = Kinks(trained)
     found = [kinks.has("full_0-x", "test", row) for row in range(12)]
     assert not all(found), "hardly any sample is at a kink, or the tests below show nothing"

@@ -146,7 +146,7 @@ def seconds(work: Callable[[], object], repeat: int = 5) -> float:
 
 
 @pytest.mark.slow
-def test_throughput_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_throughput_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """Prints the figures; judging them is left to the reader, who knows the machine."""
     B, p, k = 64, 11_200_000, 4096
     G = torch.randn(B, p, device="cuda")

@@ -28,7 +28,7 @@ def test_a_store_of_other_precision_is_refused(project: Project) -> None:
     project.refused(3, "featurize", says=("autocast", "bfloat16"))
 
 
-def test_problems_are_told_before_any_work(project: Project) -> None:
+def test_problems_are_reported_before_any_work(project: Project) -> None:
     both = ("gradients.autocast=int8", "projection.dim=0")
     project.refused(2, "featurize", *both, says=("gradients.autocast", "bfloat16", "projection.dim"))
     project.refused(2, "featurize", AUTOCAST, "gradients.engine=vmap", says=("gradients.autocast", "gradients=hooks"))

@@ -274,7 +274,7 @@ def test_ground_truth_in_a_format_that_is_none(scored: Project) -> None:
     scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.csv", says=("truth.csv", "a file .csv", ".npz", "numpy.savez"))
 
 
-def test_of_very_many_problems_the_first_are_told_and_all_counted(project: Project) -> None:
+def test_of_many_problems_the_first_are_listed_and_all_are_counted(project: Project) -> None:
     for number in range(40):
         torch.save(weights(1) | {f"extra.{number:02}": torch.zeros(1)}, project.folder / "checkpoints" / f"b{number:02}.pt")
     told = project.refused(INPUT, "featurize", says=("40 problems", "extra.00", "and 16 more"))
@@ -371,7 +371,7 @@ def test_score_without_gram(featurized: Project) -> None:
     featurized.refused(STORE, "score", says=("runs/tiny/finalized", "no Gram matrix", "run trak finalize"))
 
 
-def test_scores_of_another_ridge_are_kept_unless_told(scored: Project) -> None:
+def test_scores_of_another_ridge_are_kept_unless_overwritten(scored: Project) -> None:
     name = read_name(scored)
     whole = scored.store / "scores" / name / "test.h5"
     scored.refused(

@@ -114,7 +114,7 @@ def test_another_seed_is_another_run(project: Project) -> None:
     project.refused(3, "featurize", "task.seed=1", says=("task.seed",))
 
 
-def test_the_doctor_and_retraining_know_the_context_and_write_none(project: Project) -> None:
+def test_doctor_and_retrain_use_the_context_and_write_none(project: Project) -> None:
     before = project.files()
     project.done("doctor")
     assert project.files() == before

@@ -95,7 +95,7 @@ def test_estimates_add_up(project: Project) -> None:
     assert costs["peak_memory"] > 50 * 2**20  # a Python process with PyTorch in it
 
 
-def test_time_has_the_pass_for_second_moments(project: Project) -> None:
+def test_the_time_estimate_includes_the_pass_for_second_moments(project: Project) -> None:
     costs = examined(project, "gradients.microbatch=4", "gradients.optimizer=adam")["costs"]
     assert costs["seconds"] > 1.1 * 2 * (ROWS + TARGETS) / costs["samples_per_second"]
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_at_once(project: Project) -> 
     project.refused(4, "doctor", says=("b.pt",))
 
 
-def test_an_exception_of_the_users_own_code_is_a_finding(project: Project) -> None:
+def test_an_exception_in_user_code_is_reported_by_the_doctor(project: Project) -> None:
     (project.folder / "touchy.py").write_text(
         "from trak_cli.tasks import Classification\n\n\n"
         "class Touchy(Classification):\n"

@@ -47,7 +47,7 @@ def test_vmap_that_is_wrong_is_not_among_those_that_auto_chooses_from(project: P
     assert "gradients=vmap does not accept this model: other gradients of first.weight" in outcome.stderr
 
 
-def test_auto_goes_on_without_an_engine_that_refuses_larger_microbatches(project: Project) -> None:
+def test_auto_continues_without_an_engine_that_refuses_larger_microbatches(project: Project) -> None:
     """The layers are called once for every four samples: by as many calls as the search for ways through the model saw."""
     forward = "        return torch.cat([self.second(torch.tanh(self.first(c))) for c in x.split(4)])\n"
     outcome = featurize(project, forward, "gradients.engine=auto", "gradients.microbatch=8")

@@ -34,7 +34,7 @@ def test_members_are_checkpoints_of_their_own(featurized: Project) -> None:
     assert read_scores(Layout(featurized.store).scores("early_training", "test")).shape == (TARGETS, ROWS)
 
 
-def test_scores_of_fewer_checkpoints_are_shown_with_a_word(featurized: Project) -> None:
+def test_scores_of_fewer_checkpoints_are_shown_with_a_note(featurized: Project) -> None:
     featurized.done("finalize")
     featurized.done("score")
     assert "these scores average" not in featurized.done("top", "--target", "0").stderr

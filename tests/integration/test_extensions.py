@@ -71,7 +71,7 @@ def test_a_projection_is_the_product_with_its_matrix(extended: Project) -> None:
         np.testing.assert_allclose(shard.features, gradients[key].features @ matrix, rtol=1e-5, atol=1e-7)
 
 
-def test_a_kind_of_projection_that_is_not_registered_is_refused_with_those_that_are(extended: Project) -> None:
+def test_an_unregistered_projection_is_refused_with_the_registered_ones(extended: Project) -> None:
     outcome = trak(extended, "projection.kind=subsampled", "extensions=[projection]")
     assert outcome.returncode == 2
     assert "rademacher, gaussian, sjlt, factored, none, subsample" in outcome.stderr
@@ -88,7 +88,7 @@ def test_a_checkpoint_reader_gives_the_weights_of_the_file(extended: Project) ->
     assert_identical(*({split: rows for (_, split), rows in store.items()} for store in (read, plain)))
 
 
-def test_a_task_gives_its_output_and_the_gradients_of_the_loop(extended: Project) -> None:
+def test_a_task_returns_its_output_and_the_gradients_of_the_loop(extended: Project) -> None:
     found, _ = featurized(extended, "hooks", ONE_CHECKPOINT, "task._target_=task.SquaredError")
     loop, _ = featurized(extended, "loop", ONE_CHECKPOINT, "task._target_=task.SquaredError", "gradients.engine=loop")
     assert_close(found, loop, 1e-5)

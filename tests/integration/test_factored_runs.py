@@ -13,7 +13,7 @@ FACTORED = ("projection.kind=factored", "projection.factors=[4, 3]", "projection
 
 
 @pytest.mark.parametrize("engine", ["loop", "vmap", "auto"])
-def test_neither_engine_nor_microbatch_show(project: Project, engine: str) -> None:
+def test_results_do_not_depend_on_engine_or_microbatch(project: Project, engine: str) -> None:
     project.done("featurize", *FACTORED)
     reference = read_store(project.store)
     project.done(
@@ -23,7 +23,7 @@ def test_neither_engine_nor_microbatch_show(project: Project, engine: str) -> No
     assert all(np.abs(one.features).sum() > 0 for one in reference.values())
 
 
-def test_the_log_tells_what_is_factored_and_what_is_not(project: Project) -> None:
+def test_the_log_lists_factored_and_other_weights(project: Project) -> None:
     told = project.done("featurize", *FACTORED).stderr
     assert (
         "projection=factored: 2 of 4 parameter tensors from both sides, to at most 4 × 3; first.bias, second.bias"

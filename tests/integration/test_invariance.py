@@ -86,7 +86,7 @@ def dense(project: Project, estimator: str = "early_training", split: str = "tes
 
 
 @pytest.mark.parametrize("shard_rows", [1, 7, 1000])
-def test_shards_do_not_show(project: Project, reference: Everything, shard_rows: int) -> None:
+def test_shards_do_not_change_results(project: Project, reference: Everything, shard_rows: int) -> None:
     """Also where a shard begins or ends inside a microbatch, and where it is shorter than one."""
     assert_identical(elsewhere(project, f"features.shard_rows={shard_rows}"), reference)
 
@@ -101,7 +101,7 @@ def test_a_sample_keeps_its_place_in_its_microbatch(project: Project, shard_rows
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_workers_do_not_show(project: Project, reference: Everything, count: int) -> None:
+def test_workers_do_not_change_results(project: Project, reference: Everything, count: int) -> None:
     """One after another, the last one first, each with its part only."""
     for index in reversed(range(count)):
         project.done("featurize", f"worker.index={index}", f"worker.count={count}")
@@ -119,7 +119,7 @@ def test_worker_counts_may_change(project: Project, reference: Everything) -> No
     assert_identical(read_store(project.store), reference)
 
 
-def test_restarts_do_not_show(featurized: Project, reference: Everything) -> None:
+def test_restarts_do_not_change_results(featurized: Project, reference: Everything) -> None:
     """Shards that are gone come back bit for bit; the others stay."""
     lost = sorted(featurized.store.glob("features/*/train/*/*.h5"))[1::3]
     for path in lost:
@@ -150,7 +150,7 @@ def test_restarts_do_not_show(featurized: Project, reference: Everything) -> Non
     ],
     ids=" ".join,
 )
-def test_how_it_is_computed_shows_in_the_last_bits_only(
+def test_the_way_of_computing_changes_only_the_last_bits(
     project: Project, reference: Everything, overrides: tuple[str, ...]
 ) -> None:
     threads = torch.get_num_threads()
@@ -202,7 +202,7 @@ def test_top_k_are_the_extremes_of_the_dense_scores(scored: Project, k: int) -> 
 
 
 @pytest.mark.parametrize("target_block", [1, 5])
-def test_blocks_and_workers_do_not_show_in_scores(scored: Project, target_block: int) -> None:
+def test_scores_do_not_depend_on_blocks_or_workers(scored: Project, target_block: int) -> None:
     whole = dense(scored)
     for index in range(2):
         workers = (f"worker.index={index}", "worker.count=2")

@@ -58,7 +58,7 @@ def test_scales_are_by_the_second_moments_of_the_training_set(project: Project) 
     np.testing.assert_allclose(factors(project)[-3:], expected, rtol=1e-4)
 
 
-def test_workers_and_restarts_do_not_show(project: Project) -> None:
+def test_workers_and_restarts_do_not_change_results(project: Project) -> None:
     project.done("featurize", ADAM, "worker.index=1", "worker.count=3")
     before = scales(project, "a")
     project.done("featurize", ADAM)
@@ -67,7 +67,7 @@ def test_workers_and_restarts_do_not_show(project: Project) -> None:
 
 
 @pytest.mark.parametrize("engine", ["hooks", "vmap", "loop"])
-def test_engines_do_not_show_beyond_rounding(words: Project, engine: str) -> None:
+def test_engines_differ_by_rounding_only(words: Project, engine: str) -> None:
     """Terms of sums included; and an embedding, of which hooks give single rows."""
     words.done("featurize", ADAM)
     found = elsewhere(words, ADAM, f"gradients.engine={engine}", "gradients.microbatch=5")
@@ -80,7 +80,7 @@ def test_factored_features_are_scaled_too(words: Project) -> None:
     assert_close(elsewhere(words, *factored, "gradients.engine=loop"), read_store(words.store), 1e-4)
 
 
-def test_the_trainer_tells_where_the_config_does_not(project: Project) -> None:
+def test_the_trainer_decides_if_the_config_does_not(project: Project) -> None:
     """AdamW trained it: scaled; unless the config says otherwise."""
     project.done("featurize", TRAINED_BY_ADAM)
     assert_identical(elsewhere(project, ADAM), read_store(project.store))
@@ -90,7 +90,7 @@ def test_the_trainer_tells_where_the_config_does_not(project: Project) -> None:
     assert not Layout(project.folder / "runs" / "third").scales(name).exists()
 
 
-def test_a_store_of_plain_gradients_does_not_go_on_with_scaled_ones(project: Project) -> None:
+def test_a_store_of_plain_gradients_refuses_scaled_ones(project: Project) -> None:
     project.done("featurize")
     project.refused(3, "featurize", ADAM, says=("optimizer", "adam"))
 
@@ -113,7 +113,7 @@ def test_other_samples_are_refused(project: Project) -> None:
     project.refused(4, "featurize", ADAM, "+dataset.train.edit=0", says=("sample 0 of train",))
 
 
-def test_doctor_and_the_stages_behind_take_them(project: Project) -> None:
+def test_doctor_and_the_later_stages_accept_them(project: Project) -> None:
     assert project.done("doctor", ADAM).code == 0
     for stage in ("featurize", "finalize", "score"):
         project.done(stage, ADAM)

@@ -169,7 +169,7 @@ def test_factored_features_use_the_moments_too(words: Project) -> None:
 
 
 @pytest.mark.parametrize("engine", ["vmap", "loop"])
-def test_engines_do_not_show_beyond_rounding(words: Project, engine: str) -> None:
+def test_engines_differ_by_rounding_only(words: Project, engine: str) -> None:
     optimized = with_state(words)
     assert OWN in words.done("featurize", optimized).stderr
     found = elsewhere(words, optimized, f"gradients.engine={engine}", "gradients.microbatch=5")
@@ -214,7 +214,7 @@ def test_a_state_beside_the_weights_that_changes_is_another_run(project: Project
     project.refused(3, "featurize", pattern, says=("optimizer",))
 
 
-def test_workers_and_restarts_do_not_show(project: Project) -> None:
+def test_workers_and_restarts_do_not_change_results(project: Project) -> None:
     write(project, a=trained(3), b=trained(5))
     project.done("featurize", "worker.index=1", "worker.count=3")
     project.done("featurize")

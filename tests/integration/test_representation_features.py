@@ -46,7 +46,7 @@ def test_a_projection_takes_representations_as_it_takes_gradients(project: Proje
     assert f'"dim": {DIM}' in layout.fingerprint(layout.checkpoints()[0]).read_text()
 
 
-def test_a_store_of_representations_takes_no_others(featurized: Project) -> None:
+def test_a_store_of_representations_refuses_other_representations(featurized: Project) -> None:
     featurized.refused(3, "featurize", *HIDDEN[:-1], says=("parameters",))
     featurized.done("featurize", *HIDDEN)
     featurized.refused(
@@ -54,5 +54,5 @@ def test_a_store_of_representations_takes_no_others(featurized: Project) -> None
     )
 
 
-def test_a_module_that_is_none_is_refused(project: Project) -> None:
+def test_a_name_that_is_not_a_module_is_refused(project: Project) -> None:
     project.refused(2, "featurize", "gradients.engine=representation", "gradients.module=secnod", says=("first, second",))

@@ -66,7 +66,7 @@ def trained_now(project: Project, *options: str) -> int:
     return int(json.loads(project.done("retrain", *FEW, *options, "--json").stdout)["trained"])
 
 
-def test_what_another_worker_finishes_meanwhile_is_not_trained_again(
+def test_models_that_another_worker_finishes_are_not_trained_again(
     scored: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored.done("retrain", *FEW, "store=runs/other")

@@ -31,9 +31,7 @@ def whole_of(project: Project, kind: tuple[str, ...]) -> Path:
 
 
 @pytest.mark.parametrize(("old", "new"), [(DENSE, TOP), (TOP, DENSE)], ids=["dense-to-top", "top-to-dense"])
-def test_of_dense_scores_and_extremes_one_takes_the_place_of_the_other(
-    finalized: Project, old: tuple[str, ...], new: tuple[str, ...]
-) -> None:
+def test_dense_scores_and_extremes_replace_each_other(finalized: Project, old: tuple[str, ...], new: tuple[str, ...]) -> None:
     finalized.done("score", *old)
     finalized.refused(STORE, "score", *new, says=("fingerprint top_k", "score.overwrite=true"))
     finalized.done("score", *new, "score.overwrite=true")
@@ -43,7 +41,7 @@ def test_of_dense_scores_and_extremes_one_takes_the_place_of_the_other(
 
 
 @pytest.mark.parametrize(("old", "new"), [(DENSE, TOP), (TOP, DENSE)], ids=["dense-to-top", "top-to-dense"])
-def test_a_whole_of_the_other_kind_is_refused_without_its_units_too(
+def test_a_file_of_the_other_kind_is_refused_even_without_its_units(
     finalized: Project, old: tuple[str, ...], new: tuple[str, ...]
 ) -> None:
     finalized.done("score", *old)
@@ -52,7 +50,7 @@ def test_a_whole_of_the_other_kind_is_refused_without_its_units_too(
     finalized.refused(STORE, "score", *new, says=(where, "fingerprint top_k", "score.overwrite=true"))
 
 
-def test_a_block_that_comes_out_with_other_last_bits_is_taken_up(scored: Project) -> None:
+def test_a_block_that_differs_in_its_last_bits_is_accepted(scored: Project) -> None:
     """As where a damaged block is deleted and another kind of CPU computes it again."""
     whole = whole_of(scored, DENSE)
     block = folder_of(scored) / "test" / "0000" / "000" / "00001.h5"
@@ -107,7 +105,7 @@ def test_candidates_are_removed_once_they_are_merged(finalized: Project, candida
 
 
 @pytest.mark.parametrize("worker", [(), ("worker.index=1", "worker.count=3")], ids=["all", "one-of-three"])
-def test_nothing_is_left_to_do_after_the_merge(finalized: Project, worker: tuple[str, ...]) -> None:
+def test_the_merge_completes_the_work(finalized: Project, worker: tuple[str, ...]) -> None:
     finalized.done("score", *TOP)
     before = finalized.files()
     (split,) = json.loads(finalized.done("score", *TOP, *worker, "--json").stdout)["splits"]
@@ -138,7 +136,7 @@ def test_a_lost_final_file_is_merged_again(finalized: Project, candidates: Path)
     assert not units(finalized)
 
 
-def test_candidates_of_other_scores_are_refused_beside_the_final_file(finalized: Project, candidates: Path) -> None:
+def test_candidates_of_other_scores_beside_the_final_file_are_refused(finalized: Project, candidates: Path) -> None:
     finalized.done("score", *TOP)
     stray = folder_of(finalized) / "test" / "0000" / "000" / "00000.h5"
     write_image(stray, {}, {"kind": "other"}, {})

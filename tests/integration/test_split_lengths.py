@@ -33,7 +33,7 @@ def test_a_bad_appended_sample_leaves_the_store_complete(finalized: Project) -> 
     assert rows_of(Layout(finalized.store), "train") == ROWS + 2
 
 
-def test_a_target_split_that_cannot_be_featurized_is_in_nobodys_way(finalized: Project) -> None:
+def test_a_target_split_that_cannot_be_featurized_does_not_block_the_others(finalized: Project) -> None:
     finalized.refused(INPUT, "featurize", NEW, says=("sample 2 of new", "NaN"))
     assert Layout(finalized.store).described_splits() == ["test", "train"]
     finalized.done("score")
@@ -65,7 +65,7 @@ def test_a_bad_sample_among_the_probes_is_refused_before_the_first_shard(project
 
 
 @pytest.mark.parametrize("rows", [ROWS + 1, 10 * ROWS])
-def test_a_note_that_no_shard_bears_out_is_corrected(featurized: Project, rows: int) -> None:
+def test_a_recorded_length_without_shards_is_corrected(featurized: Project, rows: int) -> None:
     """As it is left by a kill before the first shard with appended rows."""
     layout = Layout(featurized.store)
     replace_json(layout.split("train"), {"rows": rows})
@@ -74,7 +74,7 @@ def test_a_note_that_no_shard_bears_out_is_corrected(featurized: Project, rows: 
     featurized.done("finalize")
 
 
-def test_without_shards_a_split_may_have_any_length(project: Project) -> None:
+def test_a_split_without_shards_may_have_any_length(project: Project) -> None:
     layout = Layout(project.store)
     replace_json(layout.split("train"), {"rows": 1000})
     check_rows(layout, "train", 3)

@@ -104,7 +104,7 @@ def test_no_shard_is_opened_without_verify(scored: Project) -> None:
     assert [scores["complete"] for scores in found["scores"]] == [True]
 
 
-def test_scores_are_told_of_without_features(scored: Project) -> None:
+def test_scores_are_reported_without_features(scored: Project) -> None:
     (scored.store / "plan.json").unlink()
     out = scored.done("status").stdout
     assert "no features yet" in out

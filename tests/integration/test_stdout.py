@@ -15,7 +15,7 @@ MACHINE = 5
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_full_disk_under_stdout_is_told(featurized: Project, options: tuple[str, ...]) -> None:
+def test_a_full_disk_under_stdout_is_reported(featurized: Project, options: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "trak_cli", "status", "-d", ".", *options]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, cwd=featurized.folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -25,7 +25,7 @@ def test_a_full_disk_under_stdout_is_told(featurized: Project, options: tuple[st
     assert "ENOSPC" in ended.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error(featurized: Project) -> None:
+def test_a_closed_pipe_is_not_an_error(featurized: Project) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "trak_cli", "status", "-d", "."]

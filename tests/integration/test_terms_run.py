@@ -84,7 +84,7 @@ def test_features_are_gradients_of_signed_sums(words: Project, monkeypatch: pyte
         np.testing.assert_allclose(found.term_features[row], (expected / p**0.5).numpy(), rtol=1e-3, atol=1e-5)
 
 
-def test_workers_and_restarts_do_not_show(words: Project) -> None:
+def test_workers_and_restarts_do_not_change_results(words: Project) -> None:
     """Sentences are computed in the order of their length within a shard, which is the same for all workers."""
     words.done("featurize", "worker.index=1", "worker.count=3")
     words.shard("train", 1).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def test_workers_and_restarts_do_not_show(words: Project) -> None:
 
 
 @pytest.mark.parametrize("shard_rows", [1, 7, 1000])
-def test_shards_do_not_show_beyond_rounding(featurized_words: Project, shard_rows: int) -> None:
+def test_shards_change_results_by_rounding_only(featurized_words: Project, shard_rows: int) -> None:
     """Another shard gives a sentence other neighbours, so that it is padded further or less."""
     assert_close(elsewhere(featurized_words, f"features.shard_rows={shard_rows}"), read_store(featurized_words.store), 1e-5)
 
@@ -104,7 +104,7 @@ def test_a_sentence_without_predicted_tokens_is_refused_by_its_row(words: Projec
 
 
 @pytest.mark.parametrize("engine", ["hooks", "vmap", "loop"])
-def test_microbatches_and_engines_do_not_show_beyond_rounding(featurized_words: Project, engine: str) -> None:
+def test_microbatches_and_engines_differ_by_rounding_only(featurized_words: Project, engine: str) -> None:
     """Also where another microbatch pads the same sentence further."""
     expected = read_store(featurized_words.store)
     assert_close(elsewhere(featurized_words, f"gradients.engine={engine}", "gradients.microbatch=5"), expected, 1e-4)
@@ -174,7 +174,7 @@ def test_other_estimators_keep_the_gram_matrix_of_whole_samples(featurized_words
     np.testing.assert_array_equal(expected, oracle(spec, read_store(featurized_words.store), with_terms=False))
 
 
-def test_without_terms_everything_is_as_for_any_task(featurized_words: Project) -> None:
+def test_without_terms_results_are_those_of_an_ordinary_task(featurized_words: Project) -> None:
     with_terms = read_store(featurized_words.store)
     featurized_words.done("featurize", OFF, "store=runs/off")
     layout = Layout(featurized_words.folder / "runs" / "off")
@@ -256,7 +256,7 @@ def test_terms_that_do_not_add_up_are_refused(words: Project) -> None:
     words.done("featurize", halves, OFF)
 
 
-def test_terms_that_are_not_there_are_refused(project: Project) -> None:
+def test_missing_terms_are_refused(project: Project) -> None:
     project.refused(2, "featurize", "gradients.terms=true", says=("gradients.terms", "Classification", "define terms"))
     project.refused(2, "featurize", "gradients.terms=maybe", says=("gradients.terms",))
     representation = ("gradients.engine=representation", "gradients.module=first")

@@ -65,7 +65,7 @@ def write_words(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_sentence_is_explained_by_those_that_say_the_same(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sentence_is_attributed_to_its_paraphrases(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_words(tmp_path, kind)
     for stage in ("train", "featurize", "finalize", "score"):
         type_command(tmp_path, monkeypatch, f"trak {stage} -d . -n words")

@@ -61,7 +61,7 @@ def moved(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize("trainer", ["sgd", "adamw"])
-def test_heads_are_trained_on_a_body_that_stays(started: Project, trainer: str) -> None:
+def test_heads_are_trained_on_a_fixed_body(started: Project, trainer: str) -> None:
     asked = [f"trainer={trainer}", START, *PART, "train.count=2", "seed=7"]
     started.done("train", *asked)
     found = files(started)
@@ -91,7 +91,7 @@ def test_heads_start_from_their_seed_and_whole_models_from_the_file(started: Pro
     assert moved(new, found["part_5"]) == statistics
 
 
-def test_snapshots_of_heads_bear_their_name(started: Project) -> None:
+def test_snapshots_of_heads_are_named_after_the_head(started: Project) -> None:
     started.done("train", START, *PART, "train.count=1", "trainer.epochs=3", "train.snapshots=2")
     found = files(started)
     assert list(found) == ["full_0", "full_0_part_0", "full_0_part_0_epoch_2"]

@@ -46,7 +46,7 @@ def test_tune_then_finalize_and_score(project_after: Callable[[str], Project]) -
     assert read_scores(Layout(project.store).scores("tuned", "test")).shape == (TARGETS, ROWS)
 
 
-def test_without_ground_truth_there_is_nothing_to_tune_by(featurized: Project) -> None:
+def test_tune_without_ground_truth_is_refused(featurized: Project) -> None:
     featurized.refused(3, "tune", says=("no retrained models", "trak retrain"))
 
 

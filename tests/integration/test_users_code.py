@@ -48,7 +48,7 @@ def test_a_longer_split_of_other_samples_leaves_the_store_as_it_was(featurized: 
 
 
 @pytest.mark.parametrize("engine", ["auto", "hooks"])
-def test_a_label_out_of_range_is_named_whatever_chooses_the_engine(project: Project, engine: str) -> None:
+def test_a_label_out_of_range_is_named_however_the_engine_is_chosen(project: Project, engine: str) -> None:
     asked = [f"gradients.engine={engine}", "gradients.microbatch=null", "dataset.train.label=6"]
     project.refused(INPUT, "featurize", *asked, says=("sample 6 of train", "label 7"))
 
@@ -67,7 +67,9 @@ CRASHES = "        x.nonsense()\n"
     ],
     ids=["dataset", "collate", "model"],
 )
-def test_what_a_plugin_raises_is_told_with_its_line(project: Project, before: str, added: str, says: tuple[str, ...]) -> None:
+def test_an_exception_in_a_plugin_is_reported_with_its_line(
+    project: Project, before: str, added: str, says: tuple[str, ...]
+) -> None:
     edit(project, before, added + before)
     outcome = run(project, "featurize")
     assert outcome.returncode == INPUT, outcome.stderr
@@ -78,7 +80,7 @@ def test_what_a_plugin_raises_is_told_with_its_line(project: Project, before: st
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_a_reader_that_goes_away_is_no_error(scored: Project, as_json: list[str]) -> None:
+def test_a_closed_pipe_is_not_an_error(scored: Project, as_json: list[str]) -> None:
     """The output is several times as large as a pipe's buffer of 64 KiB."""
     command = [sys.executable, "-m", "trak_cli", "top", "-d", ".", "-k", str(ROWS), *as_json, *["-t", "0"] * 60]
     with subprocess.Popen(command, cwd=scored.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -91,7 +93,7 @@ def test_a_reader_that_goes_away_is_no_error(scored: Project, as_json: list[str]
     assert "Error" not in errors
 
 
-def test_what_helps_has_scores_above_zero_and_what_harms_below(scored: Project) -> None:
+def test_helpful_samples_have_positive_scores_and_harmful_ones_negative(scored: Project) -> None:
     found = json.loads(scored.done("top", "-k", str(ROWS), "--json").stdout)["targets"][0]
     assert found["helpful"]
     assert found["harmful"]

@@ -56,7 +56,7 @@ def test_the_golden_store_is_read(dtype: str, expected: dict[str, np.ndarray]) -
         np.testing.assert_allclose(values, stored, rtol=1e-12 if key.startswith("gram") else 0, atol=0)
 
 
-def test_the_golden_values_fit_one_another(expected: dict[str, np.ndarray]) -> None:
+def test_the_golden_values_are_consistent(expected: dict[str, np.ndarray]) -> None:
     """Scores and Gram matrices follow from the features, and rounded features from those in float32."""
     for key in [key for key in expected if key.startswith("float32/a/") and key.endswith("/features")]:
         for dtype in ("float16", "int8"):

@@ -46,7 +46,7 @@ def test_a_wrong_call_inside_this_program_is_not_a_user_error(monkeypatch: pytes
     assert reported(error, "sample 3 of train", any_code=True) is not None
 
 
-def test_a_bug_of_this_program_called_from_user_code_stays_a_bug() -> None:
+def test_a_bug_of_trak_called_from_user_code_is_not_a_user_error() -> None:
     """For example a gradient hook that raises inside a layer of the user's model."""
     source = "def hook():\n    raise RuntimeError('a bug')\n"
     own: dict[str, Any] = {}

@@ -57,7 +57,7 @@ def test_expansion_is_the_derivative_of_reranked():
     np.testing.assert_allclose(influence.sum(axis=1), 0, atol=1e-12)
 
 
-def test_the_linear_way_agrees_with_the_exact_one():
+def test_the_linear_method_agrees_with_the_exact_one():
     predictions, outputs = _data(t=100, s=200, strengths=(0.3, 0.7))
     named = dict(zip("ab", predictions, strict=True))
     exact, linear = compare(named, outputs, RERANKED), compare(named, outputs, LINEAR)
@@ -147,7 +147,7 @@ def test_equal_sets_differ_by_nothing(way):
 
 
 @both_ways
-def test_no_difference_is_rarely_called_one(way):
+def test_equal_methods_rarely_differ_significantly(way):
     called = 0
     for seed in range(60):
         predictions, outputs = _data(t=20, s=40, strengths=(0.4, 0.4), seed=seed)
@@ -191,7 +191,7 @@ def test_an_upper_bound_is_printed_as_one_and_rounded_up(p_value, text):
     assert str(p_value) == text
 
 
-def test_a_single_resample_proves_nothing():
+def test_a_single_resample_is_never_significant():
     predictions, outputs = _data(strengths=(0.1, 0.9))
     named = dict(zip("ab", predictions, strict=True))
     (difference,) = compare(named, outputs, Bootstrap(resamples=1, rerank=True)).differences

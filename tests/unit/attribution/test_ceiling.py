@@ -21,7 +21,7 @@ def test_it_is_the_lds_of_the_true_expected_outputs(models: int, noise: float) -
     assert noise_ceiling(outputs) == pytest.approx(reached, abs=0.03)
 
 
-def test_models_that_agree_leave_room_for_a_perfect_score_and_mere_noise_leaves_none() -> None:
+def test_the_noise_ceiling_is_one_for_agreeing_models_and_zero_for_noise() -> None:
     rng = np.random.default_rng(0)
     one = rng.standard_normal((SUBSETS, 1, TARGETS))
     assert noise_ceiling(np.repeat(one, 3, axis=1)) == pytest.approx(1)

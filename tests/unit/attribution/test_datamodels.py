@@ -62,7 +62,7 @@ def test_outputs_that_are_sums_of_weights_are_predicted(name):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_outputs_without_any_cause_are_not(name):
+def test_outputs_without_a_cause_are_not_predicted(name):
     """Fitted to what it is measured against, a regression would predict noise; the mean of the others would, backwards."""
     masks, _ = _truth(subsets=60, rows=80)
     outputs = np.random.default_rng(3).standard_normal((60, 200))

@@ -52,7 +52,7 @@ def test_the_bits_do_not_depend_on_how_the_rows_arrive(cuts):
     assert found.mean_square == expected.mean_square
 
 
-def test_is_symmetric_to_the_last_bit():
+def test_the_product_is_symmetric_to_the_last_bit():
     matrix = _streamed(*_data()).matrix
     np.testing.assert_array_equal(matrix, matrix.T)
 
@@ -63,7 +63,7 @@ def test_float32_features_are_squared_in_float64():
     assert gram.matrix[0, 0] == len(features) * (1 + 2.0**-20) ** 2
 
 
-def test_a_result_may_be_taken_on_the_way():
+def test_a_result_can_be_read_before_the_end():
     features, q = _data(n=1500)
     gram = GramSum(12)
     gram.add(features[:5], q[:5])

@@ -23,7 +23,7 @@ def _only(masks, outputs):
     return problem
 
 
-def test_a_good_one_passes():
+def test_a_correct_model_passes():
     masks, outputs = _good()
     assert _problems(masks, outputs) == []
     assert _problems(masks, outputs.astype(np.float16)) == []
@@ -40,7 +40,7 @@ def test_transposed_arrays_are_recognised():
     assert "transpose" in second.remedy
 
 
-def test_wrong_widths_say_what_is_wanted():
+def test_wrong_widths_name_the_expected_width():
     masks, outputs = _good()
     problem = _only(masks[:, :-1], outputs)
     assert f"the {N} training samples" in problem.expected

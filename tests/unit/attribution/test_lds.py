@@ -54,7 +54,7 @@ def test_sums_of_scores_over_blocks(monkeypatch):
     np.testing.assert_allclose(subset_predictions(scores, masks), expected, atol=1e-12)
 
 
-def test_sums_do_not_depend_on_how_the_scores_stream_by():
+def test_sums_do_not_depend_on_how_scores_are_streamed():
     scores, masks, _ = _data(t=20, n=33)
     tiles = [(Rows(a, b), Rows(c, d)) for a, b in ((7, 20), (0, 7)) for c, d in ((0, 10), (10, 11), (11, 33))]
     blocks = [(at, rows, scores[at.start : at.stop, rows.start : rows.stop]) for at, rows in tiles]
@@ -80,7 +80,7 @@ def test_equal_scores_and_subsets_of_one_size_are_constant_despite_rounding():
     assert np.isnan(result.mean)
 
 
-def test_a_perfect_and_a_reversed_prediction():
+def test_a_perfect_prediction_has_lds_one_and_a_reversed_one_minus_one():
     scores, masks, outputs = _data(noise=0)
     np.testing.assert_array_equal(lds(scores, masks, outputs).per_target, 1)
     np.testing.assert_array_equal(lds(-scores, masks, outputs).per_target, -1)
@@ -123,7 +123,7 @@ def test_counted_ranks_are_the_ranks_of_repeated_columns(row, counts):
     np.testing.assert_array_equal(got, repeated)
 
 
-def test_shapes_that_do_not_fit_are_a_mistake():
+def test_shapes_that_do_not_fit_are_refused():
     scores, masks, outputs = _data()
     with pytest.raises(ValueError, match=r"\(subsets, targets\)"):
         lds(scores, masks, outputs.T)

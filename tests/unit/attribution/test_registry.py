@@ -83,7 +83,7 @@ def test_sums_over_subsets_need_no_code_of_their_own():
         np.testing.assert_allclose(lengths[:, 0], np.sqrt(np.diag(targets @ B @ targets.T)))
 
 
-def test_a_spectrum_gives_the_gram_matrix_back():
+def test_a_spectrum_reconstructs_the_gram_matrix():
     X, q, _ = _data(n=5)  # fewer rows than coordinates: the spectrum is not complete
     gram = GramSum(12)
     gram.add(X, q)

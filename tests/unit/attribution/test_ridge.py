@@ -79,7 +79,7 @@ def test_a_full_rank_gram_needs_no_ridge():
 
 
 @pytest.mark.parametrize("features", [_features(5, 8), np.zeros((20, 8), np.float32), np.ones((20, 8), np.float32)])
-def test_a_singular_gram_without_ridge_is_refused_and_one_is_proposed(features):
+def test_a_singular_gram_without_ridge_is_refused_and_a_ridge_is_proposed(features):
     spectrum = _spectrum(features)
     with pytest.raises(ConfigError) as caught:
         precondition(spectrum, 0.0, np.ones((1, 8), np.float32))

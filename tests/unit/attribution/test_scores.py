@@ -194,13 +194,13 @@ def test_a_checkpoint_given_twice_changes_nothing(spec):
     _close(scores(spec, X * 2, q * 2, T * 2), scores(spec, X, q, T), 1e-12)
 
 
-def test_front_averages_before_it_takes_powers():
+def test_sample_weights_are_averaged_before_the_power():
     first, second = np.array([0.0, -1.0, 0.5, 0.0]), np.array([0.5, 0.5, 0.5, 0.0])
     spec = EstimatorSpec("a", weight_exponent=0.5)
     np.testing.assert_allclose(sample_weight(spec, [first, second]), [0.5, -0.5, np.sqrt(0.5), 0])
 
 
-def test_front_without_exponent_is_the_sign_and_one_at_zero():
+def test_sample_weight_without_exponent_is_the_sign_and_one_at_zero():
     spec = EstimatorSpec("a", weight_exponent=0)
     np.testing.assert_array_equal(sample_weight(spec, [np.array([0.2, -0.1, 0.0, -0.0])]), [1, -1, 1, 1])
 

@@ -39,16 +39,16 @@ def test_the_factor_is_a_share_that_grows_with_the_likeness(cosine: float, shrin
     assert more >= one - 1e-12  # but for rounding
 
 
-def test_half_is_believed_at_the_shrinkage_itself() -> None:
+def test_the_factor_is_one_half_at_the_shrinkage_itself() -> None:
     np.testing.assert_allclose(shrinkage_factor(np.array([0.0, 0.1, -0.1, 0.9]), 0.1), [0, 0.5, 0.5, 0.9])
 
 
-def test_four_checkpoints_are_believed_as_one_with_half_the_shrinkage() -> None:
+def test_four_checkpoints_shrink_like_one_with_half_the_shrinkage() -> None:
     cosine = np.linspace(-1, 1, 21)
     np.testing.assert_allclose(shrinkage_factor(cosine, 0.2, 4), shrinkage_factor(cosine, 0.1))
 
 
-def test_a_score_is_multiplied_by_what_its_mean_cosine_is_worth() -> None:
+def test_a_score_is_multiplied_by_the_shrinkage_factor_of_its_mean_cosine() -> None:
     X, q, T = data()
     cosine = np.mean([unit_rows(t.astype(float)) @ unit_rows(x.astype(float)).T for x, t in zip(X, T, strict=True)], axis=0)
     expected = scores(PLAIN, X, q, T) * np.abs(cosine) / (np.abs(cosine) + 0.3 / np.sqrt(2))

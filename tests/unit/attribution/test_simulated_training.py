@@ -55,7 +55,7 @@ def test_it_is_gradient_flow(n, k, margin):
     np.testing.assert_allclose(found.mean_q(X), mean_q, rtol=0.1)
 
 
-def test_short_training_weighs_all_alike_and_long_training_what_stays_hard():
+def test_short_training_weights_samples_equally_and_long_training_the_hard_ones():
     X, _ = _data(200, 6)
     X[:10] = -X[:10].mean(axis=0) + 0.1 * X[:10]  # ten samples against the rest
     ratios = {margin: simulate(X, np.full(200, margin), 200).mean_q(X) for margin in (0.02, 2.0)}
@@ -70,7 +70,7 @@ def test_the_unit_of_the_features_does_not_matter():
     np.testing.assert_allclose(one.mean_q(X), other.mean_q(1e3 * X))
 
 
-def test_a_part_of_the_rows_stands_for_all():
+def test_a_subset_of_rows_estimates_the_whole():
     X, f = _data(4000, 8)
     whole, part = simulate(X, f, 4000), simulate(X[::4], f[::4], 4000)
     np.testing.assert_allclose(part.mean_q(X), whole.mean_q(X), rtol=0.05)
@@ -94,7 +94,7 @@ def test_rows_of_the_flow_are_spread_over_all(rows):
     assert len(np.unique(chosen)) == len(chosen) == min(rows, FLOW_ROWS)
 
 
-def test_what_the_features_cannot_reach_is_told():
+def test_parts_of_the_output_that_features_cannot_reach_are_reported():
     X, f = _data(30, 2, margin=500.0)
     X[:, 0] = np.where(np.arange(30) % 2, 1, -1)  # the samples contradict each other
     found = simulate(X - X.mean(axis=0), f, 30)
@@ -105,7 +105,7 @@ def test_what_the_features_cannot_reach_is_told():
     np.testing.assert_allclose(nothing.mean_q(np.zeros((2, 3))), 0.5)
 
 
-def test_a_model_that_has_learned_nothing_is_at_the_very_beginning():
+def test_an_untrained_model_is_at_the_start_of_the_simulated_training():
     X, f = _data(margin=-1.0)
     np.testing.assert_allclose(simulate(X, f, 80).mean_q(X), 0.5, atol=1e-2)
 
@@ -122,7 +122,7 @@ def test_only_log_odds_can_be_simulated():
     np.testing.assert_array_equal(plain.sample, f)
 
 
-def test_means_of_probabilities_that_do_not_follow_from_f_weigh_alike():
+def test_means_of_probabilities_that_are_not_a_function_of_f_get_equal_weights():
     """Sums over tokens: q is the mean of 1 − p over the tokens, f the sum of their log-odds."""
     X, f = _data()
     q = np.random.default_rng(3).random(80).astype(np.float32)

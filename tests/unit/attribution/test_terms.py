@@ -118,6 +118,6 @@ def test_a_single_log_odds_keeps_its_simulated_training():
     np.testing.assert_array_equal(scores(SPEC, [X], [q], [X], [f], [terms]), scores(SPEC, [X], [q], [X], [f]))
 
 
-def test_a_residual_has_no_use_for_terms():
+def test_a_residual_ignores_terms():
     X, _, f, _ = _data()
     assert not weights_of(SPEC, X, f, f).of_terms

@@ -82,7 +82,7 @@ def test_merging_is_associative_and_takes_any_order(order, levels, k):
     _check(right[order[0]].result(), scores, k)
 
 
-def test_mistakes_are_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         TopK(1, 2).update(np.array([[np.nan]], np.float32), 0)
     with pytest.raises(ValueError, match="k = 3"):
@@ -91,7 +91,7 @@ def test_mistakes_are_refused():
         TopK(1, 2).update(np.zeros((1, 2), np.float32), 2**32 - 2)
 
 
-def test_what_was_kept_can_be_stored_and_taken_up_again():
+def test_partial_results_can_be_stored_and_resumed():
     scores = _scores(2)
     first, second = (_streamed(scores[:, :25], 7, [10]), TopK(len(scores), 7))
     second.update(scores[:, 25:], 25)

@@ -24,7 +24,7 @@ def slurm_array(tasks: list[int], step: int = 1) -> list[dict[str, str]]:
     ]
 
 
-def test_alone_a_process_takes_everything() -> None:
+def test_a_single_process_takes_all_units() -> None:
     assert share_from(None, None, {}).of(UNITS) == UNITS
 
 
@@ -59,14 +59,14 @@ def test_any_list_of_array_tasks_covers_the_units(tasks: list[int]) -> None:
     assert {unit for share in shares for unit in share.of(UNITS)} == set(UNITS)
 
 
-def test_an_irregular_list_gives_every_task_an_order_of_its_own() -> None:
+def test_an_irregular_task_list_gives_each_task_its_own_order() -> None:
     shares = [share_from(None, None, environment) for environment in slurm_array([1, 5, 6, 20])]
     orders = [tuple(share.of(UNITS)) for share in shares]
     assert len(set(orders)) == 4
     assert all(sorted(order) == UNITS for order in orders)
 
 
-def test_a_rerun_of_one_array_task_takes_what_is_left() -> None:
+def test_a_rerun_of_one_array_task_computes_its_missing_units() -> None:
     [environment] = slurm_array([13])
     assert share_from(None, None, environment).of(UNITS) == UNITS
 
@@ -177,7 +177,7 @@ def test_alone_there_is_nothing_to_warn_about() -> None:
     assert not share_from(None, None, {"HOME": "/root"}).warning
 
 
-def test_a_variable_that_is_no_number_is_named() -> None:
+def test_a_variable_that_is_not_a_number_is_named() -> None:
     with pytest.raises(ConfigError, match="WORLD_SIZE"):
         share_from(None, None, {"RANK": "0", "WORLD_SIZE": "many"})
 
@@ -196,7 +196,7 @@ def test_a_variable_that_is_no_number_is_named() -> None:
         ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE"),
     ],
 )
-def test_variables_that_give_no_place_are_named(environment: dict[str, str], named: str) -> None:
+def test_variables_without_a_worker_number_are_named(environment: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError) as refused:
         share_from(None, None, environment)
     assert [problem.where for problem in refused.value.problems] == [named]

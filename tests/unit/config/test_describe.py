@@ -30,7 +30,7 @@ def test_the_page_is_what_the_script_writes() -> None:
     )
 
 
-def test_a_section_a_key_and_an_option_of_ones_own_are_described(project: Project) -> None:
+def test_user_defined_sections_keys_and_options_are_described(project: Project) -> None:
     project.write("model/big.yaml", "# A big one.\n_target_: plug.Net\n")
     text = as_text(describe_sections(["model", "projection.dim"], project.folder))
     assert "model=big\n      A big one." in text

@@ -38,7 +38,7 @@ def test_the_shipped_file_selects_options_and_states_no_default() -> None:
     assert selected == set(config_groups())
 
 
-def test_the_digits_example_is_complete_but_for_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digits_example_lacks_only_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "digits" / "checkpoints"
     folder.mkdir(parents=True)
@@ -114,7 +114,7 @@ def test_the_users_options_come_before_the_shipped_ones(project: Project) -> Non
     assert (config.projection.dim, config.threads) == (320, 3)
 
 
-def test_a_folder_called_like_a_key_is_no_group(project: Project) -> None:
+def test_a_folder_named_like_a_key_is_not_a_group(project: Project) -> None:
     project.write("checkpoints/notes.yaml", "a: 1\n")
     assert project.load("checkpoints=*.pt").config.checkpoints.files == "*.pt"
 
@@ -172,7 +172,7 @@ def test_a_run_without_a_name_is_called_after_its_store() -> None:
 
 
 @pytest.mark.parametrize(("store", "name"), [(".", "here"), ("./", "here"), ("..", "somewhere"), ("../there/.", "there")])
-def test_the_folder_that_one_is_in_is_a_store_with_a_name(
+def test_the_current_folder_is_a_store_with_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str, name: str
 ) -> None:
     (tmp_path / "somewhere" / "here").mkdir(parents=True)
@@ -232,7 +232,7 @@ def test_shipped_files_are_found_in_an_installed_package_too(project: Project, m
     assert project.load("gradients=loop").config.gradients.engine == "loop"
 
 
-def test_nothing_global_is_left_behind(project: Project) -> None:
+def test_global_state_is_restored(project: Project) -> None:
     for _ in range(2):
         project.load("gradients=loop")
         assert not GlobalHydra.instance().is_initialized()

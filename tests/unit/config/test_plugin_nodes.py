@@ -58,7 +58,7 @@ def test_extra_arguments_of_the_program_win(project: Project) -> None:
     assert instantiate(project.load().config.model, "model", width=11).width == 11
 
 
-def test_what_a_constructor_raises_is_the_users_error_and_is_kept(project: Project) -> None:
+def test_an_exception_in_a_constructor_is_a_user_error_with_its_cause(project: Project) -> None:
     config = project.load("dataset.train.rows=-1").config
     with pytest.raises(InputError, match="ValueError: rows must not be negative") as caught:
         instantiate(config.dataset.train, "dataset.train")
@@ -71,7 +71,7 @@ def test_what_a_constructor_raises_is_the_users_error_and_is_kept(project: Proje
 
 
 @pytest.mark.parametrize("node", [None, "plug.Net", {"width": 3}, {"_target_": 3}])
-def test_what_is_no_plugin_cannot_be_built(node: object) -> None:
+def test_an_object_that_is_not_a_plugin_cannot_be_built(node: object) -> None:
     with pytest.raises(ConfigError, match="model"):
         instantiate(node, "model")
 
@@ -103,13 +103,13 @@ def test_a_target_that_cannot_be_used_is_named_with_the_reason(project: Project,
     assert remedy in problems["task._target_"].remedy
 
 
-def test_where_a_module_failed_is_told(project: Project) -> None:
+def test_the_failing_module_is_named(project: Project) -> None:
     project.write("stumbles.py", "\n\nraise RuntimeError('no luck')\n")
     found = project.problems("task._target_=stumbles.Net")["task._target_"].found
     assert f"({project.folder / 'stumbles.py'}, line 3)" in found
 
 
-def test_arguments_are_held_against_the_signature(project: Project) -> None:
+def test_arguments_are_checked_against_the_signature(project: Project) -> None:
     problems = project.problems(
         "model={_target_: plug.Net, dept: 3}",
         "~model.width",
@@ -129,13 +129,13 @@ def test_arguments_are_held_against_the_signature(project: Project) -> None:
     assert problems["model.width"].found == "nothing"
 
 
-def test_a_node_that_is_no_plugin(project: Project) -> None:
+def test_a_node_that_is_not_a_plugin(project: Project) -> None:
     assert set(project.problems("model=null", "+model.width=3")) == {"model"}
     assert set(project.problems("dataset.targets.test=null")) == {"dataset.targets.test"}
     assert set(project.problems("dataset.train=5")) == {"dataset.train"}
 
 
-def test_callables_without_a_signature_are_let_through(project: Project) -> None:
+def test_callables_without_a_signature_are_accepted(project: Project) -> None:
     assert project.load("task={_target_: builtins.dict, a: 1}").config.task["a"] == 1
 
 

@@ -103,7 +103,7 @@ def test_an_override_that_cannot_be_used(shipped: Problems, override: str, where
     assert says in problems[where].remedy
 
 
-def test_what_a_refused_override_meant_to_give_is_not_missed_as_well(shipped: Problems) -> None:
+def test_a_key_set_by_a_refused_override_is_not_reported_as_missing(shipped: Problems) -> None:
     assert set(shipped("top", "name=a,b")) == {"name"}
     assert set(shipped("top", "store=(")) == {"store"}
     assert set(shipped("featurize", "name=run", "model=nope")) == {"model", "dataset.train", "checkpoints"}
@@ -203,7 +203,7 @@ def test_factors_are_looked_at_where_they_are_read(shipped: Problems) -> None:
         ["projection=sjlt", "projection.factors=[0]"],
     ],
 )
-def test_values_at_the_edge_are_taken(overrides: list[str]) -> None:
+def test_values_at_the_edge_are_accepted(overrides: list[str]) -> None:
     load("top", None, None, ["name=run", *overrides])
 
 
@@ -282,7 +282,7 @@ def test_each_stage_requires_its_keys_and_no_others(project: Project, stage: str
     assert set(project.problems(stage=stage)) == REQUIRED[stage]
 
 
-def test_looking_at_a_configuration_requires_nothing(project: Project) -> None:
+def test_printing_a_configuration_requires_no_keys(project: Project) -> None:
     project.write("mine.yaml", "threads: 1\n")
     assert project.load(stage="config").config.threads == 1
     assert set(REQUIRED) | {"config"} == set(STAGES)
@@ -312,7 +312,7 @@ def test_checkpoint_patterns_must_match_files(project: Project) -> None:
     assert set(project.problems("checkpoints={a: b}")) == {"checkpoints.a"}
 
 
-def test_interpolations_that_lead_nowhere(project: Project) -> None:
+def test_interpolations_without_a_value(project: Project) -> None:
     problems = project.problems(
         "projection.seed=${nope}",
         "model.width=${oc.env:TRAK_UNSET}",

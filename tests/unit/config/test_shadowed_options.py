@@ -13,7 +13,7 @@ def append(project: Project, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
-def test_a_file_that_takes_a_selection_back_is_named(project: Project) -> None:
+def test_a_file_that_undoes_a_selection_is_named(project: Project) -> None:
     append(project, OWN)
     problem = project.problems("gradients=loop")["gradients"]
     assert "gradients.engine=hooks" in problem.found
@@ -24,7 +24,7 @@ def test_a_file_that_takes_a_selection_back_is_named(project: Project) -> None:
 @pytest.mark.parametrize(
     "overrides", [("gradients=hooks",), ("gradients=loop", "gradients.engine=loop"), ("gradients.engine=vmap",)]
 )
-def test_what_comes_out_as_asked_is_no_problem(project: Project, overrides: tuple[str, ...]) -> None:
+def test_a_result_as_requested_is_not_a_problem(project: Project, overrides: tuple[str, ...]) -> None:
     append(project, OWN)
     assert project.load(*overrides).config.gradients.engine == overrides[-1].rpartition("=")[2]
 

@@ -130,7 +130,7 @@ def found(*blocks: Block) -> PerSample:
     return PerSample(torch.zeros(batch), torch.zeros(batch), iter(blocks))
 
 
-def test_what_is_large_in_every_sample_counts_less() -> None:
+def test_directions_that_are_large_in_every_sample_count_less() -> None:
     """A parameter whose gradients are a hundred times as large has a scale a tenth as large."""
     sizes = {"large": 100.0, "small": 1.0}
     moments = SecondMoments({name: torch.zeros(2, 3) for name in sizes})
@@ -148,7 +148,7 @@ def test_a_word_that_no_sample_has_keeps_a_finite_scale() -> None:
     assert float(scale.rows.max() / scale.rows.min()) < (1 + 4 * 11) ** 0.25
 
 
-def test_what_is_zero_but_for_rounding_is_not_scaled_up_without_end() -> None:
+def test_rounding_noise_around_zero_is_not_scaled_up() -> None:
     moments = SecondMoments({"noise": torch.zeros(2), "busy": torch.zeros(2)})
     moments.add(found(Block("noise", torch.full((4, 2), 1e-9)), Block("busy", torch.ones(4, 2))))
     assert float(moments.scales()["noise"].part(0, 2).max()) == pytest.approx(1e-10**-0.25, rel=1e-3)

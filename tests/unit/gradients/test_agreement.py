@@ -60,7 +60,7 @@ def test_vmap_is_trusted_where_it_is_right() -> None:
 
 
 @pytest.mark.parametrize("off", ["outputs", "out_to_loss"])
-def test_other_outputs_and_another_q_are_refused_too(off: str) -> None:
+def test_different_outputs_or_q_are_refused_too(off: str) -> None:
     model = nn.Linear(8, 2).eval()
     parameters = select(model, ["*"])
     loop = make_engine("loop", model, Sum(), parameters)

@@ -86,7 +86,7 @@ def test_engines_agree_to_the_rounding_of_the_dtype_and_differ_from_float32_by_i
     assert float((looped[1] - exact[1]).norm() / exact[1].norm()) > DTYPES[dtype] / 64
 
 
-def test_the_loop_gives_what_autograd_gives_when_written_out() -> None:
+def test_the_loop_agrees_with_plain_autograd() -> None:
     model, (x, y) = made("mlp", 1)
     found = of("loop", model, with_autocast(Classification(), model, CPU, "bfloat16"), (x, y))[1]
     for row, one, label in zip(found, x, y, strict=True):
@@ -135,7 +135,7 @@ def test_null_leaves_the_task_alone() -> None:
     assert with_autocast(task, mlp(), CPU, None) is task
 
 
-def test_a_device_that_cannot_is_refused() -> None:
+def test_a_device_that_cannot_run_the_kernel_is_refused() -> None:
     with pytest.raises(MachineError, match=r"gradients\.autocast: found bfloat16 on meta"):
         with_autocast(Classification(), mlp(), torch.device("meta"), "bfloat16")
 

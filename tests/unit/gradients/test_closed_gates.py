@@ -51,7 +51,7 @@ def test_a_gate_that_opens_in_a_later_checkpoint() -> None:
     agree(model, strategies, batch)
 
 
-def test_a_gate_that_later_samples_open() -> None:
+def test_a_gate_opened_by_later_samples_is_noticed() -> None:
     torch.manual_seed(1)
     model, x = Gated().eval(), torch.randn(5, 4, 8)
     strategies = dict(find_strategies(model, Sum(), select(model, ["*"]), (x[:3], torch.zeros(3))))
@@ -86,7 +86,7 @@ def test_attention_that_the_first_samples_go_around_is_refused_when_it_is_used()
         make_engine("hooks", model, Sum(), parameters, strategies).per_sample(usual + 200)
 
 
-def test_ways_that_miss_a_use_under_another_checkpoint_are_refused() -> None:
+def test_strategies_that_miss_a_use_under_another_checkpoint_are_refused() -> None:
     torch.manual_seed(4)
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def written_out(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Ten
 
 @cases
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_gives_what_autograd_gives(make: Callable[[], nn.Module], data: Callable[[int], Any], engine: str) -> None:
+def test_an_engine_agrees_with_autograd(make: Callable[[], nn.Module], data: Callable[[int], Any], engine: str) -> None:
     torch.manual_seed(0)
     model, batch = make().eval(), data(5)
     found, expected = gradients(engine, model, batch), written_out(model, batch)
@@ -143,7 +143,7 @@ def test_an_output_that_depends_on_the_batch_is_refused() -> None:
     check_independence(nn.Linear(9, 3), Classification(), gathering.trial((x, y), singles))
 
 
-def test_what_vmap_cannot_take_is_refused_with_the_way_out() -> None:
+def test_models_that_vmap_cannot_batch_are_refused_with_a_remedy() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:
             super().__init__()

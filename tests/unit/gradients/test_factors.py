@@ -179,7 +179,7 @@ def test_convolutions_of_every_shape(
             assert_close(features(layer, x[:, 0], "hooks"), exact(layer, x[:, 0]))
 
 
-def test_no_weight_of_a_layer_comes_dense() -> None:
+def test_every_weight_of_a_layer_is_factored() -> None:
     """Every gradient with factors comes as factors; biases and norms as they are, embeddings by rows."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.Embedding(7, 5), nn.LayerNorm(5), nn.Linear(5, 6), nn.Conv1d(4, 3, 2)).eval()
@@ -193,7 +193,7 @@ def test_no_weight_of_a_layer_comes_dense() -> None:
     assert whole == {"1.weight", "1.bias", "2.bias", "3.bias"}
 
 
-def test_a_weight_the_other_way_round_comes_as_factors_too() -> None:
+def test_a_transposed_weight_is_factored_too() -> None:
     model = nn.Sequential(Conv1D(9, 8)).eval()
     parameters = select(model, ["*"])
     matrices = outer_products(model, parameters)
@@ -219,7 +219,7 @@ def test_which_parameters_are_sums_of_outer_products() -> None:
     assert outer_products(model, select(model, ["*"], ["linear.*"])) == {"attend.out_proj.weight": (4, 4)}
 
 
-def test_factors_that_are_not_those_of_the_loop_go_another_way() -> None:
+def test_factors_that_disagree_with_the_loop_use_another_strategy() -> None:
     """The engine is not trusted with factors either: a weight that is used besides its layer is found out."""
     torch.manual_seed(2)
     make, data = CASES["a weight that a function uses"]
@@ -230,7 +230,7 @@ def test_factors_that_are_not_those_of_the_loop_go_another_way() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_sample_does_not_feel_its_batch(engine: str) -> None:
+def test_a_sample_does_not_depend_on_its_batch(engine: str) -> None:
     torch.manual_seed(3)
     make, data = CASES["convolution and norm"]
     model, batch = make(), data(6)

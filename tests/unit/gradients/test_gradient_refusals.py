@@ -80,7 +80,7 @@ def test_padding_without_a_mask_is_refused_and_with_a_mask_is_not() -> None:
         check_independence(model, careless, trial(batch, singles))
 
 
-def test_a_models_own_mistake_keeps_its_own_error() -> None:
+def test_an_error_in_the_model_keeps_its_own_message() -> None:
     mistaken = Of(lambda model, batch: (model(batch[0]) @ torch.zeros(7)).sum(1))
     for engine in ENGINES:
         with pytest.raises(RuntimeError, match="size mismatch"):
@@ -103,7 +103,7 @@ def test_one_output_for_a_whole_batch_is_refused(engine: str) -> None:
 
 @engines
 @pytest.mark.parametrize("batch", [(X, BATCH[1][:2]), (X, torch.tensor(3)), ()])
-def test_a_batch_without_one_leading_dimension_is_refused(engine: str, batch: Any) -> None:
+def test_a_batch_without_a_common_leading_dimension_is_refused(engine: str, batch: Any) -> None:
     with pytest.raises(InputError, match="batch"):
         gradients(engine, nn.Linear(6, 3), Classification(), batch)
 
@@ -142,7 +142,7 @@ def test_an_engine_does_not_run_in_training_mode(engine: str) -> None:
         made.per_sample(BATCH)
 
 
-def test_an_unknown_engine_names_those_there_are() -> None:
+def test_an_unknown_engine_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="vmap, loop"):
         make_engine("jacobian", nn.Linear(6, 3), Classification(), {})
 
@@ -173,7 +173,7 @@ def test_unselected_parameters_are_not_computed_and_their_state_comes_back_after
     assert [parameter.requires_grad for parameter in model.parameters()] == [True, True, True, False]
 
 
-def test_close_names_and_every_idle_pattern_are_told() -> None:
+def test_close_names_and_every_unused_pattern_are_reported() -> None:
     with pytest.raises(ConfigError) as refused:
         select(nn.Sequential(nn.Linear(2, 2)), ["0.wieght"], ["head.*"])
     assert "0.weight" in refused.value.problems[0].expected

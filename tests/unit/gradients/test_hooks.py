@@ -113,7 +113,7 @@ def test_norms_and_linear_layers(layer: nn.Module, shape: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("padding", [None, 3])
-def test_embeddings_bring_the_rows_that_are_reached(padding: int | None) -> None:
+def test_embeddings_yield_the_rows_that_are_used(padding: int | None) -> None:
     torch.manual_seed(2)
     model = nn.Embedding(50, 3, padding_idx=padding)
     ids = torch.randint(0, 6, (4, 7))
@@ -133,7 +133,7 @@ POSITIONS = {
 
 @pytest.mark.parametrize("length", [2, 3, 4, 5], ids=lambda n: f"{n} places")
 @pytest.mark.parametrize("how", POSITIONS)
-def test_what_all_samples_share_is_told_apart_also_where_its_length_is_that_of_the_batch(how: str, length: int) -> None:
+def test_shared_tensors_are_recognised_even_if_their_length_is_the_batch_size(how: str, length: int) -> None:
     torch.manual_seed(3)
     model = Net(POSITIONS[how], token=nn.Embedding(9, 4), place=nn.Embedding(5, 4), top=nn.Linear(4, 4))
     strategies = agree(model, torch.randint(0, 9, (4, length)))
@@ -164,7 +164,7 @@ def test_tied_weights_and_layers_called_twice_add_up() -> None:
     assert agree(model, torch.randint(0, 7, (5, 6))) == {}
 
 
-def test_operations_in_place_do_no_harm() -> None:
+def test_in_place_operations_are_handled() -> None:
     torch.manual_seed(6)
     model = nn.Sequential(
         nn.Conv2d(2, 3, 3), nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
@@ -184,7 +184,7 @@ class Scaled(nn.Module):
         return {"out": self.inner(x) * self.gamma * factor, "other": x}
 
 
-def test_parameters_without_a_layer_go_by_the_smallest_module_around_them() -> None:
+def test_parameters_without_a_layer_use_the_smallest_module_around_them() -> None:
     torch.manual_seed(7)
     model = Net(
         lambda net, x: net.last(net.scaled(x=net.first(x), factor=2.0)["out"]),
@@ -212,7 +212,7 @@ def test_attention_with_shared_class_token() -> None:
     assert strategies == {**dict.fromkeys(attention, "block.self_attn"), "token": ":vmap", "place": ":vmap"}
 
 
-def test_what_neither_layers_nor_vmap_can_do_goes_by_the_loop() -> None:
+def test_parameters_beyond_rules_and_vmap_use_the_loop() -> None:
     torch.manual_seed(9)
 
     class Routed(nn.Module):
@@ -246,7 +246,7 @@ def test_a_recurrent_network_and_a_parametrised_layer() -> None:
     assert "recurrent.weight_ih_l0" not in strategies
 
 
-def test_a_parameter_that_no_sample_used_so_far_is_watched() -> None:
+def test_a_parameter_unused_by_the_first_samples_is_monitored() -> None:
     class Moody(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -285,7 +285,7 @@ def test_an_input_that_is_overwritten_is_noticed() -> None:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("compiled", ["script", "trace"])
-def test_what_is_compiled_goes_by_what_is_around_it(compiled: str) -> None:
+def test_compiled_submodules_use_the_module_around_them(compiled: str) -> None:
     torch.manual_seed(16)
     inner = nn.Sequential(nn.Linear(5, 4), nn.ReLU())
     x = torch.randn(4, 5)
@@ -316,7 +316,7 @@ def test_autocast_keeps_the_dtype_of_the_parameters() -> None:
     agree(model, torch.randn(4, 5), 5e-2)
 
 
-def test_a_single_sample_still_tells_a_wrong_way() -> None:
+def test_a_single_sample_reveals_a_wrong_strategy() -> None:
     torch.manual_seed(15)
     model = Net(lambda net, x: net.a(x) * functional.linear(x, net.b.weight), a=nn.Linear(3, 2), b=nn.Linear(3, 2, bias=False))
     assert agree(model, torch.randn(1, 3)) == {"b.weight": ":vmap"}

@@ -43,7 +43,7 @@ def test_the_fastest_for_each_sample_wins_whatever_its_first_run_took() -> None:
     assert [one.seconds for one in trials] == sorted(one.seconds for one in trials)
 
 
-def test_no_time_is_spent_on_what_cannot_win() -> None:
+def test_hopeless_candidates_are_not_timed() -> None:
     machine = Machine()
     measure([machine.candidate("fast", 256, 0, 0.001), machine.candidate("slow", 256, 0, 0.5)], clock=machine.clock)
     assert [run for run in machine.runs if run[0] == "slow"] == [("slow", 8)]
@@ -67,7 +67,7 @@ def refusing(machine: Machine, engine: str, above: int, error: type[InputError |
     return Candidate(engine, 256, work)
 
 
-def test_an_engine_that_refuses_a_larger_microbatch_is_out_and_the_others_go_on() -> None:
+def test_an_engine_that_refuses_a_larger_microbatch_is_disqualified() -> None:
     machine, told = Machine(), []
     candidates = [refusing(machine, "a", 8, InputError), machine.candidate("b", 256, 0, 0.001)]
     trials = measure(candidates, clock=machine.clock, refused=lambda engine, size, error: told.append((engine, size)))
@@ -75,13 +75,13 @@ def test_an_engine_that_refuses_a_larger_microbatch_is_out_and_the_others_go_on(
     assert told == [("a", 32)]
 
 
-def test_an_engine_that_lacks_memory_for_a_larger_microbatch_keeps_the_smaller() -> None:
+def test_an_engine_without_memory_for_a_larger_microbatch_keeps_the_smaller_one() -> None:
     machine = Machine()
     candidates = [refusing(machine, "a", 8, MachineError), machine.candidate("b", 256, 0, 0.001)]
     assert measure(candidates, clock=machine.clock)[0].engine == "a"
 
 
-def test_the_refusal_is_raised_where_no_engine_is_left() -> None:
+def test_the_refusal_is_raised_if_no_engine_is_left() -> None:
     machine = Machine()
     with pytest.raises(InputError, match="at most 4"):
         measure([refusing(machine, "a", 4, InputError)], clock=machine.clock)

@@ -13,7 +13,7 @@ from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.tasks import Classification
 
 
-def test_the_model_is_let_go_after_its_memory_was_measured() -> None:
+def test_the_model_is_released_after_its_memory_is_measured() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     kept = weakref.ref(model[0].weight)
     batch = (torch.randn(1, 4), torch.tensor([1]))

@@ -70,7 +70,7 @@ def test_the_coordinates_take_the_place_of_parameters(batch):
     assert (name, values.shape) == ("input of head", (4,))
 
 
-def test_a_module_that_is_none_is_named(batch):
+def test_a_name_that_is_not_a_module_is_named(batch):
     with pytest.raises(ConfigError, match="conv, mix, head"):
         engine(Place("haed")).per_sample(batch)
 
@@ -103,7 +103,7 @@ def test_an_activation_has_one_row_for_each_sample(batch):
     [(Place("0"), lambda net, x: net[0](x)), (Place("1", "input"), lambda net, x: net[0](x)), (Place("1"), None)],
     ids=["output", "input of what overwrites it", "output of what overwrites"],
 )
-def test_what_is_overwritten_in_place_afterwards_is_kept_as_it_was(place, expected):
+def test_activations_overwritten_in_place_are_recorded_before_the_change(place, expected):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)).eval()
     x = torch.randn(5, 6)

@@ -122,7 +122,7 @@ def test_a_wrong_rule_is_replaced_by_vmap(compute: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [{"name": "elsewhere"}, {"offset": 2}, {"gradient": torch.zeros(3)}])
-def test_a_block_that_does_not_fit_names_the_rule(change: dict[str, Any]) -> None:
+def test_a_block_of_the_wrong_shape_names_the_rule(change: dict[str, Any]) -> None:
     class Broken(Scale):
         pass
 

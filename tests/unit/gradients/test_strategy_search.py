@@ -30,16 +30,16 @@ def strategies(model: nn.Module) -> dict[str, str]:
     return dict(find_strategies(model.eval(), Classification(), select(model, ["*"]), batch))
 
 
-def test_what_only_float32_tells_apart_stays_with_the_formula() -> None:
+def test_differences_in_float32_only_keep_the_closed_form() -> None:
     assert strategies(Noisy()) == {}
     assert strategies(Noisy(torch.float32)) == {}
 
 
-def test_what_float64_tells_apart_too_goes_another_way() -> None:
+def test_differences_that_remain_in_float64_change_the_strategy() -> None:
     assert set(strategies(Noisy(torch.float32, torch.float64))) == {"linear.weight", "linear.bias"}
 
 
-def test_a_model_that_insists_on_float32_is_judged_in_float32() -> None:
+def test_a_model_that_requires_float32_is_checked_in_float32() -> None:
     class Stubborn(Noisy):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.zeros(4, 3, dtype=torch.float32).T.matmul(torch.ones(4)) @ x.new_zeros(3, 3)

@@ -133,7 +133,7 @@ def test_norms_without_a_mean_have_their_formula(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if isinstance(case.task, LanguageModel)])
-def test_signed_sums_of_tokens_have_the_same_gradients_by_the_ways_found_for_plain_ones(name: str, tmp_path: Path) -> None:
+def test_signed_sums_of_tokens_have_the_same_gradients_with_the_strategies_of_plain_sums(name: str, tmp_path: Path) -> None:
     model, task = made(name, tmp_path), CASES[name].task
     assert isinstance(task, LanguageModel)
     together, rows, signed = texts(name, LENGTHS), torch.arange(len(LENGTHS)), SignedTokenSum(task, "5c" * 32)
@@ -170,7 +170,7 @@ def test_the_written_out_mask_computes_what_eager_attention_does(name: str, tmp_
     torch.testing.assert_close(sdpa, eager, rtol=1e-3, atol=1e-5 * float(eager.abs().max()))
 
 
-def test_a_model_that_looks_at_the_values_of_its_mask_goes_by_hooks_and_is_refused_by_vmap() -> None:
+def test_a_model_that_branches_on_its_mask_uses_hooks_and_is_refused_by_vmap() -> None:
     import transformers
 
     torch.manual_seed(0)

@@ -106,7 +106,7 @@ def test_signs_do_not_change() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(-(2**63), 2**63 - 1), st.lists(st.integers(0, 2**50), min_size=1, max_size=9))
-def test_a_sign_depends_on_nothing_else(seed: int, rows: list[int]) -> None:
+def test_a_sign_depends_only_on_its_key(seed: int, rows: list[int]) -> None:
     """Not on the other rows, nor on vmap."""
     some, numbers = torch.tensor(rows), torch.arange(1, 6)
     together = signs_of(some[:, None], numbers, seed)
@@ -134,7 +134,7 @@ def test_the_output_is_the_signed_sum_and_q_the_number_of_terms() -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_does_not_show(side: str) -> None:
+def test_padding_does_not_change_results(side: str) -> None:
     """On either side: terms are numbered among those that exist."""
     model = nn.Sequential(nn.Embedding(WORDS, WORDS))
     model.register_forward_pre_hook(lambda _, args, kwargs: ((kwargs["input_ids"],), {}), with_kwargs=True)
@@ -149,7 +149,7 @@ def test_padding_does_not_show(side: str) -> None:
     torch.testing.assert_close(function.output(model, (wider, rows)), function.output(model, (batch, rows)))
 
 
-def test_what_does_not_exist_has_no_part() -> None:
+def test_coordinates_that_do_not_exist_are_not_counted() -> None:
     class Holes(Task):
         def output(self, model: nn.Module, batch: Any) -> Tensor:
             raise NotImplementedError

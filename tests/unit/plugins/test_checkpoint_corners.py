@@ -32,7 +32,7 @@ def test_a_file_is_listed_once_and_may_lie_anywhere(tmp_path: Path) -> None:
     assert find([str(deep / "s*9.pt")], tmp_path / "elsewhere") == [deep / "s9.pt"]
 
 
-def test_every_pattern_without_a_file_is_told(tmp_path: Path) -> None:
+def test_every_pattern_without_a_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         find(["x*", "y*"], tmp_path)
     assert len(refused.value.problems) == 2
@@ -40,7 +40,7 @@ def test_every_pattern_without_a_file_is_told(tmp_path: Path) -> None:
         find([], tmp_path)
 
 
-def test_a_model_whose_state_dict_returns_copies_is_loaded_all_the_same() -> None:
+def test_a_model_whose_state_dict_returns_copies_is_loaded() -> None:
     def copy(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
         state.update({name: value.clone() for name, value in state.items()})
 

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         ImageFolder(str(tmp_path))
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", noise(4, 4, 3))
     whole = (tmp_path / "a" / "1.png").read_bytes()
     (tmp_path / "a" / "2.png").write_bytes(whole[:40])
@@ -216,7 +216,7 @@ def test_grey_images_need_no_channel_axis(tmp_path: Path) -> None:
     [(noise(5, 6, 4, 3) / 255, np.arange(5)), (noise(5, 6, 4, 2), np.arange(5)), (noise(5, 3, 6, 4), np.ones(5))],
     ids=["floating images", "two channels", "floating labels"],
 )
-def test_arrays_that_are_no_images_are_refused(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+def test_arrays_that_are_not_images_are_refused(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", x=images, y=labels)
     with pytest.raises(InputError, match=r"a\.npz"):
         ImageFile(str(tmp_path / "a.npz"))

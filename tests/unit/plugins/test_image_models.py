@@ -71,7 +71,7 @@ def test_the_number_of_classes_is_the_configs_or_the_arguments() -> None:
     assert hf_image_classifier(config={**VIT, "num_labels": 7}, classes=5)(batch()[0]).logits.shape == (3, 5)
 
 
-def test_a_local_folder_gives_the_configuration_and_on_demand_the_weights(tmp_path: Path) -> None:
+def test_a_local_folder_provides_the_configuration_and_on_request_the_weights(tmp_path: Path) -> None:
     model = built(VIT)
     model.save_pretrained(tmp_path)  # type: ignore[operator]
     torch.manual_seed(2)
@@ -93,7 +93,7 @@ def test_a_local_folder_gives_the_configuration_and_on_demand_the_weights(tmp_pa
         ({"config": VIT, "pretrained": True}, "model.pretrained"),
     ],
 )
-def test_what_is_no_image_classifier_is_refused(arguments: dict[str, Any], where: str) -> None:
+def test_a_model_that_is_not_an_image_classifier_is_refused(arguments: dict[str, Any], where: str) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(ConfigError) as caught:
         hf_image_classifier(**arguments)
@@ -107,7 +107,7 @@ def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["torchvision", "timm", "transformers"])
-def test_a_missing_package_is_asked_for_by_its_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_extra_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "torchvision.models", raising=False)
     build = {"torchvision": torchvision_model, "timm": timm_model, "transformers": hf_image_classifier}[missing]
@@ -123,7 +123,7 @@ def test_a_package_built_for_another_pytorch_is_named(monkeypatch: pytest.Monkey
         timm_model("resnet18")
 
 
-def test_what_is_asked_of_torchvision_and_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_and_timm_get_the_right_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins with the two functions that are called; the libraries themselves are tested below, where they import."""
     asked: list[Any] = []
     for name, module in (("torchvision", ModuleType("torchvision")), ("timm", ModuleType("timm"))):

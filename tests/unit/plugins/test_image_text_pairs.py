@@ -60,7 +60,7 @@ def test_pixels_tokens_mask_and_key(folder: Path) -> None:
     check_repeatable(data, range(2))
 
 
-def test_keys_tell_pairs_apart_and_not_their_filling(folder: Path) -> None:
+def test_keys_identify_pairs_and_ignore_padding(folder: Path) -> None:
     pytest.importorskip("transformers")
     rows = ["1.png,a cat", "1.png,a cat", "1.png,a dog", "sub/2.png,a cat"]
     (folder / "pairs.csv").write_text("\n".join(["image,caption", *rows]) + "\n")

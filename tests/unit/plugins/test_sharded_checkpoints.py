@@ -25,12 +25,12 @@ def written(folder: Path) -> Path:
     return index
 
 
-def test_the_parts_are_put_together(tmp_path: Path) -> None:
+def test_the_parts_are_joined(tmp_path: Path) -> None:
     found = load(written(tmp_path))
     assert {name: value.tolist() for name, value in found.items()} == {name: one.tolist() for name, one in STATE.items()}
 
 
-def test_what_save_pretrained_splits_is_read(tmp_path: Path) -> None:
+def test_sharded_files_of_save_pretrained_are_read(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     from trak_cli.plugins.checkpoints.state import apply
     from trak_cli.plugins.text import text_model
@@ -70,7 +70,7 @@ def test_its_identity_is_that_of_every_part(tmp_path: Path) -> None:
         ('{"weight_map": {"a": "../model-1.safetensors"}}', "beside the index"),
     ],
 )
-def test_an_index_that_leads_nowhere_is_refused(content: str, said: str, tmp_path: Path) -> None:
+def test_an_index_that_names_missing_files_is_refused(content: str, said: str, tmp_path: Path) -> None:
     index = written(tmp_path)
     index.write_text(content)
     for read in (load, sha256):

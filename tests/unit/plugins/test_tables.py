@@ -35,13 +35,13 @@ def test_inputs_come_in_the_order_in_which_they_are_named(path: str) -> None:
     assert [int(data[i][1]) for i in range(len(data))] == [0, 2, 1]
 
 
-def test_a_label_that_is_no_whole_number_is_for_regression(path: str) -> None:
+def test_a_label_that_is_not_an_integer_is_for_regression(path: str) -> None:
     data = Table(path, inputs=["length"], label="price", first=1)
     assert [data[i][1].dtype for i in range(len(data))] == [torch.float32] * 2
     assert data[0][1] == -0.5
 
 
-def test_the_kind_of_label_does_not_depend_on_the_rows_taken(path: str) -> None:
+def test_the_kind_of_label_does_not_depend_on_the_selected_rows(path: str) -> None:
     assert Table(path, inputs=["length"], label="price", first=2)[0][1].dtype == torch.float32
 
 
@@ -59,7 +59,7 @@ def test_classes_by_name(tmp_path: Path) -> None:
         Table(str(tmp_path / "t.csv"), ["x"], "y", classes=["cat", "cow"])
 
 
-def test_values_that_are_no_numbers_are_refused_by_row_and_column(tmp_path: Path) -> None:
+def test_values_that_are_not_numbers_are_refused_by_row_and_column(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y,z\n1,nan,0\n,2,1\n")
     with pytest.raises(InputError) as caught:
         Table(str(tmp_path / "t.csv"), ["x", "y"], "z")
@@ -76,7 +76,7 @@ def test_lines_of_unequal_length_and_missing_files_are_refused(tmp_path: Path) -
         Table(str(tmp_path / "t.csv"), [], "y")
 
 
-def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "t.parquet").write_bytes(b"no Parquet")
     with pytest.raises(InputError, match="a file that cannot be read"):

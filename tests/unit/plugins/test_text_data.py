@@ -151,7 +151,7 @@ def test_source_and_target(tmp_path: Path, tokenizer: str) -> None:
     }
 
 
-def test_what_is_masked_is_a_property_of_the_sample_and_the_seed(tmp_path: Path, bert_folder: str) -> None:
+def test_masks_depend_on_the_sample_and_the_seed_only(tmp_path: Path, bert_folder: str) -> None:
     path = written(tmp_path, ".jsonl")
     data = MaskedTexts(path, bert_folder, share=0.3)
     for i in range(3):
@@ -228,7 +228,7 @@ def test_arguments_that_do_not_fit_are_refused(arguments: Any, said: str, tmp_pa
         CausalTexts(written(tmp_path, ".jsonl"), tokenizer, **arguments)
 
 
-def test_a_tokenizer_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_tokenizer_is_refused(tmp_path: Path) -> None:
     for name in (str(tmp_path / "tokenizer.json"), str(tmp_path)):
         with pytest.raises(InputError, match="tokenizer"):
             CausalTexts(written(tmp_path, ".jsonl"), name, text="text")

@@ -48,7 +48,7 @@ def base(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_what_save_pretrained_writes_is_a_checkpoint_and_a_model(tmp_path: Path) -> None:
+def test_a_save_pretrained_folder_is_a_checkpoint_and_a_model(tmp_path: Path) -> None:
     trained = disturbed(text_model("causal_lm", config=GPT2))
     trained.save_pretrained(tmp_path / "trained")  # type: ignore[operator]
     file = tmp_path / "trained" / "model.safetensors"
@@ -146,7 +146,7 @@ def test_an_adapter_needs_the_weights_beneath_it() -> None:
         ({"kind": "causal_lm", "pretrained": "/no/such/folder"}, InputError, "/no/such/folder"),
     ],
 )
-def test_misuse_is_told_with_the_key(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
+def test_misuse_is_reported_with_the_key(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         text_model(**arguments)
 

@@ -63,7 +63,7 @@ def test_a_target_says_which_token_it_is(tmp_path: Path, tokenizer: str) -> None
     assert data.describe(1) == {"token": "'sat'", "place": 2, "row": 0, "text": "a cat sat on a mat"}
 
 
-def test_rows_that_are_not_there_and_texts_without_a_token_are_refused(tmp_path: Path, tokenizer: str) -> None:
+def test_missing_rows_and_texts_without_tokens_are_refused(tmp_path: Path, tokenizer: str) -> None:
     texts = CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text")
     with pytest.raises(InputError, match="2, -1"):
         TokenTargets(texts, rows=[0, 2, -1])

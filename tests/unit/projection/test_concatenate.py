@@ -38,7 +38,7 @@ def test_narrow_gradients_become_float32(dtype: torch.dtype) -> None:
     assert torch.equal(found[:, 2:], a.float())
 
 
-def test_float64_is_kept_whichever_block_brings_it() -> None:
+def test_float64_is_kept_whichever_block_has_it() -> None:
     a, b = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 2)
     for blocks in ([Block("a", a), Block("b", b)], [Block("b", b), Block("a", a)]):
         found = concatenator().project(blocks)

@@ -126,7 +126,7 @@ def test_rows_of_every_size_keep_three_digits(libraries: Libraries, kind: str) -
 
 @pytest.mark.parametrize("kind", ["rademacher", "gaussian", "sjlt"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_number_that_is_none_stays_visible_and_in_its_row(libraries: Libraries, kind: str, bad: float) -> None:
+def test_nan_stays_visible_and_in_its_row(libraries: Libraries, kind: str, bad: float) -> None:
     gradient = whole_numbers(3, 200)
     gradient[1, 70] = bad
     found = run(EmulatedGpu(libraries), ProjectionSpec(kind, 32), Block("w", gradient))

@@ -114,7 +114,7 @@ def test_rows_give_the_same_as_the_dense_gradient_and_add_up_with_factors(sides:
     assert close(projector(spec, 11, 7).project([nothing, block]), expected(spec, block))
 
 
-def test_what_is_no_matrix_goes_through_the_sparse_matrix_as_it_is() -> None:
+def test_parameters_that_are_not_matrices_use_the_plain_sparse_projection() -> None:
     bias = Block("b", torch.randn(3, 37))
     sparse = replace(SPEC, kind="sjlt", factors=None)
     found = projector(SPEC, 11, 7).project([bias])
@@ -145,7 +145,7 @@ def test_inner_products_survive_on_average() -> None:
     assert error < 0.05 * float(G.norm() * H.norm())
 
 
-def test_sides_are_pure_functions_with_streams_of_their_own() -> None:
+def test_left_and_right_factors_are_pure_functions_with_separate_streams() -> None:
     """The same entries for any range of rows; left, right and the Rademacher kind have nothing in common."""
     T = tensor_key(7, CHECKPOINT, "w")
     kinds = ("left", "right", "rademacher")
@@ -162,7 +162,7 @@ def test_these_values_are_version_one() -> None:
     assert ["".join("-+"[int(one > 0)] for one in row) for row in right] == GOLDEN["right"]
 
 
-def test_threads_and_batch_do_not_show() -> None:
+def test_threads_and_batch_do_not_change_results() -> None:
     block = factors(9, 5, 30, 20)
     together = projector(SPEC, 30, 20).project([block])
     assert torch.equal(projector(SPEC, 30, 20, threads=3).project([block]), together)
@@ -205,12 +205,12 @@ def test_blocks_that_do_not_fit_are_refused(block: AnyBlock, says: str) -> None:
         projector(SPEC, 11, 7).project([block])
 
 
-def test_without_matrices_there_is_nothing_to_multiply() -> None:
+def test_a_model_without_matrices_has_no_factors() -> None:
     with pytest.raises(ValueError, match="needs the matrices"):
         make_projector(ProjectionJob(SPEC, CHECKPOINT, {"w": 77}))
 
 
-def test_what_goes_which_way_is_told_in_a_sentence() -> None:
+def test_strategies_are_summarised_in_a_sentence() -> None:
     sizes = {"w": 77, "b": 37, "c": 1000, "d": 3, "e": 2}
     assert describe_factors(SPEC, sizes, {"w": (11, 7)}) == (
         "1 of 5 parameter tensors from both sides, to at most 4 × 3; b, c, d and 1 more (1,042 coordinates) by the sparse"

@@ -24,7 +24,7 @@ def test_an_ordinary_spec_has_no_problem(kind: str) -> None:
     assert spec_problems(ProjectionSpec(kind, 2048, 2**64 - 1, nonzeros=4)) == []
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     assert wheres(ProjectionSpec("fft", 0, -1)) == ["projection.kind", "projection.seed", "projection.dim"]
     assert wheres(ProjectionSpec("sjlt", 2**31, 2**64, 0)) == [
         "projection.seed",
@@ -71,7 +71,7 @@ def test_a_projector_says_what_it_is(kind: str, asked: str, kernel: str) -> None
     assert projector.dim == (3 if kind == "none" else 64)
 
 
-def test_an_unknown_kernel_is_refused_naming_those_that_are_there() -> None:
+def test_an_unknown_kernel_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as error:
         make_projector(ProjectionJob(ProjectionSpec("rademacher", 64), "00" * 32, {"w": 3}), kernel="fpga")
     (problem,) = error.value.problems
@@ -91,13 +91,13 @@ def kernel(name: str, missing: str | None, device: str = "cpu") -> Kernel:
     return Kernel(name, ("rademacher",), (device,), reason, lambda job: pytest.fail(f"{name} was built for {job}"))
 
 
-def test_auto_passes_over_what_is_missing_and_takes_the_first_that_is_not() -> None:
+def test_auto_takes_the_first_available_kernel() -> None:
     kernels = [kernel("fast", "no compiler"), kernel("good", None), kernel("slow", None)]
     assert choose(kernels, "rademacher", "cpu", "auto").name == "good"
     assert choose(kernels, "rademacher", "cpu", "slow").name == "slow"
 
 
-def test_a_kernel_that_was_asked_for_and_is_missing_is_refused_with_the_reason() -> None:
+def test_a_requested_kernel_that_is_missing_is_refused_with_the_reason() -> None:
     kernels = [kernel("fast", "no compiler"), kernel("slow", None), kernel("other", None, "cuda")]
     with pytest.raises(ConfigError, match=r"fast \(no compiler\).*here: slow;"):
         choose(kernels, "rademacher", "cpu", "fast")
@@ -105,7 +105,7 @@ def test_a_kernel_that_was_asked_for_and_is_missing_is_refused_with_the_reason()
         choose(kernels, "rademacher", "cpu", "other")
 
 
-def test_where_every_kernel_is_missing_the_machine_is_at_fault_and_says_why() -> None:
+def test_without_any_kernel_the_machine_is_named_as_the_cause() -> None:
     with pytest.raises(MachineError, match="cupy is not installed"):
         choose([kernel("gpu", "cupy is not installed", "cuda")], "rademacher", "cuda", "auto")
     with pytest.raises(MachineError, match="no such kernel"):

@@ -44,7 +44,7 @@ def run(kernel: str, spec: ProjectionSpec, blocks: list[Block], sizes: dict[str,
 @every_kernel
 @settings(deadline=None, max_examples=15)
 @given(batch=st.integers(1, 35), sizes=st.lists(st.integers(1, 700), min_size=1, max_size=3), dim=st.integers(1, 130))
-def test_a_kernel_gives_what_the_oracle_gives(kernel: str, kind: str, batch: int, sizes: list[int], dim: int) -> None:
+def test_a_kernel_agrees_with_the_oracle(kernel: str, kind: str, batch: int, sizes: list[int], dim: int) -> None:
     spec = spec_of(kind, dim, nonzeros=2)
     blocks = [Block(f"t{i}", gradient(batch, size, i)) for i, size in enumerate(sizes)]
     found = run(kernel, spec, blocks, {block.name: size for block, size in zip(blocks, sizes, strict=True)})
@@ -65,7 +65,7 @@ def test_cutting_a_tensor_into_blocks_in_any_order_changes_nothing(kernel: str, 
 
 
 @every_kernel
-def test_threads_change_no_bit_and_the_batch_hardly_any(kernel: str, kind: str) -> None:
+def test_threads_change_no_bit_and_the_batch_only_rounding(kernel: str, kind: str) -> None:
     whole, spec, sizes = gradient(19, 5000), spec_of(kind, 96), {"w": 5000}
     one = run(kernel, spec, [Block("w", whole)], sizes)
     np.testing.assert_array_equal(run(kernel, spec, [Block("w", whole)], sizes, threads=2), one)
@@ -74,7 +74,7 @@ def test_threads_change_no_bit_and_the_batch_hardly_any(kernel: str, kind: str) 
 
 
 @every_kernel
-def test_it_is_linear(kernel: str, kind: str) -> None:
+def test_the_estimate_is_linear(kernel: str, kind: str) -> None:
     a, b, spec, sizes = gradient(4, 900, 1), gradient(4, 900, 2), spec_of(kind, 48), {"w": 900}
     together = run(kernel, spec, [Block("w", 2 * a - 3 * b)], sizes)
     apart = 2 * run(kernel, spec, [Block("w", a)], sizes) - 3 * run(kernel, spec, [Block("w", b)], sizes)
@@ -105,13 +105,13 @@ def test_a_nan_stays_in_its_row(kernel: str, kind: str) -> None:
     assert np.isfinite(np.delete(found, 2, axis=0)).all()
 
 
-def test_kind_none_keeps_the_gradient_in_the_order_of_the_parameters() -> None:
+def test_projection_none_keeps_the_gradient_in_the_order_of_the_parameters() -> None:
     a, b = gradient(3, 4, 1), gradient(3, 5, 2)
     found = run("auto", ProjectionSpec("none", 9), [Block("b", b), Block("a", a)], {"a": 4, "b": 5})
     np.testing.assert_array_equal(found, torch.cat([a, b], dim=1).numpy())
 
 
-def test_a_kernel_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_a_missing_kernel_is_named_with_the_available_ones() -> None:
     with pytest.raises(ConfigError, match=r"projection\.kernel.*magic.*blas"):
         make_projector(ProjectionJob(spec_of("rademacher", 8), CHECKPOINT, {"w": 1}), kernel="magic")
 

@@ -109,7 +109,7 @@ def test_sparse_features_do_not_change_in_a_single_bit_when_blocks_are_cut(spec:
 
 
 @every_random_kind
-def test_a_sample_does_not_feel_its_batch(spec: ProjectionSpec) -> None:
+def test_a_sample_does_not_depend_on_its_batch(spec: ProjectionSpec) -> None:
     G = gradients(33, 5000)
     together = projector(spec).project([Block("w", G)])
     for part in (slice(0, 1), slice(5, 13), slice(20, 33)):
@@ -214,6 +214,6 @@ def test_blocks_that_do_not_fit_are_refused(spec: ProjectionSpec) -> None:
 
 
 @every_random_kind
-def test_an_empty_batch_or_block_gives_no_surprise(spec: ProjectionSpec) -> None:
+def test_an_empty_batch_or_block_is_accepted(spec: ProjectionSpec) -> None:
     assert projector(spec).project([Block("w", gradients(0, 10))]).shape == (0, spec.dim)
     assert not projector(spec).project([Block("w", gradients(2, 0))]).any()

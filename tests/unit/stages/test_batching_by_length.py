@@ -46,7 +46,7 @@ def test_rows_are_in_the_order_of_the_data_and_have_the_values_of_plain_autograd
 
 
 @pytest.mark.parametrize("shard_rows", [1, 3, 5, 16])
-def test_shards_do_not_show(shard_rows: int, alone: dict[str, Tensor]) -> None:
+def test_shards_do_not_change_results(shard_rows: int, alone: dict[str, Tensor]) -> None:
     assert_close(columns(featurizer("hooks", 4), split_of(LENGTHS), shard_rows), alone)
 
 
@@ -58,7 +58,7 @@ def test_the_same_shard_has_the_same_bits_whenever_it_is_computed() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(2, 24), min_size=1, max_size=30), st.integers(1, 9), st.integers(1, 30))
-def test_whatever_the_lengths(lengths: list[int], microbatch: int, shard_rows: int) -> None:
+def test_results_hold_for_any_lengths(lengths: list[int], microbatch: int, shard_rows: int) -> None:
     found = columns(featurizer("hooks", microbatch, terms=False), split_of(lengths), shard_rows)
     assert_close(found, columns(featurizer("loop", 1, terms=False), split_of(lengths)))
 
@@ -96,7 +96,7 @@ def test_positions_that_are_computed_are_those_of_sorted_lengths(shard_rows: int
     assert shard_rows < 17 or expected < 0.7 * in_row_order
 
 
-def test_what_is_held_in_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch, alone: dict[str, Tensor]) -> None:
+def test_memory_held_ahead_is_limited(monkeypatch: pytest.MonkeyPatch, alone: dict[str, Tensor]) -> None:
     """A shard of more is ordered piece by piece, each of whole microbatches."""
     monkeypatch.setattr(by_length, "HELD_NUMBERS", 60)
     split = split_of(LENGTHS)
@@ -142,13 +142,13 @@ def test_samples_of_one_size_are_read_when_they_are_computed() -> None:
 
 
 @pytest.mark.parametrize("wrong", range(len(LENGTHS)))
-def test_a_sample_that_the_task_refuses_is_called_by_its_row(wrong: int) -> None:
+def test_a_sample_that_the_task_refuses_is_named_by_its_row(wrong: int) -> None:
     with pytest.raises(InputError, match=f"sample {wrong} of test: found the label"):
         columns(featurizer("hooks", 4, terms=False), split_of(LENGTHS, "test", wrong))
 
 
 @pytest.mark.parametrize("row", [1, 5, 16])
-def test_a_number_that_is_not_finite_is_called_by_its_row(row: int) -> None:
+def test_a_number_that_is_not_finite_is_named_by_its_row(row: int) -> None:
     def spoiled(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         lengths = torch.tensor([[float("nan") if len(one["input_ids"]) == LENGTHS[row] else 0.0] for one in samples])
         return {**padded(samples), "noise": lengths}
@@ -162,7 +162,7 @@ def test_a_number_that_is_not_finite_is_called_by_its_row(row: int) -> None:
         columns(made, split)
 
 
-def test_time_is_told_by_samples_of_mean_size() -> None:
+def test_the_time_estimate_uses_samples_of_mean_size() -> None:
     """As a microbatch holds samples of one length, or nearly so; where all have one size, the first ones tell it."""
     assert 12 < sum(LENGTHS) / 17 < 13
     middle = typical(split_of(LENGTHS), 5)

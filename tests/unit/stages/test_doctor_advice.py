@@ -31,11 +31,11 @@ def test_on_a_gpu_more_threads_may_read(readers: int | None) -> None:
     assert "reading takes 70% of the time" in told("cuda", readers)
 
 
-def test_where_they_do_already_or_compute_themselves_the_data_must_get_faster() -> None:
+def test_advice_is_to_speed_up_the_data_if_readers_are_already_used() -> None:
     for found in (told("cuda", 8), told("cpu", None)):
         assert found.startswith("a dataset that reads faster")
         assert "readers" not in found
 
 
-def test_nothing_is_said_of_data_that_is_read_quickly() -> None:
+def test_fast_data_causes_no_advice() -> None:
     assert told("cuda", None, data=0.3) == ""

@@ -65,7 +65,7 @@ def moved(model: nn.Module, state: State) -> set[str]:
     return {name for name, value in model.state_dict().items() if not torch.equal(value, state[name])}
 
 
-def test_what_is_not_chosen_keeps_every_bit_and_statistics_too(file: Path) -> None:
+def test_unselected_parameters_and_statistics_keep_every_bit(file: Path) -> None:
     model = trained(file, ["2.2.*"])
     assert moved(model, state_of(file)) == {"2.2.weight", "2.2.bias"}
 
@@ -77,7 +77,7 @@ def test_statistics_go_with_the_patterns_that_choose_them(file: Path) -> None:
     assert weights == {name for name, _ in net(0).named_parameters() if name.startswith("2.")}
 
 
-def test_what_is_chosen_starts_from_the_seed_and_all_of_it_from_the_file(file: Path) -> None:
+def test_selected_parameters_start_from_the_seed_and_the_others_from_the_file(file: Path) -> None:
     new, old = dict(net(1).state_dict()), state_of(file)
     model = net(1)
     with prepared(model, *only(["2.1.*", "2.2.*"], str(file))):
@@ -88,7 +88,7 @@ def test_what_is_chosen_starts_from_the_seed_and_all_of_it_from_the_file(file: P
     assert moved(trained(file, None), old) == set(old)
 
 
-def test_without_a_file_the_rest_is_as_the_plugin_made_it() -> None:
+def test_without_a_file_the_other_parameters_are_those_of_the_plugin() -> None:
     assert moved(trained(None, ["2.2.*"]), dict(net(1).state_dict())) == {"2.2.weight", "2.2.bias"}
 
 

@@ -30,7 +30,7 @@ def test_the_next_item_is_made_while_the_caller_works() -> None:
             assert begun[number + 1].wait(SOON), "the next one waits to be asked for"
 
 
-def test_what_an_item_raises_comes_in_its_place() -> None:
+def test_an_exception_of_an_item_is_raised_in_its_place() -> None:
     def items() -> Iterator[int]:
         yield from range(3)
         raise OSError("the disk is gone")
@@ -41,7 +41,7 @@ def test_what_an_item_raises_comes_in_its_place() -> None:
         next(reading)
 
 
-def test_nothing_is_made_once_the_caller_has_stopped() -> None:
+def test_no_item_is_made_after_the_caller_stops() -> None:
     asked: list[int] = []
 
     def items() -> Iterator[int]:

@@ -27,7 +27,7 @@ SPECS = [
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("block", [5, TARGETS])
-def test_blocks_make_no_difference(tmp_path: Path, spec: EstimatorSpec, block: int):
+def test_results_do_not_depend_on_blocks(tmp_path: Path, spec: EstimatorSpec, block: int):
     store = make_store(tmp_path / "store")
     asked = [f"estimator={spec.name}", f"estimator.averaging={spec.averaging}", f"score.target_block={block}"]
     asked += [

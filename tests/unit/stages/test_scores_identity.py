@@ -34,12 +34,12 @@ def stored_ridge(spec: EstimatorSpec, features: Json) -> tuple[object, ...]:
         ("trak", TERMS, (1.0, "mean_weighted_norm", 0.0)),
     ],
 )
-def test_an_automatic_ridge_is_stored_as_what_it_stands_for(name: str, features: Json, ridge: tuple[object, ...]) -> None:
+def test_an_automatic_ridge_is_stored_with_its_resolved_value(name: str, features: Json, ridge: tuple[object, ...]) -> None:
     """Scores of a version with another automatic ridge then differ."""
     assert stored_ridge(shipped_estimators()[name], features) == ridge
 
 
-def test_a_given_ridge_is_stored_as_it_is() -> None:
+def test_a_given_ridge_is_stored_unchanged() -> None:
     spec = replace(shipped_estimators()["early_training"], ridge=0.5, ridge_unit="absolute")
     assert stored_ridge(spec, TERMS) == (0.5, "absolute", 0.0)
 
@@ -56,5 +56,5 @@ def test_every_field_of_an_estimator_identifies_its_scores(item: Field[Any]) -> 
     assert stored_estimator(replace(spec, **{item.name: value}), SAMPLES) != stored_estimator(spec, SAMPLES)
 
 
-def test_the_name_of_an_estimator_does_not() -> None:
+def test_the_name_of_an_estimator_does_not_identify_its_scores() -> None:
     assert stored_estimator(EstimatorSpec("one"), SAMPLES) == stored_estimator(EstimatorSpec("other"), SAMPLES)

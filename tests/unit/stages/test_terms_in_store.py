@@ -68,7 +68,7 @@ def test_the_gram_matrix_is_over_terms_and_comes_back(store):
     ids=lambda spec: spec.name,
 )
 @pytest.mark.parametrize("filed", [False, True])
-def test_what_a_member_predicts_is_what_its_scores_sum_to(store, spec, filed):
+def test_the_prediction_of_a_member_is_the_sum_of_its_scores(store, spec, filed):
     inventory = inventory_of(store)
     if filed and spec.needs_gram:
         for name in inventory.checkpoints:

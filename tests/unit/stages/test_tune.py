@@ -68,7 +68,7 @@ def test_the_member_that_made_the_ground_truth_is_found(store):
         ("shrinkage", 0.5, "tune.grid.shrinkage=[0, 0.05, 0.5]"),
     ],
 )
-def test_what_needs_scores_is_found(store, field, value, asked):
+def test_targets_that_need_scores_are_listed(store, field, value, asked):
     best = dataclasses.replace(BEST, **{field: value})
     store.write_truth(store.root.parent / "truth.npz", best, noise=0.1)
     # These are tried on the best of what has neither; among few members that is the right one.
@@ -84,7 +84,7 @@ def test_search_and_evaluation_share_no_target_and_no_subset(store):
     assert run(store, "tune.targets=3").targets == (3, TARGETS - TARGETS // 2)
 
 
-def test_where_nothing_is_better_the_configured_estimator_stays(store):
+def test_the_configured_estimator_stays_if_nothing_is_better(store):
     one = [
         "tune.grid.metric=[identity]",
         "tune.grid.weight_exponent=[1]",
@@ -130,7 +130,7 @@ def test_where_nothing_is_better_the_configured_estimator_stays(store):
     ],
     ids=lambda spec: spec.name,
 )
-def test_what_a_member_predicts_is_what_its_scores_sum_to(store, spec):
+def test_the_prediction_of_a_member_is_the_sum_of_its_scores(store, spec):
     inventory = take_inventory(Layout(store.root), ["*"])
     targets = np.array([0, 3, TARGETS - 1])
     ((_, found),) = scan(inventory, [spec], SubsetQuery("test", targets, store.masks), lambda _: None)
@@ -167,7 +167,7 @@ def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(tmp_path, na
     assert config.estimator.spec == dataclasses.replace(BEST, name=name)
 
 
-def test_a_file_of_ones_own_is_not_replaced(store, tmp_path):
+def test_a_users_own_file_is_not_replaced(store, tmp_path):
     own = tmp_path / "estimator" / "tuned.yaml"
     own.parent.mkdir()
     own.write_text("name: mine\n")
@@ -178,7 +178,7 @@ def test_a_file_of_ones_own_is_not_replaced(store, tmp_path):
     run(store, f"tune.folder={tmp_path}", "tune.name=other")  # its own file it does replace
 
 
-def test_a_folder_that_is_none_is_refused(store, tmp_path):
+def test_a_path_that_is_not_a_folder_is_refused(store, tmp_path):
     with pytest.raises(ConfigError, match="which is not a folder"):
         run(store, f"tune.folder={tmp_path / 'nowhere'}")
 

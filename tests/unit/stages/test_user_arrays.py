@@ -16,7 +16,7 @@ from trak_cli.stages.evaluation.user_arrays import read_array_file
     "scores",
     [torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(2, 3, requires_grad=True), torch.ones(2, 3, dtype=torch.float8_e5m2)],
 )
-def test_tensors_that_numpy_does_not_take_as_they_are(tmp_path: Path, scores: torch.Tensor) -> None:
+def test_tensors_that_numpy_cannot_hold(tmp_path: Path, scores: torch.Tensor) -> None:
     torch.save({"scores": scores}, tmp_path / "theirs.pt")
     found = read_array_file(tmp_path / "theirs.pt", ("scores",))["scores"]
     assert found.dtype == np.float32

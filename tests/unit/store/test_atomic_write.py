@@ -130,7 +130,7 @@ def test_a_loser_whose_temporary_was_removed_goes_on(tmp_path: Path, monkeypatch
     assert names(tmp_path) == ["00000.h5"]
 
 
-def test_a_writer_whose_temporary_vanished_for_no_reason_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_whose_temporary_file_was_removed_by_others_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def remove(step: str, _: Path) -> None:
         if step == "synced":
             for entry in tmp_path.iterdir():
@@ -223,7 +223,7 @@ def test_a_file_size_limit_is_an_error_that_names_the_file(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("write", [write_once, replace])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-def test_a_write_that_fails_half_way(
+def test_a_write_that_fails_midway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, write: Callable[[Path, bytes], object]
 ) -> None:
     real, calls = os.write, []
@@ -246,7 +246,7 @@ def test_a_write_that_fails_half_way(
 
 
 @pytest.mark.parametrize("call", ["open", "fsync", "link", "mkdir"])
-def test_a_folder_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_folder_without_write_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -304,7 +304,7 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num
     assert names(tmp_path) == ["x", "y"]
 
 
-def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_whose_reply_was_lost_counts_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.link
 
     def twice(source: Path, target: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_link_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: pytes
     assert write_once(tmp_path / "x", DATA)
 
 
-def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_synced_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -364,7 +364,7 @@ def test_a_writer_leaves_the_temporaries_of_other_files_alone(tmp_path: Path) ->
     assert names(tmp_path) == sorted(["00000.h5", other.name])
 
 
-def test_what_was_promoted_is_what_was_built(tmp_path: Path) -> None:
+def test_the_published_file_equals_the_built_image(tmp_path: Path) -> None:
     data = build_image({"x": np.arange(10)}, {}, {})
     assert write_once(tmp_path / "x.h5", data)
     assert verify(tmp_path / "x.h5").length == len(data) - 512
@@ -387,7 +387,7 @@ def test_two_processes_may_set_the_same_file_aside(tmp_path: Path) -> None:
     assert names(tmp_path) == ["00000.h5.damaged"]
 
 
-def test_removing_is_no_error_when_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removing_a_missing_file_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(DATA)
     remove(path)
@@ -405,7 +405,7 @@ def test_removing_is_no_error_when_there_is_nothing(tmp_path: Path, monkeypatch:
             change(path)
 
 
-def test_a_folder_that_vanishes_while_a_file_is_written_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_deleted_while_a_file_is_written_is_recreated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may remove a folder that it has just emptied."""
     path = tmp_path / "folder" / "x.h5"
     removed = []

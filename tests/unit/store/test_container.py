@@ -24,7 +24,7 @@ _DTYPES = ("bool", "int8", "int64", "uint16", "uint64", "float16", "float32", "f
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_what_is_read_is_what_was_written(tmp_path: Path, data: st.DataObject) -> None:
+def test_arrays_read_back_as_written(tmp_path: Path, data: st.DataObject) -> None:
     names = data.draw(st.sets(st.sampled_from(["gram", "rows", "a b", "über"]), max_size=3))
     shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
     arrays = {name: data.draw(hnp.arrays(data.draw(st.sampled_from(_DTYPES)), shapes)) for name in sorted(names)}
@@ -121,7 +121,7 @@ def test_dataset_names_that_hdf5_would_take_for_something_else(name: str) -> Non
         build_image({name: np.zeros(1)}, {}, {})
 
 
-def test_nan_is_no_json() -> None:
+def test_nan_is_not_json() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         build_image({}, {"ridge": float("nan")}, {})
 

@@ -92,7 +92,7 @@ def test_a_file_of_another_format_version_is_foreign(tmp_path: Path, monkeypatch
             read(path)
 
 
-def test_a_right_digest_over_something_that_is_no_hdf5(tmp_path: Path) -> None:
+def test_a_correct_digest_of_something_that_is_not_hdf5(tmp_path: Path) -> None:
     path = tmp_path / "text.h5"
     path.write_bytes(seal(memoryview(b"no HDF5 at all" * 100), "0" * 64, 0))
     with pytest.raises(ForeignError, match="HDF5 that cannot be read"):
@@ -234,7 +234,7 @@ _EVIL = [
 
 
 @pytest.mark.parametrize(("fill", "message"), _EVIL, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_file_made_to_harm_is_refused(crafted: Craft, fill: Callable[[h5py.File], None], message: str) -> None:
+def test_a_malicious_file_is_refused(crafted: Craft, fill: Callable[[h5py.File], None], message: str) -> None:
     path = crafted(fill)
     with pytest.raises(ForeignError, match=message):
         read_image(path)
@@ -248,7 +248,7 @@ def test_a_crafted_file_that_is_plain_is_read(crafted: Craft) -> None:
         read_image(crafted(_virtual, VIRTUAL))
 
 
-def test_something_that_is_no_file(tmp_path: Path) -> None:
+def test_something_that_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.h5")
     with pytest.raises(ForeignError, match="not a file"):
         read_image(tmp_path / "pipe.h5")

@@ -72,7 +72,7 @@ def test_rows_times_a_power_of_two_are_stored_as_the_same_values(dtype: str, fea
 @pytest.mark.parametrize("dtype", FEATURE_DTYPES)
 @several
 @given(features=ALIKE, cut=st.integers(0, 3))
-def test_a_row_is_stored_alike_whatever_stands_beside_it(dtype: str, features: np.ndarray, cut: int) -> None:
+def test_a_row_is_stored_independently_of_its_neighbours(dtype: str, features: np.ndarray, cut: int) -> None:
     parts = [stored(part, dtype) for part in (features[:cut], features[cut:])]
     np.testing.assert_array_equal(np.concatenate(parts), stored(features, dtype))
 

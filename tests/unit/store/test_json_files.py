@@ -42,7 +42,7 @@ def test_differences_are_named_with_both_values() -> None:
     ]
 
 
-def test_a_true_is_no_one() -> None:
+def test_true_is_not_the_number_one() -> None:
     assert differences({"a": True}, {"a": 1}) == [("a", True, 1)]
 
 
@@ -62,7 +62,7 @@ def test_long_values_are_shortened_in_messages() -> None:
     assert len(str(caught.value)) < 500
 
 
-def test_a_document_comes_back_and_the_first_one_stays(tmp_path: Path) -> None:
+def test_a_document_reads_back_and_the_first_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "plan.json"
     assert write_json_once(path, {"engine": "vmap", "microbatch": 32, "é": [None, 1.5]})
     assert not write_json_once(path, {"engine": "loop"})
@@ -89,7 +89,7 @@ def test_any_flipped_byte_of_a_document_is_found_or_changes_nothing(tmp_path: Pa
 
 
 @pytest.mark.parametrize("raw", [b"", b"[1]", b'{"a": 1}', b"\xff", b'{"a": NaN, "sha256": ""}', b'{"a":' * 30_000])
-def test_what_is_no_document_is_refused(tmp_path: Path, raw: bytes) -> None:
+def test_a_file_that_is_not_a_document_is_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "x.json").write_bytes(raw)
     with pytest.raises(DamagedError, match=r"x\.json"):
         read_json(tmp_path / "x.json")
@@ -132,7 +132,7 @@ def test_every_path_of_a_store() -> None:
     }
 
 
-def test_what_is_in_a_store_is_listed(tmp_path: Path) -> None:
+def test_the_contents_of_a_store_are_listed(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     assert (layout.checkpoints(), layout.estimators(), layout.grams(), layout.retrained_subsets()) == ([], [], [], [])
     files = [

@@ -26,7 +26,7 @@ def rounded(features: np.ndarray, dtype: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", FEATURE_DTYPES)
-def test_a_shard_comes_back(tmp_path: Path, values: FeatureRows, fingerprint: Json, dtype: str) -> None:
+def test_a_shard_reads_back_as_written(tmp_path: Path, values: FeatureRows, fingerprint: Json, dtype: str) -> None:
     path = tmp_path / "00000.h5"
     assert write_features(path, values, fingerprint, {}, dtype)
     shard = read_features(path)
@@ -45,7 +45,7 @@ def with_terms(values: FeatureRows) -> FeatureRows:
 
 
 @pytest.mark.parametrize("dtype", FEATURE_DTYPES)
-def test_terms_come_back_beside_what_is_there_without(tmp_path: Path, values: FeatureRows, dtype: str) -> None:
+def test_terms_read_back_with_the_other_arrays(tmp_path: Path, values: FeatureRows, dtype: str) -> None:
     assert write_features(tmp_path / "with.h5", with_terms(values), {"terms": 1}, {}, dtype)
     assert write_features(tmp_path / "without.h5", values, {}, {}, dtype)
     shard, plain = read_features(tmp_path / "with.h5"), read_features(tmp_path / "without.h5")
@@ -73,7 +73,7 @@ def test_terms_that_are_not_finite_or_do_not_fit_are_refused(tmp_path: Path, val
 
 
 @pytest.mark.parametrize("field", ["terms", "term_features"])
-def test_half_of_the_terms_is_no_shard(tmp_path: Path, values: FeatureRows, field: str) -> None:
+def test_a_shard_with_half_of_the_terms_is_refused(tmp_path: Path, values: FeatureRows, field: str) -> None:
     write_features(tmp_path / "a.h5", with_terms(values), {}, {})
     arrays = read_image(tmp_path / "a.h5").arrays
     del arrays[field]
@@ -100,7 +100,7 @@ def test_arrays_of_other_lengths_are_a_bug_of_the_caller(tmp_path: Path, values:
         write_features(tmp_path / "x.h5", changed(values, **{field: getattr(values, field)[1:]}), {}, {})
 
 
-def test_the_state_of_a_place(tmp_path: Path, rows_of_sines: Make, fingerprint: Json) -> None:
+def test_the_state_of_a_path(tmp_path: Path, rows_of_sines: Make, fingerprint: Json) -> None:
     path = tmp_path / "00001.h5"
     state = inspect_features(path, Rows(8, 20), fingerprint)
     assert state.condition is Condition.MISSING
@@ -143,7 +143,7 @@ def test_a_shorter_shard_is_replaced_only_when_asked(tmp_path: Path, rows_of_sin
     assert read_features(path).rows == Rows(0, 6)
 
 
-def test_the_loser_is_told_when_the_file_that_is_there_is_damaged(tmp_path: Path, values: FeatureRows) -> None:
+def test_the_second_writer_is_warned_of_a_damaged_file(tmp_path: Path, values: FeatureRows) -> None:
     path = tmp_path / "00000.h5"
     write_features(path, values, {}, {})
     path.write_bytes(path.read_bytes()[:-1] + b"?")
@@ -151,7 +151,7 @@ def test_the_loser_is_told_when_the_file_that_is_there_is_damaged(tmp_path: Path
         write_features(path, values, {}, {})
 
 
-def test_another_kind_of_image_is_no_shard(tmp_path: Path, values: FeatureRows) -> None:
+def test_an_image_of_another_kind_is_not_a_shard(tmp_path: Path, values: FeatureRows) -> None:
     path = tmp_path / "gram.h5"
     write_image(path, {"gram": np.eye(2)}, {}, {})
     assert inspect_features(path, None, None).condition is Condition.FOREIGN

@@ -116,7 +116,7 @@ def test_a_damaged_or_other_source_is_found(whole: tuple[Path, list[Source]]) ->
         read_scores(path)
 
 
-def test_whether_it_is_assembled_of_the_sources_as_they_are(whole: tuple[Path, list[Source]]) -> None:
+def test_a_virtual_file_is_current_only_for_its_sources(whole: tuple[Path, list[Source]]) -> None:
     path, sources = whole
     assert is_assembled(path, sources[::-1])
     assert not is_assembled(path, sources[1:])
@@ -192,7 +192,7 @@ def test_the_fingerprint_of_either_kind_of_scores_is_read(whole: tuple[Path, lis
         read_fingerprint(path)
 
 
-def test_virtual_and_plain_files_do_not_pass_for_each_other(whole: tuple[Path, list[Source]]) -> None:
+def test_virtual_and_plain_files_are_not_confused(whole: tuple[Path, list[Source]]) -> None:
     path, sources = whole
     with pytest.raises(ForeignError, match="a virtual dataset"):
         read_image(path)
@@ -222,7 +222,7 @@ def test_a_virtual_file_made_to_read_elsewhere_is_refused(
         open_scores(crafted(fill, VIRTUAL))
 
 
-def test_other_layouts_do_not_pass_for_a_virtual_file(crafted: Callable[..., Path]) -> None:
+def test_other_layouts_are_not_accepted_as_a_virtual_file(crafted: Callable[..., Path]) -> None:
     def fill(file: h5py.File) -> None:
         write_text(file.create_dataset("scores", data=np.zeros((2, 2), "f4")), "dtype", "float32")
         write_text(file, "sources", '{"sources":[]}')

@@ -146,7 +146,7 @@ def test_every_parameter_counts_the_temperature_too(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("change", ["alone", "shorter filling", "other filling", "no mask"])
-def test_neither_neighbours_nor_filling_matter(model: nn.Module, change: str) -> None:
+def test_neighbours_and_padding_do_not_matter(model: nn.Module, change: str) -> None:
     task, lengths = bound(model), (5, 8, 7, 3)
     parameters = select(model, ["*"])
     batch = pairs(lengths)
@@ -201,7 +201,7 @@ def test_models_of_open_clip() -> None:
     assert torch.allclose(engine.per_sample(pairs()).outputs, task.output(model, pairs()), atol=1e-5)
 
 
-def test_what_is_no_contrastive_model_is_refused() -> None:
+def test_a_model_that_is_not_contrastive_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"task\.others"):
         Contrastive(others=1)
     model = DualEncoder()

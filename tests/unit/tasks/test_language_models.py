@@ -84,7 +84,7 @@ def test_the_loss_is_the_mean_over_all_predicted_tokens(task: LanguageModel, dat
 
 
 @cases
-def test_vmap_and_a_batch_give_the_same(task: LanguageModel, data: Any, pairs: Pairs) -> None:
+def test_vmap_and_a_batch_agree(task: LanguageModel, data: Any, pairs: Pairs) -> None:
     model = Answer()
 
     def of_one(sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -156,7 +156,7 @@ def test_tokens_and_lengths_that_the_model_does_not_have_are_named(ids: Any, mas
     assert refused.value.position == 1
 
 
-def test_a_text_classifier_has_the_margin_of_a_classifier() -> None:
+def test_a_text_classifier_uses_the_margin_of_a_classifier() -> None:
     model = Embedded()
     data = {**batch([[1, 2], [3, 4]]), "labels": torch.tensor([0, 1])}
     logits = model(data["input_ids"], data["attention_mask"])

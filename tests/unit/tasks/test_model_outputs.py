@@ -64,7 +64,7 @@ def test_loss_and_q_belong_to_the_output() -> None:
     torch.testing.assert_close(task.out_to_loss_grad(MODEL, (logits, labels), f.detach()), -slope)
 
 
-def test_vmap_and_a_batch_give_the_same_outputs() -> None:
+def test_vmap_and_a_batch_agree_on_outputs() -> None:
     logits, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     task = Classification()
     one_by_one = torch.func.vmap(lambda x, y: task.output(MODEL, (x[None], y[None]))[0])(logits, labels)
@@ -79,7 +79,7 @@ def test_a_label_out_of_range_names_its_position(label: int) -> None:
     assert "sample 17 of train" in str(refused.value.renamed("sample 17 of train"))
 
 
-def test_one_class_is_no_classification() -> None:
+def test_a_single_class_is_refused() -> None:
     with pytest.raises(InputError):
         Classification().validate(MODEL, (torch.randn(3, 1), torch.zeros(3, dtype=torch.long)))
 
