@@ -170,7 +170,7 @@ def _check_range(labels: Tensor, classes: int) -> None:
 def _refused_label(labels: Tensor, position: int, expected: str, remedy: str) -> SampleError:
     value = labels[position].item()
     if value == IGNORED:
-        found = f"label {IGNORED}, which marks a position that does not count, so the sample has no f"
+        found = f"label {IGNORED}, which marks a label that is not counted, so the sample has no f"
         return SampleError(position, found, expected, "leave samples without a label out of the data set")
     return SampleError(position, f"label {value:g}", expected, remedy)
 
