@@ -7,6 +7,7 @@ computed from its weights, so a model that has been used cannot be trusted with 
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -102,8 +103,7 @@ class Models:
         Raises:
             InputError: the checkpoint does not fit, or the model cannot be put into evaluation mode.
         """
-        self._current = None
-        gc.collect()  # modules and hooks may form reference cycles
+        self._release()
         known, self._checked = self._checked, None
         model = known[1] if known is not None and known[0] is checkpoint else self._loaded(checkpoint)
         del known
@@ -134,8 +134,15 @@ class Models:
         """A new model with the weights of the same checkpoint, in training mode; the model in use is released."""
         if self._checkpoint is None:
             raise RuntimeError("no checkpoint is loaded")
-        self._current = None
+        self._release()
         return self._loaded(self._checkpoint)
+
+    def _release(self) -> None:
+        """Drop the model in use, before the next one is built."""
+        modules = [] if self._current is None else [weakref.ref(module) for module in self._current.modules()]
+        self._current = None
+        if any(module() is not None for module in modules):
+            gc.collect()  # modules and their hooks form reference cycles; otherwise this would only cost time
 
     def restore_buffers(self, names: Collection[str]) -> None:
         """Make models that are loaded later restore these buffers before each call of the modules that own them."""
