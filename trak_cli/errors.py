@@ -31,13 +31,13 @@ class Problem:
 
 
 class TrakError(Exception):
-    """Base class of user errors. It holds every problem found."""
+    """Base class of user errors. It holds every problem found, equal ones once."""
 
     exit_code = 1
     headline = "trak stopped"
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
-        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(dict.fromkeys(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -188,6 +188,5 @@ def _number(environment: Environment, name: str, default: int | None = None) -> 
     try:
         return int(text or "")
     except ValueError:
-        raise ConfigError(
-            Problem(name, repr(text), "a whole number", f"unset {name}, or give worker.index and worker.count")
-        ) from None
+        remedy = f"unset {name}, or give worker.index and worker.count"
+        raise ConfigError(Problem(name, repr(text), "a whole number", remedy)) from None

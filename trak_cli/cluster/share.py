@@ -82,14 +82,9 @@ def share_from(index: int | None, count: int | None, environment: Mapping[str, s
 
 def _explicit(index: int, count: int | None) -> Share:
     if count is None or not 0 <= index < count:
-        raise ConfigError(
-            Problem(
-                "worker.index, worker.count",
-                f"index={index}, count={count}",
-                "both, with 0 <= index < count",
-                "give both, or neither to take all shards",
-            )
-        )
+        found = f"index={index}, count={count}"
+        remedy = "give both, or neither to take all shards"
+        raise ConfigError(Problem("worker.index, worker.count", found, "both, with 0 <= index < count", remedy))
     return Share(index, count, source="worker.index and worker.count")
 
 
@@ -97,9 +92,8 @@ def _counted(array: Place, rank: Place, count: int, source: str) -> Share:
     """The share of this process among ``count``. Consecutive task numbers, from any start, get different shares."""
     if not source:
         found = f"nothing, although worker.count={count} is given and no scheduler gives an index"
-        raise ConfigError(
-            Problem("worker.index", found, "both worker.index and worker.count, or neither", "give worker.index too")
-        )
+        remedy = "give worker.index too"
+        raise ConfigError(Problem("worker.index", found, "both worker.index and worker.count, or neither", remedy))
     size = rank.count or 1
     known = None if array.count is None else array.count * size
     if array.irregular or known not in (None, count):

@@ -28,30 +28,18 @@ def checked_vector(values: Any, size: int, method: str) -> Tensor:
 
 def random_output(found: str) -> InputError:
     """The error for a model whose outputs differ between two runs."""
-    return InputError(
-        Problem(
-            "model",
-            found,
-            "an output that is a function of the sample and the parameters alone, in evaluation mode",
-            "let dropout and other random layers follow self.training",
-        )
-    )
+    expected = "an output that is a function of the sample and the parameters alone, in evaluation mode"
+    return InputError(Problem("model", found, expected, "let dropout and other random layers follow self.training"))
 
 
 def not_for_vmap(found: str, where: str = "model") -> InputError:
     """The error for a model or batch that vmap does not support, with the loop as the remedy."""
-    return InputError(
-        Problem(where, found, "operations and tensors that torch.func.vmap can batch", "run again with gradients=loop")
-    )
+    expected = "operations and tensors that torch.func.vmap can batch"
+    return InputError(Problem(where, found, expected, "run again with gradients=loop"))
 
 
 def out_of_memory(size: int, error: RuntimeError) -> MachineError:
     """The error for a microbatch of ``size`` samples that does not fit into memory."""
-    return MachineError(
-        Problem(
-            "gradients",
-            f"out of memory with a microbatch of {size} ({first_line(error, type(error).__name__)})",
-            "a microbatch whose gradients fit",
-            "lower gradients.memory_mb, or set gradients.microbatch",
-        )
-    )
+    found = f"out of memory with a microbatch of {size} ({first_line(error, type(error).__name__)})"
+    remedy = "lower gradients.memory_mb, or set gradients.microbatch"
+    return MachineError(Problem("gradients", found, "a microbatch whose gradients fit", remedy))

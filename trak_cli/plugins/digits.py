@@ -89,9 +89,8 @@ def _load() -> tuple[Float32, IntArray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ConfigError(
-            Problem("dataset", "no scikit-learn", "scikit-learn, which holds the digits", "pip install 'trak-cli[demo]'")
-        ) from error
+        expected = "scikit-learn, which holds the digits"
+        raise ConfigError(Problem("dataset", "no scikit-learn", expected, "pip install 'trak-cli[demo]'")) from error
     digits = load_digits()
     images: Float32 = (digits.images / 16).astype(np.float32)
     return images, digits.target.astype(np.int64)

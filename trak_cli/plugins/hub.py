@@ -73,9 +73,8 @@ def pretrained_model(kind: Any, name: str | None, settings: Any) -> nn.Module:
         InputError: no such weights.
     """
     if name is None:
-        raise ConfigError(
-            Problem("model.pretrained", "true, beside config", "a name whose weights are read", "give model.name")
-        )
+        found = "true, beside config"
+        raise ConfigError(Problem("model.pretrained", found, "a name whose weights are read", "give model.name"))
     try:
         model: nn.Module = kind.from_pretrained(name, config=settings, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:

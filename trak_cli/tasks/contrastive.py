@@ -131,9 +131,8 @@ class Contrastive(Task):
         keys = field(batch, self.key)
         if not isinstance(keys, Tensor) or keys.dim() != 1 or keys.is_floating_point():
             found = f"{keys.dtype} {tuple(keys.shape)}" if isinstance(keys, Tensor) else type(keys).__name__
-            raise InputError(
-                Problem(f"batch part {self.key!r}", found, "int64 keys, (B,)", "return one int per sample from the dataset")
-            )
+            remedy = "return one int per sample from the dataset"
+            raise InputError(Problem(f"batch part {self.key!r}", found, "int64 keys, (B,)", remedy))
 
     def _unit(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         x, y = (widened(one) for one in (self.images(model, batch), self.captions(model, batch)))
@@ -161,9 +160,8 @@ def _scale(model: nn.Module) -> Tensor:
     """τ of the model. It is a parameter, so f is differentiated through it too."""
     scale = getattr(model, "logit_scale", None)
     if not isinstance(scale, Tensor):
-        raise InputError(
-            Problem("model", f"{type(model).__name__} without logit_scale", "a contrastive model", "use another task or model")
-        )
+        found = f"{type(model).__name__} without logit_scale"
+        raise InputError(Problem("model", found, "a contrastive model", "use another task or model"))
     return widened(scale).exp()
 
 

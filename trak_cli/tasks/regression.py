@@ -69,7 +69,6 @@ class Regression(Task):
         value = field(batch, self.value, _ARGUMENTS)
         if not isinstance(value, Tensor) or value.numel() != output.numel():
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(
-                Problem("regression values", found, "one number for each sample, (B,)", "reshape them in the dataset")
-            )
+            expected = "one number for each sample, (B,)"
+            raise InputError(Problem("regression values", found, expected, "reshape them in the dataset"))
         return value.to(output.dtype).reshape(output.shape)

@@ -214,12 +214,8 @@ def _as_hydra_wants(name: str, choices: Sequence[Choice], loader: ConfigLoader) 
 def _composition_problem(source: Source, error: Exception) -> Problem:
     text = str(error) or str(error.__cause__ or type(error).__name__)
     found = one_line(text.partition("Search path:")[0].partition("full_key")[0])
-    return Problem(
-        str(source.own_file or source.name),
-        found,
-        "files and a defaults list that Hydra can compose",
-        "start the file with 'defaults: [trak, _self_]' and put 'override GROUP: OPTION' entries last",
-    )
+    remedy = "start the file with 'defaults: [trak, _self_]' and put 'override GROUP: OPTION' entries last"
+    return Problem(str(source.own_file or source.name), found, "files and a defaults list that Hydra can compose", remedy)
 
 
 def _delete(tree: DictConfig, change: Change) -> Problem | None:

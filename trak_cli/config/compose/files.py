@@ -106,20 +106,13 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
     """
     if config_dir is not None and not config_dir.is_dir():
         kind = "a file" if config_dir.exists() else "nothing of that name"
-        raise ConfigError(
-            Problem("--config-dir", f"{config_dir} ({kind})", "a folder with YAML files", "check the path to the folder")
-        )
+        expected = "a folder with YAML files"
+        raise ConfigError(Problem("--config-dir", f"{config_dir} ({kind})", expected, "check the path to the folder"))
     own = names_in(config_dir) if config_dir is not None else []
     if config_name is None:
         if len(own) > 1:
-            raise ConfigError(
-                Problem(
-                    "--config-name",
-                    f"no name, and {len(own)} YAML files in {config_dir}",
-                    one_of(own),
-                    f"choose one, for example --config-name {own[0]}",
-                )
-            )
+            found = f"no name, and {len(own)} YAML files in {config_dir}"
+            raise ConfigError(Problem("--config-name", found, one_of(own), f"choose one, for example --config-name {own[0]}"))
         return own[0] if own else DEFAULT_NAME
     name = config_name.removesuffix(SUFFIX)
     if any(root.joinpath(name + SUFFIX).is_file() for root in _roots(config_dir)):

@@ -112,14 +112,9 @@ def _import(name: str, parts: list[str], key: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
-            raise ConfigError(
-                Problem(
-                    key,
-                    f"{path}, but there is no module {name!r}",
-                    "a module that can be imported",
-                    f"put {parts[0]}.py beside your YAML and give that folder as --config-dir, or install the package",
-                )
-            ) from error
+            found = f"{path}, but there is no module {name!r}"
+            remedy = f"put {parts[0]}.py beside your YAML and give that folder as --config-dir, or install the package"
+            raise ConfigError(Problem(key, found, "a module that can be imported", remedy)) from error
         raise ConfigError(_broken_module(key, path, name, error)) from error
     except KeyboardInterrupt:
         raise
@@ -137,12 +132,8 @@ def _broken_module(key: str, path: str, name: str, error: BaseException) -> Prob
             trace = trace.tb_next
         place = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
     reason = one_line(error.msg if isinstance(error, SyntaxError) else text_of(error) or "no message")
-    return Problem(
-        key,
-        f"{path}, but importing {name} raised {type(error).__name__}: {reason}{place}",
-        "a module that can be imported",
-        f"fix the module; to test it, run: python -c 'import {name}'",
-    )
+    found = f"{path}, but importing {name} raised {type(error).__name__}: {reason}{place}"
+    return Problem(key, found, "a module that can be imported", f"fix the module; to test it, run: python -c 'import {name}'")
 
 
 def _no_attribute(key: str, path: str, holder: str, found: Any, name: str) -> Problem:
@@ -164,14 +155,8 @@ def _forget_stale(top: str, key: str) -> None:
     if origin == own:
         return
     if not any(origin.is_relative_to(folder) for folder in _folders[1:]):
-        raise ConfigError(
-            Problem(
-                key,
-                f"the module {top}, which is {own} and also the loaded {origin}",
-                "a module name that no other package uses",
-                f"rename {own.name}",
-            )
-        )
+        found = f"the module {top}, which is {own} and also the loaded {origin}"
+        raise ConfigError(Problem(key, found, "a module name that no other package uses", f"rename {own.name}"))
     for name in [name for name in sys.modules if name == top or name.startswith(top + ".")]:
         del sys.modules[name]
 

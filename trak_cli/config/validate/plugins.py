@@ -52,14 +52,9 @@ def instantiate(node: Any, key: str, **extra: Any) -> Any:
         if is_out_of_memory(error):
             raise
         location = user_code_location(error)
-        raise InputError(
-            Problem(
-                key,
-                f"{node[TARGET]} raised {error_summary(error)}" + (f" ({location})" if location else ""),
-                "an object built from the arguments given",
-                f"check the arguments of {key}, or fix the plugin",
-            )
-        ) from error
+        found = f"{node[TARGET]} raised {error_summary(error)}" + (f" ({location})" if location else "")
+        remedy = f"check the arguments of {key}, or fix the plugin"
+        raise InputError(Problem(key, found, "an object built from the arguments given", remedy)) from error
 
 
 def target_of(node: Any) -> Json:

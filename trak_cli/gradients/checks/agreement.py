@@ -40,14 +40,8 @@ def check_agreement(engine: Engine, model: nn.Module, task: ModelOutput, paramet
 
 def disagreement(where: str, what: str) -> InputError:
     """The error for outputs or gradients that differ from the loop's, with the loop as the remedy."""
-    return InputError(
-        Problem(
-            where,
-            f"other {what} in a batch than for a sample alone",
-            "the same values however they are computed",
-            "run again with gradients=loop",
-        )
-    )
+    found = f"other {what} in a batch than for a sample alone"
+    return InputError(Problem(where, found, "the same values however they are computed", "run again with gradients=loop"))
 
 
 def confirmed_differences(

@@ -35,11 +35,5 @@ def check_finite(values: Tensor, names: Sequence[str], what: str) -> None:
     if position is not None:
         row = values[position].reshape(-1)
         kind = "NaN" if bool(row.isnan().any()) else "an infinity"
-        raise InputError(
-            Problem(
-                names[position],
-                f"{kind} in the {what}",
-                "finite numbers",
-                "look at this sample and at the checkpoint; float16 models overflow where bfloat16 or float32 do not",
-            )
-        )
+        remedy = "look at this sample and at the checkpoint; float16 models overflow where bfloat16 or float32 do not"
+        raise InputError(Problem(names[position], f"{kind} in the {what}", "finite numbers", remedy))

@@ -35,9 +35,8 @@ def make_engine(
         ConfigError: no such engine.
     """
     if name not in ENGINES:
-        raise ConfigError(
-            Problem("gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", "choose one, for example gradients=loop")
-        )
+        remedy = "choose one, for example gradients=loop"
+        raise ConfigError(Problem("gradients.engine", repr(name), f"one of {', '.join(ENGINES)}", remedy))
     if model.training:  # a module may merge weights each time it is put into evaluation mode
         model.eval()
     if name == "hooks":

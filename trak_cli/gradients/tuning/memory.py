@@ -57,14 +57,9 @@ def choose_microbatch(engine: str, work: GradientWork, memory_mb: int, ceiling: 
     limit = memory_mb * 2**20
     least = _needed(engine, 1, *sizes)
     if least > limit:
-        raise ConfigError(
-            Problem(
-                "gradients.memory_mb",
-                f"{memory_mb} MiB",
-                f"at least {-(-least // 2**20)} MiB, which one sample needs",
-                "raise gradients.memory_mb, or select fewer parameters with parameters.include",
-            )
-        )
+        expected = f"at least {-(-least // 2**20)} MiB, which one sample needs"
+        remedy = "raise gradients.memory_mb, or select fewer parameters with parameters.include"
+        raise ConfigError(Problem("gradients.memory_mb", f"{memory_mb} MiB", expected, remedy))
     size = 1
     while 2 * size <= ceiling and _needed(engine, 2 * size, *sizes) <= limit:
         size *= 2

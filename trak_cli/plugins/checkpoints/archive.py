@@ -92,9 +92,8 @@ def _refused(path: Path, error: UnpicklingError) -> InputError:
             return InputError(Problem(str(path), "a file that is not an archive of tensors", _EXPECTED, "correct the path"))
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0].rstrip(".")
         found = f"a pickle that could run code when it is loaded ({reason}); it was not loaded"
-        return InputError(
-            Problem(str(path), found, _EXPECTED, "save only the state_dict: torch.save(model.state_dict(), path)")
-        )
+        expected = _EXPECTED
+        return InputError(Problem(str(path), found, expected, "save only the state_dict: torch.save(model.state_dict(), path)"))
     listed = ", ".join(f"{name} (under {key})" if key else name for name, key in places.items())
     found = f"objects of {listed}; loading them could run code, so the file was not loaded"
     if module is not None:

@@ -37,9 +37,8 @@ def read_template(tokenizer: Any, template: str | None) -> str:
         chosen = chosen.get("default")
     if not isinstance(chosen, str):
         remedy = "give the dataset template: FILE.jinja, the template that the model was trained with"
-        raise ConfigError(
-            Problem("dataset.tokenizer", "a tokenizer without a chat template", "one with a chat template", remedy)
-        )
+        found = "a tokenizer without a chat template"
+        raise ConfigError(Problem("dataset.tokenizer", found, "one with a chat template", remedy))
     if template is None or "{" in template:
         return chosen
     if not Path(template).is_file():

@@ -49,9 +49,8 @@ def checkpoint_scales(setup: FeatureSetup, checkpoint: Checkpoint) -> Scales:
     if trained is None or trained.entries is None:
         reason = "no optimizer state" if trained is None else trained.reason
         remedy = "put the file back, or set gradients.moments=samples in a new store"
-        raise InputError(
-            Problem(str(checkpoint.path), reason, "the second moments that were read at the start of the run", remedy)
-        )
+        expected = "the second moments that were read at the start of the run"
+        raise InputError(Problem(str(checkpoint.path), reason, expected, remedy))
     scales = scales_of_moments(setup.selected, trained.second_moments, setup.matrices)
     return {name: scale.to(setup.device) for name, scale in scales.items()}
 

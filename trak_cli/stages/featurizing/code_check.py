@@ -39,14 +39,10 @@ def check_same_code(units: Sequence[Unit], featurizer: Featurizer) -> None:
         }
         if max(differences.values()) > TOLERANCE:
             changes = ", ".join(f"{what} differ by {value:.0%}" for what, value in differences.items())
-            raise StoreError(
-                Problem(
-                    str(unit.path),
-                    f"sample {row} of {unit.split.name}, computed again: {changes}",
-                    f"at most {TOLERANCE:.0%}: all shards of a store are made by the same code",
-                    "undo the change of model, task or dataset code, or use another store (name=NAME)",
-                )
-            )
+            found = f"sample {row} of {unit.split.name}, computed again: {changes}"
+            expected = f"at most {TOLERANCE:.0%}: all shards of a store are made by the same code"
+            remedy = "undo the change of model, task or dataset code, or use another store (name=NAME)"
+            raise StoreError(Problem(str(unit.path), found, expected, remedy))
         return
 
 

@@ -129,9 +129,8 @@ def _why_samples(states: Mapping[Path, TrainedBy | None], moments: str | None) -
 
 def _unusable(path: Path, state: TrainedBy | None) -> Problem:
     expected = "second moments for gradients.moments=checkpoint"
-    return Problem(
-        str(state.file if state else path), _reason(state), expected, "set gradients.moments=samples to estimate them"
-    )
+    remedy = "set gradients.moments=samples to estimate them"
+    return Problem(str(state.file if state else path), _reason(state), expected, remedy)
 
 
 def _reason(state: TrainedBy | None) -> str:

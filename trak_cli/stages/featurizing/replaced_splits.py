@@ -95,11 +95,6 @@ def _require_no_ground_truth(layout: Layout, split: str) -> None:
     for subset in layout.retrained_subsets()[:1]:
         path = layout.retrained(subset)
         if f"outputs_{split}" in read_image(path, only=()).shapes:
-            raise StoreError(
-                Problem(
-                    "dataset.replace",
-                    f"{split}; {path.parent} has outputs of retrained models on its old samples",
-                    "a split without such outputs",
-                    "give the new samples another name in dataset.targets, or use another store",
-                )
-            )
+            found = f"{split}; {path.parent} has outputs of retrained models on its old samples"
+            remedy = "give the new samples another name in dataset.targets, or use another store"
+            raise StoreError(Problem("dataset.replace", found, "a split without such outputs", remedy))

@@ -136,14 +136,9 @@ def _with_terms(gradients: GradientsConfig, task: Task) -> bool:
         ConfigError: the config wants terms of a task that has none.
     """
     if gradients.terms and not task.has_terms():
-        raise ConfigError(
-            Problem(
-                "gradients.terms",
-                f"true, but the task {type(task).__name__} defines no per-token terms",
-                "a task with terms: a language model, or a task of your own that defines terms",
-                "remove gradients.terms, or define terms in the task",
-            )
-        )
+        found = f"true, but the task {type(task).__name__} defines no per-token terms"
+        expected = "a task with terms: a language model, or a task of your own that defines terms"
+        raise ConfigError(Problem("gradients.terms", found, expected, "remove gradients.terms, or define terms in the task"))
     return task.has_terms() and gradients.terms is not False and gradients.engine != REPRESENTATION
 
 
@@ -176,12 +171,7 @@ def factored_matrices(spec: ProjectionSpec, model: nn.Module, selected: Mapping[
         return {}
     matrices = outer_products(model, selected)
     if not matrices:
-        raise ConfigError(
-            Problem(
-                "projection.kind",
-                "factored, for a model with no selected weight of a linear or convolutional layer",
-                "weights whose gradients are sums of outer products",
-                "use projection=sjlt, or select such weights with parameters.include",
-            )
-        )
+        found = "factored, for a model with no selected weight of a linear or convolutional layer"
+        remedy = "use projection=sjlt, or select such weights with parameters.include"
+        raise ConfigError(Problem("projection.kind", found, "weights whose gradients are sums of outer products", remedy))
     return matrices

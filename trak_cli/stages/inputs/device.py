@@ -31,14 +31,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MachineError(
-            Problem(
-                "device",
-                f"{name}, but PyTorch sees {torch.cuda.device_count()} CUDA device(s)",
-                "a device of this machine",
-                "use device=cpu or device=auto, or install a CUDA build of PyTorch",
-            )
-        )
+        found = f"{name}, but PyTorch sees {torch.cuda.device_count()} CUDA device(s)"
+        remedy = "use device=cpu or device=auto, or install a CUDA build of PyTorch"
+        raise MachineError(Problem("device", found, "a device of this machine", remedy))
     return device
 
 

@@ -80,14 +80,8 @@ def make_task(config: TrakConfig) -> Task:
     """
     task = instantiate(config.task, "task")
     if not isinstance(task, Task):
-        raise InputError(
-            Problem(
-                "task",
-                type(task).__name__,
-                "a trak_cli.tasks.Task",
-                "derive the class from trak_cli.tasks.Task and define output(model, batch)",
-            )
-        )
+        remedy = "derive the class from trak_cli.tasks.Task and define output(model, batch)"
+        raise InputError(Problem("task", type(task).__name__, "a trak_cli.tasks.Task", remedy))
     return task
 
 

@@ -35,12 +35,9 @@ def changed_rows(stored: Mapping[int, int], current: Mapping[int, int]) -> list[
 
 def changed_sample(row: int, split: str, made: str) -> Problem:
     """The problem of a sample that is not the one from which ``made`` was computed."""
-    return Problem(
-        f"sample {row} of {split}",
-        f"different content than when {made}",
-        "the same samples in the same order (new ones only at the end)",
-        "restore the old data set, or use another store",
-    )
+    expected = "the same samples in the same order (new ones only at the end)"
+    remedy = "restore the old data set, or use another store"
+    return Problem(f"sample {row} of {split}", f"different content than when {made}", expected, remedy)
 
 
 def check_ends(split: str, dataset: Indexed, rows: Sequence[int], ids: Sequence[int], made: str) -> list[Problem]:

@@ -119,14 +119,8 @@ def _check_count(batch: Any, count: int, where: str) -> None:
     except InputError:
         return
     if size != count:
-        raise InputError(
-            Problem(
-                where,
-                f"a batch of {size} from {count} samples",
-                "each sample once, in its place",
-                "let collate return every sample that it gets; leave bad samples out in the data set",
-            )
-        )
+        remedy = "let collate return every sample that it gets; leave bad samples out in the data set"
+        raise InputError(Problem(where, f"a batch of {size} from {count} samples", "each sample once, in its place", remedy))
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:

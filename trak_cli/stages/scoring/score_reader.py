@@ -55,9 +55,8 @@ def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
 def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> StoreError:
     """The error for scores of a split or a training set that has grown since."""
     now = f"(targets, training rows) = {expected}, as the store has them now"
-    return StoreError(
-        Problem(str(path), f"scores of shape {found}", now, "run trak finalize and trak score score.overwrite=true")
-    )
+    remedy = "run trak finalize and trak score score.overwrite=true"
+    return StoreError(Problem(str(path), f"scores of shape {found}", now, remedy))
 
 
 def _extremes(scores: Float32, k: int) -> TopBottom:

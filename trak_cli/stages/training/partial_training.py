@@ -145,9 +145,6 @@ def _matches(patterns: Sequence[str], name: str) -> bool:
 
 
 def _changed(names: Sequence[str]) -> Problem:
-    return Problem(
-        "trainer",
-        f"a training that changed {listed(names)}",
-        f"no change of parameters that {KEY} does not match",
-        f"let the trainer skip parameters that require no gradient, or add these to {KEY}",
-    )
+    expected = f"no change of parameters that {KEY} does not match"
+    remedy = f"let the trainer skip parameters that require no gradient, or add these to {KEY}"
+    return Problem("trainer", f"a training that changed {listed(names)}", expected, remedy)

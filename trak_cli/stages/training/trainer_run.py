@@ -40,14 +40,9 @@ class Training:
         self.splits = self._components.splits
         trainer = instantiate(config.trainer, "trainer")
         if not hasattr(trainer, "train"):
-            raise InputError(
-                Problem(
-                    "trainer",
-                    f"{type(trainer).__name__} without a method train",
-                    "train(model, task, dataset, indices, seed, collate, device)",
-                    "define the method as trak_cli.plugins.Trainer describes it",
-                )
-            )
+            expected = "train(model, task, dataset, indices, seed, collate, device)"
+            remedy = "define the method as trak_cli.plugins.Trainer describes it"
+            raise InputError(Problem("trainer", f"{type(trainer).__name__} without a method train", expected, remedy))
         self._trainer: Trainer = trainer
         self._validated = False
         self._independent: set[str] = set()  # the splits whose outputs are known not to depend on their batch
@@ -70,14 +65,9 @@ class Training:
         """
         more: dict[str, Any] = {} if after_epoch is None else {"after_epoch": after_epoch}
         if more and "after_epoch" not in inspect.signature(self._trainer.train).parameters:
-            raise InputError(
-                Problem(
-                    "train.snapshots",
-                    f"{type(self._trainer).__name__}.train without an argument after_epoch",
-                    "a trainer that calls after_epoch(model, epoch), such as trainer=sgd",
-                    "add the argument, or set train.snapshots=0",
-                )
-            )
+            found = f"{type(self._trainer).__name__}.train without an argument after_epoch"
+            expected = "a trainer that calls after_epoch(model, epoch), such as trainer=sgd"
+            raise InputError(Problem("train.snapshots", found, expected, "add the argument, or set train.snapshots=0"))
         torch.manual_seed(seed)
         model = self._components.models.build()
         with prepared(model, self._config.train, self._config.parameters):
@@ -106,14 +96,9 @@ class Training:
         outputs: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
         if not np.isfinite(outputs).all():
             row = int(np.flatnonzero(~np.isfinite(outputs))[0])
-            raise InputError(
-                Problem(
-                    f"sample {row} of {split}",
-                    "a model output that is NaN or infinite",
-                    "finite outputs",
-                    "check the settings of the trainer (has the model diverged?) and this sample",
-                )
-            )
+            found = "a model output that is NaN or infinite"
+            remedy = "check the settings of the trainer (has the model diverged?) and this sample"
+            raise InputError(Problem(f"sample {row} of {split}", found, "finite outputs", remedy))
         return outputs
 
     def _split(self, name: str) -> Split:
