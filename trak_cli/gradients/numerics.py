@@ -58,7 +58,9 @@ def batchable(model: nn.Module) -> Iterator[None]:
     PyTorch's warning of operations that vmap computes one sample at a time is not shown: the engines are timed. Afterwards
     ``model`` has its buffers back, because one that was assigned inside vmap cannot be used outside it.
     """
-    before = [(module, dict(module._buffers)) for module in model.modules()]
+    # Compiled modules (torch.jit) hold their buffers elsewhere, and vmap refuses them.
+    plain = [module for module in model.modules() if isinstance(module._buffers, dict)]
+    before = [(module, dict(module._buffers)) for module in plain]
     try:
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("ignore", message="There is a performance drop")
