@@ -59,7 +59,7 @@ def batchable(model: nn.Module) -> Iterator[None]:
     ``model`` has its buffers back, because one that was assigned inside vmap cannot be used outside it.
     """
     # Compiled modules (torch.jit) hold their buffers elsewhere, and vmap refuses them.
-    plain = [module for module in model.modules() if isinstance(module._buffers, dict)]
+    plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
     before = [(module, dict(module._buffers)) for module in plain]
     try:
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
