@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.checks.compare import worst_output
 from trak_cli.gradients.checks.observation import Observation, observe
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
@@ -31,10 +32,8 @@ def check_across_checkpoints(model: nn.Module, task: ModelOutput, used: Tensor, 
         InputError: an output differs by more than rounding.
     """
     *names, checkpoint = where
-    difference = (used - alone).abs().nan_to_num(0.0, 0.0, 0.0)
-    worst = int(difference.argmax())
-    scale = max(1.0, float(alone.abs().nan_to_num(0.0, 0.0, 0.0).max()))
-    if float(difference[worst]) > output_tolerance(model, task) * scale:
+    worst, difference = worst_output(used, alone)
+    if difference > output_tolerance(model, task):
         found = (
             f"f = {float(used[worst]):.6g} for {names[worst]} under {checkpoint} after another checkpoint, but"
             f" {float(alone[worst]):.6g} under this checkpoint alone; a class or a module of your code keeps a value"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, map_leaves, one_sample
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.checks.compare import gradient_of
+from trak_cli.gradients.checks.compare import gradient_of, worst_output
 from trak_cli.gradients.checks.tolerances import ROUNDING_LIMIT, gradient_tolerance, output_tolerance
 from trak_cli.gradients.contract import Engine, ModelOutput, PerSample
 from trak_cli.gradients.loop import LoopEngine
@@ -114,9 +114,7 @@ def relative_difference(outputs: Tensor, expected: Tensor) -> float:
     """The largest difference of outputs, relative to max(1, largest expected output); NaN and infinity are ignored."""
     if outputs.shape != expected.shape:
         return math.inf
-    difference = (outputs.double() - expected.double()).abs().nan_to_num(0.0, 0.0, 0.0)
-    size = expected.double().abs().nan_to_num(0.0, 0.0, 0.0)
-    return float(difference.max()) / max(1.0, float(size.max()))
+    return worst_output(outputs, expected)[1]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The complete gradient of one sample, assembled from an engine's blocks, for comparisons."""
+"""Comparisons of outputs, and of the complete gradient of one sample, assembled from an engine's blocks."""
 
 from __future__ import annotations
 
@@ -43,3 +43,20 @@ def _zeros(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: torch.zeros(value.numel(), device=value.device, dtype=torch.promote_types(value.dtype, torch.float32))
         for name, value in real.items()
     }
+
+
+def largest_difference(first: Tensor, second: Tensor) -> tuple[int, float]:
+    """Position and size of the largest difference; NaN and infinity count as equal, ``check_finite`` reports them."""
+    difference = (first - second).abs().nan_to_num(0.0, 0.0, 0.0)
+    position = int(difference.argmax())
+    return position, float(difference[position])
+
+
+def worst_output(outputs: Tensor, expected: Tensor) -> tuple[int, float]:
+    """Position of the largest difference of outputs, and its size relative to max(1, largest expected output).
+
+    NaN and infinity are ignored, as in :func:`largest_difference`.
+    """
+    position, difference = largest_difference(outputs.double(), expected.double())
+    size = expected.double().abs().nan_to_num(0.0, 0.0, 0.0)
+    return position, difference / max(1.0, float(size.max()))

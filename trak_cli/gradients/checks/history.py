@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.errors import InputError, TrakError
+from trak_cli.gradients.checks.compare import worst_output
 from trak_cli.gradients.checks.history_errors import (
     changes,
     fails_alone,
@@ -192,10 +193,8 @@ def _differing(first: Observation, second: Observation, limit: float) -> int | N
     """The position of the single sample whose outputs differ most; None if they differ by rounding only."""
     keys = [key for key in first.outputs if key in second.outputs and key != _TOGETHER]
     ours, theirs = (torch.cat([seen.outputs[key] for key in keys]) for seen in (first, second))
-    difference = (ours - theirs).abs().nan_to_num(0.0, 0.0, 0.0)
-    worst = int(difference.argmax())
-    scale = max(1.0, float(theirs.abs().nan_to_num(0.0, 0.0, 0.0).max()))
-    return keys[worst] if float(difference[worst]) > limit * scale else None
+    worst, difference = worst_output(ours, theirs)
+    return keys[worst] if difference > limit else None
 
 
 def _kept(samples: Samples, used: Observation, new: Observation, position: int | None, kept: Sequence[str]) -> InputError:

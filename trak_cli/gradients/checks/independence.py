@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import leaves
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.checks.compare import largest_difference
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.numerics import exact
@@ -189,10 +190,3 @@ def _alone(model: nn.Module, task: ModelOutput, single: Any) -> tuple[Tensor, Te
         found = f"a failure on a sample alone, but not on several ({first_line(error, type(error).__name__)})"
         where, remedy = (f"model: {names[0]}", _NORMS) if names else ("model", _LOOK_FOR)
         raise InputError(Problem(where, found, _EXPECTED, remedy)) from error
-
-
-def largest_difference(first: Tensor, second: Tensor) -> tuple[int, float]:
-    """Position and size of the largest difference; NaN and infinity count as equal, ``check_finite`` reports them."""
-    difference = (first - second).abs().nan_to_num(0.0, 0.0, 0.0)
-    position = int(difference.argmax())
-    return position, float(difference[position])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.checks.independence import largest_difference
+from trak_cli.gradients.checks.compare import largest_difference
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.loop import backward
