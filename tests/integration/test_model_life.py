@@ -274,6 +274,34 @@ class Net(Base):
     del sys._imported_once  # type: ignore[attr-defined]
 
 
+def test_a_model_that_recognises_a_class_of_its_own_module_is_accepted(project: Project) -> None:
+    """A class of the module imported again is another class, so the comparison between checkpoints says nothing."""
+    own_class = """
+from trak_cli.plugins.samples import collate
+
+class Batch(tuple):
+    pass
+
+def together(samples):
+    return Batch(collate(samples))
+
+class Net(Base):
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)))
+
+from trak_cli.tasks import Classification
+
+class Own(Classification):
+    def output(self, model, batch):
+        assert isinstance(model, Net)
+        return super().output(model, batch)
+"""
+    (project.folder / "class_plugin.py").write_text(BASE + own_class)
+    names = ("model._target_=class_plugin.Net", "task={_target_: class_plugin.Own}")
+    project.done("featurize", *names)
+    assert "not checked" in project.done("doctor", *names).stdout
+
+
 def test_the_users_modules_are_the_same_after_the_checks(project: Project) -> None:
     project.done("featurize")
     before = sys.modules["tiny_plugin"]
