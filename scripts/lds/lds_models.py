@@ -127,3 +127,32 @@ class SmallResNet(nn.Module):
         x = self.down(x + self.inner(x))
         logits: Tensor = self.head((x + self.deep(x)).mean((2, 3)))
         return logits
+
+
+class DropoutMLP(nn.Module):
+    """The MLP of dattri's MNIST benchmark: images (B, 1, 28, 28) to logits (B, 10), with dropout of 0.1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(784, 128), nn.Linear(128, 64), nn.Linear(64, 10)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.drop(self.first(x.flatten(1)).relu())
+        logits: Tensor = self.head(self.drop(self.second(x).relu()))
+        return logits
+
+
+class LeNet(nn.Module):
+    """LeNet-5 with ReLU and max pooling: images (B, 1, 28, 28) to logits (B, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
+        self.third, self.fourth, self.head = nn.Linear(256, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.first(x).relu(), 2)
+        x = F.max_pool2d(self.second(x).relu(), 2).flatten(1)
+        logits: Tensor = self.head(self.fourth(self.third(x).relu()).relu())
+        return logits

@@ -98,6 +98,7 @@ def names() -> list[str]:
     """The settings of the small tier, in the order of their cost."""
     tables = ["iris", "wine", "travel", "schools", "eights", "cancer", "votes", "affairs", "visits", "functions", "lines"]
     order = [*tables, "words", "diabetes", "digits_mlp", "digits_cnn", "patches", "docstrings", "vit", "noisy", "source"]
+    order += ["mnist_lenet", "reviews", "chorales", "mnist_mlp"]
     present = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE}
     return [name for name in order if name in present] + sorted(present - set(order))
 
@@ -110,6 +111,12 @@ def open_setting(name: str) -> Setting:
 def make_data() -> None:
     """Write the missing data of all settings."""
     subprocess.run([sys.executable, str(FOLDER / "data.py"), "runs/lds/data"], check=True)
+
+
+def missing_data(name: str) -> bool:
+    """Whether a setting lacks its data after :func:`make_data`."""
+    path = load_config("train", name, FOLDER, []).config.dataset.train.get("path")
+    return path is not None and not Path(path).exists()
 
 
 def prepare(name: str, workers: int) -> Setting:

@@ -63,3 +63,14 @@ def test_every_setting_of_the_benchmark_is_a_valid_configuration(path: Path, mon
     monkeypatch.syspath_prepend(SCRIPTS / "lds")
     if path.stem != "common":
         assert load("train", path.stem, path.parent, []).config.name == path.stem
+
+
+def test_a_data_set_whose_package_is_not_installed_is_left_out_with_a_remedy(tmp_path: Path) -> None:
+    """A module of the same name, which has no files, stands in for a package that is not installed."""
+    (tmp_path / "mlxtend.py").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(SCRIPTS / "lds" / "data.py"), str(tmp_path / "data"), "mnist", "iris"]
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"iris_train.npz", "iris_test.npz"}
+    assert "package mlxtend is not installed" in outcome.stderr
+    assert "-r scripts/lds/requirements.txt" in outcome.stderr
