@@ -47,6 +47,8 @@ def show(summary: StatusSummary, console: Console) -> None:
         console.print(f"Gram {gram.key}: {len(gram.checkpoints)} checkpoint(s){_damaged(gram.damaged)}", soft_wrap=True)
     for scores in summary.scores:
         state = "complete" if scores.complete else "incomplete"
+        if scores.targets is not None:
+            state += f", of {_targets(scores.targets, scores.group)}"
         console.print(f"scores {scores.estimator}/{scores.split}: {state}{_damaged(scores.damaged)}", soft_wrap=True)
 
 
@@ -57,6 +59,11 @@ def _features(summary: StatusSummary) -> Table:
         counts = [part.shards, part.done, part.missing, part.damaged, *([part.foreign] if summary.verified else [])]
         rows.add_row(part.checkpoint, part.split, f"{part.rows:,}", *map(str, counts))
     return rows
+
+
+def _targets(rows: Sequence[int], group: bool) -> str:
+    shown = ", ".join(map(str, rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+    return f"the mean over {len(rows)} targets: rows {shown}" if group else f"{len(rows)} target(s): rows {shown}"
 
 
 def _damaged(files: Sequence[str]) -> str:

@@ -21,13 +21,16 @@ EXAMPLES = """Examples:
 
   trak top experiment=digits --split mine --json | jq '.targets[0].helpful[].row'
 
-  trak top store=runs/digits estimator=cosine --target 3"""
+  trak top store=runs/digits estimator=cosine --target 3
+
+  trak top store=runs/digits estimator.name=unroll"""
 
 
 def command(
     overrides: Overrides = None,
     target: Annotated[
-        list[int] | None, typer.Option("--target", "-t", help="Row of the target in its split; may be repeated.")
+        list[int] | None,
+        typer.Option("--target", "-t", help="Row of the target in its split (default: the first); may be repeated."),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the only one).")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful samples to show.")] = 5,
@@ -35,16 +38,19 @@ def command(
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    stage = partial(imported, NAME, split=split, targets=tuple(target or (0,)), k=k)
+    stage = partial(imported, NAME, split=split, targets=tuple(target or ()), k=k)
     run(NAME, Call(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: TopSummary, console: Console) -> None:
     for target in summary.targets:
         about = f" ({target.description})" if target.description else ""
-        console.print(f"target {target.row} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
+        shown = f"target {target.row}" if summary.group is None else f"the mean over {len(summary.group)} targets"
+        console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
         rows = table("", "#row", "#score", "description")
         for sign, neighbours in (("+", target.helpful), ("−", target.harmful)):
             for one in neighbours:
                 rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)
         console.print(rows)
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)

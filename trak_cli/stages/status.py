@@ -52,13 +52,13 @@ def status(loaded: Loaded, reporter: Reporter, *, verify: bool = False) -> Statu
     grams = layout.grams()
     scored = [(estimator, split) for estimator in layout.estimators() for split in layout.begun_scores(estimator)]
     if not verify:
-        train_shards = len(splits[TRAIN]) if TRAIN in splits else None
+        rows = rows_of(layout, TRAIN) if layout.split(TRAIN).exists() else None
         return StatusSummary(
             layout.root,
             False,
             [list_features(layout, *part) for part in parts],
             [gram_status(layout, key) for key in grams],
-            [list_scores(layout, *one, train_shards) for one in scored],
+            [list_scores(layout, *one, rows) for one in scored],
         )
     files = sum(len(shards) for _, _, shards in parts) + sum(len(gram_files(layout, key)) for key in grams)
     files += sum(len(score_files(layout, *one)) for one in scored)

@@ -14,11 +14,11 @@ from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.index.inventory import take_inventory
 from trak_cli.stages.index.split_sizes import rows_of
-from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores, read_extremes
-from trak_cli.store.container import read_image
+from trak_cli.stages.scoring.score_notes import read_warnings
+from trak_cli.stages.scoring.score_reader import outdated_scores, read_extremes, stored_scores
+from trak_cli.store.chosen_targets import ChosenTargets, positions
 from trak_cli.store.fingerprint import digest
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import open_scores
 from trak_cli.types import TRAIN, Json, Reporter
 from trak_cli.user_errors import report_user_errors
 
@@ -34,9 +34,12 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class TargetTop:
-    """The rows with the largest positive (helpful) and negative (harmful) scores of one target, largest effect first."""
+    """The rows with the largest positive (helpful) and negative (harmful) scores of one target, largest effect first.
 
-    row: int
+    ``row`` is None for a group: scores of the mean of f over several targets.
+    """
+
+    row: int | None
     description: str
     helpful: list[Neighbour]
     harmful: list[Neighbour]
@@ -44,16 +47,26 @@ class TargetTop:
 
 @dataclass(frozen=True)
 class TopSummary:
-    """The result for every chosen target."""
+    """The result for every chosen target.
+
+    Attributes:
+        group: the rows of the targets over whose mean the scores are; None for scores of single targets.
+        warnings: about the scores, by the command that wrote them.
+    """
 
     store: Path
     estimator: str
     split: str
     targets: list[TargetTop]
+    group: list[int] | None
+    warnings: list[str]
 
 
 def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Sequence[int], k: int) -> TopSummary:
     """The k highest and k lowest scores of each target.
+
+    Args:
+        targets: rows of the split; none: the first one that has scores, or the group whose mean was scored.
 
     Raises:
         ConfigError: no such split or target, or fewer than k were kept.
@@ -65,16 +78,28 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
     estimator = list(config.estimator.names)[-1]
     split = split or _only_split(layout, estimator)
     _check_targets(targets, split, rows_of(layout, split))
-    fingerprint = _scored_targets(layout, estimator, split, targets)
-    ends = read_extremes(layout, estimator, split, targets, k)
+    path, fingerprint = stored_scores(layout, estimator, split)
+    chosen = ChosenTargets.of(fingerprint)
+    if chosen is None:
+        targets = targets or (0,)
+        _require_scored(layout, path, fingerprint, targets)
+    else:
+        targets = _among(chosen, path, targets)
+    group = list(chosen.rows) if chosen is not None and chosen.group else None
+    ends = read_extremes(layout, estimator, split, (0,) if group else positions(chosen, targets), k)
     _log_other_checkpoints(config, layout, fingerprint, reporter)
     training = _describer(config, TRAIN)
     described = _describer(config, split)
     found = [
-        TargetTop(target, described(target), _neighbours(one.top, 1, training), _neighbours(one.bottom, -1, training))
-        for target, one in zip(targets, ends, strict=True)
+        TargetTop(
+            target,
+            "" if target is None else described(target),
+            _neighbours(one.top, 1, training),
+            _neighbours(one.bottom, -1, training),
+        )
+        for target, one in zip((None,) if group else targets, ends, strict=True)
     ]
-    return TopSummary(layout.root, estimator, split, found)
+    return TopSummary(layout.root, estimator, split, found, group, read_warnings(layout, estimator, split))
 
 
 def _only_split(layout: Layout, estimator: str) -> str:
@@ -88,21 +113,33 @@ def _only_split(layout: Layout, estimator: str) -> str:
     return scored[0]
 
 
-def _scored_targets(layout: Layout, estimator: str, split: str, targets: Sequence[int]) -> Json:
-    """The fingerprint of the scores that are there, which must be of these targets; of a split that grew, old ones will do."""
-    dense, kept = layout.scores(estimator, split), layout.scores_top(estimator, split)
-    path = dense if dense.exists() else kept
-    if not path.exists():
-        raise no_scores(layout, estimator, split)
-    fingerprint = open_scores(dense).fingerprint if path is dense else read_image(kept, only=()).fingerprint
+def _require_scored(layout: Layout, path: Path, fingerprint: Json, targets: Sequence[int]) -> None:
+    """Require scores of these targets; of a split that grew, old ones will do."""
     if any(target >= fingerprint["targets"] for target in targets):
-        now = rows_of(layout, split), rows_of(layout, TRAIN)
+        now = rows_of(layout, fingerprint["split"]), rows_of(layout, TRAIN)
         raise outdated_scores(path, (fingerprint["targets"], fingerprint["rows"]), now)
-    return fingerprint
+
+
+def _among(chosen: ChosenTargets, path: Path, targets: Sequence[int]) -> Sequence[int]:
+    """The targets to show, all of which must be among the chosen ones: without any, the first of them."""
+    if chosen.group and targets:
+        found = ", ".join(map(str, targets))
+        expected = f"nothing: {path} has one row of scores, of {chosen}"
+        raise ConfigError(Problem("--target", found, expected, "leave out --target"))
+    problems = [
+        Problem("--target", str(target), f"one of those that {path} has: {chosen}", "choose one of these rows")
+        for target in targets
+        if chosen.position(target) is None
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return targets or chosen.rows[:1]
 
 
 def _log_other_checkpoints(config: TrakConfig, layout: Layout, fingerprint: Json, reporter: Reporter) -> None:
     """Log it if the store has features of other checkpoints than those whose scores are shown."""
+    if "metric" not in fingerprint["estimator"]:  # scores that are not computed from features
+        return
     try:
         count = list(config.estimator.names.values())[-1]
         here = take_inventory(layout, config.estimator.average_over).first(count).features.values()

@@ -6,7 +6,7 @@
       features/CHECKPOINT/fingerprint.json  context.h5  scales.h5
       features/CHECKPOINT/SPLIT/GROUP/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
-      scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5
+      scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5  SPLIT.notes.json
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
       checkpoints/
 
@@ -98,6 +98,11 @@ class Layout:
         """Top-k scores: the highest and lowest k of each target."""
         folder = self.scores_folder(estimator, split)
         return folder.with_name(f"{folder.name}.topk.h5")
+
+    def scores_notes(self, estimator: str, split: str) -> Path:
+        """What the command that wrote the scores reported about them, with its warnings."""
+        folder = self.scores_folder(estimator, split)
+        return folder.with_name(f"{folder.name}.notes.json")
 
     @property
     def retrained_folder(self) -> Path:

@@ -17,13 +17,14 @@ import numpy as np
 
 from trak_cli.errors import Problem, StoreError
 from trak_cli.store.atomic_write import replace
+from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.container import CREATED_BY, hdf5_payload, metadata, opened, read_image, write_text
 from trak_cli.store.failures import ForeignError, MissingError, foreign, missing, reading
 from trak_cli.store.fingerprint import canonical, parse
 from trak_cli.store.hdf5_validation import text_attribute
 from trak_cli.store.header import VIRTUAL, load, read_header, seal
 from trak_cli.store.tiling import Source, bounds, overlap, require_tiling
-from trak_cli.types import Float32, Json, Rows
+from trak_cli.types import Float32, IntArray, Json, Rows
 
 DATASET = "scores"
 
@@ -38,6 +39,7 @@ class WholeScores:
         sources: the score files, with the content digest of each.
         fingerprint, provenance: as given.
         content: digest of the fingerprint and of every source's content.
+        chosen: the targets; None for every row of the split.
     """
 
     path: Path
@@ -46,6 +48,17 @@ class WholeScores:
     fingerprint: Json
     provenance: Json
     content: str
+    chosen: ChosenTargets | None = None
+
+    @property
+    def target_rows(self) -> IntArray | None:
+        """(m,) the rows of the split that the scores belong to, in order; None for every row of the split."""
+        return None if self.chosen is None else np.array(self.chosen.rows, np.int64)
+
+    @property
+    def group(self) -> bool:
+        """Whether the scores have one row, of the mean of f over ``target_rows``."""
+        return self.chosen is not None and self.chosen.group
 
 
 def assemble(path: Path, sources: Sequence[Source], shape: tuple[int, int], fingerprint: Json, provenance: Json) -> None:
@@ -55,9 +68,10 @@ def assemble(path: Path, sources: Sequence[Source], shape: tuple[int, int], fing
 
     Raises:
         StoreError: with a problem for each source that is missing, damaged or of another shape or dtype, or because
-            they do not cover ``shape`` exactly once.
+            they do not cover ``shape`` exactly once; or the fingerprint names another number of chosen targets.
         MachineError: a file cannot be read or written.
     """
+    _chosen(path, fingerprint, shape[0])
     require_tiling(path, sources, shape)
     sources = sorted(sources, key=lambda source: (source.targets.start, source.train.start))
     contents = _check_sources(sources)
@@ -123,7 +137,8 @@ def open_scores(path: Path) -> WholeScores:
             raise foreign(path, "a virtual dataset over other files than the listed ones", "the listed sources")
         sources = tuple((_source(path, entry), str(entry["content"])) for entry in listed)
     require_tiling(path, [source for source, _ in sources], (rows, columns))
-    return WholeScores(path, (rows, columns), sources, fingerprint, provenance, header.content)
+    chosen = _chosen(path, fingerprint, rows)
+    return WholeScores(path, (rows, columns), sources, fingerprint, provenance, header.content, chosen)
 
 
 def score_blocks(scores: WholeScores, targets: Rows | None = None) -> Iterator[tuple[Rows, Rows, Float32]]:
@@ -202,6 +217,16 @@ def _source(path: Path, entry: Any) -> Source:
     if relative.is_absolute() or ".." in relative.parts:
         raise foreign(path, f"the source {str(relative)!r}", "sources in the folder of the whole scores")
     return Source(path.parent / relative, *(Rows(int(entry[axis][0]), int(entry[axis][1])) for axis in ("targets", "train")))
+
+
+def _chosen(path: Path, fingerprint: Json, rows: int) -> ChosenTargets | None:
+    try:
+        chosen = ChosenTargets.of(fingerprint)
+    except ValueError as error:
+        raise foreign(path, f"a fingerprint with {error}", "the chosen targets of scores") from error
+    if chosen is not None and chosen.count != rows:
+        raise foreign(path, f"{rows} rows of scores", f"{chosen.count}, those of {chosen}")
+    return chosen
 
 
 def read_fingerprint(path: Path) -> Json:

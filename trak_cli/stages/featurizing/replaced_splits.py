@@ -81,6 +81,7 @@ def _remove_scores(layout: Layout, split: str) -> list[str]:
     for estimator in estimators:
         remove(layout.scores(estimator, split))  # before its parts, to which it refers
         remove(layout.scores_top(estimator, split))
+        remove(layout.scores_notes(estimator, split))
         for block in layout.score_blocks(estimator, split):
             for shard in layout.score_shards(estimator, split, block):
                 remove(layout.scores_shard(estimator, split, block, shard))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.errors import StoreError
+from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.header import LEAST_BYTES, verify
 from trak_cli.store.layout import Layout
 
@@ -31,6 +32,8 @@ class ScoreStatus:
         complete: they can be read: every target, every training row.
         blocks: stored files of a block of targets and a shard of training rows.
         damaged: files that are damaged, as paths inside the store.
+        targets: rows of the split, for scores of chosen targets; None for every row, or as long as scores are incomplete.
+        group: whether there is one row of scores, of the mean of f over these targets.
     """
 
     estimator: str
@@ -38,6 +41,8 @@ class ScoreStatus:
     complete: bool
     blocks: int
     damaged: list[str]
+    targets: list[int] | None
+    group: bool
 
 
 def gram_files(layout: Layout, key: str) -> list[Path]:
@@ -61,23 +66,19 @@ def score_files(layout: Layout, estimator: str, split: str) -> list[Path]:
     return [*(path for path, _ in _units(layout, estimator, split)), *(path for path in complete if path.exists())]
 
 
-def list_scores(layout: Layout, estimator: str, split: str, train_shards: int | None) -> ScoreStatus:
-    """The status by names and sizes.
+def list_scores(layout: Layout, estimator: str, split: str, rows: int | None) -> ScoreStatus:
+    """The status by names and sizes of the units, and the file of the complete scores.
 
-    Dense scores count as complete when their file is there and every block has a file for each of the ``train_shards``
-    shards of training rows (None: unknown, as many as the fullest block has).
+    Dense scores count as complete when every file that they refer to is there, and they are of ``rows`` training rows
+    (None: unknown).
     """
-    units = list(_units(layout, estimator, split))
-    damaged = [path for path, size in units if size < LEAST_BYTES]
-    dense, top = layout.scores(estimator, split), layout.scores_top(estimator, split)
-    damaged += [path for path in (dense, top) if path.exists() and _size(path) < LEAST_BYTES]
-    if dense.exists():  # readers prefer it to the top-k scores
-        counts = [len(layout.score_sizes(estimator, split, block)) for block in layout.score_blocks(estimator, split)]
-        expected = max(counts, default=1) if train_shards is None else train_shards
-        complete = not damaged and bool(counts) and min(counts) >= expected
-    else:
-        complete = top.exists() and top not in damaged
-    return ScoreStatus(estimator, split, complete, len(units), _inside(layout, damaged))
+    sizes = dict(_units(layout, estimator, split))
+    damaged = [path for path, size in sizes.items() if size < LEAST_BYTES]
+    complete = False
+    path, chosen = _readable(layout, estimator, split, damaged)
+    if path is not None and path not in damaged:
+        complete = path != layout.scores(estimator, split) or (not damaged and _has_units(path, sizes, rows))
+    return _status(layout, (estimator, split), complete, len(sizes), damaged, chosen)
 
 
 def verify_scores(layout: Layout, estimator: str, split: str, advance: Advance) -> ScoreStatus:
@@ -92,7 +93,40 @@ def verify_scores(layout: Layout, estimator: str, split: str, advance: Advance) 
     else:
         complete = contents.get(top) is not None
     damaged = [path for path, content in contents.items() if content is None]
-    return ScoreStatus(estimator, split, complete, len(contents.keys() - {dense, top}), _inside(layout, damaged))
+    _, chosen = _readable(layout, estimator, split, damaged)
+    return _status(layout, (estimator, split), complete, len(contents.keys() - {dense, top}), damaged, chosen)
+
+
+def _readable(layout: Layout, estimator: str, split: str, damaged: list[Path]) -> tuple[Path | None, ChosenTargets | None]:
+    """The file of the complete scores that readers take, and its chosen targets; a damaged one is added to ``damaged``."""
+    complete = (layout.scores(estimator, split), layout.scores_top(estimator, split))
+    path = next((path for path in complete if path.exists()), None)
+    if path is None:
+        return None, None
+    from trak_cli.store.virtual import read_fingerprint
+
+    try:
+        return path, ChosenTargets.of(read_fingerprint(path))
+    except StoreError:
+        if path not in damaged:
+            damaged.append(path)
+        return path, None
+
+
+def _status(
+    layout: Layout, of: tuple[str, str], complete: bool, blocks: int, damaged: list[Path], chosen: ChosenTargets | None
+) -> ScoreStatus:
+    shown = chosen if complete else None
+    targets = None if shown is None else list(shown.rows)
+    return ScoreStatus(*of, complete, blocks, _inside(layout, damaged), targets, shown is not None and shown.group)
+
+
+def _has_units(dense: Path, sizes: Mapping[Path, int], rows: int | None) -> bool:
+    """Whether all files that dense scores refer to are among the stored ones, and they are of this many training rows."""
+    from trak_cli.store.virtual import open_scores
+
+    scores = open_scores(dense)
+    return rows in (None, scores.shape[1]) and all(source.path in sizes for source, _ in scores.sources)
 
 
 def _units(layout: Layout, estimator: str, split: str) -> Iterator[tuple[Path, int]]:

@@ -9,13 +9,29 @@ from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import read_scores
-from trak_cli.types import Float32, Rows
+from trak_cli.store.virtual import read_fingerprint, read_scores
+from trak_cli.types import Float32, Json, Rows
 
 
-def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[int], k: int) -> list[TopBottom]:
-    """The k highest and lowest scores of some targets, from the dense or the top-k scores; with fewer than k training
-    rows, all scores.
+def stored_scores(layout: Layout, estimator: str, split: str) -> tuple[Path, Json]:
+    """The file of the scores of an estimator on a split, dense if there are both, and its fingerprint.
+
+    Raises:
+        StoreError: there are no scores, or the file is damaged.
+    """
+    dense, kept = layout.scores(estimator, split), layout.scores_top(estimator, split)
+    path = dense if dense.exists() else kept
+    if not path.exists():
+        raise no_scores(layout, estimator, split)
+    return path, read_fingerprint(path)
+
+
+def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int], k: int) -> list[TopBottom]:
+    """The k highest and lowest scores in some rows of the dense or the top-k scores; with fewer than k training rows, all
+    scores.
+
+    Args:
+        rows: rows of the scores: for scores of chosen targets, their positions among these.
 
     Raises:
         StoreError: there are no scores.
@@ -23,7 +39,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
     """
     dense = layout.scores(estimator, split)
     if dense.exists():
-        return [_extremes(read_scores(dense, Rows(target, target + 1)), k) for target in targets]
+        return [_extremes(read_scores(dense, Rows(row, row + 1)), k) for row in rows]
     kept = layout.scores_top(estimator, split)
     if not kept.exists():
         raise no_scores(layout, estimator, split)
@@ -34,8 +50,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, targets: Sequence[
         remedy = f"score again with score.top_k={k} score.overwrite=true"
         raise ConfigError(Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", remedy))
     return [
-        TopBottom(*(Extremes(end.indices[[target], :k], end.values[[target], :k]) for end in (ends.top, ends.bottom)))
-        for target in targets
+        TopBottom(*(Extremes(end.indices[[row], :k], end.values[[row], :k]) for end in (ends.top, ends.bottom))) for row in rows
     ]
 
 
