@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 from trak_cli.config.compose.files import config_groups, option_comment
 from trak_cli.config.schema import TrakConfig
@@ -97,11 +97,11 @@ _GROUPS = {
 
 def _keys(schema: type[Any], prefix: str) -> Iterator[KeyHelp]:
     hints = typing.get_type_hints(schema)
-    defaults = OmegaConf.to_container(OmegaConf.structured(schema))
+    defaults = dataclasses.asdict(schema())
     for item in dataclasses.fields(schema):
         if dataclasses.is_dataclass(hints[item.name]):
             continue
-        default = typing.cast("dict[str, Any]", defaults)[item.name]
+        default = defaults[item.name]
         text = "required" if default == MISSING else json.dumps(default).strip('"')
         choices = tuple(item.metadata.get("choices", ()))
         yield KeyHelp(join(prefix, item.name), _type(hints[item.name]), text, item.metadata.get("help", ""), choices)

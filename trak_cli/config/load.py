@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trak_cli.config.compose.compose import Source, apply_changes, compose_files, hydra_problem, own_tree
-from trak_cli.config.compose.defaults_list import Groups, lacks_defaults, list_problems, texts_for_groups
+from trak_cli.config.compose.compose import Source, apply_changes, compose_files, own_tree
+from trak_cli.config.compose.defaults_list import Groups, hydra_problems, lacks_defaults, list_problems, texts_for_groups
 from trak_cli.config.compose.files import choose_config, config_groups
 from trak_cli.config.compose.overrides import Parsed, parse
 from trak_cli.config.compose.plugin_import import import_extensions, use_folder
@@ -35,13 +35,25 @@ class Loaded:
 
     Attributes:
         config: the values, resolved, as plain objects. Keys that the stage does not read may still be ``???`` or ``${…}``.
-        yaml: the same as YAML text, for readers.
+        raw: texts of interpolations that stay unresolved, because the stage does not need their value.
         base: the folder that relative paths start from (the current one).
     """
 
     config: TrakConfig
-    yaml: str
+    raw: frozenset[str]
     base: Path
+
+    @property
+    def yaml(self) -> str:
+        """The values as YAML text, for readers. ``${`` in resolved texts is escaped, so that the text reads back the same."""
+        return OmegaConf.to_yaml(OmegaConf.create(self._escaped(asdict(self.config))))
+
+    def _escaped(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._escaped(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._escaped(item) for item in value]
+        return value.replace("${", "\\${") if isinstance(value, str) and value not in self.raw else value
 
 
 def load(stage: str, config_name: str | None, config_dir: Path | None, overrides: Sequence[str]) -> Loaded:
@@ -64,13 +76,14 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
     parsed = parse(overrides, groups, config_dir)
     if config_dir is not None:
         use_folder(config_dir)
-    problems = list(parsed.problems)
-    if (section := hydra_problem(source)) is not None:
-        problems.append(section)
+    of_hydra = list(hydra_problems(source))
+    problems = [*parsed.problems, *of_hydra]
     try:
         tree = compose_files(source, parsed.choices)
     except ConfigError as error:
-        problems += list(list_problems(source, groups)) or error.problems
+        # An option of Hydra in the defaults list also makes the composition fail.
+        known = any(problem.where == str(source.own_file) for problem in of_hydra)
+        problems += list(list_problems(source, groups)) or ([] if known else error.problems)
         raise ConfigError([*problems, *_problems_without_composition(source, parsed, groups)]) from error
     tree.pop("hydra", None)
     texts = list(texts_for_groups(source, tree, groups))
@@ -84,7 +97,7 @@ def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, pro
     tree = with_defaults(tree)
     _name_after_store(tree)
     problems = [*problems, *import_extensions(OmegaConf.select(tree, "extensions"))]
-    checker = Checker(needs.reads, parsed.dropped, own_tree(source), needs.requires)
+    checker = Checker(needs.reads, parsed.dropped, source.own_values, needs.requires)
     config = checker.read(TrakConfig, tree)
     _expand_home(config)
     problems += checker.problems
@@ -95,7 +108,7 @@ def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, pro
             problems.append(problem)
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, _as_yaml(config, checker.raw), base)
+    return Loaded(config, frozenset(checker.raw), base)
 
 
 def _value_problems(config: TrakConfig) -> Iterator[Problem]:
@@ -113,7 +126,7 @@ def _problems_without_composition(source: Source, parsed: Parsed, groups: Groups
     tree.pop("hydra", None)
     yield from texts_for_groups(source, tree, groups)
     yield from apply_changes(tree, [change for change in parsed.changes if not change.delete])
-    checker = Checker(lambda _: False, own=own_tree(source))
+    checker = Checker(lambda _: False, own=source.own_values)
     config = checker.read(TrakConfig, with_defaults(tree))
     yield from checker.problems
     yield from _value_problems(config)
@@ -170,16 +183,3 @@ def _expand_home(config: TrakConfig) -> None:
             setattr(section, name, os.path.expanduser(path))
     if config.lds.ground_truth is not None:
         config.lds.ground_truth = os.path.expanduser(config.lds.ground_truth)
-
-
-def _as_yaml(config: TrakConfig, raw: set[str]) -> str:
-    """The configuration as YAML. ``${`` in resolved texts is escaped, so that the YAML reads back the same."""
-
-    def escape(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: escape(item) for name, item in value.items()}
-        if isinstance(value, list):
-            return [escape(item) for item in value]
-        return value.replace("${", "\\${") if isinstance(value, str) and value not in raw else value
-
-    return OmegaConf.to_yaml(OmegaConf.create(escape(asdict(config))))

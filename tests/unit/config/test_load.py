@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from config_project import Project
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -232,12 +233,14 @@ def test_shipped_files_are_found_in_an_installed_package_too(project: Project, m
     assert project.load("gradients=loop").config.gradients.engine == "loop"
 
 
-def test_global_state_is_restored(project: Project) -> None:
-    for _ in range(2):
+def test_loading_leaves_the_global_hydra_of_the_caller_as_it_is(project: Project) -> None:
+    with initialize_config_dir(str(project.folder), version_base="1.3"):
+        own = GlobalHydra.instance().hydra
         project.load("gradients=loop")
-        assert not GlobalHydra.instance().is_initialized()
         project.problems("gradients=lop")
-        assert not GlobalHydra.instance().is_initialized()
+        assert GlobalHydra.instance().hydra is own
+    project.load("gradients=loop")
+    assert not GlobalHydra.instance().is_initialized()
 
 
 def test_one_seed_serves_the_whole_run_and_the_projection_can_have_its_own() -> None:

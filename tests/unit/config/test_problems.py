@@ -408,3 +408,12 @@ def test_representations_and_gradients_do_not_share_keys(shipped: Problems) -> N
     assert set(found) == {"parameters.include"}
     refused = shipped("config", "gradients=representation", "gradients.side=middle")
     assert refused["gradients.side"].expected == "one of: input, output"
+
+
+@pytest.mark.parametrize("entry", ["override hydra/job_logging: disabled", "hydra/launcher: basic"])
+def test_a_hydra_option_in_the_defaults_list_is_refused(project: Project, entry: str) -> None:
+    project.write("mine.yaml", f"defaults: [trak, _self_, {{{entry}}}]\nname: a\n")
+    (problem,) = project.problems(stage="top").values()
+    assert problem.where == str(project.folder / "mine.yaml")
+    assert "hydra/" in problem.found
+    assert "remove the entry" in str(problem.remedy)

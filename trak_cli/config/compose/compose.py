@@ -1,4 +1,4 @@
-"""Composing one plain tree from YAML files, group selections and overrides; types are checked elsewhere.
+"""One plain tree from YAML files, group selections and overrides; types are checked elsewhere.
 
 Hydra stops at the first problem. It therefore gets the group selections only, which were checked before; values are set one
 by one afterwards.
@@ -6,33 +6,23 @@ by one afterwards.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from hydra import compose, version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from trak_cli.config.compose.files import DEFAULT_NAME, SHIPPED_PACKAGE, SUFFIX, is_installed, shipped_folder, source_folder
-from trak_cli.config.compose.overrides import NO_HYDRA, Change, Choice
-from trak_cli.config.schema import TrakConfig
+from trak_cli.config.compose.hydra_files import composed
+from trak_cli.config.compose.overrides import Change, Choice
 from trak_cli.config.wording import join, nearest, one_line, one_of, shown
 from trak_cli.errors import ConfigError, Problem
-
-#: What ``configs/trak.yaml`` calls the schema's defaults in its defaults list.
-DEFAULTS_NAME = "trak_defaults"
 
 #: Names in Hydra's store of the shipped trak.yaml and of a user's trak.yaml that inherits it.
 SHIPPED_NAME, OWN_NAME = "trak_shipped", "trak_own"
@@ -51,6 +41,14 @@ class Source:
         path = self.config_dir / (self.name + SUFFIX) if self.config_dir is not None else None
         return path if path is not None and path.is_file() else None
 
+    @functools.cached_property
+    def own_values(self) -> dict[str, Any]:
+        """The user's own file alone, unresolved, as plain objects; empty if it cannot be read."""
+        if self.own_file is None or _unreadable(self.own_file) is not None:
+            return {}
+        tree = OmegaConf.load(self.own_file)
+        return cast("dict[str, Any]", OmegaConf.to_container(tree, resolve=False)) if isinstance(tree, DictConfig) else {}
+
 
 def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
     """The composed files, as a plain tree that accepts any key.
@@ -59,9 +57,7 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
         ConfigError: a file cannot be read, or its defaults list cannot be resolved. Every unreadable file is reported.
     """
     try:
-        with _hydra(source) as loader:
-            name = _primary(source)
-            tree = compose(name, overrides=_as_hydra_wants(name, choices, loader))
+        tree = composed(_primary(source), _search_path(source), [choice.text for choice in choices])
     except RecursionError as error:
         problem = Problem(
             source.name,
@@ -80,21 +76,10 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
 
 
 def own_tree(source: Source) -> DictConfig:
-    """The user's own file alone, for checks when the files cannot be composed; empty if it cannot be read."""
-    if source.own_file is not None and _unreadable(source.own_file) is None:
-        tree = OmegaConf.load(source.own_file)
-        if isinstance(tree, DictConfig):
-            tree.pop("defaults", None)
-            _checkpoints_as_section(tree)
-            return tree
-    return OmegaConf.create({})
-
-
-def hydra_problem(source: Source) -> Problem | None:
-    """A problem if the user's file has a ``hydra:`` section, which would have no effect."""
-    if "hydra" not in own_tree(source):
-        return None
-    return Problem("hydra", f"a section in {source.own_file}", NO_HYDRA, "remove the section; the folder of a run is store: …")
+    """The keys of the user's own file, for checks when the files cannot be composed; empty if it cannot be read."""
+    tree = OmegaConf.create({key: value for key, value in source.own_values.items() if key != "defaults"})
+    _checkpoints_as_section(tree)
+    return tree
 
 
 def apply_changes(tree: DictConfig, changes: Sequence[Change]) -> list[Problem]:
@@ -154,30 +139,10 @@ def _unreadable(path: Path) -> Problem | None:
     return None
 
 
-@contextmanager
-def _hydra(source: Source) -> Iterator[ConfigLoader]:
-    """Hydra for one composition, with the user's folder before the shipped one; its global state is cleared afterwards.
-
-    With the public functions of Hydra the primary config must be in the first folder. These internal ones allow either.
-    """
+def _search_path(source: Source) -> list[str]:
+    """The folder of the user and that of the shipped files, in the form of Hydra."""
     shipped = f"pkg://{SHIPPED_PACKAGE}" if is_installed() else str(source_folder())
-    own = str(source.config_dir.resolve()) if source.config_dir is not None else None
-    search_path = create_config_search_path(own or shipped)
-    if own is not None:
-        search_path.append("trak", shipped, anchor=SearchPathQuery("main", own))
-    GlobalHydra.instance().clear()
-    try:
-        with warnings.catch_warnings():
-            # Without _self_ in a defaults list, the keys of the file itself win, as its author expects.
-            warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
-            version.setbase("1.3")
-            # As a plain mapping, so that Hydra does not stop at the first unknown key or wrong type: the checker reports all.
-            # checkpoints is a section or a single value, which Hydra can set in place of null only.
-            defaults = OmegaConf.to_container(OmegaConf.structured(TrakConfig)) | {"checkpoints": None}  # type: ignore[operator]
-            ConfigStore.instance().store(DEFAULTS_NAME, defaults)
-            yield Hydra.create_main_hydra2("trak", search_path).config_loader
-    finally:
-        GlobalHydra.instance().clear()
+    return [shipped] if source.config_dir is None else [str(source.config_dir.resolve()), shipped]
 
 
 def _primary(source: Source) -> str:
@@ -188,27 +153,14 @@ def _primary(source: Source) -> str:
     """
     if source.own_file is None or source.name != DEFAULT_NAME:
         return source.name
-    own = OmegaConf.load(source.own_file)
-    defaults = own.get("defaults") if isinstance(own, DictConfig) else None
-    if not isinstance(own, DictConfig) or not isinstance(defaults, ListConfig) or DEFAULT_NAME not in defaults:
+    defaults = source.own_values.get("defaults")
+    if not isinstance(defaults, list) or DEFAULT_NAME not in defaults:
         return source.name
-    own.defaults = [SHIPPED_NAME if entry == DEFAULT_NAME else entry for entry in defaults]
+    own = source.own_values | {"defaults": [SHIPPED_NAME if entry == DEFAULT_NAME else entry for entry in defaults]}
     shipped = (shipped_folder() / (DEFAULT_NAME + SUFFIX)).read_text(encoding="utf-8")
     ConfigStore.instance().store(SHIPPED_NAME, OmegaConf.create(shipped))
     ConfigStore.instance().store(OWN_NAME, own)
     return OWN_NAME
-
-
-def _as_hydra_wants(name: str, choices: Sequence[Choice], loader: ConfigLoader) -> list[str]:
-    """``group=option`` for a group in the defaults list, ``+group=option`` for another one."""
-    if not choices:
-        return []
-    known = loader.compute_defaults_list(name, [], RunMode.RUN).overrides.known_choices
-    texts: dict[str, str] = {}
-    for choice in choices:  # of two choices of a group, the last one counts
-        key = choice.text.partition("=")[0]
-        texts[key] = choice.text if key in known else f"+{choice.text}"
-    return list(texts.values())
 
 
 def _composition_problem(source: Source, error: Exception) -> Problem:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from trak_cli.config.compose.compose import Source
 from trak_cli.config.compose.files import option_exists
+from trak_cli.config.compose.overrides import NO_HYDRA
 from trak_cli.config.wording import nearest, one_of, shown
 from trak_cli.errors import Problem
 
@@ -23,9 +22,9 @@ def list_problems(source: Source, groups: Groups) -> Iterator[Problem]:
     """Entries of the list that name no option of their group, or that lack the word ``override``."""
     fixed: dict[str, str] = {}
     for group, option, overrides in _selections(source):
+        where = str(source.own_file)
         if group not in groups:
             continue
-        where = str(source.own_file)
         if not option_exists(group, option, source.config_dir):
             meant = nearest(option, groups[group])
             remedy = f"did you mean {{override {group}: {meant}}}?" if meant else "select one of those"
@@ -41,6 +40,16 @@ def list_problems(source: Source, groups: Groups) -> Iterator[Problem]:
         found = ", ".join(f"{{{group}: {option}}}" for group, option in fixed.items()) + " in the defaults list"
         expected = "the word override before a group, because trak selects an option of it already"
         yield Problem(str(source.own_file), found, expected, f"write defaults: {_line(source, fixed)}")
+
+
+def hydra_problems(source: Source) -> Iterator[Problem]:
+    """A ``hydra:`` section in the user's file, and options of Hydra in its defaults list. Neither would have an effect."""
+    where = str(source.own_file)
+    if "hydra" in source.own_values:
+        yield Problem("hydra", f"a section in {where}", NO_HYDRA, "remove the section; the folder of a run is store: …")
+    for group, option, _ in _selections(source):
+        if group.startswith("hydra/"):
+            yield Problem(where, f"{group}: {option} in the defaults list", NO_HYDRA, "remove the entry")
 
 
 def texts_for_groups(source: Source, tree: DictConfig, groups: Groups) -> Iterator[Problem]:
@@ -75,15 +84,8 @@ def _is_text(value: Any) -> bool:
 
 def _entries(source: Source) -> list[Any]:
     """The entries of the defaults list as written; empty if there is none, or the file cannot be read."""
-    if source.own_file is None:
-        return []
-    try:
-        tree = OmegaConf.load(source.own_file)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError):
-        return []
-    listed = tree.get("defaults") if isinstance(tree, DictConfig) else None
-    plain = OmegaConf.to_container(listed, resolve=False) if isinstance(listed, ListConfig) else None
-    return plain if isinstance(plain, list) else []
+    listed = source.own_values.get("defaults")
+    return listed if isinstance(listed, list) else []
 
 
 def _selections(source: Source) -> Iterator[tuple[str, str, bool]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from trak_cli.config.compose.compose import Source, own_tree
+from trak_cli.config.compose.compose import Source
 from trak_cli.config.compose.files import config_groups, read_option
 from trak_cli.config.compose.overrides import Change, Choice
 from trak_cli.config.schema import TrakConfig
@@ -23,11 +23,10 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
     Args:
         tree: the composed tree, without ``changes``.
     """
-    own = own_tree(source)
     for choice in choices:
         group, _, option = choice.text.partition("=")
-        mine = own.get(group) if group.isidentifier() else None
-        if not isinstance(mine, DictConfig):
+        mine = source.own_values.get(group)
+        if not isinstance(mine, dict):
             continue
         wanted = _defaults(group) | read_option(group, option, source.config_dir)
         for key, value in wanted.items():
@@ -49,7 +48,7 @@ def _defaults(group: str) -> dict[str, Any]:
         return {}
     options = config_groups().get(group, ())
     keys = {key for option in options for key in read_option(group, option, None)}
-    defaults = typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.structured(section)))
+    defaults = dataclasses.asdict(typing.cast("Any", section)())
     plugins = [name for name, hint in typing.get_type_hints(section).items() if hint in (Any, dict[str, Any])]
     return {key: value for key, value in defaults.items() if key in keys and key not in plugins and value != MISSING}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from trak_cli.config.compose.compose import Source, own_tree
+from trak_cli.config.compose.compose import Source
 from trak_cli.config.compose.overrides import Change
 from trak_cli.config.wording import covers, join
 
@@ -92,7 +92,7 @@ def _mentions(written: Collection[str], key: str) -> bool:
 
 def _written(source: Source, changes: Sequence[Change]) -> Iterator[str]:
     """The dotted keys of every value in the user's own file and on the command line."""
-    yield from _keys(OmegaConf.to_container(own_tree(source), resolve=False), "")
+    yield from _keys(source.own_values, "")
     for change in changes:
         yield from _keys(change.value, change.key)
 

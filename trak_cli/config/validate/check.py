@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -33,7 +34,7 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 def with_defaults(tree: DictConfig) -> DictConfig:
     """The tree on top of the schema's defaults; still a plain tree, still unresolved."""
-    merged = _plain_mapping(OmegaConf.structured(TrakConfig))
+    merged: dict[Any, Any] = dataclasses.asdict(TrakConfig())
     # OmegaConf.merge refuses a mapping in place of a list; here it stays, and the checker reports its key.
     for key, value in _plain_mapping(tree).items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
@@ -55,7 +56,7 @@ class Checker:
         self,
         reads: Callable[[str], bool],
         refused: Collection[str] = (),
-        own: DictConfig | None = None,
+        own: Mapping[str, Any] | None = None,
         requires: Callable[[str], bool] | None = None,
     ) -> None:
         """A checker without problems yet.
@@ -63,14 +64,14 @@ class Checker:
         Args:
             reads: whether the stage reads a key; other keys may stay unresolved.
             refused: keys whose overrides were refused; interpolations of these keys cannot resolve.
-            own: the user's own file, whose unknown keys may be meant as values for interpolation.
+            own: the values of the user's own file, whose unknown keys may be meant as values for interpolation.
             requires: whether a key that was written must have a value (not ``???``); None: if the stage reads it.
         """
         self.problems: list[Problem] = []
         self.raw: set[str] = set()
         self._reads, self._requires = reads, requires or reads
         self._refused = set(refused)
-        self._own = own if own is not None else OmegaConf.create({})
+        self._own = own or {}
 
     def read(self, schema: type[Section], node: DictConfig, prefix: str = "") -> Section:
         """One section as an object of its dataclass. A field with a problem keeps the default of the schema."""
@@ -79,12 +80,11 @@ class Checker:
             if name not in hints:
                 problem = _unknown(str(name), prefix, list(hints))
                 self.problems.append(_variable(problem, self._own) if not prefix and name in self._own else problem)
-        probe = _probe(schema)
-        values = {name: self._field(probe, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
+        values = {name: self._field(schema, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
         return schema(**values)
 
-    def _field(self, probe: DictConfig, name: str, hint: Any, node: DictConfig, key: str) -> Any:
-        default = _default(probe, name, hint)
+    def _field(self, schema: type[Any], name: str, hint: Any, node: DictConfig, key: str) -> Any:
+        default = _default(schema, name, hint)
         found, value = self._value(node, name, key)
         if not found:
             if value == MISSING and hint is not Any and default != MISSING:
@@ -95,8 +95,7 @@ class Checker:
                 return self.read(typing.cast("type[Any]", hint), value, key)
             self._wrong(key, value, f"a mapping with the keys {', '.join(typing.get_type_hints(hint))}")
             section = typing.cast("type[Any]", hint)
-            own = _probe(section)
-            return section(**{item: _default(own, item, kind) for item, kind in typing.get_type_hints(section).items()})
+            return section(**{item: _default(section, item, kind) for item, kind in typing.get_type_hints(section).items()})
         plain = self._plain(value, key)
         if hint is Any:
             return plain
@@ -106,25 +105,29 @@ class Checker:
                 return default
             return {str(item): plain[item] for item in plain}
         if hint == dict[str, list[Any]]:
-            return self._grid(_probe(_metadata(probe, name)["fields_of"]), plain, key)
-        converted = self._convert(probe, name, hint, plain, key)
+            return self._grid(_metadata(schema, name)["fields_of"], plain, key)
+        if type(plain) is type(default) and plain == default and not isinstance(plain, list | dict):
+            return default
+        converted = self._convert(schema, name, hint, plain, key)
         return default if converted is _REFUSED else converted
 
-    def _convert(self, probe: DictConfig, name: str, hint: Any, value: Any, key: str) -> Any:
+    def _convert(self, schema: type[Any], name: str, hint: Any, value: Any, key: str) -> Any:
         """The value as OmegaConf converts it ('5' to 5, 0.5 to '0.5'), except that true and false are never text."""
         if isinstance(value, bool) and str in members(hint):
             self._wrong(key, value, describe(hint), f"quote it: {key}: '{shown(value)}'")
             return _REFUSED
+        probe = _probe(typing.cast("Hashable", schema))
         try:
             probe[name] = value
         except OmegaConfBaseException:
             self._wrong(key, value, describe(hint))
             return _REFUSED
-        return _plain_mapping(probe)[name]
+        converted = value if isinstance(value, str) and "${" in value else probe[name]  # the text ${ is no interpolation here
+        return OmegaConf.to_container(converted, resolve=False) if OmegaConf.is_config(converted) else converted
 
-    def _grid(self, probe: DictConfig, value: Any, key: str) -> dict[str, list[Any]]:
+    def _grid(self, schema: type[Any], value: Any, key: str) -> dict[str, list[Any]]:
         """Lists of values for some fields of another section; each value is converted as that field converts it."""
-        hints = typing.get_type_hints(OmegaConf.get_type(probe))
+        hints = typing.get_type_hints(schema)
         if not isinstance(value, dict):
             self._wrong(key, value, "a mapping of field names to lists of values")
             return {}
@@ -136,7 +139,7 @@ class Checker:
             elif not isinstance(items, list):
                 self._wrong(where, items, "a list of values")
             else:
-                converted = [self._convert(probe, name, hints[name], item, where) for item in items]
+                converted = [self._convert(schema, name, hints[name], item, where) for item in items]
                 grid[str(name)] = [item for item in converted if item is not _REFUSED]
         return grid
 
@@ -177,8 +180,9 @@ class Checker:
         self.problems.append(Problem(key, f"{shown(value)} ({kind_of(value)})", expected, remedy))
 
 
-def _probe(schema: type[Any]) -> DictConfig:
-    """A section in which values can be set one by one, to be converted to the types of the schema."""
+@functools.cache
+def _probe(schema: Hashable) -> DictConfig:
+    """A section in which values can be set one by one, to be converted to the types of the schema; built once per process."""
     probe: DictConfig = OmegaConf.structured(schema)
     OmegaConf.set_readonly(probe, False)  # a section of a frozen dataclass is read-only at first
     return probe
@@ -188,14 +192,13 @@ def _plain_mapping(tree: DictConfig) -> dict[Any, Any]:
     return typing.cast("dict[Any, Any]", OmegaConf.to_container(tree, resolve=False))
 
 
-def _default(probe: DictConfig, name: str, hint: Any) -> Any:
+def _default(schema: type[Any], name: str, hint: Any) -> Any:
     """The schema's default of a field; 0 for a number whose default is that of another key."""
-    default = getattr(OmegaConf.get_type(probe)(), name)  # type: ignore[misc]
+    default = getattr(schema(), name)
     return 0 if isinstance(default, str) and hint is int else default
 
 
-def _metadata(probe: DictConfig, name: str) -> Mapping[str, Any]:
-    schema = typing.cast("type[Any]", OmegaConf.get_type(probe))
+def _metadata(schema: type[Any], name: str) -> Mapping[str, Any]:
     return next(item.metadata for item in dataclasses.fields(schema) if item.name == name)
 
 
@@ -208,11 +211,11 @@ def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
     return Problem(join(prefix, name), "an unknown key", one_of(siblings), remedy)
 
 
-def _variable(problem: Problem, own: DictConfig) -> Problem:
+def _variable(problem: Problem, own: Mapping[str, Any]) -> Problem:
     """The problem of an unknown key in the user's own file. The user may have meant a value for ``vars``."""
     name = problem.where
     remedy = f"write it under vars:, and refer to it as ${{vars.{name}}}"
-    if re.search(rf"\$\{{{re.escape(name)}[.\[}}]", OmegaConf.to_yaml(own)) is None:
+    if re.search(rf"\$\{{{re.escape(name)}[.\[}}]", OmegaConf.to_yaml(OmegaConf.create(dict(own)))) is None:
         if nearest(name, all_keys(), 0.75) is not None:
             return problem
         remedy = f"{problem.remedy} Or, for a value of your own: {remedy}"
