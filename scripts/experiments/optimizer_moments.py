@@ -117,7 +117,7 @@ def train(setting: str, overrides: list[str], folder: Path) -> Path:
         path = folder / f"full_{seed}.pt"
         if not path.exists():
             model = training.model(range(training.rows), seed)
-            torch.save({"model": model.state_dict(), "optimizer": RecordingAdamW.last.state_dict()}, path)
+            torch.save({"model": model.state_dict(), "optimizer": RecordingAdamW.last}, path)
     return folder
 
 

@@ -99,9 +99,9 @@ class NextCharacter(Task):
         del output
         return torch.sigmoid(-self._log_odds(model, batch[0])).mean(1)
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
         tokens = batch[0]
-        return F.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        return F.cross_entropy(model(tokens)[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none").mean(1)
 
     def _log_odds(self, model: nn.Module, tokens: Tensor) -> Tensor:
         """Return the log-odds of the right characters, (B, T − 1)."""

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trak_cli.plugins.adamw import AdamWTrainer as AdamWTrainer
     from trak_cli.plugins.digits import Digits as Digits
     from trak_cli.plugins.digits import SmallCNN as SmallCNN
     from trak_cli.plugins.files import SampleFile as SampleFile
@@ -25,14 +24,17 @@ if TYPE_CHECKING:
     from trak_cli.plugins.lightning import lightning_data as lightning_data
     from trak_cli.plugins.mlp import MLP as MLP
     from trak_cli.plugins.resnet9 import ResNet9 as ResNet9
-    from trak_cli.plugins.sgd import AfterEpoch as AfterEpoch
-    from trak_cli.plugins.sgd import SGDTrainer as SGDTrainer
-    from trak_cli.plugins.sgd import Trainer as Trainer
     from trak_cli.plugins.tables import Table as Table
+    from trak_cli.plugins.trainers.adamw import AdamWTrainer as AdamWTrainer
+    from trak_cli.plugins.trainers.contract import AfterEpoch as AfterEpoch
+    from trak_cli.plugins.trainers.contract import Trainer as Trainer
+    from trak_cli.plugins.trainers.sgd import SGDTrainer as SGDTrainer
+    from trak_cli.plugins.trainers.step_trainer import Step as Step
+    from trak_cli.plugins.trainers.step_trainer import StepTrainer as StepTrainer
 
 #: Public name -> module inside this package.
 _MODULES = {
-    "AdamWTrainer": "adamw",
+    "AdamWTrainer": "trainers.adamw",
     "Digits": "digits",
     "SmallCNN": "digits",
     "SampleFile": "files",
@@ -48,9 +50,11 @@ _MODULES = {
     "lightning_data": "lightning",
     "MLP": "mlp",
     "ResNet9": "resnet9",
-    "AfterEpoch": "sgd",
-    "SGDTrainer": "sgd",
-    "Trainer": "sgd",
+    "AfterEpoch": "trainers.contract",
+    "SGDTrainer": "trainers.sgd",
+    "Step": "trainers.step_trainer",
+    "StepTrainer": "trainers.step_trainer",
+    "Trainer": "trainers.contract",
     "Table": "tables",
 }
 

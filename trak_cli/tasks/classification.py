@@ -45,10 +45,10 @@ class Classification(Task):
         """The margin of the true class, (B,)."""
         return margin(_checked(self.logits(model, batch)), field(batch, self.label, _ARGUMENTS))
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Mean cross entropy, a scalar."""
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """The cross entropy, (B,)."""
         logits = _checked(self.logits(model, batch))
-        return nn.functional.cross_entropy(widened(logits), field(batch, self.label, _ARGUMENTS).long())
+        return nn.functional.cross_entropy(widened(logits), field(batch, self.label, _ARGUMENTS).long(), reduction="none")
 
     def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
         """The accuracy."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.tasks.margin import widened
 from trak_cli.tasks.quality import Quality
-from trak_cli.tasks.task import Task, field
+from trak_cli.tasks.task import Task, field, weighted_mean
 
 _Context = tuple[Tensor, Tensor, Tensor]
 
@@ -98,13 +98,24 @@ class Contrastive(Task):
         margins = torch.cat([self.margins(model, batch).detach() for batch in batches])
         return Quality("share of f > 0", float((margins > 0).double().mean()), 1.0)
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """CLIP's loss within the batch, a scalar: the mean cross entropy of both directions."""
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """CLIP's loss within the batch, (B,): of each pair, the mean cross entropy of both directions."""
+        return _pair_losses(self._logits(model, batch))
+
+    def weighted_loss(self, model: nn.Module, batch: Any, weights: Tensor) -> Tensor:
+        """Σ_i w_i ℓ_i / B, where each pair also counts with its weight among the other pairs that ℓ_i compares pair i with.
+
+        A pair of weight 0 is in no sum, as if it were not in the batch.
+        """
+        logits = self._logits(model, batch)
+        own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        present = weights.to(logits.dtype).expand_as(logits).masked_fill(own, 1.0)
+        return weighted_mean(_pair_losses(logits, present.log()), weights)
+
+    def _logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """τ φ(x)·ψ(y) of every image with every caption of the batch, (B, B)."""
         x, y = self._unit(model, batch)
-        logits = _scale(model) * x @ y.T
-        right = torch.arange(len(logits), device=logits.device)
-        cross_entropy = nn.functional.cross_entropy
-        return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
+        return _scale(model) * x @ y.T
 
     def context_rows(self, rows: int) -> Sequence[int]:
         """The pairs of S: a uniform sample without replacement, ascending; the same on every machine."""
@@ -154,6 +165,14 @@ class OpenCLIP(Contrastive):
         """Embeddings of the captions, (B, d)."""
         model_: Any = model
         return _embedding(model_.encode_text(field(batch, self.tokens)))
+
+
+def _pair_losses(logits: Tensor, log_weights: Tensor | None = None) -> Tensor:
+    """The mean cross entropy of both directions of each pair, (B,), for logits (B, B); exp(log_weights) weights the others."""
+    right = torch.arange(len(logits), device=logits.device)
+    directions = [logits, logits.T] if log_weights is None else [logits + log_weights, logits.T + log_weights]
+    first, second = (nn.functional.cross_entropy(one, right, reduction="none") for one in directions)
+    return (first + second) / 2
 
 
 def _scale(model: nn.Module) -> Tensor:

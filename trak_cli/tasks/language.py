@@ -68,10 +68,27 @@ class LanguageModel(Task):
             odds, counts = self.log_odds(model, batch)
         return (torch.sigmoid(-odds) * counts).sum(1) / counts.sum(1).clamp(min=1)
 
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """The cross entropy of a sample's tokens, summed and divided by the batch's mean number of tokens, (B,)."""
+        sums, count = self._token_losses(model, batch)
+        return sums * len(sums) / count
+
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Cross entropy, mean over all predicted tokens of the batch, a scalar."""
         logits, right = self.predicted(model, batch)
         return nn.functional.cross_entropy(widened(logits).flatten(0, -2), right.flatten().long(), ignore_index=IGNORED)
+
+    def weighted_loss(self, model: nn.Module, batch: Any, weights: Tensor) -> Tensor:
+        """Σ_i w_i Σ_t ℓ_it, divided by the number of predicted tokens of the batch, those of weight 0 included."""
+        sums, count = self._token_losses(model, batch)
+        return (sums * weights.to(sums.dtype)).sum() / count
+
+    def _token_losses(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The cross entropy of each sample, summed over its tokens, (B,), and the number of predicted tokens of the batch."""
+        logits, right = self.predicted(model, batch)
+        flat = widened(logits).flatten(0, -2), right.flatten().long()
+        tokens = nn.functional.cross_entropy(*flat, ignore_index=IGNORED, reduction="none")
+        return tokens.view(right.shape).flatten(1).sum(1), (right != IGNORED).sum()
 
     def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
         """The loss per predicted token, −log p; log V at chance."""

@@ -44,10 +44,10 @@ class Regression(Task):
         del model
         return self._truth(batch, output) - output
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Mean ½ (f − y)², a scalar."""
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """½ (f − y)², (B,)."""
         output = self.output(model, batch)
-        return 0.5 * (output - self._truth(batch, output)).square().mean()
+        return 0.5 * (output - self._truth(batch, output)).square()
 
     def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
         """R²: one minus the mean squared error relative to the variance of the labels; 0 for the mean of the labels."""

@@ -59,12 +59,23 @@ class Task(ABC):
         del model, batch
         return torch.sigmoid(-output)
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Mean loss of ``batch``, a scalar: used for training only.
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss of every sample of ``batch``, (B,): used for training only.
 
-        Default: mean softplus(−f), which is the cross entropy −log p if f is the log-odds of the true class.
+        Default: softplus(−f), which is the cross entropy −log p if f is the log-odds of the true class.
         """
-        return nn.functional.softplus(-self.output(model, batch)).mean()
+        return nn.functional.softplus(-self.output(model, batch))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Mean loss of ``batch``, a scalar: the mean of :meth:`losses`. A task that overrides this needs :meth:`losses` too."""
+        return self.losses(model, batch).mean()
+
+    def weighted_loss(self, model: nn.Module, batch: Any, weights: Tensor) -> Tensor:
+        """Σ_i w_i ℓ_i / B, a scalar, for the weights (B,) of the samples' losses; for training on weighted samples.
+
+        Override it if a sample also enters the losses of others, so that weight 0 means: as if the sample were not there.
+        """
+        return weighted_mean(self.losses(model, batch), weights)
 
     def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """Optional, if f is a sum over parts of a sample, such as tokens: the terms (B, T), and their mask, (B, T) bool.
@@ -123,6 +134,18 @@ class Task(ABC):
     def bind(self, context: Mapping[str, Tensor]) -> None:
         """Use this context, of the current checkpoint, in all later outputs; tensors are on the model's device."""
         del context
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Σ_i w_i ℓ_i / B for losses and weights (B,), a scalar.
+
+    Raises:
+        InputError: the losses do not have this shape.
+    """
+    if losses.shape != weights.shape:
+        remedy = "let the task's method losses return one loss for each sample of the batch"
+        raise InputError(Problem("task.losses", f"shape {tuple(losses.shape)}", f"{tuple(weights.shape)}", remedy))
+    return (losses * weights.to(losses.dtype)).mean()
 
 
 #: The parts of a batch that a model gets: one part, a list in order, or argument names -> parts; None: the whole batch.

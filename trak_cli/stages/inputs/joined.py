@@ -58,8 +58,14 @@ class JoinedTask(Task):
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         return self._task.out_to_loss_grad(model, _given(batch), output)
 
+    def losses(self, model: nn.Module, batch: Any) -> Tensor:
+        return self._task.losses(model, _given(batch))
+
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         return self._task.loss(model, _given(batch))
+
+    def weighted_loss(self, model: nn.Module, batch: Any, weights: Tensor) -> Tensor:
+        return self._task.weighted_loss(model, _given(batch), weights)
 
     def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         return self._task.terms(model, _given(batch))

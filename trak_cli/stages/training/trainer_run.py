@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import check_independence
-from trak_cli.plugins.sgd import AfterEpoch, Trainer
+from trak_cli.plugins.trainers.contract import AfterEpoch, Trainer
+from trak_cli.plugins.trainers.step_run import StepRun
+from trak_cli.plugins.trainers.step_trainer import StepTrainer
 from trak_cli.stages.featurizing.task_context import make_context
 from trak_cli.stages.inputs.models import as_in_evaluation, evaluated
 from trak_cli.stages.inputs.plugins import make_components
@@ -22,8 +25,12 @@ from trak_cli.stages.inputs.probes import choose_probes
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
 from trak_cli.stages.training.partial_training import prepared
-from trak_cli.types import TRAIN, Float32, shards_of
+from trak_cli.tasks.weighting import check_losses
+from trak_cli.types import TRAIN, Float32, Rows, shards_of
 from trak_cli.user_errors import report_user_errors
+
+#: Samples of the training set whose losses are compared with their mean.
+CHECKED_LOSSES = 16
 
 #: Samples per forward pass when samples are validated and outputs computed.
 OUTPUT_BATCH = 256
@@ -52,31 +59,63 @@ class Training:
         """n, the number of training samples."""
         return len(self.splits[TRAIN])
 
-    def model(self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None) -> nn.Module:
+    def model(
+        self, indices: Sequence[int], seed: int, after_epoch: AfterEpoch | None = None, weights: Tensor | None = None
+    ) -> nn.Module:
         """A model in training mode, initialised and trained with ``seed`` on the training samples ``indices``.
 
         ``train.start`` and ``train.only_parameters`` apply, see :mod:`trak_cli.stages.training.partial_training`.
 
         Args:
             after_epoch: called after each epoch, if the trainer supports it.
+            weights: (len(indices),) float, the weights of the samples' losses, if the trainer supports them; None: all 1.
 
         Raises:
-            ConfigError, InputError: the trainer does not support ``after_epoch``; errors of :func:`prepared`.
+            ConfigError, InputError: the trainer does not support an argument; errors of :meth:`_prepared`.
         """
-        more: dict[str, Any] = {} if after_epoch is None else {"after_epoch": after_epoch}
-        if more and "after_epoch" not in inspect.signature(self._trainer.train).parameters:
-            found = f"{type(self._trainer).__name__}.train without an argument after_epoch"
-            expected = "a trainer that calls after_epoch(model, epoch), such as trainer=sgd"
-            raise InputError(Problem("train.snapshots", found, expected, "add the argument, or set train.snapshots=0"))
+        more: dict[str, Any] = {"after_epoch": after_epoch, "weights": weights}
+        more = {name: value for name, value in more.items() if value is not None}
+        for name in more.keys() - inspect.signature(self._trainer.train).parameters.keys():
+            raise InputError(_unsupported(self._trainer, name))
+        with self._prepared(seed, weighted=weights is not None) as model, report_user_errors("trainer", library=True):
+            self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
+            if not model.training:  # weights are stored as training leaves them, and put into evaluation mode once loaded
+                model.train()
+        return model
+
+    @contextmanager
+    def steps(self, indices: Sequence[int], seed: int) -> Iterator[StepRun]:
+        """The training that :meth:`model` does with these arguments, as a sequence of steps, of which none is made yet.
+
+        Inside the context, only the chosen parameters can change.
+
+        Raises:
+            InputError: the trainer is not a sequence of steps, or the task does not give the losses of single samples.
+        """
+        if not isinstance(self._trainer, StepTrainer):
+            found = f"{type(self._trainer).__name__}, which is not a sequence of steps"
+            expected = "a trainer derived from trak_cli.plugins.StepTrainer, such as trainer=sgd or trainer=adamw"
+            remedy = "define initial_state(params) and update(params, grads, state, step), see docs/extending.md"
+            raise InputError(Problem("trainer", found, expected, remedy))
+        with self._prepared(seed, weighted=True) as model, report_user_errors("trainer", library=True):
+            yield self._trainer.run(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device)
+
+    @contextmanager
+    def _prepared(self, seed: int, weighted: bool) -> Iterator[nn.Module]:
+        """A fresh model, in a context in which only the chosen parameters can change.
+
+        Raises:
+            ConfigError, InputError: errors of :func:`prepared`; with ``weighted``, a task without the losses of single samples.
+        """
         torch.manual_seed(seed)
         model = self._components.models.build()
         with prepared(model, self._config.train, self._config.parameters):
             self._validate(model)
-            with report_user_errors("trainer", library=True):
-                self._trainer.train(model, self._task, self.splits[TRAIN], indices, seed, self._collate, self._device, **more)
-                if not model.training:  # weights are stored as training leaves them, and put into evaluation mode once loaded
-                    model.train()
-        return model
+            if weighted:
+                some = self._split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES))).batch
+                with as_in_evaluation(model), report_user_errors("task", library=True):
+                    check_losses(self._task, model, some)
+            yield model
 
     def outputs(self, model: nn.Module, split: str) -> Float32:
         """f of every sample of a split, (rows,) float32; the model is in evaluation mode afterwards.
@@ -119,3 +158,13 @@ class Training:
         """Give the task its context under this model, from the same training samples whatever the model was trained on."""
         if rows := list(self._task.context_rows(self.rows)):
             self._task.bind(make_context(self._task, model, self._split(TRAIN), rows))
+
+
+def _unsupported(trainer: Trainer, name: str) -> Problem:
+    """The refusal of a trainer without the argument ``name``."""
+    found = f"{type(trainer).__name__}.train without an argument {name}"
+    if name == "weights":
+        expected = "a trainer that weights the losses of samples, such as trainer=sgd"
+        return Problem("trainer", found, expected, "add the argument weights=None, and use task.weighted_loss if it is given")
+    expected = "a trainer that calls after_epoch(model, epoch), such as trainer=sgd"
+    return Problem("train.snapshots", found, expected, "add the argument, or set train.snapshots=0")

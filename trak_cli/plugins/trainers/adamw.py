@@ -1,0 +1,82 @@
+"""The trainer for transformers: AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trak_cli.errors import Problem
+from trak_cli.plugins.trainers.step_trainer import State, Step, StepTrainer, at_least
+
+
+class AdamWTrainer(StepTrainer):
+    """AdamW; by default, the learning rate decreases linearly to zero. Frozen parameters are not changed.
+
+    Args:
+        epochs: passes over the subset.
+        batch_size: samples per step; a last batch of a single sample is merged into the one before.
+        lr: the largest learning rate.
+        betas: decay rates of the means of the gradient and of its square.
+        eps: added to the root of the mean square.
+        weight_decay: decoupled weight decay on all parameters.
+        schedule: "linear" (to zero), "cosine" (to zero) or "constant".
+        warmup_steps: steps in which the learning rate rises linearly.
+        clip_grad: the largest norm of the gradient of all parameters together; null: no limit.
+        cache_mb: samples are kept in memory if they need at most this many MiB.
+
+    Raises:
+        ConfigError: names all arguments that are out of range.
+    """
+
+    optimizer = "adam"
+
+    def __init__(
+        self,
+        epochs: int = 10,
+        batch_size: int = 32,
+        lr: float = 1e-3,
+        betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        schedule: str = "linear",
+        warmup_steps: int = 0,
+        clip_grad: float | None = None,
+        cache_mb: int = 512,
+    ) -> None:
+        problems = at_least(weight_decay=(weight_decay, 0), eps=(eps, 0))
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            remedy = "choose two such numbers, for example [0.9, 0.999]"
+            problems.append(Problem("trainer.betas", str(list(betas)), "two numbers in [0, 1)", remedy))
+        super().__init__(epochs, batch_size, lr, schedule, warmup_steps, clip_grad, cache_mb, problems)
+        self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
+
+    def initial_state(self, params: Sequence[Tensor]) -> State:
+        """ "mean" of the gradient and "square", the mean of its square, of each parameter; zero."""
+        return {name: [torch.zeros_like(param) for param in params] for name in ("mean", "square")}
+
+    def update(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], state: State, step: Step
+    ) -> tuple[Sequence[Tensor], State]:
+        """The operations of ``torch.optim.AdamW``, in its order, so that results agree to the last bit."""
+        first, second = self.betas
+        corrections = 1 - first ** (step.index + 1), (1 - second ** (step.index + 1)) ** 0.5
+        new, means, squares = [], [], []
+        for param, grad, old_mean, old_square in zip(params, grads, state["mean"], state["square"], strict=True):
+            mean = torch.lerp(old_mean, grad, 1 - first)
+            square = (old_square * second).addcmul(grad, grad, value=1 - second)
+            denominator = (_root(square) / corrections[1]).add(self.eps)
+            decayed = param * (1 - step.lr * self.weight_decay)
+            new.append(torch.addcdiv(decayed, mean, denominator, value=-step.lr / corrections[0]))
+            means.append(mean)
+            squares.append(square)
+        return new, {"mean": means, "square": squares}
+
+
+def _root(square: Tensor) -> Tensor:
+    """√v, whose derivative at v = 0 is 0, not infinite: v is zero only where all gradients were zero so far."""
+    if not square.requires_grad:
+        return square.sqrt()
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)

@@ -1,0 +1,126 @@
+"""One training as a sequence of steps, for `trak train` and for `trak unroll`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import to_device
+from trak_cli.plugins.samples import Indexed
+from trak_cli.plugins.trainers.contract import Collate, Loss
+from trak_cli.plugins.trainers.plan import random_states_kept, set_random_states
+from trak_cli.plugins.trainers.reading import reader
+from trak_cli.plugins.trainers.schedules import clipped
+
+_State = Mapping[str, list[Tensor]]
+
+
+class _Steps(Protocol):
+    """The part of a step trainer that a run needs."""
+
+    clip_grad: float | None
+
+    def initial_state(self, params: Sequence[Tensor]) -> _State: ...
+
+    def update(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], state: _State, step: Any
+    ) -> tuple[Sequence[Tensor], _State]: ...
+
+    def plan(self, rows: int, seed: int) -> Sequence[Sequence[int]]: ...
+
+    def step(self, index: int, steps: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The samples of a training: ``indices`` of a data set, how to collate them, and the MiB for keeping them in memory."""
+
+    dataset: Indexed
+    indices: Sequence[int]
+    collate: Collate
+    cache_mb: int
+
+
+class StepRun:
+    """A training as a sequence of steps.
+
+    Attributes:
+        model: the model, which is in training mode inside :meth:`session`.
+        parameters: those that are trained.
+        rows: the number of samples.
+        steps: the number of steps.
+    """
+
+    def __init__(
+        self, trainer: _Steps, model: nn.Module, task: Loss, data: TrainingData, seed: int, device: torch.device
+    ) -> None:
+        self._trainer, self._task, self._data, self._seed, self._device = trainer, task, data, seed, device
+        self.model = model
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.rows = len(data.indices)
+        self._plan = trainer.plan(self.rows, seed)
+        self.steps = len(self._plan)
+        with random_states_kept(device):
+            self._read = reader(data.dataset, data.indices, data.cache_mb)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Inside, steps can be made: the model is in training mode, and the random states of the caller are kept."""
+        self.model.train()
+        with random_states_kept(self._device), torch.enable_grad():
+            yield
+
+    def batch(self, index: int) -> tuple[Sequence[int], Any]:
+        """The positions of the samples of a step and their batch, on the device; sets the random states of this step."""
+        set_random_states(self._seed, index, self._device)
+        positions = self._plan[index]
+        return positions, to_device(self._data.collate([self._read(position) for position in positions]), self._device)
+
+    def loss(self, batch: Any, weights: Tensor | None) -> Tensor:
+        """The loss of a batch, a scalar; ``weights`` (B,) of its samples, or None: all 1."""
+        return self._task.loss(self.model, batch) if weights is None else self._task.weighted_loss(self.model, batch, weights)
+
+    def initial_state(self, params: Sequence[Tensor]) -> _State:
+        """The state of the optimizer before the first step."""
+        return self._trainer.initial_state(params)
+
+    def advance(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor | None], state: _State, index: int
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """Parameters and state after a step with these gradients of its loss; None for a parameter that it does not reach."""
+        reached = [grad.to_dense() if grad.is_sparse else grad for grad in grads if grad is not None]
+        if self._trainer.clip_grad is not None and reached:
+            reached = clipped(reached, self._trainer.clip_grad)
+        rest = iter(reached)
+        full = [torch.zeros_like(param) if grad is None else next(rest) for param, grad in zip(params, grads, strict=True)]
+        new, changed = self._trainer.update(params, full, state, self._trainer.step(index, self.steps))
+        if len(reached) == len(params):
+            return list(new), dict(changed)
+        aligned = {name: state[name] if len(values) == len(params) else values for name, values in changed.items()}
+        return _kept(grads, new, params), {name: _kept(grads, changed[name], before) for name, before in aligned.items()}
+
+    def train_step(self, index: int, state: _State, weights: Tensor | None) -> _State:
+        """Make step ``index`` in place, and return the state of the optimizer; ``weights`` (rows,) or None: all 1."""
+        positions, batch = self.batch(index)
+        chosen = None if weights is None else weights[list(positions)].to(self._device)
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.loss(batch, chosen).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            grads = [parameter.grad for parameter in self.parameters]
+            new, state = self.advance(self.parameters, grads, state, index)
+            for parameter, value in zip(self.parameters, new, strict=True):
+                parameter.copy_(value)
+        return state
+
+
+def _kept(grads: Sequence[Tensor | None], new: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
+    """The new tensors, but the old ones where there is no gradient; new ones where ``new`` has no entry per parameter."""
+    if len(new) != len(grads):
+        return list(new)
+    return [before if grad is None else after for grad, after, before in zip(grads, new, old, strict=True)]
