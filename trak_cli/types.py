@@ -31,6 +31,10 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 
+#: What models were trained on, (subsets, n): True where a subset has the training sample, or float32 weights of its loss.
+SubsetWeights = BoolArray | Float32
+
+
 #: A JSON object. Stores keep metadata of this kind only.
 Json = dict[str, Any]
 

@@ -17,13 +17,14 @@ from trak_cli.errors import InputError, Problem
 AnyArray = npt.NDArray[Any]
 
 
-def read_user_hdf5(path: Path, names: Sequence[str]) -> dict[str, AnyArray]:
-    """Read the datasets ``names`` from the root of a user's HDF5 file.
+def read_user_hdf5(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, AnyArray]:
+    """Read the datasets ``names`` from the root of a user's HDF5 file, and those of ``optional`` that it has.
 
     Raises:
         InputError: the file cannot be read, or a dataset is missing or does not hold plain numbers stored in this file.
     """
     with _read_errors(path), _opened(path) as file:
+        names = [*names, *(name for name in optional if name in file)]
         return {name: dataset[()] for name, dataset in _numeric_datasets(path, file, names).items()}
 
 

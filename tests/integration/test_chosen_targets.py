@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_project import ROWS, TARGETS, Project
 
+from trak_cli.attribution.lds.lds import lds
 from trak_cli.errors import StoreError
 from trak_cli.stages.scoring.score_notes import write_notes
 from trak_cli.stages.scoring.score_store import ScoreFiles
@@ -17,7 +18,7 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import open_scores, read_scores
 from trak_cli.types import Json, Rows, shards_of
 
-USAGE, STORE = 2, 3
+USAGE, STORE, INPUT = 2, 3, 4
 CHOSEN = ChosenTargets((7, 2, 11))
 GROUP = ChosenTargets((7, 2, 11), group=True)
 NAMED = "estimator.name=mine"
@@ -134,3 +135,40 @@ def test_a_fingerprint_with_another_number_of_targets_is_refused(tmp_path: Path)
 def test_chosen_targets_are_different_row_numbers(rows: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="different row numbers"):
         ChosenTargets(rows)
+
+
+def evaluated(project: Project, *options: str) -> Json:
+    """`trak eval-lds` of "mine" and the default against random outputs."""
+    generator = np.random.default_rng(0)
+    masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(12)])
+    np.savez(project.folder / "truth.npz", masks=masks, outputs=generator.normal(size=(12, TARGETS)))
+    asked = ("lds.ground_truth=truth.npz", "lds.estimators=[mine]", "lds.bootstrap=0", *options, "--json")
+    document: Json = json.loads(project.done("eval-lds", *asked).stdout)
+    return document
+
+
+def test_chosen_targets_are_evaluated_on_their_own_rows_together_with_other_scores(scored: Project) -> None:
+    scores = write(scored.store, CHOSEN)
+    found = evaluated(scored)
+    with np.load(scored.folder / "truth.npz") as truth:
+        own = lds(scores[[1, 0, 2]], truth["masks"], truth["outputs"][:, [2, 7, 11]])
+        every = lds(read_scores(Layout(scored.store).scores("early_training", "test")), truth["masks"], truth["outputs"])
+    assert (found["targets"], found["group"]) == (3, False)
+    np.testing.assert_allclose(found["score_sets"][1]["per_target"], own.per_target)
+    np.testing.assert_allclose(found["score_sets"][0]["per_target"], every.per_target[[2, 7, 11]])
+    assert evaluated(scored, "lds.targets=[11]")["score_sets"][1]["per_target"] == [own.per_target[2]]
+
+
+def test_scores_of_a_group_are_evaluated_against_the_mean_output(scored: Project) -> None:
+    scores = write(scored.store, GROUP)
+    write_notes(Layout(scored.store), "mine", "test", ["not smooth"], {})
+    found = evaluated(scored, "lds.group=true")
+    with np.load(scored.folder / "truth.npz") as truth:
+        own = lds(scores, truth["masks"], truth["outputs"][:, [2, 7, 11]].mean(axis=1, keepdims=True))
+    assert (found["targets"], found["group"]) == (3, True)
+    assert found["score_sets"][1]["per_target"] == pytest.approx(own.per_target.tolist())
+    asked = ("lds.ground_truth=truth.npz", "lds.estimators=[mine]")
+    assert "not smooth" in scored.done("eval-lds", *asked, "lds.group=true").stderr
+    scored.refused(INPUT, "eval-lds", *asked, says=("mine/test.h5", "mean output over 3 targets", "lds.group=true"))
+    says = ("mine/test.h5", "the group that is evaluated: 2 targets")
+    scored.refused(INPUT, "eval-lds", *asked, "lds.group=true", "lds.targets=[2, 7]", says=says)

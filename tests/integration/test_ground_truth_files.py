@@ -15,6 +15,9 @@ import torch
 from safetensors.numpy import save_file
 from tiny_project import ROWS, TARGETS, Project
 
+from trak_cli.attribution.lds.lds import lds
+from trak_cli.store.virtual import read_scores
+
 SUBSETS, MODELS = 20, 3
 INPUT, NONE = 4, "lds.bootstrap=0"
 
@@ -144,3 +147,53 @@ def test_the_remedy_for_one_retrained_model_per_subset_is_the_command(scored: Pr
     retrained.rename(scored.folder / "away")
     scored.done("retrain", "task=classification", *trainer, "retrain.models_per_subset=2")
     assert "perfect predictor" in scored.done("eval-lds", NONE).stdout
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".safetensors", ".pt"])
+def test_weights_of_zero_and_one_are_the_same_ground_truth_as_masks(scored: Project, suffix: str) -> None:
+    truth = make_truth()
+    write(scored.folder / f"masks{suffix}", truth)
+    write(scored.folder / f"weights{suffix}", {"weights": truth["masks"].astype(np.float32), "outputs": truth["outputs"]})
+    both = [evaluate(scored, f"{name}{suffix}") for name in ("masks", "weights")]
+    for found in both:
+        del found["ground_truth"]
+    assert both[0] == both[1]
+
+
+def test_real_weights_weight_the_scores(scored: Project) -> None:
+    weights = np.random.default_rng(4).uniform(0.5, 2.0, (SUBSETS, ROWS))
+    truth = make_truth()["outputs"]
+    write(scored.folder / "truth.npz", {"weights": weights, "outputs": truth})
+    (path,) = (scored.store / "scores").rglob("test.h5")
+    by_hand = lds(read_scores(path), weights.astype(np.float32), truth.mean(axis=1))
+    found = evaluate(scored, "truth.npz")
+    np.testing.assert_allclose(found["score_sets"][0]["per_target"], by_hand.per_target)
+    scored.done("eval-lds", "lds.ground_truth=truth.npz", NONE, "lds.baselines=[datamodel]")
+    scored.done("tune", "lds.ground_truth=truth.npz", NONE, "tune.grid={soft_threshold: [0.5], shrinkage: [0.1]}")
+    says = ("lds.baselines", "empirical_influence", "datamodel takes weights")
+    asked = ("lds.ground_truth=truth.npz", "lds.baselines=[empirical_influence]")
+    scored.refused(INPUT, "eval-lds", *asked, says=says)
+
+
+def test_weights_that_cannot_be_used_are_refused(scored: Project) -> None:
+    truth = make_truth()
+    weights = truth["masks"].astype(np.float64)
+    both = truth | {"weights": weights}
+    for arrays, says in (
+        (both, ("both of masks and weights",)),
+        ({"outputs": truth["outputs"]}, ("neither masks nor weights",)),
+        ({"weights": np.ones_like(weights) / 2, "outputs": truth["outputs"]}, ("weights", "the same weights 20 times")),
+        ({"weights": np.where(weights == 1, np.nan, 1.0), "outputs": truth["outputs"]}, ("weights", "NaN or infinite")),
+        ({"weights": weights[:, :-1], "outputs": truth["outputs"]}, ("weights", f"{ROWS} training samples")),
+        ({"weights": weights.astype(complex), "outputs": truth["outputs"]}, ("weights", "real numbers")),
+    ):
+        write(scored.folder / "truth.npz", arrays)
+        scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.npz", says=says)
+
+
+def test_the_command_for_transposed_weights_makes_a_file_that_works(scored: Project) -> None:
+    weights = np.random.default_rng(4).uniform(0.5, 2.0, (SUBSETS, ROWS))
+    truth = make_truth()
+    write(scored.folder / "truth.npz", {"weights": weights.T, "outputs": truth["outputs"].mean(axis=1)})
+    refusal = scored.refused(INPUT, "eval-lds", "lds.ground_truth=truth.npz", says=("weights", "transposed copy"))
+    assert evaluate(scored, paste(scored, refusal))["subsets"] == SUBSETS

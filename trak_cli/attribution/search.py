@@ -18,7 +18,7 @@ import numpy as np
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key, without_unused
 from trak_cli.attribution.estimator.validation import spec_problems
-from trak_cli.types import BoolArray, Float64, FloatArray, IntArray
+from trak_cli.types import Float64, FloatArray, IntArray, SubsetWeights
 
 
 def grid_members(base: EstimatorSpec, grid: Mapping[str, Iterable[Any]]) -> list[EstimatorSpec]:
@@ -53,14 +53,14 @@ def halves(count: int, seed: int, most: int | None = None) -> tuple[IntArray, In
     return np.sort(first[:most]), np.sort(second)
 
 
-def subset_sums(features: FloatArray, sample_weight: Float64, members: BoolArray) -> Float64:
+def subset_sums(features: FloatArray, sample_weight: Float64, weights: SubsetWeights) -> Float64:
     """The part of c_S that some training samples contribute, (k, s) float64.
 
     Args:
         features: (r, k).
         sample_weight: (r,) w_i.
-        members: (s, r), whether sample i is in subset S.
+        weights: (s, r), whether sample i is in subset S, or its weight there.
     """
     weighted = features.astype(np.float64) * sample_weight[:, None]
-    sums: Float64 = weighted.T @ members.T.astype(np.float64)
+    sums: Float64 = weighted.T @ weights.T.astype(np.float64)
     return sums

@@ -14,19 +14,32 @@ if TYPE_CHECKING:
 NAME = "retrain"
 HELP = """Compute the ground truth of the LDS: train models on random subsets and store their outputs on the targets.
 
+By default, models have other seeds than those of `trak train`, so scores are tested on what any model trained alike does. With
+retrain.same_seed=true, one run of `trak train` is trained again with its own seed, without some samples (docs/protocols.md).
+
 An interrupted run resumes, and workers share it, as with featurize. `trak eval-lds` uses the subsets that are stored."""
 EXAMPLES = """Examples:
 
   trak retrain experiment=digits
 
-  trak retrain experiment=digits retrain.subsets=200 retrain.models_per_subset=6"""
+  trak retrain experiment=digits retrain.subsets=200 retrain.models_per_subset=6
+
+  trak retrain experiment=digits retrain.same_seed=true retrain.drop=0.01
+
+  trak retrain experiment=digits retrain.same_seed=true retrain.drop=0.01 'retrain.remove_top=[early_training, dot]'"""
 
 
 def show(summary: RetrainSummary, console: Console) -> None:
-    console.print(
-        f"{summary.subsets} subsets of {summary.subset_rows:,} of {summary.rows:,} rows, {summary.models_per_subset} model(s)"
-        f" each: {summary.trained} subset(s) trained now, {summary.left_to_others} left to other workers"
-    )
+    left_out = summary.rows - summary.subset_rows
+    if summary.same_seed:
+        runs = "one run" if summary.models_per_subset == 1 else f"{summary.models_per_subset} runs"
+        what = f"{runs} of trak train again: with all {summary.rows:,} rows, and {summary.subsets} times without {left_out:,}"
+        if summary.removals:
+            what += f" random ones; {summary.removals} times without the {left_out:,} highest scores"
+    else:
+        subsets = f"{summary.subsets} subsets of {summary.subset_rows:,} of {summary.rows:,} rows"
+        what = f"{subsets}, {summary.models_per_subset} model(s) each"
+    console.print(f"{what}: {summary.trained} file(s) now, {summary.left_to_others} left to other workers", soft_wrap=True)
     console.print(str(summary.folder))
 
 

@@ -178,6 +178,6 @@ def table(*headings: str, title: str | None = None) -> Table:
     return result
 
 
-def interval(low: float, high: float, sign: str = "") -> str:
+def interval(low: float, high: float, sign: str = "", decimals: int = 3) -> str:
     """An interval as a table shows it; empty text for NaN."""
-    return "" if math.isnan(low) else f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+    return "" if math.isnan(low) else f"[{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"

@@ -209,7 +209,15 @@ class LdsConfig:
     """`trak eval-lds`: the ground truth that scores are evaluated against, and what is compared."""
 
     split: str | None = key(None, "target split; null: the only one in the store")
-    ground_truth: str | None = key(None, "npz or HDF5 file with masks and outputs; null: the results of `trak retrain`")
+    ground_truth: str | None = key(
+        None,
+        "npz or HDF5 file with masks (or weights of the samples) and outputs; null: the results of `trak retrain`, by "
+        "retrain.same_seed and retrain.run",
+    )
+    targets: list[int] | None = key(
+        None, "rows of the split that are evaluated; null: all that are scored by everything that is compared", at_least=0
+    )
+    group: bool = key(False, "evaluate the mean output over the targets instead of each target")
     estimators: list[str] = key([], "names of other estimators in the store that are compared with the selected one")
     scores: dict[str, str] = key({}, "name -> file of your own scores (targets, training samples) that are compared too")
     baselines: list[str] = key([], "baselines fitted to the ground truth itself by cross-fitting", choices=tuple(BASELINES))
@@ -263,11 +271,40 @@ class TrainConfig:
 
 @dataclass
 class RetrainConfig:
-    """`trak retrain`: the ground truth of the LDS, from models trained on random subsets with seed + 1000."""
+    """`trak retrain`: the ground truth of the LDS, from models trained on random subsets (docs/protocols.md)."""
 
     subsets: int = key(50, "number of random subsets", at_least=1)
-    fraction: float = key(0.5, "share of the training set in each subset, between 0 and 1")
-    models_per_subset: int = key(1, "models trained on each subset; their outputs are averaged", at_least=1)
+    fraction: float | None = key(None, "share of the training set in each subset, between 0 and 1; null: 1 − drop")
+    drop: float | None = key(
+        None,
+        "share of the training set that each subset leaves out, between 0 and 1; null: 1 − fraction, 0.5 if that is null too",
+    )
+    models_per_subset: int = key(
+        1, "models trained on each subset; their outputs are averaged; with same_seed: of the runs run, run + 1, …", at_least=1
+    )
+    same_seed: bool = key(
+        False,
+        "false: models of seed + 1000 and later, trained on the subset alone; true: run number `run` of `trak train` itself, "
+        "with its initialisation, batches and random states, where the samples that are left out have weight 0",
+    )
+    run: int = key(0, "same_seed only: the run that is retrained; number i was trained with seed + i", at_least=0)
+    remove_top: list[str] = key(
+        [],
+        "same_seed only: estimators whose scores are tested too: the run is retrained without the highest scores of each of "
+        "lds.targets (or of their mean, with lds.group), as many samples as a subset leaves out",
+    )
+
+    @property
+    def kept(self) -> float:
+        """The share of the training set in each subset."""
+        if self.drop is not None:
+            return round(1 - self.drop, 12)
+        return 0.5 if self.fraction is None else self.fraction
+
+    @property
+    def own_run(self) -> int | None:
+        """The run that is retrained with its own seed; None for models with other seeds."""
+        return self.run if self.same_seed else None
 
 
 @dataclass
@@ -291,7 +328,7 @@ class TrakConfig:
     device: str = key("auto", "auto (cuda if a GPU is available, else cpu), cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: PyTorch's default", at_least=1)
     seed: int = key(
-        0, "seed of the projection, training, retraining (which uses seed + 1000), ensembles and resampling", at_least=0
+        0, "seed of the projection, training, retraining (see retrain.same_seed), ensembles and resampling", at_least=0
     )
     vars: dict[str, Any] = key(
         {}, "values of your own to use in other keys: with vars: {root: /data}, ${vars.root}/a.pt means /data/a.pt"

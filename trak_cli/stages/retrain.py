@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
-from trak_cli.errors import InputError
+from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.plugins.checkpoints.identity import sha256
+from trak_cli.plugins.checkpoints.state import dump
+from trak_cli.stages.evaluation.ground_truth import evaluated_split
+from trak_cli.stages.evaluation.removals import removals
+from trak_cli.stages.evaluation.sources import ScoredSplit
+from trak_cli.stages.evaluation.target_choice import choose_targets
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays
 from trak_cli.stages.inputs.worker import worker_share
+from trak_cli.stages.training.checkpoint_files import checkpoint_path
+from trak_cli.stages.training.retrained_units import SEED_OFFSET, Unit, run_seeds, subset_size, subset_units
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import require_same
@@ -24,27 +32,38 @@ from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.layout import Layout
 from trak_cli.store.publish import write_image
 from trak_cli.store.temp_files import sweep
-from trak_cli.types import TRAIN, BoolArray, Float32, Json, Reporter
-
-#: Added to ``seed``, so that the models of the ground truth share no seed with the checkpoints of `trak train`.
-SEED_OFFSET = 1000
+from trak_cli.types import TRAIN, Float32, Json, Meter, Reporter
 
 
 @dataclass(frozen=True)
 class RetrainSummary:
-    """The result of a call of retrain; ``subset_rows`` is the size of every subset."""
+    """The result of a call of retrain.
+
+    Attributes:
+        rows: of the training set.
+        subset_rows: size of every subset.
+        removals: models without the highest scores of a target or a group, over all estimators.
+        same_seed: whether a run of `trak train` was retrained.
+        trained: files that this call wrote, each with the models of one subset or removal.
+        left_to_others: files of other workers.
+    """
 
     folder: Path
     rows: int
     subsets: int
     subset_rows: int
     models_per_subset: int
+    removals: int
+    same_seed: bool
     trained: int
     left_to_others: int
 
 
 def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     """Train on every subset of this worker's share that is not stored yet, and store masks and outputs.
+
+    With ``retrain.same_seed``, a run of `trak train` is trained again: with all samples, without those that the subsets leave
+    out, and without the highest scores that ``retrain.remove_top`` names. Weights and losses on the targets are stored too.
 
     Workers that cannot distinguish their shares take the subsets in different orders, so each subset is looked up again just
     before it is trained. ``train.start`` and ``train.only_parameters`` apply as in `trak train`: the ground truth is the same
@@ -57,75 +76,135 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     layout = Layout(Path(config.store))
+    folder = layout.retrained_folder(config.retrain.own_run)
     share = worker_share(config.worker, reporter)
-    fingerprint, samples = _fingerprint(config, training), sample_arrays(training.splits)
-    own = share.of(range(config.retrain.subsets))
-    for subset in layout.retrained_subsets()[:1]:  # another worker may have trained on other data
-        _is_stored(layout.retrained(subset), fingerprint, samples)
-    pending = [subset for subset in own if not _is_stored(layout.retrained(subset), fingerprint, samples)]
+    models = _Models(config, training, device, reporter)
+    for subset in layout.retrained_subsets(config.retrain.own_run)[:1]:  # another worker may have trained on other data
+        models.require_own(layout.retrained(subset, config.retrain.own_run))
+    without = _without_top(config, layout, training, reporter)
+    units = [*subset_units(config, layout, training.rows), *without]
+    own = share.of(units)
+    pending = [unit for unit in own if not models.stored(unit)]
     trained = 0
     with reporter.meter("retrain", len(pending) * config.retrain.models_per_subset, "models") as meter:
-        for subset in pending:
-            if _is_stored(layout.retrained(subset), fingerprint, samples):
-                continue
-            mask = subset_mask(training.rows, config.retrain.fraction, config.seed + SEED_OFFSET, subset)
-            arrays: dict[str, Array] = {"mask": mask, **samples}
-            rows = np.flatnonzero(mask).tolist()
-            outputs: dict[str, list[Float32]] = {name: [] for name in training.splits if name != TRAIN}
-            for repeat in range(config.retrain.models_per_subset):
-                model = training.model(rows, _model_seed(config, subset, repeat))
-                for name, values in outputs.items():
-                    values.append(training.outputs(model, name))
-                meter.advance()
-            arrays |= {f"outputs_{name}": np.stack(values) for name, values in outputs.items()}
-            write_image(layout.retrained(subset), arrays, fingerprint, provenance(device))
-            trained += 1
-    sweep(layout.retrained_folder)
+        for unit in pending:
+            if not models.stored(unit):
+                models.train(unit, meter)
+                trained += 1
+    sweep(folder)
     return RetrainSummary(
-        layout.retrained_folder,
+        folder,
         training.rows,
         config.retrain.subsets,
-        _subset_size(training.rows, config.retrain.fraction),
+        subset_size(training.rows, config.retrain.kept),
         config.retrain.models_per_subset,
+        len(without),
+        config.retrain.same_seed,
         trained,
-        config.retrain.subsets - len(own),
+        len(units) - len(own),
     )
 
 
-def _is_stored(path: Path, fingerprint: Json, samples: Mapping[str, Array]) -> bool:
-    """Whether the result of a subset is stored.
-
-    Raises:
-        StoreError: the file is damaged, or belongs to another run.
-        InputError: it was computed from other samples.
-    """
-    if not path.exists():
-        return False
-    image = read_image(path)
-    require_same(path, image.fingerprint, fingerprint)
-    if changed := changed_samples(image.arrays, samples, f"{path} was made"):
-        raise InputError(changed)
-    return True
-
-
-def subset_mask(rows: int, fraction: float, seed: int, subset: int) -> BoolArray:
-    """Random subset number ``subset``: (rows,) bool, of which round(fraction · rows) are true."""
-    generator = np.random.default_rng([seed, subset])
-    mask = np.zeros(rows, dtype=np.bool_)
-    mask[generator.permutation(rows)[: _subset_size(rows, fraction)]] = True
-    return mask
-
-
-def _subset_size(rows: int, fraction: float) -> int:
-    return max(1, round(fraction * rows))
+def _without_top(config: TrakConfig, layout: Layout, training: Training, reporter: Reporter) -> list[Unit]:
+    """The models that ``retrain.remove_top`` asks for."""
+    run = config.retrain.own_run
+    if run is None or not config.retrain.remove_top:
+        return []
+    split = evaluated_split(config, layout)
+    if split not in training.splits:
+        known = ", ".join(name for name in training.splits if name != TRAIN)
+        raise InputError(Problem("lds.split", split, f"a split of dataset.targets: {known}", "give lds.split=NAME"))
+    total = len(training.splits[split])
+    names = list(dict.fromkeys(config.retrain.remove_top))
+    files = {name: config.lds.scores[name] for name in names if name in config.lds.scores}
+    scored = ScoredSplit(layout, split, total, training.rows)
+    sources = scored.open([name for name in names if name not in files], files, reporter)
+    targets = choose_targets(config.lds, total, sources)
+    count = training.rows - subset_size(training.rows, config.retrain.kept)
+    reporter.log(f"{', '.join(names)}: {targets} of {split}, each without the {count} highest scores")
+    return [
+        Unit(removal.path, run_seeds(config), partial(np.asarray, removal.left_out), removal.entry)
+        for source in sources
+        for removal in removals(layout, run, split, source, targets, count)
+    ]
 
 
-def _model_seed(config: TrakConfig, subset: int, repeat: int) -> int:
-    return int(np.random.SeedSequence([config.seed + SEED_OFFSET, subset, repeat]).generate_state(1)[0])
+class _Models:
+    """Trains the models of units, and knows which units are stored."""
+
+    def __init__(self, config: TrakConfig, training: Training, device: torch.device, reporter: Reporter) -> None:
+        self._config = config
+        self._training = training
+        self._device = device
+        self._reporter = reporter
+        self._samples = sample_arrays(training.splits)
+        self._fingerprint = _fingerprint(config, training)
+
+    def require_own(self, path: Path, entry: Json | None = None) -> dict[str, Array]:
+        """The arrays of a file, which must be of this run.
+
+        Raises:
+            StoreError: the file is damaged, or belongs to another run.
+            InputError: it was computed from other samples.
+        """
+        image = read_image(path)
+        require_same(path, image.fingerprint, self._fingerprint | (entry or {}))
+        if changed := changed_samples(image.arrays, self._samples, f"{path} was made"):
+            raise InputError(changed)
+        return image.arrays
+
+    def stored(self, unit: Unit) -> bool:
+        """Whether the models of a unit are stored.
+
+        Raises:
+            StoreError, InputError: as :meth:`require_own`; or other samples were left out.
+        """
+        if not unit.path.exists():
+            return False
+        arrays = self.require_own(unit.path, unit.entry)
+        if unit.entry and not np.array_equal(np.flatnonzero(arrays["weights"] == 0), unit.left_out()):
+            found = "a model without other samples than those of the highest scores now"
+            remedy = f"remove {unit.path.parent}, and run trak retrain again"
+            raise StoreError(Problem(str(unit.path), found, "a model made from the present scores", remedy))
+        return True
+
+    def train(self, unit: Unit, meter: Meter) -> None:
+        """Train the models of a unit, and store their outputs."""
+        training, targets = self._training, [name for name in self._training.splits if name != TRAIN]
+        inside = np.ones(training.rows, np.bool_)
+        inside[unit.left_out()] = False
+        same_seed = self._config.retrain.same_seed
+        rows, weights = range(training.rows), torch.from_numpy(inside.astype(np.float32))
+        values: dict[str, list[Float32]] = {}
+        for seed in unit.seeds:
+            if same_seed:
+                model = training.model(rows, seed, weights=weights)
+                if inside.all():
+                    self._compare_with_checkpoint(model, seed)
+            else:
+                model = training.model(np.flatnonzero(inside).tolist(), seed)
+            for name in targets:
+                values.setdefault(f"outputs_{name}", []).append(training.outputs(model, name))
+                if same_seed:
+                    values.setdefault(f"losses_{name}", []).append(training.losses(model, name))
+            meter.advance()
+        arrays: dict[str, Array] = {"weights": weights.numpy()} if same_seed else {"mask": inside}
+        arrays |= self._samples | {name: np.stack(arrays) for name, arrays in values.items()}
+        write_image(unit.path, arrays, self._fingerprint | unit.entry, provenance(self._device))
+
+    def _compare_with_checkpoint(self, model: torch.nn.Module, seed: int) -> None:
+        """Log if the run, trained again, is not the checkpoint that `trak train` has stored."""
+        path = checkpoint_path(self._config.train, seed)
+        if path.exists() and path.read_bytes() != dump(model):
+            self._reporter.log(
+                f"warning: training with seed {seed} again does not give {path}: the trainer is not deterministic, or settings"
+                " have changed since. The results are not of that checkpoint; to train it again, remove it and run trak train"
+            )
 
 
 def _fingerprint(config: TrakConfig, training: Training) -> Json:
     targets = {name: len(dataset) for name, dataset in training.splits.items()}
+    run = config.retrain.own_run
     return {
         "kind": "retrained",
         "format": FORMAT_VERSION,
@@ -133,9 +212,10 @@ def _fingerprint(config: TrakConfig, training: Training) -> Json:
         "task": target_of(config.task),
         "trainer": target_of(config.trainer),
         "rows": targets,
-        "fraction": config.retrain.fraction,
+        "fraction": config.retrain.kept,
         "models_per_subset": config.retrain.models_per_subset,
         "seed": config.seed + SEED_OFFSET,
+        **({} if run is None else {"run": config.seed + run}),
         **_beginning(config),
     }
 

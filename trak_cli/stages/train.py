@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from trak_cli.config.load import Loaded
-from trak_cli.config.schema import TrainConfig
 from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.trainers.contract import AfterEpoch
 from trak_cli.stages.inputs.device import set_up_device
+from trak_cli.stages.training.checkpoint_files import checkpoint_path
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.atomic_write import write_once
 from trak_cli.store.temp_files import sweep
@@ -29,8 +29,7 @@ class TrainSummary:
 def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     """Train ``train.count`` models on the whole training set. Models whose files exist are not trained again.
 
-    File names: ``full_SEED`` for training from scratch; ``START_tuned_SEED`` for training all parameters from the checkpoint
-    START; ``START_part_SEED`` or ``part_SEED`` with ``train.only_parameters``. Snapshots append ``_epoch_EPOCH``.
+    :func:`checkpoint_path` names the files. Snapshots append ``_epoch_EPOCH``.
 
     Raises:
         ConfigError, InputError, MachineError: see the classes.
@@ -38,9 +37,8 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     config = loaded.config
     device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
-    folder = Path(config.train.folder)
     seeds = range(config.seed, config.seed + config.train.count)
-    paths = {seed: folder / f"{_name(config.train, seed)}.safetensors" for seed in seeds}
+    paths = {seed: checkpoint_path(config.train, seed) for seed in seeds}
     pending = [seed for seed in seeds if not paths[seed].exists()]
     everything = range(training.rows)
     with reporter.meter("train", len(pending), "models") as meter:
@@ -48,14 +46,8 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
             model = training.model(everything, seed, _snapshots(paths[seed], config.train.snapshots))
             write_once(paths[seed], dump(model))
             meter.advance()
-    sweep(folder)
+    sweep(Path(config.train.folder))
     return TrainSummary(list(paths.values()), len(pending))
-
-
-def _name(train: TrainConfig, seed: int) -> str:
-    kind = "part" if train.only_parameters else "full" if train.start is None else "tuned"
-    origin = "" if train.start is None else f"{Path(train.start).stem}_"
-    return f"{origin}{kind}_{seed}"
 
 
 def _snapshots(path: Path, every: int) -> AfterEpoch | None:

@@ -107,7 +107,7 @@ class _Half:
     @property
     def query(self) -> SubsetQuery:
         """What the estimators predict."""
-        return SubsetQuery(self.split, self.targets, self.truth.masks[self.subsets])
+        return SubsetQuery(self.split, self.targets, self.truth.weights[self.subsets])
 
     @property
     def outputs(self) -> Float64:
@@ -128,8 +128,8 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     inventory = take_inventory(layout, config.estimator.average_over)
     split = evaluated_split(config, layout)
     targets = rows_of(layout, split)
-    truth = read_ground_truth(layout, config.lds.ground_truth, split, inventory.rows, targets)
-    reporter.log(f"{len(truth.masks)} subsets of {inventory.rows} rows, {targets} targets, from {truth.source}{truth.note}")
+    truth = read_ground_truth(config, layout, split, inventory.rows, targets)
+    reporter.log(f"{len(truth.weights)} subsets of {inventory.rows} rows, {targets} targets, from {truth.source}{truth.note}")
     searched, held_out = _halves(config, truth, split)
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])

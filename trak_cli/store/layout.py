@@ -8,6 +8,7 @@
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5  SPLIT.notes.json
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
+      lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5
       checkpoints/
 
 SHARD and SUBSET are numbers of five digits, BLOCK of four, GROUP of three (more digits when there are more). A GROUP holds at
@@ -104,13 +105,22 @@ class Layout:
         folder = self.scores_folder(estimator, split)
         return folder.with_name(f"{folder.name}.notes.json")
 
-    @property
-    def retrained_folder(self) -> Path:
-        return self.root / "lds" / "retrained"
+    def retrained_folder(self, run: int | None = None) -> Path:
+        """The folder of retrained models: of models with other seeds, or of one run retrained with its own."""
+        return self.root / "lds" / ("retrained" if run is None else f"run_{run}")
 
-    def retrained(self, subset: int) -> Path:
+    def retrained(self, subset: int, run: int | None = None) -> Path:
         """One random subset and the outputs of the models retrained on it."""
-        return self.retrained_folder / f"{subset:05}.h5"
+        return self.retrained_folder(run) / f"{subset:05}.h5"
+
+    def retrained_full(self, run: int) -> Path:
+        """The outputs of a run that is retrained with all weights 1."""
+        return self.retrained_folder(run) / "full.h5"
+
+    def retrained_without(self, run: int, estimator: str, split: str, targets: str) -> Path:
+        """The outputs of a run that is retrained without the highest scores of one target, or of a group of targets."""
+        folder = self.retrained_folder(run) / "without" / check_name(estimator, "estimator") / check_name(split, "split")
+        return folder / f"{targets}.h5"
 
     def lds_report(self, split: str) -> Path:
         return self.root / "lds" / f"{check_name(split, 'split')}.json"
@@ -173,8 +183,13 @@ class Layout:
         """Shard number -> bytes of the stored score shards of a block."""
         return _shard_sizes(self._block_folder(estimator, split, block))
 
-    def retrained_subsets(self) -> list[int]:
-        return _numbers(_stems(self.retrained_folder, ".h5"))
+    def retrained_subsets(self, run: int | None = None) -> list[int]:
+        return _numbers(_stems(self.retrained_folder(run), ".h5"))
+
+    def retrained_runs(self) -> list[int]:
+        """The runs that were retrained with their own seed."""
+        folders = _folders(self.root / "lds")
+        return _numbers([name.removeprefix("run_") for name in folders if name.startswith("run_")])
 
 
 def check_name(name: str, what: str) -> str:

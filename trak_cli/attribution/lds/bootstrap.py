@@ -135,9 +135,9 @@ def compare(predictions: Mapping[str, Float64], outputs: FloatArray, settings: B
     means = [_contrast_means(contrasts, resample(subsets), targets) for subsets, targets in draws]
     drawn = np.concatenate([np.empty((0, len(contrasts))), *means])
 
-    intervals = [_interval(float(e), d, settings.level) for e, d in zip(estimates, drawn.T, strict=True)]
+    intervals = [interval_of(float(e), d, settings.level) for e, d in zip(estimates, drawn.T, strict=True)]
     differences = tuple(
-        Difference(names[a], names[b], interval, _p_value(values))
+        Difference(names[a], names[b], interval, p_value_of(values))
         for (a, b), interval, values in zip(pairs, intervals[len(names) :], drawn.T[len(names) :], strict=True)
     )
     return Comparison(dict(zip(names, intervals, strict=False)), differences, "reranked" if rerank else "linear")
@@ -169,7 +169,8 @@ def _contrast_means(contrasts: Sequence[tuple[int, ...]], correlations: list[Flo
     return means
 
 
-def _interval(estimate: float, drawn: Float64, level: float) -> Interval:
+def interval_of(estimate: float, drawn: Float64, level: float) -> Interval:
+    """The percentile interval of resampled values; NaN without finite ones."""
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         return Interval(estimate, float("nan"), float("nan"))
@@ -177,7 +178,8 @@ def _interval(estimate: float, drawn: Float64, level: float) -> Interval:
     return Interval(estimate, float(low), float(high))
 
 
-def _p_value(drawn: Float64) -> PValue:
+def p_value_of(drawn: Float64) -> PValue:
+    """The two-sided p-value of zero among resampled values; NaN without finite ones."""
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         return PValue(float("nan"))

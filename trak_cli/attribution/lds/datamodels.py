@@ -7,7 +7,7 @@
   (Feldman and Zhang 2020, arXiv 2008.03703, section 2).
 
 Both learn from the outputs that the LDS is measured against. So they are cross-fitted: the prediction for a subset comes from a
-fit to other subsets. Predictions are Σ_i w_i (mask_i − mean mask_i of the fitted subsets), without an intercept: the intercept
+fit to other subsets. Predictions are Σ_i β_i (w_i − mean w_i of the fitted subsets), without an intercept: the intercept
 would reveal the mean of the fitted outputs, which is negatively correlated with the left-out output. If outputs are independent
 of subsets, the LDS of a baseline is still slightly negative (−0.06 for ``datamodel`` with 60 subsets).
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trak_cli.types import BoolArray, Float64, FloatArray
+from trak_cli.types import Float64, FloatArray, SubsetWeights
 
 #: Number of folds of the subsets; each fold is predicted from a fit to all others.
 FOLDS = 10
@@ -26,31 +26,31 @@ FOLDS = 10
 #: Candidates for λ, in units of the mean eigenvalue of the Gram matrix of the centred masks.
 RIDGES = 10.0 ** np.arange(-3, 3.01, 0.25)
 
-#: (masks (s, n), outputs (s, t), other masks (r, n)) -> predictions (t, r) for the other masks, from a fit to the first two.
-Baseline = Callable[[BoolArray, FloatArray, BoolArray], Float64]
+#: (weights (s, n), outputs (s, t), other weights (r, n)) -> predictions (t, r) for the others, from a fit to the first two.
+Baseline = Callable[[SubsetWeights, FloatArray, SubsetWeights], Float64]
 
 
-def cross_fitted(baseline: Baseline, masks: BoolArray, outputs: FloatArray, seed: int) -> Float64:
+def cross_fitted(baseline: Baseline, weights: SubsetWeights, outputs: FloatArray, seed: int) -> Float64:
     """Predictions (t, s) float64 for every subset, each from a fit that leaves the subset out.
 
     Args:
         baseline: one of :data:`BASELINES`.
-        masks: (s, n) bool.
+        weights: (s, n) bool, or float weights (``datamodel`` only).
         outputs: (s, t) outputs of the retrained models.
         seed: of the random folds.
     """
-    order = np.random.default_rng(seed).permutation(len(masks))
-    predictions = np.empty((outputs.shape[1], len(masks)))
-    for left_out in np.array_split(order, min(FOLDS, len(masks))):
+    order = np.random.default_rng(seed).permutation(len(weights))
+    predictions = np.empty((outputs.shape[1], len(weights)))
+    for left_out in np.array_split(order, min(FOLDS, len(weights))):
         fitted = np.setdiff1d(order, left_out)
-        predictions[:, left_out] = baseline(masks[fitted], outputs[fitted], masks[left_out])
+        predictions[:, left_out] = baseline(weights[fitted], outputs[fitted], weights[left_out])
     return predictions
 
 
-def datamodel(masks: BoolArray, outputs: FloatArray, others: BoolArray) -> Float64:
+def datamodel(weights: SubsetWeights, outputs: FloatArray, others: SubsetWeights) -> Float64:
     """Ridge regression in its dual form, with one (s, s) eigendecomposition for all targets and all λ; see :data:`Baseline`."""
-    mean = masks.mean(axis=0)
-    X, Z = masks - mean, others - mean
+    mean = weights.mean(axis=0, dtype=np.float64)
+    X, Z = weights - mean, others - mean
     values, vectors = np.linalg.eigh(X @ X.T)
     values = np.maximum(values, 0.0)
     y = vectors.T @ (outputs - outputs.mean(axis=0)).astype(np.float64)  # (s, t)
@@ -70,8 +70,11 @@ def _cross_validation(values: Float64, y: Float64, ridge: float) -> Float64:
     return error / (max(float(left.sum()) - 1.0, 1e-9) / count) ** 2
 
 
-def empirical_influence(masks: BoolArray, outputs: FloatArray, others: BoolArray) -> Float64:
-    """Differences of two means; a sample in all fitted subsets, or in none, has influence 0. See :data:`Baseline`."""
+def empirical_influence(masks: SubsetWeights, outputs: FloatArray, others: SubsetWeights) -> Float64:
+    """Differences of two means; a sample in all fitted subsets, or in none, has influence 0. See :data:`Baseline`.
+
+    Weights must be bool.
+    """
     inside = masks.sum(axis=0)
     outside = len(masks) - inside
     both = (inside > 0) & (outside > 0)
@@ -79,5 +82,8 @@ def empirical_influence(masks: BoolArray, outputs: FloatArray, others: BoolArray
     predicted: Float64 = ((others - masks.mean(axis=0)) @ weights.T @ outputs.astype(np.float64)).T
     return predicted
 
+
+#: Baselines that compare models with and without a sample, so that weights must be 0 or 1.
+OF_SUBSETS = ("empirical_influence",)
 
 BASELINES: dict[str, Baseline] = {"datamodel": datamodel, "empirical_influence": empirical_influence}

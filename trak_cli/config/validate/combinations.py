@@ -37,7 +37,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _estimator(config.estimator)
     yield from _compared(config)
     yield from _tune(config.tune)
-    yield from _fraction(config.retrain.fraction)
+    yield from _retrain(config)
     yield from _worker(config)
 
 
@@ -147,11 +147,21 @@ def _field_problems(spec: EstimatorSpec, item: str, key: str) -> Iterator[Proble
             yield Problem(key, problem.found, problem.expected, "correct the value, or leave it out")
 
 
-def _fraction(fraction: float) -> Iterator[Problem]:
-    if not 0 < fraction < 1:
-        yield Problem(
-            "retrain.fraction", shown(fraction), "a number between 0 and 1, both excluded", "give retrain.fraction=0.5"
-        )
+def _retrain(config: TrakConfig) -> Iterator[Problem]:
+    retrain = config.retrain
+    for key, share in (("fraction", retrain.fraction), ("drop", retrain.drop)):
+        if share is not None and not 0 < share < 1:
+            expected = "a number between 0 and 1, both excluded"
+            yield Problem(f"retrain.{key}", shown(share), expected, f"give retrain.{key}=0.5")
+    if retrain.fraction is not None and retrain.drop is not None and not math.isclose(retrain.fraction + retrain.drop, 1):
+        found = f"{shown(retrain.drop)}, with retrain.fraction={shown(retrain.fraction)}"
+        yield Problem("retrain.drop", found, "one of the two, or two shares that add up to 1", "leave out retrain.fraction")
+    if not retrain.same_seed:
+        for key, given in (("run", retrain.run != 0), ("remove_top", bool(retrain.remove_top))):
+            if given:
+                found = f"{shown(getattr(retrain, key))}, with retrain.same_seed=false"
+                expected = "its default, because models of other seeds are no run"
+                yield Problem(f"retrain.{key}", found, expected, "give retrain.same_seed=true")
 
 
 def _worker(config: TrakConfig) -> Iterator[Problem]:

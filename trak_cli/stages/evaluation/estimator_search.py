@@ -18,7 +18,7 @@ from trak_cli.attribution.search import groups, subset_sums
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
 from trak_cli.stages.scoring.gram_store import estimate_weighting, find_gram, terms_of
-from trak_cli.types import TRAIN, BoolArray, Float32, Float64, IntArray, Rows
+from trak_cli.types import TRAIN, Float32, Float64, IntArray, Rows, SubsetWeights
 
 #: Called with the number of rows of training features that were read.
 Progress = Callable[[int], None]
@@ -26,11 +26,11 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class SubsetQuery:
-    """What is predicted: the summed scores of ``targets`` (t,), rows of ``split``, for subsets ``masks`` (s, n)."""
+    """What is predicted: the summed scores of ``targets`` (t,), rows of ``split``, for subsets ``weights`` (s, n)."""
 
     split: str
     targets: IntArray
-    masks: BoolArray
+    weights: SubsetWeights
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class _Scan:
 
     def of_group(self, group: Sequence[EstimatorSpec]) -> dict[EstimatorSpec, Float64]:
         """The predictions (t, s) of estimators that share their rows and their Gram matrix."""
-        shape = (len(self._query.targets), len(self._query.masks))
+        shape = (len(self._query.targets), len(self._query.weights))
         totals = {spec: np.zeros(shape) for spec in group}
         lengths: dict[EstimatorSpec, list[Float64]] = {spec: [] for spec in group}
         weights: dict[_SampleWeightKey, Float64] = {}
@@ -181,12 +181,12 @@ class _Scan:
             sample = prepared.reference_scores()
             self._progress(self._inventory.rows * len(factors))
             limits = {share: thresholds(sample, share) if share else None for share in shares}
-        sums = {share: np.zeros((len(self._query.targets), len(self._query.masks))) for share in shares}
+        sums = {share: np.zeros((len(self._query.targets), len(self._query.weights))) for share in shares}
         for index, rows in enumerate(self._inventory.shards(TRAIN)):
             scores = prepared.scores(index)
-            masks = self._query.masks[:, rows.start : rows.stop].T.astype(np.float64)
+            weights = self._query.weights[:, rows.start : rows.stop].T.astype(np.float64)
             for share, limit in limits.items():
-                sums[share] += (scores if limit is None else soften(scores, limit)).astype(np.float64) @ masks
+                sums[share] += (scores if limit is None else soften(scores, limit)).astype(np.float64) @ weights
             self._progress(len(rows) * len(factors))
         yield from sums.items()
 
@@ -197,15 +197,15 @@ class _Scan:
         checkpoint, weighting = self._inventory.checkpoints[number], self.weightings(spec)[number]
         stored = find_gram(self._inventory, spec, checkpoint) if spec.needs_gram else None
         total = GramSum(self._inventory.dim) if spec.needs_gram and stored is None else None
-        masks = self._query.masks
-        sums = {key: np.zeros((self._inventory.dim, len(masks))) for key in weights}
+        subsets = self._query.weights
+        sums = {key: np.zeros((self._inventory.dim, len(subsets))) for key in weights}
         for shard in self._inventory.read_all(checkpoint, TRAIN, with_terms=total is not None and spec.uses_terms):
             rows = slice(shard.rows.start, shard.rows.stop)
             features = training_rows(spec, shard.features, weighting.clip_threshold)
             if total is not None:
                 add_rows(total, features, weighting.weights(spec, shard.rows), terms_of(shard))
             for key, weight in weights.items():
-                sums[key] += subset_sums(features, weight[rows], masks[:, rows])
+                sums[key] += subset_sums(features, weight[rows], subsets[:, rows])
             self._progress(len(shard.rows))
         if total is not None:
             return decompose(total.result()), sums

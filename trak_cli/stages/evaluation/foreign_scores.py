@@ -4,51 +4,45 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from trak_cli.attribution.lds.lds import streamed_predictions
 from trak_cli.errors import InputError, Problem
+from trak_cli.stages.evaluation.score_source import BlockIterator, ScoreSource
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.store.container import read_image
 from trak_cli.store.header import VIRTUAL, is_store_file, read_header
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import inspect_features
 from trak_cli.store.virtual import WholeScores, open_scores, score_blocks
-from trak_cli.types import TRAIN, BoolArray, Float32, Float64, Reporter, Rows
-
-_Blocks = Iterator[tuple[Rows, Rows, Float32]]
+from trak_cli.types import TRAIN, Reporter, Rows
 
 
 @dataclass(frozen=True)
 class ForeignScores:
-    """Reads the files of ``lds.scores`` and checks that they score the targets and training rows of this store.
+    """Opens the files of ``lds.scores`` and checks that they score the targets and training rows of this store.
 
     Attributes:
         layout: this store.
         split: the evaluated target split.
         targets: how many targets it has.
-        masks: (subsets, training rows) bool of the ground truth.
+        training_rows: how many training rows it has.
     """
 
     layout: Layout
     split: str
     targets: int
-    masks: BoolArray
+    training_rows: int
     reporter: Reporter
 
-    def read(self, name: str, path: Path) -> tuple[Float64, int | None]:
-        """Sum up the scores of one file over every subset: the score file of a trak store, or a file of another tool.
+    def open(self, name: str, path: Path) -> ScoreSource:
+        """The scores of one file: the score file of a trak store, or a file of another tool.
 
         The latter is a .npy file, or holds the array ``scores`` (.npz, .safetensors, .pt or HDF5).
-
-        Returns:
-            (targets, subsets) float64 sums of scores, and how many checkpoints they average (None for another tool).
 
         Raises:
             InputError: the file cannot be read, or its scores have a wrong shape, a wrong dtype or values that are not finite;
@@ -56,26 +50,29 @@ class ForeignScores:
             StoreError: a file of the other store is missing or damaged, or has changed since the scores were assembled.
         """
         where = f"lds.scores.{name} ({path})"
+        every = np.arange(self.targets)
         if path.is_dir():
             raise InputError(_folder(where, path))
-        blocks: _Blocks
         if not (path.is_file() and is_store_file(path)):
             scores = read_array_file(path, ("scores",))["scores"]
-            self._check_shape(where, scores.shape, scores.dtype)
-            blocks, checkpoints = iter([(Rows(0, self.targets), Rows(0, scores.shape[1]), scores)]), None
-        elif read_header(path).kind != VIRTUAL:
+            self._check_shape(where, scores.shape, scores.dtype, self.targets)
+            block = (Rows(0, self.targets), Rows(0, self.training_rows), scores)
+            return ScoreSource(name, where, None, every, False, self.training_rows, lambda: _finite(where, iter([block])))
+        if read_header(path).kind != VIRTUAL:
             raise InputError(_incomplete(where, path))
-        else:
-            whole = open_scores(path.resolve())
-            self._check_shape(where, whole.shape, np.dtype(np.float32))
-            _require_inside(where, whole)
-            self._compare_samples(where, whole.path)
-            averaged = whole.fingerprint.get("checkpoints")
-            blocks, checkpoints = score_blocks(whole), len(averaged) if isinstance(averaged, list) else None
-        return streamed_predictions(_finite(where, blocks), self.masks, self.targets), checkpoints
+        whole = open_scores(path.resolve())
+        chosen = whole.target_rows
+        self._check_shape(where, whole.shape, np.dtype(np.float32), self.targets if chosen is None else whole.shape[0])
+        _require_inside(where, whole)
+        self._compare_samples(where, whole.path)
+        averaged = whole.fingerprint.get("checkpoints")
+        checkpoints = len(averaged) if isinstance(averaged, list) else None
+        targets = every if chosen is None else chosen
+        blocks = partial(_finite_blocks, where, whole)
+        return ScoreSource(name, where, checkpoints, targets, whole.group, self.training_rows, blocks)
 
-    def _check_shape(self, where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        targets, rows = self.targets, self.masks.shape[1]
+    def _check_shape(self, where: str, shape: tuple[int, ...], dtype: np.dtype, targets: int) -> None:
+        rows = self.training_rows
         if shape == (targets, rows) and dtype.kind in "fiu":
             return
         hint = "transpose it" if shape == (rows, targets) else "score the same targets and training rows"
@@ -109,7 +106,7 @@ class ForeignScores:
     @cached_property
     def _samples(self) -> dict[str, npt.NDArray[np.uint64]]:
         """The digests of the samples of this store, by split."""
-        rows = {TRAIN: self.masks.shape[1], self.split: self.targets}
+        rows = {TRAIN: self.training_rows, self.split: self.targets}
         return {split: sample_digests(self.layout, split, count) for split, count in rows.items()}
 
 
@@ -126,7 +123,11 @@ def sample_digests(layout: Layout, split: str, rows: int) -> npt.NDArray[np.uint
     return digests
 
 
-def _finite(where: str, blocks: _Blocks) -> _Blocks:
+def _finite_blocks(where: str, scores: WholeScores) -> BlockIterator:
+    return _finite(where, score_blocks(scores))
+
+
+def _finite(where: str, blocks: BlockIterator) -> BlockIterator:
     for targets, rows, scores in blocks:
         if not np.isfinite(scores).all():
             raise InputError(Problem(where, "NaN or infinite scores", "finite numbers", "fix the file"))

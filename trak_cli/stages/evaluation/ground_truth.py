@@ -11,35 +11,40 @@ import numpy as np
 from trak_cli.attribution.lds.ceiling import noise_ceiling
 from trak_cli.attribution.lds.ground_truth import axis_orders, check_ground_truth
 from trak_cli.config.schema import TrakConfig
-from trak_cli.errors import ConfigError, InputError, Problem, StoreError
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
+from trak_cli.stages.evaluation.retrained_models import read_subsets
 from trak_cli.stages.evaluation.user_arrays import read_array_file, transposed_copy
-from trak_cli.stages.inputs.sample_identity import Array, changed_samples
-from trak_cli.store.container import read_image
+from trak_cli.stages.inputs.sample_identity import Array
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, BoolArray, FloatArray
+from trak_cli.types import TRAIN, FloatArray, SubsetWeights
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Subsets of the training set and the outputs of models retrained on them.
+    """Subsets of the training set, or weights of its samples, and the outputs of models retrained with them.
 
     Attributes:
-        masks: (subsets, rows) bool, True where the subset contains the training row.
+        weights: (subsets, rows), bool where they are all 0 or 1: True where the subset contains the training row.
         outputs: (subsets, targets) mean output on each target over the models retrained on each subset.
         source: file or folder that it was read from.
         by_model: (subsets, models, targets) outputs of every single model; None if only their mean is known.
+        same_seed: whether all models are the same run but for the weights, so that their outputs have no noise.
         note: how outputs were read, if not in the documented order of their axes.
     """
 
-    masks: BoolArray
+    weights: SubsetWeights
     outputs: FloatArray
     source: Path
     by_model: FloatArray | None = None
+    same_seed: bool = False
     note: str = ""
 
     @property
     def ceiling(self) -> float:
         """The noise ceiling of the LDS; NaN if it cannot be estimated."""
+        if self.same_seed:
+            return 1.0
         return float("nan") if self.by_model is None else noise_ceiling(self.by_model)
 
     def no_ceiling(self, layout: Layout) -> str:
@@ -49,9 +54,14 @@ class GroundTruth:
             return f"{why} {self.source} has one output per subset and target; store outputs as (subsets, models, targets)"
         if self.by_model.shape[1] > 1:
             return f"{why} here no output changes with the subset"
-        if self.source != layout.retrained_folder:
+        if self.source != layout.retrained_folder():
             return f"{why} {self.source} has one model per subset; store two or more, as (subsets, models, targets)"
         return f"{why} there is one per subset; move {self.source} away and run trak retrain retrain.models_per_subset=2"
+
+    def of(self, targets: EvaluatedTargets) -> GroundTruth:
+        """The ground truth of some targets, or of the mean output over them (then with one target)."""
+        by_model = None if self.by_model is None else targets.columns(self.by_model)
+        return replace(self, outputs=targets.columns(self.outputs), by_model=by_model)
 
 
 def evaluated_split(config: TrakConfig, layout: Layout) -> str:
@@ -70,58 +80,50 @@ def evaluated_split(config: TrakConfig, layout: Layout) -> str:
     raise ConfigError(Problem("lds.split", "nothing", expected, remedy))
 
 
-def read_ground_truth(layout: Layout, file: str | None, split: str, rows: int, targets: int) -> GroundTruth:
-    """Read the ground truth of one target split.
+def read_ground_truth(config: TrakConfig, layout: Layout, split: str, rows: int, targets: int) -> GroundTruth:
+    """Read and check the ground truth of one target split: ``lds.ground_truth``, or the models of `trak retrain`.
 
     Raises:
-        StoreError: ``file`` is None, and the store has no retrained models.
-        InputError: masks or outputs have a wrong shape, dtype or value; the message names the expected shapes.
+        StoreError: there are no retrained models of the protocol (``retrain.same_seed``).
+        InputError: weights or outputs have a wrong shape, dtype or value; the message names the expected shapes.
     """
-    if file is None:
-        source, note = layout.retrained_folder, ""
-        masks, outputs = _retrained(layout, split)
+    if config.lds.ground_truth is None:
+        run = config.retrain.own_run
+        source, note, name = layout.retrained_folder(run), "", "masks" if run is None else "weights"
+        subsets = read_subsets(layout, run, split)
+        weights, outputs, names = subsets.weights, subsets.outputs, [name]
     else:
-        source = Path(file)
-        masks, outputs, note = _from_file(source, targets)
-    problems = check_ground_truth(masks, outputs, rows, targets, partial(transposed_copy, source))
+        source = Path(config.lds.ground_truth)
+        weights, outputs, name, note = _from_file(source, targets)
+        run, names = None, [name, "outputs"]
+    problems = check_ground_truth(weights, outputs, rows, targets, partial(transposed_copy, source, names), name)
     if problems:
         raise InputError([replace(problem, where=f"{source}: {problem.where}") for problem in problems])
     by_model = outputs if outputs.ndim == 3 else None
     mean = outputs if by_model is None else by_model.mean(axis=1)
-    return GroundTruth(masks.astype(np.bool_), mean, source, by_model, note)
+    return GroundTruth(_as_subsets(weights), mean, source, by_model, run is not None, note)
 
 
-def _from_file(path: Path, targets: int) -> tuple[Array, Array, str]:
-    """Masks, outputs, and a note if the axes of outputs were recognised by their sizes in another order than the documented."""
-    arrays = read_array_file(path, ("masks", "outputs"))
-    masks, outputs = arrays["masks"], arrays["outputs"]
-    orders = axis_orders(outputs.shape, (*masks.shape[:1], None, targets))
+def _as_subsets(weights: Array) -> SubsetWeights:
+    """Bool if all weights are 0 or 1, else float32."""
+    if weights.dtype == np.bool_ or ((weights == 0) | (weights == 1)).all():
+        return weights.astype(np.bool_)
+    return weights.astype(np.float32)
+
+
+def _from_file(path: Path, targets: int) -> tuple[Array, Array, str, str]:
+    """Weights, outputs, the name of the weights, and a note if the axes of outputs are in another order than documented."""
+    arrays = read_array_file(path, ("outputs",), optional=("masks", "weights"))
+    names = [name for name in ("masks", "weights") if name in arrays]
+    if len(names) != 1:
+        found = "both of masks and weights" if names else "neither masks nor weights"
+        expected = "masks (subsets, rows) bool, or weights (subsets, rows) of the samples' losses"
+        raise InputError(Problem(str(path), found, expected, "save one of the two under its name"))
+    (name,) = names
+    weights, outputs = arrays[name], arrays["outputs"]
+    orders = axis_orders(outputs.shape, (*weights.shape[:1], None, targets))
     if len(orders) != 1 or orders[0] == (0, 1, 2):
-        return masks, outputs, ""
+        return weights, outputs, name, ""
     axes = dict(zip(orders[0], ("subsets", "models", "targets"), strict=True))
-    return masks, outputs.transpose(orders[0]), f"; its outputs are read as ({', '.join(axes[axis] for axis in range(3))})"
-
-
-def _retrained(layout: Layout, split: str) -> tuple[Array, Array]:
-    """Masks (subsets, rows) and outputs (subsets, models, targets)."""
-    key = f"outputs_{split}"
-    masks, outputs = [], []
-    samples: dict[str, Array] = {}
-    for subset in layout.retrained_subsets():
-        path = layout.retrained(subset)
-        image = read_image(path)
-        if key not in image.arrays:
-            known = ", ".join(name.removeprefix("outputs_") for name in image.arrays if name.startswith("outputs_"))
-            expected = f"one of: {known}"
-            raise StoreError(Problem(str(path), f"no outputs on {split}", expected, "run trak retrain in a store of its own"))
-        if changed := changed_samples(samples, image.arrays, "other subsets were trained"):
-            found = f"{changed[0].where}: {changed[0].found}"
-            remedy = "move away the files that belong to another data set, and run trak retrain again"
-            raise StoreError(Problem(str(path), found, "subsets of one data set", remedy))
-        samples = samples | image.arrays
-        masks.append(image.arrays["mask"])
-        outputs.append(image.arrays[key])
-    if not masks:
-        remedy = "run trak retrain first, or give lds.ground_truth=FILE (npz or HDF5 with masks and outputs)"
-        raise StoreError(Problem(str(layout.retrained_folder), "no retrained models", "the ground truth of the LDS", remedy))
-    return np.stack(masks), np.stack(outputs)
+    note = f"; its outputs are read as ({', '.join(axes[axis] for axis in range(3))})"
+    return weights, outputs.transpose(orders[0]), name, note

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.attribution.lds.bootstrap import Difference, Interval
+from trak_cli.stages.evaluation.removals import RemovalResult
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,19 @@ class EvalSummary:
         split: target split.
         ground_truth: where masks and outputs come from.
         targets: how many.
+        group: whether the mean output over the targets was evaluated.
         subsets: how many.
         models: how many per subset; None where only their mean is known.
+        same_seed: whether all models are the same run but for the weights.
         ceiling: noise ceiling, the LDS of a perfect predictor
-            (:func:`trak_cli.attribution.lds.ceiling.noise_ceiling`); NaN where there are too few models to estimate it.
+            (:func:`trak_cli.attribution.lds.ceiling.noise_ceiling`); NaN where there are too few models to estimate it; 1
+            with the same seed.
         no_ceiling: why there is no noise ceiling, and how to get one; empty if there is one.
         left_out: how many targets have constant outputs or predictions.
         method: of the bootstrap, "reranked" or "linear".
         score_sets: the configured estimator first.
         baselines: those sets that are fitted to the ground truth, each subset predicted by a fit without it.
+        removal: the effect of removing the highest scores; None without such models.
         files: written by the evaluation.
     """
 
@@ -52,12 +57,15 @@ class EvalSummary:
     split: str
     ground_truth: Path
     targets: int
+    group: bool
     subsets: int
     models: int | None
+    same_seed: bool
     ceiling: float
     no_ceiling: str
     left_out: int
     method: str
     score_sets: list[ScoreSet]
     baselines: list[str]
+    removal: RemovalResult | None
     files: list[Path]

@@ -29,8 +29,10 @@ _LOADERS = {
 }
 
 
-def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the arrays ``names`` from a file. A .npy file has no names; its array is returned for a single name.
+def read_array_file(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the arrays ``names`` from a file, and those of ``optional`` that it has.
+
+    A .npy file has no names; its array is returned for a single name.
 
     Raises:
         InputError: the file is missing or damaged, has an unknown format, or lacks an array.
@@ -38,11 +40,12 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
     if not path.is_file():
         raise InputError(Problem(str(path), "no such file", "a .npy, .npz, .safetensors or HDF5 file", "correct the path"))
     if path.suffix in _HDF5:
-        return read_user_hdf5(path, names)
-    if path.suffix == ".npy" and len(names) == 1:
+        return read_user_hdf5(path, names, optional)
+    single = len(names) == 1 and not optional
+    if path.suffix == ".npy" and single:
         return {names[0]: _read_npy(path)}
     if path.suffix not in _LOADERS:
-        known = ", ".join((*([".npy"] if len(names) == 1 else []), *_LOADERS, *_HDF5))
+        known = ", ".join((*([".npy"] if single else []), *_LOADERS, *_HDF5))
         found = f"a file {path.suffix}" if path.suffix else "a file without suffix"
         raise InputError(Problem(str(path), found, f"one of {known}", "save the arrays with numpy.savez"))
     content = read_archive(path)
@@ -59,6 +62,7 @@ def read_array_file(path: Path, names: Sequence[str]) -> dict[str, np.ndarray[An
     ]
     if problems:
         raise InputError(problems)
+    names = [*names, *(name for name in optional if isinstance(arrays.get(name), np.ndarray | torch.Tensor))]
     return {name: _as_array(f"{path}: {name}", arrays[name]) for name in names}
 
 
@@ -84,12 +88,13 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
         raise InputError(Problem(str(path), found, "a .npy file of numbers", "save it with numpy.save")) from error
 
 
-def transposed_copy(path: Path, name: str, order: Sequence[int]) -> str:
+def transposed_copy(path: Path, names: Sequence[str], name: str, order: Sequence[int]) -> str:
     """The remedy for axes of a ground truth in another order, with a shell command that makes a corrected copy.
 
     Args:
         path: a file that :func:`read_array_file` reads.
-        name: the array, "masks" or "outputs".
+        names: its arrays.
+        name: the one that is transposed.
         order: the arguments of ``transpose``.
     """
     module, load = _LOADERS.get(path.suffix, ("h5py", "h5py.File"))
@@ -97,7 +102,7 @@ def transposed_copy(path: Path, name: str, order: Sequence[int]) -> str:
     copy = path.with_name(f"{path.stem}_{name}_transposed.npz")
     code = (
         f"import {', '.join(dict.fromkeys(('numpy', module)))}; f = {load}({json.dumps(str(path))}{arguments});"
-        ' a = {n: numpy.asarray(f[n]) for n in ("masks", "outputs")};'
+        f" a = {{n: numpy.asarray(f[n]) for n in {json.dumps(names)}}};"
         f' a["{name}"] = a["{name}"].transpose{tuple(order)}; numpy.savez({json.dumps(str(copy))}, **a)'
     )
     return f"give lds.ground_truth={copy}, a transposed copy made by: python -c {shlex.quote(code)}"

@@ -93,8 +93,9 @@ def _remove_scores(layout: Layout, split: str) -> list[str]:
 
 
 def _require_no_ground_truth(layout: Layout, split: str) -> None:
-    for subset in layout.retrained_subsets()[:1]:
-        path = layout.retrained(subset)
+    runs = (None, *layout.retrained_runs())
+    paths = [layout.retrained(subset, run) for run in runs for subset in layout.retrained_subsets(run)[:1]]
+    for path in paths:
         if f"outputs_{split}" in read_image(path, only=()).shapes:
             found = f"{split}; {path.parent} has outputs of retrained models on its old samples"
             remedy = "give the new samples another name in dataset.targets, or use another store"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,22 +123,36 @@ class Training:
         Raises:
             InputError: an output is not finite or depends on its batch, or the model raises an exception.
         """
+        return self._values(model, split, self._task.output, "output", OUTPUT_BATCH)
+
+    def losses(self, model: nn.Module, split: str) -> Float32:
+        """The loss of every sample of a split, (rows,) float32; otherwise as :meth:`outputs`.
+
+        Each sample is a batch of its own, because a loss may depend on its batch (the mean over the tokens of all samples, for
+        example). Only tasks that compare a sample with others have batches of consecutive samples, always the same.
+        """
+        compares = bool(list(self._task.context_rows(self.rows)))
+        return self._values(model, split, self._task.losses, "loss", OUTPUT_BATCH if compares else 1)
+
+    def _values(
+        self, model: nn.Module, split: str, function: Callable[[nn.Module, Any], Tensor], what: str, batch: int
+    ) -> Float32:
         targets = self._split(split)
         if model.training:
             evaluated(model)
-        with report_user_errors(f"outputs of a retrained model on {split}", library=True), torch.no_grad():
+        with report_user_errors(f"{what} of a retrained model on {split}", library=True), torch.no_grad():
             self._bind_context(model)
             if split not in self._independent:
                 check_independence(model, self._task, choose_probes(targets).trial)
                 self._independent.add(split)
-            parts = [self._task.output(model, targets.take(rows).batch) for rows in shards_of(targets.rows, OUTPUT_BATCH)]
-        outputs: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
-        if not np.isfinite(outputs).all():
-            row = int(np.flatnonzero(~np.isfinite(outputs))[0])
-            found = "a model output that is NaN or infinite"
+            parts = [function(model, targets.take(rows).batch) for rows in shards_of(targets.rows, batch)]
+        values: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            found = f"a model {what} that is NaN or infinite"
             remedy = "check the settings of the trainer (has the model diverged?) and this sample"
-            raise InputError(Problem(f"sample {row} of {split}", found, "finite outputs", remedy))
-        return outputs
+            raise InputError(Problem(f"sample {row} of {split}", found, f"a finite {what}", remedy))
+        return values
 
     def _split(self, name: str) -> Split:
         dataset = self.splits[name]
