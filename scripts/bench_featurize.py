@@ -31,8 +31,7 @@ from bench_projection import machine, table
 from torch import Tensor, nn
 
 from trak_cli.gradients.contract import Engine, ModelOutput
-from trak_cli.gradients.engines.hooks.factors import outer_products
-from trak_cli.gradients.engines.hooks.strategies import Strategies
+from trak_cli.gradients.engines.hooks.strategies import Strategies, outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.numerics import exact

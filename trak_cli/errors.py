@@ -40,6 +40,12 @@ class TrakError(Exception):
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(dict.fromkeys(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    @classmethod
+    def raise_for(cls, problems: Iterable[Problem]) -> None:
+        """Raise this error with all of the problems, if there are any."""
+        if found := tuple(problems):
+            raise cls(found)
+
 
 class ConfigError(TrakError):
     """Wrong usage or configuration (exit code 2). No work has started."""

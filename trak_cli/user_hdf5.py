@@ -93,9 +93,7 @@ def _read_errors(path: Path) -> Iterator[None]:
 
 
 def _numeric_datasets(path: Path, file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:
-    problems = [problem for name in names for problem in _problems(path, file, name)]
-    if problems:
-        raise InputError(problems)
+    InputError.raise_for(problem for name in names for problem in _problems(path, file, name))
     return {name: file[name] for name in names}
 
 

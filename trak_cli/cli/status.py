@@ -67,7 +67,6 @@ def _targets(rows: Sequence[int], group: bool) -> str:
 
 
 def _damaged(files: Sequence[str]) -> str:
-    if not files:
-        return ""
-    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    return f"; damaged: {', '.join(files[:SHOWN])}{more}"
+    from trak_cli.types import listed  # imports NumPy, which `trak --help` does not need
+
+    return f"; damaged: {listed(files, SHOWN)}" if files else ""

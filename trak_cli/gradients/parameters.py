@@ -36,11 +36,9 @@ def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()
     if not chosen and not problems:
         frozen = sum(not parameter.requires_grad for parameter in model.parameters())
         found = f"no parameter selected of {len(names)} ({frozen} frozen)"
-        problems.append(
-            Problem("parameters.include", found, "at least one trainable parameter", "widen include, or shorten exclude")
-        )
-    if problems:
-        raise ConfigError(problems)
+        remedy = "widen include, or shorten exclude"
+        problems.append(Problem("parameters.include", found, "at least one trainable parameter", remedy))
+    ConfigError.raise_for(problems)
     return chosen
 
 

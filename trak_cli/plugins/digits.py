@@ -39,8 +39,7 @@ class Digits(Dataset[tuple[Tensor, int]]):
             found = f"train={train}, targets={targets}"
             expected = f"positive sizes, together at most {len(images)}"
             problems.append(Problem("dataset sizes", found, expected, "choose smaller sets"))
-        if problems:
-            raise ConfigError(problems)
+        ConfigError.raise_for(problems)
         order = _shuffled(len(images), seed)
         self.index = order[:train] if split == "train" else order[train : train + targets]
         self._images = images

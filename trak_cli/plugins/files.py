@@ -99,13 +99,11 @@ def _read(path: str, names: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(Problem("dataset single", f"true, with {path}", "an .npz or .safetensors file", "write one of those"))
     content = read_archive(Path(path))
     held = content if isinstance(content, dict) else {}
-    problems = [
+    InputError.raise_for(
         Problem(path, f"the arrays {', '.join(map(str, held)) or 'of no name'}", f"an array {name!r}", "correct names")
         for name in names
         if name not in held
-    ]
-    if problems:
-        raise InputError(problems)
+    )
     return held
 
 

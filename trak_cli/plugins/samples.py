@@ -67,18 +67,12 @@ def check_repeatable(dataset: Indexed, indices: Sequence[int], name: str = "the 
         first[index] = _read_id(dataset, index, name)
         if time.perf_counter() - start > seconds / 2 and len(first) >= _AT_LEAST:
             break
-    problems = [
-        Problem(
-            f"sample {index} of {name}",
-            "different values when it was read again",
-            "the same values every time",
-            "remove random augmentation from this data set",
-        )
+    found, expected = "different values when it was read again", "the same values every time"
+    InputError.raise_for(
+        Problem(f"sample {index} of {name}", found, expected, "remove random augmentation from this data set")
         for index, before in first.items()
         if _read_id(dataset, index, name) != before
-    ]
-    if problems:
-        raise InputError(problems)
+    )
 
 
 def _read_id(dataset: Indexed, index: int, name: str) -> int:

@@ -51,8 +51,7 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
         arrays = [_numbers(columns[name], f"{path}: {name}", problems) for name in inputs]
         places = {name: position for position, name in enumerate(classes or ())}
         truth = _numbers(columns[label], f"{path}: {label}", problems, places if classes is not None else None)
-        if problems:
-            raise InputError(problems)
+        InputError.raise_for(problems)
         whole = classes is not None or bool((truth == np.floor(truth)).all())
         rows = slice(first, last)
         self._inputs = torch.from_numpy(np.stack(arrays, axis=1).astype(np.float32))[rows]
@@ -81,9 +80,8 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         raise InputError(Problem(str(path), "no such file", "a .csv or .parquet file", "correct the path"))
     read = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
     held = read(path)
-    if unknown := [name for name in names if name not in held]:
-        known = ", ".join(held)
-        raise InputError([Problem(str(path), f"no column {name!r}", f"one of: {known}", "correct it") for name in unknown])
+    unknown, expected = [name for name in names if name not in held], f"one of: {', '.join(held)}"
+    InputError.raise_for(Problem(str(path), f"no column {name!r}", expected, "correct it") for name in unknown)
     return {name: held[name] for name in names}
 
 

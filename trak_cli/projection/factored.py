@@ -18,7 +18,7 @@ from torch import Tensor
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.definition import rademacher, tensor_key
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock, listed
 
 #: If the config does not set the columns: the least number on either side, and the number of products, over all weights, per
 #: feature. Fewer products cost quality (docs/benchmarks.md).
@@ -147,8 +147,7 @@ def describe_factors(spec: ProjectionSpec, sizes: Mapping[str, int], matrices: M
     described = f"{len(matrices)} of {len(sizes)} parameter tensors from both sides, to at most {left} × {right}"
     if not rest:
         return described
-    shown = ", ".join(rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
-    return f"{described}; {shown} ({sum(sizes[name] for name in rest):,} coordinates) by the sparse matrix alone"
+    return f"{described}; {listed(rest)} ({sum(sizes[name] for name in rest):,} coordinates) by the sparse matrix alone"
 
 
 def _checked(block: FactorBlock, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

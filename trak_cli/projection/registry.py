@@ -135,8 +135,7 @@ def make_projector(job: ProjectionJob, kernel: str = "auto") -> Projector:
     problems = spec_problems(job.spec)
     if job.threads is not None and job.threads < 1:
         problems.append(Problem("threads", str(job.threads), "at least 1, or null", "null takes what PyTorch uses"))
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(problems)
     if job.spec.kind == "factored":
         if not job.matrices:
             raise ValueError("kind factored needs the matrices that it multiplies from both sides")

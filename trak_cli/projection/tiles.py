@@ -6,15 +6,13 @@ entry. The values are those of :mod:`trak_cli.projection.definition`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 
-from trak_cli.projection.definition import BLOCK, GOLDEN32, UInt32, block_key, tensor_key
+from trak_cli.projection.definition import BLOCK, GOLDEN32, UInt32, UInt64
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
-from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.types import Float32, Float64
 
 #: (256, 8): −1 if bit j of the byte is set, otherwise +1.
@@ -25,25 +23,6 @@ _ENTRIES: Final[dict[str, Float32]] = {
     "rademacher": SIGNS.astype(np.float32),
     "gaussian": GAUSSIAN_TABLE.astype(np.float32)[:, None],
 }
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The keys of consecutive blocks of one tensor: their low and high halves, (n,) uint32 each."""
-
-    low: UInt32
-    high: UInt32
-
-    @staticmethod
-    def of(spec: ProjectionSpec, checkpoint: str, name: str, blocks: range) -> Keys:
-        """The keys of the blocks numbered ``blocks`` of the parameter ``name``."""
-        T = tensor_key(spec.seed, checkpoint, name)
-        key = block_key(T, spec.kind, np.arange(blocks.start, blocks.stop, dtype=np.uint64))
-        return Keys(key.astype(np.uint32), (key >> np.uint64(32)).astype(np.uint32))
-
-    def part(self, start: int, stop: int) -> Keys:
-        """The keys at positions [start, stop) of this run."""
-        return Keys(self.low[start:stop], self.high[start:stop])
 
 
 class TileFiller:
@@ -58,18 +37,18 @@ class TileFiller:
         # Memory from PyTorch is aligned, unlike NumPy's; the rounding of a BLAS may depend on alignment.
         self._tile: Float32 = torch.empty(coordinates * columns).numpy()
 
-    def fill(self, keys: Keys, columns: range) -> Float32:
-        """Pᵀ for the blocks of ``keys`` and for ``columns``: (len(columns), coordinates) float32.
+    def fill(self, keys: UInt64, columns: range) -> Float32:
+        """Pᵀ for the blocks with these keys, (n,), and for ``columns``: (len(columns), coordinates) float32.
 
         The next call overwrites the result.
         """
-        shape = (len(columns), len(keys.low))
+        shape = (len(columns), len(keys))
         count = shape[0] * shape[1]
         word = self._word[:count].reshape(shape)
         step = np.arange(columns.start, columns.stop, dtype=np.uint32) * np.uint32(GOLDEN32)
-        np.add(step[:, None], keys.low, out=word)
+        np.add(step[:, None], keys.astype(np.uint32), out=word)
         _fmix_in_place(self._word[:count], self._spare[:count])
-        np.add(word, keys.high, out=word)
+        np.add(word, (keys >> np.uint64(32)).astype(np.uint32), out=word)
         _fmix_in_place(self._word[:count], self._spare[:count])
         tile = self._tile[: count * self._block]
         # Bytes are in little-endian order. No byte is outside the table; mode "clip" avoids a buffer.

@@ -99,8 +99,7 @@ def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, re
         problems += singular_problems(found.spectrum, ridge)
         grams.append(_summary(name, inventory.rows, found, ridge, reused))
     sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.has_terms)))
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(problems)
     return sorted(grams, key=lambda gram: mine.index(gram.checkpoint))
 
 

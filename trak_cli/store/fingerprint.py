@@ -79,9 +79,7 @@ def require_same(path: Path, found: Json, expected: Json) -> None:
     Raises:
         ForeignError: with one problem for each differing key.
     """
-    problems = problems_between(path, found, expected)
-    if problems:
-        raise ForeignError(problems)
+    ForeignError.raise_for(problems_between(path, found, expected))
 
 
 def shown(value: Any) -> str:

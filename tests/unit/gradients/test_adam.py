@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trak_cli.gradients.contract import PerSample
-from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES

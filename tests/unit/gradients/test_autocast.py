@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients.checks.independence import check_independence
-from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select

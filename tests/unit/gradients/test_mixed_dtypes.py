@@ -7,7 +7,7 @@ import torch
 from gathering import engine_of, gathered
 from torch import Tensor, nn
 
-from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.options import ENGINES

@@ -13,7 +13,11 @@ from trak_cli.types import AnyBlock, Block, FactorBlock
 
 def gradient_of(parameters: Mapping[str, Tensor], blocks: Iterable[AnyBlock], position: int) -> dict[str, Tensor]:
     """The gradient of one sample of a batch, assembled from blocks: canonical name -> (d,) float32 or float64."""
-    gradients = _zeros(parameters)
+    real = {name: as_real(parameter) for name, parameter in parameters.items()}
+    gradients = {
+        name: torch.zeros(value.numel(), device=value.device, dtype=torch.promote_types(value.dtype, torch.float32))
+        for name, value in real.items()
+    }
     for block in blocks:
         if isinstance(block, FactorBlock):
             block = block.dense()
@@ -35,14 +39,6 @@ def difference(gradients: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 
 def _square(values: Tensor) -> float:
     return float(values.double().square().sum())
-
-
-def _zeros(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    real = {name: as_real(parameter) for name, parameter in parameters.items()}
-    return {
-        name: torch.zeros(value.numel(), device=value.device, dtype=torch.promote_types(value.dtype, torch.float32))
-        for name, value in real.items()
-    }
 
 
 def largest_difference(first: Tensor, second: Tensor) -> tuple[int, float]:

@@ -14,16 +14,10 @@ from torch import Tensor, nn
 
 from trak_cli.errors import InputError, TrakError
 from trak_cli.gradients.checks.compare import worst_output
-from trak_cli.gradients.checks.history_errors import (
-    changes,
-    fails_alone,
-    keeps,
-    random_build,
-    squeezed,
-)
 from trak_cli.gradients.checks.observation import Observation, attributes, digests, holds_graph, observe
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
+from trak_cli.gradients.refusals import changes, fails_alone, keeps, random_build, squeezed
 from trak_cli.types import listed
 from trak_cli.user_errors import error_summary, is_out_of_memory, report_user_errors, text_of
 

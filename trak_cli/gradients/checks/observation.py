@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -77,6 +77,13 @@ def observe(
                 gradients = backward(output.sum(), parameters) if parameters and output.requires_grad else {}
                 seen.reached[key] = {name for name, gradient in gradients.items() if gradient is not None}
             seen.outputs[key] = output.detach().double().cpu()
+
+
+def observed_outputs(model: nn.Module, task: ModelOutput, singles: Sequence[Any]) -> Tensor:
+    """f of samples that are collated alone, (number of samples,) float64, with fixed seeds of the random generators."""
+    seen = Observation()
+    observe(model, task, dict(enumerate(singles)), {}, seen)
+    return torch.cat([seen.outputs[position] for position in range(len(singles))])
 
 
 @contextmanager

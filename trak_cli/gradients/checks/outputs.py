@@ -1,4 +1,4 @@
-"""Checks before a run that the output of a task depends on the parameters and equals the sum of its terms."""
+"""Checks of outputs: they depend on the parameters, are the sum of their terms, and do not depend on other checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import batch_size
 from trak_cli.errors import InputError, Problem
-from trak_cli.gradients.checks.compare import largest_difference
+from trak_cli.gradients.checks.compare import largest_difference, worst_output
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.loop import backward
@@ -73,3 +73,24 @@ def check_terms(model: nn.Module, task: TokenTermsOutput, batch: Any) -> None:
                 "make terms and output consistent, or set gradients.terms=false",
             )
         )
+
+
+def check_across_checkpoints(used: Tensor, alone: Tensor, limit: float, where: Sequence[str]) -> None:
+    """Compare the outputs of a checkpoint in use after another one with its outputs alone.
+
+    Args:
+        limit: the allowed relative difference.
+        where: the names of the samples, then the name of the checkpoint.
+
+    Raises:
+        InputError: an output differs by more than rounding.
+    """
+    *names, checkpoint = where
+    worst, difference = worst_output(used, alone)
+    if difference > limit:
+        found = (
+            f"f = {float(used[worst]):.6g} for {names[worst]} under {checkpoint} after another checkpoint, but"
+            f" {float(alone[worst]):.6g} under this checkpoint alone; a class or a module of your code keeps a value"
+        )
+        remedy = "keep no value that depends on weights or samples in a class attribute, a global variable or a cached function"
+        raise InputError(Problem("model", found, "an output that depends on the sample and the weights alone", remedy))

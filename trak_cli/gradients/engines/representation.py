@@ -107,19 +107,14 @@ def _listening(model: nn.Module, place: Place) -> Iterator[list[Any]]:
     def keep(value: Any) -> None:  # a copy, because later layers may overwrite it in place
         seen.append(value.clone() if isinstance(value, Tensor) else value)
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del module
+    def first(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keep(next(iter((*args, *kwargs.values())), None))
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        del module, args
-        keep(output)
 
     module = modules[place.module]
     if place.side == "input":
-        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+        handle = module.register_forward_pre_hook(first, with_kwargs=True)
     else:
-        handle = module.register_forward_hook(after)
+        handle = module.register_forward_hook(lambda _module, _args, output: keep(output))
     try:
         yield seen
     finally:

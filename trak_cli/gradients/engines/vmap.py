@@ -14,12 +14,7 @@ from trak_cli.gradients.autograd_settings import differentiable
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import batchable, exact
-from trak_cli.gradients.refusals import (
-    checked_vector,
-    not_for_vmap,
-    out_of_memory,
-    random_output,
-)
+from trak_cli.gradients.refusals import checked_vector, not_for_vmap, out_of_memory, random_output
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.user_errors import first_line, is_out_of_memory
 

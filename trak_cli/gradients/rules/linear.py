@@ -11,35 +11,27 @@ from trak_cli.gradients.rules.pieces import PIECE_BYTES, runs
 from trak_cli.gradients.rules.registry import Blocks, Names, register_gradient_rule
 from trak_cli.types import Block, FactorBlock
 
-
-def _factors(_: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
-    """Weight (out, in): Σ_t g_t ⊗ x_t. x (B, c, …, in), g (B, c, …, out)."""
-    yield FactorBlock(name, g.flatten(1, -2), x.flatten(1, -2))
+#: Linear layers of GPT-2 and its relatives, whose weight is (in, out).
+_TRANSPOSED = "transformers.pytorch_utils.Conv1D"
 
 
-def _transposed_factors(_: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
-    """Weight (in, out): Σ_t x_t ⊗ g_t."""
-    yield FactorBlock(name, x.flatten(1, -2), g.flatten(1, -2))
-
-
-@register_gradient_rule(nn.Linear, factors=_factors)
-def linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
-    """Weight (out, in): Σ_t g_t ⊗ x_t. Bias: Σ_t g_t. x (B, c, …, in), g (B, c, …, out)."""
+def _sides(module: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """The factors of the weight's gradient Σ_t left_t ⊗ right_t, (B, t, …): g and x, or x and g for a weight (in, out)."""
     x, g = x.flatten(1, -2), g.flatten(1, -2)
-    if "weight" in names:
-        yield from outer(names["weight"], g, x)
-    if "bias" in names:
-        yield Block(names["bias"], g.sum(1))
+    return (g, x) if isinstance(module, nn.Linear) else (x, g)
 
 
-@register_gradient_rule("transformers.pytorch_utils.Conv1D", factors=_transposed_factors)
-def transposed_linear(_: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
-    """Weight (in, out): Σ_t x_t ⊗ g_t. Bias: Σ_t g_t. x (B, c, …, in), g (B, c, …, out)."""
-    x, g = x.flatten(1, -2), g.flatten(1, -2)
+def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
+    yield FactorBlock(name, *_sides(module, x, g))
+
+
+@register_gradient_rule(nn.Linear, _TRANSPOSED, factors=_factors)
+def linear(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
+    """Weight (out, in): Σ_t g_t ⊗ x_t, or (in, out): Σ_t x_t ⊗ g_t. Bias: Σ_t g_t. x (B, c, …, in), g (B, c, …, out)."""
     if "weight" in names:
-        yield from outer(names["weight"], x, g)
+        yield from outer(names["weight"], *_sides(module, x, g))
     if "bias" in names:
-        yield Block(names["bias"], g.sum(1))
+        yield Block(names["bias"], g.flatten(1, -2).sum(1))
 
 
 def outer(name: str, left: Tensor, right: Tensor) -> Blocks:

@@ -97,9 +97,7 @@ def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | N
         except InputError:
             raise refused from None
     weights = {name: as_tensor(tensors[file]) for name, file in place.names.items()}
-    problems = _value_problems(own, weights, str(path))
-    if problems:
-        raise InputError(problems)
+    InputError.raise_for(_value_problems(own, weights, str(path)))
     if names is not None:
         weights = {names[name]: value for name, value in weights.items()}
     # Not strict, because names of tied weights may be missing. Copying into ``own`` instead would have no effect on a model

@@ -38,8 +38,7 @@ class ImageFile(Dataset[tuple[Tensor, int]]):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
     ) -> None:
-        if problems := channel_problems(mean, std):
-            raise ConfigError(problems)
+        ConfigError.raise_for(channel_problems(mean, std))
         self._mean, self._std = tuple(mean), tuple(std)
         self._file = SampleFile(path, (images, labels))
         image, label = self._file.rows(0) if len(self._file) else (torch.empty(0), torch.empty(0))

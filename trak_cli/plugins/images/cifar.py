@@ -59,8 +59,7 @@ class Cifar(Dataset[tuple[Tensor, int]]):
         wanted = list(range(classes)) if only is None else list(only)
         if not wanted or len(set(wanted)) < len(wanted) or not all(0 <= label < classes for label in wanted):
             problems.append(Problem("dataset only", str(wanted), f"distinct labels from 0 to {classes - 1}", "correct them"))
-        if problems:
-            raise ConfigError(problems)
+        ConfigError.raise_for(problems)
         labels, files = _VERSIONS[classes]
         self._records = _mapped([Path(path) / name for name in files[split]], labels + _PIXELS)
         self._skip, self._mean, self._std = labels, tuple(mean), tuple(std)
@@ -100,6 +99,5 @@ def _mapped(files: list[Path], record: int) -> list[np.ndarray[Any, np.dtype[np.
         elif file.stat().st_size == 0 or file.stat().st_size % record:
             found = f"{file.stat().st_size} bytes"
             problems.append(Problem(str(file), found, f"a multiple of {record} bytes", "copy it again, or correct classes"))
-    if problems:
-        raise InputError(problems)
+    InputError.raise_for(problems)
     return [np.memmap(file, dtype=np.uint8, mode="r").reshape(-1, record) for file in files]

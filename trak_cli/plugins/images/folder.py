@@ -45,13 +45,11 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         self._transform = ImageTransform(size, resize, tuple(mean), tuple(std), interpolation)
         folder = Path(path)
         self.classes = list(classes) if classes is not None else _folders(folder)
-        problems = [
+        InputError.raise_for(
             Problem(path, f"no folder {name!r} in it", "a folder for each class", "correct classes, or the path")
-            for name in (self.classes if classes is not None else [])
+            for name in classes or ()
             if not (folder / name).is_dir()
-        ]
-        if problems:
-            raise InputError(problems)
+        )
         self._files = [(file, label) for label, name in enumerate(self.classes) for file in image_files(folder / name)]
         if not self._files:
             found = f"no image in {len(self.classes)} folder(s)" if self.classes else "no folders"

@@ -43,8 +43,7 @@ class ImageTransform:
         problems += channel_problems(self.mean, self.std)
         if self.interpolation not in ("bilinear", "bicubic"):
             problems.append(Problem("dataset interpolation", repr(self.interpolation), "bilinear or bicubic", "choose one"))
-        if problems:
-            raise ConfigError(problems)
+        ConfigError.raise_for(problems)
 
     def read(self, path: Path) -> Tensor:
         """The image in a file, (channels, size, size) float32.

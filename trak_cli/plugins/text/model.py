@@ -60,9 +60,7 @@ def text_model(
         ConfigError: names all arguments that do not fit; or a package is not installed.
         InputError: the model cannot be loaded: no such repository or folder, or values that its class refuses.
     """
-    problems = _problems(kind, pretrained, config, weights, adapter, attention, dtype)
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(_problems(kind, pretrained, config, weights, adapter, attention, dtype))
     transformers = needed("transformers", "text", "model")
     transformers.utils.logging.disable_progress_bar()  # a model is loaded for every checkpoint
     if pretrained is not None:
@@ -149,8 +147,7 @@ def _check_keys(known: Any, values: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(key, list(known.to_dict()), n=1)
             remedy = f"did you mean {close[0]}?" if close else "remove it"
             problems.append(Problem(f"model.config.{key}", "an unknown key", f"a key of {type(known).__name__}", remedy))
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(problems)
 
 
 def _not_made(pretrained: str | None, error: Exception) -> Problem:

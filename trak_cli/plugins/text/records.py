@@ -102,9 +102,7 @@ def _from_parquet(file: Path, columns: Sequence[str]) -> Table:
     arrow = needed("pyarrow", "text", f"dataset {file}")
     try:
         names = parquet.read_schema(file).names
-        missing = [column for column in columns if column not in names]
-        if missing:
-            raise InputError([_no_column(str(file), column, names) for column in missing])
+        InputError.raise_for(_no_column(str(file), column, names) for column in columns if column not in names)
         rows: list[dict[str, Any]] = parquet.read_table(file, columns=list(columns)).to_pylist()
     except (arrow.ArrowException, OSError) as error:
         remedy = "write the file again"
@@ -127,9 +125,8 @@ def _from_datasets(path: str, columns: Sequence[str], split: str | None, subset:
         found = found[split]
     elif split is not None and str(found.split) != split:
         raise ConfigError(Problem(f"dataset {path}", f"split {split}", f"the only one, {found.split}", "remove split"))
-    missing = [column for column in columns if column not in found.column_names]
-    if missing:
-        raise InputError([_no_column(f"dataset {path}", column, found.column_names) for column in missing])
+    names = found.column_names
+    InputError.raise_for(_no_column(f"dataset {path}", column, names) for column in columns if column not in names)
     table: Table = found.select_columns(list(columns))
     return table
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 
 from trak_cli.projection.blocks import dense, pieces
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.cpu.thread_pool import ThreadPool
-from trak_cli.projection.definition import BLOCK
-from trak_cli.projection.tiles import Keys, TileFiller
+from trak_cli.projection.definition import BLOCK, UInt64, block_key, tensor_key
+from trak_cli.projection.tiles import TileFiller
 from trak_cli.types import AnyBlock, Block
 
 #: 2 MB of float32 entries: small enough for the cache, and large enough for the overhead of Python calls to be small.
@@ -60,25 +61,26 @@ class _BlockProduct:
 
     kind: str
     block: Block
-    keys: Keys
+    keys: UInt64
 
     @staticmethod
     def of(block: Block, job: ProjectionJob) -> _BlockProduct:
         width = BLOCK[job.spec.kind]
         end = block.offset + block.gradient.shape[1]
-        numbers = range(block.offset // width, -(-end // width))
-        return _BlockProduct(job.spec.kind, block, Keys.of(job.spec, job.checkpoint, block.name, numbers))
+        T = tensor_key(job.spec.seed, job.checkpoint, block.name)
+        numbers = np.arange(block.offset // width, -(-end // width), dtype=np.uint64)
+        return _BlockProduct(job.spec.kind, block, block_key(T, job.spec.kind, numbers))
 
     def add_to(self, total: torch.Tensor, strips: list[range]) -> None:
         """Add the product to the columns ``strips`` of ``total`` (B, dim), which no other thread writes to."""
         width = BLOCK[self.kind]
         first = self.block.offset // width
-        filler = TileFiller(self.kind, min(TILE_COORDINATES, len(self.keys.low) * width), len(strips[0]))
+        filler = TileFiller(self.kind, min(TILE_COORDINATES, len(self.keys) * width), len(strips[0]))
         for start, stop in pieces(self.block, TILE_COORDINATES):
             part = self.block.gradient[:, start - self.block.offset : stop - self.block.offset]
             # Float32 is copied too: alignment and strides may change the rounding of the BLAS, and are now always the same.
             gradient = torch.empty(part.shape).copy_(part)
-            keys = self.keys.part(start // width - first, -(-stop // width) - first)
+            keys = self.keys[start // width - first : -(-stop // width) - first]
             lead = start % width
             for strip in strips:
                 tile = torch.from_numpy(filler.fill(keys, strip))[:, lead : lead + stop - start]

@@ -213,16 +213,9 @@ def settle_plan(layout: Layout, selector: EngineSelector) -> RunPlan:
         "gradients.microbatch": (plan.microbatch, gradients.microbatch or plan.microbatch),
         "features.shard_rows": (plan.shard_rows, selector.shard_rows or plan.shard_rows),
     }
-    problems = [
-        Problem(
-            key,
-            f"{configured} in the config",
-            f"{planned}, as in {layout.plan}",
-            f"use {key}={planned}, or another store",
-        )
+    StoreError.raise_for(
+        Problem(key, f"{configured} in the config", f"{planned}, as in {layout.plan}", f"use {key}={planned}, or another store")
         for key, (planned, configured) in choices.items()
         if planned != configured
-    ]
-    if problems:
-        raise StoreError(problems)
+    )
     return plan

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from trak_cli.config.compose.plugin_import import imported_again
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.gradients.checks.across_checkpoints import check_across_checkpoints, observed_outputs
 from trak_cli.gradients.checks.compare import gradient_of, worst_output
 from trak_cli.gradients.checks.finite import check_finite
 from trak_cli.gradients.checks.history import History, Samples, Subject, check_history
 from trak_cli.gradients.checks.independence import check_independence, check_repeated
-from trak_cli.gradients.checks.outputs import check_terms, reached_parameters, unreached
+from trak_cli.gradients.checks.observation import observed_outputs
+from trak_cli.gradients.checks.outputs import check_across_checkpoints, check_terms, reached_parameters, unreached
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trak_cli.config.schema import GradientsConfig, ParametersConfig, ProjectionConfig, TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput, coordinates
-from trak_cli.gradients.engines.hooks.factors import outer_products
+from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.representation import Place, represented
 from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
@@ -155,9 +155,7 @@ def projection_spec(projection: ProjectionConfig, parameters: int) -> Projection
         spec = replace(spec, nonzeros=1)
     if projection.kind != "factored":
         spec = replace(spec, factors=None)
-    problems = spec_problems(spec)
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(spec_problems(spec))
     return spec
 
 

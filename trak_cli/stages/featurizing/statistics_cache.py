@@ -75,6 +75,5 @@ class StatisticsCache:
         image = read_image(path)
         require_same(path, image.fingerprint, fingerprint)
         stored_rows, ids = image.arrays[_ROWS].tolist(), image.arrays[_IDS].tolist()
-        if problems := check_ends(self.train.name, self.train.dataset, stored_rows, ids, f"{path} was made"):
-            raise InputError(problems)
+        InputError.raise_for(check_ends(self.train.name, self.train.dataset, stored_rows, ids, f"{path} was made"))
         return {name.removeprefix(prefix): array for name, array in image.arrays.items() if name.startswith(prefix)}

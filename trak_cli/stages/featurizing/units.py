@@ -107,8 +107,6 @@ def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
             changed += [offer_replacement(problem, unit.split.name) for problem in differing]
         if stored.condition is not Condition.WHOLE:
             pending.append(replace(unit, replaces_shorter=stored.condition is Condition.SHORTER))
-    if foreign:
-        raise StoreError(foreign)
-    if changed:
-        raise InputError(dict.fromkeys(changed))  # each row once: it is the same under every checkpoint
+    StoreError.raise_for(foreign)
+    InputError.raise_for(changed)
     return pending

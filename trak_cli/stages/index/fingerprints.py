@@ -86,6 +86,4 @@ def check_fingerprints(layout: Layout, fingerprints: Mapping[str, Json]) -> None
     Raises:
         StoreError: features of another run are stored under some of the names.
     """
-    problems = list(stored_differences(layout, fingerprints))
-    if problems:
-        raise ForeignError(problems)
+    ForeignError.raise_for(stored_differences(layout, fingerprints))

@@ -16,7 +16,7 @@ from trak_cli.store.fingerprint import differences, require_same, shown
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
-from trak_cli.types import TRAIN, Json, Rows, shards_of
+from trak_cli.types import TRAIN, Json, Rows, listed, shards_of
 
 #: The digest in the name of a checkpoint's folder; the name of an ensemble member goes on after it.
 _DIGEST = re.compile(r"-[0-9a-f]{8}(?=$|\+)")
@@ -148,12 +148,10 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
                 else:
                     problems += state.problems
     if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        found = f"nothing (or too few rows) at {', '.join(missing[:SHOWN])}{more}"
+        found = f"nothing (or too few rows) at {listed(missing, SHOWN)}"
         remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"
         problems.append(Problem(f"{len(missing)} shard(s) of features", found, "every shard of every checkpoint", remedy))
-    if problems:
-        raise StoreError(problems)
+    StoreError.raise_for(problems)
 
 
 def _require_alike(features: Mapping[str, Json]) -> None:
@@ -164,7 +162,7 @@ def _require_alike(features: Mapping[str, Json]) -> None:
         for key, found, wanted in differences(one, expected):
             if key not in OF_CHECKPOINT:
                 names.setdefault((key, shown(found), shown(wanted)), []).append(name)
-    problems = [
+    StoreError.raise_for(
         Problem(
             f"features of {', '.join([*checkpoints[:SHOWN], *(['…'] if len(checkpoints) > SHOWN else [])])}",
             f"{key} = {found}",
@@ -172,15 +170,13 @@ def _require_alike(features: Mapping[str, Json]) -> None:
             "choose checkpoints that belong together with estimator.average_over, or use another store",
         )
         for (key, found, wanted), checkpoints in names.items()
-    ]
-    if problems:
-        raise StoreError(problems)
+    )
 
 
 def _require_distinct(layout: Layout, features: Mapping[str, Json]) -> None:
     """Raise if a checkpoint has two folders, as after its file was renamed: it would count twice in the average."""
     first: dict[str, str] = {}
-    problems = [
+    StoreError.raise_for(
         Problem(
             f"features of {name}",
             f"the weights of {other}, under another name",
@@ -189,6 +185,4 @@ def _require_distinct(layout: Layout, features: Mapping[str, Json]) -> None:
         )
         for name, one in features.items()
         if (other := first.setdefault(str(one.get("checkpoint")), name)) != name
-    ]
-    if problems:
-        raise StoreError(problems)
+    )

@@ -18,13 +18,14 @@ sample that uses it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients.rules.registry import has_rule
+from trak_cli.gradients.rules.registry import factors_of, has_rule
 from trak_cli.types import listed
 
 #: Canonical parameter name -> the name of the enclosing module, or VMAP, LOOP or UNUSED. Parameters with rules have no entry.
@@ -50,6 +51,24 @@ def owners(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list
             if parameter is not None and id(parameter) in names:
                 holders[names[id(parameter)]].append(Owner(module_name, local))
     return holders
+
+
+def outer_products(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """The parameters whose gradient is a sum of outer products in every module that holds them: name -> (m, n) of the matrix.
+
+    A matrix that an embedding shares with a linear layer is included; a matrix of embeddings alone is not, because its
+    gradient already has few rows. The result depends on the model only, not on the gradient engine.
+    """
+    modules = dict(model.named_modules())
+    matrices = {}
+    for name, holders in owners(model, parameters).items():
+        holding = [modules[owner.module] for owner in holders if owner.local == "weight"]
+        splits = [factors_of(module) is not None for module in holding]
+        others = [module for module, split in zip(holding, splits, strict=True) if not split]
+        if any(splits) and len(holding) == len(holders) and all(isinstance(module, nn.Embedding) for module in others):
+            rows = parameters[name].shape[0]
+            matrices[name] = (rows, parameters[name].numel() // max(rows, 1))
+    return matrices
 
 
 def first_strategies(model: nn.Module, parameters: Mapping[str, Tensor], unused: Collection[str] = ()) -> dict[str, str]:
@@ -93,13 +112,8 @@ def _parent(module: str) -> str:
 
 def _enclosing(modules: Iterable[str]) -> str:
     """The smallest module that encloses all of these (a module encloses itself); "" is the model."""
-    paths = [module.split(".") for module in modules]
-    shared = []
-    for steps in zip(*paths, strict=False):
-        if len(set(steps)) > 1:
-            break
-        shared.append(steps[0])
-    return ".".join(shared)
+    same = takewhile(lambda steps: len(set(steps)) == 1, zip(*(module.split(".") for module in modules), strict=False))
+    return ".".join(steps[0] for steps in same)
 
 
 def materialized_parameters(parameters: Mapping[str, Tensor], strategies: Strategies) -> list[Tensor]:
@@ -112,14 +126,7 @@ def describe_strategies(parameters: Iterable[str], strategies: Strategies) -> st
     names = list(parameters)
     ruled = sum(name not in strategies for name in names)
     parts = [f"{ruled} of {len(names)} parameter tensors by the rules of their layers"] if ruled else []
-    say: dict[str, Callable[[str], str]] = {
-        VMAP: lambda tensors: f"{tensors} by vmap over the model",
-        LOOP: lambda tensors: f"{tensors} by the loop",
-        UNUSED: lambda tensors: f"{tensors} not used by the model",
-    }
-    for strategy in dict.fromkeys(strategies.values()):
-        tensors = [name for name in names if strategies.get(name) == strategy]
-        shown = listed(tensors)
-        if tensors:
-            parts.append(say[strategy](shown) if strategy in say else f"{shown} by vmap over {strategy}")
+    ways = {VMAP: "by vmap over the model", LOOP: "by the loop", UNUSED: "not used by the model"}
+    used = {way: listed([name for name in names if strategies.get(name) == way]) for way in dict.fromkeys(strategies.values())}
+    parts += [f"{tensors} {ways.get(strategy, f'by vmap over {strategy}')}" for strategy, tensors in used.items() if tensors]
     return "; ".join(parts)

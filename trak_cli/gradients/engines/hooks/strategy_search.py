@@ -34,7 +34,8 @@ def find_strategies(
     """
     refuse_joined(batch, "hooks")
     samples = _first(batch, min(batch_size(batch), SAMPLES))
-    strategies = first_strategies(model, parameters, _unused(model, task, parameters, samples))
+    reached = reached_parameters(model, task, samples, parameters)
+    strategies = first_strategies(model, parameters, parameters.keys() - reached)
     while wrong := _wrong(HooksEngine(model, task, parameters, strategies, factored), model, task, parameters, samples):
         if wrong == [OUTPUT]:
             raise disagreement("gradients=hooks", "outputs")
@@ -46,11 +47,6 @@ def find_strategies(
                 raise disagreement(f"parameter {name}", "gradients")
             strategies[name] = strategy
     return strategies
-
-
-def _unused(model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> set[str]:
-    """The parameters that no path of the autograd graph connects to the outputs."""
-    return set(parameters) - reached_parameters(model, task, batch, parameters)
 
 
 def _wrong(engine: HooksEngine, model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any) -> list[str]:

@@ -114,16 +114,14 @@ def _index(folder: Path) -> Any:
 def _pieces(folder: Path, index: Any) -> dict[str, list[tuple[tuple[int, ...], Any]]]:
     """Name -> the offset and the place of each piece of the tensor. Entries that are no tensors have one piece, too."""
     pieces: dict[str, list[tuple[tuple[int, ...], Any]]] = {}
-    missing = set()
+    missing: set[str] = set()
     for key, info in index.storage_data.items():
         pieces.setdefault(key.fqn, []).append((tuple(getattr(key, "offset", None) or ()), info))
         shard = Path(info.relative_path)
         if shard.name != str(shard) or not (folder / shard).is_file():
             missing.add(str(shard))
-    if missing:
-        expected = "the shards beside .metadata"
-        remedy = "copy every file of the folder"
-        raise InputError(Problem(str(folder), f"no {name}", expected, remedy) for name in sorted(missing))
+    expected, remedy = "the shards beside .metadata", "copy every file of the folder"
+    InputError.raise_for(Problem(str(folder), f"no {name}", expected, remedy) for name in sorted(missing))
     return pieces
 
 

@@ -25,11 +25,11 @@ def files_of_index(path: Path) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError):
         remedy = "save it again with save_pretrained"
         raise InputError(Problem(str(path), "no weight_map", "an index of the files of a checkpoint", remedy)) from None
-    problems = [
+    if not names:
+        raise InputError(Problem(str(path), "no file names", "the files of a checkpoint", "save it again"))
+    InputError.raise_for(
         Problem(str(path), f"the file {name}", "files beside the index", "put every file into the folder of the index")
         for name in names
         if Path(name).name != name or not (path.parent / name).is_file()
-    ]
-    if problems or not names:
-        raise InputError(problems or Problem(str(path), "no file names", "the files of a checkpoint", "save it again"))
+    )
     return [path.parent / name for name in names]
