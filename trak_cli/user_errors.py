@@ -82,9 +82,9 @@ def error_summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error, f'no message, at `{line}`' if line else 'no message')}"
 
 
-def first_line(error: BaseException, default: str) -> str:
-    """The first line of the exception's message, cut to 200 characters; ``default`` if the message is empty."""
-    return (text_of(error).strip().splitlines() or [default])[0][:200]
+def first_line(error: BaseException, default: str | None = None) -> str:
+    """The first line of the exception's message, cut to 200 characters; if it is empty, ``default`` or the type's name."""
+    return (text_of(error).strip().splitlines() or [default or type(error).__name__])[0][:200]
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def not_for_vmap(found: str, where: str = "model") -> InputError:
 
 def out_of_memory(size: int, error: RuntimeError) -> MachineError:
     """The error for a microbatch of ``size`` samples that does not fit into memory."""
-    found = f"out of memory with a microbatch of {size} ({first_line(error, type(error).__name__)})"
+    found = f"out of memory with a microbatch of {size} ({first_line(error)})"
     remedy = "lower gradients.memory_mb, or set gradients.microbatch"
     return MachineError(Problem("gradients", found, "a microbatch whose gradients fit", remedy))
 

@@ -48,14 +48,8 @@ def model_config(name: str | None, config: Mapping[str, Any] | None, overrides: 
         try:
             return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **overrides)
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                Problem(
-                    "model.name",
-                    f"{name}: {first_line(error, type(error).__name__)}",
-                    "a hub id or a folder with config.json",
-                    "correct it",
-                )
-            ) from error
+            found, expected = f"{name}: {first_line(error)}", "a hub id or a folder with config.json"
+            raise ConfigError(Problem("model.name", found, expected, "correct it")) from error
     settings = {**config, **overrides}
     kind = settings.pop("model_type", None)
     try:
@@ -79,7 +73,5 @@ def pretrained_model(kind: Any, name: str | None, settings: Any) -> nn.Module:
         model: nn.Module = kind.from_pretrained(name, config=settings, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         expected = "a hub id or a folder with weights in safetensors"
-        raise InputError(
-            Problem("model.name", f"{name}: {first_line(error, type(error).__name__)}", expected, "correct it")
-        ) from error
+        raise InputError(Problem("model.name", f"{name}: {first_line(error)}", expected, "correct it")) from error
     return model

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.user_errors import first_line
 
 
 def needed(module: str, extra: str, where: str) -> Any:
@@ -23,12 +24,8 @@ def needed(module: str, extra: str, where: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        found = f"no {package}" if isinstance(error, ModuleNotFoundError) and error.name == package else _broken(package, error)
+        absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        found = f"no {package}" if absent else f"a {package} that cannot be imported ({first_line(error)})"
     except (RuntimeError, OSError) as error:  # a build for another PyTorch fails while it registers its operators
-        found = _broken(package, error)
+        found = f"a {package} that cannot be imported ({first_line(error)})"
     raise ConfigError(Problem(where, found, f"the package {package}", f"pip install 'trak-cli[{extra}]'"))
-
-
-def _broken(package: str, error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return f"a {package} that cannot be imported ({first})"

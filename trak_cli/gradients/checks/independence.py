@@ -187,6 +187,6 @@ def _alone(model: nn.Module, task: ModelOutput, single: Any) -> tuple[Tensor, Te
         return _computed(model, task, single, 1)
     except ValueError as error:
         names = _batch_statistics(model)
-        found = f"a failure on a sample alone, but not on several ({first_line(error, type(error).__name__)})"
+        found = f"a failure on a sample alone, but not on several ({first_line(error)})"
         where, remedy = (f"model: {names[0]}", _NORMS) if names else ("model", _LOOK_FOR)
         raise InputError(Problem(where, found, _EXPECTED, remedy)) from error

@@ -89,4 +89,4 @@ class VmapEngine:
         if "randomness" in str(error):
             return random_output("a random operation although the model is in evaluation mode")
         LoopEngine(self._model, self._task, self._parameters).per_sample(one_sample(batch, 0))
-        return not_for_vmap(f"an operation that vmap refuses: {first_line(error, type(error).__name__)}")
+        return not_for_vmap(f"an operation that vmap refuses: {first_line(error)}")

@@ -64,7 +64,7 @@ def read_archive(path: Path) -> object:
         found = f"a file that cannot be read ({error})"
         raise InputError(Problem(str(path), found, "a readable file", "check its permissions and the disk")) from error
     except (SafetensorError, *_DAMAGED) as error:
-        found = f"a damaged file, or one of another format ({first_line(error, type(error).__name__)})"
+        found = f"a damaged file, or one of another format ({first_line(error)})"
         raise InputError(Problem(str(path), found, _EXPECTED, "copy or write the file again")) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -14,7 +16,6 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.archive import ForeignClassesError
 from trak_cli.plugins.checkpoints.formats.pickles import allowing
 from trak_cli.plugins.checkpoints.formats.tensors import Entry, NamedTensors, as_tensor, named_tensors
-from trak_cli.plugins.checkpoints.matching.adapters import adapter_names
 from trak_cli.plugins.checkpoints.matching.choice import choose
 from trak_cli.plugins.checkpoints.matching.places import Place
 from trak_cli.plugins.checkpoints.matching.tolerance import Tolerance
@@ -54,7 +55,7 @@ def dump(model: nn.Module) -> bytes:
 
     For a model with a PEFT adapter: the adapter's weights only, under the names that peft gives them.
     """
-    tensors, names = _tensors(model), adapter_names(model)
+    tensors, names = _tensors(model), _adapter_names(model)
     state = tensors if names is None else {name: tensors[own] for name, own in names.items()}
     unique: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in state.items():
@@ -83,7 +84,7 @@ def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | N
             that are not finite; or several weights fit the model.
     """
     tensors = state if isinstance(state, NamedTensors) else _flat(state)
-    everything, names = _tensors(model), adapter_names(model)
+    everything, names = _tensors(model), _adapter_names(model)
     own = everything if names is None else {name: everything[inside] for name, inside in names.items()}
     tolerance = Tolerance(model)
     try:
@@ -109,6 +110,20 @@ def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | N
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     """The part of a model's state that a checkpoint holds: its tensors, without a module's extra state."""
     return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+
+
+def _adapter_names(model: nn.Module) -> dict[str, str] | None:
+    """Name in an adapter file -> name in the model's state_dict; None for a model without an adapter.
+
+    A peft model is recognised by the name of its class, so that other models do not need peft.
+    """
+    if not any(f"{kind.__module__}.{kind.__name__}" == "peft.peft_model.PeftModel" for kind in type(model).__mro__):
+        return None
+    peft: Any = importlib.import_module("peft")
+    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    names = {id(tensor): name for name, tensor in state.items()}
+    written = peft.get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    return {name: names[id(tensor)] for name, tensor in written.items()}
 
 
 def _flat(state: Mapping[str, Entry]) -> NamedTensors:

@@ -5,8 +5,7 @@ from trak_cli.plugins.images.cifar import Cifar
 from trak_cli.plugins.images.clip import hf_clip, open_clip_model
 from trak_cli.plugins.images.folder import ImageFolder
 from trak_cli.plugins.images.models import hf_image_classifier, timm_model, torchvision_model
-from trak_cli.plugins.images.pairs import ImageTextPairs, pair
-from trak_cli.plugins.images.tokens import Tokens
+from trak_cli.plugins.images.pairs import ImageTextPairs, Tokens, pair
 from trak_cli.plugins.images.transform import ImageTransform
 
 __all__ = [

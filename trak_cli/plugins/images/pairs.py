@@ -4,20 +4,71 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.images.tokens import Tokens, load_tokenizer
+from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.images.transform import ImageTransform
+from trak_cli.plugins.optional import needed
 from trak_cli.plugins.samples import sample_id
+from trak_cli.user_errors import first_line
 
 #: Mean and standard deviation of the channels for OpenAI's CLIP and most later CLIP models.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one text.
+
+    Attributes:
+        ids: (length,) int64, the tokens of the text, then padding.
+        mask: (length,) int64, 1 for the text and 0 for padding.
+        count: number of tokens of the text.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    count: int
+
+
+def _tokenizer(name: str, length: int) -> Callable[[str], Tokens]:
+    """Text -> :class:`Tokens` by a Hugging Face tokenizer, truncated (the end token is kept) or padded to ``length``.
+
+    Args:
+        name: hub id, local folder, or path of a tokenizer.json file.
+        length: at least 2.
+
+    Raises:
+        ConfigError: no transformers, no such tokenizer, or a length below 2.
+    """
+    transformers = needed("transformers", "clip", "dataset.tokenizer")
+    if length < 2:
+        raise ConfigError(Problem("dataset length", str(length), "2 or more", "give length=77"))
+    try:
+        if name.endswith(".json") and Path(name).is_file():
+            tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=name)
+        else:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare exceptions for an invalid file
+        found = f"{name}: {first_line(error)}"
+        expected = "a hub id, a folder or a tokenizer.json file"
+        raise ConfigError(Problem("dataset.tokenizer", found, expected, "correct it")) from error
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    def tokens(text: str) -> Tokens:
+        numbers = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+        ids = torch.full((length,), padding, dtype=torch.int64)
+        ids[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+        return Tokens(ids, (torch.arange(length) < len(numbers)).long(), len(numbers))
+
+    return tokens
 
 
 class ImageTextPairs(Dataset[dict[str, Any]]):
@@ -57,7 +108,7 @@ class ImageTextPairs(Dataset[dict[str, Any]]):
         interpolation: str = "bicubic",
     ) -> None:
         self._transform = ImageTransform(size, resize, tuple(mean), tuple(std), interpolation)
-        self._tokens = load_tokenizer(tokenizer, length)
+        self._tokens = _tokenizer(tokenizer, length)
         rows = _rows(Path(table), [image, caption])[slice(first, last)]
         self._pairs = [(Path(path) / row[image], row[caption]) for row in rows]
         missing = [file for file, _ in self._pairs if not file.is_file()]
@@ -80,7 +131,7 @@ class ImageTextPairs(Dataset[dict[str, Any]]):
         return {"image": image, "caption": caption, "file": str(file)}
 
 
-def pair(pixels: torch.Tensor, tokens: Tokens) -> dict[str, Any]:
+def pair(pixels: Tensor, tokens: Tokens) -> dict[str, Any]:
     """The sample of an image and its tokens, with its key: 64 signed bits."""
     digest = sample_id((pixels, tokens.ids[: tokens.count]))
     key = digest - 2**64 if digest >= 2**63 else digest

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from trak_cli.plugins.checkpoints.matching.places import WRAPPERS
 from trak_cli.plugins.optimizers.state import OptimizerState, Slot
 
 Shape = tuple[int, ...]
@@ -63,10 +64,6 @@ def match(state: OptimizerState, model: nn.Module, weights: Mapping[str, Shape])
 def bare(name: str) -> str:
     """A name without the parts that wrappers add."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
-
-
-#: What wrappers add to names.
-WRAPPERS = frozenset(("module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"))
 
 
 def canonical_names(names: Sequence[str], model: nn.Module) -> dict[str, str]:

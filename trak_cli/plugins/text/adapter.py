@@ -10,6 +10,7 @@ from torch import nn
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.user_errors import first_line
 
 #: peft's names of the kinds of models; peft treats the head of a classifier as part of the adapter.
 _TASKS = {
@@ -64,5 +65,4 @@ def _read(peft: Any, folder: str) -> Any:
 
 
 def _refused(error: Exception, remedy: str) -> Problem:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return Problem("model.adapter", lines[0][:300], "arguments that peft takes for this model", remedy)
+    return Problem("model.adapter", first_line(error), "arguments that peft takes for this model", remedy)

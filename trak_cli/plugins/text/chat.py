@@ -105,7 +105,7 @@ def _rendered(tokenizer: Any, messages: Messages, template: str, tokenize: bool 
     try:
         return tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=tokenize, **options)
     except Exception as error:  # Jinja's errors, and those that a template raises itself
-        found = f"messages that the chat template refuses: {first_line(error, type(error).__name__)}"
+        found = f"messages that the chat template refuses: {first_line(error)}"
         raise ChatError(found, "messages that the template can render", "correct the row, or leave it out") from error
 
 

@@ -15,7 +15,7 @@ from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.plugins.hub import check_local
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.text.adapter import with_adapter
-from trak_cli.plugins.text.attention import register
+from trak_cli.user_errors import first_line
 
 #: kind -> transformers' class for it.
 KINDS = {
@@ -27,6 +27,9 @@ KINDS = {
 }
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 _ATTENTION = ("sdpa", "eager")
+
+#: The name of the attention with an explicit mask in transformers.
+_FULL_MASK = "sdpa_full_mask"
 
 #: Keys that some configs read without declaring them.
 _UNDECLARED = ("decoder_start_token_id",)
@@ -66,7 +69,7 @@ def text_model(
     if pretrained is not None:
         check_local(pretrained, "model.pretrained")
     chosen = _config(transformers, pretrained, dict(config or {}), revision)
-    options = {"attn_implementation": register() if attention == "sdpa" else attention, "dtype": _DTYPES[dtype]}
+    options = {"attn_implementation": _full_mask_attention() if attention == "sdpa" else attention, "dtype": _DTYPES[dtype]}
     auto = getattr(transformers, KINDS[kind])
     try:
         if pretrained is None:
@@ -81,6 +84,25 @@ def text_model(
     if adapter is not None:
         made = with_adapter(made, adapter, kind)
     return made.eval()
+
+
+def _full_mask_attention() -> str:
+    """Register scaled dot-product attention with an explicit mask with transformers; returns its name.
+
+    Transformers drops a mask whose values hide nothing. vmap cannot inspect values, and a sample would be computed by other
+    code next to a longer sample than alone.
+    """
+    modeling = needed("transformers.modeling_utils", "text", "model")
+    masking = needed("transformers.masking_utils", "text", "model")
+    if _FULL_MASK not in modeling.ALL_ATTENTION_FUNCTIONS:
+        modeling.ALL_ATTENTION_FUNCTIONS.register(_FULL_MASK, modeling.ALL_ATTENTION_FUNCTIONS["sdpa"])
+
+        def full_mask(*args: Any, **kwargs: Any) -> Any:
+            shortcuts = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+            return masking.sdpa_mask(*args, **{**kwargs, **shortcuts})
+
+        masking.ALL_MASK_ATTENTION_FUNCTIONS.register(_FULL_MASK, full_mask)
+    return _FULL_MASK
 
 
 def _problems(
@@ -151,8 +173,7 @@ def _check_keys(known: Any, values: Mapping[str, Any]) -> None:
 
 
 def _not_made(pretrained: str | None, error: Exception) -> Problem:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = f"{type(error).__name__}: {lines[0][:300] if lines else 'without a message'}"
+    found = f"{type(error).__name__}: {first_line(error, 'without a message')}"
     if pretrained is None:
         expected = "values from which transformers makes the model"
         return Problem("model.config", found, expected, "correct model.config, or choose the kind that fits the model")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.user_errors import first_line
 
 _FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -106,7 +107,7 @@ def _from_parquet(file: Path, columns: Sequence[str]) -> Table:
         rows: list[dict[str, Any]] = parquet.read_table(file, columns=list(columns)).to_pylist()
     except (arrow.ArrowException, OSError) as error:
         remedy = "write the file again"
-        raise InputError(Problem(str(file), str(error).splitlines()[0][:300], "a Parquet file", remedy)) from error
+        raise InputError(Problem(str(file), first_line(error), "a Parquet file", remedy)) from error
     return rows
 
 
@@ -115,9 +116,8 @@ def _from_datasets(path: str, columns: Sequence[str], split: str | None, subset:
     try:
         found = datasets.load_from_disk(path) if Path(path).is_dir() else datasets.load_dataset(path, subset)
     except Exception as error:  # the package raises errors of a dozen classes
-        lines = str(error).splitlines() or [type(error).__name__]
         expected = f"a file ({', '.join(_FORMATS)}), a folder of save_to_disk, or a hub id that can be reached"
-        raise InputError(Problem(f"dataset {path}", lines[0][:300], expected, "correct the path or id")) from error
+        raise InputError(Problem(f"dataset {path}", first_line(error), expected, "correct the path or id")) from error
     if isinstance(found, dict):
         if split not in found:
             expected = f"one of {', '.join(found)}"

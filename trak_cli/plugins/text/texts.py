@@ -92,11 +92,9 @@ class Texts(Dataset[dict[str, Tensor]]):
 
     def extent(self, i: int) -> float:
         """Number of characters of sample i before tokenising; infinite if a value is missing."""
-        values = self.row(i)
-        texts = [values[column] for column in self.columns]
-        return (
-            math.inf if not all(value is not None and value != "" for value in texts) else sum(len(str(text)) for text in texts)
-        )
+        row = self.row(i)
+        texts = [row[column] for column in self.columns]
+        return math.inf if any(text is None or text == "" for text in texts) else sum(len(str(text)) for text in texts)
 
     def rows_to_check(self, count: int) -> list[int]:
         """At most ``count`` rows that are the most likely to be refused: those with missing values and the longest texts.

@@ -9,6 +9,7 @@ from typing import Any
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.hub import check_local
 from trak_cli.plugins.optional import needed
+from trak_cli.user_errors import first_line
 
 #: Lengths above this stand for "no limit" in tokenizer configs.
 _NO_LIMIT = 10**6
@@ -52,9 +53,8 @@ def _load(name: str, revision: str | None) -> Any:
             return _from_file(transformers, name)
         return transformers.AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exception, transformers a dozen classes
-        lines = str(error).splitlines() or [type(error).__name__]
         expected = "a hub id that can be reached, a folder with a tokenizer, or a tokenizer.json"
-        raise InputError(Problem(f"tokenizer {name}", lines[0][:300], expected, "correct the id or path")) from error
+        raise InputError(Problem(f"tokenizer {name}", first_line(error), expected, "correct the id or path")) from error
 
 
 def longest(tokenizer: Any, max_length: int | None) -> int | None:

@@ -162,7 +162,7 @@ class HooksEngine:
             except RuntimeError as error:  # the rule does not cover this use of the layer
                 if is_out_of_memory(error):
                     raise
-                refuse(NotSeparableError(call.site, first_line(error, type(error).__name__)))
+                refuse(NotSeparableError(call.site, first_line(error)))
         for strategy, engine in ((VMAP, VmapEngine), (LOOP, LoopEngine)):
             parameters = {name: value for name, value in self._parameters.items() if self.strategies.get(name) == strategy}
             if not parameters:

@@ -58,7 +58,7 @@ def submodule_blocks(call: Call, axes: Axes, wanted: Mapping[str, str], size: in
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
-        raise NotSeparableError(call.site, first_line(error, type(error).__name__)) from error
+        raise NotSeparableError(call.site, first_line(error)) from error
     for name, local in wanted.items():
         yield Block(name, per_sample[local].reshape(len(per_sample[local]), -1))
 

@@ -95,7 +95,7 @@ def _value(folder: Path, info: Any) -> Any:
     try:
         return torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes raise exceptions of any kind
-        raise _damaged(path, first_line(error, type(error).__name__)) from error
+        raise _damaged(path, first_line(error)) from error
 
 
 def _index(folder: Path) -> Any:
@@ -107,7 +107,7 @@ def _index(folder: Path) -> Any:
     except OSError as error:
         raise InputError(Problem(str(path), str(error.strerror), "a readable file", "correct the path")) from error
     except Exception as error:  # a damaged pickle raises exceptions of any kind
-        raise _damaged(path, first_line(error, type(error).__name__)) from error
+        raise _damaged(path, first_line(error)) from error
     raise _damaged(path, "no list of tensors")
 
 

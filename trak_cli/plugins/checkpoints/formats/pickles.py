@@ -45,23 +45,10 @@ _HARMLESS: dict[str, Any] = {
 _FOREIGN = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 #: Modules whose classes a message never offers to allow, because calling them runs commands or code.
-_DANGEROUS = frozenset(
-    (
-        "builtins",
-        "commands",
-        "os",
-        "posix",
-        "nt",
-        "sys",
-        "subprocess",
-        "shutil",
-        "socket",
-        "importlib",
-        "runpy",
-        "pty",
-        "pickle",
-    )
-)
+_DANGEROUS = {
+    *("builtins", "commands", "importlib", "pickle", "runpy"),
+    *("nt", "os", "posix", "pty", "shutil", "socket", "subprocess", "sys"),
+}
 
 
 class _Placeholder:
