@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -31,17 +31,14 @@ def exact() -> Iterator[None]:
         return
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    before = _read()
-    fill: Any = torch.utils.deterministic
+    settings, before = _settings(), []
+    for owner, attribute, _ in settings:
+        with suppress(RuntimeError):  # allow_tf32 cannot express every fp32_precision, which is restored after it
+            before.append((owner, attribute, getattr(owner, attribute)))
     _inside = True
     try:
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        for owner in _with_precision():
-            owner.fp32_precision = "ieee"
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        fill.fill_uninitialized_memory = False  # a debugging aid that costs a pass over memory
+        for owner, attribute, value in settings:
+            setattr(owner, attribute, value)
         torch.use_deterministic_algorithms(True, warn_only=not deterministic or warn_only)
         yield
     finally:
@@ -82,24 +79,15 @@ def computing(items: Iterator[Item]) -> Iterator[Item]:
         yield item
 
 
-def _read() -> list[tuple[Any, str, Any]]:
-    """(owner, attribute, value) of every setting that :func:`exact` changes, in the order in which to restore them."""
+def _settings() -> list[tuple[Any, str, object]]:
+    """(owner, attribute, value) of every setting that :func:`exact` makes, in the order in which to make and restore them."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
-    before: list[tuple[Any, str, Any]] = []
-    for owner in (matmul, cudnn):
-        try:
-            before.append((owner, "allow_tf32", owner.allow_tf32))
-        except RuntimeError:
-            continue  # fp32_precision has a value that this switch cannot express; it is restored below
-    before += [(owner, "fp32_precision", owner.fp32_precision) for owner in _with_precision()]
-    fill: Any = torch.utils.deterministic
-    before.append((fill, "fill_uninitialized_memory", fill.fill_uninitialized_memory))
-    return [*before, (cudnn, "benchmark", cudnn.benchmark), (cudnn, "deterministic", cudnn.deterministic)]
-
-
-def _with_precision() -> list[Any]:
-    """The backends with an ``fp32_precision`` setting; none before PyTorch 2.9."""
-    cudnn: Any = torch.backends.cudnn
-    kinds = [torch.backends.cuda.matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)]
-    return [kind for kind in kinds if hasattr(kind, "fp32_precision")]
+    kinds = (matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None))
+    return [
+        *((owner, "allow_tf32", False) for owner in (matmul, cudnn)),
+        *((kind, "fp32_precision", "ieee") for kind in kinds if hasattr(kind, "fp32_precision")),  # since PyTorch 2.9
+        (torch.utils.deterministic, "fill_uninitialized_memory", False),  # a debugging aid that costs a pass over memory
+        (cudnn, "benchmark", False),
+        (cudnn, "deterministic", True),
+    ]

@@ -8,18 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from trak_cli.config.load import Loaded
-from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.gradients.contract import Engine
 from trak_cli.stages.diagnosis.advice import advice
-from trak_cli.stages.diagnosis.checks import (
-    Check,
-    attempt,
-    engine_and_loop,
-    features_fit,
-    has_tokens,
-    passed,
-    single_start,
-)
+from trak_cli.stages.diagnosis.checks import Check, attempt, engine_and_loop, features_fit, has_tokens, passed, single_start
 from trak_cli.stages.diagnosis.costs import Costs, estimate
 from trak_cli.stages.diagnosis.model_quality import SplitQuality, model_quality, quality_warnings
 from trak_cli.stages.featurizing.adam_scales import make_scales, scales_of
@@ -126,13 +117,14 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
     stored = read_plan(layout)
     if stored is not None:
         return stored, Check("gradient engine", True, f"{stored.engine}, from the plan in the store", "an engine", "")
-    try:
-        with report_user_errors("model", library=True):
-            plan = selector.select()
-    except (InputError, ConfigError, MachineError) as error:
-        problem = error.problems[0]
-        return None, Check("gradient engine", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
-    return plan, Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
+    plans: list[RunPlan] = []
+
+    def select() -> Check:
+        plans.append(plan := selector.select())
+        return Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
+
+    check = attempt("gradient engine", select)
+    return next(iter(plans), None), check
 
 
 def _model_checks(setup: FeatureSetup, probes: Sequence[Probes], reporter: Reporter) -> list[Check]:

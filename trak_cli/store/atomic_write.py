@@ -51,21 +51,7 @@ def write_once(path: Path, data: bytes) -> bool:
     Raises:
         MachineError: disk full, read-only, no permission, ...; the temporary file is removed.
     """
-    with _writing(path, len(data)):
-        for attempt in range(_ATTEMPTS):
-            try:
-                _make_folder(path.parent)
-                if path.exists():
-                    clean(path)
-                    on_step("cleaned", path)
-                    return False
-                return _publish(path, data, _link_first)
-            except OSError as error:
-                # The first writer of a file removes the temporaries of the others: then its file is there. Or another
-                # process has removed the folder, which was empty.
-                if error.errno not in _VANISHED or attempt == _ATTEMPTS - 1:
-                    raise
-    raise AssertionError("unreachable")
+    return _write_file(path, data, once=True)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -74,16 +60,25 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         MachineError: disk full, read-only, no permission, ...; the temporary file is removed, and the old file stays.
     """
+    _write_file(path, data, once=False)
+
+
+def _write_file(path: Path, data: bytes, once: bool) -> bool:
     with _writing(path, len(data)):
-        _make_folder(path.parent)
         for attempt in range(_ATTEMPTS):
             try:
-                _publish(path, data, _rename_over)
-                return
+                _make_folder(path.parent)
+                if once and path.exists():
+                    clean(path)
+                    on_step("cleaned", path)
+                    return False
+                return _publish(path, data, _link_first if once else _rename_over)
             except OSError as error:
-                # Another writer of the same file finished and removed our temporary file: write again.
+                # A writer that finishes first removes the temporaries of the others. Or another process has removed the
+                # folder, which was empty.
                 if error.errno not in _VANISHED or attempt == _ATTEMPTS - 1:
                     raise
+    raise AssertionError("unreachable")
 
 
 def _publish(path: Path, data: bytes, promote: Callable[[Path, Path], bool]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from trak_cli.store.atomic_write import replace, write_once
@@ -53,9 +54,7 @@ def is_stored(path: Path, fingerprint: Json) -> bool:
         DamagedError, ForeignError: the file is damaged or has another fingerprint.
         MachineError: it cannot be read.
     """
-    try:
-        image = read_image(path, only=())
-    except MissingError:
-        return False
-    require_same(path, image.fingerprint, fingerprint)
-    return True
+    with suppress(MissingError):
+        require_same(path, read_image(path, only=()).fingerprint, fingerprint)
+        return True
+    return False

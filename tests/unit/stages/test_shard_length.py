@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trak_cli.stages.featurizing.shard_length import rows_of_a_shard
+from trak_cli.stages.index.run_plan import rows_of_a_shard
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from trak_cli.batches import batch_size, one_sample
-from trak_cli.errors import ConfigError, InputError, MachineError
+from trak_cli.errors import ConfigError, InputError, MachineError, Problem
 from trak_cli.gradients.checks.compare import difference, gradient_of
-from trak_cli.gradients.checks.tolerances import TOLERANCES, Tolerance, gradient_tolerance
+from trak_cli.gradients.checks.tolerances import gradient_tolerance
 from trak_cli.gradients.contract import Engine
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.plugins.text.start_token import doubled_start
@@ -33,11 +33,10 @@ class Check:
     expected: str
     remedy: str
 
-
-def tolerance(setup: FeatureSetup) -> Tolerance:
-    """The tolerance of the coarsest dtype in which gradients are computed."""
-    tolerances = [gradient_tolerance(setup.function, tensor.dtype) for tensor in setup.selected.values()]
-    return max(tolerances, key=lambda entry: entry.sample, default=TOLERANCES[torch.float32])
+    @classmethod
+    def failed(cls, name: str, problem: Problem) -> Check:
+        """A property that does not hold."""
+        return cls(name, False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
 
 
 def attempt(name: str, check: Callable[[], Check]) -> Check:
@@ -46,8 +45,7 @@ def attempt(name: str, check: Callable[[], Check]) -> Check:
         with report_user_errors("model", library=True):
             return check()
     except (InputError, ConfigError, MachineError) as error:
-        problem = error.problems[0]
-        return Check(name, False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
+        return Check.failed(name, error.problems[0])
 
 
 def passed(check: ModelCheck) -> Check:
@@ -68,11 +66,10 @@ def single_start(setup: FeatureSetup, probes: Sequence[Probes]) -> Check:
     """No text begins with the start token twice."""
     for split_probes in probes:
         for row, sample in split_probes.read.items():
-            problem = doubled_start(
-                split_probes.split.dataset, setup.model, sample, f"sample {row} of {split_probes.split.name}"
-            )
+            where = f"sample {row} of {split_probes.split.name}"
+            problem = doubled_start(split_probes.split.dataset, setup.model, sample, where)
             if problem is not None:
-                return Check("start token", False, f"{problem.where}: {problem.found}", problem.expected, problem.remedy)
+                return Check.failed("start token", problem)
     return Check("start token", True, "not twice at the start of a text", "once or never", "")
 
 
@@ -85,7 +82,7 @@ def engine_and_loop(setup: FeatureSetup, probes: Probes, engine: Engine) -> Chec
             gradient = gradient_of(setup.selected, engine.per_sample(batch).blocks, position)
             expected = gradient_of(setup.selected, loop.per_sample(one_sample(batch, position)).blocks, 0)
             differences.append(difference(gradient, expected))
-    allowed = tolerance(setup).sample
+    allowed = max(gradient_tolerance(setup.function, tensor.dtype).sample for tensor in setup.selected.values())
     return Check(
         f"engine {engine.name} = loop",
         max(differences) <= allowed,

@@ -22,7 +22,7 @@ from trak_cli.plugins.checkpoints.formats.pickles import allowing
 from trak_cli.plugins.optimizers.files import trained_by
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.setup import FeatureSetup
-from trak_cli.stages.featurizing.statistics_cache import Array, Statistic, StatisticsCache
+from trak_cli.stages.featurizing.statistics_cache import Array, StatisticsCache
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import Microbatch, by_size
 from trak_cli.stages.inputs.split import Split
@@ -71,7 +71,7 @@ def stored_scales(
         reporter.log(f"{checkpoint}: second moments of the gradients of {len(rows):,} samples")
         return joined(make_scales(setup, train, microbatch, rows, engine))
 
-    arrays = cache.load_or_compute(Statistic("scales", "scale", cache.layout.scales), checkpoint, rows, compute)
+    arrays = cache.load_or_compute(cache.layout.scales(checkpoint), checkpoint, rows, compute)
     return split_scales(arrays, setup.selected, train.device)
 
 

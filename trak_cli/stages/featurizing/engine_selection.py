@@ -19,8 +19,7 @@ from trak_cli.gradients.tuning.measure import EQUAL, SIZES, Candidate, Trial, ch
 from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.stages.featurizing.engines import build_engine, build_projector
 from trak_cli.stages.featurizing.setup import FeatureSetup
-from trak_cli.stages.featurizing.shard_length import rows_of_a_shard
-from trak_cli.stages.index.run_plan import VERSION, RunPlan, read_plan, require_plan
+from trak_cli.stages.index.run_plan import VERSION, RunPlan, read_plan, require_plan, rows_of_a_shard
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import largest, typical
 from trak_cli.stages.inputs.probes import Probes, choose_probes

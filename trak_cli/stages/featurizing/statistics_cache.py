@@ -25,20 +25,8 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 #: Arrays of the file that name the samples; all others are called PREFIX.NAME.
 _ROWS, _IDS = "rows", "sample_ids"
 
-
-@dataclass(frozen=True)
-class Statistic:
-    """One kind of statistic.
-
-    Attributes:
-        kind: its name in the fingerprint.
-        prefix: the prefix of its arrays in the file.
-        path: checkpoint name -> file.
-    """
-
-    kind: str
-    prefix: str
-    path: Callable[[str], Path]
+#: Kind of statistic, which is the stem of its file -> the prefix of its arrays.
+_PREFIXES = {"context": "context.", "scales": "scale."}
 
 
 @dataclass(frozen=True)
@@ -55,18 +43,19 @@ class StatisticsCache:
     fingerprints: Mapping[str, Json]
 
     def load_or_compute(
-        self, statistic: Statistic, checkpoint: str, rows: Sequence[int], compute: Callable[[], Mapping[str, Tensor]]
+        self, path: Path, checkpoint: str, rows: Sequence[int], compute: Callable[[], Mapping[str, Tensor]]
     ) -> dict[str, Array]:
         """The stored arrays by name. If there are none yet, ``compute`` makes them from the samples ``rows``, and they are
         stored. The result is always read from the file, so that all workers use the arrays of the first one.
+
+        Args:
+            path: of the context or the scales of ``checkpoint``.
 
         Raises:
             StoreError: the file is damaged, or belongs to another run.
             InputError: the training set no longer has the samples from which the arrays were computed.
         """
-        path = statistic.path(checkpoint)
-        fingerprint = {**self.fingerprints[checkpoint], "kind": statistic.kind}
-        prefix = f"{statistic.prefix}."
+        fingerprint, prefix = {**self.fingerprints[checkpoint], "kind": path.stem}, _PREFIXES[path.stem]
         if not path.exists():
             arrays = {prefix + name: tensor.cpu().numpy() for name, tensor in compute().items()}
             arrays[_ROWS] = np.array(rows, dtype=np.int64)

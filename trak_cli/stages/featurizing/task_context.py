@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.gradients.numerics import exact
-from trak_cli.stages.featurizing.statistics_cache import Statistic, StatisticsCache
+from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.plugins import Components
 from trak_cli.stages.inputs.split import Split
@@ -34,12 +34,11 @@ def bind_context(cache: StatisticsCache, components: Components, checkpoint: Che
     rows = list(task.context_rows(train.rows))
     if not rows:
         return
-    compute = partial(make_context, task, components.model, train, rows)
-    if not store and not cache.layout.context(checkpoint.name).exists():
+    compute, path = partial(make_context, task, components.model, train, rows), cache.layout.context(checkpoint.name)
+    if not store and not path.exists():
         task.bind(compute())
         return
-    context = Statistic("context", "context", cache.layout.context)
-    arrays = cache.load_or_compute(context, checkpoint.name, rows, compute)
+    arrays = cache.load_or_compute(path, checkpoint.name, rows, compute)
     task.bind({name: torch.from_numpy(array).to(train.device) for name, array in arrays.items()})
 
 

@@ -17,6 +17,18 @@ from trak_cli.types import Json
 
 VERSION = 3
 
+#: Seconds of work that an interruption may cost at most, and the bounds of the rows of a shard; all rows are powers of two.
+SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 120.0, 16, 1024
+
+#: Shards of a split, at most, as long as they have fewer rows than ``MOST_ROWS``.
+SHARDS = 2**14
+
+#: Seconds of work that an interruption may cost at most, and the bounds of the rows of a shard; all rows are powers of two.
+SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 120.0, 16, 1024
+
+#: Shards of a split, at most, as long as they have fewer rows than ``MOST_ROWS``.
+SHARDS = 2**14
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -41,6 +53,22 @@ class RunPlan:
             if (trial["engine"], trial["microbatch"]) == (self.engine, self.microbatch):
                 return float(trial["seconds"])
         return None
+
+
+def rows_of_a_shard(seconds: float, microbatch: int, rows: int) -> int:
+    """The rows of a shard that take one to two minutes: the largest power of two within the bounds that takes SHARD_SECONDS.
+
+    It is at least a microbatch, and not so small that the split has more than SHARDS shards. Features do not depend on it
+    beyond rounding.
+
+    Args:
+        seconds: time of one sample.
+        rows: of the split.
+    """
+    length = LEAST_ROWS
+    while length < MOST_ROWS and (2 * length * seconds <= SHARD_SECONDS or length < microbatch or length * SHARDS < rows):
+        length *= 2
+    return length
 
 
 def read_plan(layout: Layout) -> RunPlan | None:
