@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from trak_cli.config.describe import as_markdown, describe_sections
+from trak_cli.config.describe import SectionHelp, describe_sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -24,7 +25,26 @@ without running it.
 
 def page() -> str:
     """The whole page as Markdown."""
-    return INTRODUCTION + as_markdown(describe_sections())
+    return INTRODUCTION + "\n\n".join("\n".join(section_lines(section)) for section in describe_sections()) + "\n"
+
+
+def section_lines(section: SectionHelp) -> Iterator[str]:
+    """A heading, then the tables of the keys and of the options."""
+    yield f"## {section.name or 'Top level'}\n"
+    yield section.text
+    if section.keys:
+        yield "\n| key | default | type | meaning |\n|---|---|---|---|"
+    for key in section.keys:
+        yield f"| `{key.key}` | `{cell(key.default)}` | {key.type} | {cell(key.explained)} |"
+    if section.options:
+        yield "\n| option | meaning |\n|---|---|"
+    for option, text in section.options.items():
+        yield f"| `{section.name}={option}` | {cell(text)} |"
+
+
+def cell(text: str) -> str:
+    """The text in a cell of a table."""
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ class KeyHelp:
     help: str
     choices: tuple[str, ...]
 
+    @property
+    def explained(self) -> str:
+        """What it means, and its choices."""
+        return self.help + (f" (one of {', '.join(self.choices)})" if self.choices else "")
+
 
 @dataclass(frozen=True)
 class SectionHelp:
@@ -67,11 +72,6 @@ def describe_sections(wanted: Sequence[str] = (), config_dir: Path | None = None
 def as_text(sections: Sequence[SectionHelp]) -> str:
     """The sections for a terminal."""
     return "\n\n".join("\n".join(_text_lines(section)) for section in sections)
-
-
-def as_markdown(sections: Sequence[SectionHelp]) -> str:
-    """The sections as the body of docs/configuration.md: a heading, tables of keys and of options."""
-    return "\n\n".join("\n".join(_markdown_lines(section)) for section in sections) + "\n"
 
 
 def _sections(config_dir: Path | None) -> Iterator[SectionHelp]:
@@ -130,28 +130,7 @@ def _text_lines(section: SectionHelp) -> Iterator[str]:
     yield from textwrap.wrap(f"{section.name or 'top level'}: {section.text}", _WIDTH)
     for key in section.keys:
         yield f"  {key.key}: {key.default}" + (f"  ({key.type})" if key.type else "")
-        yield from textwrap.wrap(_explained(key), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        yield from textwrap.wrap(key.explained, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     for option, text in section.options.items():
         yield f"  {section.name}={option}"
         yield from textwrap.wrap(text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
-
-
-def _markdown_lines(section: SectionHelp) -> Iterator[str]:
-    yield f"## {section.name or 'Top level'}\n"
-    yield section.text
-    if section.keys:
-        yield "\n| key | default | type | meaning |\n|---|---|---|---|"
-    for key in section.keys:
-        yield f"| `{key.key}` | `{_cell(key.default)}` | {key.type} | {_cell(_explained(key))} |"
-    if section.options:
-        yield "\n| option | meaning |\n|---|---|"
-    for option, text in section.options.items():
-        yield f"| `{section.name}={option}` | {_cell(text)} |"
-
-
-def _explained(key: KeyHelp) -> str:
-    return key.help + (f" (one of {', '.join(key.choices)})" if key.choices else "")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

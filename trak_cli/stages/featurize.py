@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from trak_cli.store.atomic_write import write_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, write_features
 from trak_cli.store.temp_files import sweep
-from trak_cli.types import Json, Meter, Reporter
+from trak_cli.types import Meter, Reporter
 from trak_cli.user_errors import report_user_errors
 
 
@@ -96,7 +96,10 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         setup = make_setup(config, inputs)
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}
     replaced = [split for split in inputs.splits if split.name in config.dataset.replace]
-    _check_store(layout, fingerprints, [split for split in inputs.splits if split not in replaced])
+    check_fingerprints(layout, fingerprints)
+    for split in inputs.splits:
+        if split not in replaced:
+            check_rows(layout, split.name, split.rows)
     cache = StatisticsCache(layout, inputs.train, fingerprints)
     probes = [choose_probes(split) for split in inputs.splits]
     with report_user_errors("model", library=True):
@@ -106,7 +109,9 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         _log_setup(setup, reporter)
         selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
         plan = settle_plan(layout, selector)
-    _record_run(layout, fingerprints, loaded.yaml)
+    for name, fingerprint in fingerprints.items():
+        record_fingerprint(layout, name, fingerprint)
+    write_once(layout.config, loaded.yaml.encode())  # for people
     replace_splits(layout, replaced, reporter)
     work = list_work(layout, inputs, fingerprints, plan.shard_rows, share, reporter)
     reporter.log(
@@ -134,17 +139,6 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     )
 
 
-def _check_store(layout: Layout, fingerprints: Mapping[str, Json], splits: Sequence[Split]) -> None:
-    """Refuse a store that holds features of another run, or of more rows than the data sets have.
-
-    Raises:
-        StoreError: see above.
-    """
-    check_fingerprints(layout, fingerprints)
-    for split in splits:
-        check_rows(layout, split.name, split.rows)
-
-
 def _log_setup(setup: FeatureSetup, reporter: Reporter) -> None:
     if setup.optimizer.line:
         reporter.log(f"optimizer: {setup.optimizer.line}")
@@ -160,13 +154,6 @@ def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Report
     start = single_start(setup, probes)
     if not start.held:
         reporter.log(f"warning: {start.found}; {start.remedy}")
-
-
-def _record_run(layout: Layout, fingerprints: Mapping[str, Json], yaml: str) -> None:
-    """Store the fingerprints, which later stages read, and the config, for people."""
-    for name, fingerprint in fingerprints.items():
-        record_fingerprint(layout, name, fingerprint)
-    write_once(layout.config, yaml.encode())
 
 
 def _compute(run: FeaturizeRun, reporter: Reporter) -> str | None:

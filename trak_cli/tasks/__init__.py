@@ -1,13 +1,11 @@
 """The model output f(z; θ) for each kind of model: the Task contract and its implementations."""
 
-from trak_cli.tasks.classification import BinaryClassification, Classification
+from trak_cli.tasks.classification import BinaryClassification, Classification, TextClassification
 from trak_cli.tasks.contrastive import Contrastive, OpenCLIP
-from trak_cli.tasks.language import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM
+from trak_cli.tasks.language import CausalLM, LanguageModel, MaskedLM, Seq2SeqLM, TokenClassification
 from trak_cli.tasks.margin import margin
 from trak_cli.tasks.regression import Regression
 from trak_cli.tasks.task import SampleError, Task
-from trak_cli.tasks.text import TextClassification
-from trak_cli.tasks.token_classification import TokenClassification
 
 __all__ = [
     "BinaryClassification",

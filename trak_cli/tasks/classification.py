@@ -1,4 +1,4 @@
-"""Classifiers: f is the log-odds of the true class."""
+"""Classifiers, of texts too: f is the log-odds of the true class."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.margin import margin, widened
 from trak_cli.tasks.quality import Quality, accuracy
 from trak_cli.tasks.task import Inputs, SampleError, Task, call_model, field
+from trak_cli.tasks.tokens import call, check_tokens
 
 _ARGUMENTS = ("inputs", "label")
 
@@ -73,6 +74,31 @@ class Classification(Task):
             # With gradients, as in every other call: what a model caches in its first call must not lack its graph.
             self._classes[model] = int(_checked(self.logits(model, batch)).shape[1])
         _check_range(labels, self._classes[model])
+
+
+class TextClassification(Classification):
+    """One true class of a text: f = log(p / (1 − p)), q = 1 − p, loss = cross entropy.
+
+    A batch is a mapping: ``labels`` (B,) and the keyword arguments of the model, such as ``input_ids``, ``attention_mask`` and
+    ``token_type_ids``, each (B, T). The model returns logits (B, C), or an object with the attribute ``logits``.
+    """
+
+    def __init__(self, label: str = "labels") -> None:
+        super().__init__(label=label)
+
+    def logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """(B, C)."""
+        return call(model, batch, without=(str(self.label),))
+
+    def validate(self, model: nn.Module, batch: Any) -> None:
+        """Labels must be in [0, C), the model must know all tokens, and no sample may exceed the model's positions.
+
+        Raises:
+            SampleError: for the first sample that is refused.
+            InputError: labels or logits of the wrong shape or dtype.
+        """
+        check_tokens(model, batch)
+        super().validate(model, batch)
 
 
 class BinaryClassification(Task):

@@ -1,4 +1,4 @@
-"""Language models: f is the sum over the predicted tokens of the log-odds of the true one (TRAK, section 5.2)."""
+"""Language models and taggers: f is the sum over tokens of the log-odds of the true token or class (TRAK, section 5.2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.tasks.margin import margin, widened
 from trak_cli.tasks.quality import Quality
 from trak_cli.tasks.task import SampleError, Task, field
-from trak_cli.tasks.tokens import call, check_tokens
+from trak_cli.tasks.tokens import call, check_tokens, logits_of
 
 #: Standard deviation of the loss at chance, as a share of it.
 _NOISE = 0.025
@@ -183,6 +183,36 @@ class Seq2SeqLM(LanguageModel):
         if "decoder_input_ids" not in batch:
             batch = {**batch, "decoder_input_ids": _shifted_right(model, labels)}
         return call(model, batch, without=(self.label,)), labels
+
+
+class TokenClassification(LanguageModel):
+    """f = Σ_t log(p_t / (1 − p_t)) over the labelled positions, q = the mean over them of 1 − p_t, loss = their cross entropy.
+
+    The model returns logits (B, T, C), or an object with the attribute ``logits``. A sample without any label is refused.
+
+    Args:
+        label: the labels in the batch, (B, T), integers in [0, C), −100 at positions that do not count.
+        inputs: the model's input in the batch; null: every other part of the batch, a mapping, is a keyword argument of the
+            model.
+    """
+
+    label_kind, label_remedy = "a class", "correct the label, or load a model with more classes"
+
+    def __init__(self, label: int | str = "labels", inputs: int | str | None = None) -> None:
+        super().__init__(str(label))
+        self._key, self.inputs = label, inputs
+
+    def labels(self, batch: Any) -> Any:
+        """The labels of a batch."""
+        return field(batch, self._key, ("inputs", "label"))
+
+    def predicted(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The logits and labels at each position."""
+        if self.inputs is None:
+            return call(model, batch, without=(self.label,)), self.labels(batch)
+        remedy = "return the logits from the model, or an object with logits"
+        logits = logits_of(model(field(batch, self.inputs, ("inputs", "label"))), remedy)
+        return logits, self.labels(batch)
 
 
 def _shifted_right(model: nn.Module, labels: Tensor) -> Tensor:

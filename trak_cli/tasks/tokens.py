@@ -25,10 +25,18 @@ def call(model: nn.Module, batch: Any, without: Collection[str]) -> Tensor:
         remedy = "return mappings with input_ids, attention_mask and labels from the dataset"
         raise InputError(Problem("batch", type(batch).__name__, "a mapping of the model's arguments", remedy))
     result = model(**{key: value for key, value in batch.items() if key not in without})
+    return logits_of(result, "load the model with the class that fits the task")
+
+
+def logits_of(result: Any, remedy: str) -> Tensor:
+    """The logits that a model returned, as a tensor or an attribute.
+
+    Raises:
+        InputError: it returned neither.
+    """
     logits = getattr(result, "logits", result)
     if isinstance(logits, Tensor):
         return logits
-    remedy = "load the model with the class that fits the task"
     raise InputError(Problem("model output", type(result).__name__, "a tensor, or an object with logits", remedy))
 
 

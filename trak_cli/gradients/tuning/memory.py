@@ -42,8 +42,8 @@ class GradientWork:
     materialized: Sequence[Tensor] = ()
 
 
-def choose_microbatch(engine: str, work: GradientWork, memory_mb: int, ceiling: int = 256) -> int:
-    """The largest power of two, at most ``ceiling``, of samples whose gradients fit into ``memory_mb`` MiB.
+def choose_microbatch(engine: str, work: GradientWork, memory_mb: int) -> int:
+    """The largest power of two, at most 256, of samples whose gradients fit into ``memory_mb`` MiB.
 
     It counts activations and gradients, not the model, the projection or the dataset. With A bytes of activations and G bytes
     of gradients per sample, vmap needs B (2 A + 2 G), the loop 2 A + G + 2 B G, and hooks 3 A B plus a few pieces of
@@ -61,7 +61,7 @@ def choose_microbatch(engine: str, work: GradientWork, memory_mb: int, ceiling: 
         remedy = "raise gradients.memory_mb, or select fewer parameters with parameters.include"
         raise ConfigError(Problem("gradients.memory_mb", f"{memory_mb} MiB", expected, remedy))
     size = 1
-    while 2 * size <= ceiling and _needed(engine, 2 * size, *sizes) <= limit:
+    while 2 * size <= 256 and _needed(engine, 2 * size, *sizes) <= limit:
         size *= 2
     return size
 

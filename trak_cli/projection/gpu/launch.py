@@ -34,6 +34,9 @@ MANY_BUCKETS = 64
 #: Bytes of shared memory that a sparse product needs besides its sums.
 SPARSE_PLAN = 256
 
+#: The bits of the Gaussian table in float16, which holds it exactly.
+_HALF_TABLE = GAUSSIAN_TABLE.astype(np.float16).view(np.int16)
+
 _DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
@@ -111,7 +114,7 @@ def _add_dense(gpu: Gpu, spec: ProjectionSpec, stream: int, block: Block, out: t
     column_tiles = math.ceil(spec.dim / 256)
     per_split = max(math.ceil(groups / max(DENSE_BLOCKS // column_tiles, 1)), 8)
     splits = math.ceil(groups / per_split)
-    table = gpu.upload(_half_table()) if spec.kind == "gaussian" else unscale
+    table = gpu.upload(_HALF_TABLE) if spec.kind == "gaussian" else unscale
     shape = Shape((column_tiles, splits), 256, 2 * record + (512 if spec.kind == "gaussian" else 0))
     factors = (records, np.int32(groups), np.int32(per_split), table, unscale, np.int32(rows), np.int32(spec.dim))
     memory, target = _target(gpu, splits, out)
@@ -157,8 +160,3 @@ def _add_parts(gpu: Gpu, file: str, splits: int, partial: torch.Tensor, out: tor
     sizes = (np.int32(splits), np.int32(rows), np.int32(k))
     shape = Shape((math.ceil(k / 256), rows), 256)
     gpu.launch(file, "reduce", shape, partial, *sizes, out, np.int64(out.stride(0)))
-
-
-def _half_table() -> np.ndarray[tuple[int], np.dtype[np.int16]]:
-    """The bits of the Gaussian table in float16, which holds it exactly."""
-    return GAUSSIAN_TABLE.astype(np.float16).view(np.int16)

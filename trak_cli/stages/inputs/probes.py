@@ -98,7 +98,7 @@ def spread_rows(rows: int, count: int) -> list[int]:
     return list(_distinct(rows, count))
 
 
-def choose_probes(split: Split, count: int = PROBES) -> Probes:
+def choose_probes(split: Split) -> Probes:
     """Samples that differ in size and in their labels: the largest and the smallest, their neighbours, and the first ones.
 
     A data set may have a method ``rows_to_check(count)``, which returns the rows that are most likely to be refused, such as
@@ -107,7 +107,7 @@ def choose_probes(split: Split, count: int = PROBES) -> Probes:
     spread = spread_rows(split.rows, SPREAD)
     samples = _read(split, list(dict.fromkeys([*range(min(FIRST, split.rows)), *_suggested(split), *spread])))
     rows, sizes = list(samples), _sizes(split, samples)
-    chosen = list(dict.fromkeys(_in_order_of_use(rows, sizes, samples)))[:count]
+    chosen = list(dict.fromkeys(_in_order_of_use(rows, sizes, samples)))[:PROBES]
     chosen = chosen if len(chosen) > 1 else chosen * 2
     return Probes(
         split,
