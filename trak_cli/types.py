@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -181,6 +182,11 @@ def plain(value: Any) -> Any:
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """The first names, and how many more there are: "a, b, c and 2 more"."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def by_numbers(name: str) -> list[str | int]:
+    """Sort key of a name that compares the numbers in it as numbers: epoch_9 before epoch_10."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
 
 
 #: Name of the split that is the training set; no target split may have this name.

@@ -94,7 +94,7 @@ def differences_from_loop(
     for position in range(batch_size(batch)):
         attempted, alone = attempt(batch), loop.per_sample(one_sample(batch, position))
         for values, expected in ((attempted.outputs, alone.outputs), (attempted.out_to_loss, alone.out_to_loss)):
-            difference = relative_difference(values[position : position + 1], expected)
+            _, difference = worst_output(values[position : position + 1], expected)
             if difference > output_tolerance(model, task):
                 note(OUTPUT, difference)
         gradients = gradient_of(parameters, attempted.blocks, position)
@@ -108,13 +108,6 @@ def differences_from_loop(
         if refused:
             break
     return {name: wrong[name] for name in (*parameters, OUTPUT) if name in wrong}
-
-
-def relative_difference(outputs: Tensor, expected: Tensor) -> float:
-    """The largest difference of outputs, relative to max(1, largest expected output); NaN and infinity are ignored."""
-    if outputs.shape != expected.shape:
-        return math.inf
-    return worst_output(outputs, expected)[1]
 
 
 @contextmanager

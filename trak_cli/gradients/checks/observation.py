@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -171,17 +172,13 @@ def _tracing(model: nn.Module) -> Iterator[_Trace]:
     trace = _Trace()
     handles = []
 
-    def hook(name: str) -> Any:
-        def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            del module
-            received = (args, kwargs)
-            trace.calls.append(ModuleCall(name, _size(received), _size(output), _dims(received), _dims(output)))
-
-        return record
+    def record(name: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        received = (args, kwargs)
+        trace.calls.append(ModuleCall(name, _size(received), _size(output), _dims(received), _dims(output)))
 
     for name, module in model.named_modules():
         if not isinstance(module, torch.jit.ScriptModule):
-            handles.append(module.register_forward_hook(hook(name), with_kwargs=True))
+            handles.append(module.register_forward_hook(partial(record, name), with_kwargs=True))
     try:
         yield trace
     finally:

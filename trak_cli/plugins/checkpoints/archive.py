@@ -23,6 +23,7 @@ from trak_cli.user_errors import first_line
 _DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, zipfile.BadZipFile)
 
 _EXPECTED = "tensors in a .safetensors, .npz, or torch.save file"
+_SAVE = "save only the state_dict: torch.save(model.state_dict(), path)"
 
 
 class ForeignClassesError(InputError):
@@ -92,8 +93,7 @@ def _refused(path: Path, error: UnpicklingError) -> InputError:
             return InputError(Problem(str(path), "a file that is not an archive of tensors", _EXPECTED, "correct the path"))
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0].rstrip(".")
         found = f"a pickle that could run code when it is loaded ({reason}); it was not loaded"
-        expected = _EXPECTED
-        return InputError(Problem(str(path), found, expected, "save only the state_dict: torch.save(model.state_dict(), path)"))
+        return InputError(Problem(str(path), found, _EXPECTED, _SAVE))
     listed = ", ".join(f"{name} (under {key})" if key else name for name, key in places.items())
     found = f"objects of {listed}; loading them could run code, so the file was not loaded"
     if module is not None:
@@ -103,9 +103,8 @@ def _refused(path: Path, error: UnpicklingError) -> InputError:
         code = f"torch.save(torch.load({str(path)!r}, 'cpu', weights_only=False){part}.state_dict(), {str(new)!r})"
         found = f"a whole model: {found}"
         return InputError(Problem(str(path), found, _EXPECTED, f"if you trust the file: {_command(code)} and use {new}"))
-    remedy = "save only the state_dict: torch.save(model.state_dict(), path), or use safetensors"
     classes = list(places) if may_be_allowed(places) else []
-    return ForeignClassesError(Problem(str(path), found, _EXPECTED, remedy), classes)
+    return ForeignClassesError(Problem(str(path), found, _EXPECTED, f"{_SAVE}, or use safetensors"), classes)
 
 
 def _command(code: str) -> str:

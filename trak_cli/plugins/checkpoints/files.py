@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.formats.folders import INDEX, index_of, is_other, weights_in
 from trak_cli.plugins.checkpoints.readers import reader_of, registered_suffixes
+from trak_cli.types import by_numbers
 
 _KEY = "checkpoints"
 
@@ -68,17 +68,14 @@ def refusal(path: Path, pattern: str) -> Problem | None:
 
 def _matches(pattern: str, base: Path) -> list[Path]:
     """The paths under ``base`` that match; special characters in ``base`` itself are not interpreted."""
-    return sorted((base / name for name in glob.glob(pattern, root_dir=base, recursive=True)), key=_natural)
+    return sorted(
+        (base / name for name in glob.glob(pattern, root_dir=base, recursive=True)), key=lambda path: by_numbers(str(path))
+    )
 
 
 def _is_checkpoint(path: Path) -> bool:
     """Whether a match of a pattern is a checkpoint: neither an optimizer state nor a folder without weights."""
     return weights_in(path) is not None if path.is_dir() else path.is_file() and not is_other(path)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key that puts step_9 before step_10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _folder_problem(folder: Path, pattern: str) -> Problem:

@@ -16,7 +16,7 @@ from trak_cli.store.fingerprint import differences, require_same, shown
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
-from trak_cli.types import TRAIN, Json, Rows, listed, shards_of
+from trak_cli.types import TRAIN, Json, Rows, by_numbers, listed, shards_of
 
 #: The digest in the name of a checkpoint's folder; the name of an ensemble member goes on after it.
 _DIGEST = re.compile(r"-[0-9a-f]{8}(?=$|\+)")
@@ -67,7 +67,7 @@ class Inventory:
             found, expected = f"{count} checkpoints", f"at most the {len(self.features)} that estimator.average_over names"
             remedy = "leave out this number, or run trak featurize with more checkpoints first"
             raise ConfigError(Problem("estimator.checkpoint_counts", found, expected, remedy))
-        chosen = sorted(self.features, key=_by_numbers)[:count]
+        chosen = sorted(self.features, key=by_numbers)[:count]
         return replace(self, features={name: one for name, one in self.features.items() if name in chosen})
 
     def shards(self, split: str) -> list[Rows]:
@@ -117,11 +117,6 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
     _require_alike(features)
     _require_distinct(layout, features)
     return Inventory(layout, plan, features, rows_of(layout, TRAIN))
-
-
-def _by_numbers(name: str) -> list[str | int]:
-    """Sorts names by the numbers in them."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -28,11 +28,6 @@ def sample_ids(dataset: Indexed, rows: Iterable[int]) -> dict[int, int]:
     return ids
 
 
-def changed_rows(stored: Mapping[int, int], current: Mapping[int, int]) -> list[int]:
-    """The rows known on both sides whose digests differ, ascending."""
-    return sorted(row for row in stored.keys() & current.keys() if stored[row] != current[row])
-
-
 def changed_sample(row: int, split: str, made: str) -> Problem:
     """The problem of a sample that is not the one from which ``made`` was computed."""
     expected = "the same samples in the same order (new ones only at the end)"
@@ -74,5 +69,6 @@ def changed_samples(stored: Mapping[str, Array], current: Mapping[str, Array], m
             split = key.removeprefix("sample_ids_")
             rows = f"rows_{split}"
             before, now = (dict(zip(side[rows].tolist(), side[key].tolist(), strict=True)) for side in (stored, current))
-            problems += [changed_sample(row, split, made) for row in changed_rows(before, now)[:1]]
+            changed = sorted(row for row in before.keys() & now.keys() if before[row] != now[row])
+            problems += [changed_sample(row, split, made) for row in changed[:1]]
     return problems

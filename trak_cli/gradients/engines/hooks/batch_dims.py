@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import first_repeated
 from trak_cli.errors import InputError
-from trak_cli.gradients.checks.agreement import relative_difference
+from trak_cli.gradients.checks.compare import worst_output
 from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.dynamic_shapes import Watch
@@ -129,7 +129,7 @@ class _Runs:
 
     def same(self, outputs: Tensor, plain: Tensor) -> bool:
         """Whether f is unchanged by the repetition, up to rounding."""
-        return relative_difference(outputs, plain) <= output_tolerance(self.model, self.task)
+        return worst_output(outputs, plain)[1] <= output_tolerance(self.model, self.task)
 
     def _calls(self, size: int, expand: frozenset[Site]) -> tuple[dict[Site, Call], Tensor]:
         batch = first_repeated(self.batch, size)

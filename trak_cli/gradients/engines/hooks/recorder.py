@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -102,11 +103,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         for name, module in self._modules.items():
-
-            def hook(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> Any:
-                return self._record(name, module, args, kwargs, output)
-
-            self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(partial(self._record, name), with_kwargs=True))
         return self
 
     def __exit__(self, *exception: object) -> None:

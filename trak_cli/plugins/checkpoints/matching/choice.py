@@ -50,7 +50,7 @@ def choose(own: Mapping[str, Tensor], tensors: NamedTensors, path: Path, key: st
         raise InputError(_several(fitting, path))
     if fitting:
         return fitting[0]
-    best = max(places, key=lambda place: _score(place), default=None) or _nothing_alike(own, tensors)
+    best = max(places, key=_score, default=None) or _nothing_alike(own, tensors)
     raise InputError(_misfits(best, own, tensors, path))
 
 
