@@ -55,19 +55,9 @@ class FeatureRows:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureShard(FeatureRows):
-    """One shard as it was read.
-
-    Attributes:
-        fingerprint: what determines the values.
-        digest: sha256 of the file.
-        content: digest of values and fingerprint, whatever the provenance.
-        dtype: dtype of the stored features.
-    """
+    """One shard as it was read; ``fingerprint``: what determines the values."""
 
     fingerprint: Json
-    digest: str
-    content: str
-    dtype: str
 
 
 class Condition(Enum):
@@ -174,9 +164,6 @@ def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
         term_features=_decoded(image, "term_features") if "terms" in image.arrays else None,
         terms=image.arrays.get("terms"),
         fingerprint=image.fingerprint,
-        digest=image.digest,
-        content=image.content,
-        dtype=image.dtypes["features"],
     )
 
 

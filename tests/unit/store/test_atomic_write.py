@@ -204,7 +204,7 @@ def test_processes_racing_on_the_same_shards(tmp_path: Path, values: FeatureRows
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert names(tmp_path) == [f"{number:05}.h5" for number in range(10)]
-    assert len({read_features(path).content for path in tmp_path.iterdir()}) == 1
+    assert len({verify(path).content for path in tmp_path.iterdir()}) == 1
 
 
 def test_a_file_size_limit_is_an_error_that_names_the_file(tmp_path: Path) -> None:

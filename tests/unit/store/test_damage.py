@@ -30,7 +30,7 @@ def shard(tmp_path: Path, values: FeatureRows, fingerprint: Json, provenance: Js
 
 def test_a_flip_of_any_of_500_bytes_is_found(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = shard.read_bytes()
-    assert read_features(shard).digest == read_header(shard).digest
+    assert read_image(shard).digest == read_header(shard).digest
     monkeypatch.setattr(image_module.h5py, "File", _never)
     for number, position in enumerate(np.linspace(0, len(whole) - 1, 500, dtype=int)):
         flipped = bytearray(whole)

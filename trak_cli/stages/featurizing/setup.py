@@ -121,7 +121,7 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
 
 def _selected_tensors(config: TrakConfig, components: Components, train: Split) -> dict[str, Tensor]:
     if config.gradients.engine == REPRESENTATION:
-        return represented(components.model, components.task, train.take([0]).batch, _place(config.gradients))
+        return represented(components.model, components.task, train.take([0]), _place(config.gradients))
     return select(components.model, config.parameters.include, config.parameters.exclude)
 
 

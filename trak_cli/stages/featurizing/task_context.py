@@ -47,7 +47,7 @@ def make_context(task: Task, model: nn.Module, train: Split, rows: Sequence[int]
 
     def batches() -> Iterator[object]:
         for start in range(0, len(rows), BATCH):
-            yield train.take(rows[start : start + BATCH]).batch
+            yield train.take(rows[start : start + BATCH])
 
     with report_user_errors("task.context", library=True), exact(), torch.no_grad():
         context = task.context(model, batches())

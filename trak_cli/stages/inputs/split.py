@@ -22,22 +22,6 @@ SIZE_SAMPLES = 64
 
 
 @dataclass(frozen=True)
-class SampleBatch:
-    """A few samples of a split, single and as one batch.
-
-    Attributes:
-        rows: their row numbers.
-        samples: as the data set returns them.
-        batch: all of them collated together, on the device of the split.
-    """
-
-    split: Split
-    rows: list[int]
-    samples: list[Any]
-    batch: Any
-
-
-@dataclass(frozen=True)
 class Split:
     """A named data set and the way its samples are read.
 
@@ -54,11 +38,10 @@ class Split:
     device: torch.device
     readers: int = 0
 
-    def take(self, rows: Iterable[int]) -> SampleBatch:
-        """The samples of some rows, single and as a batch."""
+    def take(self, rows: Iterable[int]) -> Any:
+        """The samples of some rows as one batch, on the device."""
         numbers = list(rows)
-        samples = self.samples(numbers)
-        return SampleBatch(self, numbers, samples, self.batch(samples, numbers))
+        return self.batch(self.samples(numbers), numbers)
 
     def sample(self, row: int) -> Any:
         """One sample; an exception of the data set becomes an InputError that names the sample."""

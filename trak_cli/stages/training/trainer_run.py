@@ -145,7 +145,7 @@ class Training:
             if split not in self._independent:
                 check_independence(model, self._task, choose_probes(targets).trial)
                 self._independent.add(split)
-            parts = [function(model, targets.take(rows).batch) for rows in shards_of(targets.rows, batch)]
+            parts = [function(model, targets.take(rows)) for rows in shards_of(targets.rows, batch)]
         values: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
@@ -165,7 +165,7 @@ class Training:
         with as_in_evaluation(model):
             for split in map(self._split, self.splits):
                 for rows in shards_of(split.rows, OUTPUT_BATCH):
-                    validate_batch(self._task, model, split.take(rows).batch, split.name, rows)
+                    validate_batch(self._task, model, split.take(rows), split.name, rows)
         self._validated = True
 
     def _bind_context(self, model: nn.Module) -> None:
