@@ -21,7 +21,7 @@ from trak_cli.store import atomic_write as promote
 from trak_cli.store.atomic_write import STEPS, remove, replace, set_aside, write_once
 from trak_cli.store.container import build_image
 from trak_cli.store.header import verify
-from trak_cli.store.shards import FeatureRows, read_features, write_features
+from trak_cli.store.shards import FeatureRows, write_features
 from trak_cli.store.temp_files import sweep, temporary_of, this_host
 from trak_cli.types import Json
 
