@@ -108,13 +108,13 @@ class _Share:
     """One rectangle of the result and its running sums."""
 
     def __init__(self, variant: str, spec: ProjectionSpec, table: torch.Tensor, rows: range, columns: range) -> None:
-        self._lib = library()
-        self._variant, self._kind = variant, spec.kind
+        loaded = library()
+        self._handle, self._key = loaded.handle, loaded.key(variant, spec.kind)
         self._rows, self._columns = rows, columns
-        sums = self._lib.floats(variant, spec.kind, len(rows), len(columns))
+        sums = self._handle.trak_floats(*self._key, len(rows), len(columns))
         self._partial = torch.empty(sums)
         self._total = torch.empty(sums, dtype=torch.float64)
-        self._scratch = torch.empty(self._lib.scratch_bytes, dtype=torch.uint8)
+        self._scratch = torch.empty(loaded.scratch_bytes, dtype=torch.uint8)
         self._table = table
         self._job = CJob(
             rows=len(rows),
@@ -141,7 +141,7 @@ class _Share:
             self._job.stride = gradient.stride(0)
             self._job.offset = offset
             self._job.length = gradient.shape[1]
-            self._lib.project(self._variant, self._kind, self._job)
+            self._handle.trak_project(*self._key, self._job)
 
     def add_rows(self, block: RowBlock, stream: int) -> None:
         """Add the product of the non-zero rows of the gradient of this one sample."""
@@ -154,12 +154,12 @@ class _Share:
         self._job.stride = 0
         self._job.gradient = values.data_ptr()
         self._job.length = values.shape[1]
-        self._lib.project_rows(self._variant, self._kind, self._job, rows)
+        self._handle.trak_project_rows(*self._key, self._job, rows.data_ptr(), len(rows))
 
     def read(self, factor: float, features: torch.Tensor) -> None:
         """Add the sums times ``factor`` to their part of ``features`` (B, dim)."""
         out = features[self._rows.start : self._rows.stop, self._columns.start : self._columns.stop]
-        self._lib.read(self._variant, self._kind, self._job, factor, out)
+        self._handle.trak_read(*self._key, self._job, factor, out.data_ptr(), out.stride(0))
 
 
 def _as_float32(gradient: torch.Tensor, offset: int) -> Iterator[tuple[int, torch.Tensor]]:

@@ -6,12 +6,10 @@ The library is plain C (``kernels/*.c``), called through ctypes, which releases 
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_double, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-
-import torch
 
 #: The result of ``trak_interface`` in a library built from the C files of this version.
 INTERFACE = 2
@@ -55,21 +53,9 @@ class Library:
     max_columns: int
     variants: dict[str, int]
 
-    def floats(self, variant: str, kind: str, rows: int, columns: int) -> int:
-        """The number of running sums of a job of this shape."""
-        return int(self.handle.trak_floats(self.variants[variant], _KIND[kind], rows, columns))
-
-    def project(self, variant: str, kind: str, job: CJob) -> None:
-        """Add the gradient of ``job`` to its sums."""
-        self.handle.trak_project(self.variants[variant], _KIND[kind], byref(job))
-
-    def project_rows(self, variant: str, kind: str, job: CJob, rows: torch.Tensor) -> None:
-        """Add one gradient of ``job.length`` coordinates for each of ``rows``, (m,) int64: rows of that width of a matrix."""
-        self.handle.trak_project_rows(self.variants[variant], _KIND[kind], byref(job), rows.data_ptr(), len(rows))
-
-    def read(self, variant: str, kind: str, job: CJob, factor: float, out: torch.Tensor) -> None:
-        """Add the sums of ``job`` times ``factor`` to ``out`` (rows, columns), float32."""
-        self.handle.trak_read(self.variants[variant], _KIND[kind], byref(job), factor, out.data_ptr(), out.stride(0))
+    def key(self, variant: str, kind: str) -> tuple[int, int]:
+        """The numbers of an instruction set and of a kind of matrix, the first arguments of the functions for a job."""
+        return self.variants[variant], _KIND[kind]
 
 
 def missing(variant: str | None = None) -> str | None:
@@ -105,7 +91,12 @@ def _load() -> Library | str:
 
 
 def _declare(handle: ctypes.CDLL) -> None:
-    """Argument and result types of every function of kernels/library.c."""
+    """Argument and result types of every function of kernels/library.c.
+
+    ``trak_floats`` gives the number of running sums of a job of some rows and columns. ``trak_project`` adds the gradient of a
+    job to its sums, ``trak_project_rows`` one gradient of ``job.length`` coordinates for each of m rows (int64) of a matrix.
+    ``trak_read`` adds the sums times a factor to float32 rows with a stride.
+    """
     number, job = c_int64, POINTER(CJob)
     for name, result, arguments in (
         ("trak_variant_name", c_char_p, (number,)),

@@ -20,7 +20,6 @@ from trak_cli.projection.spec import KINDS, Kind, ProjectionSpec, spec_problems
 from trak_cli.stages.featurizing.optimizer_choice import OptimizerChoice, choose_optimizer
 from trak_cli.stages.inputs.plugins import Components
 from trak_cli.stages.inputs.run_inputs import RunInputs
-from trak_cli.stages.inputs.split import Split
 from trak_cli.tasks import Task
 
 #: Canonical parameter name -> (m, n) of a weight whose gradient is multiplied from both sides.
@@ -101,7 +100,10 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
         ConfigError, InputError, MachineError: the config asks for what this model, data or machine does not have.
     """
     model, task = inputs.components.model, inputs.components.task
-    selected = _selected_tensors(config, inputs.components, inputs.train)
+    if config.gradients.engine == REPRESENTATION:
+        selected = represented(model, task, inputs.train.take([0]), _place(config.gradients))
+    else:
+        selected = select(model, config.parameters.include, config.parameters.exclude)
     spec = projection_spec(config.projection, sum(map(coordinates, selected.values())))
     return FeatureSetup(
         gradients=config.gradients,
@@ -117,12 +119,6 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
         terms=_with_terms(config.gradients, task),
         optimizer=choose_optimizer(config, inputs, selected),
     )
-
-
-def _selected_tensors(config: TrakConfig, components: Components, train: Split) -> dict[str, Tensor]:
-    if config.gradients.engine == REPRESENTATION:
-        return represented(components.model, components.task, train.take([0]), _place(config.gradients))
-    return select(components.model, config.parameters.include, config.parameters.exclude)
 
 
 def _place(gradients: GradientsConfig) -> Place:
