@@ -17,6 +17,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # importing PyTorch takes longer than everything that needs only these types
     import torch
 
+AnyArray = npt.NDArray[Any]
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 

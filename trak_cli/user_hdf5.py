@@ -10,11 +10,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from trak_cli.errors import InputError, Problem
-
-AnyArray = npt.NDArray[Any]
+from trak_cli.types import AnyArray
 
 
 def read_user_hdf5(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, AnyArray]:

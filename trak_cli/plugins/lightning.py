@@ -42,9 +42,6 @@ def lightning_data(module: Any, split: str) -> Any:
         (loader,) = loader
     if not hasattr(loader, "dataset"):
         remedy = f"name the data set of your project itself, or let {name} return one DataLoader"
-        raise InputError(Problem("dataset module", f"{name} returned {_described(loader)}", "one DataLoader", remedy))
+        returned = f"{len(loader)} loaders" if isinstance(loader, list | tuple | dict) else f"a {type(loader).__name__}"
+        raise InputError(Problem("dataset module", f"{name} returned {returned}", "one DataLoader", remedy))
     return loader.dataset
-
-
-def _described(loader: Any) -> str:
-    return f"{len(loader)} loaders" if isinstance(loader, list | tuple | dict) else f"a {type(loader).__name__}"

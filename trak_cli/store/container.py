@@ -13,12 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from trak_cli.store.dtypes import AnyArray
 from trak_cli.store.failures import foreign, reading
 from trak_cli.store.fingerprint import canonical, parse
 from trak_cli.store.hdf5_validation import ROOT_TEXTS, text_attribute, vet
 from trak_cli.store.header import FORMAT_VERSION, HEADER_BYTES, PLAIN, load, seal
-from trak_cli.types import Json
+from trak_cli.types import AnyArray, Json
 
 CREATED_BY = f"trak store format {FORMAT_VERSION}"
 

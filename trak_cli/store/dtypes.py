@@ -14,13 +14,11 @@ Largest error of a value x in a row whose largest magnitude is m (in addition to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.types import BoolArray, Float32
+from trak_cli.types import AnyArray, BoolArray, Float32
 
 #: Bytes of one value, by dtype.
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -39,8 +37,6 @@ _LEAST_EXPONENT = -126
 _FLOAT16_LARGEST = 2.0**15 - 16
 
 _INT8_LARGEST = 127
-
-AnyArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from trak_cli.store.atomic_write import replace, write_once
 from trak_cli.store.container import build_image, read_image
-from trak_cli.store.dtypes import AnyArray
 from trak_cli.store.failures import MissingError
 from trak_cli.store.fingerprint import require_same
-from trak_cli.types import Json
+from trak_cli.types import AnyArray, Json
 
 
 def write_image(

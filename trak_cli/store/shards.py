@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from trak_cli.errors import Problem
 from trak_cli.store.container import Image, read_image
-from trak_cli.store.dtypes import FEATURE_DTYPES, SCALED_DTYPES, AnyArray, EncodedRows, check_values, decode_rows, encode_rows
+from trak_cli.store.dtypes import FEATURE_DTYPES, SCALED_DTYPES, EncodedRows, check_values, decode_rows, encode_rows
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
 from trak_cli.store.fingerprint import problems_between
 from trak_cli.store.publish import write_image
-from trak_cli.types import Float32, Json, Rows
+from trak_cli.types import AnyArray, Float32, Json, Rows
 
 #: Datasets of every shard, and of one with per-token terms.
 _COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "rows")

@@ -16,10 +16,6 @@ from trak_cli.types import Block, FactorBlock
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def _ungrouped(module: nn.Module) -> bool:
-    return getattr(module, "groups", 1) == 1
-
-
 def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
     """Weight (C', C · kernel): Σ over positions of g ⊗ patch. x (B, c, C, *in), g (B, c, C', *out); some patches at a time."""
     assert isinstance(module, nn.modules.conv._ConvNd)
@@ -34,7 +30,7 @@ def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[Fac
 
 
 # With groups, the gradient is several small matrices, each a sum of its own, so there are no factors.
-@register_gradient_rule(*_CONVOLUTIONS, where=_ungrouped, factors=_factors, batch_first=True)
+@register_gradient_rule(*_CONVOLUTIONS, where=lambda layer: getattr(layer, "groups", 1) == 1, factors=_factors, batch_first=True)
 @register_gradient_rule(*_CONVOLUTIONS, batch_first=True)
 def convolution(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """Weight: Σ over positions of g ⊗ patch, by groups. Bias: Σ g. x (B, c, C, *in), g (B, c, C', *out)."""

@@ -22,11 +22,11 @@ from trak_cli.plugins.checkpoints.formats.pickles import allowing
 from trak_cli.plugins.optimizers.files import trained_by
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.setup import FeatureSetup
-from trak_cli.stages.featurizing.statistics_cache import Array, StatisticsCache
+from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import Microbatch, by_size
 from trak_cli.stages.inputs.split import Split
-from trak_cli.types import Reporter, evenly_spaced
+from trak_cli.types import AnyArray, Reporter, evenly_spaced
 
 #: Training samples, at most, from whose gradients second moments are estimated. For images, 256 are as good as all samples;
 #: texts need many, because most words occur in few of them.
@@ -102,7 +102,7 @@ def joined(scales: Scales) -> dict[str, Tensor]:
     }
 
 
-def split_scales(arrays: Mapping[str, Array], parameters: Mapping[str, Tensor], device: torch.device) -> Scales:
+def split_scales(arrays: Mapping[str, AnyArray], parameters: Mapping[str, Tensor], device: torch.device) -> Scales:
     """The scales of each parameter, from the arrays that :func:`joined` returned."""
     shapes = [matrix_shape(parameter) for parameter in parameters.values()]
     rows = torch.split(torch.from_numpy(arrays["rows"]).to(device), [m for m, _ in shapes])

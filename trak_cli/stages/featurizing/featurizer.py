@@ -20,11 +20,11 @@ from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
 from trak_cli.store.shards import FeatureRows
 from trak_cli.tasks import Task
-from trak_cli.types import TRAIN, Rows
+from trak_cli.types import TRAIN, AnyArray, Rows
 from trak_cli.user_errors import report_user_errors
 
 #: The columns of a shard, by name.
-Columns = dict[str, np.ndarray[Any, Any]]
+Columns = dict[str, AnyArray]
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,14 @@ class Featurizer:
                 columns["terms"] = _checked(gradients.out_to_loss, names, "number of terms")
         return columns
 
-    def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[np.ndarray[Any, Any], PerSample]:
+    def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[AnyArray, PerSample]:
         with exact():  # once for the batch, not for every block
             gradients = engine.per_sample(batch)
             features = self.projector.project(gradients.blocks) / self.parameters**0.5
         return _checked(features, names, what), gradients
 
 
-def _checked(tensor: torch.Tensor, names: list[str], what: str) -> np.ndarray[Any, Any]:
+def _checked(tensor: torch.Tensor, names: list[str], what: str) -> AnyArray:
     """The first ``len(names)`` rows as float32 on the CPU, after checking that they are finite."""
     values = tensor[: len(names)].detach().to("cpu", torch.float32)
     check_finite(values, names, what)

@@ -18,9 +18,7 @@ from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import require_same
 from trak_cli.store.layout import Layout
 from trak_cli.store.publish import write_image
-from trak_cli.types import Json
-
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+from trak_cli.types import AnyArray, Json
 
 #: Arrays of the file that name the samples; all others are called PREFIX.NAME.
 _ROWS, _IDS = "rows", "sample_ids"
@@ -44,7 +42,7 @@ class StatisticsCache:
 
     def load_or_compute(
         self, path: Path, checkpoint: str, rows: Sequence[int], compute: Callable[[], Mapping[str, Tensor]]
-    ) -> dict[str, Array]:
+    ) -> dict[str, AnyArray]:
         """The stored arrays by name. If there are none yet, ``compute`` makes them from the samples ``rows``, and they are
         stored. The result is always read from the file, so that all workers use the arrays of the first one.
 
