@@ -23,7 +23,6 @@ from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.store.container import read_image
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
-from trak_cli.store.shards import read_features
 from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float64
 
@@ -233,9 +232,8 @@ def test_narrow_features_and_narrow_arithmetic(featurized_words: Project) -> Non
             assert near is not None
             assert 1e-4 < np.abs(near - one.term_features).max() / np.abs(one.term_features).max() < 0.05
             np.testing.assert_array_equal(found[key].terms, one.terms)
-    assert (
-        read_features(next((featurized_words.folder / "runs/other/features").glob("*/train/000/00000.h5"))).dtype == "bfloat16"
-    )
+    path = next((featurized_words.folder / "runs/other/features").glob("*/train/000/00000.h5"))
+    assert read_image(path).dtypes["features"] == "bfloat16"
 
 
 def test_doctor_looks_at_the_terms_and_counts_their_cost(words: Project) -> None:

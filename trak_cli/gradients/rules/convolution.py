@@ -30,7 +30,7 @@ def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[Fac
 
 
 # With groups, the gradient is several small matrices, each a sum of its own, so there are no factors.
-@register_gradient_rule(*_CONVOLUTIONS, where=lambda layer: getattr(layer, "groups", 1) == 1, factors=_factors, batch_first=True)
+@register_gradient_rule(*_CONVOLUTIONS, where=lambda m: getattr(m, "groups", 1) == 1, factors=_factors, batch_first=True)
 @register_gradient_rule(*_CONVOLUTIONS, batch_first=True)
 def convolution(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
     """Weight: Σ over positions of g ⊗ patch, by groups. Bias: Σ g. x (B, c, C, *in), g (B, c, C', *out)."""
