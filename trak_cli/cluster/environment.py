@@ -35,6 +35,13 @@ _SCHEDULERS = {
     "PMIX_RANK": "PMIx",
 }
 
+#: (variable of the index, variable that identifies the array, what the index is) of schedulers that do not give a count.
+_INDICES = (
+    ("PBS_ARRAY_INDEX", "PBS_ARRAY_ID", "PBS array task"),
+    ("PBS_ARRAYID", "PBS_ARRAY_ID", "PBS array task"),  # Torque
+    ("JOB_COMPLETION_INDEX", "JOB_NAME", "Kubernetes completion index"),
+)
+
 _UNSET = "unset these variables, or give worker.index and worker.count"
 
 
@@ -63,7 +70,7 @@ def array_place(environment: Environment) -> Place:
     Raises:
         ConfigError: a variable is no number, or contradicts the others.
     """
-    for read in (_slurm, _grid_engine, _lsf, _aws_batch, _pbs, _kubernetes):
+    for read in (_slurm, _grid_engine, _lsf, _aws_batch, _index_alone):
         place = read(environment)
         if place is not None:
             return place
@@ -160,21 +167,13 @@ def _aws_batch(environment: Environment) -> Place | None:
     return Place(task, count, source=source)
 
 
-def _pbs(environment: Environment) -> Place | None:
-    """The task of a PBS (``PBS_ARRAY_INDEX``) or Torque (``PBS_ARRAYID``) array, which do not give the number of tasks."""
-    for name in ("PBS_ARRAY_INDEX", "PBS_ARRAYID"):
+def _index_alone(environment: Environment) -> Place | None:
+    """The task of an array whose scheduler does not give the number of tasks."""
+    for name, job, source in _INDICES:
         if environment.get(name):
             task = _number(environment, name)
-            return Place(task, None, environment.get("PBS_ARRAY_ID", ""), f"PBS array task {task}")
+            return Place(task, None, environment.get(job, ""), f"{source} {task}")
     return None
-
-
-def _kubernetes(environment: Environment) -> Place | None:
-    """The index of an indexed Kubernetes job, which does not give the number of completions."""
-    if not environment.get("JOB_COMPLETION_INDEX"):
-        return None
-    task = _number(environment, "JOB_COMPLETION_INDEX")
-    return Place(task, None, environment.get("JOB_NAME", ""), f"Kubernetes completion index {task}")
 
 
 def _contradiction(name: str, found: str) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -87,29 +88,26 @@ def _chosen(
     if len(usable) == 1:
         return usable[0]
     adaptive = {trained.optimizer.adaptive for trained in matches}
-    kind = Optimizer(
-        " and ".join(dict.fromkeys(trained.optimizer.name for trained in matches)),
-        adaptive.pop() if len(adaptive) == 1 else None,
-    )
+    names = " and ".join(dict.fromkeys(trained.optimizer.name for trained in matches))
+    kind = Optimizer(names, adaptive.pop() if len(adaptive) == 1 else None)
     return TrainedBy(file, kind, None, f"there are {len(states)} states, under the keys {', '.join(states)}")
 
 
 def _matched(file: Path, state: OptimizerState, model: nn.Module, weights: Mapping[str, tuple[int, ...]]) -> TrainedBy:
+    without = partial(TrainedBy, file, state.optimizer, None)
     if state.optimizer.read is None:
-        return TrainedBy(
-            file, state.optimizer, None, f"the state of {state.optimizer.name} has no second moments in a known form"
-        )
+        return without(f"the state of {state.optimizer.name} has no second moments in a known form")
     try:
         trained = TrainedBy(file, state.optimizer, match(state, model, weights))
     except UnmatchedError as error:
-        return TrainedBy(file, state.optimizer, None, str(error))
+        return without(str(error))
     for name in trained.entries or {}:
         try:
             second = trained.second_moments(name)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            return TrainedBy(file, state.optimizer, None, f"its entry for {name} is not complete ({error!r})")
+            return without(f"its entry for {name} is not complete ({error!r})")
         if second is not None and not bool(second.isfinite().all()):
-            return TrainedBy(file, state.optimizer, None, f"the second moments of {name} are not finite")
+            return without(f"the second moments of {name} are not finite")
     return trained
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -67,12 +68,9 @@ def _stale_shards(layout: Layout, split: Split) -> Iterator[tuple[Path, str]]:
 
 def _remove_if(path: Path, digest: str) -> None:
     """Remove a file unless another worker has removed or replaced it meanwhile."""
-    try:
-        same = read_header(path).digest == digest
-    except MissingError:
-        return
-    if same:
-        remove(path)
+    with suppress(MissingError):
+        if read_header(path).digest == digest:
+            remove(path)
 
 
 def _remove_scores(layout: Layout, split: str) -> list[str]:

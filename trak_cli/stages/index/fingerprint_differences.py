@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
@@ -38,16 +37,6 @@ _SWITCHES = {
 }
 
 
-@dataclass
-class _Difference:
-    """A value that differs in the same way under some checkpoints."""
-
-    key: str
-    stored: Any
-    wanted: Any
-    checkpoints: list[str] = field(default_factory=list)
-
-
 def stored_differences(layout: Layout, fingerprints: Mapping[str, Json]) -> Iterator[Problem]:
     """One problem for each value that differs from what is stored, however many checkpoints it concerns.
 
@@ -57,27 +46,19 @@ def stored_differences(layout: Layout, fingerprints: Mapping[str, Json]) -> Iter
     Raises:
         StoreError, MachineError: a stored fingerprint cannot be read.
     """
-    differing: dict[tuple[str, str, str], _Difference] = {}
+    differing: dict[tuple[str, str, str], tuple[Any, list[str]]] = {}
     for checkpoint, wanted in fingerprints.items():
         path = layout.fingerprint(checkpoint)
         for key, stored, ours in differences(read_json(path), wanted) if path.exists() else ():
-            if key == OPTIMIZER_STATE and ABSENT in (stored, ours):
-                continue  # the moments differ too
-            entry = differing.setdefault((key, shown(stored), shown(ours)), _Difference(key, stored, ours))
-            entry.checkpoints.append(checkpoint)
-    for difference in differing.values():
-        first, *others = difference.checkpoints
+            if key != OPTIMIZER_STATE or ABSENT not in (stored, ours):  # otherwise the moments differ too
+                differing.setdefault((key, shown(stored), shown(ours)), (stored, []))[1].append(checkpoint)
+    for (key, found, expected), (stored, (first, *others)) in differing.items():
         more = f", and those of {len(others)} more checkpoints" if others else ""
-        yield Problem(
-            f"{layout.fingerprint(first)}: fingerprint {difference.key}{more}",
-            shown(difference.stored),
-            shown(difference.wanted),
-            f"{_remedy(difference, first)}; or choose another store folder: store=FOLDER",
-        )
+        remedy = f"{_remedy(key, stored, first)}; or choose another store folder: store=FOLDER"
+        yield Problem(f"{layout.fingerprint(first)}: fingerprint {key}{more}", found, expected, remedy)
 
 
-def _remedy(difference: _Difference, checkpoint: str) -> str:
-    key, stored = difference.key, difference.stored
+def _remedy(key: str, stored: Any, checkpoint: str) -> str:
     part = key.partition(".")[0]
     if key == "checkpoint":
         return f"restore the file of {checkpoint} that was featurized, or rename the new file"
