@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +15,25 @@ from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector, out_of_memory
 from trak_cli.user_errors import is_out_of_memory
+
+
+@contextmanager
+def one_microbatch(model: nn.Module, batch: Any) -> Iterator[int]:
+    """B, the number of samples of a batch; inside, computations are exact, and lack of memory names the microbatch.
+
+    Raises:
+        MachineError: out of memory.
+    """
+    if model.training:
+        raise RuntimeError("the model is in training mode; engines need evaluation mode")
+    size = batch_size(batch)
+    try:
+        with exact():
+            yield size
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(size, error) from error
+        raise
 
 
 class LoopEngine:
@@ -31,16 +51,8 @@ class LoopEngine:
 
     def per_sample(self, batch: Any) -> PerSample:
         """See :class:`~trak_cli.gradients.contract.Engine`."""
-        if self._model.training:
-            raise RuntimeError("the model is in training mode; engines need evaluation mode")
-        size = batch_size(batch)
-        try:
-            with exact(), only(self._model, self._parameters):
-                return self._one_by_one(batch, size)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise out_of_memory(size, error) from error
-            raise
+        with one_microbatch(self._model, batch) as size, only(self._model, self._parameters):
+            return self._one_by_one(batch, size)
 
     def _one_by_one(self, batch: Any, size: int) -> PerSample:
         gradients = {name: value.new_zeros((size, value.numel())) for name, value in self._parameters.items()}

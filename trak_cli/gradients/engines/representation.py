@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trak_cli.batches import batch_size
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.gradients.contract import ModelOutput, PerSample
-from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.loop import one_microbatch
 from trak_cli.gradients.options import REPRESENTATION
-from trak_cli.gradients.refusals import checked_vector, out_of_memory
+from trak_cli.gradients.refusals import checked_vector
 from trak_cli.types import Block
-from trak_cli.user_errors import is_out_of_memory
 
 _KEY = "gradients.module"
 
@@ -55,16 +53,10 @@ class RepresentationEngine:
             InputError: the module is not called exactly once, or its activation does not have one row per sample.
             MachineError: out of memory.
         """
-        size = batch_size(batch)
-        try:
-            with exact(), torch.no_grad(), _listening(self._model, self._place) as seen:
-                outputs = checked_vector(self._task.output(self._model, batch), size, "output")
-                ratios = checked_vector(self._task.out_to_loss_grad(self._model, batch, outputs), size, "out_to_loss_grad")
-                captured = _only(seen, self._place)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise out_of_memory(size, error) from error
-            raise
+        with one_microbatch(self._model, batch) as size, torch.no_grad(), _listening(self._model, self._place) as seen:
+            outputs = checked_vector(self._task.output(self._model, batch), size, "output")
+            ratios = checked_vector(self._task.out_to_loss_grad(self._model, batch, outputs), size, "out_to_loss_grad")
+            captured = _only(seen, self._place)
         return PerSample(outputs, ratios, iter([Block(str(self._place), pooled(captured, size, self._place))]))
 
 

@@ -36,11 +36,7 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
         "model": target_of(config.model),
         "task": target_of(config.task),
         "collate": target_of(config.dataset.collate) if config.dataset.collate is not None else None,
-        "parameters": {
-            "count": setup.parameters,
-            "tensors": len(shapes),
-            "shapes_sha256": _sha256(shapes),
-        },
+        "parameters": {"count": setup.parameters, "tensors": len(shapes), "shapes_sha256": _sha256(shapes)},
         **autocast,
         **terms,
         **_optimizer(setup, checkpoint),

@@ -19,10 +19,10 @@ from trak_cli.gradients.engines.hooks.shares import check_shares, joined, rule_a
 from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, owners
 from trak_cli.gradients.engines.hooks.vmap_submodule import submodule_blocks
 from trak_cli.gradients.engines.vmap import VmapEngine
-from trak_cli.gradients.loop import LoopEngine
+from trak_cli.gradients.loop import LoopEngine, one_microbatch
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.refusals import checked_vector, out_of_memory
+from trak_cli.gradients.refusals import checked_vector
 from trak_cli.gradients.rules.registry import GradientRule, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.types import AnyBlock, Block, RowBlock
@@ -72,17 +72,9 @@ class HooksEngine:
 
     def per_sample(self, batch: Any) -> PerSample:
         """See :class:`Engine`."""
-        if self._model.training:
-            raise RuntimeError("the model is in training mode; engines need evaluation mode")
         refuse_joined(batch, self.name)
-        size = batch_size(batch)
-        try:
-            with exact():
-                return self._one_pass(batch, size, _raise)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise out_of_memory(size, error) from error
-            raise
+        with one_microbatch(self._model, batch) as size:
+            return self._one_pass(batch, size, _raise)
 
     def passes(self, name: str, module: str) -> bool:
         """Whether the gradient of a parameter is computed from calls of ``module``, or by the strategy of that name."""

@@ -55,7 +55,8 @@ class _IndexUnpickler(pickle.Unpickler):
 
 def files_of_folder(folder: Path) -> list[Path]:
     """The index and all shards, sorted by name. A shard holds pieces of the weights and possibly of the optimizer's state."""
-    pieces = (info for entry_pieces in _pieces(folder, _index(folder)).values() for _, info in entry_pieces)
+    _, pieces_of = _contents(folder)
+    pieces = (info for pieces in pieces_of.values() for _, info in pieces)
     return [folder / INDEX, *sorted({folder / info.relative_path for info in pieces})]
 
 
@@ -65,10 +66,9 @@ def read_folder(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         InputError: the index or a shard is missing, damaged, or of another kind.
     """
-    index = _index(folder)
-    pieces = _pieces(folder, index)
+    entries, pieces = _contents(folder)
     tensors: dict[str, StoredTensor] = {}
-    for name, entry in index.state_dict_metadata.items():
+    for name, entry in entries.items():
         shape = getattr(entry, "size", None)
         if isinstance(shape, torch.Size):
             tensors[name] = StoredTensor(shape, partial(_read, folder, name, shape, pieces.get(name, [])))
@@ -81,9 +81,8 @@ def read_values(folder: Path, part: str) -> dict[str, Any]:
     Raises:
         InputError: the index or a shard is missing, damaged, or of another kind.
     """
-    index = _index(folder)
-    pieces = _pieces(folder, index)
-    names = [name for name, entry in index.state_dict_metadata.items() if not hasattr(entry, "size")]
+    entries, pieces = _contents(folder)
+    names = [name for name, entry in entries.items() if not hasattr(entry, "size")]
     return {name: _value(folder, pieces[name][0][1]) for name in names if part in name.split(".") and name in pieces}
 
 
@@ -111,8 +110,9 @@ def _index(folder: Path) -> Any:
     raise _damaged(path, "no list of tensors")
 
 
-def _pieces(folder: Path, index: Any) -> dict[str, list[tuple[tuple[int, ...], Any]]]:
-    """Name -> the offset and the place of each piece of the tensor. Entries that are no tensors have one piece, too."""
+def _contents(folder: Path) -> tuple[Mapping[str, Any], dict[str, list[tuple[tuple[int, ...], Any]]]]:
+    """Name -> the entry of the index; and name -> offset and place of each piece. An entry that is no tensor has one piece."""
+    index = _index(folder)
     pieces: dict[str, list[tuple[tuple[int, ...], Any]]] = {}
     missing: set[str] = set()
     for key, info in index.storage_data.items():
@@ -122,7 +122,7 @@ def _pieces(folder: Path, index: Any) -> dict[str, list[tuple[tuple[int, ...], A
             missing.add(str(shard))
     expected, remedy = "the shards beside .metadata", "copy every file of the folder"
     InputError.raise_for(Problem(str(folder), f"no {name}", expected, remedy) for name in sorted(missing))
-    return pieces
+    return index.state_dict_metadata, pieces
 
 
 def _read(folder: Path, name: str, shape: torch.Size, pieces: list[tuple[tuple[int, ...], Any]]) -> Tensor:
