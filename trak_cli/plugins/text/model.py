@@ -63,7 +63,13 @@ def text_model(
         ConfigError: names all arguments that do not fit; or a package is not installed.
         InputError: the model cannot be loaded: no such repository or folder, or values that its class refuses.
     """
-    ConfigError.raise_for(_problems(kind, pretrained, config, weights, adapter, attention, dtype))
+    choices = {"kind": (kind, KINDS), "attention": (attention, _ATTENTION), "dtype": (dtype, _DTYPES)}
+    problems = [
+        Problem(f"model.{key}", repr(value), f"one of {', '.join(allowed)}", "choose one of them")
+        for key, (value, allowed) in choices.items()
+        if value not in allowed
+    ]
+    ConfigError.raise_for([*problems, *_source_problems(pretrained, dict(config or {}), weights, adapter)])
     transformers = needed("transformers", "text", "model")
     transformers.utils.logging.disable_progress_bar()  # a model is loaded for every checkpoint
     if pretrained is not None:
@@ -105,29 +111,13 @@ def _full_mask_attention() -> str:
     return _FULL_MASK
 
 
-def _problems(
-    kind: str,
-    pretrained: str | None,
-    config: Mapping[str, Any] | None,
-    weights: str | None,
-    adapter: Mapping[str, Any] | str | None,
-    attention: str,
-    dtype: str,
-) -> list[Problem]:
-    choices: list[tuple[str, str, tuple[str, ...]]] = [
-        ("kind", kind, tuple(KINDS)),
-        ("attention", attention, _ATTENTION),
-        ("dtype", dtype, tuple(_DTYPES)),
-    ]
-    problems = [
-        Problem(f"model.{key}", repr(value), f"one of {', '.join(allowed)}", "choose one of them")
-        for key, value, allowed in choices
-        if value not in allowed
-    ]
-    if pretrained is None and "model_type" not in (config or {}):
+def _source_problems(pretrained: str | None, config: Mapping[str, Any], weights: str | None, adapter: object) -> list[Problem]:
+    """What is wrong with where the weights come from."""
+    problems = []
+    if pretrained is None and "model_type" not in config:
         remedy = "give model.pretrained=HUB_ID_OR_FOLDER, or config: {model_type: bert, ...}"
         problems.append(Problem("model", "neither pretrained nor config.model_type", "one of them", remedy))
-    if pretrained is not None and "model_type" in (config or {}):
+    if pretrained is not None and "model_type" in config:
         remedy = "set model.pretrained=null to build the model from config alone, or leave model_type out to change some values"
         problems.append(Problem("model", f"pretrained={pretrained} and config.model_type", "one of them", remedy))
     if adapter is not None and pretrained is None and weights is None:
