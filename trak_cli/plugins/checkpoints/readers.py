@@ -99,9 +99,7 @@ def _reader_of_folder(folder: Path) -> CheckpointReader:
 
 
 def _read_distributed(folder: Path) -> object:
-    from trak_cli.plugins.checkpoints.formats.distributed import (
-        read_folder,  # imports PyTorch, which finding files does not need
-    )
+    from trak_cli.plugins.checkpoints.formats.distributed import read_folder  # PyTorch, which finding files does not need
 
     return read_folder(folder)
 

@@ -80,15 +80,10 @@ def read_plan(layout: Layout) -> RunPlan | None:
     if not layout.plan.exists():
         return None
     stored = read_json(layout.plan)
-    try:
-        if stored["version"] != VERSION:
-            raise KeyError("version")
-        strategies = {str(name): str(strategy) for name, strategy in stored["strategies"].items()}
-        measured = [dict(trial) for trial in stored["measured"]]
-        return RunPlan(str(stored["engine"]), int(stored["microbatch"]), int(stored["shard_rows"]), strategies, measured)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    if stored.pop("version", None) != VERSION:
         remedy = "use the trak that made this store"
-        raise StoreError(Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", remedy)) from None
+        raise StoreError(Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", remedy))
+    return RunPlan(**stored)
 
 
 def require_plan(layout: Layout) -> RunPlan:
