@@ -112,7 +112,7 @@ class Training:
         with prepared(model, self._config.train, self._config.parameters):
             self._validate(model)
             if weighted:
-                some = self._split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES))).batch
+                some = self._split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES)))
                 with as_in_evaluation(model), report_user_errors("task", library=True):
                     check_losses(self._task, model, some)
             yield model
