@@ -26,7 +26,7 @@ FEW_ROWS = "dataset.train.rows=20"
 def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The project of few rows as each stage finds it."""
     folder = tmp_path_factory.mktemp("before")
-    folders = {"featurize": finished[""]}
+    folders = {"featurize": finished[""], "retrain": finished[""]}
     with pytest.MonkeyPatch.context() as monkeypatch:
         for stage, following in (("featurize", "finalize"), ("finalize", "score")):
             folders[following] = folder / following
@@ -45,6 +45,8 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         # Two shards, and the complete scores.
         pytest.param("score", ("score.target_block=12",), 3, id="score"),
         pytest.param("score", ("score.target_block=12", "score.top_k=3"), 3, id="score-top-k"),
+        # The full run, and two random subsets.
+        pytest.param("retrain", ("retrain.same_seed=true", "retrain.subsets=2", "trainer.epochs=1"), 3, id="retrain"),
     ],
 )
 def test_killed_anywhere_and_restarted(

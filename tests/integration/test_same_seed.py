@@ -160,6 +160,15 @@ def test_the_lds_of_chosen_targets_or_of_their_mean(retrained: Project, group: b
     assert (found["targets"], found["group"]) == (len(rows), group)
 
 
+def test_the_lds_of_losses_has_their_sign_reversed(retrained: Project) -> None:
+    found = evaluate(retrained, "lds.output=loss")
+    subsets = [arrays(layout(retrained).retrained(subset, 0)) for subset in range(5)]
+    truth = -np.stack([subset["losses_test"].mean(axis=0) for subset in subsets])
+    by_hand = lds(scores_of(retrained), np.stack([subset["weights"] for subset in subsets]), truth)
+    np.testing.assert_allclose(found["score_sets"][0]["per_target"], by_hand.per_target)
+    retrained.refused(USAGE, "eval-lds", "lds.output=loss", says=("lds.output", "retrain.same_seed=true"))
+
+
 def test_removals_leave_out_the_highest_scores_of_each_target(retrained: Project) -> None:
     for name in ("early_training", "dot"):
         scores = scores_of(retrained, name)

@@ -218,6 +218,11 @@ class LdsConfig:
         None, "rows of the split that are evaluated; null: all that are scored by everything that is compared", at_least=0
     )
     group: bool = key(False, "evaluate the mean output over the targets instead of each target")
+    output: str = key(
+        "f",
+        "what scores should predict: f, or loss (the loss of the target, with its sign reversed; with retrain.same_seed only)",
+        choices=("f", "loss"),
+    )
     estimators: list[str] = key([], "names of other estimators in the store that are compared with the selected one")
     scores: dict[str, str] = key({}, "name -> file of your own scores (targets, training samples) that are compared too")
     baselines: list[str] = key([], "baselines fitted to the ground truth itself by cross-fitting", choices=tuple(BASELINES))

@@ -197,8 +197,9 @@ class _Models:
         path = checkpoint_path(self._config.train, seed)
         if path.exists() and path.read_bytes() != dump(model):
             self._reporter.log(
-                f"warning: training with seed {seed} again does not give {path}: the trainer is not deterministic, or settings"
-                " have changed since. The results are not of that checkpoint; to train it again, remove it and run trak train"
+                f"warning: training with seed {seed} again does not give {path}: the trainer is not deterministic, or settings,"
+                " device or threads have changed since. The results are not of that checkpoint; to train it again, remove it"
+                " and run trak train"
             )
 
 

@@ -36,6 +36,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _scale(config.ensemble)
     yield from _estimator(config.estimator)
     yield from _compared(config)
+    yield from _output(config)
     yield from _tune(config.tune)
     yield from _retrain(config)
     yield from _worker(config)
@@ -125,6 +126,15 @@ def _compared(config: TrakConfig) -> Iterator[Problem]:
         if name in estimators or name in config.lds.scores:
             found = f"{name}, which is also the name of an estimator or of lds.scores"
             yield Problem("lds.baselines", found, "different names for everything that is compared", "rename the other one")
+
+
+def _output(config: TrakConfig) -> Iterator[Problem]:
+    """The problem of losses that no ground truth has."""
+    if config.lds.output == "loss" and (config.lds.ground_truth is not None or not config.retrain.same_seed):
+        source = "lds.ground_truth" if config.lds.ground_truth is not None else "retrain.same_seed=false"
+        expected = "f, because losses are stored by trak retrain retrain.same_seed=true only"
+        remedy = "leave it out; or give retrain.same_seed=true, without lds.ground_truth"
+        yield Problem("lds.output", f"loss, with {source}", expected, remedy)
 
 
 def _tune(tune: TuneConfig) -> Iterator[Problem]:

@@ -91,7 +91,8 @@ def read_ground_truth(config: TrakConfig, layout: Layout, split: str, rows: int,
         run = config.retrain.own_run
         source, note, name = layout.retrained_folder(run), "", "masks" if run is None else "weights"
         subsets = read_subsets(layout, run, split)
-        weights, outputs, names = subsets.weights, subsets.outputs, [name]
+        weights, names = subsets.weights, [name]
+        outputs = subsets.outputs if config.lds.output == "f" else -subsets.require_losses()
     else:
         source = Path(config.lds.ground_truth)
         weights, outputs, name, note = _from_file(source, targets)

@@ -46,7 +46,8 @@ def draw(summary: EvalSummary) -> bytes:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("Spearman correlation over subsets (LDS: dot, 95% interval: bar, single targets: blue)")
     dotted = "" if math.isnan(summary.ceiling) else "; dotted: noise ceiling"
-    axes.set_title(f"{summary.split}: {summary.targets} targets, {summary.subsets} subsets{dotted}", loc="left")
+    targets = f"mean over {summary.targets} targets" if summary.group else f"{summary.targets} targets"
+    axes.set_title(f"{summary.split}: {targets}, {summary.subsets} subsets{dotted}", loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     plot = io.BytesIO()

@@ -29,6 +29,12 @@ class RetrainedModels:
     outputs: Float32
     losses: Float32 | None
 
+    def require_losses(self) -> Float32:
+        """The losses of a run with its own seed, of which all files have them."""
+        if self.losses is None:
+            raise ValueError("models with other seeds")
+        return self.losses
+
 
 def read_subsets(layout: Layout, run: int | None, split: str) -> RetrainedModels:
     """The models of all random subsets.
