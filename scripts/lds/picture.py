@@ -1,4 +1,4 @@
-"""The pictures of the benchmark: LDS against the number of checkpoints, and against compute; one panel for each setting."""
+"""The pictures of the benchmark: LDS against checkpoints and against compute, one panel for each setting; and of this run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from setting import HALVES, THIS_RUN
+
 COLOURS = {
+    "unroll": "#000000",
+    "refine": "#dd77cc",
     "early_training": "#c1272d",
     "early_training + 4 masks": "#e6a0a0",
     "balanced": "#ee8866",
@@ -22,9 +26,37 @@ COLOURS = {
 
 
 def draw(results: list[dict[str, Any]], folder: Path) -> None:
-    """Write lds.png and compute.png."""
+    """Write lds.png and compute.png, of the protocol "halves", and this_run.png."""
+    run = [result for result in results if result["protocol"] == THIS_RUN]
+    results = [result for result in results if result["protocol"] == HALVES]
+    if run:
+        _dots(run, folder / "this_run.png")
     _figure(results, folder / "lds.png", "checkpoints", lambda _, count: count)
     _figure(results, folder / "compute.png", "CPU seconds, training included", lambda row, count: count * row["seconds"])
+
+
+def _dots(results: list[dict[str, Any]], path: Path) -> None:
+    """One row of dots for each setting, one dot for each method, with its 95 % interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.33 * len(results) + 1.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    labels = [label for label in COLOURS if any(label == row["label"] for result in results for row in result["methods"])]
+    for place, label in enumerate(labels):
+        rows = [(y, row["lds"][1]) for y, result in enumerate(results) for row in result["methods"] if row["label"] == label]
+        at = [y + 0.6 * (place / max(1, len(labels) - 1) - 0.5) for y, _ in rows]
+        lds, low, high = zip(*(values for _, values in rows), strict=True)
+        panel.plot(lds, at, "o", markersize=4, color=COLOURS[label], label=label)
+        panel.hlines(at, low, high, color=COLOURS[label], linewidth=0.8)
+    panel.set_yticks(range(len(results)), [result["setting"] for result in results])
+    panel.invert_yaxis()
+    panel.axvline(0, color="#dddddd", linewidth=0.8, zorder=0)
+    panel.set_xlabel("LDS under the protocol “this run”, one checkpoint")
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
 def _figure(results: list[dict[str, Any]], path: Path, xlabel: str, x: Any) -> None:

@@ -19,9 +19,17 @@ from trak_cli.store.container import read_image
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import read_features
+from trak_cli.store.virtual import read_scores
+from trak_cli.types import evenly_spaced
 
 FOLDER = Path(__file__).parent
 SPLIT = "test"
+
+#: The two protocols. Halves: models of other seeds, retrained on random halves of the training set. This run: the run of one
+#: checkpoint again, with its own seed, order and random states, where 1 % of the samples have weight 0.
+HALVES, THIS_RUN = "halves", "this run"
+#: Of "this run": retrainings, and the largest number of targets. Exact unrolling costs up to three trainings for a target.
+RUN_SUBSETS, RUN_TARGETS = 60, 24
 
 Array = np.ndarray[Any, Any]
 
@@ -39,10 +47,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Setting:
-    """A complete folder of runs/lds: ten checkpoints, their features and the retrained models."""
+    """A complete store: checkpoints, their features and the retrained models.
+
+    Attributes:
+        name: of its configuration.
+        root: folder of the store.
+        protocol: of its retrained models, :data:`HALVES` or :data:`THIS_RUN`.
+    """
 
     name: str
     root: Path
+    protocol: str = HALVES
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -82,12 +97,24 @@ class Setting:
 
     @cached_property
     def truth(self) -> tuple[Array, Array]:
-        """Masks (s, n) and the outputs of every model that was trained on a subset, (s, models, t): retrained or given."""
+        """Masks (s, n) and the outputs of every model that was trained on a subset, (s, models, targets): retrained or given.
+
+        The targets are those of ``target_rows``.
+        """
         if self.given.exists():
             with np.load(self.given) as arrays:
                 return arrays["masks"] > 0, arrays["outputs"]
         images = [read_image(self.layout.retrained(subset)).arrays for subset in self.layout.retrained_subsets()]
-        return np.stack([one["mask"] for one in images]) > 0, np.stack([one[f"outputs_{SPLIT}"] for one in images])
+        key = "weights" if self.protocol == THIS_RUN else "mask"
+        outputs = np.stack([one[f"outputs_{SPLIT}"] for one in images])
+        return np.stack([one[key] for one in images]) > 0, outputs[:, :, self.target_rows]
+
+    @cached_property
+    def target_rows(self) -> Array:
+        """The rows of the split that are evaluated: all, or a few where a method costs trainings for each."""
+        shards = self.layout.shards(self.checkpoints[0], SPLIT)
+        rows = sum(len(read_features(self.layout.features(self.checkpoints[0], SPLIT, i)).outputs) for i in shards)
+        return evenly_spaced(rows, RUN_TARGETS if self.protocol == THIS_RUN else rows)
 
 
 #: Settings that run only if they are named.
@@ -133,6 +160,20 @@ def prepare(name: str, workers: int) -> Setting:
     return setting
 
 
+def this_run(name: str, workers: int) -> Setting:
+    """The store of the protocol "this run": one checkpoint, its features, and the same run without 1 % of the samples."""
+    run = Setting(name, open_setting(name).root / "this_run", THIS_RUN)
+    store = f"store={run.root}"
+    if not (run.root / "checkpoints").exists():
+        _trak("train", run.name, options=(store, "train.count=1"))
+    if not run.layout.checkpoints():
+        _trak("featurize", run.name, options=(store,))
+    if len(run.layout.retrained_subsets()) < RUN_SUBSETS:
+        protocol = ("retrain.same_seed=true", "retrain.drop=0.01", "retrain.models_per_subset=1")
+        _trak("retrain", run.name, workers, (store, f"retrain.subsets={RUN_SUBSETS}", *protocol))
+    return run
+
+
 def masked(setting: Setting, bases: int, members: int) -> Setting:
     """A store with the first ``bases`` checkpoints and ``members`` masked members derived from each."""
     root = setting.root / "masked"
@@ -142,6 +183,17 @@ def masked(setting: Setting, bases: int, members: int) -> Setting:
         ensemble = (f"ensemble.members={members}", "ensemble.kind=mask", "ensemble.scale=0.1")
         _trak("featurize", setting.name, options=(f"store={root}", f"checkpoints=[{files}]", *ensemble))
     return derived
+
+
+def scores_of_targets(setting: Setting, stage: str) -> Array:
+    """Scores (targets, n) of the target rows by ``trak unroll`` or ``trak refine``, whose cost grows with the targets."""
+    rows = setting.target_rows.tolist()
+    options = [f"store={setting.root}", f"{stage}.targets={rows}"]
+    if stage == "unroll":
+        options.append("unroll.removals=0")  # the retrained models are a better check
+    _trak(stage, setting.name, options=options)
+    scores: Array = read_scores(setting.layout.scores(stage, SPLIT))
+    return scores
 
 
 def _trak(stage: str, name: str, workers: int = 1, options: Sequence[str] = ()) -> None:
