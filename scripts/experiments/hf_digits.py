@@ -23,7 +23,7 @@ import torch
 from stages import plain
 from torch import Tensor, nn
 
-from trak_cli.config.load import load
+from trak_cli.config.load import Loaded, load
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.plugins.checkpoints.state import load as load_weights
 from trak_cli.plugins.samples import collate
@@ -55,7 +55,7 @@ def evaluate(kind: str) -> None:
     for stage in ("finalize", "score"):
         call(stage, [*overrides, "estimator=cosine"])
     store = Path(f"runs/hf_digits_{kind}")
-    np.save(store / "similarity.npy", similarity(overrides).astype(np.float32))
+    np.save(store / "similarity.npy", similarity(load("train", "hf_digits", FOLDER, overrides)).astype(np.float32))
     others = {"similarity": store / "similarity.npy", **plain("hf_digits", store, "test", *overrides)}
     listed = [f"+lds.scores.{name}={path}" for name, path in others.items()]
     call("eval-lds", [*overrides, "lds.estimators=[cosine]", *listed])
@@ -67,9 +67,8 @@ def call(stage: str, overrides: list[str]) -> None:
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def similarity(overrides: list[str]) -> Array:
+def similarity(loaded: Loaded) -> Array:
     """Return cosines of representations (t, n), averaged over the checkpoints."""
-    loaded = load("train", "hf_digits", FOLDER, overrides)
     splits, total = make_splits(loaded.config), np.zeros(())
     for path in find(loaded.config.checkpoints.files, loaded.base):
         model = make_model(loaded.config)

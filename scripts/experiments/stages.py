@@ -69,9 +69,8 @@ def config_of(name: str) -> TrakConfig:
     return load_config("train", name, FOLDER, []).config
 
 
-def trained(name: str) -> Iterator[tuple[Components, nn.Module]]:
+def trained(config: TrakConfig) -> Iterator[tuple[Components, nn.Module]]:
     """The parts of a run, with the weights of one checkpoint after another in the model."""
-    config = config_of(name)
     parts = make_components(config, CPU)
     for path in sorted((Path(config.store) / "checkpoints").glob("*.safetensors")):
         model = make_model(config)
@@ -99,9 +98,9 @@ def _pooled(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
-def similarity(name: str, split: str) -> Array:
+def similarity(config: TrakConfig, split: str) -> Array:
     """(targets, n) cosine of the representations, mean over the checkpoints."""
-    every = [representations(parts, split) @ representations(parts, "train").T for parts, _ in trained(name)]
+    every = [representations(parts, split) @ representations(parts, "train").T for parts, _ in trained(config)]
     return np.asarray(np.mean(every, axis=0))
 
 

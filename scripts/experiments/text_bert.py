@@ -29,7 +29,7 @@ def evaluate(name: str) -> None:
         trak(stage, name)
     trak("score", name, "estimator=cosine")
     shared("retrain", name)
-    np.save(store / "representations.npy", similarity(name, SPLIT))
+    np.save(store / "representations.npy", similarity(config, SPLIT))
     others = {"representations": store / "representations.npy"}
     if "AdamW" in config.trainer["_target_"]:
         others |= plain(name, store, SPLIT)

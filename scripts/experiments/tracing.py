@@ -50,12 +50,12 @@ def trace(name: str) -> None:
     trak("score", name, "estimator=cosine")
     train, questions = rows_of(store, "train"), rows_of(store, SPLIT)
     stated = np.array([row["fact"] for row in train]) == np.array([row["fact"] for row in questions])[:, None]
-    print(f"{len(train)} sentences, {len(questions)} questions, {known(name):.0%} answered right")
+    print(f"{len(train)} sentences, {len(questions)} questions, {known(config):.0%} answered right")
     scores = {
         "default": scores_of(config, config.estimator.name),
         "weighted with q": scores_of(config, "with_q"),
         "cosine of gradients": scores_of(config, "cosine"),
-        "representations": similarity(name, SPLIT),
+        "representations": similarity(config, SPLIT),
         "BM25, question and answer": bm25(train, [row["text"] for row in questions]),
         "BM25, question alone": bm25(train, [row["prompt"] for row in questions]),
     }
@@ -94,10 +94,10 @@ def rows_of(store: Path, split: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in (store / "data" / f"{split}.jsonl").open()]
 
 
-def known(name: str) -> float:
+def known(config: TrakConfig) -> float:
     """Return the share of questions for which every answer token is the most likely one, averaged over checkpoints."""
     shares = []
-    for parts, model in trained(name):
+    for parts, model in trained(config):
         dataset = parts.splits[SPLIT]
         batch = to_device(parts.collate([dataset[i] for i in range(len(dataset))]), CPU)
         with torch.no_grad():
@@ -138,7 +138,7 @@ def counterfactual(config: TrakConfig, scores: Mapping[str, Array], questions: i
     count = round(SHARE * training.rows)
     chosen = np.random.default_rng(1).choice(len(next(iter(scores.values()))), questions, replace=False)
     rng = np.random.default_rng(2)
-    _, model = next(trained(config.name))  # the checkpoint of the same seed
+    _, model = next(trained(config))  # the checkpoint of the same seed
     with_all = training.outputs(model, SPLIT).astype(np.float64)
     # A random choice does not depend on the question, so the same few models serve all questions.
     left_out = {("random", i): rng.choice(training.rows, count, replace=False) for i in range(RANDOM)}

@@ -75,12 +75,14 @@ def show_comparisons(results: list[Result]) -> None:
 
 
 def show_times(results: list[Result], total: float) -> None:
-    """Print the wall-clock time of every setting in this run: models and features, then scores of all methods."""
-    print("\n| setting | protocol | models and features, s | methods, s |\n|---|---|---|---|")
+    """Print the CPU seconds of every setting in this run: models and features, then scores of all methods."""
+    print("\n| CPU seconds | protocol | models and features | methods |\n|---|---|---|---|")
     for result in results:
-        wall = result["wall"]
-        print(f"| {result['setting']} | {result['protocol']} | {wall['models']:.0f} | {wall['methods']:.0f} |")
-    print(f"\n{total / 60:.0f} minutes for {len({result['setting'] for result in results})} settings")
+        seconds = result["seconds"]
+        print(f"| {result['setting']} | {result['protocol']} | {seconds['models']:.0f} | {seconds['methods']:.0f} |")
+    cpu = sum(sum(result["seconds"].values()) for result in results)
+    settings = len({result["setting"] for result in results})
+    print(f"\n{total / 60:.0f} minutes for {settings} settings; {cpu / 60:.0f} CPU minutes")
 
 
 def write_csv(results: list[Result], folder: Path) -> None:
