@@ -104,8 +104,8 @@ class Setting:
         if self.given.exists():
             with np.load(self.given) as arrays:
                 return arrays["masks"] > 0, arrays["outputs"]
-        images = [read_image(self.layout.retrained(subset)).arrays for subset in self.layout.retrained_subsets()]
-        key = "weights" if self.protocol == THIS_RUN else "mask"
+        run, key = (0, "weights") if self.protocol == THIS_RUN else (None, "mask")
+        images = [read_image(self.layout.retrained(subset, run)).arrays for subset in self.layout.retrained_subsets(run)]
         outputs = np.stack([one[f"outputs_{SPLIT}"] for one in images])
         return np.stack([one[key] for one in images]) > 0, outputs[:, :, self.target_rows]
 
@@ -168,7 +168,7 @@ def this_run(name: str, workers: int) -> Setting:
         _trak("train", run.name, options=(store, "train.count=1"))
     if not run.layout.checkpoints():
         _trak("featurize", run.name, options=(store,))
-    if len(run.layout.retrained_subsets()) < RUN_SUBSETS:
+    if len(run.layout.retrained_subsets(0)) < RUN_SUBSETS:
         protocol = ("retrain.same_seed=true", "retrain.drop=0.01", "retrain.models_per_subset=1")
         _trak("retrain", run.name, workers, (store, f"retrain.subsets={RUN_SUBSETS}", *protocol))
     return run
