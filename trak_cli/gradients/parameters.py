@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
+from trak_cli.autograd_settings import differentiable
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.gradients.autograd_settings import differentiable
 
 
 def select(model: nn.Module, include: Sequence[str], exclude: Sequence[str] = ()) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from trak_cli.autograd_settings import differentiable
 from trak_cli.batches import batch_size, leaves, map_leaves, one_sample, refuse_joined
-from trak_cli.gradients.autograd_settings import differentiable
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import batchable, exact

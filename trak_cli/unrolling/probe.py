@@ -1,0 +1,170 @@
+"""Checks of the first step of a training before it is differentiated, and how much memory the graph of a step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import count_numbers
+from trak_cli.errors import InputError, Problem
+from trak_cli.types import evenly_spaced, listed
+from trak_cli.unrolling.contract import Output, StepRun
+from trak_cli.unrolling.model_state import ModelState, State
+from trak_cli.unrolling.step_graph import StepGraph, make_step
+
+#: Relative difference that rounding may cause between running statistics and their recomputation.
+_TOLERANCE = 1e-3
+
+#: Batches whose sizes are compared with that of the first one.
+_SIZED = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the first step shows: the bytes of a state, and those of the graph of a step, for the largest of some batches."""
+
+    state_bytes: int
+    graph_bytes: int
+
+
+def probe(run: StepRun, model: ModelState, start: State, output: Output) -> Probe:
+    """Make the first step twice, and differentiate it once. Sets ``model.buffers``; ``start`` gets their values.
+
+    Raises:
+        InputError: the step is not repeatable, changes something that cannot be differentiated, or has an operation without a
+            second derivative.
+    """
+    names = list(model.all_buffers())
+    before = {name: value.clone() for name, value in model.all_buffers().items()}
+    model.buffers = names
+    everything = start | {f"buffer/{name}": value for name, value in before.items()}
+    first = make_step(run, model, 0, everything)
+    model.buffers = [name for name in names if not _same(before[name], first.values[f"buffer/{name}"])]
+    model.restore()
+    start |= {f"buffer/{name}": before[name] for name in model.buffers}
+    saved: dict[int, int] = {}
+    with _measured(saved):
+        second = make_step(run, model, 0, start)
+    _check_repeated(first, second)
+    if unknown := _unknown_buffers(second, model):
+        _check_independent(run, model, start, output, unknown)
+    _check_derivative(second)
+    known = {tensor.untyped_storage().data_ptr() for tensor in start.values()}
+    own = sum(size for pointer, size in saved.items() if pointer not in known)
+    state_bytes = sum(value.nbytes for value in start.values())
+    return Probe(state_bytes, int(own * _largest(run)) + state_bytes)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one, other))
+
+
+@contextmanager
+def _measured(saved: dict[int, int]) -> Iterator[None]:
+    """Inside, the memory that autograd keeps is recorded: address -> bytes."""
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+def _largest(run: StepRun) -> float:
+    """The size of the largest of some batches, relative to the first one."""
+    sizes = [max(1, count_numbers(run.batch(int(index))[1])) for index in evenly_spaced(run.steps, _SIZED)]
+    return max(sizes) / sizes[0]
+
+
+def _check_repeated(first: StepGraph, second: StepGraph) -> None:
+    differing = [name for name, value in second.values.items() if not _equal(value, first.values[name])]
+    if differing:
+        found = f"another result when the first step was made again: {listed(differing)}"
+        expected = "steps that give the same bytes every time"
+        remedy = "draw random numbers from the global state of torch, numpy or random, and use deterministic operations"
+        raise InputError(Problem("trainer", found, expected, remedy))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.equal(one.nan_to_num(), other.nan_to_num())) if one.is_floating_point() else bool(torch.equal(one, other))
+
+
+def _unknown_buffers(step: StepGraph, model: ModelState) -> list[str]:
+    """The floating buffers that the step changes, but not as running statistics of batch normalisation."""
+    unknown = []
+    for name in model.buffers:
+        value, graph = step.values[f"buffer/{name}"], step.after[f"buffer/{name}"].detach()
+        if value.is_floating_point() and not torch.allclose(value, graph, rtol=_TOLERANCE, atol=1e-6, equal_nan=True):
+            unknown.append(name)
+    return unknown
+
+
+def _check_independent(run: StepRun, model: ModelState, start: State, output: Output, names: list[str]) -> None:
+    """Refuse buffers on which the loss or f depends: other values of them change the first loss, or f of its batch."""
+
+    def results(state: State) -> tuple[Tensor, Tensor]:
+        model.install(state)
+        _, batch = run.batch(0)
+        loss = run.loss(batch, None).detach()
+        with evaluation(run.model), torch.no_grad():
+            return loss, output(run.model, batch)
+
+    expected = results(start)
+    needed = []
+    for name in names:
+        other = start | {f"buffer/{name}": start[f"buffer/{name}"] * 1.5 + 1}
+        if not all(_equal(one, two) for one, two in zip(expected, results(other), strict=True)):
+            needed.append(name)
+    if needed:
+        found = f"a training that changes the buffer {listed(needed)}, on which the loss or f depends"
+        expectation = "changes of parameters and of the running statistics of batch normalisation only"
+        remedy = "keep the buffer fixed during training, or leave the layer out"
+        raise InputError(Problem("model", found, expectation, remedy))
+
+
+def _check_derivative(step: StepGraph) -> None:
+    """Differentiate the step.
+
+    By ``backward`` with regard to all leaves: ``autograd.grad`` leaves out, silently, the functions that only have a first
+    derivative, because no input lies behind them.
+    """
+    outputs = [value for value in step.after.values() if value.requires_grad]
+    try:
+        torch.autograd.backward(outputs, [torch.ones_like(value) for value in outputs])
+    except RuntimeError as error:
+        text = str(error).splitlines()[0] if str(error) else ""
+        if "derivative" in text or "differentia" in text:
+            raise InputError(_no_second_derivative(text)) from error
+        raise
+
+
+def _no_second_derivative(text: str) -> Problem:
+    expected = "operations that PyTorch differentiates twice"
+    remedy = (
+        "replace the operation by one made of differentiable operations (for Hugging Face models: attn_implementation=eager)"
+    )
+    return Problem("model", f"an operation without a second derivative: {text[:160]}", expected, remedy)
+
+
+def differentiable_names(state: Mapping[str, Tensor]) -> list[str]:
+    """The tensors of a state that have an adjoint."""
+    return [name for name, value in state.items() if value.is_floating_point() or value.is_complex()]
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Inside, modules compute as in evaluation mode; neither ``train()`` nor ``eval()``, which may do more, is called."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,174 @@
+"""Reverse mode through a training: the derivative of f with respect to the weight of every training sample.
+
+Source: Ilyas and Engstrom, MAGIC: Near-Optimal Data Attribution for Deep Learning, 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from trak_cli.autograd_settings import differentiable
+from trak_cli.errors import InputError, Problem
+from trak_cli.types import Meter, Silent
+from trak_cli.unrolling.adjoints import final_adjoints
+from trak_cli.unrolling.contract import Output, StepRun, Target
+from trak_cli.unrolling.memory_plan import MemoryPlan, cuts, plan, target_block
+from trak_cli.unrolling.model_state import ModelState, State
+from trak_cli.unrolling.probe import probe
+from trak_cli.unrolling.step_graph import StepGraph, make_step, packed
+from trak_cli.unrolling.sweep_state import SweepState
+
+
+class Unrolling:
+    """A training that can be differentiated. First call :meth:`forward`, then :meth:`sweep` for each block of targets.
+
+    Results do not depend on the budget: every step is computed in the same way whenever it is repeated.
+
+    Args:
+        run: the training, before its first step.
+        output: f of every sample of a batch.
+        budget_mb: memory in MiB for states, graphs and adjoints, beside the model and its data.
+        targets: the number of targets that the caller has.
+
+    Attributes:
+        block: the number of targets of a sweep.
+
+    Raises:
+        ConfigError: the budget is too small for one step.
+        InputError: the training cannot be differentiated; see :func:`~trak_cli.unrolling.probe.probe`.
+    """
+
+    def __init__(self, run: StepRun, output: Output, budget_mb: float, targets: int = 1) -> None:
+        self._run, self._output = run, output
+        self._model = ModelState(run.model, run.parameters)
+        start = self._model.values()
+        start |= packed({name: [v.clone() for v in values] for name, values in run.initial_state(run.parameters).items()})
+        with self._session():
+            found = probe(run, self._model, start, output)
+        self.block = min(targets, target_block(found.state_bytes, found.graph_bytes, budget_mb))
+        self._plan: MemoryPlan = plan(run.steps, found.state_bytes, found.graph_bytes, self.block, budget_mb)
+        self._snapshots: dict[int, State] = {0: start}
+        self._graphs: list[StepGraph] = []
+        self._final: State | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model; trained after :meth:`forward`."""
+        return self._run.model
+
+    def forward(self, meter: Meter | None = None) -> None:
+        """Make all steps, and keep states and the last graphs as the budget allows; ``meter`` counts steps."""
+        meter = meter or Silent()
+        steps, kept = self._run.steps, self._plan.graphs
+        wanted = set(cuts(0, steps, self._plan))
+        last = max(wanted, default=0)
+        state = self._snapshots[0]
+        for index in range(steps):
+            if index in wanted:
+                self._snapshots[index] = state
+            graph = self._step(index, state)
+            state = graph.values
+            if index >= max(last, steps - kept):
+                self._graphs.append(graph)
+            meter.advance()
+        self._final = state
+        self._model.write(state)
+
+    def sweep(
+        self, targets: Sequence[Target], start: SweepState | None = None, meter: Meter | None = None
+    ) -> Iterator[SweepState]:
+        """Go back through the steps with the adjoints of T targets.
+
+        Args:
+            targets: at most :attr:`block` of them, for the budget to hold.
+            start: the state in which an earlier sweep of the same targets was stopped.
+
+        Yields:
+            The state after each step, the last step first; its tensors change with the next one.
+
+        Raises:
+            InputError: f or its derivative is not finite.
+        """
+        meter = meter or Silent()
+        state = self._begin(targets) if start is None else start.copied(self._end)
+        for graph in self._backward(state.step):
+            with self._session():
+                graph.pull(state.adjoint, state.derivative, keep=self._plan.levels == 0)
+            state = SweepState(graph.index, state.adjoint, state.derivative)
+            meter.advance()
+            yield state
+        _check_finite(state)
+
+    def values(self, targets: Sequence[Target]) -> Tensor:
+        """f of every target, in evaluation mode after the last step: (T,) float64 on the CPU."""
+        with self._session():
+            return final_adjoints(self._run.model, self._model, self._end, self._output, targets, values_only=True)[0]
+
+    @property
+    def _end(self) -> State:
+        if self._final is None:
+            raise RuntimeError("Unrolling.forward must come first")
+        return self._final
+
+    def _begin(self, targets: Sequence[Target]) -> SweepState:
+        with self._session():
+            _, adjoint = final_adjoints(self._run.model, self._model, self._end, self._output, targets)
+        return SweepState(self._run.steps, adjoint, torch.zeros(len(targets), self._run.rows, dtype=torch.float64))
+
+    def _backward(self, stop: int) -> Iterator[StepGraph]:
+        """The graphs of the steps before ``stop``, the last one first."""
+        starts = sorted(index for index in self._snapshots if index < stop)
+        for begin, end in reversed(list(zip(starts, [*starts[1:], stop], strict=True))):
+            yield from self._part(begin, end, self._snapshots[begin])
+
+    def _part(self, start: int, stop: int, before: State) -> Iterator[StepGraph]:
+        """The graphs of the steps start ≤ s < stop, the last one first; ``before`` is the state before ``start``."""
+        if self._plan.levels == 0:
+            yield from reversed(self._graphs[start:stop])
+            return
+        while self._graphs and start < stop:  # the last ones, from the first pass
+            last = self._graphs.pop()
+            if last.index < stop:
+                yield last
+                stop = last.index
+        inner = cuts(start, stop, self._plan)
+        kept: dict[int, State] = {start: before}
+        graphs: list[StepGraph] = []
+        state = before
+        for index in range(start, stop if not inner else inner[-1]):
+            graph = self._step(index, state)
+            state = graph.values
+            if index + 1 in inner:
+                kept[index + 1] = state
+            if not inner:
+                graphs.append(graph)
+        while graphs:
+            yield graphs.pop()
+        for begin, end in reversed(list(zip([start, *inner], [*inner, stop], strict=True))) if inner else ():
+            yield from self._part(begin, end, kept.pop(begin))
+
+    def _step(self, index: int, before: State) -> StepGraph:
+        with self._session():
+            return make_step(self._run, self._model, index, before)
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        """Inside, steps can be made and differentiated twice; afterwards, the model has its own tensors again."""
+        with ExitStack() as contexts:
+            contexts.enter_context(self._run.session())
+            contexts.enter_context(differentiable(self._run.model))
+            contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
+            contexts.callback(self._model.restore)
+            yield
+
+
+def _check_finite(state: SweepState) -> None:
+    if not torch.isfinite(state.derivative).all():
+        found = "a derivative that is not finite"
+        remedy = "lower the learning rate or the number of epochs: small changes of the weights grow from step to step"
+        raise InputError(Problem("trainer", found, "a training that depends smoothly on the weights of its samples", remedy))
