@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch_file
 from tiny_project import ROWS, TARGETS, Project
 
 from trak_cli.attribution.lds.lds import lds
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
+from trak_cli.tasks import CausalLM
 
 USAGE, STORE, INPUT = 2, 3, 4
 NONE = "lds.bootstrap=0"
@@ -27,8 +30,6 @@ def retrained_folder(
     finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Path, pytest.MonkeyPatch], Project]:
     """The scored project with run 0 retrained five times and for every target; copied for each test."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("same_seed") / "project"
     shutil.copytree(finished["score"], folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -244,6 +245,25 @@ def test_tune_takes_the_run_as_its_ground_truth(retrained: Project) -> None:
     retrained.done("retrain", *FEW, "retrain.subsets=6")
     found = retrained.done("tune", "retrain.same_seed=true", "tune.grid={ridge: [0.1, 10.0]}", "--json")
     assert json.loads(found.stdout)["ground_truth"].endswith("run_0")
+
+
+@pytest.mark.parametrize("trainer", ["sgd", "adamw"])
+def test_a_language_model_is_retrained_and_its_loss_is_the_mean_over_tokens(words: Project, trainer: str) -> None:
+    trained = (f"trainer={trainer}", "trainer.epochs=1")
+    words.done("train", *trained, "train.count=1")
+    outcome = words.done("retrain", *trained, "retrain.same_seed=true", "retrain.drop=0.1", "retrain.subsets=3")
+    assert "warning" not in outcome.stderr
+    (checkpoint,) = (words.store / "checkpoints").glob("full_0.safetensors")
+    with words.monkeypatch.context() as context:
+        context.syspath_prepend(words.folder)
+        import words_plugin
+
+        model = words_plugin.Net()
+        model.load_state_dict(load_torch_file(checkpoint))
+        data = words_plugin.Data(TARGETS, seed=2)
+        task = CausalLM()
+        expected = [float(task.loss(model, words_plugin.Collate()([data[row]])).detach()) for row in range(len(data))]
+    np.testing.assert_allclose(arrays(layout(words).retrained_full(0))["losses_test"][0], expected, rtol=1e-4)
 
 
 WITHOUT_WEIGHTS = """

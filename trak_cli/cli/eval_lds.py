@@ -81,7 +81,8 @@ def _show_removal(removal: RemovalResult, console: Console) -> None:
     """Print by how much loss and f of a target change without its highest scores."""
     reference = removal.changes[0].name
     difference = f"#difference from {reference}"
-    rows = table("removed", "#QLD", "95% interval", difference, "95% interval", "#p", "#change of f", "95% interval", "#random")
+    of_f = ("#change of f", "95% interval")
+    rows = table("removed", "#QLD", "95% interval", difference, "95% interval", "#p", *of_f, "#random above")
     for change in removal.changes:
         cells = [change.name, *_cells(change.loss)]
         cells += ["", "", ""] if change.difference is None else _cells(change.difference.interval)

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from trak_cli.attribution.lds.ceiling import noise_ceiling
 from trak_cli.attribution.lds.ground_truth import axis_orders, check_ground_truth
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
-from trak_cli.stages.evaluation.retrained_models import read_subsets
+from trak_cli.stages.evaluation.retrained_models import compact_weights, read_subsets
 from trak_cli.stages.evaluation.user_arrays import read_array_file, transposed_copy
 from trak_cli.stages.inputs.sample_identity import Array
 from trak_cli.store.layout import Layout
@@ -102,14 +100,7 @@ def read_ground_truth(config: TrakConfig, layout: Layout, split: str, rows: int,
         raise InputError([replace(problem, where=f"{source}: {problem.where}") for problem in problems])
     by_model = outputs if outputs.ndim == 3 else None
     mean = outputs if by_model is None else by_model.mean(axis=1)
-    return GroundTruth(_as_subsets(weights), mean, source, by_model, run is not None, note)
-
-
-def _as_subsets(weights: Array) -> SubsetWeights:
-    """Bool if all weights are 0 or 1, else float32."""
-    if weights.dtype == np.bool_ or ((weights == 0) | (weights == 1)).all():
-        return weights.astype(np.bool_)
-    return weights.astype(np.float32)
+    return GroundTruth(compact_weights(weights), mean, source, by_model, run is not None, note)
 
 
 def _from_file(path: Path, targets: int) -> tuple[Array, Array, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from trak_cli.errors import Problem, StoreError
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
-from trak_cli.types import Float32
+from trak_cli.types import Float32, SubsetWeights
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class RetrainedModels:
     """Models of several files, in the order of the files.
 
     Attributes:
-        weights: (files, rows) bool or float32.
+        weights: (files, rows), bool where all are 0 or 1.
         outputs: (files, models, targets).
         losses: (files, models, targets); None for models with other seeds, whose losses are not stored.
     """
 
-    weights: Array
+    weights: SubsetWeights
     outputs: Float32
     losses: Float32 | None
 
@@ -67,12 +68,20 @@ def read_models(paths: Sequence[Path], split: str) -> RetrainedModels:
             remedy = "move away the files that belong to another data set, and run trak retrain again"
             raise StoreError(Problem(str(path), found, "subsets of one data set", remedy))
         samples = samples | {name: array for name, array in arrays.items() if name.startswith(("rows_", "sample_ids_"))}
-        weights.append(arrays["weights"] if "weights" in arrays else arrays["mask"])
+        weights.append(compact_weights(arrays["weights"] if "weights" in arrays else arrays["mask"]))
         outputs.append(arrays[f"outputs_{split}"])
         losses.append(arrays.get(f"losses_{split}"))
     known_losses = [array for array in losses if array is not None]
     complete = len(known_losses) == len(paths)
-    return RetrainedModels(np.stack(weights), np.stack(outputs), np.stack(known_losses) if complete else None)
+    stacked: Any = np.stack(weights)  # of one dtype, or float32
+    return RetrainedModels(stacked, np.stack(outputs), np.stack(known_losses) if complete else None)
+
+
+def compact_weights(weights: Array) -> SubsetWeights:
+    """Bool if all weights are 0 or 1, which needs a quarter of the memory, else float32."""
+    if weights.dtype == np.bool_ or ((weights == 0) | (weights == 1)).all():
+        return weights.astype(np.bool_)
+    return weights.astype(np.float32)
 
 
 def _nothing_retrained(layout: Layout, run: int | None) -> Problem:
