@@ -11,9 +11,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.readers import reader_of
 
 #: File names that do not identify a checkpoint. The name of their folder is used instead.
-_ANONYMOUS = frozenset(
-    ("model", "pytorch_model", "adapter_model", "diffusion_pytorch_model", "checkpoint", "weights", "state_dict")
-)
+_ANONYMOUS = {"model", "pytorch_model", "adapter_model", "diffusion_pytorch_model", "checkpoint", "weights", "state_dict"}
 
 #: File names that every run has. The name of their folder is put before them.
 _REPEATED = frozenset(

@@ -16,7 +16,7 @@ from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.registry import make_projector
 from trak_cli.stages.featurizing.featurizer import Featurizer
-from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.featurizing.setup import FeatureSetup, place_of
 from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 
@@ -42,7 +42,7 @@ def make_featurizer(
 def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engine:
     """The engine ``name`` for the model output function; it reads representations if the setup does."""
     if name == REPRESENTATION:
-        return RepresentationEngine(setup.model, setup.task, setup.place)
+        return RepresentationEngine(setup.model, setup.task, place_of(setup.gradients))
     return _gradient_engine(setup, name, strategies, setup.function)
 
 

@@ -78,11 +78,6 @@ class FeatureSetup:
         return self.gradients.engine != REPRESENTATION
 
     @property
-    def place(self) -> Place:
-        """Where the representation is read; without ``gradients.module``, at the output of the model."""
-        return _place(self.gradients)
-
-    @property
     def sizes(self) -> dict[str, int]:
         """Coordinates of each selected tensor."""
         return {name: coordinates(tensor) for name, tensor in self.selected.items()}
@@ -101,7 +96,7 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
     """
     model, task = inputs.components.model, inputs.components.task
     if config.gradients.engine == REPRESENTATION:
-        selected = represented(model, task, inputs.train.take([0]), _place(config.gradients))
+        selected = represented(model, task, inputs.train.take([0]), place_of(config.gradients))
     else:
         selected = select(model, config.parameters.include, config.parameters.exclude)
     spec = projection_spec(config.projection, sum(map(coordinates, selected.values())))
@@ -121,7 +116,8 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
     )
 
 
-def _place(gradients: GradientsConfig) -> Place:
+def place_of(gradients: GradientsConfig) -> Place:
+    """Where the representation is read; without ``gradients.module``, at the output of the model."""
     return Place(gradients.module or "", gradients.side)
 
 

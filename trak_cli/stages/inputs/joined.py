@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor, nn
+from typing import Any, cast
 
 from trak_cli.batches import JoinedBatch, batch_size, map_leaves
 from trak_cli.errors import InputError
 from trak_cli.tasks import Task
-from trak_cli.tasks.quality import Quality
 
 Collate = Callable[[list[Any]], Any]
 
@@ -45,49 +42,24 @@ class JoinedCollate:
         return JoinedBatch(self.collate(samples) if len(samples) > 1 else singles[0], singles)
 
 
-class JoinedTask(Task):
-    """A task whose methods get the batch that collate returned instead of the :class:`JoinedBatch` around it."""
+class JoinedTask:
+    """Calls a task with the batches that collate returned instead of the :class:`JoinedBatch` around each."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
-    def output(self, model: nn.Module, batch: Any) -> Tensor:
-        """See :class:`~trak_cli.tasks.Task`."""
-        return self._task.output(model, _given(batch))
-
-    def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
-        return self._task.out_to_loss_grad(model, _given(batch), output)
-
-    def losses(self, model: nn.Module, batch: Any) -> Tensor:
-        return self._task.losses(model, _given(batch))
-
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        return self._task.loss(model, _given(batch))
-
-    def weighted_loss(self, model: nn.Module, batch: Any, weights: Tensor) -> Tensor:
-        return self._task.weighted_loss(model, _given(batch), weights)
-
-    def terms(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        return self._task.terms(model, _given(batch))
-
-    def has_terms(self) -> bool:
-        return self._task.has_terms()
-
-    def validate(self, model: nn.Module, batch: Any) -> None:
-        self._task.validate(model, _given(batch))
-
-    def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
-        return self._task.quality(model, map(_given, batches))
-
-    def context_rows(self, rows: int) -> Sequence[int]:
-        return self._task.context_rows(rows)
-
-    def context(self, model: nn.Module, batches: Iterable[Any]) -> Mapping[str, Tensor]:
-        return self._task.context(model, map(_given, batches))
-
-    def bind(self, context: Mapping[str, Tensor]) -> None:
-        self._task.bind(context)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._task, name)
+        return lambda *arguments: method(*map(_given, arguments))
 
 
-def _given(batch: Any) -> Any:
-    return map_leaves(lambda leaf: leaf.together if isinstance(leaf, JoinedBatch) else leaf, batch)
+def joined_task(task: Task) -> Task:
+    """The task for batches of :class:`JoinedBatch`."""
+    return cast("Task", JoinedTask(task))
+
+
+def _given(argument: Any) -> Any:
+    """A batch, or an iterator over batches, as the task expects it; other arguments of its methods are unchanged."""
+    if isinstance(argument, Iterator):
+        return map(_given, argument)
+    return map_leaves(lambda leaf: leaf.together if isinstance(leaf, JoinedBatch) else leaf, argument)

@@ -14,7 +14,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
-from trak_cli.stages.inputs.joined import JoinedCollate, JoinedTask, joins
+from trak_cli.stages.inputs.joined import JoinedCollate, joined_task, joins
 from trak_cli.stages.inputs.models import Models
 from trak_cli.stages.inputs.probes import spread_rows
 from trak_cli.tasks import Task
@@ -51,7 +51,7 @@ def make_components(config: TrakConfig, device: torch.device) -> Components:
     task, splits, together = make_task(config), make_splits(config), make_collate(config)
     train = splits[TRAIN]
     if joins(together, train):
-        task, together = JoinedTask(task), JoinedCollate(together)
+        task, together = joined_task(task), JoinedCollate(together)
 
     def batch() -> Any:
         with report_user_errors("collating the first samples of train", any_code=True):
