@@ -63,9 +63,7 @@ def describe_sections(wanted: Sequence[str] = (), config_dir: Path | None = None
     """
     sections = list(_sections(config_dir))
     names = {section.name for section in sections} | {key.key for section in sections for key in section.keys}
-    problems = [_unknown(name, names) for name in wanted if name not in names or not name]
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(_unknown(name, names) for name in wanted if name not in names or not name)
     return [part for section in sections if (part := _matching(section, wanted)) is not None] if wanted else sections
 
 

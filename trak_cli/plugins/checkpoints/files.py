@@ -42,8 +42,7 @@ def find(patterns: str | Sequence[str], base: Path) -> list[Path]:
                 checkpoints[path] = None
             else:
                 refused[problem] = None
-    if problems or refused:
-        raise ConfigError([*problems, *refused])
+    ConfigError.raise_for([*problems, *refused])
     return list(checkpoints)
 
 

@@ -29,17 +29,14 @@ ENTRY_POINTS: Mapping[str, tuple[str, ...]] = {
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
-def source(name: str) -> str:
-    """The text of one source file with its includes inlined.
+def source(name: str, seen: set[str] | None = None) -> str:
+    """The text of one source file with its includes inlined, except those in ``seen``.
 
     The compiler then needs no include path, and a cache keyed by the text is invalidated by a change in any file.
     """
-    return _inlined(name, set())
-
-
-def _inlined(name: str, seen: set[str]) -> str:
+    seen = set() if seen is None else seen
     if name in seen:
         return ""
     seen.add(name)
     text = (files("trak_cli.projection.kernels") / name).read_text(encoding="utf-8")
-    return _INCLUDE.sub(lambda match: _inlined(match[1], seen), text.replace("#pragma once\n", ""))
+    return _INCLUDE.sub(lambda match: source(match[1], seen), text.replace("#pragma once\n", ""))

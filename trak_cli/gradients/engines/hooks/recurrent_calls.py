@@ -66,6 +66,7 @@ class _Recorded:
         self._call = call
         self._axes = axes
         self._is_layer = isinstance(call.module, nn.RNNBase)
+        self._state_dim = int(self._is_layer)
         self._dtype = next(call.module.parameters()).dtype
         args, kwargs = tree_unflatten(call.inputs, call.structure)
         x, states = _bound(*args, **kwargs)
@@ -79,10 +80,6 @@ class _Recorded:
             self._check_axis(axis_of[id(tensor)], dim)
         self._x, self._lengths = self._by_step(x.data if self._packed is not None else x)
         self._states = [self._by_layer(state) for state in states]
-
-    @property
-    def _state_dim(self) -> int:
-        return int(self._is_layer)
 
     def with_gradients(self, gradients: Sequence[Tensor | None]) -> RecurrentCall:
         """The call with these gradients at the leaves of its output."""
