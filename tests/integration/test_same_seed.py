@@ -245,6 +245,10 @@ def test_tune_takes_the_run_as_its_ground_truth(retrained: Project) -> None:
     retrained.done("retrain", *FEW, "retrain.subsets=6")
     found = retrained.done("tune", "retrain.same_seed=true", "tune.grid={ridge: [0.1, 10.0]}", "--json")
     assert json.loads(found.stdout)["ground_truth"].endswith("run_0")
+    few = ("retrain.same_seed=true", "tune.grid={ridge: [0.1]}")
+    found = retrained.done("tune", *few, "lds.targets=[2, 3, 5, 7, 11]", "--json")
+    assert json.loads(found.stdout)["targets"] == [2, 3]
+    retrained.refused(USAGE, "tune", *few, "lds.group=true", says=("lds.group", "lds.targets"))
 
 
 @pytest.mark.parametrize("trainer", ["sgd", "adamw"])

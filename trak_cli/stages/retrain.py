@@ -12,11 +12,11 @@ import torch
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
-from trak_cli.errors import InputError, Problem, StoreError
+from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.stages.evaluation.ground_truth import evaluated_split
-from trak_cli.stages.evaluation.removals import removals
+from trak_cli.stages.evaluation.removals import removals, require_top
 from trak_cli.stages.evaluation.sources import ScoredSplit
 from trak_cli.stages.evaluation.target_choice import choose_targets
 from trak_cli.stages.index.provenance import provenance
@@ -162,10 +162,8 @@ class _Models:
         if not unit.path.exists():
             return False
         arrays = self.require_own(unit.path, unit.entry)
-        if unit.entry and not np.array_equal(np.flatnonzero(arrays["weights"] == 0), unit.left_out()):
-            found = "a model without other samples than those of the highest scores now"
-            remedy = f"remove {unit.path.parent}, and run trak retrain again"
-            raise StoreError(Problem(str(unit.path), found, "a model made from the present scores", remedy))
+        if unit.entry:
+            require_top(unit.path, arrays["weights"], unit.left_out())
         return True
 
     def train(self, unit: Unit, meter: Meter) -> None:

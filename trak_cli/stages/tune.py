@@ -19,9 +19,10 @@ from trak_cli.attribution.lds.lds import lds_of_predictions
 from trak_cli.attribution.search import grid_members, halves
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
-from trak_cli.errors import InputError, Problem
+from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.stages.evaluation.estimator_search import SubsetQuery, passes, scan
 from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
+from trak_cli.stages.evaluation.target_choice import choose_targets
 from trak_cli.stages.evaluation.tuned_estimator import check_file, estimator_file, overrides_of, write_estimator
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.index.split_sizes import rows_of
@@ -130,7 +131,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     targets = rows_of(layout, split)
     truth = read_ground_truth(config, layout, split, inventory.rows, targets)
     reporter.log(f"{len(truth.weights)} subsets of {inventory.rows} rows, {targets} targets, from {truth.source}{truth.note}")
-    searched, held_out = _halves(config, truth, split)
+    searched, held_out = _halves(config, truth, split, choose_targets(config.lds, targets, []).rows)
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])
     specs = _members(config, reference, len(inventory.checkpoints))
@@ -170,14 +171,19 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     return summary
 
 
-def _halves(config: TrakConfig, truth: GroundTruth, split: str) -> tuple[_Half, _Half]:
-    subsets, targets = truth.outputs.shape
+def _halves(config: TrakConfig, truth: GroundTruth, split: str, rows: Sequence[int]) -> tuple[_Half, _Half]:
+    """Both halves of the subsets, and of these rows of the split."""
+    if config.lds.group:
+        expected = "false: half of the targets are searched, the other half is held out"
+        raise ConfigError(Problem("lds.group", "true", expected, "give lds.group=false, and lds.targets to choose targets"))
+    subsets, targets = len(truth.outputs), len(rows)
     if subsets < 2 * _LEAST or targets < 2:
         expected = f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, the other half is held out"
         remedy = "retrain on more subsets (retrain.subsets)"
         raise InputError(Problem(str(truth.source), f"{subsets} subsets and {targets} targets", expected, remedy))
     seed = config.seed
-    pairs = zip(halves(targets, seed, config.tune.targets), halves(subsets, seed + 1), strict=True)
+    chosen = [np.array(rows)[half] for half in halves(targets, seed, config.tune.targets)]
+    pairs = zip(chosen, halves(subsets, seed + 1), strict=True)
     first, second = [_Half(truth, split, *pair) for pair in pairs]
     return first, second
 

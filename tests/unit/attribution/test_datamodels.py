@@ -40,6 +40,14 @@ def test_datamodel_is_a_ridge_regression_with_generalised_cross_validation(rows)
     np.testing.assert_allclose(found, _ridge_by_hand(masks[:30], outputs[:30], masks[30:]), rtol=1e-6, atol=1e-8)
 
 
+def test_datamodel_takes_real_weights():
+    weights, outputs = _truth(rows=20, noise=0.3)
+    weights = weights * np.random.default_rng(1).uniform(0.5, 2, weights.shape).astype(np.float32)
+    found = datamodel(weights[:30], outputs[:30], weights[30:])
+    by_hand = _ridge_by_hand(weights[:30].astype(float), outputs[:30], weights[30:].astype(float))
+    np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
+
+
 def test_influence_is_the_mean_with_minus_the_mean_without():
     masks, outputs = _truth()
     masks[:30, 4], masks[:30, 5] = True, False  # no comparison is possible for these

@@ -136,3 +136,27 @@ def test_ranking_is_one_pass_over_large_arrays():
     start = time.perf_counter()
     spearman(first, second)
     assert time.perf_counter() - start < 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.25, 8), subsets=st.integers(1, 7), rows=st.integers(1, 40))
+def test_sums_are_linear_in_real_weights_and_weights_of_zero_and_one_are_masks(seed, scale, subsets, rows):
+    generator = np.random.default_rng(seed)
+    scores = generator.standard_normal((3, rows)).astype(np.float32)
+    masks = generator.random((subsets, rows)) < 0.5
+    weights = generator.uniform(-1, 2, (subsets, rows)).astype(np.float32)
+    np.testing.assert_array_equal(subset_predictions(scores, masks), subset_predictions(scores, masks.astype(np.float32)))
+    np.testing.assert_allclose(subset_predictions(scores, weights), scores.astype(float) @ weights.T.astype(float), atol=1e-9)
+    both = subset_predictions(scores, masks) + np.float32(scale) * subset_predictions(scores, weights)
+    together = masks.astype(np.float32) + np.float32(scale) * weights
+    np.testing.assert_allclose(subset_predictions(scores, together), both, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_left_out_and_what_is_kept_rank_subsets_of_one_size_alike(seed):
+    scores, _, _ = _data(seed=seed)
+    generator = np.random.default_rng(seed)
+    masks = np.stack([generator.permutation(50) < 45 for _ in range(30)])
+    outputs = generator.standard_normal((30, 8))
+    kept, left_out = lds(scores, masks, outputs), lds(-scores, ~masks, outputs)
+    np.testing.assert_allclose(kept.per_target, left_out.per_target, atol=1e-12)

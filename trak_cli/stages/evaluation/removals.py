@@ -22,7 +22,7 @@ from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.retrained_models import RetrainedModels, read_models, read_subsets
 from trak_cli.stages.evaluation.score_source import ScoreSource
 from trak_cli.store.layout import Layout
-from trak_cli.types import Float64, IntArray, Json
+from trak_cli.types import Float64, IntArray, Json, SubsetWeights
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def evaluate_removals(
         if source.name not in missing:
             files = removals(layout, run, split, source, evaluated, removed)
             models = read_models([file.path for file in files], split)
-            _require_same_rows(files, models)
+            for file, weights in zip(files, models.weights, strict=True):
+                require_top(file.path, weights, file.left_out)
             losses[source.name], outputs[source.name] = _changes(full, models, evaluated)
     random = [_all_changes(full, subsets, evaluated, values) for values in ("losses", "outputs")]
     changes = mean_changes(losses, outputs, (random[0], random[1]), Bootstrap(config.lds.bootstrap, config.seed))
@@ -125,16 +126,16 @@ def _require_full(layout: Layout, run: int, split: str) -> RetrainedModels:
     return read_models([path], split)
 
 
-def _require_same_rows(files: Sequence[Removal], models: RetrainedModels) -> None:
-    stale = [file for file, weights in zip(files, models.weights, strict=True) if _differs(weights, file.left_out)]
-    if stale:
-        found = f"{len(stale)} of {len(files)} models without other samples than those of the highest scores now"
-        remedy = f"remove {stale[0].path.parent}, and run trak retrain again"
-        raise StoreError(Problem(str(stale[0].path), found, "models made from the present scores", remedy))
+def require_top(path: Path, weights: SubsetWeights, left_out: IntArray) -> None:
+    """Check that a stored model lacks the samples that have the highest scores now.
 
-
-def _differs(weights: np.ndarray, left_out: IntArray) -> bool:
-    return not np.array_equal(np.flatnonzero(weights == 0), left_out)
+    Raises:
+        StoreError: it was made from other scores.
+    """
+    if not np.array_equal(np.flatnonzero(weights == 0), left_out):
+        found = "a model without other samples than those of the highest scores now"
+        remedy = f"remove {path.parent}, and run trak retrain again"
+        raise StoreError(Problem(str(path), found, "a model made from the present scores", remedy))
 
 
 def _changes(full: RetrainedModels, models: RetrainedModels, targets: EvaluatedTargets) -> tuple[Float64, Float64]:
