@@ -46,6 +46,13 @@ class Classification(Task):
         """The margin of the true class, (B,)."""
         return margin(_checked(self.logits(model, batch)), field(batch, self.label, _ARGUMENTS))
 
+    def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The logits of all classes, (B, 1, C), and the labels, (B, 1)."""
+        if (type(self).losses, type(self).loss) != (Classification.losses, Task.loss):  # a derived class with another loss
+            return super().predictions(model, batch)
+        labels = field(batch, self.label, _ARGUMENTS).long()
+        return widened(_checked(self.logits(model, batch))).unsqueeze(1), labels.unsqueeze(1)
+
     def losses(self, model: nn.Module, batch: Any) -> Tensor:
         """The cross entropy, (B,)."""
         logits = _checked(self.logits(model, batch))

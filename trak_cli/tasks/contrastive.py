@@ -93,6 +93,11 @@ class Contrastive(Task):
         del output
         return 1 - torch.sigmoid(self.margins(model, batch)).mean(dim=-1)
 
+    def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """f₁ and f₂, the log-odds in both directions."""
+        margins = self.margins(model, batch)
+        return margins, torch.ones_like(margins, dtype=torch.bool)
+
     def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
         """The share of f₁ > 0 and f₂ > 0: the other half of the pair is likelier than all others together."""
         margins = torch.cat([self.margins(model, batch).detach() for batch in batches])

@@ -58,6 +58,13 @@ class LanguageModel(Task):
         self._last = (batch, odds.detach(), counts)
         return odds.sum(1)
 
+    def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """The logits of all tokens of the vocabulary, and the true token at each position."""
+        if type(self).loss is not LanguageModel.loss:  # a class derived from this one may have another loss
+            return super().predictions(model, batch)
+        logits, right = self.predicted(model, batch)
+        return widened(logits), right.long()
+
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         """The mean of 1 − p_t over the predicted tokens, (B,); the log-odds are those of ``output``."""
         del output

@@ -89,6 +89,25 @@ class Task(ABC):
         """Whether the task has terms. Default: whether the class defines :meth:`terms`."""
         return type(self).terms is not Task.terms
 
+    def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """What the loss of a sample is a function of, and what is true of it; `trak refine` computes the curvature from it.
+
+        One of three pairs, for B samples:
+
+        - logits (B, T, C) and labels (B, T), int64, −100 where nothing is predicted: the loss is the sum over T of the cross
+          entropy. T is 1 for a classifier of whole samples.
+        - log-odds of what is true (B, T), and a mask (B, T) bool: the loss is the sum over T of softplus(−log-odds).
+        - predictions (B,) and residuals (B,): the loss is ½ residual².
+
+        Default: the terms, else f, as log-odds; if the task has its own :meth:`out_to_loss_grad` and no terms, f and q.
+        """
+        if self.has_terms():
+            return self.terms(model, batch)
+        output = self.output(model, batch)
+        if type(self).out_to_loss_grad is Task.out_to_loss_grad:
+            return output.unsqueeze(1), torch.ones_like(output, dtype=torch.bool).unsqueeze(1)
+        return output, self.out_to_loss_grad(model, batch, output.detach())
+
     def validate(self, model: nn.Module, batch: Any) -> None:
         """Refuse invalid samples, such as a label out of range. Default: accept all.
 

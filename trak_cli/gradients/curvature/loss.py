@@ -1,0 +1,89 @@
+"""The loss of a batch as a function of the model's predictions, near the beginning of training.
+
+With predictions u (logits) of one sample and a in [0, 1], the predictions a u lie on the way from an untrained model, which
+predicts the same for every sample, to the checkpoint. Over a uniform in [0, ``WINDOW``] are averaged
+
+    r = mean_a [ −∂ℓ/∂u at a u ]      and      H = mean_a [ ∂²ℓ/∂u² at a u ].
+
+At the checkpoint itself (a = 1), r and H of a sample that the model has learned are almost zero, although the sample shaped the
+model while it was being learned. For the squared loss, H = I, and r is the residual of the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trak_cli.batches import IGNORED
+
+#: The part of the way from an untrained model to the checkpoint over which r and H are averaged.
+WINDOW = 0.5
+
+#: Places at which the average is computed: the midpoints of as many equal parts of the window.
+_PLACES = 4
+
+
+class Predicting(Protocol):
+    """The part of a task that the curvature needs."""
+
+    def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """Predictions and what is true of them; see :meth:`trak_cli.tasks.Task.predictions`."""
+
+
+@dataclass(frozen=True)
+class QuadraticLoss:
+    """The loss of a batch, expanded in its predictions.
+
+    Attributes:
+        residual: r, in the shape of the predictions.
+        curvature: H v, for v (…, *shape of the predictions).
+    """
+
+    residual: Tensor
+    curvature: Callable[[Tensor], Tensor]
+
+
+def expand(predictions: Tensor, truth: Tensor) -> QuadraticLoss:
+    """The expansion of the loss of a batch.
+
+    Args:
+        predictions: (B, T, C) logits, (B, T) log-odds of what is true, or (B,) predictions with a squared loss.
+        truth: (B, T) labels (int64, −100 where nothing is predicted), (B, T) bool (False where nothing is predicted), or
+            (B,) residuals.
+    """
+    if predictions.dim() == 3:
+        return _cross_entropy(predictions, truth)
+    return _log_loss(predictions, truth) if truth.dtype == torch.bool else QuadraticLoss(truth, lambda vectors: vectors)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> QuadraticLoss:
+    counts = (labels != IGNORED).unsqueeze(-1).to(logits.dtype)
+    right = labels.clamp(min=0).unsqueeze(-1)
+    mean = sum(torch.softmax(place * logits, -1) for place in _places()) / _PLACES
+    residual = torch.zeros_like(logits).scatter_(-1, right, 1.0) - mean
+
+    def curvature(vectors: Tensor) -> Tensor:
+        total = torch.zeros_like(vectors)
+        for place in _places():
+            probability = torch.softmax(place * logits, -1)
+            weighted = probability * vectors
+            total += weighted - probability * weighted.sum(-1, keepdim=True)
+        return total.mul_(counts / _PLACES)
+
+    return QuadraticLoss(residual * counts, curvature)
+
+
+def _log_loss(odds: Tensor, counts: Tensor) -> QuadraticLoss:
+    mask = counts.to(odds.dtype)
+    several = torch.stack([torch.sigmoid(-place * odds) for place in _places()])
+    second = (several * (1 - several)).mean(0) * mask
+    return QuadraticLoss(several.mean(0) * mask, lambda vectors: vectors * second)
+
+
+def _places() -> Iterator[float]:
+    for number in range(_PLACES):
+        yield WINDOW * (number + 0.5) / _PLACES
