@@ -205,6 +205,33 @@ class ScoreConfig:
 
 
 @dataclass
+class RefineConfig:
+    """`trak refine`: scores of chosen targets, by solving linear systems in the space of all parameters."""
+
+    split: str | None = key(None, "target split; null: the only one in the store")
+    targets: list[int] | None = key(None, "rows of the split; null: all", at_least=0, not_empty=True)
+    group: bool = key(False, "one row of scores, for the mean of f over the targets")
+    candidates: int | None = key(
+        None,
+        "refine only this many of the highest and of the lowest scores that `trak score` has stored for a target, and store "
+        "no others; null: every training sample",
+        at_least=1,
+    )
+    name: str | None = key(None, "name that the scores are stored under; null: the estimator's, with _refined", not_empty=True)
+    ridge: float = key(1.0, "damping λ, in units of what a training sample adds to the trace of the curvature on average")
+    rows: int | None = key(
+        None, "training samples that the curvature is computed from, evenly spaced; null: all of them", at_least=1
+    )
+    rank: int | None = key(
+        None, "directions of the preconditioner; null: as many as targets of a block, at most 100; 0: none", at_least=0
+    )
+    iterations: int = key(50, "iterations of conjugate gradients, at most", at_least=1)
+    tolerance: float = key(0.01, "residual, relative to the right-hand side, at which a system counts as solved")
+    memory_mb: int = key(2048, "memory for the systems that are solved together, in MiB", at_least=1)
+    overwrite: bool = key(False, "replace scores that have the same name but other settings")
+
+
+@dataclass
 class LdsConfig:
     """`trak eval-lds`: the ground truth that scores are evaluated against, and what is compared."""
 
@@ -351,6 +378,7 @@ class TrakConfig:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     lds: LdsConfig = field(default_factory=LdsConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

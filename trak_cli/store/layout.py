@@ -7,6 +7,7 @@
       features/CHECKPOINT/SPLIT/GROUP/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5  SPLIT.notes.json
+      refined/ESTIMATOR/SPLIT/CHECKPOINT/BLOCK.h5  until the scores are complete
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
       lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5
       checkpoints/
@@ -104,6 +105,14 @@ class Layout:
         """What the command that wrote the scores reported about them, with its warnings."""
         folder = self.scores_folder(estimator, split)
         return folder.with_name(f"{folder.name}.notes.json")
+
+    def refined_folder(self, name: str, split: str) -> Path:
+        """The folder of what ``trak refine`` has computed before its scores are complete."""
+        return self.root / "refined" / check_name(name, "estimator") / check_name(split, "split")
+
+    def refined(self, name: str, split: str, checkpoint: str, block: int) -> Path:
+        """The solved systems of one block of targets under one checkpoint, multiplied by the training rows."""
+        return self.refined_folder(name, split) / check_name(checkpoint, "checkpoint") / f"{block:04}.h5"
 
     def retrained_folder(self, run: int | None = None) -> Path:
         """The folder of retrained models: of models with other seeds, or of one run retrained with its own."""

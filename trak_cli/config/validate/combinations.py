@@ -13,7 +13,7 @@ from omegaconf import MISSING
 from trak_cli.attribution.estimator import validation
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import share_from
-from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, TrakConfig, TuneConfig
+from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, RefineConfig, TrakConfig, TuneConfig
 from trak_cli.config.validate.domain import get
 from trak_cli.config.wording import one_of, shown
 from trak_cli.errors import ConfigError, Problem
@@ -39,7 +39,27 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _output(config)
     yield from _tune(config.tune)
     yield from _retrain(config)
+    yield from _refine(config.refine)
     yield from _worker(config)
+
+
+def _refine(refine: RefineConfig) -> Iterator[Problem]:
+    if not refine.ridge > 0:
+        expected = "a number above 0: the curvature alone is singular"
+        yield Problem("refine.ridge", shown(refine.ridge), expected, "give e.g. refine.ridge=1")
+    if not 0 < refine.tolerance < 1:
+        expected = "a number between 0 and 1, both excluded"
+        yield Problem("refine.tolerance", shown(refine.tolerance), expected, "give e.g. refine.tolerance=0.01")
+    if refine.targets is not None and len(set(refine.targets)) < len(refine.targets):
+        yield Problem("refine.targets", shown(refine.targets), "different row numbers", "give each row once")
+    if refine.group and refine.candidates is not None:
+        expected = "null with refine.group=true: no scores of a group are stored from which candidates could be taken"
+        yield Problem("refine.candidates", shown(refine.candidates), expected, "leave one of them out")
+    if refine.name is not None:
+        try:
+            check_name(refine.name, "estimator")
+        except ConfigError as error:
+            yield from (replace(problem, where="refine.name") for problem in error.problems)
 
 
 def _splits(names: Iterable[str]) -> Iterator[Problem]:

@@ -58,9 +58,11 @@ class Jacobian:
                 run, weights = self._functional(function, batch)
 
                 def push(tangents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-                    return jvp(run, (weights,), (tangents,))
+                    values, products = jvp(run, (weights,), (tangents,))[:2]
+                    return values, products
 
-                values, products = vmap(push, out_dims=(None, 0))(self._split(vectors))
+                out_dims: Any = (None, 0)
+                values, products = vmap(push, out_dims=out_dims)(self._split(vectors))
                 return values, products
 
     def transposed(self, function: Function, batch: Any, cotangents: Callable[[Tensor], Tensor]) -> Tensor:
@@ -70,7 +72,7 @@ class Jacobian:
                 return self._scaled(self._pulled_one_by_one(function, batch, cotangents))
             with differentiable(self._model), torch.no_grad():
                 run, weights = self._functional(function, batch)
-                values, pull = vjp(run, weights)
+                values, pull = vjp(run, weights)[:2]
                 (gradients,) = vmap(pull)(cotangents(values))
                 return self._scaled(torch.cat([gradient.flatten(1) for gradient in gradients.values()], 1))
 
@@ -103,8 +105,8 @@ class Jacobian:
             products = []
             for vector in vectors:
                 tangents = tuple(self._split(vector).values())
-                product = sum((gradient * tangent).sum() for gradient, tangent in zip(gradients, tangents, strict=True))
-                (found,) = torch.autograd.grad(product, dual, retain_graph=True, materialize_grads=True)
+                parts = [(gradient * tangent).sum() for gradient, tangent in zip(gradients, tangents, strict=True)]
+                (found,) = torch.autograd.grad(torch.stack(parts).sum(), dual, retain_graph=True, materialize_grads=True)
                 products.append(found)
         return values.detach(), torch.stack(products)
 

@@ -1,7 +1,7 @@
 """The Gauss–Newton matrix of the training loss, G = Σ_i J_iᵀ H_i J_i, which is multiplied by vectors and never formed.
 
 J_i is the Jacobian of the predictions for sample i by the parameters, and H_i the second derivative of the loss by the
-predictions (:mod:`trak_cli.gradients.curvature.loss`). For classes, H_i couples all of them; for tokens, the sum runs over each.
+predictions (:mod:`trak_cli.gradients.curvature.loss`). H_i couples the classes; of a sequence, every token is a prediction.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class LowRank:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """P⁻¹ of every row of (R, p)."""
-        return rows + ((rows @ self._vectors.T) * self._gains) @ self._vectors
+        result: Tensor = rows + ((rows @ self._vectors.T) * self._gains) @ self._vectors
+        return result
 
 
 def orthonormal(rows: Tensor) -> Tensor:

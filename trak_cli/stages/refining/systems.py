@@ -1,0 +1,142 @@
+"""The systems (G + λI) x = t of one checkpoint, and the products xᵀ J_iᵀ r_i of their solutions with the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.curvature.choice import choose_jacobian
+from trak_cli.gradients.curvature.conjugate_gradients import Operator, Stopping, solve
+from trak_cli.gradients.curvature.matrix import GaussNewton, row_products
+from trak_cli.gradients.curvature.preconditioner import LowRank
+from trak_cli.gradients.transforms.adam import Scales
+from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.inputs.split import Split
+from trak_cli.stages.refining.passes import SamplePasses
+from trak_cli.stages.refining.settings import Settings
+from trak_cli.types import Float32, Float64, Rows
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Of one block of systems under one checkpoint.
+
+    Attributes:
+        products: (R, n) float32, xᵀ J_iᵀ r_i; NaN where a training row was not wanted.
+        lengths: (R,) float64, (tᵀ x)^(1/2).
+        ridge: (1,) float64, λ.
+        residuals, iterations: (R,), as in :class:`~trak_cli.gradients.curvature.conjugate_gradients.Solution`.
+    """
+
+    products: Float32
+    lengths: Float64
+    ridge: Float64
+    residuals: Float64
+    iterations: Float64
+
+
+class Systems:
+    """The systems under the weights that are in the model.
+
+    Args:
+        scales: of the gradients, for models trained by Adam; None for none.
+    """
+
+    def __init__(self, setup: FeatureSetup, settings: Settings, train: Split, targets: Split, scales: Scales | None) -> None:
+        self._setup, self._settings, self._train, self._targets = setup, settings, train, targets
+        parameters = setup.selected
+        flat = None if scales is None else flattened(scales, parameters)
+        self._jacobian = choose_jacobian(setup.model, setup.task, parameters, flat, train.take(range(min(2, train.rows))).batch)
+        self._columns = settings.columns
+        rows = settings.curvature_rows.tolist()
+        chosen = SamplePasses(train, None if len(rows) == train.rows else rows, settings.microbatch)
+        self._curvature = GaussNewton(
+            setup.task,
+            self._jacobian,
+            lambda: ((item.batch, len(item.rows)) for item in chosen),
+            train.rows / len(rows),
+            self._columns,
+        )
+        first = next(iter(parameters.values()))
+        self._zeros = torch.zeros(1, setup.parameters, dtype=first.dtype, device=first.device)
+        unit = self._curvature.mean_trace(train.rows, self._zeros, seed=0)
+        if not unit > 0:
+            found = f"a curvature with the mean trace {unit:g} per training sample"
+            raise InputError(
+                Problem("model", found, "a finite curvature above 0", "use a checkpoint that is not at a constant f")
+            )
+        self.ridge = settings.refine.ridge * unit
+        self._precondition: Operator = self._preconditioner()
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether several vectors go through the model at once."""
+        return self._jacobian.vectorised
+
+    def _preconditioner(self) -> Operator:
+        if not self._settings.rank:
+            return lambda rows: rows
+        shape = (self._settings.rank, self._zeros.shape[1])
+        directions = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        return LowRank(self._curvature, directions.to(self._zeros), self.ridge)
+
+    def refine(self, block: Rows, wanted: Sequence[int] | None) -> Refined:
+        """Solve the systems of one block, and multiply the solutions by the training rows ``wanted`` (None: all)."""
+        refine = self._settings.refine
+        right = self._right_hand_sides(block)
+
+        stopping = Stopping(refine.tolerance, refine.iterations)
+        found = solve(self._curvature, self.ridge, right, stopping, self._precondition)
+        lengths = (right * found.x).sum(1, dtype=torch.float64).clamp(min=0).sqrt()
+        numbers = (np.array(values, np.float64) for values in ([self.ridge], found.residuals, found.iterations))
+        return Refined(self._products(found.x, wanted), lengths.cpu().numpy(), *numbers)
+
+    def _products(self, x: Tensor, wanted: Sequence[int] | None) -> Float32:
+        products = np.full((len(x), self._train.rows), np.nan, np.float32)
+        for item in SamplePasses(self._train, wanted, self._settings.microbatch):
+            for start in range(0, len(x), self._columns):
+                some = slice(start, start + self._columns)
+                found = row_products(self._setup.task, self._jacobian, item.batch, x[some])
+                products[some, item.rows] = found[:, : len(item.rows)].float().cpu().numpy()
+        return products
+
+    def _right_hand_sides(self, block: Rows) -> Tensor:
+        """∇f of the targets of a block, (R, p), or the mean of ∇f over a group, (1, p)."""
+        settings = self._settings
+        rows = settings.targets if settings.refine.group else settings.targets[block.start : block.stop]
+        place = {row: position for position, row in enumerate(rows)}
+        right = self._zeros.repeat(len(block), 1)
+        for item in SamplePasses(self._targets, sorted(rows), settings.microbatch):
+            if settings.refine.group:
+                count = len(item.rows)
+
+                def shares(values: Tensor, count: int = count) -> Tensor:
+                    first = torch.arange(len(values), device=values.device) < count
+                    return (first / len(rows)).to(values)[None]
+
+                right += self._jacobian.transposed(self._output, item.batch, shares)
+                continue
+            for start in range(0, len(item.rows), self._columns):
+                some = list(range(start, min(start + self._columns, len(item.rows))))
+
+                def units(values: Tensor, some: list[int] = some) -> Tensor:
+                    return torch.eye(len(values)).to(values)[some]
+
+                found = self._jacobian.transposed(self._output, item.batch, units)
+                right[[place[item.rows[position]] for position in some]] = found
+        return right
+
+    def _output(self, model: nn.Module, batch: Any) -> Tensor:
+        output: Tensor = self._setup.task.output(model, batch)
+        return output
+
+
+def flattened(scales: Scales, parameters: Mapping[str, Tensor]) -> Tensor:
+    """The scales of all coordinates, (p,), in the order of ``parameters``."""
+    return torch.cat([scales[name].part(0, parameter.numel()) for name, parameter in parameters.items()])
