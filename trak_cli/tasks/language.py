@@ -60,7 +60,10 @@ class LanguageModel(Task):
 
     def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """The logits of all tokens of the vocabulary, and the true token at each position."""
-        if type(self).loss is not LanguageModel.loss:  # a class derived from this one may have another loss
+        if (type(self).losses, type(self).loss) != (
+            LanguageModel.losses,
+            LanguageModel.loss,
+        ):  # another loss in a derived class
             return super().predictions(model, batch)
         logits, right = self.predicted(model, batch)
         return widened(logits), right.long()
