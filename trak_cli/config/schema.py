@@ -218,7 +218,11 @@ class RefineConfig:
         at_least=1,
     )
     name: str | None = key(None, "name that the scores are stored under; null: the estimator's, with _refined", not_empty=True)
-    ridge: float = key(1.0, "damping λ, in units of what a training sample adds to the trace of the curvature on average")
+    ridge: float | None = key(
+        None,
+        "damping λ, in units of what a training sample adds to the trace of the curvature on average; "
+        "null: 1, and 2 for a squared loss",
+    )
     rows: int | None = key(
         None, "training samples that the curvature is computed from, evenly spaced; null: all of them", at_least=1
     )

@@ -267,6 +267,7 @@ REQUIRED = {
     "featurize": {"name", "model", "dataset.train", "checkpoints", "task"},
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},
+    "refine": {"name", "model", "dataset.train", "checkpoints", "task", "estimator.name"},
     "eval-lds": {"name", "estimator.name"},
     "tune": {"name", "estimator.name"},
     "train": {"name", "model", "dataset.train", "task", "trainer"},

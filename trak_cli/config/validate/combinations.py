@@ -44,7 +44,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
 
 
 def _refine(refine: RefineConfig) -> Iterator[Problem]:
-    if not refine.ridge > 0:
+    if refine.ridge is not None and not refine.ridge > 0:
         expected = "a number above 0: the curvature alone is singular"
         yield Problem("refine.ridge", shown(refine.ridge), expected, "give e.g. refine.ridge=1")
     if not 0 < refine.tolerance < 1:

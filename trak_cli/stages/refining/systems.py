@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.curvature.choice import choose_jacobian
 from trak_cli.gradients.curvature.conjugate_gradients import Operator, Stopping, solve
+from trak_cli.gradients.curvature.loss import automatic_ridge
 from trak_cli.gradients.curvature.matrix import GaussNewton, row_products
 from trak_cli.gradients.curvature.preconditioner import LowRank
 from trak_cli.gradients.transforms.adam import Scales
@@ -45,14 +46,26 @@ class Systems:
     """The systems under the weights that are in the model.
 
     Args:
+        splits: the training set and the target split.
         scales: of the gradients, for models trained by Adam; None for none.
+        combinations: directions of the preconditioner, as factors of the gradients of training rows; None for random ones.
     """
 
-    def __init__(self, setup: FeatureSetup, settings: Settings, train: Split, targets: Split, scales: Scales | None) -> None:
-        self._setup, self._settings, self._train, self._targets = setup, settings, train, targets
+    def __init__(
+        self,
+        setup: FeatureSetup,
+        settings: Settings,
+        splits: tuple[Split, Split],
+        scales: Scales | None,
+        combinations: Mapping[int, Float32] | None,
+    ) -> None:
+        self._setup, self._settings = setup, settings
+        train, self._targets = splits
+        self._train = train
         parameters = setup.selected
         flat = None if scales is None else flattened(scales, parameters)
-        self._jacobian = choose_jacobian(setup.model, setup.task, parameters, flat, train.take(range(min(2, train.rows))).batch)
+        probe = train.take(range(min(2, train.rows))).batch
+        self._jacobian = choose_jacobian(setup.model, setup.task, parameters, flat, probe)
         self._columns = settings.columns
         rows = settings.curvature_rows.tolist()
         chosen = SamplePasses(train, None if len(rows) == train.rows else rows, settings.microbatch)
@@ -71,20 +84,38 @@ class Systems:
             raise InputError(
                 Problem("model", found, "a finite curvature above 0", "use a checkpoint that is not at a constant f")
             )
-        self.ridge = settings.refine.ridge * unit
-        self._precondition: Operator = self._preconditioner()
+        given = settings.refine.ridge
+        self.ridge = unit * (automatic_ridge(setup.task.predictions(setup.model, probe)[0]) if given is None else given)
+        self._precondition: Operator = self._preconditioner(combinations)
 
     @property
     def vectorised(self) -> bool:
         """Whether several vectors go through the model at once."""
         return self._jacobian.vectorised
 
-    def _preconditioner(self) -> Operator:
+    def _preconditioner(self, combinations: Mapping[int, Float32] | None) -> Operator:
         if not self._settings.rank:
             return lambda rows: rows
+        if combinations is not None:
+            return LowRank(self._curvature, self._lifted(combinations), self.ridge)
         shape = (self._settings.rank, self._zeros.shape[1])
         directions = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         return LowRank(self._curvature, directions.to(self._zeros), self.ridge)
+
+    def _lifted(self, combinations: Mapping[int, Float32]) -> Tensor:
+        """Σ_i c_i ∇f_i for every direction, (r, p)."""
+        count = len(next(iter(combinations.values())))
+        total = self._zeros.repeat(count, 1)
+        for item in SamplePasses(self._train, sorted(combinations), self._settings.microbatch):
+            factors = torch.from_numpy(np.stack([combinations[row] for row in item.rows], axis=1)).to(self._zeros)
+            for start in range(0, count, self._columns):
+                some = slice(start, start + self._columns)
+
+                def cotangents(_: Tensor, chosen: Tensor = factors[some]) -> Tensor:
+                    return chosen
+
+                total[some] += self._jacobian.transposed(self._output, item.batch, cotangents)
+        return total
 
     def refine(self, block: Rows, wanted: Sequence[int] | None) -> Refined:
         """Solve the systems of one block, and multiply the solutions by the training rows ``wanted`` (None: all)."""

@@ -1,0 +1,110 @@
+"""What `trak refine` adds: LDS of the default and of its refined scores, with the first 1 and 5 checkpoints, as CSV lines.
+
+python scripts/lds/refining.py [SETTING ...] [--counts 1 5] >> docs/results/refine.csv
+
+After scripts/bench_lds.py has prepared the settings. A difference has the 95 % interval of a bootstrap over subsets and
+targets, which ranks every resample again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import ours
+from setting import FOLDER, SPLIT, Setting, open_setting
+
+from trak_cli.attribution.lds.bootstrap import Bootstrap, compare
+from trak_cli.attribution.lds.lds import subset_predictions
+from trak_cli.config.estimators import shipped_estimators
+from trak_cli.stages.scoring.score_notes import read_notes
+from trak_cli.store.json_files import read_json
+from trak_cli.store.virtual import read_scores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        parameters, dim: p and k.
+        difference, low, high: refined minus default.
+        iterations: mean over the systems.
+        seconds: wall time of `trak refine`; NaN if its scores were there already.
+    """
+
+    setting: str
+    checkpoints: int
+    parameters: int
+    dim: int
+    default: float
+    refined: float
+    difference: float
+    low: float
+    high: float
+    iterations: float
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", default=["words", "digits_cnn", "source"])
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--resamples", type=int, default=1000)
+    arguments = parser.parse_args()
+    out = csv.DictWriter(sys.stdout, list(Row.__annotations__))
+    if sys.stdout.tell() == 0:
+        out.writeheader()
+    for name in arguments.settings:
+        for row in measured(open_setting(name), arguments.counts, arguments.resamples):
+            numbers = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in asdict(row).items()}
+            out.writerow(numbers)
+            sys.stdout.flush()
+
+
+def measured(setting: Setting, counts: Sequence[int], resamples: int) -> Iterator[Row]:
+    """One row for each number of checkpoints."""
+    masks, models = setting.truth
+    fingerprint = read_json(setting.layout.fingerprint(setting.checkpoints[0]))
+    for count, scores in ours.scores(setting, shipped_estimators()["early_training"], counts):
+        seconds, iterations = refine(setting, count)
+        refined = read_scores(setting.layout.scores(f"refined_{count}", SPLIT))
+        sums = {"refined": subset_predictions(refined, masks), "default": subset_predictions(scores, masks)}
+        result = compare(sums, models.mean(axis=1), Bootstrap(resamples, rerank=True))
+        (difference,) = result.differences
+        yield Row(
+            setting.name,
+            count,
+            fingerprint["parameters"]["count"],
+            fingerprint["projection"]["dim"],
+            result.sets["default"].estimate,
+            result.sets["refined"].estimate,
+            difference.interval.estimate,
+            difference.interval.low,
+            difference.interval.high,
+            iterations,
+            seconds,
+        )
+
+
+def refine(setting: Setting, count: int) -> tuple[float, float]:
+    """Run `trak refine` with the first ``count`` checkpoints: seconds, and the mean number of iterations."""
+    name, seconds = f"refined_{count}", float("nan")
+    if not setting.layout.scores(name, SPLIT).exists():
+        averaged = f"estimator.average_over=[{','.join(setting.checkpoints[:count])}]"
+        for stage in ("finalize", "refine"):
+            start = time.perf_counter()
+            base = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", setting.name]
+            subprocess.run([*base, averaged, f"refine.name={name}"], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+    reports = read_notes(setting.layout, name, SPLIT)["checkpoints"]
+    return seconds, sum(report["mean_iterations"] for report in reports) / len(reports)
+
+
+if __name__ == "__main__":
+    main()

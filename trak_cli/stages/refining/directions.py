@@ -1,0 +1,44 @@
+"""Directions of the preconditioner, from the Gram matrix of the estimator.
+
+The largest eigenvectors v of the Gram matrix are features, projected. Σ_i w_i (x_iᵀ v) g_i lifts them to the space of the
+parameters, because the Gram matrix times v is Σ_i w_i x_i (x_iᵀ v).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trak_cli.attribution.estimator.rows import training_rows
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.stages.index.inventory import Inventory
+from trak_cli.stages.scoring.gram_store import require_gram
+from trak_cli.types import TRAIN, Float32, evenly_spaced
+
+#: Training rows, at most, whose gradients the directions are combinations of.
+ROWS = 4096
+
+
+def combinations(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, rank: int) -> dict[int, Float32] | None:
+    """For some training rows, their factors in every direction, (r,) with r ≤ ``rank``; None if there is no Gram matrix.
+
+    Raises:
+        StoreError: the Gram matrix is missing or out of date.
+    """
+    if not estimator.needs_gram or not rank:
+        return None
+    found = require_gram(inventory, estimator, checkpoint)
+    vectors = found.spectrum.vectors[:, -rank:]
+    wanted = evenly_spaced(inventory.rows, ROWS)
+    factors: dict[int, Float32] = {}
+    for index, rows in enumerate(inventory.shards(TRAIN)):
+        some = wanted[(wanted >= rows.start) & (wanted < rows.stop)]
+        if not len(some):
+            continue
+        shard = inventory.read(checkpoint, TRAIN, index)
+        places = some - rows.start
+        features = training_rows(estimator, shard.features[places], found.clip_threshold)
+        q = shard.out_to_loss[places] if found.sample_weight is None else found.sample_weight[some]
+        weights = np.abs(q.astype(np.float64)) ** estimator.gram_exponent
+        products = (features.astype(np.float64) @ vectors) * weights[:, None]
+        factors.update(zip(some.tolist(), products.astype(np.float32), strict=True))
+    return factors
