@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
-from trak_cli.gradients.autograd_settings import differentiable
+from trak_cli.autograd_settings import differentiable
 from trak_cli.gradients.numerics import batchable, exact
 from trak_cli.gradients.parameters import only
 
