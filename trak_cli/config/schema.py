@@ -320,8 +320,8 @@ class RetrainConfig:
     )
     same_seed: bool = key(
         False,
-        "false: models of seed + 1000 and later, trained on the subset alone; true: run number `run` of `trak train` itself, "
-        "with its initialisation, batches and random states, where the samples that are left out have weight 0",
+        "false: models with seeds drawn from seed + 1000, trained on the subset alone; true: run number `run` of `trak train` "
+        "itself, with its initialisation, batches and random states, where the samples that are left out have weight 0",
     )
     run: int = key(0, "same_seed only: the run that is retrained; number i was trained with seed + i", at_least=0)
     remove_top: list[str] = key(
