@@ -146,6 +146,13 @@ def test_an_interrupted_run_continues_with_the_stored_blocks(featurized: Project
     np.testing.assert_array_equal(scores(featurized), scores(featurized, "alone"))
 
 
+def test_replaced_targets_are_solved_again(featurized: Project) -> None:
+    report(featurized, "worker.index=0", "worker.count=2")
+    other = "dataset.targets.test.seed=9"
+    featurized.done("featurize", other, "dataset.replace=[test]")
+    assert report(featurized, other)["solved"] == 2
+
+
 def test_systems_that_do_not_converge_are_told(featurized: Project) -> None:
     found = report(featurized, "refine.rank=0", "refine.iterations=1")
     assert "did not converge" in found["warnings"][0]

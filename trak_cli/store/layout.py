@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +192,13 @@ class Layout:
     def score_sizes(self, estimator: str, split: str, block: int) -> dict[int, int]:
         """Shard number -> bytes of the stored score shards of a block."""
         return _shard_sizes(self._block_folder(estimator, split, block))
+
+    def refined_files(self, split: str, names: Sequence[str] | None = None) -> list[Path]:
+        """What ``trak refine`` has stored of incomplete scores on a split, under these names, or under all of them."""
+        names = _folders(self.root / "refined") if names is None else names
+        folders = [self.refined_folder(name, split) for name in names]
+        of_checkpoints = [folder / checkpoint for folder in folders for checkpoint in _folders(folder)]
+        return [folder / f"{block}.h5" for folder in of_checkpoints for block in _stems(folder, ".h5")]
 
     def retrained_subsets(self, run: int | None = None) -> list[int]:
         return _numbers(_stems(self.retrained_folder(run), ".h5"))

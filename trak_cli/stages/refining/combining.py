@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,6 +12,7 @@ from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.refining.opening import RefineRun
 from trak_cli.stages.refining.scores import combined, extremes_of
 from trak_cli.stages.scoring.score_notes import write_notes
+from trak_cli.store.atomic_write import remove, remove_empty_folders
 from trak_cli.store.failures import MissingError
 from trak_cli.store.publish import write_image
 
@@ -59,7 +59,9 @@ def combine(run: RefineRun, blocks_done: set[int]) -> bool:
         write_image(files.complete_path, whole, files.fingerprint, provenance())
     complete = files.complete()
     if complete:
-        shutil.rmtree(run.folder, ignore_errors=True)
+        for path in files.layout.refined_files(files.split, [files.estimator]):
+            remove(path)
+        remove_empty_folders(files.layout.refined_folder(files.estimator, files.split))
     return complete
 
 

@@ -56,11 +56,6 @@ class RefineRun:
         """The target split."""
         return next(split for split in self.inputs.splits if split.name == self.settings.split)
 
-    @property
-    def folder(self) -> Path:
-        """The folder of the units."""
-        return self.inventory.layout.refined_folder(self.settings.name, self.settings.split)
-
 
 def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
     """Read and check everything that the run needs.

@@ -64,7 +64,7 @@ class Systems:
         self._train = train
         parameters = setup.selected
         flat = None if scales is None else flattened(scales, parameters)
-        probe = train.take(range(min(2, train.rows))).batch
+        probe = train.take(range(min(2, train.rows)))
         self._jacobian = choose_jacobian(setup.model, setup.task, parameters, flat, probe)
         self._columns = settings.columns
         rows = settings.curvature_rows.tolist()
