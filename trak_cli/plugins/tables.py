@@ -121,9 +121,8 @@ def _numbers(values: list[Any], where: str, problems: list[Problem], names: Mapp
             number = float("nan")
         if not np.isfinite(number):
             expected = "a finite number" if names is None else f"one of {', '.join(names)}"
-            problems.append(
-                Problem(f"{where}, row {row}", repr(value), expected, "fill it, leave the row out, or give classes")
-            )
+            remedy = "fill it, leave the row out, or give classes"
+            problems.append(Problem(f"{where}, row {row}", repr(value), expected, remedy))
             break
         found[row] = number
     return found

@@ -57,22 +57,15 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
             bad = ((tokens < 0) | (tokens >= vocabulary)).nonzero()
             if len(bad):
                 sample, place = bad[0].tolist()[:2]
-                raise SampleError(
-                    sample,
-                    f"token {int(tokens[sample, place])}",
-                    f"a token in [0, {vocabulary}), which the model embeds",
-                    "use the tokenizer that belongs to the model, or resize its embeddings",
-                )
+                expected = f"a token in [0, {vocabulary}), which the model embeds"
+                remedy = "use the tokenizer that belongs to the model, or resize its embeddings"
+                raise SampleError(sample, f"token {int(tokens[sample, place])}", expected, remedy)
         if longest is not None and key == "input_ids":
             lengths = _lengths(tokens, batch.get("attention_mask"))
             if int(lengths.max()) > longest:
                 sample = int((lengths > longest).nonzero()[0, 0])
-                raise SampleError(
-                    sample,
-                    f"{int(lengths[sample])} tokens",
-                    f"at most {longest}, the positions that the model has learned",
-                    f"give the dataset max_length: {longest}",
-                )
+                expected = f"at most {longest}, the positions that the model has learned"
+                raise SampleError(sample, f"{int(lengths[sample])} tokens", expected, f"give the dataset max_length: {longest}")
 
 
 def _lengths(tokens: Tensor, mask: Any) -> Tensor:

@@ -64,15 +64,10 @@ def check_terms(model: nn.Module, task: TokenTermsOutput, batch: Any) -> None:
     position, difference = largest_difference(outputs, terms.sum(1))
     # Large terms of both signs may have a small sum, so the tolerance is relative to the sum of absolute values.
     if difference > output_tolerance(model, task) * max(1.0, float(terms.abs().sum(1).nan_to_num(0.0, 0.0).max())):
-        raise InputError(
-            Problem(
-                "task.terms",
-                f"terms with the sum {float(terms[position].sum()):.6g}, but f = {float(outputs[position]):.6g}, for sample"
-                f" {position} of a batch of {len(outputs)}",
-                "terms whose sum is the output",
-                "make terms and output consistent, or set gradients.terms=false",
-            )
-        )
+        sums = f"terms with the sum {float(terms[position].sum()):.6g}, but f = {float(outputs[position]):.6g}"
+        found = f"{sums}, for sample {position} of a batch of {len(outputs)}"
+        remedy = "make terms and output consistent, or set gradients.terms=false"
+        raise InputError(Problem("task.terms", found, "terms whose sum is the output", remedy))
 
 
 def check_across_checkpoints(used: Tensor, alone: Tensor, limit: float, where: Sequence[str]) -> None:

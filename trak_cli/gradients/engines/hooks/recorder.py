@@ -25,14 +25,9 @@ class NotSeparableError(InputError):
 
     def __init__(self, site: Site, reason: str) -> None:
         self.site = site
-        super().__init__(
-            Problem(
-                f"model, module {site[0] or '(the model itself)'}",
-                reason,
-                "a module that treats the samples of a batch independently",
-                "run again with gradients=vmap or gradients=loop",
-            )
-        )
+        where = f"model, module {site[0] or '(the model itself)'}"
+        expected = "a module that treats the samples of a batch independently"
+        super().__init__(Problem(where, reason, expected, "run again with gradients=vmap or gradients=loop"))
 
 
 @dataclass
