@@ -18,6 +18,12 @@ from trak_cli.store.atomic_write import REMOVED, STEPS
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
 
+#: Three steps: a sweep saves its progress twice, and removes it in the end.
+UNROLLED = (
+    *("trainer.epochs=1", "trainer.batch_size=7", "unroll.save_minutes=0"),
+    *("unroll.targets=[3]", "unroll.removals=1"),
+)
+
 #: Two shards of training rows and one of targets: the fewest files that have a first and a second shard.
 FEW_ROWS = "dataset.train.rows=20"
 
@@ -26,7 +32,7 @@ FEW_ROWS = "dataset.train.rows=20"
 def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The project of few rows as each stage finds it."""
     folder = tmp_path_factory.mktemp("before")
-    folders = {"featurize": finished[""], "retrain": finished[""]}
+    folders = {"featurize": finished[""], "retrain": finished[""], "unroll": finished[""]}
     with pytest.MonkeyPatch.context() as monkeypatch:
         for stage, following in (("featurize", "finalize"), ("finalize", "score")):
             folders[following] = folder / following
@@ -47,6 +53,9 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         pytest.param("score", ("score.target_block=12", "score.top_k=3"), 3, id="score-top-k"),
         # The full run, and two random subsets.
         pytest.param("retrain", ("retrain.same_seed=true", "retrain.subsets=2", "trainer.epochs=1"), 3, id="retrain"),
+        # Two splits, the comparison with the checkpoint; two states of the sweep and the document that names the valid one; a
+        # block, complete scores, outputs of two trainings, notes.
+        pytest.param("unroll", UNROLLED, 11, id="unroll"),
     ],
 )
 def test_killed_anywhere_and_restarted(
@@ -65,9 +74,10 @@ def test_killed_anywhere_and_restarted(
     report = json.loads(result.stdout)
     assert report["faults"] == []
     assert report["files"] == files
-    removed = {REMOVED} if "score.top_k=3" in overrides else set()  # the candidates of the two shards
-    assert set(report["steps"]) == {*STEPS, *removed}
-    assert report["steps"].get(REMOVED, 0) == 2 * len(removed)
-    assert report["steps"]["created"] == files
+    # The candidates of the two shards; the two states of the sweep and their document, which is written twice.
+    removed = 2 if "score.top_k=3" in overrides else 3 if stage == "unroll" else 0
+    assert set(report["steps"]) == {*STEPS, *({REMOVED} if removed else ())}
+    assert report["steps"].get(REMOVED, 0) == removed
+    assert report["steps"]["created"] == files + int(stage == "unroll")
     assert report["random"] == 10
     assert report["interrupted"] >= 3, "most of the random moments are meant to lie before the end of the run"

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from trak_cli import __version__
-from trak_cli.cli import config, doctor, eval_lds, featurize, finalize, refine, retrain, score, status, top, train, tune
+from trak_cli.cli import (
+    config,
+    doctor,
+    eval_lds,
+    featurize,
+    finalize,
+    refine,
+    retrain,
+    score,
+    status,
+    top,
+    train,
+    tune,
+    unroll,
+)
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
@@ -43,7 +57,7 @@ def _top_level(
     del version
 
 
-for _module in (featurize, finalize, score, refine, eval_lds, tune, top, status, config, doctor, train, retrain):
+for _module in (featurize, finalize, score, refine, eval_lds, tune, top, status, config, doctor, train, retrain, unroll):
     app.command(_module.NAME, help=_module.HELP, epilog=_module.EXAMPLES, no_args_is_help=False)(_module.command)
 
 

@@ -344,6 +344,37 @@ class RetrainConfig:
 
 
 @dataclass
+class UnrollConfig:
+    """`trak unroll`: exact scores of chosen targets for one run of `trak train`, through all its training steps."""
+
+    split: str | None = key(None, "target split; null: the only one", not_empty=True)
+    targets: list[int] | None = key(
+        None, "rows of the split to score, each of which costs a backward pass; null: all", at_least=0, not_empty=True
+    )
+    group: bool = key(False, "score the mean of f over these targets, which costs as much as one target")
+    run: int = key(0, "run of `trak train` that is unrolled: number i is trained with seed + i", at_least=0)
+    memory_mb: int = key(
+        1024,
+        "memory for states, graphs and derivatives, beside the model and its data, in MiB; with less memory, more steps are "
+        "repeated",
+        at_least=1,
+    )
+    block: int | None = key(
+        None, "targets that are differentiated together in one sweep; null: as many as memory_mb allows, at most 32", at_least=1
+    )
+    removals: int = key(
+        8,
+        "trainings without random samples whose outputs are compared with the scores, to tell whether these can be trusted; "
+        "0: no check",
+        at_least=0,
+    )
+    drop: float = key(0.01, "share of the training set that each of these trainings leaves out")
+    save_minutes: float = key(5.0, "minutes between two saves of the progress of a sweep; 0: after every step", at_least=0)
+    name: str = key("unroll", "estimator name that the scores are stored under", not_empty=True)
+    overwrite: bool = key(False, "replace scores that have the same name but other settings")
+
+
+@dataclass
 class WorkerConfig:
     """The share of the work that this process does."""
 
@@ -387,4 +418,5 @@ class TrakConfig:
     tune: TuneConfig = field(default_factory=TuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    unroll: UnrollConfig = field(default_factory=UnrollConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)

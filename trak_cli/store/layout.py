@@ -8,6 +8,7 @@
       finalized/GRAM/CHECKPOINT.h5
       scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5  SPLIT.notes.json
       refined/ESTIMATOR/SPLIT/CHECKPOINT/BLOCK.h5  until the scores are complete
+      unrolled/ESTIMATOR/SPLIT/NAME
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
       lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5
       checkpoints/
@@ -114,6 +115,10 @@ class Layout:
     def refined(self, name: str, split: str, checkpoint: str, block: int) -> Path:
         """The solved systems of one block of targets under one checkpoint, multiplied by the training rows."""
         return self.refined_folder(name, split) / check_name(checkpoint, "checkpoint") / f"{block:04}.h5"
+
+    def unrolled(self, estimator: str, split: str, name: str) -> Path:
+        """One of the files of ``trak unroll`` that are no scores."""
+        return self.root / "unrolled" / check_name(estimator, "estimator") / check_name(split, "split") / name
 
     def retrained_folder(self, run: int | None = None) -> Path:
         """The folder of retrained models: of models with other seeds, or of one run retrained with its own."""

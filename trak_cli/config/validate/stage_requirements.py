@@ -59,6 +59,7 @@ STAGES: dict[str, Needs] = {
     "tune": Needs(("store", "estimator.name")),
     "train": Needs(("store", "model", "task", "dataset.train", "trainer"), (*_DATA, "trainer")),
     "retrain": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
+    "unroll": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
     # The datasets describe the rows that it shows.
     "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "status": Needs(("store",)),
@@ -102,6 +103,7 @@ UNCHECKED: dict[str, str] = {
     "tune": f"{_IN_STORE}, and the content of a file of ground truth",
     "train": _IN_TRAINING,
     "retrain": _IN_TRAINING,
+    "unroll": f"{_IN_TRAINING}, and the content of the store",
     "top": f"{_IN_STORE}, and the samples",
     "status": _IN_STORE,
     "config": "plugins, and what only one stage needs",

@@ -28,8 +28,6 @@ from trak_cli.store.tiling import Source
 from trak_cli.store.virtual import assemble, is_assembled, read_fingerprint
 from trak_cli.types import Float32, Json, Rows
 
-_REMEDY = "keep both by naming this one (estimator.name=NAME), or set score.overwrite=true"
-
 
 @dataclass(frozen=True)
 class ScoreUnit:
@@ -48,6 +46,7 @@ class ScoreFiles:
     blocks: blocks of targets.
     shards: shards of training rows.
     overwrite: files with another fingerprint are removed instead of refused.
+    keys: for messages: the config key of the estimator's name, and that of ``overwrite``.
     """
 
     layout: Layout
@@ -58,6 +57,7 @@ class ScoreFiles:
     shards: Sequence[Rows]
     fingerprint: Json
     overwrite: bool
+    keys: tuple[str, str] = ("estimator.name", "score.overwrite")
 
     @property
     def targets(self) -> int:
@@ -119,7 +119,8 @@ class ScoreFiles:
                 remove(path)
                 return False
             if isinstance(error, ForeignError):
-                raise ForeignError([replace(problem, remedy=_REMEDY) for problem in error.problems]) from None
+                remedy = f"keep both by naming this one ({self.keys[0]}=NAME), or set {self.keys[1]}=true"
+                raise ForeignError([replace(problem, remedy=remedy) for problem in error.problems]) from None
             raise
         return True
 

@@ -112,7 +112,7 @@ class Training:
         with prepared(model, self._config.train, self._config.parameters):
             self._validate(model)
             if weighted:
-                some = self._split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES)))
+                some = self.split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES)))
                 with as_in_evaluation(model), report_user_errors("task", library=True):
                     check_losses(self._task, model, some)
             yield model
@@ -137,7 +137,7 @@ class Training:
     def _values(
         self, model: nn.Module, split: str, function: Callable[[nn.Module, Any], Tensor], what: str, batch: int
     ) -> Float32:
-        targets = self._split(split)
+        targets = self.split(split)
         if model.training:
             evaluated(model)
         with report_user_errors(f"{what} of a retrained model on {split}", library=True), torch.no_grad():
@@ -154,16 +154,28 @@ class Training:
             raise InputError(Problem(f"sample {row} of {split}", found, f"a finite {what}", remedy))
         return values
 
-    def _split(self, name: str) -> Split:
+    def split(self, name: str) -> Split:
+        """The samples of a split, on the device."""
         dataset = self.splits[name]
         return Split(name, dataset, len(dataset), self._collate, self._device)
+
+    def output(self, model: nn.Module, batch: Any) -> Tensor:
+        """f of every sample of a batch, (B,), differentiable through everything that it depends on.
+
+        If the task compares samples with some training samples (its context), that is also their part in f.
+        """
+        if rows := list(self._task.context_rows(self.rows)):
+            train = self.split(TRAIN)
+            parts = (train.take(rows[start : start + OUTPUT_BATCH]) for start in range(0, len(rows), OUTPUT_BATCH))
+            self._task.bind(self._task.context(model, parts))
+        return self._task.output(model, batch)
 
     def _validate(self, model: nn.Module) -> None:
         """Let the task check every sample of every split, once, before the first training step."""
         if self._validated:
             return
         with as_in_evaluation(model):
-            for split in map(self._split, self.splits):
+            for split in map(self.split, self.splits):
                 for rows in shards_of(split.rows, OUTPUT_BATCH):
                     validate_batch(self._task, model, split.take(rows), split.name, rows)
         self._validated = True
@@ -171,7 +183,7 @@ class Training:
     def _bind_context(self, model: nn.Module) -> None:
         """Give the task its context under this model, from the same training samples whatever the model was trained on."""
         if rows := list(self._task.context_rows(self.rows)):
-            self._task.bind(make_context(self._task, model, self._split(TRAIN), rows))
+            self._task.bind(make_context(self._task, model, self.split(TRAIN), rows))
 
 
 def _unsupported(trainer: Trainer, name: str) -> Problem:

@@ -1,0 +1,1 @@
+"""What `trak unroll` consists of: targets, the replayed training, saved progress, and the check by removals."""

@@ -1,0 +1,78 @@
+"""The result of `trak unroll`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trak_cli.unrolling.smoothness import Smoothness
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a call computed.
+
+    Attributes:
+        steps: training steps; 0 if the run was not trained once more.
+        training_seconds: of this training, in which its states are kept.
+        sweeps: backward passes, one for each block of targets.
+        sweep_seconds: of all of them, as if each had gone through all steps in this call.
+        removals: trainings without random samples.
+        peak_mb: largest resident memory of the process, in MiB.
+    """
+
+    steps: int = 0
+    training_seconds: float = 0.0
+    sweeps: int = 0
+    sweep_seconds: float = 0.0
+    removals: int = 0
+    peak_mb: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The time of a backward pass relative to that of the training; NaN without one."""
+        return self.sweep_seconds / self.sweeps / self.training_seconds if self.sweeps else float("nan")
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """How many blocks of targets were scored by this call, were stored already, or are left to other workers."""
+
+    written: int
+    already_there: int
+    left_to_others: int
+
+
+@dataclass(frozen=True)
+class UnrollSummary:
+    """The scores of some targets for one run.
+
+    Attributes:
+        estimator: name that they are stored under.
+        split: of the targets.
+        targets: rows of the split; None for every row.
+        group: whether there is one row of scores, of the mean of f over these targets.
+        rows: number of training samples.
+        seed: of the run.
+        checkpoint: how its weights compare with the checkpoint of `trak train`.
+        effort: what this call computed.
+        complete: whether every block is stored.
+        smoothness: the check of the scores; None if it was not made, or is not complete.
+        warnings: reasons not to trust the scores.
+        path: the file of the scores.
+    """
+
+    store: Path
+    estimator: str
+    split: str
+    targets: list[int] | None
+    group: bool
+    rows: int
+    seed: int
+    checkpoint: str
+    effort: Effort
+    blocks: BlockCounts
+    complete: bool
+    smoothness: Smoothness | None
+    warnings: list[str]
+    path: Path

@@ -1,0 +1,60 @@
+"""Whether derivatives predict what training without some samples does to f."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.attribution.lds.ranks import spearman
+from trak_cli.types import Float64
+
+#: Least rank correlation of predicted and actual changes, and largest error relative to the changes where there are too few
+#: trainings for a rank correlation, with which derivatives are trusted.
+LEAST_CORRELATION, LARGEST_ERROR = 0.8, 0.6
+
+#: Fewer trainings say nothing about ranks.
+_RANKED = 4
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Predicted and actual changes of f.
+
+    Attributes:
+        trainings: how many.
+        rank_correlation: Spearman's over the trainings, the mean over targets; NaN for fewer than four trainings, or where
+            nothing changes.
+        relative_error: ‖predicted − actual‖ / ‖actual‖ over all trainings and targets; NaN where nothing changes.
+        trusted: whether the predictions are good enough to use the derivatives.
+        verdict: the same in words.
+    """
+
+    trainings: int
+    rank_correlation: float
+    relative_error: float
+    trusted: bool
+    verdict: str
+
+
+def judge(predicted: Float64, actual: Float64) -> Smoothness:
+    """Compare the changes of f that derivatives predict with the actual ones: (targets, trainings) each."""
+    trainings = actual.shape[1]
+    size = float(np.linalg.norm(actual))
+    if not size:
+        text = f"do not trust these scores: f of no target changes in {trainings} training(s) without random samples"
+        return Smoothness(trainings, float("nan"), float("nan"), False, text)
+    error = float(np.linalg.norm(predicted - actual)) / size
+    correlation = _mean(spearman(predicted, actual)) if trainings >= _RANKED else float("nan")
+    trusted = error <= LARGEST_ERROR if np.isnan(correlation) else correlation >= LEAST_CORRELATION
+    ranks = "" if np.isnan(correlation) else f"rank correlation {correlation:.2f}, "
+    figures = f"{ranks}error {error:.0%} of the changes, in {trainings} training(s) without random samples"
+    if trusted:
+        return Smoothness(trainings, correlation, error, True, f"f follows its derivative: {figures}")
+    text = f"do not trust these scores: f does not follow its derivative, because training is not smooth ({figures})"
+    return Smoothness(trainings, correlation, error, False, f"{text}; docs/unrolling.md says what helps")
+
+
+def _mean(values: Float64) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
