@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trak_cli.cli.reporting import make_reporter
+from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
 from trak_cli.user_errors import report_user_errors
