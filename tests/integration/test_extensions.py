@@ -106,3 +106,14 @@ def _squared_error(row: int) -> float:
     y = int(torch.randint(3, (), generator=generator))
     hidden = np.tanh(state["first.weight"] @ x + state["first.bias"])
     return -float(((state["second.weight"] @ hidden + state["second.bias"] - np.eye(3)[y]) ** 2).sum())
+
+
+def test_a_trainer_trains_and_retrains_by_its_own_steps(extended: Project) -> None:
+    lion = "trainer={_target_: trainer.SmoothLion, epochs: 20, batch_size: 16, lr: 0.02, schedule: cosine, clip_grad: 1.0}"
+    extended.done("train", lion, "train.count=1")
+    extended.done("retrain", lion, "retrain.subsets=2")
+    path = extended.store / "checkpoints" / "full_0.safetensors"
+    stored = path.read_bytes()
+    path.unlink()
+    extended.done("train", lion, "train.count=1")
+    assert path.read_bytes() == stored

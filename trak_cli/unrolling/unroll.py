@@ -6,7 +6,7 @@ Source: Ilyas and Engstrom, MAGIC: Near-Optimal Data Attribution for Deep Learni
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -68,12 +68,11 @@ class Unrolling:
         wanted = set(cuts(0, steps, self._plan))
         last = max(wanted, default=0)
         state = self._snapshots[0]
-        for index in range(steps):
-            if index in wanted:
-                self._snapshots[index] = state
-            graph = self._step(index, state)
+        for graph in self._made(0, steps, state):
             state = graph.values
-            if index >= max(last, steps - kept):
+            if graph.index + 1 in wanted:
+                self._snapshots[graph.index + 1] = state
+            if graph.index >= max(last, steps - kept):
                 self._graphs.append(graph)
             meter.advance()
         self._final = state
@@ -97,7 +96,7 @@ class Unrolling:
         meter = meter or Silent()
         state = self._begin(targets) if start is None else start.copied(self._end)
         for graph in self._backward(state.step):
-            with self._session():
+            with self._twice_differentiable():
                 graph.pull(state.adjoint, state.derivative, keep=self._plan.levels == 0)
             state = SweepState(graph.index, state.adjoint, state.derivative)
             meter.advance()
@@ -137,33 +136,40 @@ class Unrolling:
                 yield last
                 stop = last.index
         inner = cuts(start, stop, self._plan)
+        if not inner:
+            graphs = list(self._made(start, stop, before))
+            while graphs:
+                yield graphs.pop()
+            return
         kept: dict[int, State] = {start: before}
-        graphs: list[StepGraph] = []
-        state = before
-        for index in range(start, stop if not inner else inner[-1]):
-            graph = self._step(index, state)
-            state = graph.values
-            if index + 1 in inner:
-                kept[index + 1] = state
-            if not inner:
-                graphs.append(graph)
-        while graphs:
-            yield graphs.pop()
-        for begin, end in reversed(list(zip([start, *inner], [*inner, stop], strict=True))) if inner else ():
+        for graph in self._made(start, inner[-1], before):
+            if graph.index + 1 in inner:
+                kept[graph.index + 1] = graph.values
+        del graph
+        for begin, end in reversed(list(zip([start, *inner], [*inner, stop], strict=True))):
             yield from self._part(begin, end, kept.pop(begin))
 
-    def _step(self, index: int, before: State) -> StepGraph:
+    def _made(self, start: int, stop: int, before: State) -> Iterator[StepGraph]:
+        """Make the steps start ≤ s < stop, from the state before ``start``; the random states differ until the end."""
         with self._session():
-            return make_step(self._run, self._model, index, before)
+            for index in range(start, stop):
+                graph = make_step(self._run, self._model, index, before)
+                before = graph.values
+                yield graph
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        """Inside, steps can be made and differentiated twice; afterwards, the model has its own tensors again."""
-        with ExitStack() as contexts:
-            contexts.enter_context(self._run.session())
-            contexts.enter_context(differentiable(self._run.model))
-            contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
-            contexts.callback(self._model.restore)
+        """Inside, steps can be made; afterwards, the model has its own tensors again, and random states are as before."""
+        with self._run.session(), self._twice_differentiable():
+            try:
+                yield
+            finally:
+                self._model.restore()
+
+    @contextmanager
+    def _twice_differentiable(self) -> Iterator[None]:
+        """Inside, no operation is used of which PyTorch has another one with a second derivative."""
+        with differentiable(self._run.model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             yield
 
 

@@ -23,5 +23,8 @@ class SquaredError(Task):
         classes = torch.arange(prediction.shape[1], device=x.device)
         return -(prediction - (classes == y[:, None]).to(prediction)).square().sum(1)
 
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return -self.output(model, batch)  # only for training: `trak train`, `trak retrain`, `trak unroll`
+
     def out_to_loss_grad(self, model: nn.Module, batch: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
         return torch.ones_like(output)  # the loss is −f, so q = −∂loss/∂f = 1
