@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from typing import Any
 
 import pytest
+from fresh_process import fresh_trak
 from tiny_project import MICROBATCH, SHARD_ROWS, Project
 
 from trak_cli.store.container import read_image
@@ -25,8 +24,7 @@ def featurize(project: Project, forward: str, *overrides: str) -> subprocess.Com
     old = "        return self.second(torch.tanh(self.first(x)))\n"
     assert old in text
     path.write_text(text.replace(old, forward))
-    command = [sys.executable, "-m", "trak_cli", "featurize", *overrides, "-d", "."]
-    return subprocess.run(command, cwd=project.folder, env=os.environ.copy(), capture_output=True, text=True, check=False)
+    return fresh_trak(project.folder, "featurize", *overrides, "-d", ".")
 
 
 #: The first layer's weight is used a second time, by way of a list of the model, in which vmap replaces nothing.

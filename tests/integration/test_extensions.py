@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fresh_process import fresh_trak
 from safetensors.torch import save_file
 from small_project import Everything, assert_close, assert_identical, read_store
 from tiny_project import ROWS, Project, weights
@@ -31,8 +31,7 @@ def extended(project: Project) -> Project:
 
 def trak(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``trak featurize`` in a process of its own, where nothing is registered yet."""
-    command = [sys.executable, "-m", "trak_cli", "featurize", "-d", ".", *arguments]
-    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    return fresh_trak(project.folder, "featurize", "-d", ".", *arguments)
 
 
 def featurized(project: Project, name: str, *arguments: str) -> tuple[Everything, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
+from fresh_process import fresh_trak
 from tiny_project import ROWS, Project
 
 STORE, INPUT = 3, 4
@@ -22,9 +22,7 @@ def edit(project: Project, old: str, new: str) -> None:
 
 def run(project: Project, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The program as a process of its own: plugins are imported once in each."""
-    command = [sys.executable, "-m", "trak_cli", *arguments, "-d", "."]
-    told = os.environ | environment
-    return subprocess.run(command, cwd=project.folder, env=told, capture_output=True, text=True, check=False)
+    return fresh_trak(project.folder, *arguments, "-d", ".", **environment)
 
 
 def test_shards_of_edited_code_do_not_join_the_others(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -38,7 +39,8 @@ class Watch:
         self._modes = ExitStack()
 
     def __enter__(self) -> Watch:
-        for mode in (_Operations(self), _Methods(self)):
+        operations = _OperationsOfCompiled if "torch._dynamo" in sys.modules else _Operations
+        for mode in (operations(self), _Methods(self)):
             self._modes.enter_context(mode)
         return self
 
@@ -50,6 +52,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, watch: Watch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch imports its compiler at the first operator, which takes a second
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.dynamic_output_shape in func.tags:
@@ -68,6 +74,17 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.select.int:  # one sample after another, in an order that Python may have computed
             return self._watch.read and args[1] == 0
         return (func in _SORTS and args[0].dim() == 1) or (func is torch.ops.aten.index_select.default and args[1] == 0)
+
+
+class _OperationsOfCompiled(_Operations):  # type: ignore[no-untyped-call]
+    """The same if the compiler is imported, and may compile parts of the model: PyTorch keeps it out of the method."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 class _Methods(TorchFunctionMode):
