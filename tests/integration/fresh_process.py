@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -52,6 +53,7 @@ def serve() -> None:
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     for stage in STAGES:
         importlib.import_module(f"trak_cli.stages.{stage}")
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if not child:

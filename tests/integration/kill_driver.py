@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import os
 import random
@@ -64,6 +65,7 @@ def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[st
         code = kills[number](folder)
         return code, [f"killed at {whens[number]}: {fault}" for fault in restart(folder, command, expected)]
 
+    gc.freeze()  # a collection in a child would copy the memory of everything imported
     results = in_processes(work, len(kills), kill_and_restart)
     at_steps = [code for code, _ in results[: len(points)]]
     faults = [fault for _, found in results for fault in found]

@@ -109,7 +109,9 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
             loaded = load(name, call.config_name, call.config_dir, call.overrides or [])
             work = stage()
             raise_on_interrupt()
-            gc.enable()
+            if not gc.isenabled():
+                gc.freeze()  # what was imported is no garbage, and searching it would take time at every collection
+                gc.enable()
             summary = work(loaded, reporter)
     except TrakError as error:
         show_problems(error)
