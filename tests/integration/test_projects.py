@@ -47,16 +47,27 @@ def commands() -> list[str]:
     return block.splitlines()
 
 
-@pytest.fixture
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of the project named by the parameter, with nothing in it but the script and the YAML file."""
-    name = request.param
+def copy_of(name: str, parent: Path) -> Path:
+    """A copy of the project, with nothing in it but the script and the YAML file."""
     try:
         importlib.import_module(EXPECTED[name].package)
     except ImportError as error:
         pytest.skip(f"needs the extra projects: {error}")
-    shutil.copytree(PROJECTS / name, tmp_path / name)
-    return tmp_path / name
+    return Path(shutil.copytree(PROJECTS / name, parent / name))
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the project named by the parameter."""
+    return copy_of(request.param, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained_gru(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recurrent network, trained for a moment."""
+    folder = copy_of("gru_regression", tmp_path_factory.mktemp("trained"))
+    subprocess.run([sys.executable, "train.py", "--epochs", "1"], cwd=folder, check=True, capture_output=True)
+    return folder
 
 
 def test_the_page_shows_the_yaml_files() -> None:
@@ -99,12 +110,11 @@ def test_a_project_goes_from_training_to_scores(folder: Path, monkeypatch: pytes
         assert (distance > 1e-3).mean() < 0.05
 
 
-@pytest.mark.parametrize("folder", ["gru_regression"], indirect=True)
 @pytest.mark.parametrize("change", ["'~task.inputs' '~task.value'", "'task.inputs=[serie,lengths]'", "task.value=after"])
 def test_the_remedy_for_parts_of_a_batch_that_are_not_named_can_be_pasted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    trained_gru: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    subprocess.run([sys.executable, "train.py", "--epochs", "1"], cwd=folder, check=True, capture_output=True)
+    folder = shutil.copytree(trained_gru, tmp_path / "project")
     line = f"trak featurize -d . {change}"
     with pytest.raises(AssertionError, match="name the parts") as refused:
         type_command(folder, monkeypatch, line)

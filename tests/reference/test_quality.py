@@ -5,6 +5,7 @@ All seeds and ten checkpoints take ten minutes or more: that is what ``TRAK_REQU
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,7 @@ class Found(NamedTuple):
     out_to_loss: Float32
 
 
+@functools.lru_cache(maxsize=2)
 def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
     """With the default projection, for each projection seed."""
     split = np.load(reference / "split.npz")
