@@ -78,13 +78,13 @@ def trained(config: TrakConfig) -> Iterator[tuple[Components, nn.Module]]:
         yield parts, model.eval()
 
 
-def representations(parts: Components, split: str) -> Array:
+def representations(parts: Components, model: nn.Module, split: str) -> Array:
     """(rows, width) the mean over the tokens of the last hidden state (of the encoder, where there is one), of unit length."""
     dataset, rows = parts.splits[split], []
     for start in range(0, len(dataset), 128):
         samples = [dataset[i] for i in range(start, min(start + 128, len(dataset)))]
         batch = to_device(parts.collate(samples), CPU)
-        rows.append(_pooled(parts.model, batch))
+        rows.append(_pooled(model, batch))
     vectors = torch.cat(rows).double()
     return np.asarray(torch.nn.functional.normalize(vectors, dim=1))
 
@@ -100,7 +100,10 @@ def _pooled(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def similarity(config: TrakConfig, split: str) -> Array:
     """(targets, n) cosine of the representations, mean over the checkpoints."""
-    every = [representations(parts, split) @ representations(parts, "train").T for parts, _ in trained(config)]
+    every = []
+    for parts, model in trained(config):
+        targets, train = (representations(parts, model, name) for name in (split, "train"))
+        every.append(targets @ train.T)
     return np.asarray(np.mean(every, axis=0))
 
 
