@@ -61,7 +61,7 @@ class Setting:
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_config("featurize", self.name, FOLDER, [])
+        return load_config("featurize", self.name, FOLDER, [f"store={self.root}"] if self.protocol == THIS_RUN else [])
 
     @property
     def layout(self) -> Layout:
