@@ -89,7 +89,7 @@ def evaluate(name: str, experiment: Experiment, subsets: int, targets: int) -> d
     trak("score", experiment.config, *here, "estimator=cosine")
     rows = evenly_spaced(len(Training(loaded.config, stages.CPU).splits[experiment.split]), targets)
     for stage in ("unroll", "refine"):
-        trak(stage, experiment.config, *here, f"{stage}.targets={rows.tolist()}")
+        trak(stage, experiment.config, *here, f"{stage}.targets={rows.tolist()}", f"{stage}.name={stage}")
     protocol = ("retrain.same_seed=true", "retrain.drop=0.01", "retrain.models_per_subset=1", f"retrain.subsets={subsets}")
     trak("retrain", experiment.config, *here, *protocol)
     layout = Layout(store)

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 
 #: Stages whose scores are for chosen targets, under the protocol "this run".
-CHOSEN_TARGETS: tuple[str, ...] = ()
+CHOSEN_TARGETS = ("unroll", "refine")
 
 #: How many masked members are derived from a checkpoint.
 MASKS = 4

@@ -187,11 +187,11 @@ def masked(setting: Setting, bases: int, members: int) -> Setting:
 
 def scores_of_targets(setting: Setting, stage: str) -> Array:
     """Scores (targets, n) of the target rows by ``trak unroll`` or ``trak refine``, whose cost grows with the targets."""
-    rows = setting.target_rows.tolist()
-    options = [f"store={setting.root}", f"{stage}.targets={rows}"]
-    if stage == "unroll":
-        options.append("unroll.removals=0")  # the retrained models are a better check
-    _trak(stage, setting.name, options=options)
+    store, targets = f"store={setting.root}", f"{stage}.targets={setting.target_rows.tolist()}"
+    if stage == "refine":
+        _trak("finalize", setting.name, options=(store,))
+    # The retrained models are a better check of unrolling than its own.
+    _trak(stage, setting.name, options=(store, targets, "refine.name=refine" if stage == "refine" else "unroll.removals=0"))
     scores: Array = read_scores(setting.layout.scores(stage, SPLIT))
     return scores
 
