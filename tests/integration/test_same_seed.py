@@ -94,6 +94,45 @@ def outputs(project: Project, weights: dict[str, np.ndarray]) -> np.ndarray:
     return np.log(own / (1 - own))
 
 
+RANDOM_MODEL = """
+
+from trak_cli.plugins import StepTrainer
+
+
+class SignTrainer(StepTrainer):
+    def initial_state(self, params):
+        return {}
+
+    def update(self, params, grads, state, step):
+        return [p - step.lr * g.sign() for p, g in zip(params, grads)], state
+
+
+class Dropped(Net):
+    def __init__(self):
+        super().__init__()
+        self.middle = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5))
+
+    def forward(self, x):
+        return self.second(self.middle(torch.tanh(self.first(x))))
+"""
+OWN = ("trainer=null", "+trainer._target_=tiny_plugin.SignTrainer", "+trainer.lr=0.01", "+trainer.batch_size=16")
+PART = ("train.start=runs/tiny/checkpoints/full_0.safetensors", "train.only_parameters=true", "parameters.include=[second.*]")
+
+
+@pytest.mark.parametrize("options", [(*OWN, "+trainer.epochs=2"), (*PART, "trainer.epochs=2")], ids=["own trainer", "part"])
+def test_the_run_is_repeated_with_dropout_batch_statistics_a_trainer_of_ones_own_or_a_start(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    plugin = project.folder / "tiny_plugin.py"
+    plugin.write_text(plugin.read_text() + RANDOM_MODEL)
+    model = "model._target_=tiny_plugin.Dropped"
+    if options[:3] == PART:
+        project.done("train", model, "trainer.epochs=1", "train.count=1")
+    project.done("train", model, *options, "train.count=1")
+    outcome = project.done("retrain", model, *options, "retrain.same_seed=true", "retrain.subsets=1")
+    assert "warning" not in outcome.stderr
+
+
 def test_a_changed_trainer_is_told_when_the_run_is_not_that_of_the_checkpoint(scored: Project) -> None:
     scored.done("train", "train.count=1", "trainer.epochs=1")
     outcome = scored.done("retrain", *SAME, "trainer.lr=0.2", "retrain.subsets=1")
