@@ -95,6 +95,10 @@ class NextCharacter(Task):
         odds = self._log_odds(model, batch[0])
         return odds, torch.ones_like(odds, dtype=torch.bool)
 
+    def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        tokens = batch[0]
+        return model(tokens)[:, :-1], tokens[:, 1:]
+
     def out_to_loss_grad(self, model: nn.Module, batch: Any, output: Tensor) -> Tensor:
         del output
         return torch.sigmoid(-self._log_odds(model, batch[0])).mean(1)

@@ -1,6 +1,6 @@
 """What `trak refine` adds: LDS of the default and of its refined scores, with the first 1 and 5 checkpoints, as CSV lines.
 
-python scripts/lds/refining.py [SETTING ...] [--counts 1 5] >> docs/results/refine.csv
+python scripts/lds/refining.py [SETTING ...] [--counts 1 5] [--targets 60] >> docs/results/refine.csv
 
 After scripts/bench_lds.py has prepared the settings. A difference has the 95 % interval of a bootstrap over subsets and
 targets, which ranks every resample again.
@@ -13,7 +13,7 @@ import csv
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import ours
@@ -25,6 +25,7 @@ from trak_cli.config.estimators import shipped_estimators
 from trak_cli.stages.scoring.score_notes import read_notes
 from trak_cli.store.json_files import read_json
 from trak_cli.store.virtual import read_scores
+from trak_cli.types import evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Row:
 
     setting: str
     checkpoints: int
+    targets: int
     parameters: int
     dim: int
     default: float
@@ -55,31 +57,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", default=["words", "digits_cnn", "source"])
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--targets", type=int, default=60, help="evenly spaced targets, at most")
     parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
     out = csv.DictWriter(sys.stdout, list(Row.__annotations__))
     if sys.stdout.tell() == 0:
         out.writeheader()
     for name in arguments.settings:
-        for row in measured(open_setting(name), arguments.counts, arguments.resamples):
+        for row in measured(open_setting(name), arguments):
             numbers = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in asdict(row).items()}
             out.writerow(numbers)
             sys.stdout.flush()
 
 
-def measured(setting: Setting, counts: Sequence[int], resamples: int) -> Iterator[Row]:
+def measured(setting: Setting, arguments: argparse.Namespace) -> Iterator[Row]:
     """One row for each number of checkpoints."""
     masks, models = setting.truth
+    targets = evenly_spaced(models.shape[2], arguments.targets)
     fingerprint = read_json(setting.layout.fingerprint(setting.checkpoints[0]))
-    for count, scores in ours.scores(setting, shipped_estimators()["early_training"], counts):
-        seconds, iterations = refine(setting, count)
-        refined = read_scores(setting.layout.scores(f"refined_{count}", SPLIT))
-        sums = {"refined": subset_predictions(refined, masks), "default": subset_predictions(scores, masks)}
-        result = compare(sums, models.mean(axis=1), Bootstrap(resamples, rerank=True))
+    for count, scores in ours.scores(setting, shipped_estimators()["early_training"], arguments.counts):
+        name = f"refined_{count}_{len(targets)}"
+        seconds, iterations = refine(setting, count, name, targets.tolist())
+        refined = read_scores(setting.layout.scores(name, SPLIT))
+        sums = {"refined": subset_predictions(refined, masks), "default": subset_predictions(scores[targets], masks)}
+        result = compare(sums, models.mean(axis=1)[:, targets], Bootstrap(arguments.resamples, rerank=True))
         (difference,) = result.differences
         yield Row(
             setting.name,
             count,
+            len(targets),
             fingerprint["parameters"]["count"],
             fingerprint["projection"]["dim"],
             result.sets["default"].estimate,
@@ -92,15 +98,16 @@ def measured(setting: Setting, counts: Sequence[int], resamples: int) -> Iterato
         )
 
 
-def refine(setting: Setting, count: int) -> tuple[float, float]:
+def refine(setting: Setting, count: int, name: str, targets: list[int]) -> tuple[float, float]:
     """Run `trak refine` with the first ``count`` checkpoints: seconds, and the mean number of iterations."""
-    name, seconds = f"refined_{count}", float("nan")
+    seconds = float("nan")
     if not setting.layout.scores(name, SPLIT).exists():
         averaged = f"estimator.average_over=[{','.join(setting.checkpoints[:count])}]"
         for stage in ("finalize", "refine"):
             start = time.perf_counter()
             base = [sys.executable, "-m", "trak_cli", stage, "-d", str(FOLDER), "-n", setting.name]
-            subprocess.run([*base, averaged, f"refine.name={name}"], check=True, stdout=subprocess.DEVNULL)
+            chosen = [averaged, f"refine.name={name}", f"refine.targets={targets}".replace(" ", "")]
+            subprocess.run([*base, *chosen], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
     reports = read_notes(setting.layout, name, SPLIT)["checkpoints"]
     return seconds, sum(report["mean_iterations"] for report in reports) / len(reports)
