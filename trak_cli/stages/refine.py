@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import InputError, Problem
@@ -124,6 +125,9 @@ def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[Refined
     with report_user_errors(f"model with {checkpoint.name}", library=True):
         setup.components.models.load(checkpoint)
         bind_context(run.cache, setup.components, checkpoint, store=True)
+        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in setup.selected.values()):
+            setup.model.float()
+            reporter.log(f"{checkpoint.name}: computed in float32")
         directions = combinations(run.inventory, run.estimator, checkpoint.name, settings.rank)
         systems = Systems(setup, settings, (run.inputs.train, run.targets), _scales(run, checkpoint, reporter), directions)
         way = (

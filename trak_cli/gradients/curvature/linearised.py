@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,24 @@ from torch.func import functional_call, jvp, vjp, vmap
 from trak_cli.autograd_settings import differentiable
 from trak_cli.gradients.numerics import batchable, exact
 from trak_cli.gradients.parameters import only
+
+
+@contextmanager
+def _without_fused_layers(model: nn.Module) -> Iterator[None]:
+    """Inside, attention and recurrent layers are computed by operations that have a forward-mode derivative."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with ExitStack() as stack:
+            if recurrent:  # only then: convolutions are faster with it
+                with warnings.catch_warnings():  # of settings that PyTorch itself reads
+                    warnings.simplefilter("ignore")
+                    stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
 
 #: A function of a model and a batch whose result, any shape, is differentiable in the parameters.
 Function = Callable[[nn.Module, Any], Tensor]
@@ -54,7 +74,7 @@ class Jacobian:
         with exact(), batchable(self._model):
             if not self.vectorised:
                 return self._one_by_one(function, batch, vectors)
-            with differentiable(self._model), torch.no_grad():
+            with differentiable(self._model), torch.no_grad(), _without_fused_layers(self._model):
                 run, weights = self._functional(function, batch)
 
                 def push(tangents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -70,7 +90,7 @@ class Jacobian:
         with exact(), batchable(self._model):
             if not self.vectorised:
                 return self._scaled(self._pulled_one_by_one(function, batch, cotangents))
-            with differentiable(self._model), torch.no_grad():
+            with differentiable(self._model), torch.no_grad(), _without_fused_layers(self._model):
                 run, weights = self._functional(function, batch)
                 values, pull = vjp(run, weights)[:2]
                 (gradients,) = vmap(pull)(cotangents(values))
@@ -91,7 +111,9 @@ class Jacobian:
         sizes = [parameter.numel() for parameter in self._parameters.values()]
         parts = torch.split(vectors, sizes, dim=-1)
         shaped = zip(self._parameters.items(), parts, strict=True)
-        return {name: part.reshape(*part.shape[:-1], *parameter.shape) for (name, parameter), part in shaped}
+        return {
+            name: part.reshape(*part.shape[:-1], *parameter.shape).to(parameter.dtype) for (name, parameter), part in shaped
+        }
 
     def _scaled(self, gradients: Tensor) -> Tensor:
         return gradients if self._scales is None else gradients * self._scales

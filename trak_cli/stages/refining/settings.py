@@ -104,7 +104,7 @@ def make_settings(
     systems = 1 if refine.group else len(targets)
     half = refine.memory_mb * 2**20 // 2
     rank = min(systems, MOST_DIRECTIONS) if refine.rank is None else refine.rank
-    vector = setup.parameters * next(iter(setup.selected.values())).element_size()
+    vector = setup.parameters * max(4, *(tensor.element_size() for tensor in setup.selected.values()))
     least = _OF_SYSTEM * vector + 4 * 4 * inventory.rows
     room = half - (rank * _OF_DIRECTION * vector if refine.rank else 0)
     if room < least:

@@ -76,8 +76,8 @@ class Systems:
             train.rows / len(rows),
             self._columns,
         )
-        first = next(iter(parameters.values()))
-        self._zeros = torch.zeros(1, setup.parameters, dtype=first.dtype, device=first.device)
+        wide = torch.float64 if all(value.dtype == torch.float64 for value in parameters.values()) else torch.float32
+        self._zeros = torch.zeros(1, setup.parameters, dtype=wide, device=setup.device)
         unit = self._curvature.mean_trace(train.rows, self._zeros, seed=0)
         if not unit > 0:
             found = f"a curvature with the mean trace {unit:g} per training sample"

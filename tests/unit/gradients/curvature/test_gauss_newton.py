@@ -196,6 +196,51 @@ def test_the_mean_trace_is_estimated() -> None:
     assert sum(estimates) / 20 == pytest.approx(float(matrix.trace()) / SAMPLES, rel=0.2)
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(self.layer(x[:, None] * torch.ones(1, 5, 1))[0][:, -1])
+        return result
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.word, self.out = nn.Linear(3, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(self.layer(self.word(x)[:, None] * torch.ones(1, 4, 1)).mean(1))
+        return result
+
+
+class Normalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter, self.norm, self.out = nn.Conv1d(1, 4, 2), nn.BatchNorm1d(4), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(torch.relu(self.norm(self.filter(x[:, None]))).flatten(1))
+        return result
+
+
+@pytest.mark.parametrize("kind", [Recurrent, Attention, Normalised])
+def test_layers_of_every_kind_take_several_vectors_at_once(kind: type[nn.Module]) -> None:
+    torch.manual_seed(1)
+    model, batch = kind().eval(), (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+    parameters = dict(model.named_parameters())
+    assert choose_jacobian(model, Classification(), parameters, None, batch).vectorised
+    vectors = torch.randn(3, sum(value.numel() for value in parameters.values()))
+    products = [
+        row_products(Classification(), Jacobian(model, parameters, None, vectorised), batch, vectors)
+        for vectorised in (True, False)
+    ]
+    torch.testing.assert_close(*products, rtol=1e-3, atol=1e-4)
+
+
 def test_a_model_without_forward_mode_is_differentiated_backward_twice() -> None:
     class Square(torch.autograd.Function):
         @staticmethod
