@@ -3,15 +3,16 @@
 python scripts/experiments/this_run.py [bert clip gpt2 mt5 resnet vit] [--subsets 60] [--targets 16]
 
 One run of `trak train` is repeated with its own seed, each time without another random 1 % of the samples (weight 0), and every
-method predicts how f of the targets changes. Prints and writes to runs/this_run/NAME/lds.json: the LDS of each method with one
+method predicts how f of the targets changes. Prints and writes to runs/this_run/lds.csv: the LDS of each method with one
 checkpoint, and the paired differences of `trak unroll`, `trak refine` and the default from the cosine of gradients, from the
-similarity of representations, and for GPT-2 from bergson's EK-FAC, where it is installed (bergson_peer.py). Trainings are
-shorter than in the other experiments. Rerunning picks up what is stored.
+similarity of representations, and for GPT-2 from bergson's EK-FAC, where it is installed (bergson_peer.py). Trainings of
+CLIP and language models are shorter than in the other experiments. Rerunning picks up what is stored.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import time
 from collections.abc import Callable
@@ -75,6 +76,7 @@ def main() -> None:
         report = evaluate(name, EXPERIMENTS[name], arguments.subsets, arguments.targets)
         (ROOT / name / "lds.json").write_text(json.dumps(report, indent=1) + "\n")
         show(name, report, time.perf_counter() - start)
+    write_csv({name: ROOT / name / "lds.json" for name in EXPERIMENTS})
 
 
 def evaluate(name: str, experiment: Experiment, subsets: int, targets: int) -> dict[str, Any]:
@@ -88,8 +90,8 @@ def evaluate(name: str, experiment: Experiment, subsets: int, targets: int) -> d
         trak(stage, experiment.config, *here)
     trak("score", experiment.config, *here, "estimator=cosine")
     rows = evenly_spaced(len(Training(loaded.config, stages.CPU).splits[experiment.split]), targets)
-    for stage in ("unroll", "refine"):
-        trak(stage, experiment.config, *here, f"{stage}.targets={rows.tolist()}", f"{stage}.name={stage}")
+    for stage, more in (("unroll", "unroll.removals=0"), ("refine", "refine.name=refine")):
+        trak(stage, experiment.config, *here, f"{stage}.targets={rows.tolist()}", more)
     protocol = ("retrain.same_seed=true", "retrain.drop=0.01", "retrain.models_per_subset=1", f"retrain.subsets={subsets}")
     trak("retrain", experiment.config, *here, *protocol)
     layout = Layout(store)
@@ -129,6 +131,19 @@ def show(name: str, report: dict[str, Any], seconds: float) -> None:
         print(f"  {label:<28}{estimate:+.3f} ({low:+.3f} to {high:+.3f})", flush=True)
 
 
+def write_csv(reports: dict[str, Path]) -> None:
+    """Write lds.csv of all models that have been evaluated: LDS, and paired differences from the scores in column "minus"."""
+    with (ROOT / "lds.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "scores", "minus", "lds", "low", "high"])
+        for name, path in reports.items():
+            if path.exists():
+                report = json.loads(path.read_text())
+                for label, values in (report["lds"] | report["differences"]).items():
+                    scores, _, minus = label.partition(" - ")
+                    writer.writerow([name, scores, minus, *(f"{value:.3f}" for value in values)])
+
+
 def of_texts(loaded: Loaded) -> Array:
     return stages.similarity(loaded.config, next(iter(loaded.config.dataset.targets)))
 
@@ -151,8 +166,8 @@ EXPERIMENTS = {
     "clip": Experiment("clip_digits", "test", of_pairs, ("trainer.epochs=15",)),
     "gpt2": Experiment("facts_gpt2", tracing.SPLIT, of_texts, ("trainer.epochs=5",), facts),
     "mt5": Experiment("facts_mt5", tracing.SPLIT, of_texts, ("trainer.epochs=5",), facts),
-    "resnet": Experiment("hf_digits", "test", of_images, ("model.kind=resnet", "trainer.epochs=8")),
-    "vit": Experiment("hf_digits", "test", of_images, ("model.kind=vit", "trainer.epochs=8")),
+    "resnet": Experiment("hf_digits", "test", of_images, ("model.kind=resnet",)),
+    "vit": Experiment("hf_digits", "test", of_images, ("model.kind=vit",)),
 }
 
 if __name__ == "__main__":
