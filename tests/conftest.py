@@ -28,6 +28,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL if "PYTEST_XDIST_WORKER" in os.environ else _interrupt)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, so that no worker runs one alone while the others have none left."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_runtest_teardown() -> None:
     """End the run after Ctrl-C, even if the code under test caught the KeyboardInterrupt, as the program itself does."""
     if _interrupted:

@@ -42,6 +42,7 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "overrides", "files"),
     [

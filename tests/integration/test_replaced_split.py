@@ -112,6 +112,7 @@ def test_a_changed_training_set_offers_no_replacement(scored: Project) -> None:
     assert "dataset.replace" not in message
 
 
+@pytest.mark.slow
 def test_a_replacement_that_is_killed_anywhere_and_started_again_ends_the_same(
     project_after: Callable[[str], Project], tmp_path: Path
 ) -> None:
