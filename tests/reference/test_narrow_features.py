@@ -14,7 +14,10 @@ from trak_cli.config.estimators import shipped_estimators
 from trak_cli.store.dtypes import decode_rows, encode_rows
 
 #: Largest difference from the LDS with float32 features.
-TOLERANCE = {"float16": 0.001, "int8": 0.005}
+TOLERANCE = {"float16": 0.0002, "int8": 0.001}
+
+#: A quarter of the default number of columns: rounding is the same, and the spectra take a tenth of the time.
+DIM = 1024
 
 
 def stored(found: Found, dtype: str) -> Found:
@@ -30,7 +33,7 @@ def stored(found: Found, dtype: str) -> Found:
 def test_narrow_features_keep_the_lds(reference: Path, estimator: str, trained_on: str) -> None:
     spec = shipped_estimators()[estimator]
     truth = np.load(reference / "groundtruth.npz")
-    (found,) = features(reference, reference / f"{trained_on}_0.pt", 1)
+    (found,) = features(reference, reference / f"{trained_on}_0.pt", 1, DIM)
     measured = {}
     for dtype in ("float32", *TOLERANCE):
         kernel, weight = kernel_and_weight(spec, stored(found, dtype))

@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)
-def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
+def features(reference: Path, checkpoint: Path, seeds: int, dim: int = TrakConfig().projection.dim) -> list[Found]:
     """With the default projection, for each projection seed."""
     split = np.load(reference / "split.npz")
     n = len(split["train_index"])
@@ -61,7 +61,7 @@ def features(reference: Path, checkpoint: Path, seeds: int) -> list[Found]:
     default = TrakConfig().projection
     every = []
     for seed in range(seeds):
-        spec = ProjectionSpec(default.kind, default.dim, seed, default.nonzeros)
+        spec = ProjectionSpec(default.kind, dim, seed, default.nonzeros)
         projector = make_projector(ProjectionJob(spec, sha256(checkpoint), {"all": p}))
         rows = (projector.project([Block("all", found.gradients)]) / p**0.5).numpy()
         every.append(Found(rows[:n], rows[n:], found.outputs[:n], found.out_to_loss[:n]))
