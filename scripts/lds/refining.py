@@ -65,9 +65,15 @@ def main() -> None:
         out.writeheader()
     for name in arguments.settings:
         for row in measured(open_setting(name), arguments):
-            numbers = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in asdict(row).items()}
-            out.writerow(numbers)
+            out.writerow({key: written(key, value) for key, value in asdict(row).items()})
             sys.stdout.flush()
+
+
+def written(key: str, value: str | float) -> str | float:
+    """A value as the CSV file has it: differences with a sign, LDS with three digits."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:+.3f}" if key in ("difference", "low", "high") else f"{value:.0f}" if key == "seconds" else f"{value:.3f}"
 
 
 def measured(setting: Setting, arguments: argparse.Namespace) -> Iterator[Row]:
