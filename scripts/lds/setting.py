@@ -29,7 +29,7 @@ SPLIT = "test"
 #: checkpoint again, with its own seed, order and random states, where 1 % of the samples have weight 0.
 HALVES, THIS_RUN = "halves", "this run"
 #: Of "this run": retrainings, and the largest number of targets. Exact unrolling costs up to three trainings for a target.
-RUN_SUBSETS, RUN_TARGETS = 60, 24
+RUN_SUBSETS, RUN_TARGETS = 50, 16
 
 Array = np.ndarray[Any, Any]
 
@@ -105,7 +105,8 @@ class Setting:
             with np.load(self.given) as arrays:
                 return arrays["masks"] > 0, arrays["outputs"]
         run, key = (0, "weights") if self.protocol == THIS_RUN else (None, "mask")
-        images = [read_image(self.layout.retrained(subset, run)).arrays for subset in self.layout.retrained_subsets(run)]
+        subsets = self.layout.retrained_subsets(run)[: _subsets(self.name, self.protocol)]
+        images = [read_image(self.layout.retrained(subset, run)).arrays for subset in subsets]
         outputs = np.stack([one[f"outputs_{SPLIT}"] for one in images])
         return np.stack([one[key] for one in images]) > 0, outputs[:, :, self.target_rows]
 
@@ -154,8 +155,7 @@ def prepare(name: str, workers: int) -> Setting:
         _trak("train", name)
     if len(setting.layout.checkpoints()) < count:
         _trak("featurize", name)
-    subsets = load_config("retrain", name, FOLDER, []).config.retrain.subsets
-    if not setting.given.exists() and len(setting.layout.retrained_subsets()) < subsets:
+    if not setting.given.exists() and len(setting.layout.retrained_subsets()) < _subsets(name, HALVES):
         _trak("retrain", name, workers)
     return setting
 
@@ -172,6 +172,11 @@ def this_run(name: str, workers: int) -> Setting:
         protocol = ("retrain.same_seed=true", "retrain.drop=0.01", "retrain.models_per_subset=1")
         _trak("retrain", run.name, workers, (store, f"retrain.subsets={RUN_SUBSETS}", *protocol))
     return run
+
+
+def _subsets(name: str, protocol: str) -> int:
+    """How many subsets a setting has; a store that holds more of them may stem from a longer run."""
+    return RUN_SUBSETS if protocol == THIS_RUN else load_config("retrain", name, FOLDER, []).config.retrain.subsets
 
 
 def masked(setting: Setting, bases: int, members: int) -> Setting:
