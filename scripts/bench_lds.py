@@ -1,6 +1,6 @@
 """The quality benchmark: the LDS of every method on 24 settings under two protocols, from raw data to tables and plots.
 
-python scripts/bench_lds.py [SETTING ...] [--workers 2] [--no-peers]      (make lds)
+python scripts/bench_lds.py [SETTING ...] [--protocol "this run"] [--workers 2] [--no-peers]      (make lds)
 
 The protocols ask different questions (docs/protocols.md): "halves" retrains models of other seeds on random halves of the
 training set; "this run" repeats the run of one checkpoint, with its own seed, without 1 % of the samples.
@@ -56,7 +56,7 @@ def main() -> None:
     at_once = min(arguments.workers, len(chosen))
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
         # The most expensive settings are last in the list; they start first. Workers left over share the retraining.
-        options = (not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
+        options = (arguments.protocol, not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
         running = {pool.submit(_setting, name, *options): name for name in reversed(chosen)}
         for future in as_completed(running):
             by_name[running[future]] = future.result()
@@ -77,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: all of {', '.join(names())}")
     parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
+    parser.add_argument("--protocol", choices=(HALVES, THIS_RUN), help="default: both")
     parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subsets and targets")
     return parser.parse_args()
@@ -92,10 +93,11 @@ def _with_data(named: list[str]) -> list[str]:
     return named or [name for name in names() if name not in missing]
 
 
-def _setting(name: str, peers: bool, resamples: int, workers: int) -> list[dict[str, Any]]:
-    """Measure one setting under every protocol, in a process of its own."""
+def _setting(name: str, protocol: str | None, peers: bool, resamples: int, workers: int) -> list[dict[str, Any]]:
+    """Measure one setting under one protocol or both, in a process of its own."""
     results = []
-    for open_store in (prepare,) if name in LARGE else (prepare, this_run):
+    protocols = {HALVES: prepare} if name in LARGE else {HALVES: prepare, THIS_RUN: this_run}
+    for open_store in protocols.values() if protocol is None else [protocols[protocol]]:
         start = _clock()
         setting = open_store(name, workers)
         prepared = _clock()

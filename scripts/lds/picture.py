@@ -31,6 +31,8 @@ def draw(results: list[dict[str, Any]], folder: Path) -> None:
     results = [result for result in results if result["protocol"] == HALVES]
     if run:
         _dots(run, folder / "this_run.png")
+    if not results:
+        return
     _figure(results, folder / "lds.png", "checkpoints", lambda _, count: count)
     _figure(results, folder / "compute.png", "CPU seconds, training included", lambda row, count: count * row["seconds"])
 

@@ -15,6 +15,13 @@ from trak_cli.attribution.lds.bootstrap import PValue
 
 Result = dict[str, Any]
 
+#: Columns of the CSV files.
+_LDS = ("setting", "protocol", "method", "checkpoints", "lds", "low", "high")
+_DIFFERENCES = (
+    *("setting", "protocol", "method", "checkpoints", "other", "other_checkpoints", "compared_with"),
+    *("difference", "low", "high", "p_value"),
+)
+
 
 def show(result: Result, default: str) -> None:
     """Print one setting under one protocol."""
@@ -102,9 +109,9 @@ def write_csv(results: list[Result], folder: Path) -> None:
             against = {"compared_with": _name(pair["comparison"][1].rsplit("@", 1)[0])}
             numbers = {"difference": pair["mean"], "low": pair["low"], "high": pair["high"], "p_value": pair["p"]}
             differences.append({**where, **methods, **against, **{key: number(value) for key, value in numbers.items()}})
-    for name, rows in (("lds.csv", lds), ("lds_differences.csv", differences)):
+    for name, rows, columns in (("lds.csv", lds, _LDS), ("lds_differences.csv", differences, _DIFFERENCES)):
         with (folder / name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), restval="", lineterminator="\n")
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
