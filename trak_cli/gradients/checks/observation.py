@@ -93,7 +93,9 @@ def _repeatable(model: nn.Module) -> Iterator[None]:
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed also formats a traceback for each kind of GPU there is not
+        if devices:
+            torch.cuda.manual_seed_all(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002
         try:
