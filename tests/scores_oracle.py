@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def scores(
         if spec.unit_norm:
             T = unit_rows(T)
         weight = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
-        applied = _apply_metric(spec, T, _gram(X, weight, None if terms is None else terms[m]))
+        gram = _gram(X, weight, None if terms is None else terms[m])
+        applied = _apply_metric(spec, T, gram, ridge_of(spec, X, weight.gram, gram, None if outputs is None else outputs[m]))
         lengths.append(lengths_of(T, applied)[:, 0])
         kernels.append(applied @ X.T)
         weights.append(weight.sample)
@@ -78,12 +80,41 @@ def _gram(X: Float64, weight: Weights, terms: Terms | None) -> Gram:
     return Gram((rows.T * factors) @ rows, round(n), float((rows * rows).sum()) / n, of_terms=of_terms)
 
 
-def _apply_metric(spec: EstimatorSpec, targets: Float64, gram: Gram) -> Float64:
+def ridge_of(spec: EstimatorSpec, X: Float64, weights: Float64, gram: Gram, outputs: FloatArray | None) -> float:
+    """λ. If it must explain the outputs, it is found by regressions of all n outputs instead of in the eigenbasis."""
+    if not spec.needs_gram:
+        return 0.0
+    rule = spec.ridge_rule(gram.of_terms)
+    most = replace(rule, explained=0.0).resolve(decompose(gram))
+    if not rule.explained or outputs is None or gram.matrix is None:
+        return most
+    matrix, f = gram.matrix, outputs.astype(np.float64)
+    f = f - np.average(f, weights=weights)
+
+    def error(ridge: float) -> float:
+        ridged = matrix + ridge * np.eye(len(matrix))
+        v = np.linalg.lstsq(ridged, X.T @ (weights * f), rcond=1e-13)[0]
+        return float(weights @ (f - X @ v) ** 2)
+
+    least, whole = error(0.0), error(1e12 * most)
+
+    def explains_enough(ridge: float) -> bool:
+        return whole - error(ridge) >= rule.explained * (whole - least)
+
+    if explains_enough(most):
+        return most
+    low, high = 1e-9 * most, most
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if explains_enough(middle) else (low, middle)
+    return low
+
+
+def _apply_metric(spec: EstimatorSpec, targets: Float64, gram: Gram, ridge: float) -> Float64:
     """B t_j, (t, k): for metric "gram" by a linear solve instead of the eigendecomposition."""
     if not spec.needs_gram:
         return spec.metric_rule.apply(targets, None, 0.0)
     spectrum = decompose(gram)
-    ridge = spec.ridge_in(spectrum)
     if spec.metric != "gram" or gram.matrix is None:
         return spec.metric_rule.apply(targets, spectrum, ridge)
     return np.linalg.solve(gram.matrix + ridge * np.eye(len(gram.matrix)), targets.T).T.astype(np.float64)

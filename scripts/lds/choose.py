@@ -1,25 +1,28 @@
-"""How the default estimator was chosen: each of its constants varied, ridges, and other members of the family, on every setting.
+"""How the default estimator was chosen: its constants varied, other ridges and other members of the family, on every setting.
 
 python scripts/lds/choose.py [SETTING ...]      after scripts/bench_lds.py has prepared the settings
 
-Prints for every variant its LDS relative to the best ridge of the setting, the mean and the worst over settings; the default
-against the best member of the family; and, for rules chosen with one setting left out, their relative LDS on that setting.
-Writes docs/results/default_rules.csv, default_members.csv and default_left_out.csv.
+The settings are those of the benchmark, the reference digits, and the six of :data:`setting.UNTUNED`. Writes to docs/results:
+
+- default_rules.csv: for every variant, its LDS relative to the best ridge of each setting: mean and worst over the settings;
+- default_settings.csv: for every setting, the default, the best ridge and the best member with q of the checkpoint;
+- default_left_out.csv: rules chosen with one setting left out, and their relative LDS on that setting.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from kernels import CACHE, Kernels, kernels, truth
 from reference import reference_settings
 from setting import UNTUNED, names
+from variants import BASE, DEFAULT, OLD, SHRINKAGES, WEIGHTINGS, Problem, Rule, Weighting, rules
 
 from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
@@ -28,90 +31,12 @@ Array = np.ndarray[Any, Any]
 
 COUNTS = (1, 5, 10)
 RESULTS = Path("docs/results")
-#: λ in units of the mean ‖x‖², a factor of 2 apart.
-GRID = tuple(float(value) for value in np.geomspace(0.005, 40.96, 14))
-FITS, CAPS, SHRINKAGES = (0.3, 0.4, 0.5, 0.6, 0.7), (0.5, 1.0, 2.0, np.inf), (0.0, 0.05, 0.1, 0.2)
 
 
-class Weighting(NamedTuple):
-    """Which q, over which part of the simulated training, and clipping. Windows above 1 stand for q of the checkpoint."""
+MEMBERS = ("dot", "cosine", "balanced", "trak")
 
-    window: float
-    clip: float
-
-
-class Rule(NamedTuple):
-    """One variant. ``ridge`` is a function of the weighted problem, by name (:data:`RIDGES`), or λ itself as text."""
-
-    weighting: Weighting
-    ridge: str
-    shrinkage: float
-
-
-def fit(share: float, cap: float) -> str:
-    return f"R² {share:g}, at most {cap:g}n"
-
-
-BASE = Weighting(0.15, 1.5)
-DEFAULT = Rule(BASE, fit(0.5, 1.0), 0.1)
-OLD = ("max(2w, 0.3n)", "2w", "1w", "0.3n", "1n")
-WEIGHTINGS = [BASE, *(Weighting(window, 1.5) for window in (0.05, 0.3, 1.0)), Weighting(0.15, 0.0)]
-
-
-def rules() -> Iterator[Rule]:
-    for share, cap, shrinkage in product(FITS, CAPS, SHRINKAGES):
-        yield Rule(BASE, fit(share, cap), shrinkage)
-    for ridge in (*OLD, *(f"{value:g}" for value in GRID)):
-        yield Rule(BASE, ridge, 0.1)
-    for weighting in WEIGHTINGS[1:]:
-        for ridge in (DEFAULT.ridge, *(f"{value:g}" for value in GRID)):
-            yield Rule(weighting, ridge, 0.1)
-
-
-class Problem:
-    """The weighted Gram matrix of one checkpoint, in its eigenbasis: √w K √w = U diag(values) Uᵀ."""
-
-    def __init__(self, of: Kernels, weighting: Weighting) -> None:
-        factors = of.clip_factors(weighting.clip)
-        K, C = of.K * factors[:, None] * factors, of.C * factors
-        flow = of.flows.get(weighting.clip)
-        w = np.ones(len(K)) if flow is None else flow.mean_q(weighting.window)
-        self.sample = of.q if flow is None else w
-        self.root = np.sqrt(w)
-        values, U = np.linalg.eigh((K * self.root[:, None] * self.root).astype(np.float32))
-        self.values, self.U = values.astype(np.float64).clip(min=0), U.astype(np.float64)
-        self.mean_square = float(np.trace(K)) / len(K)
-        self.weighted = float(self.root**2 @ np.diag(K)) / len(K)
-        centred = self.U.T @ (self.root * (of.f - float(self.root**2 @ of.f) / float(self.root @ self.root)))
-        self.energy = centred**2
-        self.left, self.tt = (C * self.root) @ self.U, of.tt
-        self.right = (self.U.T / self.root).astype(np.float32)
-
-    def explained(self, ridge: float) -> float:
-        """R² of the ridge regression of the outputs."""
-        return 1 - float((ridge / (self.values + ridge)) ** 2 @ self.energy) / float(self.energy.sum())
-
-    def ridge(self, rule: str) -> float:
-        n, w = self.mean_square, self.weighted
-        named = {"max(2w, 0.3n)": max(2 * w, 0.3 * n), "2w": 2 * w, "1w": w, "0.3n": 0.3 * n, "1n": n}
-        if rule in named:
-            return named[rule]
-        if not rule.startswith("R²"):
-            return float(rule) * n
-        share, cap = (float(part.split()[-1].rstrip("n")) for part in rule.split(", "))
-        low, high = 1e-8 * float(self.values[-1]), min(cap, 1e4) * n
-        if self.explained(high) >= share:
-            return high
-        for _ in range(60):
-            middle = (low * high) ** 0.5
-            low, high = (middle, high) if self.explained(middle) >= share else (low, middle)
-        return low
-
-    def kernel(self, ridge: float) -> Array:
-        """(t, n) float32, with targets of unit length in the metric of the scores."""
-        lengths = np.sqrt(((self.tt - (self.left**2 / (self.values + ridge)).sum(axis=1)) / ridge).clip(min=0))
-        scaled = self.left / (self.values + ridge) / np.where(lengths > 0, lengths, 1)[:, None]
-        return np.asarray(scaled.astype(np.float32) @ self.right)
+#: setting -> count -> variant -> LDS
+Results = dict[str, dict[str, dict[str, float]]]
 
 
 def measure(name: str) -> dict[str, dict[str, float]]:
@@ -176,6 +101,83 @@ def measured(name: str) -> dict[str, dict[str, float]]:
     return dict(json.loads(path.read_text()))
 
 
+def base_ridges(row: dict[str, float]) -> float:
+    """The LDS of the best ridge, the other choices being those of the default."""
+    chosen = label_of(DEFAULT)
+    start, end = chosen.split(" | ")[0], chosen.split(" | ")[2]
+    return max(value for label, value in row.items() if label.startswith(f"{start} | ") and label.endswith(f" | {end}"))
+
+
+def relative(results: Results, count: int) -> dict[str, Array]:
+    """{variant: LDS over that of the best ridge, by setting}, of the variants that were measured everywhere."""
+    rows = [result[str(count)] for result in results.values()]
+    labels = [label for label in rows[0] if all(label in row for row in rows)]
+    return {label: np.array([row[label] / base_ridges(row) for row in rows]) for label in labels}
+
+
+#: Criteria for choosing a rule, computed from its relative LDS (settings,).
+CRITERIA: dict[str, Callable[[Array], float]] = {
+    "mean plus worst": lambda values: float(values.mean() + values.min()),
+    "mean": lambda values: float(values.mean()),
+    "mean of the worst three": lambda values: float(np.sort(values)[:3].mean()),
+}
+
+
+def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
+    table = {label: values for label, values in relative(results, count).items() if " | R² " in label}
+    labels, settings = list(table), list(results)
+    for criterion, judge in CRITERIA.items():
+        chosen = max(labels, key=lambda label: judge(table[label]))
+        there = []
+        for column in range(len(settings)):
+            without = {label: np.delete(values, column) for label, values in table.items()}
+            there.append(table[max(labels, key=lambda label: judge(without[label]))][column])
+        worst = int(np.argmin(there))
+        mean, least = table[chosen].mean(), table[chosen].min()
+        numbers = [f"{mean:.3f}", f"{least:.3f}", f"{np.mean(there):.3f}", f"{there[worst]:.3f}"]
+        yield [criterion, chosen, *numbers, settings[worst]]
+
+
+def by_rule(results: Results) -> Iterator[list[str]]:
+    tables = {count: relative(results, count) for count in COUNTS}
+    settings = list(results)
+    for label in tables[1]:
+        row = [label]
+        for count in COUNTS:
+            values = tables[count].get(label)
+            row += (
+                ["", "", ""] if values is None else [f"{values.mean():.3f}", f"{values.min():.3f}", settings[values.argmin()]]
+            )
+        yield row
+
+
+def by_setting(results: Results) -> Iterator[list[str]]:
+    for name, result in results.items():
+        row = [name]
+        for count in COUNTS:
+            found = result[str(count)]
+            best = max(MEMBERS, key=lambda member: found[member])
+            numbers = (found[label_of(DEFAULT)], found[label_of(Rule(BASE, OLD[0], 0.1))], base_ridges(found), found[best])
+            row += [*(f"{number:.3f}" for number in numbers), best]
+        yield row
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or [*names(), *reference_settings(), *UNTUNED]
+    results = {name: measured(name) for name in wanted}
+    counted = [f"{what}_{count}" for count in COUNTS for what in ("mean", "worst", "where")]
+    _write("default_rules", ["rule", *counted], by_rule(results))
+    columns = [f"{what}_{count}" for count in COUNTS for what in ("default", "max_2w_0.3n", "best_ridge", "member", "which")]
+    _write("default_settings", ["setting", *columns], by_setting(results))
+    _write("default_left_out", ["criterion", "rule", "mean", "worst", "left_mean", "left_worst", "where"], left_out(results))
+
+
+def _write(name: str, header: Sequence[str], rows: Iterator[list[str]]) -> None:
+    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        measured(name)
+    main()

@@ -48,7 +48,7 @@ def part(stored: Features, spec: EstimatorSpec) -> Part:
     spectrum, ridge = None, 0.0
     if spec.needs_gram:
         gram = GramSum(features.shape[1])
-        add_rows(gram, features, weights, stored.terms)
+        add_rows(gram, features, weights, stored.terms, stored.outputs)
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
     plain = replace(spec, shrinkage=0.0)

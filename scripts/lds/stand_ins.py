@@ -85,7 +85,7 @@ def text(rng: np.random.Generator) -> tuple[Array, Array, int]:
 
 def function_names(rng: np.random.Generator) -> tuple[Array, Array, int]:
     """The letters of a function's name; the package. 500 and 100."""
-    by_package = [sorted({name for name, _ in _functions(package) if 6 <= len(name)}) for package in PACKAGES[:4]]
+    by_package = [sorted({name for name, _ in _functions(package) if len(name) >= 6}) for package in PACKAGES[:4]]
     names = [(name, label) for label, some in enumerate(by_package) for name in rng.permutation(some)[:150]]
     names = [names[i] for i in rng.permutation(len(names))]
     x = np.zeros((len(names), LETTERS), np.int64)
@@ -99,7 +99,8 @@ def _functions(package: str) -> Iterator[tuple[str, str]]:
     """(name, docstring) of every function and class of an installed package."""
     top, _, rest = package.partition("/")
     spec = importlib.util.find_spec(top)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     for path in sorted((Path(spec.origin).parent / rest).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8", errors="replace"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):

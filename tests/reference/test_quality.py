@@ -74,7 +74,7 @@ def kernel_and_weight(spec: EstimatorSpec, found: Found) -> tuple[Float64, Float
     rows = training_rows(spec, found.train, limit)
     weights = weights_of(spec, rows, found.out_to_loss, found.outputs)
     gram = GramSum(found.train.shape[1])
-    gram.add(rows, weights.gram)
+    gram.add(rows, weights.gram, outputs=found.outputs)
     spectrum = decompose(gram.result())
     plain = replace(spec, shrinkage=0.0)
     factor = target_factor(plain, found.targets, spectrum, spec.ridge_in(spectrum), limit)

@@ -36,11 +36,14 @@ def show(summary: FinalizeSummary, console: Console) -> None:
         return
     simulated = any(gram.training_length > 0 for gram in summary.grams)
     more = ("#training length", "#effective samples") if simulated else ()
-    rows = table("checkpoint", "#ridge λ", "#effective dimension", *more, "Gram")
+    explains = any(gram.explained == gram.explained for gram in summary.grams)  # not NaN
+    outputs = ("#outputs explained",) if explains else ()
+    rows = table("checkpoint", "#ridge λ", *outputs, "#effective dimension", *more, "Gram")
     for gram in summary.grams:
         rows.add_row(
             gram.checkpoint,
             f"{gram.ridge:.4g}",
+            *((f"{gram.explained:.0%}",) if explains else ()),
             f"{gram.effective_dimension:.1f}",
             *((f"{gram.training_length:.3g}", f"{gram.effective_samples:,.0f}") if simulated else ()),
             "already there" if gram.reused else "computed",
@@ -59,7 +62,7 @@ def show(summary: FinalizeSummary, console: Console) -> None:
             f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",
             soft_wrap=True,
         )
-    console.print(summary.ridge_rule)
+    console.print(summary.ridge_rule, soft_wrap=True)
     for gram in summary.grams:
         if not gram.arrived:
             console.print(f"{gram.checkpoint}: the simulated training did not come as far as the checkpoint", soft_wrap=True)

@@ -30,6 +30,8 @@ class GramSummary:
     Attributes:
         ridge: λ, in the units of the Gram matrix.
         mean_diagonal: mean(diag XᵀX).
+        explained: the share of the variance of the outputs that a ridge regression with λ explains, of what one without a ridge
+            explains; NaN where λ does not depend on it.
         effective_dimension: Σ σ/(σ + λ) over the eigenvalues σ: how many directions count.
         training_length: how long the simulated training was, in units of 1 / mean ‖x‖²; 0 where none can be simulated and all
             samples weigh alike; NaN for estimators with the q of the checkpoint.
@@ -45,6 +47,7 @@ class GramSummary:
     dim: int
     ridge: float
     mean_diagonal: float
+    explained: float
     effective_dimension: float
     training_length: float
     arrived: bool
@@ -97,7 +100,8 @@ def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, re
     for name, found, reused in _grams(inventory, estimator, mine, reporter):
         ridge = estimator.ridge_in(found.spectrum)
         problems += singular_problems(found.spectrum, ridge)
-        grams.append(_summary(name, inventory.rows, found, ridge, reused))
+        explains = bool(estimator.ridge_rule(found.spectrum.of_terms).explained) and ridge > 0
+        grams.append(_summary(name, inventory.rows, found, ridge, explains, reused))
     sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.has_terms)))
     ConfigError.raise_for(problems)
     return sorted(grams, key=lambda gram: mine.index(gram.checkpoint))
@@ -127,7 +131,7 @@ def _grams(
         yield name, found, False
 
 
-def _summary(name: str, rows: int, found: Finalized, ridge: float, reused: bool) -> GramSummary:
+def _summary(name: str, rows: int, found: Finalized, ridge: float, explains: bool, reused: bool) -> GramSummary:
     spectrum = found.spectrum
     values = spectrum.values.clip(min=0)
     effective = float((values / (values + ridge)).sum()) if ridge > 0 else float((values > 0).sum())
@@ -142,6 +146,7 @@ def _summary(name: str, rows: int, found: Finalized, ridge: float, reused: bool)
         spectrum.dim,
         ridge,
         spectrum.mean_diag,
+        spectrum.explained(ridge) if explains else float("nan"),
         effective,
         found.duration,
         found.arrived,

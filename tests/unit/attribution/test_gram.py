@@ -25,11 +25,17 @@ def _oracle(features, weights):
     return total
 
 
-def _streamed(features, weights, cuts=()):
+def _streamed(features, weights, cuts=(), outputs=None):
     gram = GramSum(features.shape[1])
     for rows in np.split(np.arange(len(features)), cuts):
-        gram.add(features[rows], weights[rows])
+        gram.add(features[rows], weights[rows], outputs=None if outputs is None else outputs[rows])
     return gram.result()
+
+
+def _outputs(features, seed=1):
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal(len(features))
+    return (3 + features @ generator.standard_normal(features.shape[1]) + noise).astype(np.float32)
 
 
 def test_equals_the_sum_of_outer_products():
@@ -50,6 +56,28 @@ def test_the_bits_do_not_depend_on_how_the_rows_arrive(cuts):
     expected, found = _streamed(features, q), _streamed(features, q, cuts)
     np.testing.assert_array_equal(found.matrix, expected.matrix)
     assert found.mean_square == expected.mean_square
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 2500), max_size=6).map(sorted), st.sampled_from([3, 900, 2500]), st.sampled_from([12, 2000]))
+def test_the_response_is_the_product_with_centred_outputs_and_its_bits_do_not_depend_on_how_the_rows_arrive(cuts, n, k):
+    features, q = _data(n, k)
+    outputs = _outputs(features)
+    expected = _streamed(features, q, outputs=outputs).response
+    centred = outputs - np.average(outputs.astype(np.float64), weights=q)
+    np.testing.assert_allclose(
+        expected, features.T.astype(np.float64) @ (q * centred), rtol=1e-6, atol=1e-6 * np.abs(expected).max()
+    )
+    cuts = [cut for cut in cuts if cut < n]
+    np.testing.assert_array_equal(_streamed(features, q, cuts, outputs).response, expected)
+
+
+def test_rows_without_outputs_leave_no_response():
+    features, q = _data(n=20)
+    gram = GramSum(12)
+    gram.add(features[:5], q[:5], outputs=q[:5])
+    gram.add(features[5:], q[5:])
+    assert gram.result().response is None
 
 
 def test_the_product_is_symmetric_to_the_last_bit():

@@ -56,8 +56,64 @@ def test_the_weighted_norm_is_what_a_sample_adds_to_the_trace_and_the_floor_boun
     assert Ridge(0.2, floor=0.3).resolve(spectrum) == pytest.approx(max(0.2 * weighted, 0.3 * norm))
 
 
+def _with_outputs(n, k, noise, seed=0):
+    """A spectrum, and the variance that a ridge regression of the same outputs explains, as a function of λ."""
+    generator = np.random.default_rng(seed)
+    features = _features(n, k, seed) * np.geomspace(1, 0.1, k, dtype=np.float32)
+    weights = generator.uniform(0.1, 1, n)
+    outputs = (2 + features @ generator.standard_normal(k) + noise * generator.standard_normal(n)).astype(np.float32)
+    gram = GramSum(k)
+    gram.add(features, weights, outputs=outputs)
+    X = features.astype(np.float64)
+    centred = outputs - np.average(outputs.astype(np.float64), weights=weights)
+
+    def explained(ridge):
+        v = np.linalg.solve((X.T * weights) @ X + ridge * np.eye(k), X.T @ (weights * centred))
+        return weights @ centred**2 - weights @ (centred - X @ v) ** 2
+
+    return decompose(gram.result()), explained
+
+
+@pytest.mark.parametrize(("n", "k"), [(60, 7), (9, 7), (5, 40), (19, 40)])
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_the_explained_share_is_that_of_the_ridge_regression_of_the_outputs(n, k, noise):
+    spectrum, explained = _with_outputs(n, k, noise)
+    most = explained(1e-9 * spectrum.mean_square)
+    for ridge in np.geomspace(1e-4, 1e3, 8) * spectrum.mean_square:
+        assert spectrum.explained(ridge) == pytest.approx(explained(ridge) / most, rel=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0, 5), st.integers(3, 60), st.floats(0.05, 0.95), st.integers(0, 5))
+def test_a_bounded_ridge_is_the_largest_that_explains_enough(noise, n, share, seed):
+    spectrum, _ = _with_outputs(n, 12, noise, seed)
+    free, bounded = Ridge(2).resolve(spectrum), Ridge(2, explained=share).resolve(spectrum)
+    assert bounded <= free
+    assert spectrum.explained(bounded) >= share - 1e-9
+    if bounded < free:
+        assert spectrum.explained(1.0001 * bounded) < share
+
+
+def test_a_ridge_that_explains_enough_is_not_changed():
+    spectrum, _ = _with_outputs(60, 7, 0.0)
+    assert Ridge(1e-3, explained=0.5).resolve(spectrum) == Ridge(1e-3).resolve(spectrum)
+
+
+def test_constant_outputs_bound_no_ridge():
+    features = _features(30, 4)
+    gram = GramSum(4)
+    gram.add(features, np.ones(30), outputs=np.zeros(30))
+    assert Ridge(2, explained=0.5).resolve(decompose(gram.result())) == Ridge(2).resolve(_spectrum(features))
+
+
+def test_a_rule_about_outputs_needs_them():
+    with pytest.raises(ValueError, match="outputs"):
+        Ridge(2, explained=0.5).resolve(_spectrum(_features(30, 4)))
+
+
 def test_a_rule_reads_as_a_formula():
     assert str(Ridge(2, floor=0.3)) == "max(2 × mean weighted ‖x‖², 0.3 × mean ‖x‖²)"
+    assert str(Ridge(2, explained=0.5)) == "2 × mean weighted ‖x‖², or less, to explain 50% of the variance of the outputs"
     assert str(Ridge(0.5, "absolute")) == "0.5"
 
 

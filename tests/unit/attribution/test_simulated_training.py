@@ -149,7 +149,7 @@ def test_scores_in_pieces_are_the_formula(squared):
         total, ratio = GramSum(12), []
         for rows in np.array_split(np.arange(80), 3):
             weights = weigh(SPEC, training, x[rows], out_to_loss[rows])
-            total.add(x[rows], weights.gram)
+            total.add(x[rows], weights.gram, outputs=outputs[rows])
             ratio.append(weights.sample)
         spectrum = decompose(total.result())
         factors.append(target_factor(SPEC, targets, spectrum, SPEC.ridge_in(spectrum), threshold))

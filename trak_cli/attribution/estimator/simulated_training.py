@@ -34,8 +34,8 @@ WINDOW = 0.15
 #: Maximal number of rows that the flow is computed from.
 FLOW_ROWS = 4096
 
-#: Version of the integration below; part of fingerprints.
-FLOW_VERSION = 2
+#: Version of the integration below, and of what is summed with its weights; part of fingerprints.
+FLOW_VERSION = 3
 
 #: The time steps of the flow are evenly spaced in their logarithm. The first step is the smaller of two times, so that many
 #: steps fit into the window: a fraction of the time that training would take at its initial speed (which depends on how many

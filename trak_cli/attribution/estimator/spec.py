@@ -65,7 +65,6 @@ class EstimatorSpec:
             little afterwards.
         ridge: λ in units of ``ridge_unit``; None for the rule of :meth:`automatic_ridge`.
         ridge_unit: a key of :data:`ridge.RIDGE_UNITS`.
-        ridge_floor: lower bound of λ in units of the mean ‖x‖².
         averaging: over checkpoints: "kernels" (kernel and q are averaged separately, then multiplied: the paper's) or "scores"
             (the finished scores of each checkpoint). They agree for one checkpoint, and where q is no factor (a = 0).
         normalize_targets: every checkpoint counts equally for a target: the features of the target are brought to their mean
@@ -102,7 +101,6 @@ class EstimatorSpec:
         choices=tuple(RIDGE_UNITS),
         needs_gram=True,
     )
-    ridge_floor: float = _choice(0.0, "lower bound of λ, in units of the mean ‖x‖²", needs_gram=True)
     averaging: str = _choice(
         "kernels",
         "over checkpoints: kernels (kernel and q separately, as the paper does) or scores (their products)",
@@ -150,16 +148,17 @@ class EstimatorSpec:
     def automatic_ridge(self, of_terms: bool = False) -> Ridge:
         """The rule that ``ridge`` None stands for, for a Gram matrix over samples or over single terms.
 
-        Unlike final weights, those of a simulated training have a scale of their own (q is ½ at first), so that λ can have the
-        scale of a sample or two, or of five terms; measured in docs/benchmarks.md.
+        With the weights of a simulated training, λ has the scale of two samples at the start of training, where q is ½, or of
+        five terms. A training that is longer makes q smaller and is fitted more closely: λ is then the largest at which a ridge
+        regression explains half of the variance of the outputs. Measured in docs/benchmarks.md.
         """
         if not self.simulates_training:
             return Ridge(1.0)
-        return Ridge(5.0) if of_terms else Ridge(2.0, floor=0.3)
+        return Ridge(5.0) if of_terms else Ridge(2.0, floor=1.0, explained=0.5)
 
     def ridge_rule(self, of_terms: bool = False) -> Ridge:
         """The rule for λ: as given, or automatic."""
-        return self.automatic_ridge(of_terms) if self.ridge is None else Ridge(self.ridge, self.ridge_unit, self.ridge_floor)
+        return self.automatic_ridge(of_terms) if self.ridge is None else Ridge(self.ridge, self.ridge_unit)
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""
@@ -182,8 +181,7 @@ def without_unused(spec: EstimatorSpec) -> EstimatorSpec:
     if spec.unit_norm:
         changes["clip_norm"] = 0.0
     if spec.ridge is None:
-        plain = EstimatorSpec(spec.name)
-        changes |= {"ridge_unit": plain.ridge_unit, "ridge_floor": plain.ridge_floor}
+        changes["ridge_unit"] = EstimatorSpec(spec.name).ridge_unit
     return dataclasses.replace(spec, **changes)
 
 

@@ -44,7 +44,6 @@ def _numbers(spec: EstimatorSpec) -> Iterator[Problem]:
         "weight_exponent": ("a finite number, 0 or more", 1),
         "clip_norm": ("a finite number of median lengths, or 0 for no clipping", 1.5),
         "ridge": ("null (automatic) or a finite number, 0 or more", 1),
-        "ridge_floor": ("a finite number, 0 or more", 0.3),
         "shrinkage": ("a finite cosine at which the score of one checkpoint is halved, or 0 for no shrinkage", 0.1),
     }
     for name, (expected, example) in what.items():
@@ -62,7 +61,7 @@ def _without_effect(spec: EstimatorSpec, known: set[str]) -> Iterator[Problem]:
     if spec.unit_norm:
         reasons["clip_norm"] = "with estimator.unit_norm=true all features have the same length"
     if spec.ridge is None:
-        reasons |= dict.fromkeys(("ridge_unit", "ridge_floor"), "estimator.ridge=null chooses the ridge automatically")
+        reasons["ridge_unit"] = "estimator.ridge=null chooses the ridge automatically"
     if not spec.needs_gram:
         unused = [field.name for field in dataclasses.fields(EstimatorSpec) if field.metadata.get("needs_gram")]
         reasons |= dict.fromkeys(unused, f"metric {spec.metric} has no Gram matrix")

@@ -62,12 +62,17 @@ def is_over_terms(spec: EstimatorSpec, training: SimulatedTraining | None) -> bo
     return spec.uses_terms and training is not None and training.uniform
 
 
-def add_rows(total: GramSum, features: FloatArray, weights: Weights, terms: Terms | None) -> None:
-    """Add some samples to a Gram matrix, in place: Σ z zᵀ over their terms, or Σ w x xᵀ over their ``features`` (r, k)."""
+def add_rows(
+    total: GramSum, features: FloatArray, weights: Weights, terms: Terms | None, outputs: FloatArray | None = None
+) -> None:
+    """Add some samples to a Gram matrix, in place: Σ z zᵀ over their terms, or Σ w x xᵀ over their ``features`` (r, k).
+
+    ``outputs`` (r,) are their f, which an automatic ridge needs if the Gram matrix is over samples.
+    """
     if terms is not None and weights.of_terms:
         total.add(terms.features, np.ones(len(features)), terms.counts)
     else:
-        total.add(features, weights.gram)
+        total.add(features, weights.gram, outputs=outputs)
 
 
 def simulate_for(

@@ -22,6 +22,7 @@ class Gram(NamedTuple):
         mean_square: Σ ‖x‖² / n, without weights.
         rows: (r, k) float64, the rows √w x, if there are at most k / 2.
         of_terms: whether the sum is over single terms instead of samples.
+        response: (k,) float64, Σ w x (f − f̄), with f̄ the weighted mean of the outputs; None without outputs.
     """
 
     matrix: Float64 | None
@@ -29,6 +30,7 @@ class Gram(NamedTuple):
     mean_square: float = float("nan")
     rows: Float64 | None = None
     of_terms: bool = False
+    response: Float64 | None = None
 
 
 class GramSum:
@@ -46,11 +48,17 @@ class GramSum:
         self._chunk = np.empty((CHUNK_ROWS, dim))
         self._squares = np.zeros(CHUNK_ROWS)
         self._square_sum = 0.0
+        self._columns = np.zeros((CHUNK_ROWS, 2))  # √w and √w f of the chunk
+        self._products = np.zeros((dim, 2))  # Σ w x and Σ w x f
+        self._totals = np.zeros(2)  # Σ w and Σ w f
+        self._has_outputs = True
         self._n = 0  # rows
         self._terms = 0.0
         self._of_terms = False
 
-    def add(self, features: FloatArray, weights: FloatArray, terms: FloatArray | None = None) -> None:
+    def add(
+        self, features: FloatArray, weights: FloatArray, terms: FloatArray | None = None, outputs: FloatArray | None = None
+    ) -> None:
         """Add the next rows.
 
         Args:
@@ -58,11 +66,13 @@ class GramSum:
             weights: (r,), none negative.
             terms: (r,) number of terms that each row sums (:class:`~trak_cli.attribution.estimator.weights.Terms`); None if
                 each row is one sample.
+            outputs: (r,) f. If any rows come without, the result has no response.
 
         Raises:
             ValueError: the shapes do not fit.
         """
         self._of_terms |= terms is not None
+        self._has_outputs &= outputs is not None
         self._terms += len(features) if terms is None else float(terms.sum(dtype=np.float64))
         if features.shape != (len(weights), self._chunk.shape[1]):
             raise ValueError(f"features {features.shape} for {len(weights)} weights and k = {self._chunk.shape[1]}")
@@ -73,13 +83,19 @@ class GramSum:
             part = features[start : start + count].astype(np.float64)
             self._squares[filled : filled + count] = np.einsum("rk,rk->r", part, part)
             # √w on both sides keeps the product symmetric to the last bit.
-            part *= np.sqrt(weights[start : start + count].astype(np.float64))[:, None]
+            roots = np.sqrt(weights[start : start + count].astype(np.float64))
+            part *= roots[:, None]
             self._chunk[filled : filled + count] = part
+            self._columns[filled : filled + count, 0] = roots
+            if outputs is not None:
+                self._columns[filled : filled + count, 1] = roots * outputs[start : start + count]
             self._n += count
             start += count
             if self._n % CHUNK_ROWS == 0:
                 self._kept.append(self._chunk.copy())
                 self._square_sum += float(self._squares.sum())
+                self._products += self._chunk.T @ self._columns
+                self._totals += self._columns[:, 0] @ self._columns
                 if self._n > self._few:
                     self._summed()
 
@@ -89,9 +105,18 @@ class GramSum:
         rest = self._chunk[:count]
         n = round(self._terms)
         mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(n, 1)
+        response = self._response(count) if self._has_outputs else None
         if self._n <= self._few:
-            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]), self._of_terms)
-        return Gram(self._summed() + rest.T @ rest, n, mean_square, of_terms=self._of_terms)
+            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]), self._of_terms, response)
+        return Gram(self._summed() + rest.T @ rest, n, mean_square, None, self._of_terms, response)
+
+    def _response(self, count: int) -> Float64:
+        """Σ w x (f − f̄), with the ``count`` rows of the chunk."""
+        columns = self._columns[:count]
+        products = self._products + self._chunk[:count].T @ columns
+        weight, weighted = self._totals + columns[:, 0] @ columns
+        response: Float64 = products[:, 1] - products[:, 0] * (weighted / weight if weight else 0.0)
+        return response
 
     def _summed(self) -> Float64:
         """The sum over all full chunks, which are then freed."""

@@ -23,6 +23,7 @@ class Spectrum:
         mean_diag: mean of the diagonal of the Gram matrix, which is the mean eigenvalue.
         mean_square: mean ‖x‖² of the samples or terms, without their weights in the Gram matrix.
         of_terms: whether the Gram matrix is over single terms instead of samples.
+        response: (r,) float64, Vᵀ Σ w x (f − f̄): the outputs in the eigenbasis; None if the outputs were not summed.
     """
 
     values: Float64
@@ -31,6 +32,7 @@ class Spectrum:
     mean_diag: float
     mean_square: float = float("nan")
     of_terms: bool = False
+    response: Float64 | None = None
 
     @property
     def dim(self) -> int:
@@ -51,6 +53,25 @@ class Spectrum:
         """The Gram matrix itself, (k, k) float64."""
         product: Float64 = (self.vectors * self.values) @ self.vectors.T
         return product
+
+    def explained(self, ridge: float) -> float:
+        """How much of the variance of the outputs a ridge regression on the features explains, between 0 and 1.
+
+        It is relative to the regression with ridge 0; samples count with their weights in the Gram matrix. 1 if that explains
+        nothing.
+
+        Args:
+            ridge: λ, above 0.
+
+        Raises:
+            ValueError: there is no response.
+        """
+        if self.response is None:
+            raise ValueError("the Gram matrix was summed without outputs")
+        above = self.values > self.dim * np.finfo(np.float64).eps * self.values[-1:].max(initial=0.0)
+        values, squares = self.values[above], np.square(self.response[above])
+        most = float((squares / values).sum())
+        return float((squares * (values + 2 * ridge) / (values + ridge) ** 2).sum()) / most if most > 0 else 1.0
 
     def diagonal(self) -> Float64:
         """The diagonal of the Gram matrix, (k,) float64."""
@@ -73,11 +94,13 @@ def decompose(gram: Gram) -> Spectrum:
     if gram.rows is not None:
         values, vectors = of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / entries.shape[1]
-        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms)
+        response = None if gram.response is None else vectors.T @ gram.response
+        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms, response)
     values, vectors = np.linalg.eigh(entries)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
     mean_diag = float(np.mean(np.diagonal(entries)))
-    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms)
+    response = None if gram.response is None else vectors.T @ gram.response
+    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms, response)
 
 
 def of_rows(rows: Float64) -> tuple[Float64, Float64]:

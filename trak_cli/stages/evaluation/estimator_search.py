@@ -203,7 +203,7 @@ class _Scan:
             rows = slice(shard.rows.start, shard.rows.stop)
             features = training_rows(spec, shard.features, weighting.clip_threshold)
             if total is not None:
-                add_rows(total, features, weighting.weights(spec, shard.rows), terms_of(shard))
+                add_rows(total, features, weighting.weights(spec, shard.rows), terms_of(shard), shard.outputs)
             for key, weight in weights.items():
                 sums[key] += subset_sums(features, weight[rows], subsets[:, rows])
             self._progress(len(shard.rows))

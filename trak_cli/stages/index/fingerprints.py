@@ -61,6 +61,7 @@ def _estimator(estimator: EstimatorSpec, features: Sequence[Json]) -> Json:
     if estimator.needs_gram:
         ridge = estimator.ridge_rule(of_terms=estimator.uses_terms and any(map(has_terms, features)))
         written |= {"ridge": ridge.value, "ridge_unit": ridge.unit, "ridge_floor": ridge.floor}
+        written |= {"ridge_explained": ridge.explained} if ridge.explained else {}
     written["metric_version"] = estimator.metric_rule.version
     if estimator.simulates_training:
         written["simulated_training_version"] = FLOW_VERSION

@@ -64,7 +64,7 @@ def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, pr
     for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.uses_terms):
         features = training_rows(estimator, shard.features, clip_threshold)
         weights = weigh(estimator, training, features, shard.out_to_loss)
-        add_rows(total, features, weights, terms_of(shard))
+        add_rows(total, features, weights, terms_of(shard), shard.outputs)
         sample_weights.append(weights.sample.astype(np.float32))
         progress(len(shard.rows))
     spectrum = decompose(total.result())
@@ -116,6 +116,8 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
         }
     if math.isfinite(found.clip_threshold):
         arrays["clip_threshold"] = np.array([found.clip_threshold])
+    if found.spectrum.response is not None:
+        arrays["response"] = found.spectrum.response
     if found.spectrum.of_terms:
         arrays["terms"] = np.array([found.spectrum.n])
     fingerprint = _expected(inventory, estimator, checkpoint)
@@ -152,6 +154,7 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
         numbers["mean_diagonal"],
         numbers["mean_square"],
         of_terms,
+        arrays.get("response"),
     )
     threshold = float(arrays["clip_threshold"][0]) if "clip_threshold" in arrays else math.inf
     if "sample_weight" not in arrays:
