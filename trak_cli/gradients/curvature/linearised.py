@@ -94,7 +94,7 @@ class Jacobian:
                 run, weights = self._functional(function, batch)
                 values, pull = vjp(run, weights)[:2]
                 (gradients,) = vmap(pull)(cotangents(values))
-                return self._scaled(torch.cat([gradient.flatten(1) for gradient in gradients.values()], 1))
+                return self._scaled(torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients.values()], 1))
 
     def _functional(self, function: Function, batch: Any) -> tuple[Callable[[dict[str, Tensor]], Tensor], dict[str, Tensor]]:
         bound = _Bound(self._model, function)
@@ -112,7 +112,7 @@ class Jacobian:
         parts = torch.split(vectors, sizes, dim=-1)
         shaped = zip(self._parameters.items(), parts, strict=True)
         return {
-            name: part.reshape(*part.shape[:-1], *parameter.shape).to(parameter.dtype) for (name, parameter), part in shaped
+            name: part.reshape((*part.shape[:-1], *parameter.shape)).to(parameter.dtype) for (name, parameter), part in shaped
         }
 
     def _scaled(self, gradients: Tensor) -> Tensor:

@@ -41,8 +41,19 @@ class OwnLoss(Classification):
         return nn.functional.relu(1 - self.output(model, batch))
 
 
+class Scale(nn.Module):
+    """A factor: a parameter without dimensions, like the temperature of CLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
 def perceptron(outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, outputs))
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), Scale(), nn.Linear(4, outputs))
 
 
 def case(name: str) -> tuple[nn.Module, Task, Any]:
@@ -94,8 +105,7 @@ def dense(name: str, model: nn.Module, task: Task, batch: Any) -> tuple[Tensor, 
     predictions, truth = task.predictions(model, batch)
     predictions = predictions.detach()
     parts = jacrev(predict)(parameters)
-    jacobian = torch.cat([parts[key].flatten(predictions.dim()) for key in parameters], -1)
-    jacobian = jacobian.reshape(predictions.numel(), -1)
+    jacobian = torch.cat([parts[key].reshape(predictions.numel(), -1) for key in parameters], -1)
     places = [1.0] if name == "regression" else [WINDOW * (number + 0.5) / 4 for number in range(4)]
 
     def total(values: Tensor) -> Tensor:
