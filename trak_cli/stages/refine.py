@@ -136,7 +136,7 @@ def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[Refined
         reporter.log(f"{checkpoint.name}: λ = {systems.ridge:.3g}; products with {way}")
         for unit in units:
             if not unit.stored():  # meanwhile by another worker
-                refined = systems.refine(unit.systems, _wanted(run, unit))
+                refined = systems.refine(unit.systems, _wanted(run, unit), reporter.log)
                 _require_finite(refined, checkpoint)
                 unit.write(refined)
                 solved += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.refining.passes import SamplePasses
 from trak_cli.stages.refining.settings import Settings
 from trak_cli.types import Float32, Float64, Rows
+
+#: Seconds between two messages on a block.
+_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,26 @@ class Systems:
                 total[some] += self._jacobian.transposed(self._output, item.batch, cotangents)
         return total
 
-    def refine(self, block: Rows, wanted: Sequence[int] | None) -> Refined:
-        """Solve the systems of one block, and multiply the solutions by the training rows ``wanted`` (None: all)."""
+    def refine(self, block: Rows, wanted: Sequence[int] | None, log: Callable[[str], None]) -> Refined:
+        """Solve the systems of one block, and multiply the solutions by the training rows ``wanted`` (None: all).
+
+        Args:
+            log: told how many systems are left, at most every ``_SECONDS``.
+        """
         refine = self._settings.refine
         right = self._right_hand_sides(block)
+        iterations, told = 0, time.monotonic()
+
+        def product(vectors: Tensor) -> Tensor:
+            nonlocal iterations, told
+            if time.monotonic() > told + _SECONDS:
+                log(f"{len(vectors)} of {len(block)} systems left after {iterations} iterations")
+                told = time.monotonic()
+            iterations += 1
+            return self._curvature(vectors)
 
         stopping = Stopping(refine.tolerance, refine.iterations)
-        found = solve(self._curvature, self.ridge, right, stopping, self._precondition)
+        found = solve(product, self.ridge, right, stopping, self._precondition)
         lengths = (right * found.x).sum(1, dtype=torch.float64).clamp(min=0).sqrt()
         numbers = (np.array(values, np.float64) for values in ([self.ridge], found.residuals, found.iterations))
         return Refined(self._products(found.x, wanted), lengths.cpu().numpy(), *numbers)
