@@ -34,6 +34,26 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         checkpointing.CheckpointFunction = before
 
 
+@contextmanager
+def without_recomputation() -> Iterator[None]:
+    """Inside, activation checkpointing with ``use_reentrant=False`` keeps its activations.
+
+    It would recompute them in the backward pass, when the model may have other weights than in the forward pass.
+    """
+    checkpointing: Any = torch.utils.checkpoint
+    before = checkpointing._checkpoint_without_reentrant_generator
+    try:
+        checkpointing._checkpoint_without_reentrant_generator = _call_once
+        yield
+    finally:
+        checkpointing._checkpoint_without_reentrant_generator = before
+
+
+def _call_once(*_: Any, **__: Any) -> Iterator[None]:
+    """A generator that ``torch.utils.checkpoint.checkpoint`` advances before and after the call of its function."""
+    yield
+
+
 class _Direct:
     """Stands in for ``torch.utils.checkpoint.CheckpointFunction``."""
 

@@ -52,6 +52,7 @@ def probe(run: StepRun, model: ModelState, start: State, output: Output) -> Prob
     _check_repeated(first, second)
     if unknown := _unknown_buffers(second, model):
         _check_independent(run, model, start, output, unknown)
+    _check_references(run, model, second, before)
     _check_derivative(second)
     known = {tensor.untyped_storage().data_ptr() for tensor in start.values()}
     own = sum(size for pointer, size in saved.items() if pointer not in known)
@@ -68,8 +69,9 @@ def _measured(saved: dict[int, int]) -> Iterator[None]:
     """Inside, the memory that autograd keeps is recorded: address -> bytes."""
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
+        if tensor.layout == torch.strided:
+            storage = tensor.untyped_storage()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -93,6 +95,26 @@ def _check_repeated(first: StepGraph, second: StepGraph) -> None:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return bool(torch.equal(one.nan_to_num(), other.nan_to_num())) if one.is_floating_point() else bool(torch.equal(one, other))
+
+
+def _check_references(run: StepRun, model: ModelState, step: StepGraph, buffers: State) -> None:
+    """Refuse parameters that the model does not read from its modules: the step made in place would give other values."""
+    model.restore()
+    _, batch = run.batch(0)
+    params = run.parameters
+    loss = run.loss(batch, torch.ones_like(step.weights))
+    grads = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
+    new, _ = run.advance(params, grads, run.initial_state(params), 0)
+    with torch.no_grad():
+        for name, value in buffers.items():
+            model.buffer(name).copy_(value)
+    values = dict(zip(model.names, new, strict=True))
+    differing = [name for name, value in values.items() if not _equal(value.detach(), step.values[f"parameter/{name}"])]
+    if differing:
+        found = f"a use of {listed(differing)} that does not read it from its module"
+        expected = "a model that reads each parameter from the module that holds it"
+        remedy = "keep no parameter in a list, dictionary or closure; use nn.ParameterList or nn.ParameterDict"
+        raise InputError(Problem("model", found, expected, remedy))
 
 
 def _unknown_buffers(step: StepGraph, model: ModelState) -> list[str]:

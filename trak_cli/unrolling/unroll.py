@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trak_cli.autograd_settings import differentiable
+from trak_cli.autograd_settings import differentiable, without_recomputation
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Meter, Silent
 from trak_cli.unrolling.adjoints import final_adjoints
@@ -160,7 +160,7 @@ class Unrolling:
     @contextmanager
     def _session(self) -> Iterator[None]:
         """Inside, steps can be made; afterwards, the model has its own tensors again, and random states are as before."""
-        with self._run.session(), self._twice_differentiable():
+        with self._run.session(), without_recomputation(), self._twice_differentiable():
             try:
                 yield
             finally:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from trainings import CASES, Case, finite_differences, one_graph, perceptron, sgd, swept, vectors
 
 from trak_cli.errors import InputError
@@ -116,6 +117,47 @@ def test_an_operation_without_a_second_derivative_is_refused() -> None:
     case = Case(perceptron(OnceDifferentiable), Classification(), sgd(), vectors())
     with pytest.raises(InputError, match="second derivative"):
         case.unrolling()
+
+
+class Listed(nn.Module):
+    """Multiplies by a weight that it keeps in a list, or in a ParameterList."""
+
+    def __init__(self, registered: bool) -> None:
+        super().__init__()
+        weight = nn.Parameter(torch.randn(6, 6))
+        self.weights: Any = nn.ParameterList([weight]) if registered else [weight]
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x @ self.weights[0]
+        return found
+
+
+def test_a_parameter_that_the_model_keeps_in_a_list_is_refused() -> None:
+    with pytest.raises(InputError, match=r"1\.weight"):
+        Case(perceptron(lambda: Listed(registered=False)), Classification(), sgd(), vectors()).unrolling()
+    case = Case(perceptron(lambda: Listed(registered=True)), Classification(), sgd(), vectors())
+    torch.testing.assert_close(swept(case.unrolling(), case.targets()), one_graph(case), rtol=1e-9, atol=1e-13)
+
+
+class Checkpointed(nn.Module):
+    """Recomputes its activations in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.layers, self.reentrant = nn.Sequential(nn.Linear(6, 6), nn.GELU(), nn.Dropout(0.2)), reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = checkpoint(self.layers, x, use_reentrant=self.reentrant)
+        return found
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_changes_nothing(reentrant: bool) -> None:
+    case = Case(perceptron(lambda: Checkpointed(reentrant)), Classification(), sgd(), vectors())
+    plain = Case(perceptron(lambda: Checkpointed(reentrant).layers), Classification(), sgd(), vectors())
+    found, expected = swept(case.unrolling(), case.targets()), swept(plain.unrolling(), plain.targets())
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
 
 
 class Drifting(nn.Module):
