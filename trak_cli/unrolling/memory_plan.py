@@ -37,10 +37,11 @@ def plan(steps: int, state_bytes: int, graph_bytes: int, targets: int, budget_mb
     Raises:
         ConfigError: the budget is too small for one step.
     """
-    free = budget_mb * _MIB - (targets + _WORKING_STATES) * state_bytes
+    working = (targets + _WORKING_STATES) * state_bytes + graph_bytes  # a backward pass takes about as much as its graph
+    free = budget_mb * _MIB - working
     least = graph_bytes + (state_bytes if steps > 1 else 0)
     if free < least:
-        needed = math.ceil(((targets + _WORKING_STATES) * state_bytes + least) / _MIB)
+        needed = math.ceil((working + least) / _MIB)
         found = f"{budget_mb:g}"
         expected = f"at least {needed}, for {targets} targets, a state of the training and the graph of a step"
         raise ConfigError(Problem("unroll.memory_mb", found, expected, f"set unroll.memory_mb={needed} or more"))
@@ -60,7 +61,7 @@ def plan(steps: int, state_bytes: int, graph_bytes: int, targets: int, budget_mb
 
 def target_block(state_bytes: int, graph_bytes: int, budget_mb: float) -> int:
     """How many targets share a sweep: their adjoints take at most half of what a step leaves of the budget, one at least."""
-    free = budget_mb * _MIB - _WORKING_STATES * state_bytes - graph_bytes
+    free = budget_mb * _MIB - _WORKING_STATES * state_bytes - 2 * graph_bytes
     return max(1, int(free / 2 / state_bytes))
 
 

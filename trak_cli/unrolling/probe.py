@@ -14,7 +14,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.types import evenly_spaced, listed
 from trak_cli.unrolling.contract import Output, StepRun
 from trak_cli.unrolling.model_state import ModelState, State
-from trak_cli.unrolling.step_graph import StepGraph, make_step
+from trak_cli.unrolling.step_graph import StepGraph, make_step, unit_weights
 
 #: Relative difference that rounding may cause between running statistics and their recomputation.
 _TOLERANCE = 1e-3
@@ -42,17 +42,17 @@ def probe(run: StepRun, model: ModelState, start: State, output: Output) -> Prob
     before = {name: value.clone() for name, value in model.all_buffers().items()}
     model.buffers = names
     everything = start | {f"buffer/{name}": value for name, value in before.items()}
-    first = make_step(run, model, 0, everything)
-    model.buffers = [name for name in names if not _same(before[name], first.values[f"buffer/{name}"])]
+    first = make_step(run, model, 0, everything).values
+    model.buffers = [name for name in names if not _same(before[name], first[f"buffer/{name}"])]
     model.restore()
+    _check_references(run, model, first, before)
     start |= {f"buffer/{name}": before[name] for name in model.buffers}
     saved: dict[int, int] = {}
     with _measured(saved):
         second = make_step(run, model, 0, start)
-    _check_repeated(first, second)
+    _check_repeated(first, second.values)
     if unknown := _unknown_buffers(second, model):
         _check_independent(run, model, start, output, unknown)
-    _check_references(run, model, second, before)
     _check_derivative(second)
     known = {tensor.untyped_storage().data_ptr() for tensor in start.values()}
     own = sum(size for pointer, size in saved.items() if pointer not in known)
@@ -84,8 +84,8 @@ def _largest(run: StepRun) -> float:
     return max(sizes) / sizes[0]
 
 
-def _check_repeated(first: StepGraph, second: StepGraph) -> None:
-    differing = [name for name, value in second.values.items() if not _equal(value, first.values[name])]
+def _check_repeated(first: State, second: State) -> None:
+    differing = [name for name, value in second.items() if not _equal(value, first[name])]
     if differing:
         found = f"another result when the first step was made again: {listed(differing)}"
         expected = "steps that give the same bytes every time"
@@ -97,24 +97,22 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return bool(torch.equal(one.nan_to_num(), other.nan_to_num())) if one.is_floating_point() else bool(torch.equal(one, other))
 
 
-def _check_references(run: StepRun, model: ModelState, step: StepGraph, buffers: State) -> None:
+def _check_references(run: StepRun, model: ModelState, values: State, buffers: State) -> None:
     """Refuse parameters that the model does not read from its modules: the step made in place would give other values."""
-    model.restore()
-    _, batch = run.batch(0)
+    positions, batch = run.batch(0)
     params = run.parameters
-    loss = run.loss(batch, torch.ones_like(step.weights))
-    grads = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
-    new, _ = run.advance(params, grads, run.initial_state(params), 0)
+    grads = torch.autograd.grad(run.loss(batch, unit_weights(positions, params)), params, create_graph=True, allow_unused=True)
     with torch.no_grad():
+        new, _ = run.advance(params, grads, run.initial_state(params), 0)
         for name, value in buffers.items():
             model.buffer(name).copy_(value)
-    values = dict(zip(model.names, new, strict=True))
-    differing = [name for name, value in values.items() if not _equal(value.detach(), step.values[f"parameter/{name}"])]
+    found = zip(model.names, new, strict=True)
+    differing = [name for name, value in found if not _equal(value, values[f"parameter/{name}"])]
     if differing:
-        found = f"a use of {listed(differing)} that does not read it from its module"
+        use = f"a use of {listed(differing)} that does not read it from its module"
         expected = "a model that reads each parameter from the module that holds it"
         remedy = "keep no parameter in a list, dictionary or closure; use nn.ParameterList or nn.ParameterDict"
-        raise InputError(Problem("model", found, expected, remedy))
+        raise InputError(Problem("model", use, expected, remedy))
 
 
 def _unknown_buffers(step: StepGraph, model: ModelState) -> list[str]:

@@ -68,7 +68,7 @@ def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, 
     leaves = model.install(before)
     parameters = list(leaves.values())
     positions, batch = run.batch(index)
-    weights = torch.ones(len(positions), dtype=_widest(parameters), device=parameters[0].device, requires_grad=True)
+    weights = unit_weights(positions, parameters).requires_grad_()
     statistics = Statistics()
     for name in model.buffers:
         buffer = model.buffer(name)
@@ -109,5 +109,7 @@ def _leaf(value: Tensor) -> Tensor:
     return value.detach().requires_grad_(value.is_floating_point() or value.is_complex())
 
 
-def _widest(tensors: Sequence[Tensor]) -> torch.dtype:
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+def unit_weights(positions: Sequence[int], parameters: Sequence[Tensor]) -> Tensor:
+    """Weights 1 of the samples of a batch, (B,), in float64 if a parameter is."""
+    wide = any(parameter.dtype == torch.float64 for parameter in parameters)
+    return torch.ones(len(positions), dtype=torch.float64 if wide else torch.float32, device=parameters[0].device)

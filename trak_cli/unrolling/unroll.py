@@ -99,6 +99,7 @@ class Unrolling:
             with self._twice_differentiable():
                 graph.pull(state.adjoint, state.derivative, keep=self._plan.levels == 0)
             state = SweepState(graph.index, state.adjoint, state.derivative)
+            del graph  # its memory is needed for the next one
             meter.advance()
             yield state
         _check_finite(state)
