@@ -39,7 +39,7 @@ def plan(steps: int, state_bytes: int, graph_bytes: int, targets: int, budget_mb
     """
     working = (targets + _WORKING_STATES) * state_bytes + graph_bytes  # a backward pass takes about as much as its graph
     free = budget_mb * _MIB - working
-    least = graph_bytes + (state_bytes if steps > 1 else 0)
+    least = graph_bytes + (steps - 1).bit_length() * state_bytes  # each level halves the steps
     if free < least:
         needed = math.ceil((working + least) / _MIB)
         found = f"{budget_mb:g}"
@@ -53,10 +53,12 @@ def plan(steps: int, state_bytes: int, graph_bytes: int, targets: int, budget_mb
         snapshots = math.ceil(steps / graphs) - 1
         if graphs * graph_bytes + snapshots * state_bytes <= free:
             return MemoryPlan(graphs, snapshots, 1)
-    graphs = max(1, int(free / (2 * graph_bytes)))
-    slots = int((free - graphs * graph_bytes) / state_bytes)
-    levels = next((level for level in range(1, slots) if graphs * (slots // level + 1) ** level >= steps), slots)
-    return MemoryPlan(graphs, slots // levels, levels)
+    for graphs in range(max(1, int(free / (2 * graph_bytes))), 0, -1):
+        slots = int((free - graphs * graph_bytes) / state_bytes)
+        for levels in range(1, slots + 1):
+            if graphs * (slots // levels + 1) ** levels >= steps:
+                return MemoryPlan(graphs, slots // levels, levels)
+    raise RuntimeError("a budget for one graph and a state for each halving of the steps is enough")
 
 
 def target_block(state_bytes: int, graph_bytes: int, budget_mb: float) -> int:

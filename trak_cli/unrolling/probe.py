@@ -45,7 +45,6 @@ def probe(run: StepRun, model: ModelState, start: State, output: Output) -> Prob
     first = make_step(run, model, 0, everything).values
     model.buffers = [name for name in names if not _same(before[name], first[f"buffer/{name}"])]
     model.restore()
-    _check_references(run, model, first, before)
     start |= {f"buffer/{name}": before[name] for name in model.buffers}
     saved: dict[int, int] = {}
     with _measured(saved):
@@ -53,7 +52,9 @@ def probe(run: StepRun, model: ModelState, start: State, output: Output) -> Prob
     _check_repeated(first, second.values)
     if unknown := _unknown_buffers(second, model):
         _check_independent(run, model, start, output, unknown)
-    _check_derivative(second)
+    _check_derivative(second)  # which frees the graph
+    model.restore()
+    _check_references(run, model, first, before)
     known = {tensor.untyped_storage().data_ptr() for tensor in start.values()}
     own = sum(size for pointer, size in saved.items() if pointer not in known)
     state_bytes = sum(value.nbytes for value in start.values())
