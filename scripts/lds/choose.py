@@ -93,6 +93,13 @@ def label_of(rule: Rule) -> str:
     return f"{rule.weighting.window:g} {rule.weighting.clip:g} | {rule.ridge} | {rule.shrinkage:g}"
 
 
+def described(rule: Rule) -> str:
+    """A rule in words, as the tables show it."""
+    clip = f"clip {rule.weighting.clip:g}" if rule.weighting.clip else "not clipped"
+    ridge = rule.ridge if rule.ridge[-1] in "nw)" else f"{rule.ridge}n"
+    return f"first {rule.weighting.window:.0%}, {clip}, κ = {rule.shrinkage:g}, {ridge}".replace("%", " %")
+
+
 def measured(name: str) -> dict[str, dict[str, float]]:
     path = CACHE.parent / f"{name}.json"
     if not path.exists():
@@ -126,6 +133,7 @@ CRITERIA: dict[str, Callable[[Array], float]] = {
 def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
     table = {label: values for label, values in relative(results, count).items() if " | R² " in label}
     labels, settings = list(table), list(results)
+    in_words = {label_of(rule): described(rule) for rule in rules()}
     for criterion, judge in CRITERIA.items():
         chosen = max(labels, key=lambda label: judge(table[label]))
         there = []
@@ -135,14 +143,15 @@ def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
         worst = int(np.argmin(there))
         mean, least = table[chosen].mean(), table[chosen].min()
         numbers = [f"{mean:.3f}", f"{least:.3f}", f"{np.mean(there):.3f}", f"{there[worst]:.3f}"]
-        yield [criterion, chosen, *numbers, settings[worst]]
+        yield [criterion, in_words[chosen], *numbers, settings[worst]]
 
 
 def by_rule(results: Results) -> Iterator[list[str]]:
     tables = {count: relative(results, count) for count in COUNTS}
     settings = list(results)
-    for label in tables[1]:
-        row = [label]
+    for rule in dict.fromkeys(rules()):
+        label = label_of(rule)
+        row = [described(rule)]
         for count in COUNTS:
             values = tables[count].get(label)
             row += (
@@ -167,7 +176,7 @@ def main() -> None:
     results = {name: measured(name) for name in wanted}
     counted = [f"{what}_{count}" for count in COUNTS for what in ("mean", "worst", "where")]
     _write("default_rules", ["rule", *counted], by_rule(results))
-    columns = [f"{what}_{count}" for count in COUNTS for what in ("default", "max_2w_0.3n", "best_ridge", "member", "which")]
+    columns = [f"{what}_{count}" for count in COUNTS for what in ("default", "fixed", "best_ridge", "member", "which")]
     _write("default_settings", ["setting", *columns], by_setting(results))
     _write("default_left_out", ["criterion", "rule", "mean", "worst", "left_mean", "left_worst", "where"], left_out(results))
 

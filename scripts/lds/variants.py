@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 #: λ in units of the mean ‖x‖², a factor of 2 apart.
 GRID = tuple(float(value) for value in np.geomspace(0.005, 40.96, 14))
-FITS, CAPS, SHRINKAGES = (0.3, 0.4, 0.5, 0.6, 0.7), (0.5, 1.0, 2.0, np.inf), (0.0, 0.05, 0.1, 0.2)
+FITS, CAPS, SHRINKAGES = (0.3, 0.4, 0.5, 0.6), (0.0, 0.3, 0.5, 1.0, np.inf), (0.0, 0.1, 0.2)
 
 
 class Weighting(NamedTuple):
@@ -36,7 +36,7 @@ def fit(share: float, cap: float) -> str:
 
 
 BASE = Weighting(0.15, 1.5)
-DEFAULT = Rule(BASE, fit(0.5, 1.0), 0.1)
+DEFAULT = Rule(BASE, fit(0.5, 0.3), 0.1)
 OLD = ("max(2w, 0.3n)", "2w", "1w", "0.3n", "1n")
 WEIGHTINGS = [BASE, *(Weighting(window, 1.5) for window in (0.05, 0.3, 1.0)), Weighting(0.15, 0.0)]
 
@@ -47,8 +47,7 @@ def rules() -> Iterator[Rule]:
     for ridge in (*OLD, *(f"{value:g}" for value in GRID)):
         yield Rule(BASE, ridge, 0.1)
     for weighting in WEIGHTINGS[1:]:
-        for ridge in (DEFAULT.ridge, *(f"{value:g}" for value in GRID)):
-            yield Rule(weighting, ridge, 0.1)
+        yield Rule(weighting, DEFAULT.ridge, 0.1)
 
 
 class Problem:

@@ -148,13 +148,13 @@ class EstimatorSpec:
     def automatic_ridge(self, of_terms: bool = False) -> Ridge:
         """The rule that ``ridge`` None stands for, for a Gram matrix over samples or over single terms.
 
-        With the weights of a simulated training, λ has the scale of two samples at the start of training, where q is ½, or of
-        five terms. A training that is longer makes q smaller and is fitted more closely: λ is then the largest at which a ridge
-        regression explains half of the variance of the outputs. Measured in docs/benchmarks.md.
+        Unlike final weights, those of a simulated training have a scale of their own (q is ½ at first), so that λ can have the
+        scale of a sample or two, or of five terms. Over samples it is smaller if a ridge regression with it explains less than
+        half of the variance of the outputs. Measured in docs/benchmarks.md.
         """
         if not self.simulates_training:
             return Ridge(1.0)
-        return Ridge(5.0) if of_terms else Ridge(2.0, floor=1.0, explained=0.5)
+        return Ridge(5.0) if of_terms else Ridge(2.0, floor=0.3, explained=0.5)
 
     def ridge_rule(self, of_terms: bool = False) -> Ridge:
         """The rule for λ: as given, or automatic."""
