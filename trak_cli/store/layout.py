@@ -198,6 +198,11 @@ class Layout:
         """Shard number -> bytes of the stored score shards of a block."""
         return _shard_sizes(self._block_folder(estimator, split, block))
 
+    def unrolled_files(self, split: str) -> list[Path]:
+        """What ``trak unroll`` has stored about a split besides scores, under every name."""
+        folders = [self.unrolled(name, split, "") for name in _folders(self.root / "unrolled")]
+        return [folder / entry.name for folder in folders for entry in _entries(folder)]
+
     def refined_files(self, split: str, names: Sequence[str] | None = None) -> list[Path]:
         """What ``trak refine`` has stored of incomplete scores on a split, under these names, or under all of them."""
         names = _folders(self.root / "refined") if names is None else names

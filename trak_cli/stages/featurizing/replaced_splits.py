@@ -84,7 +84,7 @@ def _remove_scores(layout: Layout, split: str) -> list[str]:
             for shard in layout.score_shards(estimator, split, block):
                 remove(layout.scores_shard(estimator, split, block, shard))
         remove_empty_folders(layout.scores_folder(estimator, split))
-    for path in layout.refined_files(split):
+    for path in (*layout.refined_files(split), *layout.unrolled_files(split)):
         remove(path)
     for report in (layout.lds_report(split), layout.lds_plot(split), layout.tune_report(split)):
         if report.exists():
