@@ -3,8 +3,8 @@
     python scripts/experiments/unrolling.py [SETTING ...]      (all settings by default)
 
 Small settings with smooth networks: a CNN by SGD on digits, an MLP by SGD on a table of scikit-learn, a transformer by AdamW on
-docstrings of installed packages; and the CNN with ReLU and a large learning rate, where derivatives predict little. The stores
-are in runs/unrolling/SETTING. Every finished setting replaces its rows in docs/results/unrolling.csv.
+docstrings of installed packages. The stores are in runs/unrolling/SETTING. Every finished setting replaces its rows in
+docs/results/unrolling.csv.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SETTINGS: dict[str, list[str]] = {
     ],
     "digits": [
         *("dataset=digits", "dataset.train.train=600", "+dataset.targets.test.train=600"),
-        *("model={_target_: unrolling_models.SmoothCNN}", "trainer.lr=0.02", "trainer.epochs=10", "trainer.batch_size=32"),
+        *("model={_target_: unrolling_models.SmoothCNN}", "trainer.lr=0.05", "trainer.epochs=15", "trainer.batch_size=64"),
     ],
     "text": [
         *("model={_target_: unrolling_models.SmallEncoder, classes: 4, words: 1000}", "trainer=adamw", "trainer.lr=0.002"),
@@ -73,7 +73,7 @@ def measured(name: str) -> list[dict[str, Any]]:
     effort, smoothness = found.effort, found.smoothness
     print(name, found.checkpoint, "" if smoothness is None else smoothness.verdict, sep="\n")
     if effort.sweeps:
-        times = f"training {effort.training_seconds:.1f} s, sweep of {TARGETS} targets {effort.ratio:.1f} trainings"
+        times = f"training {effort.training_seconds:.1f} s, {effort.ratio:.1f} trainings for each target"
         print(times, f"peak memory {effort.peak_mb:.0f} MiB", sep=", ", flush=True)
     retrain(load("retrain", None, None, [*run, *same]), Silent())
     featurize(load("featurize", None, None, run), Silent())

@@ -39,8 +39,8 @@ def show(summary: UnrollSummary, console: Console) -> None:
     if effort.steps:
         rows.add_row("training", f"{effort.steps:,} steps in {effort.training_seconds:.1f} s")
     if effort.sweeps:
-        each = f"{effort.sweep_seconds / effort.sweeps:.1f} s, {effort.ratio:.1f} times the training"
-        rows.add_row("backward sweep", f"{each} (mean of {effort.sweeps})")
+        each = f"{effort.sweeps} in {effort.sweep_seconds:.1f} s"
+        rows.add_row("backward sweeps", f"{each}, for each target {effort.ratio:.1f} times the training")
     if effort.removals:
         rows.add_row("trainings without samples", str(effort.removals))
     rows.add_row("peak memory", f"{effort.peak_mb:,.0f} MiB")

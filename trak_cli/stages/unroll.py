@@ -103,11 +103,12 @@ class _Call:
         self.effort = replace(self.effort, steps=replay.steps, training_seconds=replay.seconds)
         return replay
 
-    def _sweep(self, sweeps: Sweeps, files: ScoreFiles, unit: ScoreUnit, replay: Replay) -> None:
+    def _sweep(self, work: Sweeps, files: ScoreFiles, unit: ScoreUnit, replay: Replay) -> None:
         start = time.perf_counter()
-        steps = sweeps.compute(files, unit, replay, self.training.split(self.targets.split))
+        steps = work.compute(files, unit, replay, self.training.split(self.targets.split))
         seconds = self.effort.sweep_seconds + (time.perf_counter() - start) * replay.steps / steps
-        self.effort = replace(self.effort, sweeps=self.effort.sweeps + 1, sweep_seconds=seconds)
+        sweeps, targets = self.effort.sweeps + 1, self.effort.targets + len(unit.targets)
+        self.effort = replace(self.effort, sweeps=sweeps, targets=targets, sweep_seconds=seconds)
 
     def _check(self, removals: Removals, numbers: Sequence[int | None]) -> None:
         pending = [number for number in numbers if not removals.is_stored(number)]

@@ -16,7 +16,8 @@ class Effort:
         steps: training steps; 0 if the run was not trained once more.
         training_seconds: of this training, in which its states are kept.
         sweeps: backward passes, one for each block of targets.
-        sweep_seconds: of all of them, as if each had gone through all steps in this call.
+        targets: of these blocks.
+        sweep_seconds: of all sweeps, as if each had gone through all steps in this call.
         removals: trainings without random samples.
         peak_mb: largest resident memory of the process, in MiB.
     """
@@ -24,14 +25,15 @@ class Effort:
     steps: int = 0
     training_seconds: float = 0.0
     sweeps: int = 0
+    targets: int = 0
     sweep_seconds: float = 0.0
     removals: int = 0
     peak_mb: float = 0.0
 
     @property
     def ratio(self) -> float:
-        """The time of a backward pass relative to that of the training; NaN without one."""
-        return self.sweep_seconds / self.sweeps / self.training_seconds if self.sweeps else float("nan")
+        """The time of the backward passes for each target, relative to that of the training; NaN without one."""
+        return self.sweep_seconds / self.targets / self.training_seconds if self.targets else float("nan")
 
 
 @dataclass(frozen=True)
