@@ -40,7 +40,7 @@ SETTINGS: dict[str, list[str]] = {
     ],
     "digits": [
         *("dataset=digits", "dataset.train.train=600", "+dataset.targets.test.train=600"),
-        *("model={_target_: unrolling_models.SmoothCNN}", "trainer.lr=0.05", "trainer.epochs=15", "trainer.batch_size=64"),
+        *("model={_target_: unrolling_models.SmoothCNN}", "trainer.lr=0.08", "trainer.epochs=16", "trainer.batch_size=64"),
     ],
     "text": [
         *("model={_target_: unrolling_models.SmallEncoder, classes: 4, words: 1000}", "trainer=adamw", "trainer.lr=0.002"),

@@ -165,3 +165,11 @@ def test_the_canonical_form_is_sorted_json() -> None:
     assert target_of(None) == {}
     assert target_of(dict(reversed(node.items()))) == target_of(node)
     assert SimpleNamespace(**target_of(node)).width == 3
+
+
+def test_numbers_that_json_lacks_are_text_in_canonical_form():
+    assert target_of({"_target_": "plug.Net", "limit": float("inf"), "fill": float("nan")}) == {
+        "_target_": "plug.Net",
+        "fill": "nan",
+        "limit": "inf",
+    }

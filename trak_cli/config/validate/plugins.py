@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -154,6 +155,8 @@ def _canonical(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has no such numbers
+        return str(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

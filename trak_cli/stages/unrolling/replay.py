@@ -63,7 +63,6 @@ def replayed(config: TrakConfig, training: Training, block: int, comparison_file
         seconds = time.perf_counter() - start
         _require_finite(run.model)
         comparison = compare_with_checkpoint(run.model, initial, checkpoint_path(config.train, seed))
-        reporter.log(comparison.text)
         replace_json(comparison_file, {"difference": comparison.difference})
         yield Replay(unrolling, run.steps, seconds)
 
