@@ -25,6 +25,10 @@ from trak_cli.plugins import SGDTrainer
 from trak_cli.tasks import Classification
 
 
+def noisy(batch, scale):
+    return batch[0] + scale * torch.randn_like(batch[0]), batch[1]
+
+
 class Plain:
     def train(self, model, task, dataset, indices, seed, collate, device):
         SGDTrainer(epochs=1).train(model, task, dataset, indices, seed, collate, device)
@@ -115,3 +119,12 @@ def test_a_task_without_the_losses_of_samples_is_refused_where_samples_are_weigh
         trained.model(range(trained.rows), 0, weights=torch.ones(trained.rows))
     with pytest.raises(InputError, match=r"task\.losses"), trained.steps(range(trained.rows), 0):
         pass
+
+
+def test_an_augmentation_of_the_yaml_is_replayed(training: Any) -> None:
+    augment = "+trainer.augment={_target_: tiny_plugin.noisy, _partial_: true, scale: 0.5}"
+    trained: Training = training("trainer.epochs=2", augment)
+    models = [trained.model(range(trained.rows), 0) for _ in range(2)]
+    plain = training("trainer.epochs=2").model(range(trained.rows), 0)
+    assert torch.equal(models[0].first.weight, models[1].first.weight)
+    assert not torch.equal(models[0].first.weight, plain.first.weight)

@@ -268,6 +268,11 @@ def adamw(**arguments: Any) -> AdamWTrainer:
     return AdamWTrainer(**{"epochs": 2, "batch_size": 8, "lr": 0.02, "eps": 1e-3} | arguments)
 
 
+def noisy(batch: Any) -> Any:
+    """A batch with noise on its inputs."""
+    return batch[0] + 0.3 * torch.randn_like(batch[0]), batch[1]
+
+
 CASES = {
     "nesterov, schedule, clipping": Case(
         perceptron(), Classification(), sgd(nesterov=True, schedule="cosine", warmup_steps=2, clip_grad=0.4), vectors()
@@ -285,5 +290,6 @@ CASES = {
     "regression": Case(seeded(lambda: nn.Linear(5, 1)), Regression(), sgd(epochs=4), vectors()),
     "lstm": Case(seeded(lambda: Recurrent("LSTM")), Classification(), sgd(), vectors(rows=12)),
     "gru": Case(seeded(lambda: Recurrent("GRU")), Classification(), sgd(), vectors(rows=12)),
+    "augmentation": Case(perceptron(), Classification(), sgd(augment=noisy), vectors()),
     "frozen, unused, used twice": Case(seeded(Partly), Classification(), adamw(), vectors()),
 }

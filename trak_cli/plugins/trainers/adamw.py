@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trak_cli.errors import Problem
+from trak_cli.plugins.trainers.contract import Augment
 from trak_cli.plugins.trainers.step_trainer import State, Step, StepTrainer, at_least
 
 
@@ -24,6 +25,8 @@ class AdamWTrainer(StepTrainer):
         schedule: "linear" (to zero), "cosine" (to zero) or "constant".
         warmup_steps: steps in which the learning rate rises linearly.
         clip_grad: the largest norm of the gradient of all parameters together; null: no limit.
+        augment: a function that returns an augmented batch, for training only; its random numbers come from the global state of
+            PyTorch, NumPy or Python. null: none.
         cache_mb: samples are kept in memory if they need at most this many MiB.
 
     Raises:
@@ -43,13 +46,14 @@ class AdamWTrainer(StepTrainer):
         schedule: str = "linear",
         warmup_steps: int = 0,
         clip_grad: float | None = None,
+        augment: Augment | None = None,
         cache_mb: int = 512,
     ) -> None:
         problems = at_least(weight_decay=(weight_decay, 0), eps=(eps, 0))
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             remedy = "choose two such numbers, for example [0.9, 0.999]"
             problems.append(Problem("trainer.betas", str(list(betas)), "two numbers in [0, 1)", remedy))
-        super().__init__(epochs, batch_size, lr, schedule, warmup_steps, clip_grad, cache_mb, problems)
+        super().__init__(epochs, batch_size, lr, schedule, warmup_steps, clip_grad, augment, cache_mb, problems)
         self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
 
     def initial_state(self, params: Sequence[Tensor]) -> State:

@@ -12,6 +12,9 @@ from trak_cli.plugins.samples import Indexed
 
 Collate = Callable[[list[Any]], Any]
 
+#: A batch on the device -> an augmented one.
+Augment = Callable[[Any], Any]
+
 #: Called after each epoch with the model, which it must not change, and the number of epochs so far.
 AfterEpoch = Callable[[nn.Module, int], None]
 

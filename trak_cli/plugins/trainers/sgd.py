@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trak_cli.errors import Problem
+from trak_cli.plugins.trainers.contract import Augment
 from trak_cli.plugins.trainers.step_trainer import State, Step, StepTrainer, at_least
 
 
@@ -24,6 +25,8 @@ class SGDTrainer(StepTrainer):
         schedule: "linear" (to zero), "cosine" (to zero) or "constant".
         warmup_steps: steps in which the learning rate rises linearly.
         clip_grad: the largest norm of the gradient of all parameters together; null: no limit.
+        augment: a function that returns an augmented batch, for training only; its random numbers come from the global state of
+            PyTorch, NumPy or Python. null: none.
         cache_mb: samples are kept in memory if they need at most this many MiB.
 
     Raises:
@@ -43,13 +46,14 @@ class SGDTrainer(StepTrainer):
         schedule: str = "linear",
         warmup_steps: int = 0,
         clip_grad: float | None = None,
+        augment: Augment | None = None,
         cache_mb: int = 512,
     ) -> None:
         problems = at_least(momentum=(momentum, 0), weight_decay=(weight_decay, 0))
         if nesterov and momentum == 0:
             remedy = "set trainer.momentum, or trainer.nesterov=false"
             problems.append(Problem("trainer.nesterov", "true with momentum 0", "a positive momentum", remedy))
-        super().__init__(epochs, batch_size, lr, schedule, warmup_steps, clip_grad, cache_mb, problems)
+        super().__init__(epochs, batch_size, lr, schedule, warmup_steps, clip_grad, augment, cache_mb, problems)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
     def initial_state(self, params: Sequence[Tensor]) -> State:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trak_cli.batches import to_device
 from trak_cli.plugins.samples import Indexed
-from trak_cli.plugins.trainers.contract import Collate, Loss
+from trak_cli.plugins.trainers.contract import Augment, Collate, Loss
 from trak_cli.plugins.trainers.plan import random_states_kept, set_random_states
 from trak_cli.plugins.trainers.reading import reader
 from trak_cli.plugins.trainers.schedules import clipped
@@ -24,6 +24,7 @@ class _Steps(Protocol):
     """The part of a step trainer that a run needs."""
 
     clip_grad: float | None
+    augment: Augment | None
 
     def initial_state(self, params: Sequence[Tensor]) -> _State: ...
 
@@ -79,7 +80,8 @@ class StepRun:
         """The positions of the samples of a step and their batch, on the device; sets the random states of this step."""
         set_random_states(self._seed, index, self._device)
         positions = self._plan[index]
-        return positions, to_device(self._data.collate([self._read(position) for position in positions]), self._device)
+        batch = to_device(self._data.collate([self._read(position) for position in positions]), self._device)
+        return positions, batch if self._trainer.augment is None else self._trainer.augment(batch)
 
     def loss(self, batch: Any, weights: Tensor | None) -> Tensor:
         """The loss of a batch, a scalar; ``weights`` (B,) of its samples, or None: all 1."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.samples import Indexed
-from trak_cli.plugins.trainers.contract import AfterEpoch, Collate, Loss
+from trak_cli.plugins.trainers.contract import AfterEpoch, Augment, Collate, Loss
 from trak_cli.plugins.trainers.plan import BatchPlan
 from trak_cli.plugins.trainers.schedules import SCHEDULES, factor
 from trak_cli.plugins.trainers.step_run import StepRun, TrainingData
@@ -42,6 +42,8 @@ class StepTrainer(ABC):
         schedule: "linear" (to zero), "cosine" (to zero) or "constant".
         warmup_steps: steps in which the learning rate rises linearly.
         clip_grad: the largest norm of the gradient of all parameters together; null: no limit.
+        augment: a function that returns an augmented batch, for training only; its random numbers come from the global state of
+            PyTorch, NumPy or Python. null: none.
         cache_mb: samples are kept in memory if they need at most this many MiB.
         problems: those that the subclass has found in its own arguments.
 
@@ -60,6 +62,7 @@ class StepTrainer(ABC):
         schedule: str = "linear",
         warmup_steps: int = 0,
         clip_grad: float | None = None,
+        augment: Augment | None = None,
         cache_mb: int = 512,
         problems: Sequence[Problem] = (),
     ) -> None:
@@ -73,7 +76,7 @@ class StepTrainer(ABC):
             raise ConfigError(found)
         self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
         self.schedule, self.warmup_steps, self.clip_grad = schedule, warmup_steps, clip_grad
-        self.cache_mb = cache_mb
+        self.augment, self.cache_mb = augment, cache_mb
 
     @abstractmethod
     def initial_state(self, params: Sequence[Tensor]) -> State:
