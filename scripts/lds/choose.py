@@ -149,7 +149,7 @@ def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
 def by_rule(results: Results) -> Iterator[list[str]]:
     tables = {count: relative(results, count) for count in COUNTS}
     settings = list(results)
-    for rule in dict.fromkeys(rules()):
+    for rule in dict.fromkeys((DEFAULT, *rules())):
         label = label_of(rule)
         row = [described(rule)]
         for count in COUNTS:
