@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -35,23 +36,39 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def without_recomputation() -> Iterator[None]:
-    """Inside, activation checkpointing with ``use_reentrant=False`` keeps its activations.
+def twice_differentiable() -> Iterator[None]:
+    """Inside, some operations are replaced by others with correct second derivatives.
 
-    It would recompute them in the backward pass, when the model may have other weights than in the forward pass.
+    Activation checkpointing calls its function directly, because what it recomputes is not part of the graph. Compiled models
+    run as they were written. The second derivatives of ``torch._weight_norm`` leave out those of the norm.
     """
     checkpointing: Any = torch.utils.checkpoint
-    before = checkpointing._checkpoint_without_reentrant_generator
+    classic = sys.modules["torch.nn.utils.weight_norm"]  # the name in torch.nn.utils may be the function
+    changes = [
+        (checkpointing, "_checkpoint_without_reentrant_generator", _nothing_kept),
+        (torch, "_weight_norm", _weight_norm),
+        (classic, "_weight_norm", _weight_norm),
+    ]
+    before = [getattr(place, name) for place, name, _ in changes]
     try:
-        checkpointing._checkpoint_without_reentrant_generator = _call_once
-        yield
+        for place, name, function in changes:
+            setattr(place, name, function)
+        compiler = sys.modules.get("torch._dynamo")  # slow to import, and there if something is compiled
+        with nullcontext() if compiler is None else torch.compiler.set_stance("force_eager"):
+            yield
     finally:
-        checkpointing._checkpoint_without_reentrant_generator = before
+        for (place, name, _), function in zip(changes, before, strict=True):
+            setattr(place, name, function)
 
 
-def _call_once(*_: Any, **__: Any) -> Iterator[None]:
-    """A generator that ``torch.utils.checkpoint.checkpoint`` advances before and after the call of its function."""
+def _nothing_kept(*_: Any, **__: Any) -> Iterator[None]:
+    """Stands in for the part of ``torch.utils.checkpoint.checkpoint`` around the call of its function."""
     yield
+
+
+def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """g · v / ‖v‖, with the norm over all dimensions but ``dim`` (-1: over all)."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 class _Direct:
@@ -69,3 +86,31 @@ def _cudnn_off(*_: Any) -> None:
 
 def _cudnn_on(*_: Any) -> None:
     torch.backends.cudnn.enabled = True
+
+
+@contextmanager
+def in_float64(model: nn.Module) -> Iterator[None]:
+    """Inside, float32 parameters and buffers are float64; afterwards they are restored."""
+    parameters = [(parameter, parameter.data) for parameter in model.parameters() if parameter.dtype == torch.float32]
+    buffers = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.dtype == torch.float32
+    ]
+    try:
+        for parameter, data in parameters:
+            parameter.data = data.double()
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer.double()
+        yield
+    finally:
+        for parameter, data in parameters:
+            parameter.data = data
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
+
+
+def as_float64(leaf: Any) -> Any:
+    """A float32 tensor in float64; everything else as it is."""
+    return leaf.double() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32 else leaf

@@ -30,6 +30,7 @@ class ModelState:
         by_id = {id(parameter): name for name, parameter in model.named_parameters()}
         self.names = [by_id[id(parameter)] for parameter in parameters]
         self.buffers: list[str] = []
+        self._model = model
         self._originals = dict(zip(self.names, parameters, strict=True))
         self._original_buffers = dict(model.named_buffers())
         self._places = _places(model, "_parameters", self._originals)
@@ -67,6 +68,13 @@ class ModelState:
     def all_buffers(self) -> dict[str, Tensor]:
         """The tensors that are in the places of all buffers now."""
         return {name: self.buffer(name) for name in self._original_buffers}
+
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """Name -> identity and version of every tensor that a forward pass must leave alone: all but :attr:`buffers`."""
+        parameters = {f"the parameter {name}": tensor for name, tensor in self._model.named_parameters()}
+        fixed = self._original_buffers.keys() - set(self.buffers)
+        tensors = parameters | {f"the buffer {name}": self.buffer(name) for name in sorted(fixed)}
+        return {name: (id(tensor), tensor._version) for name, tensor in tensors.items()}
 
     def restore(self) -> None:
         """Put the tensors that belong to the model back into their places."""

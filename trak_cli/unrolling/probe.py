@@ -120,10 +120,16 @@ def _unknown_buffers(step: StepGraph, model: ModelState) -> list[str]:
     """The floating buffers that the step changes, but not as running statistics of batch normalisation."""
     unknown = []
     for name in model.buffers:
-        value, graph = step.values[f"buffer/{name}"], step.after[f"buffer/{name}"].detach()
-        if value.is_floating_point() and not torch.allclose(value, graph, rtol=_TOLERANCE, atol=1e-6, equal_nan=True):
+        key = f"buffer/{name}"
+        value, graph = step.values[key], step.after[key]
+        untracked = graph is step.before[key]  # changed, however little, but not by batch normalisation
+        if value.is_floating_point() and (untracked or not _close(value, graph.detach())):
             unknown.append(name)
     return unknown
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=_TOLERANCE, atol=1e-6, equal_nan=True)
 
 
 def _check_independent(run: StepRun, model: ModelState, start: State, output: Output, names: list[str]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trak_cli.errors import InputError, Problem
+from trak_cli.types import listed
 from trak_cli.unrolling.batch_norm import Statistics, differentiable_statistics
 from trak_cli.unrolling.contract import StepRun
 from trak_cli.unrolling.model_state import ModelState, State
@@ -64,7 +66,11 @@ class StepGraph:
 
 
 def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, Tensor]) -> StepGraph:
-    """Make step ``index`` from a state, with its graph."""
+    """Make step ``index`` from a state, with its graph.
+
+    Raises:
+        InputError: the forward pass changed a parameter, or a buffer that the first step did not change.
+    """
     leaves = model.install(before)
     parameters = list(leaves.values())
     positions, batch = run.batch(index)
@@ -76,8 +82,10 @@ def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, 
         if leaf.requires_grad:
             statistics.start(buffer, leaf)
     started = {name: id(model.buffer(name)) for name in model.buffers}
+    marks = model.marks()
     with differentiable_statistics(statistics):
         loss = run.loss(batch, weights)
+    _check_marks(marks, model.marks(), index)
     grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
     leaves |= {name: _leaf(value) for name, value in before.items() if name.startswith("state/")}
     new, changed = run.advance(parameters, grads, unpacked(leaves), index)
@@ -87,6 +95,14 @@ def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, 
         values[f"buffer/{name}"] = model.buffer(name).detach()
         after[f"buffer/{name}"] = statistics.updated.get(identity, values[f"buffer/{name}"])
     return StepGraph(index, torch.tensor(positions, dtype=torch.int64), weights, leaves, after, values)
+
+
+def _check_marks(before: Mapping[str, object], after: Mapping[str, object], index: int) -> None:
+    if changed := [name for name, mark in before.items() if after.get(name) != mark]:
+        found = f"a forward pass that changes {listed(changed)} in step {index + 1}"
+        expected = "parameters that only the optimizer changes, and buffers that change in every step or in none"
+        remedy = "compute the changed value without storing it (for an embedding, leave out max_norm)"
+        raise InputError(Problem("model", found, expected, remedy))
 
 
 def packed(state: Mapping[str, Sequence[Tensor]]) -> State:

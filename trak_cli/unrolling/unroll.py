@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trak_cli.autograd_settings import differentiable, without_recomputation
+from trak_cli.autograd_settings import differentiable, twice_differentiable
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Meter, Silent
 from trak_cli.unrolling.adjoints import final_adjoints
 from trak_cli.unrolling.contract import Output, StepRun, Target
+from trak_cli.unrolling.difference_check import check_derivatives
 from trak_cli.unrolling.memory_plan import MemoryPlan, cuts, plan, target_block
 from trak_cli.unrolling.model_state import ModelState, State
 from trak_cli.unrolling.probe import probe
@@ -40,7 +41,8 @@ class Unrolling:
 
     Raises:
         ConfigError: the budget is too small for one step.
-        InputError: the training cannot be differentiated; see :func:`~trak_cli.unrolling.probe.probe`.
+        InputError: the training cannot be differentiated; see :func:`~trak_cli.unrolling.probe.probe` and
+            :func:`~trak_cli.unrolling.difference_check.check_derivatives`.
     """
 
     def __init__(self, run: StepRun, output: Output, budget_mb: float, targets: int = 1) -> None:
@@ -50,6 +52,7 @@ class Unrolling:
         start |= packed({name: [v.clone() for v in values] for name, values in run.initial_state(run.parameters).items()})
         with self._session():
             found = probe(run, self._model, start, output)
+            check_derivatives(run, self._model, start, output)
         self.block = min(targets, target_block(found.state_bytes, found.graph_bytes, budget_mb))
         self._plan: MemoryPlan = plan(run.steps, found.state_bytes, found.graph_bytes, self.block, budget_mb)
         self._snapshots: dict[int, State] = {0: start}
@@ -161,7 +164,7 @@ class Unrolling:
     @contextmanager
     def _session(self) -> Iterator[None]:
         """Inside, steps can be made; afterwards, the model has its own tensors again, and random states are as before."""
-        with self._run.session(), without_recomputation(), self._twice_differentiable():
+        with self._run.session(), self._twice_differentiable():
             try:
                 yield
             finally:
@@ -170,7 +173,7 @@ class Unrolling:
     @contextmanager
     def _twice_differentiable(self) -> Iterator[None]:
         """Inside, no operation is used of which PyTorch has another one with a second derivative."""
-        with differentiable(self._run.model), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        with differentiable(self._run.model), twice_differentiable(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients.checks.agreement import in_float64
+from trak_cli.autograd_settings import in_float64
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.parameters import select
 from trak_cli.tasks import Classification

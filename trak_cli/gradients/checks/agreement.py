@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trak_cli.autograd_settings import as_float64, in_float64
 from trak_cli.batches import batch_size, map_leaves, one_sample
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.compare import gradient_of, worst_output
@@ -63,7 +63,7 @@ def confirmed_differences(
         return list(wrong)
     try:
         with in_float64(model):
-            return list(compare(map_leaves(_double, batch)))
+            return list(compare(map_leaves(as_float64, batch)))
     except (RuntimeError, TypeError, InputError):  # the model cannot compute in float64
         return list(wrong)
 
@@ -108,30 +108,3 @@ def differences_from_loop(
         if refused:
             break
     return {name: wrong[name] for name in (*parameters, OUTPUT) if name in wrong}
-
-
-@contextmanager
-def in_float64(model: nn.Module) -> Iterator[None]:
-    """Inside, float32 parameters and buffers are float64; afterwards they are restored."""
-    parameters = [(parameter, parameter.data) for parameter in model.parameters() if parameter.dtype == torch.float32]
-    buffers = [
-        (module, name, buffer)
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and buffer.dtype == torch.float32
-    ]
-    try:
-        for parameter, data in parameters:
-            parameter.data = data.double()
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer.double()
-        yield
-    finally:
-        for parameter, data in parameters:
-            parameter.data = data
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
-
-
-def _double(leaf: Any) -> Any:
-    return leaf.double() if isinstance(leaf, Tensor) and leaf.dtype == torch.float32 else leaf

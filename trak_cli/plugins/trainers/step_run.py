@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.batches import to_device
+from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import Indexed
 from trak_cli.plugins.trainers.contract import Augment, Collate, Loss
 from trak_cli.plugins.trainers.plan import random_states_kept, set_random_states
@@ -101,6 +102,7 @@ class StepRun:
         rest = iter(reached)
         full = [torch.zeros_like(param) if grad is None else next(rest) for param, grad in zip(params, grads, strict=True)]
         new, changed = self._trainer.update(params, full, state, self._trainer.step(index, self.steps))
+        _check_update(params, new, state, changed)
         if len(reached) == len(params):
             return list(new), dict(changed)
         aligned = {name: state[name] if len(values) == len(params) else values for name, values in changed.items()}
@@ -119,6 +121,17 @@ class StepRun:
             for parameter, value in zip(self.parameters, new, strict=True):
                 parameter.copy_(value)
         return state
+
+
+def _check_update(params: Sequence[Tensor], new: Sequence[Tensor], state: _State, changed: _State) -> None:
+    """Refuse an update whose parameters or state do not have the shapes of those before it."""
+    before, after = {"parameters": params, **state}, {"parameters": new, **changed}
+    for name in before | after:
+        shapes = [[tuple(value.shape) for value in values.get(name, ())] for values in (before, after)]
+        if shapes[0] != shapes[1]:
+            found = f"an update after which {name} has the shapes {shapes[1]}"
+            remedy = "let update return as many tensors of the same shapes as it gets, and the names of initial_state"
+            raise InputError(Problem("trainer", found, f"the shapes before it, {shapes[0]}", remedy))
 
 
 def _kept(grads: Sequence[Tensor | None], new: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
