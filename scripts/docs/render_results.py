@@ -75,7 +75,7 @@ def render(table: Mapping[str, Any]) -> str:
         rows = pivot(rows, **table["pivot"])
     for column, others in table.get("largest", {}).items():
         for row in rows:
-            row[column] = max((row[other] for other in others if other in row), key=float)
+            row[column] = max((row[other] for other in others if other in row), key=float, default="")
     header, templates = zip(*table["columns"], strict=True)
     lines = [header, ["---"] * len(header), *([cell(template, row) for template in templates] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
