@@ -60,9 +60,15 @@ def expand(predictions: Tensor, truth: Tensor) -> QuadraticLoss:
     return _log_loss(predictions, truth) if truth.dtype == torch.bool else QuadraticLoss(truth, lambda vectors: vectors)
 
 
-def automatic_ridge(predictions: Tensor) -> float:
-    """λ in units of the mean trace that a sample adds to the curvature, by the loss of these predictions; by experiment."""
-    return 2.0 if predictions.dim() == 1 else 1.0
+def automatic_ridge(predictions: Tensor, truth: Tensor) -> float:
+    """λ in units of the mean trace that a sample adds to the curvature; by experiment.
+
+    2 for a squared loss, else 1; and five predictions, if samples have more than five (tokens).
+    """
+    if predictions.dim() == 1:
+        return 2.0
+    counts = truth if truth.dtype == torch.bool else truth != IGNORED
+    return min(1.0, 5.0 / max(1.0, float(counts.sum()) / len(counts)))
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> QuadraticLoss:

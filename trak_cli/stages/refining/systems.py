@@ -22,7 +22,10 @@ from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.refining.passes import SamplePasses
 from trak_cli.stages.refining.settings import Settings
-from trak_cli.types import Float32, Float64, Rows
+from trak_cli.types import Float32, Float64, Rows, evenly_spaced
+
+#: Samples whose predictions are counted for the automatic ridge.
+_COUNTED = 16
 
 #: Seconds between two messages on a block.
 _SECONDS = 20.0
@@ -89,13 +92,18 @@ class Systems:
                 Problem("model", found, "a finite curvature above 0", "use a checkpoint that is not at a constant f")
             )
         given = settings.refine.ridge
-        self.ridge = unit * (automatic_ridge(setup.task.predictions(setup.model, probe)[0]) if given is None else given)
+        self.ridge = unit * (self._automatic_ridge() if given is None else given)
         self._precondition: Operator = self._preconditioner(combinations)
 
     @property
     def vectorised(self) -> bool:
         """Whether several vectors go through the model at once."""
         return self._jacobian.vectorised
+
+    def _automatic_ridge(self) -> float:
+        some = self._train.take(evenly_spaced(self._train.rows, _COUNTED).tolist())
+        with torch.no_grad():
+            return automatic_ridge(*self._setup.task.predictions(self._setup.model, some))
 
     def _preconditioner(self, combinations: Mapping[int, Float32] | None) -> Operator:
         if not self._settings.rank:

@@ -13,7 +13,7 @@ from torch.func import functional_call, hessian, jacrev
 from trak_cli.gradients.curvature.choice import choose_jacobian
 from trak_cli.gradients.curvature.conjugate_gradients import Stopping, solve
 from trak_cli.gradients.curvature.linearised import Jacobian
-from trak_cli.gradients.curvature.loss import WINDOW
+from trak_cli.gradients.curvature.loss import WINDOW, automatic_ridge
 from trak_cli.gradients.curvature.matrix import GaussNewton, row_products
 from trak_cli.gradients.curvature.preconditioner import LowRank
 from trak_cli.tasks import BinaryClassification, CausalLM, Classification, Regression, Task
@@ -278,3 +278,16 @@ def test_a_model_without_forward_mode_is_differentiated_backward_twice() -> None
     perceptron_model, task, inputs = case("classes")
     assert choose_jacobian(perceptron_model, task, dict(perceptron_model.named_parameters()), None, inputs).vectorised
     assert not choose_jacobian(model, Classification(), parameters, None, batch).vectorised
+
+
+@pytest.mark.parametrize(
+    ("shape", "truth", "ridge"),
+    [
+        ((4,), torch.zeros(4), 2.0),
+        ((4, 1, 3), torch.zeros(4, 1).long(), 1.0),
+        ((2, 20, 3), torch.tensor([[0] * 20, [0] * 10 + [-100] * 10]), 5 / 15),
+        ((2, 2), torch.ones(2, 2).bool(), 1.0),
+    ],
+)
+def test_the_automatic_ridge_is_a_sample_or_five_tokens(shape: tuple[int, ...], truth: Tensor, ridge: float) -> None:
+    assert automatic_ridge(torch.zeros(shape), truth) == pytest.approx(ridge)
