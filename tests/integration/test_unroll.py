@@ -243,6 +243,11 @@ def test_trainings_that_cannot_be_differentiated_are_refused(project: Project) -
         project.refused(INPUT, "unroll", *options, change, says=says)
 
 
+def test_outputs_that_depend_on_their_batch_are_refused(project: Project) -> None:
+    options = (*FEW, "unroll.group=true", "+model.batch_statistics=true")
+    project.refused(INPUT, "unroll", *options, says=("rest of the batch",))
+
+
 def test_the_configuration_is_checked_at_once(project: Project) -> None:
     options = ("unroll.targets=[1, 1]", "unroll.group=true", "unroll.block=2", "unroll.drop=1.5", "unroll.name=trak")
     says = ("(5 problems)", "unroll.targets", "unroll.block", "unroll.drop", "unroll.name", "unroll.split")

@@ -100,6 +100,7 @@ class _Call:
             found = f"{block}, given or used by files in the store"
             expected = f"at most {fits} with unroll.memory_mb={self.config.unroll.memory_mb}"
             raise ConfigError(Problem("unroll.block", found, expected, "set a larger unroll.memory_mb, or a smaller block"))
+        self.training.check_outputs(replay.unrolling.model, self.targets.split)
         self.effort = replace(self.effort, steps=replay.steps, training_seconds=replay.seconds)
         return replay
 

@@ -272,6 +272,7 @@ REQUIRED = {
     "tune": {"name", "estimator.name"},
     "train": {"name", "model", "dataset.train", "task", "trainer"},
     "retrain": {"name", "model", "dataset.train", "dataset.targets", "task", "trainer"},
+    "unroll": {"name", "model", "task", "trainer", "dataset.train", "dataset.targets"},
     "top": {"name", "estimator.name"},
     "status": {"name"},
 }

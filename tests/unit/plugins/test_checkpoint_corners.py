@@ -105,3 +105,12 @@ def test_a_checkpoint_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"c\.pt"):
             load(path)
+
+
+def test_numbers_that_no_file_can_hold_are_refused() -> None:
+    model = nn.Module()
+    model.register_parameter("phase", nn.Parameter(torch.ones(2, dtype=torch.complex128)))
+    with pytest.raises(InputError, match="phase in complex128"):
+        dump(model)
+    model.to(torch.complex64)
+    dump(model)

@@ -18,7 +18,7 @@ def unroll_problems(config: TrakConfig) -> Iterator[Problem]:
     unroll = config.unroll
     targets = unroll.targets or []
     if twice := sorted({target for target in targets if targets.count(target) > 1}):
-        yield Problem("unroll.targets", f"the rows {listed(list(map(str, twice)))} twice", "each row once", "leave one out")
+        yield Problem("unroll.targets", f"{listed(list(map(str, twice)))} more than once", "each row once", "leave one out")
     if unroll.split is not None and config.dataset.targets and unroll.split not in config.dataset.targets:
         known = one_of(list(config.dataset.targets))
         yield Problem("unroll.split", shown(unroll.split), known, "name a split of dataset.targets")

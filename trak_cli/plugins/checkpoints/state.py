@@ -54,12 +54,18 @@ def dump(model: nn.Module) -> bytes:
     """A model's weights as the bytes of a safetensors file; a tensor with several names is stored once, under the first.
 
     For a model with a PEFT adapter: the adapter's weights only, under the names that peft gives them.
+
+    Raises:
+        InputError: the format has no such numbers.
     """
     tensors, names = _tensors(model), _adapter_names(model)
     state = tensors if names is None else {name: tensors[own] for name, own in names.items()}
     unique: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in state.items():
         unique.setdefault(id(tensor), (name, tensor))
+    if wide := [name for name, tensor in unique.values() if tensor.dtype == torch.complex128]:
+        remedy = "use complex64, or two real parameters, in the model"
+        raise InputError(Problem("model", f"{wide[0]} in complex128", "numbers that a safetensors file can hold", remedy))
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()})
 
 

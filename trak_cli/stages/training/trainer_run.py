@@ -142,9 +142,7 @@ class Training:
             evaluated(model)
         with report_user_errors(f"{what} of a retrained model on {split}", library=True), torch.no_grad():
             self._bind_context(model)
-            if split not in self._independent:
-                check_independence(model, self._task, choose_probes(targets).trial)
-                self._independent.add(split)
+            self._check_independence(model, targets)
             parts = [function(model, targets.take(rows)) for rows in shards_of(targets.rows, batch)]
         values: Float32 = torch.cat(parts).to("cpu", torch.float32).numpy()
         if not np.isfinite(values).all():
@@ -153,6 +151,21 @@ class Training:
             remedy = "check the settings of the trainer (has the model diverged?) and this sample"
             raise InputError(Problem(f"sample {row} of {split}", found, f"a finite {what}", remedy))
         return values
+
+    def check_outputs(self, model: nn.Module, split: str) -> None:
+        """Refuse a model whose f on some samples of a split depends on their batch; the model stays in its mode.
+
+        Raises:
+            InputError: f depends on the batch, or the model raises an exception.
+        """
+        with as_in_evaluation(model), report_user_errors(f"f on {split}", library=True), torch.no_grad():
+            self._bind_context(model)
+            self._check_independence(model, self.split(split))
+
+    def _check_independence(self, model: nn.Module, targets: Split) -> None:
+        if targets.name not in self._independent:
+            check_independence(model, self._task, choose_probes(targets).trial)
+            self._independent.add(targets.name)
 
     def split(self, name: str) -> Split:
         """The samples of a split, on the device."""
