@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -58,7 +59,8 @@ def _top_level(
 
 
 for _module in (featurize, finalize, score, refine, eval_lds, tune, top, status, config, doctor, train, retrain, unroll):
-    app.command(_module.NAME, help=_module.HELP, epilog=_module.EXAMPLES, no_args_is_help=False)(_module.command)
+    _examples = re.sub(r"\[(?=[a-z])", r"\[", _module.EXAMPLES)  # a list of names is no markup
+    app.command(_module.NAME, help=_module.HELP, epilog=_examples, no_args_is_help=False)(_module.command)
 
 
 def main() -> None:

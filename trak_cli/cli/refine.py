@@ -19,13 +19,13 @@ Gauss-Newton matrix of the training loss over all classes. Neither is projected.
 costs a few epochs of training under each checkpoint. The scores are stored as estimator ESTIMATOR_refined."""
 EXAMPLES = """Examples:
 
-  trak refine experiment=digits refine.targets=[0,7,42]
+  trak refine experiment=digits 'refine.targets=[0, 7, 42]'
 
   trak refine experiment=digits refine.group=true   (one row of scores, of the mean over the split)
 
   trak refine experiment=digits refine.candidates=100   (the highest and lowest scores of trak score only)
 
-  trak eval-lds experiment=digits lds.estimators=[early_training_refined]"""
+  trak eval-lds experiment=digits 'lds.estimators=[early_training_refined]'"""
 
 
 def show(summary: RefineSummary, console: Console) -> None:

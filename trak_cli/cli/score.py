@@ -22,7 +22,7 @@ EXAMPLES = """Examples:
 
   trak score experiment=digits estimator=cosine
 
-  trak score experiment=digits score.splits=[mine] score.top_k=20
+  trak score experiment=digits 'score.splits=[mine]' score.top_k=20
 
   trak score experiment=digits 'estimator.checkpoint_counts=[1, 5, 10]'   (trak finalize and trak eval-lds take it too)
 

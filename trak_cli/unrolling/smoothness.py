@@ -47,8 +47,12 @@ def judge(predicted: Float64, actual: Float64) -> Smoothness:
     error = float(np.linalg.norm(predicted - actual)) / size
     correlation = _mean(spearman(predicted, actual)) if trainings >= _RANKED else float("nan")
     trusted = error <= LARGEST_ERROR if np.isnan(correlation) else correlation >= LEAST_CORRELATION
-    ranks = "" if np.isnan(correlation) else f"rank correlation {correlation:.2f}, "
-    figures = f"{ranks}error {error:.0%} of the changes, in {trainings} training(s) without random samples"
+    ranked = not np.isnan(correlation)
+    limit = "" if trusted else f", below {LEAST_CORRELATION:g}" if ranked else f", above {LARGEST_ERROR:.0%}"
+    ranks = f"rank correlation {correlation:.3g}{limit}; " if ranked else ""
+    figures = (
+        f"{ranks}error {error:.0%} of the changes{'' if ranked else limit}, in {trainings} training(s) without random samples"
+    )
     if trusted:
         return Smoothness(trainings, correlation, error, True, f"f follows its derivative: {figures}")
     text = f"do not trust these scores: f does not follow its derivative, because training is not smooth ({figures})"
