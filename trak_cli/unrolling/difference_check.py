@@ -27,6 +27,9 @@ _STEP, _MOVE = 1e-6, 0.05
 #: Least relative difference that counts, and how many times larger than the error of finite differences it must be.
 _LEAST, _TIMES = 1e-3, 10.0
 
+#: Numbers in each dimension of a parameter on which an update is checked.
+_CORNER = 64
+
 #: Random directions, all of which must disagree.
 _DIRECTIONS = 2
 
@@ -50,6 +53,7 @@ def check_derivatives(run: StepRun, model: ModelState, start: State, output: Out
             pass
         finally:
             model.restore()
+            run.initial_state(run.parameters)  # for a trainer that remembers for which parameters it was called last
     if problem is not None:
         raise InputError(problem)
 
@@ -80,10 +84,11 @@ class _Moved:
     def __init__(self, run: StepRun, model: ModelState, start: State) -> None:
         self._run, self._model = run, model
         self._generator = torch.Generator().manual_seed(0)
-        self._start = {name: as_float64(value) for name, value in start.items()}
+        self._start = {name: as_float64(value) for name, value in start.items() if not name.startswith("state/")}
         self.parameters = [self._move(self._start[f"parameter/{name}"]) for name in model.names]
         self.weights = torch.ones(len(run.batch(0)[0]), dtype=torch.float64, device=self.parameters[0].device)
         self._factors = [_random(value, self._generator) for value in self.parameters]
+        self._corners: list[Tensor] = []
         self._before: dict[str, list[Tensor]] = {}
         self._reached: list[bool] = []
 
@@ -118,31 +123,30 @@ class _Moved:
             return output(self._run.model, batch).sum(), leaves
 
     def before_update(self) -> tuple[list[Tensor], list[str]]:
-        """Parameters, their gradients and the state of the optimizer after a step; what an update changes, by name."""
-        leaves = self._install(self.parameters)
-        grads = [None if grad is None else grad.detach() for grad in self._gradients(leaves, self.weights)]
-        state = unpacked(self._start)
-        _, changed = self._run.advance(self.parameters, grads, state, 0)
+        """Corners of parameters, their gradients, and the optimizer's state after a step; names of what an update changes."""
+        grads = self._gradients(self._install(self.parameters), self.weights)
+        self._corners = [_corner(value) for value in self.parameters]
+        corners = [None if grad is None else _corner(grad.detach()) for grad in grads]
+        _, changed = self._run.advance(self._corners, corners, self._run.initial_state(self._corners), 0)
         self._before = {name: [value.detach() for value in values] for name, values in changed.items()}
-        self._reached = [grad is not None for grad in grads]
-        return [*self.parameters, *(grad for grad in grads if grad is not None), *self._floating()], [
-            "parameters",
-            *self._before,
-        ]
+        self._reached = [grad is not None for grad in corners]
+        known = [grad for grad in corners if grad is not None]
+        return [*self._corners, *known, *self._floating()], ["parameters", *self._before]
 
     def update(self, name: str, inputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
         """The change of the parameters by a step, or a part of the state after it."""
         leaves = [value.detach().requires_grad_() for value in inputs]
-        rest = iter(leaves[len(self.parameters) :])
+        parameters, rest = leaves[: len(self._corners)], iter(leaves[len(self._corners) :])
         grads = [next(rest) if reached else None for reached in self._reached]
         floating = {key: next(rest) for key, value in packed(self._before).items() if _is_floating(value)}
         state = unpacked(packed(self._before) | floating)
-        parameters = leaves[: len(self.parameters)]
         new, changed = self._run.advance(parameters, grads, state, min(1, self._run.steps - 1))
         if name == "parameters":
-            return _sum(self._factors, [after - before for after, before in zip(new, parameters, strict=True)]), leaves
+            results = [after - before for after, before in zip(new, parameters, strict=True)]
+        else:
+            results = changed[name]
         generator = torch.Generator().manual_seed(1)
-        return _sum([_random(value, generator) for value in changed[name]], changed[name]), leaves
+        return _sum([_random(value, generator) for value in results], results), leaves
 
     def _floating(self) -> list[Tensor]:
         return [value for value in packed(self._before).values() if _is_floating(value)]
@@ -175,13 +179,18 @@ def _disagreement(function: _Function, inputs: Sequence[Tensor], masks: Sequence
         moves = [_random(x, generator) * x for x in inputs]  # relative: tiny numbers change little, zeros not at all
         moves = [move if mask is None else move * mask for move, mask in zip(moves, masks, strict=True)]
         expected = float(_sum(moves, [None if slope is None else slope.conj() for slope in slopes]).detach())
-        shifted = [_shifted(inputs, moves, number * _STEP) for number in (-2, -1, 0, 1, 2)]
+        shifted = (_shifted(inputs, moves, number * _STEP) for number in (-2, -1, 0, 1, 2))  # one at a time
         differences = np.diff([float(function(values)[0].detach()) for values in shifted]) / _STEP
         error, least = np.ptp(differences), _LEAST * max(abs(expected), abs(differences.mean()))
         if not abs(differences.mean() - expected) > max(_TIMES * error, least):
             return None
         found = (expected, float(differences.mean()))
     return found
+
+
+def _corner(value: Tensor) -> Tensor:
+    """The first numbers in every dimension: enough of a parameter to check an update, in little memory."""
+    return value[tuple(slice(_CORNER) for _ in value.shape)].clone()
 
 
 def _shifted(inputs: Sequence[Tensor], moves: Sequence[Tensor], step: float) -> list[Tensor]:
