@@ -177,3 +177,19 @@ class Moving(nn.Module):
 def test_buffers_that_move_slowly_or_late_are_refused(share: float, after: int, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Case(perceptron(lambda: Moving(share, after)), Classification(), sgd(), vectors()).unrolling()
+
+
+def test_a_model_without_trained_parameters_is_refused() -> None:
+    case = Case(seeded(lambda: nn.Linear(5, 3).requires_grad_(False)), Classification(), sgd(), vectors())
+    with pytest.raises(InputError, match="no parameter that requires a gradient"):
+        case.unrolling()
+
+
+def test_a_hook_on_a_parameter_is_refused() -> None:
+    def hooked() -> nn.Module:
+        model = nn.Linear(5, 3)
+        model.weight.register_hook(lambda grad: grad / 2)
+        return model.double()
+
+    with pytest.raises(InputError, match="or a hook on it"):
+        Case(hooked, Classification(), sgd(), vectors()).unrolling()

@@ -64,6 +64,9 @@ class StepRun:
         self._trainer, self._task, self._data, self._seed, self._device = trainer, task, data, seed, device
         self.model = model
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not self.parameters:
+            remedy = "let some parameters require gradients"
+            raise InputError(Problem("model", "no parameter that requires a gradient", "one at least", remedy))
         self.rows = len(data.indices)
         self._plan = trainer.plan(self.rows, seed)
         self.steps = len(self._plan)
