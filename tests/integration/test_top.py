@@ -37,3 +37,9 @@ def test_rows_that_the_dataset_does_not_have_cannot_be_described(scored: Project
     described = ("dataset.train._target_=describing_plugin.Described", "--target", "0", "-k", str(ROWS))
     assert "row number 59" in scored.done("top", *described).stdout
     scored.refused(INPUT, "top", *described, "dataset.train.rows=5", says=("dataset.train: describe(", "IndexError"))
+
+
+def test_more_scores_than_are_kept_are_refused_with_how_many_there_are(scored: Project) -> None:
+    scored.done("score", "score.top_k=3", "estimator.name=ends")
+    scored.refused(2, "top", "estimator.name=ends", says=("at most 3", "give -k 3"))
+    assert scored.done("top", "estimator.name=ends", "-k", "3").stdout

@@ -112,9 +112,7 @@ def _check_references(run: StepRun, model: ModelState, values: State, buffers: S
     if differing:
         use = f"a use of {listed(differing)} that does not read it from its module, or a hook on it"
         expected = "a model that reads each parameter from the module that holds it"
-        remedy = (
-            "keep no parameter in a list, dictionary or closure (use nn.ParameterList), and register no hook on one"
-        )
+        remedy = "keep no parameter in a list, dictionary or closure (use nn.ParameterList), and register no hook on one"
         raise InputError(Problem("model", use, expected, remedy))
 
 

@@ -36,7 +36,8 @@ def _value_problems(value: Any, key: str, accepted: Mapping[str, Any]) -> Iterat
             given = [least] if isinstance(value, list) else least
             yield Problem(key, shown(number), f"a whole number ≥ {least}", f"give {key}={given}, or more")
     if accepted.get("not_empty") and not value:
-        yield Problem(key, "nothing", "a value that is not empty", f"give {key}=VALUE")
+        example = f"leave {key} out, or name something in it" if isinstance(value, list) else f"give {key}=VALUE"
+        yield Problem(key, "nothing", "a value that is not empty", example)
     if isinstance(value, float) and not math.isfinite(value):
         yield Problem(key, str(value), "a finite number", f"give {key} a finite number")
 

@@ -47,7 +47,7 @@ def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int
     ends = TopBottom.of(image.arrays)
     available = ends.top.indices.shape[1]
     if min(k, image.fingerprint["rows"]) > available:
-        remedy = f"score again with score.top_k={k} score.overwrite=true"
+        remedy = f"give -k {available}, or keep more when you score (score.top_k, refine.candidates)"
         raise ConfigError(Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", remedy))
     return [
         TopBottom(*(Extremes(end.indices[[row], :k], end.values[[row], :k]) for end in (ends.top, ends.bottom))) for row in rows
