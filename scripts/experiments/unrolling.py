@@ -51,6 +51,11 @@ SETTINGS: dict[str, list[str]] = {
         *("model={_target_: unrolling_models.SmoothCNN}", "trainer=adamw", "trainer.lr=0.005"),
         *("trainer.epochs=10", "trainer.batch_size=32"),
     ],
+    "digits_adamw_eps": [
+        *("dataset=digits", "dataset.train.train=600", "+dataset.targets.test.train=600"),
+        *("model={_target_: unrolling_models.SmoothCNN}", "trainer=adamw", "trainer.lr=0.005", "trainer.eps=1e-5"),
+        *("trainer.epochs=10", "trainer.batch_size=32"),
+    ],
     "text": [
         *("model={_target_: unrolling_models.SmallEncoder, classes: 4, words: 1000}", "trainer=adamw", "trainer.lr=0.002"),
         *("trainer.epochs=8", "trainer.batch_size=32"),

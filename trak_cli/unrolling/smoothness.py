@@ -16,6 +16,9 @@ LEAST_CORRELATION, LARGEST_ERROR = 0.8, 0.6
 #: Fewer trainings say nothing about ranks.
 _RANKED = 4
 
+#: Scores are not trusted if they predict changes that are typically this many times as large as those of the trainings.
+LARGEST_SPREAD = 3.0
+
 
 @dataclass(frozen=True)
 class Smoothness:
@@ -37,8 +40,13 @@ class Smoothness:
     verdict: str
 
 
-def judge(predicted: Float64, actual: Float64) -> Smoothness:
-    """Compare the changes of f that derivatives predict with the actual ones: (targets, trainings) each."""
+def judge(predicted: Float64, actual: Float64, spread: Float64 | None = None) -> Smoothness:
+    """Compare the changes of f that derivatives predict with the actual ones: (targets, trainings) each.
+
+    Args:
+        spread: (targets,) the standard deviation, over all possible choices of the samples left out, of the predicted change.
+            It shows a few enormous scores of samples that no training left out.
+    """
     trainings = actual.shape[1]
     size = float(np.linalg.norm(actual))
     if not size:
@@ -46,6 +54,14 @@ def judge(predicted: Float64, actual: Float64) -> Smoothness:
         return Smoothness(trainings, float("nan"), float("nan"), False, text)
     error = float(np.linalg.norm(predicted - actual)) / size
     correlation = _mean(spearman(predicted, actual)) if trainings >= _RANKED else float("nan")
+    excess = 0.0 if spread is None else _excess(spread, actual)
+    if excess > LARGEST_SPREAD:
+        text = (
+            f"do not trust these scores: they predict changes of f that are typically {excess:.0f} times as large as those in"
+            f" {trainings} training(s) without random samples, because of a few samples that no training left out;"
+            " docs/unrolling.md says what helps"
+        )
+        return Smoothness(trainings, correlation, error, False, text)
     trusted = error <= LARGEST_ERROR if np.isnan(correlation) else correlation >= LEAST_CORRELATION
     ranked = not np.isnan(correlation)
     limit = "" if trusted else f", below {LEAST_CORRELATION:g}" if ranked else f", above {LARGEST_ERROR:.0%}"
@@ -57,6 +73,12 @@ def judge(predicted: Float64, actual: Float64) -> Smoothness:
         return Smoothness(trainings, correlation, error, True, f"f follows its derivative: {figures}")
     text = f"do not trust these scores: f does not follow its derivative, because training is not smooth ({figures})"
     return Smoothness(trainings, correlation, error, False, f"{text}; docs/unrolling.md says what helps")
+
+
+def _excess(spread: Float64, actual: Float64) -> float:
+    """The median over targets of the predicted spread, relative to the root mean square of the actual changes."""
+    sizes = np.sqrt(np.mean(actual**2, axis=1))
+    return float(np.median(spread[sizes > 0] / sizes[sizes > 0]))
 
 
 def _mean(values: Float64) -> float:

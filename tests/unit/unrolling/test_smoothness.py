@@ -49,3 +49,19 @@ def test_nothing_that_changes_proves_nothing() -> None:
     found = judge(np.ones((2, 5)), np.zeros((2, 5)))
     assert not found.trusted
     assert np.isnan(found.relative_error)
+
+
+def test_enormous_scores_of_samples_that_no_training_left_out_are_not_trusted() -> None:
+    predicted, actual = changes(0.0)
+    spread = np.full(len(actual), 1.0)
+    assert judge(predicted, actual, spread).trusted
+    found = judge(predicted, actual, 20 * spread)
+    assert not found.trusted
+    assert "a few samples that no training left out" in found.verdict
+
+
+def test_the_spread_of_single_targets_does_not_decide() -> None:
+    predicted, actual = changes(0.0)
+    spread = np.ones(len(actual))
+    spread[0] = 1e6  # a duplicate of a target, say
+    assert judge(predicted, actual, spread).trusted

@@ -83,7 +83,7 @@ class Removals:
         """How well the complete scores predict the trainings; None if not all of them are stored."""
         if not self.numbers or not all(self.is_stored(number) for number in self.numbers):
             return None
-        return judge(self._predicted(scores), self._changes())
+        return judge(self._predicted(scores), self._changes(), self._spread(scores))
 
     def _changes(self) -> Float64:
         """By how much f of every row of the scores changed: (rows of scores, removals)."""
@@ -100,6 +100,17 @@ class Removals:
                 inside = some[(some >= rows.start) & (some < rows.stop)] - rows.start
                 total[targets.start : targets.stop, column] -= block[:, inside].sum(axis=1, dtype=np.float64)
         return total
+
+    def _spread(self, scores: Path) -> Float64:
+        """The standard deviation of the sum of the scores of random samples, as many as a training leaves out, (targets,)."""
+        sums = np.zeros((2, self.targets.count))
+        for targets, _, block in score_blocks(open_scores(scores)):
+            wide = block.astype(np.float64)
+            sums[:, targets.start : targets.stop] += wide.sum(axis=1), (wide**2).sum(axis=1)
+        rows, left_out = self.training.rows, len(self.removed(0))
+        mean, square = sums / rows
+        spread: Float64 = np.sqrt(left_out * np.maximum(square - mean**2, 0) * (1 - left_out / rows))
+        return spread
 
     def _outputs(self, number: int | None) -> Float32:
         outputs: Float32 = read_image(self.path(number)).arrays["outputs"]
