@@ -30,7 +30,7 @@ def test_dense_scores_are_asked_for_where_extremes_are(extremes: Project) -> Non
 
 def test_more_extremes_than_are_kept(extremes: Project) -> None:
     extremes.done("top", "-k", "3")
-    extremes.refused(CONFIG, "top", "-k", "4", says=("at most 3", "score.top_k=4 score.overwrite=true"))
+    extremes.refused(CONFIG, "top", "-k", "4", says=("at most 3", "give -k 3", "score.top_k"))
     extremes.done("score", "score.top_k=4", "score.overwrite=true")
     extremes.done("top", "-k", "4")
 
