@@ -93,6 +93,7 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
         shards=inventory.shards(TRAIN),
         fingerprint=fingerprint,
         overwrite=config.refine.overwrite,
+        keys=("refine.name", "refine.overwrite"),
     )
     units = [
         RefinedUnit(
