@@ -89,6 +89,19 @@ def _cudnn_on(*_: Any) -> None:
 
 
 @contextmanager
+def as_in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Inside, modules compute as in evaluation mode; neither ``train()`` nor ``eval()``, which may do more, is called."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
 def in_float64(model: nn.Module) -> Iterator[None]:
     """Inside, float32 parameters and buffers are float64; afterwards they are restored."""
     parameters = [(parameter, parameter.data) for parameter in model.parameters() if parameter.dtype == torch.float32]

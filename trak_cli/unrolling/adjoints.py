@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
 from trak_cli.unrolling.batch_norm import Statistics, differentiable_statistics
 from trak_cli.unrolling.contract import Output, Target
 from trak_cli.unrolling.model_state import ModelState, State
-from trak_cli.unrolling.probe import differentiable_names, evaluation
+from trak_cli.unrolling.probe import differentiable_names
 
 
 def final_adjoints(
@@ -34,7 +35,7 @@ def final_adjoints(
     names = [] if values_only else differentiable_names(state)
     adjoint = {name: state[name].new_zeros((len(targets), *state[name].shape)) for name in names}
     values = torch.zeros(len(targets), dtype=torch.float64)
-    with evaluation(model), differentiable_statistics(Statistics()), torch.set_grad_enabled(not values_only):
+    with as_in_evaluation(model), differentiable_statistics(Statistics()), torch.set_grad_enabled(not values_only):
         for number, target in enumerate(targets):
             rows = 0
             for batch in target():

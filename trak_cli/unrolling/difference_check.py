@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trak_cli.autograd_settings import as_float64, in_float64
+from trak_cli.autograd_settings import as_float64, as_in_evaluation, in_float64
 from trak_cli.batches import map_leaves
 from trak_cli.errors import InputError, Problem
 from trak_cli.unrolling.contract import Output, StepRun
 from trak_cli.unrolling.model_state import ModelState, State
-from trak_cli.unrolling.probe import evaluation
 from trak_cli.unrolling.step_graph import packed, unpacked
 
 #: Relative length of a step of finite differences, and by how much the initial weights are moved first: away from zeros.
@@ -119,7 +118,7 @@ class _Moved:
         """f of the samples of the first batch."""
         leaves = self._install(inputs)
         batch = map_leaves(as_float64, self._run.batch(0)[1])
-        with evaluation(self._run.model):
+        with as_in_evaluation(self._run.model):
             return output(self._run.model, batch).sum(), leaves
 
     def before_update(self) -> tuple[list[Tensor], list[str]]:

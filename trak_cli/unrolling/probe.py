@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.batches import count_numbers
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import evenly_spaced, listed
@@ -139,7 +140,7 @@ def _check_independent(run: StepRun, model: ModelState, start: State, output: Ou
         model.install(state)
         _, batch = run.batch(0)
         loss = run.loss(batch, None).detach()
-        with evaluation(run.model), torch.no_grad():
+        with as_in_evaluation(run.model), torch.no_grad():
             return loss, output(run.model, batch)
 
     expected = results(start)
@@ -182,16 +183,3 @@ def _no_second_derivative(text: str) -> Problem:
 def differentiable_names(state: Mapping[str, Tensor]) -> list[str]:
     """The tensors of a state that have an adjoint."""
     return [name for name, value in state.items() if value.is_floating_point() or value.is_complex()]
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Inside, modules compute as in evaluation mode; neither ``train()`` nor ``eval()``, which may do more, is called."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.state import apply, load
@@ -167,19 +168,6 @@ def evaluated(model: nn.Module) -> nn.Module:
         remedy = f"let {type(model).__name__}.train(mode) call super().train(mode)"
         raise InputError(Problem("model", "training mode after model.eval()", "evaluation mode", remedy))
     return model
-
-
-@contextmanager
-def as_in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Inside, modules compute as in evaluation mode; neither ``train()`` nor ``eval()``, which may do more, is called."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint) -> str:

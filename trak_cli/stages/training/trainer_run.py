@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
@@ -19,7 +20,7 @@ from trak_cli.plugins.trainers.contract import AfterEpoch, Trainer
 from trak_cli.plugins.trainers.step_run import StepRun
 from trak_cli.plugins.trainers.step_trainer import StepTrainer
 from trak_cli.stages.featurizing.task_context import make_context
-from trak_cli.stages.inputs.models import as_in_evaluation, evaluated
+from trak_cli.stages.inputs.models import evaluated
 from trak_cli.stages.inputs.plugins import make_components
 from trak_cli.stages.inputs.probes import choose_probes
 from trak_cli.stages.inputs.split import Split

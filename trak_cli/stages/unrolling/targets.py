@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,10 @@ from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.inputs.split import Split
 from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.types import TRAIN, listed
+from trak_cli.unrolling.contract import Target
 
 #: Target samples of one forward pass; the graph of a group's outputs is kept for one pass at a time.
 BATCH = 64
-
-#: A fresh iterable of the batches over whose rows f of one target is averaged.
-Target = Callable[[], Iterator[Any]]
 
 
 @dataclass(frozen=True)
