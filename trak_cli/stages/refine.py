@@ -69,7 +69,7 @@ def refine(loaded: Loaded, reporter: Reporter) -> RefineSummary:
     run = open_run(loaded, reporter)
     settings, files = run.settings, run.files
     done = files.require_ours()
-    blocks_done = {number for number in range(len(files.blocks)) if {u for u in files.units() if u.block == number} <= done}
+    blocks_done = set(range(len(files.blocks))) - {unit.block for unit in files.units() if unit not in done}
     mine = share.of(run.units)
     pending = [unit for unit in mine if unit.block not in blocks_done and not unit.stored()]
     reporter.log(_plan(run, len(pending)))

@@ -72,8 +72,8 @@ def _write_block(run: RefineRun, number: int) -> TopBottom | None:
     if run.candidates is not None:
         chosen = run.candidates[units[0].systems.start : units[0].systems.stop]
         return extremes_of(scores, chosen, run.settings.refine.candidates or 1)
-    for unit in files.units():
-        if unit.block == number and not files.is_done(unit):
+    for unit in files.units_of(number):
+        if not files.is_done(unit):
             files.write(unit, scores[:, unit.rows.start : unit.rows.stop])
     return None
 

@@ -80,9 +80,10 @@ class ScoreFiles:
 
     def units(self) -> list[ScoreUnit]:
         """All units, in the order that all workers share."""
-        return [unit for block in range(len(self.blocks)) for unit in self._units_of(block)]
+        return [unit for block in range(len(self.blocks)) for unit in self.units_of(block)]
 
-    def _units_of(self, block: int) -> Iterator[ScoreUnit]:
+    def units_of(self, block: int) -> Iterator[ScoreUnit]:
+        """The units of one block of targets."""
         for shard, rows in enumerate(self.shards):
             yield ScoreUnit(block, self.blocks[block], shard, rows)
 
@@ -184,7 +185,7 @@ class ScoreFiles:
                 return None
         for block, targets in enumerate(self.blocks):
             best = TopK(len(targets), k)
-            for unit in self._units_of(block):
+            for unit in self.units_of(block):
                 image = read_image(self.path(unit))
                 require_same(image.path, image.fingerprint, self.fingerprint)
                 best.merge(TopK.restore(TopBottom.of(image.arrays), k))

@@ -83,7 +83,8 @@ class Removals:
         """How well the complete scores predict the trainings; None if not all of them are stored."""
         if not self.numbers or not all(self.is_stored(number) for number in self.numbers):
             return None
-        return judge(self._predicted(scores), self._changes(), self._spread(scores))
+        predicted, spread = self._predicted(scores)
+        return judge(predicted, self._changes(), spread)
 
     def _changes(self) -> Float64:
         """By how much f of every row of the scores changed: (rows of scores, removals)."""
@@ -91,26 +92,22 @@ class Removals:
         changes = np.stack([self._outputs(number).astype(np.float64) - full for number in self.numbers[1:]], axis=1)
         return np.stack([changes[self.targets.members(position)].mean(axis=0) for position in range(self.targets.count)])
 
-    def _predicted(self, scores: Path) -> Float64:
-        """Minus the sum of the scores of the samples left out, which predicts :meth:`_changes`."""
+    def _predicted(self, scores: Path) -> tuple[Float64, Float64]:
+        """Minus the sum of the scores of the samples left out, which predicts :meth:`_changes`, and its spread, (targets,).
+
+        The spread is the standard deviation of such sums over all possible choices of the samples.
+        """
         removed = [self.removed(number) for number in range(self.unroll.removals)]
-        total = np.zeros((self.targets.count, len(removed)))
+        total, sums = np.zeros((self.targets.count, len(removed))), np.zeros((2, self.targets.count))
         for targets, rows, block in score_blocks(open_scores(scores)):
+            chosen, wide = slice(targets.start, targets.stop), block.astype(np.float64)
             for column, some in enumerate(removed):
                 inside = some[(some >= rows.start) & (some < rows.stop)] - rows.start
-                total[targets.start : targets.stop, column] -= block[:, inside].sum(axis=1, dtype=np.float64)
-        return total
-
-    def _spread(self, scores: Path) -> Float64:
-        """The standard deviation of the sum of the scores of random samples, as many as a training leaves out, (targets,)."""
-        sums = np.zeros((2, self.targets.count))
-        for targets, _, block in score_blocks(open_scores(scores)):
-            wide = block.astype(np.float64)
-            sums[:, targets.start : targets.stop] += wide.sum(axis=1), (wide**2).sum(axis=1)
-        rows, left_out = self.training.rows, len(self.removed(0))
-        mean, square = sums / rows
-        spread: Float64 = np.sqrt(left_out * np.maximum(square - mean**2, 0) * (1 - left_out / rows))
-        return spread
+                total[chosen, column] -= wide[:, inside].sum(axis=1)
+            sums[:, chosen] += wide.sum(axis=1), (wide**2).sum(axis=1)
+        left_out = len(removed[0])
+        mean, square = sums / self.training.rows
+        return total, np.sqrt(left_out * np.maximum(square - mean**2, 0) * (1 - left_out / self.training.rows))
 
     def _outputs(self, number: int | None) -> Float32:
         outputs: Float32 = read_image(self.path(number)).arrays["outputs"]
