@@ -180,7 +180,9 @@ def test_what_cannot_be_refined_is_refused(
 
 def test_other_settings_under_the_same_name_are_refused(featurized: Project) -> None:
     report(featurized)
-    featurized.refused(STORE, "refine", *PLAIN, "refine.ridge=3", says=("refined.ridge", "refine.name=NAME", "refine.overwrite=true"))
+    featurized.refused(
+        STORE, "refine", *PLAIN, "refine.ridge=3", says=("refined.ridge", "refine.name=NAME", "refine.overwrite=true")
+    )
     report(featurized, "refine.ridge=3", "refine.overwrite=true")
 
 

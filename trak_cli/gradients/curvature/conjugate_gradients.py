@@ -17,7 +17,7 @@ class Solution:
     """Attributes:
     x: (R, p).
     residuals: (R,) ‖t − (G + λI) x‖ / ‖t‖; 0 for t = 0.
-    iterations: (R,) products with G after the first.
+    iterations: (R,) products with G.
     """
 
     x: Tensor
@@ -36,24 +36,20 @@ class Stopping:
     iterations: int
 
 
-def solve(
-    product: Operator, ridge: float, t: Tensor, stopping: Stopping, precondition: Operator, start: Tensor | None = None
-) -> Solution:
-    """Solve the systems of all rows t of (R, p). A solved system leaves the block, so that later products are cheaper.
+def solve(product: Operator, ridge: float, t: Tensor, stopping: Stopping, precondition: Operator) -> Solution:
+    """Solve the systems of all rows t of (R, p), from x = 0. A solved system leaves the block, which makes products cheaper.
 
     Args:
         product: G x.
         ridge: λ > 0.
         precondition: an approximation of (G + λI)⁻¹, symmetric and positive definite.
-        start: (R, p) first guesses; None for zeros, which saves a product.
     """
-    x = torch.zeros_like(t) if start is None else start.clone()
-    residual = t.clone() if start is None else t - product(x) - ridge * x
+    x = torch.zeros_like(t)
     lengths = _lengths(t).clamp(min=torch.finfo(torch.float64).tiny)
-    relative = _lengths(residual) / lengths
+    relative = _lengths(t) / lengths
     iterations = torch.zeros(len(t), dtype=torch.long, device=t.device)
     active = (relative > stopping.tolerance).nonzero()[:, 0]
-    r = residual[active]
+    r = t[active]
     z = precondition(r) if len(active) else r
     direction, rz = z.clone(), _dots(r, z)
     while len(active) and int(iterations[active].max()) < stopping.iterations:

@@ -36,7 +36,6 @@ class Settings:
     """Attributes:
     chosen: the targets; None for all rows of the split.
     targets: rows of the split, of which the systems are made.
-    systems: number of systems: of the targets, or 1 for a group.
     block: systems that are solved together.
     microbatch, columns: samples and vectors in one pass through the model.
     rank: directions of the preconditioner.
