@@ -17,12 +17,11 @@ from trak_cli.cli import (
     refine,
     retrain,
     score,
-    status,
-    top,
     train,
     tune,
     unroll,
 )
+from trak_cli.cli.results import status, top
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"

@@ -74,10 +74,10 @@ class Call:
     as_json: bool
 
 
-def imported(name: str, **options: Any) -> Stage[Any]:
-    """The function of a subcommand in ``trak_cli.stages``, with these options."""
+def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
+    """The function of a subcommand, in ``trak_cli.stages`` or another package, with these options."""
     function = name.replace("-", "_")
-    return partial(getattr(importlib.import_module(f"trak_cli.stages.{function}"), function), **options)
+    return partial(getattr(importlib.import_module(f"trak_cli.{package}.{function}"), function), **options)
 
 
 def stage_command(name: str, show: Callable[[Any, Console], None]) -> Callable[..., None]:

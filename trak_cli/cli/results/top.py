@@ -11,7 +11,7 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.stages.top import TopSummary
+    from trak_cli.results.top import TopSummary
 
 NAME = "top"
 HELP = """Show the training samples that raised or lowered the model output on a target the most."""
@@ -32,13 +32,13 @@ def command(
         list[int] | None,
         typer.Option("--target", "-t", help="Row of the target in its split (default: the first); may be repeated."),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the only one).")] = None,
+    split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the configured one).")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful samples to show.")] = 5,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    stage = partial(imported, NAME, split=split, targets=tuple(target or ()), k=k)
+    stage = partial(imported, NAME, "results", split=split, targets=tuple(target or ()), k=k)
     run(NAME, Call(overrides, config_name, config_dir, as_json), stage, show)
 
 

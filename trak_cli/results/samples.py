@@ -1,0 +1,103 @@
+"""The samples of a split, as people see them: in words, with their label, or as the data set describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.plugins import instantiate
+from trak_cli.types import TRAIN
+from trak_cli.user_errors import report_user_errors
+
+#: Names of the label in a description or a sample that is a mapping, in this order.
+LABELS = ("label", "labels", "target", "y")
+
+
+class Samples:
+    """The samples of one split. Every method raises :class:`~trak_cli.errors.InputError` if the data set raises.
+
+    Attributes:
+        split: its name.
+        dataset: the data set of the plugin.
+    """
+
+    def __init__(self, split: str, dataset: Any) -> None:
+        self.split = split
+        self.dataset = dataset
+        self._key = dataset_key(split)
+
+    def __len__(self) -> int:
+        with report_user_errors(self._key, any_code=True):
+            return len(self.dataset)
+
+    def sample(self, row: int) -> Any:
+        """The sample itself."""
+        with report_user_errors(f"{self._key}: sample {row}", any_code=True):
+            return self.dataset[row]
+
+    def description(self, row: int) -> dict[str, Any]:
+        """What ``describe`` of the data set returns: texts, numbers and arrays by name; a text alone is named "text".
+
+        Empty if the data set describes nothing.
+        """
+        if not hasattr(self.dataset, "describe"):
+            return {}
+        with report_user_errors(f"{self._key}: describe({row})", any_code=True):
+            described = self.dataset.describe(row)
+        if isinstance(described, Mapping):
+            return {str(key): value for key, value in described.items()}
+        return {"text": described} if isinstance(described, str) else {}
+
+    def words(self, row: int) -> str:
+        """The description in one line: its texts and numbers, without images and other arrays; without any, the label."""
+        described = self.description(row)
+        if not described and (label := self.label(row)) is not None:
+            return f"label {label}"
+        if list(described) == ["text"]:
+            return str(described["text"])
+        return ", ".join(f"{key} {value}" for key, value in described.items() if isinstance(value, str | int | float))
+
+    def label(self, row: int) -> str | int | float | None:
+        """The label: of the description, else of a sample (input, label) or with a key such as "label"; None without one."""
+        described = _named_label(self.description(row))
+        if described is not None:
+            return described
+        sample = self.sample(row)
+        if isinstance(sample, Mapping):
+            return _named_label(sample)
+        return _number(sample[1]) if isinstance(sample, tuple | list) and len(sample) == 2 else None
+
+
+def open_samples(config: TrakConfig, split: str) -> Samples | None:
+    """The samples of a split; None if the config does not name the split.
+
+    Raises:
+        ConfigError, InputError: the data set cannot be built.
+    """
+    node = config.dataset.train if split == TRAIN else config.dataset.targets.get(split)
+    return None if node is None else Samples(split, instantiate(node, dataset_key(split)))
+
+
+def dataset_key(split: str) -> str:
+    """The config key of the data set of a split."""
+    return "dataset.train" if split == TRAIN else f"dataset.targets.{split}"
+
+
+def _named_label(values: Mapping[str, Any]) -> str | int | float | None:
+    for name in LABELS:
+        if (found := _number(values.get(name))) is not None:
+            return found
+    return None
+
+
+def _number(value: Any) -> str | int | float | None:
+    """The value as a text or a Python number; None if it is neither one nor an array of one number."""
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "detach"):
+        array = np.asarray(value)
+        return array.item() if array.size == 1 and array.dtype.kind in "iufb" else None
+    return None
