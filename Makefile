@@ -18,7 +18,7 @@ help:
 	@echo "make coverage  the same, and print which lines and branches the tests miss (twice the time)"
 	@echo "make check   lint, format check, types, import contracts"
 	@echo "make format  format the code"
-	@echo "make docs    generate the API reference from docstrings: build/api/index.html"
+	@echo "make docs    build the documentation site, with links checked, and the API reference: build/site/index.html, build/api/index.html"
 	@echo "make dist    build the wheel and the sdist in dist/, check them and install the wheel"
 	@echo "make clean   remove the virtual environment and build products; runs/ is kept"
 
@@ -77,8 +77,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# NO_MKDOCS_2_WARNING silences an advertisement.
 docs: setup
 	$(BIN)/python scripts/docs/api_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # The wheel is installed into a folder of its own and run from there, with the dependencies of this environment.
 dist: setup
