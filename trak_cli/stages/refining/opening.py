@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
@@ -11,6 +11,7 @@ from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
+from trak_cli.stages.featurizing.new_targets import with_checkpoints
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context
@@ -65,7 +66,7 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     inventory = take_inventory(layout, config.estimator.average_over)
-    inputs = _with_checkpoints(open_inputs(config, loaded.base), inventory)
+    inputs = with_checkpoints(open_inputs(config, loaded.base), inventory)
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
     _require_gradients(setup)
@@ -107,22 +108,6 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
         for number, systems in enumerate(settings.blocks)
     ]
     return RefineRun(inputs, setup, cache, inventory, config.estimator.spec, settings, files, units, candidates)
-
-
-def _with_checkpoints(inputs: RunInputs, inventory: Inventory) -> RunInputs:
-    """The inputs with the checkpoints of the inventory only.
-
-    Raises:
-        ConfigError: the config has no file for one of them.
-    """
-    known = {checkpoint.name: checkpoint for checkpoint in inputs.checkpoints}
-    if absent := [name for name in inventory.checkpoints if name not in known]:
-        found = f"no file of {listed(absent)}, whose features are averaged over"
-        remedy = "name the files in checkpoints, or choose checkpoints with estimator.average_over"
-        raise ConfigError(Problem("checkpoints", found, "the files of these checkpoints", remedy))
-    checkpoints = [known[name] for name in inventory.checkpoints]
-    inputs.components.models.load(checkpoints[0])
-    return replace(inputs, checkpoints=checkpoints)
 
 
 def _require_gradients(setup: FeatureSetup) -> None:

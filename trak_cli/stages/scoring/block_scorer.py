@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -52,12 +53,45 @@ class PreparedTargets:
                 parts.append(self.scores(index, some))
         return np.concatenate(parts, axis=1)
 
+    @cached_property
+    def thresholds(self) -> Float64 | None:
+        """The soft threshold of every target, (targets,); None without one."""
+        share = self.estimator.soft_threshold
+        return thresholds(self.reference_scores(), share) if share else None
+
+    def final_scores(self, index: int) -> Float32:
+        """(targets, rows of that shard) float32, as they are stored."""
+        found = self.scores(index)
+        return found if self.thresholds is None else soften(found, self.thresholds)
+
+
+def prepare_targets(inventory: Inventory, estimator: EstimatorSpec, features: Callable[[str], Float32]) -> PreparedTargets:
+    """Prepare some targets. Spectra are read one at a time, so that only one k × k factorisation is in memory.
+
+    Args:
+        features: checkpoint -> (targets, k) features.
+
+    Raises:
+        StoreError: a Gram matrix is missing or out of date.
+        ConfigError: one of them is singular.
+    """
+
+    def factor(checkpoint: str) -> tuple[TargetFactor, Float32 | None]:
+        """The targets under a checkpoint, and the sample weights of all training rows if finalize stored them."""
+        rows = features(checkpoint)
+        if not estimator.needs_gram:
+            return target_factor(estimator, rows, None, 0.0), None
+        found = require_gram(inventory, estimator, checkpoint)
+        ridge = estimator.ridge_in(found.spectrum)
+        return target_factor(estimator, rows, found.spectrum, ridge, found.clip_threshold), found.sample_weight
+
+    factors, weights = zip(*map(factor, inventory.checkpoints), strict=True)
+    return PreparedTargets(inventory, estimator, normalize_targets(estimator, factors), weights)
+
 
 class BlockScorer:
     """Scores the units of one split; keeps the prepared targets of one block: checkpoints × targets × k
     float32, twice where scores are shrunk.
-
-    Spectra are read one at a time while a block is prepared, so that only one k × k factorisation is in memory.
     """
 
     def __init__(self, inventory: Inventory, estimator: EstimatorSpec, split: str) -> None:
@@ -66,32 +100,18 @@ class BlockScorer:
         self._split = split
         self._block: int | None = None
         self._targets: PreparedTargets | None = None
-        self._thresholds: Float64 | None = None
 
     def scores(self, unit: ScoreUnit) -> Float32:
         """(targets of the unit, rows of the unit) float32."""
         if unit.block != self._block or self._targets is None:
-            self._targets = self._prepare(unit.targets)
+            self._targets = prepare_targets(self._inventory, self._estimator, partial(self._features, unit.targets))
             self._block = unit.block
-            if self._estimator.soft_threshold:
-                self._thresholds = thresholds(self._targets.reference_scores(), self._estimator.soft_threshold)
-        found = self._targets.scores(unit.shard)
-        return found if self._thresholds is None else soften(found, self._thresholds)
+        return self._targets.final_scores(unit.shard)
 
-    def _prepare(self, targets: Rows) -> PreparedTargets:
-        factors, weights = zip(*(self._factor(name, targets) for name in self._inventory.checkpoints), strict=True)
-        return PreparedTargets(self._inventory, self._estimator, normalize_targets(self._estimator, factors), weights)
+    def _features(self, targets: Rows, checkpoint: str) -> Float32:
+        return np.concatenate(list(self._parts(targets, checkpoint)))
 
-    def _factor(self, checkpoint: str, targets: Rows) -> tuple[TargetFactor, Float32 | None]:
-        """The targets of a block, and the sample weights of all training rows if finalize stored them."""
-        features = np.concatenate(list(self._features(checkpoint, targets)))
-        if not self._estimator.needs_gram:
-            return target_factor(self._estimator, features, None, 0.0), None
-        found = require_gram(self._inventory, self._estimator, checkpoint)
-        ridge = self._estimator.ridge_in(found.spectrum)
-        return target_factor(self._estimator, features, found.spectrum, ridge, found.clip_threshold), found.sample_weight
-
-    def _features(self, checkpoint: str, targets: Rows) -> Iterator[Float32]:
+    def _parts(self, targets: Rows, checkpoint: str) -> Iterator[Float32]:
         for index, rows in enumerate(self._inventory.shards(self._split)):
             inside = Rows(max(rows.start, targets.start), min(rows.stop, targets.stop))
             if inside.start < inside.stop:
