@@ -1,0 +1,1 @@
+"""How suspicious every training sample is, by several criteria."""

@@ -1,0 +1,54 @@
+"""Criteria from stored scores: how much a training sample lowers f on the targets of a held-out split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trak_cli.attribution.topk import Extremes
+from trak_cli.results.scored import Scored
+from trak_cli.types import Float64
+
+#: The most harmful training samples of a target that are counted.
+MOST_HARMFUL = 20
+
+#: Targets whose scores are in memory together.
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Harm:
+    """(n,) float64 each.
+
+    Attributes:
+        harm: minus the sum of the negative scores of each sample, over the number of targets. Of scores that are not dense,
+            those that are stored.
+        harm_count: for how many targets the sample is among the MOST_HARMFUL (or as many as are stored) most harmful ones.
+    """
+
+    harm: Float64
+    harm_count: Float64
+
+
+def harm_on(scored: Scored) -> Harm:
+    """Read the scores of a split once.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    total, count = np.zeros(scored.rows), np.zeros(scored.rows)
+    targets = 0
+    if scored.dense:
+        kept = min(MOST_HARMFUL, scored.rows)
+        for _, block in scored.blocks(_BLOCK):
+            targets += len(block)
+            total -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
+            lowest = np.argpartition(block, kept - 1, axis=1)[:, :kept]
+            _count(count, lowest, np.take_along_axis(block, lowest, axis=1))
+    else:
+        for bottom in _stored_bottoms(scored):
+            targets += 1
+            np.add.at(total, bottom.indices[0], -np.minimum(bottom.values[0], 0).astype(np.float64))
+            _count(count, bottom.indices[:, :MOST_HARMFUL], bottom.values[:, :MOST_HARMFUL])
+    return Harm(total / max(targets, 1), count)
