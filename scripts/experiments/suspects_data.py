@@ -62,7 +62,9 @@ SETTINGS = {
         "cancer", (420, 149), 21, {**TABLE, "hidden": [256, 256]}, {"_target_": SGD, "epochs": 200, "weight_decay": 0.0}
     ),
     "texts": Setting("docstrings", (800, 150), 40, TEXT, {"_target_": ADAM, "epochs": 12, "batch_size": 32, "lr": 0.001}),
-    "texts_memorised": Setting("docstrings", (800, 150), 40, TEXT, {"_target_": ADAM, "epochs": 50, "batch_size": 32, "lr": 0.001}),
+    "texts_memorised": Setting(
+        "docstrings", (800, 150), 40, TEXT, {"_target_": ADAM, "epochs": 50, "batch_size": 32, "lr": 0.001}
+    ),
     "words": Setting("words", (800, 150), 40, WORDS, {"_target_": SGD, "epochs": 10}),
     "words_memorised": Setting("words", (800, 150), 40, WORDS, {"_target_": SGD, "epochs": 100, "weight_decay": 0.0}),
 }
@@ -125,7 +127,7 @@ def samples(name: str) -> tuple[Array, Array]:
 
 
 def photos(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Pieces of two photographs, (n, PIECE, PIECE, 3) uint8, and whether they are from its upper or lower half: four classes."""
+    """Pieces of two photographs, (n, PIECE, PIECE, 3) uint8, and which half of which photograph: four classes."""
     from sklearn.datasets import load_sample_images
 
     x, y = [], []

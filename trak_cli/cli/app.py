@@ -21,7 +21,7 @@ from trak_cli.cli import (
     tune,
     unroll,
 )
-from trak_cli.cli.results import status, top
+from trak_cli.cli.results import status, suspects, top
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
@@ -57,7 +57,22 @@ def _top_level(
     del version
 
 
-for _module in (featurize, finalize, score, refine, eval_lds, tune, top, status, config, doctor, train, retrain, unroll):
+for _module in (
+    featurize,
+    finalize,
+    score,
+    refine,
+    eval_lds,
+    tune,
+    top,
+    suspects,
+    status,
+    config,
+    doctor,
+    train,
+    retrain,
+    unroll,
+):
     _examples = re.sub(r"\[(?=[a-z])", r"\[", _module.EXAMPLES)  # a list of names is no markup
     app.command(_module.NAME, help=_module.HELP, epilog=_examples, no_args_is_help=False)(_module.command)
 

@@ -11,7 +11,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.scoring.score_notes import read_warnings
-from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores, read_extremes, stored_scores
+from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores, read_extremes, read_kept, stored_scores
 from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
@@ -96,6 +96,14 @@ class Scored:
         """
         return read_extremes(self.layout, self.estimator, self.split, positions, k)
 
+    def kept(self) -> TopBottom:
+        """All that is stored of scores that are not dense: the highest and lowest of each target.
+
+        Raises:
+            StoreError: the file is damaged, or there are only dense scores.
+        """
+        return read_kept(self.layout, self.estimator, self.split)[0]
+
     def require_dense(self) -> None:
         """Require the scores of every training row.
 
@@ -134,14 +142,20 @@ def open_scored(loaded: Loaded, split: str | None) -> Scored:
     return Scored(layout, estimator, split, path, fingerprint, fingerprint["targets"], fingerprint["rows"], chosen)
 
 
+def likely_split(layout: Layout, estimator: str, configured: Sequence[str]) -> str | None:
+    """The only split that has scores of an estimator, or the only configured one among them; None if there is no such split."""
+    scored = layout.scored_splits(estimator)
+    likely = [split for split in scored if split in configured]
+    return (likely or scored)[0] if len(scored) == 1 or len(likely) == 1 else None
+
+
 def _only_split(layout: Layout, estimator: str, configured: Sequence[str]) -> str:
+    if (likely := likely_split(layout, estimator, configured)) is not None:
+        return likely
     scored = layout.scored_splits(estimator)
     if not scored:
         expected = f"scores (there are some of: {', '.join(layout.estimators()) or 'no estimator'})"
         remedy = "run trak score first, or choose estimator=NAME"
         raise StoreError(Problem(str(layout.root), f"no scores of estimator {estimator}", expected, remedy))
-    likely = [split for split in scored if split in configured]
-    if len(scored) == 1 or len(likely) == 1:
-        return (likely or scored)[0]
     remedy = f"say which split the targets are in, for example --split {scored[0]}"
     raise ConfigError(Problem("--split", "nothing", f"one of: {', '.join(scored)}", remedy))

@@ -274,6 +274,7 @@ REQUIRED = {
     "retrain": {"name", "model", "dataset.train", "dataset.targets", "task", "trainer"},
     "unroll": {"name", "model", "task", "trainer", "dataset.train", "dataset.targets"},
     "top": {"name", "estimator.name"},
+    "suspects": {"name", "estimator.name"},
     "status": {"name"},
 }
 

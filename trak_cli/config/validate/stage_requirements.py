@@ -63,6 +63,7 @@ STAGES: dict[str, Needs] = {
     "unroll": Needs(("store", "model", "task", "dataset.train", "dataset.targets", "trainer"), (*_DATA, "trainer")),
     # The datasets describe the rows that it shows.
     "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
+    "suspects": Needs(("store", "estimator.name"), ("dataset.train",)),
     "status": Needs(("store",)),
     "config": Needs((), PLUGINS, imports=False),
 }
@@ -107,6 +108,7 @@ UNCHECKED: dict[str, str] = {
     "retrain": _IN_TRAINING,
     "unroll": f"{_IN_TRAINING}, and the content of the store",
     "top": f"{_IN_STORE}, and the samples",
+    "suspects": f"{_IN_STORE}, and the samples",
     "status": _IN_STORE,
     "config": "plugins, and what only one stage needs",
 }

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trak_cli.attribution.topk import Extremes
 from trak_cli.results.scored import Scored
-from trak_cli.types import Float64
+from trak_cli.types import Float32, Float64, IntArray
 
 #: The most harmful training samples of a target that are counted.
 MOST_HARMFUL = 20
@@ -38,17 +37,20 @@ def harm_on(scored: Scored) -> Harm:
         StoreError: a file is damaged.
     """
     total, count = np.zeros(scored.rows), np.zeros(scored.rows)
-    targets = 0
-    if scored.dense:
-        kept = min(MOST_HARMFUL, scored.rows)
-        for _, block in scored.blocks(_BLOCK):
-            targets += len(block)
-            total -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
-            lowest = np.argpartition(block, kept - 1, axis=1)[:, :kept]
-            _count(count, lowest, np.take_along_axis(block, lowest, axis=1))
-    else:
-        for bottom in _stored_bottoms(scored):
-            targets += 1
-            np.add.at(total, bottom.indices[0], -np.minimum(bottom.values[0], 0).astype(np.float64))
-            _count(count, bottom.indices[:, :MOST_HARMFUL], bottom.values[:, :MOST_HARMFUL])
-    return Harm(total / max(targets, 1), count)
+    if not scored.dense:
+        kept = scored.kept().bottom
+        np.add.at(total, kept.indices, -np.minimum(kept.values, 0).astype(np.float64))
+        _count(count, kept.indices[:, :MOST_HARMFUL], kept.values[:, :MOST_HARMFUL])
+        return Harm(total / len(kept.values), count)
+    targets, most = 0, min(MOST_HARMFUL, scored.rows)
+    for _, block in scored.blocks(_BLOCK):
+        targets += len(block)
+        total -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
+        lowest = np.argpartition(block, most - 1, axis=1)[:, :most]
+        _count(count, lowest, np.take_along_axis(block, lowest, axis=1))
+    return Harm(total / targets, count)
+
+
+def _count(count: Float64, rows: IntArray, scores: Float32) -> None:
+    """Add one for each negative score to the row that it belongs to."""
+    count += np.bincount(rows[scores < 0], minlength=len(count))

@@ -1,4 +1,4 @@
-"""Criteria that need the stored features of the training set only: loss, margin, self-influence and the residual when left out."""
+"""Criteria from the features of the training set alone: loss, margin, self-influence and the residual when left out."""
 
 from __future__ import annotations
 

@@ -41,17 +41,27 @@ def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int
     if dense.exists():
         return [_extremes(read_scores(dense, Rows(row, row + 1)), k) for row in rows]
     kept = layout.scores_top(estimator, split)
-    if not kept.exists():
-        raise no_scores(layout, estimator, split)
-    image = read_image(kept)
-    ends = TopBottom.of(image.arrays)
+    ends, training = read_kept(layout, estimator, split)
     available = ends.top.indices.shape[1]
-    if min(k, image.fingerprint["rows"]) > available:
+    if min(k, training) > available:
         remedy = f"give -k {available}, or keep more when you score (score.top_k, refine.candidates)"
         raise ConfigError(Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", remedy))
     return [
         TopBottom(*(Extremes(end.indices[[row], :k], end.values[[row], :k]) for end in (ends.top, ends.bottom))) for row in rows
     ]
+
+
+def read_kept(layout: Layout, estimator: str, split: str) -> tuple[TopBottom, int]:
+    """All highest and lowest scores that are stored instead of dense ones, and the number of training rows.
+
+    Raises:
+        StoreError: there are none, or the file is damaged.
+    """
+    path = layout.scores_top(estimator, split)
+    if not path.exists():
+        raise no_scores(layout, estimator, split)
+    image = read_image(path)
+    return TopBottom.of(image.arrays), int(image.fingerprint["rows"])
 
 
 def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:

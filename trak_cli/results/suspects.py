@@ -1,0 +1,237 @@
+"""``trak suspects``: training samples that are likely to be mislabelled or harmful, the most suspicious first.
+
+Nothing is deleted or changed: the result is a list for a person to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trak_cli.config.load import Loaded
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.results.records import check_table, write_table
+from trak_cli.results.samples import open_samples
+from trak_cli.results.scored import Scored, likely_split, open_scored
+from trak_cli.results.suspicion.harm import harm_on
+from trak_cli.results.suspicion.neighbours import Label, Neighbours, find_neighbours
+from trak_cli.results.suspicion.own_features import own_criteria
+from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.scoring.score_reader import outdated_scores
+from trak_cli.store.layout import Layout
+from trak_cli.types import TRAIN, Float64, IntArray, Reporter
+
+#: The criteria, the default first. A large value is suspicious, except for the margin; of self-influence, a large magnitude is.
+CRITERIA = ("left_out", "loss", "margin", "self_influence", "harm", "harm_count")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Every training row by every criterion that the store can give.
+
+    Attributes:
+        split: the held-out split of the harm; None without one.
+        values: criterion -> (n,) float64.
+        notes: why criteria are missing.
+    """
+
+    layout: Layout
+    estimator: str
+    rows: int
+    split: str | None
+    values: Mapping[str, Float64]
+    notes: list[str]
+
+    def order(self, by: str) -> IntArray:
+        """(n,) all training rows, the most suspicious first; the lower row first where two are equal."""
+        values = self.values[by]
+        suspicion = -values if by == "margin" else np.abs(values) if by == "self_influence" else values
+        return np.argsort(-suspicion, kind="stable")
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One training sample.
+
+    Attributes:
+        rank: from 1.
+        proposed: of a class, the label whose samples contradict it the most; None where left_out is at most 1, so that the
+            other samples agree with its label.
+        disagreement: the share of its neighbours' scores that is negative; None if they were not searched.
+        neighbours: rows of the training samples with the largest scores on it, in magnitude.
+        values: criterion -> value.
+    """
+
+    rank: int
+    row: int
+    label: Label
+    proposed: Label
+    disagreement: float | None
+    neighbours: list[int]
+    values: dict[str, float]
+    description: str
+
+
+@dataclass(frozen=True)
+class SuspectsSummary:
+    """The most suspicious training samples.
+
+    Attributes:
+        split: the held-out split of harm and harm_count; None without one.
+        by: the criterion that they are ordered by.
+        rows: number of training rows.
+        out: the file that was written.
+        notes: why criteria are missing.
+    """
+
+    store: Path
+    estimator: str
+    split: str | None
+    by: str
+    rows: int
+    criteria: list[str]
+    suspects: list[Suspect]
+    out: Path | None
+    notes: list[str]
+
+
+def suspects(
+    loaded: Loaded,
+    reporter: Reporter,
+    *,
+    split: str | None = None,
+    by: str | None = None,
+    k: int = 20,
+    neighbours: int = 20,
+    out: Path | None = None,
+) -> SuspectsSummary:
+    """Rank the training set.
+
+    Args:
+        split: the held-out split whose stored scores give the harm; None: the only one that has scores.
+        by: a criterion; None: the first of :data:`CRITERIA` that the store can give.
+        k: how many samples are returned.
+        neighbours: how many neighbours of each returned sample propose a label; 0: none, which saves a pass over the features.
+        out: a .csv or .parquet file to write.
+
+    Raises:
+        ConfigError: an unknown criterion, or one that the store cannot give; a file that cannot be written.
+        StoreError: the store has neither features nor scores, or they are damaged or out of date.
+        InputError: the data set cannot describe a row.
+    """
+    if by is not None and by not in CRITERIA:
+        raise ConfigError(Problem("--by", by, f"one of {', '.join(CRITERIA)}", "choose one of these"))
+    if out is not None:
+        check_table(out)
+    ranking = rank(loaded, reporter, split)
+    by = by or next(name for name in CRITERIA if name in ranking.values)
+    if by not in ranking.values:
+        found, remedy = f"{by}, which this store cannot give", "; ".join(ranking.notes) or "choose another one"
+        raise ConfigError(Problem("--by", found, f"one of {', '.join(ranking.values)}", remedy))
+    rows = ranking.order(by)[:k].tolist()
+    summary = SuspectsSummary(
+        store=ranking.layout.root,
+        estimator=ranking.estimator,
+        split=ranking.split,
+        by=by,
+        rows=ranking.rows,
+        criteria=list(ranking.values),
+        suspects=_describe(loaded, reporter, ranking, rows, neighbours),
+        out=out,
+        notes=ranking.notes,
+    )
+    if out is not None:
+        columns = ["rank", "row", "label", "proposed", "disagreement", *ranking.values, "description"]
+        write_table(out, columns, [_record(suspect) for suspect in summary.suspects])
+    return summary
+
+
+def rank(loaded: Loaded, reporter: Reporter, split: str | None = None) -> Ranking:
+    """Every criterion that the store can give, for all training rows.
+
+    Raises:
+        StoreError: the store has neither features nor scores, or they are damaged or out of date.
+    """
+    layout, estimator = Layout(Path(loaded.config.store)), list(loaded.config.estimator.names)[-1]
+    inventory, scored, notes = training_features(loaded), _scores(loaded, layout, estimator, split), []
+    values: dict[str, Float64] = {}
+    if inventory is not None:
+        own = own_criteria(inventory, loaded.config.estimator.spec, reporter)
+        values |= {name: value for name in CRITERIA if (value := getattr(own, name, None)) is not None}
+        if own.margin is None:
+            notes.append("no margin: f is not a log-odds")
+    else:
+        notes.append("only harm: the store has no features of the training set (trak featurize computes them)")
+    if scored is not None:
+        if inventory is not None and scored.rows != inventory.rows:
+            here = scored.targets, inventory.rows
+            raise outdated_scores(scored.path, (scored.targets, scored.rows), here)
+        values |= vars(harm_on(scored))
+    elif inventory is not None:
+        several = layout.scored_splits(estimator)
+        choice = f"choose --split from {', '.join(several)}" if several else "run trak score first"
+        notes.append(f"no harm on held-out targets: {choice}")
+    rows = len(next(iter(values.values())))
+    return Ranking(layout, estimator, rows, None if scored is None else scored.split, values, notes)
+
+
+def training_features(loaded: Loaded) -> Inventory | None:
+    """The features of the training set that the configured estimator averages; None for a store of scores alone.
+
+    Raises:
+        StoreError: some of them are missing.
+    """
+    config = loaded.config
+    layout = Layout(Path(config.store))
+    if not layout.checkpoints():
+        return None
+    inventory = take_inventory(layout, config.estimator.average_over).first(list(config.estimator.names.values())[-1])
+    require_shards(inventory, [TRAIN])
+    return inventory
+
+
+def _scores(loaded: Loaded, layout: Layout, estimator: str, split: str | None) -> Scored | None:
+    """The scores of the held-out split; None if none was named and it is not clear which one is meant."""
+    split = split or likely_split(layout, estimator, list(loaded.config.dataset.targets))
+    if split is None and layout.checkpoints():
+        return None
+    return open_scored(loaded, split)
+
+
+def _describe(loaded: Loaded, reporter: Reporter, ranking: Ranking, rows: list[int], k: int) -> list[Suspect]:
+    samples, inventory = open_samples(loaded.config, TRAIN), training_features(loaded)
+    searched: list[Neighbours | None] = [None] * len(rows)
+    if k and inventory is not None and rows:
+        searched = list(find_neighbours(inventory, loaded.config.estimator.spec, rows, k, reporter))
+    labels: dict[int, Label] = {}
+
+    def label(row: int) -> Label:
+        if row not in labels:
+            labels[row] = None if samples is None else samples.label(row)
+        return labels[row]
+
+    def contradicted(row: int) -> bool:
+        """Whether the others predict a negative f, that is, that another class is more likely."""
+        return "margin" in ranking.values and bool(ranking.values["left_out"][row] > 1)
+
+    return [
+        Suspect(
+            rank=place,
+            row=row,
+            label=label(row),
+            proposed=found.opposing_label(label(row), label) if found is not None and contradicted(row) else None,
+            disagreement=None if found is None else found.disagreement,
+            neighbours=[] if found is None else found.rows,
+            values={name: float(values[row]) for name, values in ranking.values.items()},
+            description="" if samples is None else samples.words(row),
+        )
+        for place, (row, found) in enumerate(zip(rows, searched, strict=True), 1)
+    ]
+
+
+def _record(suspect: Suspect) -> dict[str, Any]:
+    return {**vars(suspect), **suspect.values}
