@@ -71,9 +71,9 @@ def test_every_shard_says_which_engine_computed_it_though_no_fingerprint_does(pr
     assert "engine" not in json.dumps(image.fingerprint)
 
 
-def chosen_while_busy(project: Project, engine: str) -> None:
+def chosen_while_busy(project: Project, engine: str, *overrides: str) -> None:
     """A store without shards whose plan has this engine, measured as faster than it is."""
-    project.done("featurize", f"gradients.engine={engine}")
+    project.done("featurize", f"gradients.engine={engine}", *overrides)
     shutil.rmtree(project.store / "features")
     plan = plan_of(project)
     names = ("hooks", "vmap", "loop")
@@ -90,6 +90,12 @@ def test_a_slow_first_shard_names_the_faster_engine_and_the_store_keeps_its_own(
     assert "use another store: name=NAME gradients=hooks" in outcome.stderr
     assert plan_of(project) == before
     assert read_image(project.shard(index=1)).provenance["engine"] == "loop"
+
+
+def test_engines_are_not_timed_again_for_fewer_samples_than_that_takes(project: Project) -> None:
+    overrides = ("checkpoints=checkpoints/a*", "dataset.train.rows=24")
+    chosen_while_busy(project, "loop", *overrides)
+    assert "the first shard took" not in project.done("featurize", "gradients.engine=auto", *overrides).stderr
 
 
 @pytest.mark.parametrize("engine", ["auto", "hooks"])

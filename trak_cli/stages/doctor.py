@@ -77,7 +77,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
     ]
     plan, costs = None, None
     if _all_hold(checks):
-        plan, check = _plan(layout, EngineSelector(setup, inputs.train, first, config.features.shard_rows, reporter))
+        selector = EngineSelector(setup, inputs.train, first, inputs.samples, config.features.shard_rows, reporter)
+        plan, check = _plan(layout, selector)
         checks.append(check)
     if plan is not None:
         scales = partial(make_scales, setup, inputs.train, plan.microbatch)

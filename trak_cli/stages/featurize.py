@@ -107,7 +107,8 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         check_model(setup, probes, reporter.log)
         _log_quality(setup, probes, reporter)
         _log_setup(setup, reporter)
-        selector = EngineSelector(setup, inputs.train, inputs.checkpoints[0], config.features.shard_rows, reporter)
+        first, length = inputs.checkpoints[0], config.features.shard_rows
+        selector = EngineSelector(setup, inputs.train, first, inputs.samples, length, reporter)
         plan = settle_plan(layout, selector)
     for name, fingerprint in fingerprints.items():
         record_fingerprint(layout, name, fingerprint)
@@ -180,7 +181,8 @@ def _compute_units(
         reading = timed(partial(_write, unit, featurizer, run, meter), clock_of(run.inputs.device.type))
         if unit is run.work.pending[0]:
             passes = 1 + (run.setup.terms and unit.split is run.inputs.train)
-            look_again(run.selector, run.plan, undisturbed([reading]) / (len(unit.rows) * passes))
+            left = sum(len(later.rows) for later in run.work.pending[1:])
+            look_again(run.selector, run.plan, undisturbed([reading]) / (len(unit.rows) * passes), left)
     return kernel
 
 

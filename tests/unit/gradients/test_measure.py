@@ -8,7 +8,7 @@ import pytest
 
 from trak_cli.errors import InputError, MachineError, Problem
 from trak_cli.gradients.tuning.clock import undisturbed
-from trak_cli.gradients.tuning.measure import Candidate, Trial, choose, measure
+from trak_cli.gradients.tuning.measure import Candidate, Trial, choose, measure, samples_of_race
 
 
 class Machine:
@@ -54,6 +54,26 @@ def test_a_microbatch_stays_within_its_memory() -> None:
     assert {one.microbatch for one in measure([machine.candidate("a", 40, 0, 0.001)], clock=machine.clock)} == {8, 32}
     assert {one.microbatch for one in measure([machine.candidate("a", 3, 0, 0.001)], clock=machine.clock)} == {3}
     assert {one.microbatch for one in measure([machine.candidate("a", 5, 0, 1)], sizes=(5,), clock=machine.clock)} == {5}
+
+
+@pytest.mark.parametrize("engines", [1, 3])
+@pytest.mark.parametrize("samples", [0, 90, 100, 280, 300, 1100, 1200, 10**6])
+def test_larger_microbatches_are_timed_only_while_that_computes_at_most_the_samples_of_the_run(
+    engines: int, samples: int
+) -> None:
+    machine = Machine()
+    equal = [machine.candidate(str(number), 256, 0.01, 0.001) for number in range(engines)]
+    tried = {trial.microbatch for trial in measure(equal, clock=machine.clock, samples=samples)}
+    assert tried == {8, *(size for size in (32, 128) if 3 * engines * size <= samples)}
+    for size in tried:
+        assert sum(run[1] for run in machine.runs if run[1] == size) == samples_of_race(engines, size)
+
+
+def test_a_slower_engine_is_given_up_earlier_than_the_fastest() -> None:
+    machine = Machine()
+    candidates = [machine.candidate("slow", 256, 0.01, 0.005), machine.candidate("fast", 256, 0.01, 0.001)]
+    trials = measure(candidates, clock=machine.clock, samples=200)
+    assert {(trial.engine, trial.microbatch) for trial in trials} == {("fast", 8), ("fast", 32), ("slow", 8)}
 
 
 def refusing(machine: Machine, engine: str, above: int, error: type[InputError | MachineError]) -> Candidate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from trak_cli.errors import InputError, MachineError
 from trak_cli.gradients.options import ENGINES
@@ -47,6 +48,11 @@ class Trial:
     seconds: float
 
 
+def samples_of_race(engines: int, size: int) -> int:
+    """The number of samples for which ``engines`` engines compute gradients when they are timed with this microbatch."""
+    return _ROUNDS * engines * size
+
+
 def choose(trials: Sequence[Trial]) -> Trial:
     """The trial whose engine and microbatch a run uses.
 
@@ -63,6 +69,7 @@ def measure(
     sizes: Sequence[int] = SIZES,
     clock: Clock = cpu_clock,
     refused: Callable[[str, int, InputError | MachineError], None] | None = None,
+    samples: float = inf,
 ) -> list[Trial]:
     """Time every candidate with growing microbatches, while that may help. The fastest trial comes first.
 
@@ -71,6 +78,8 @@ def measure(
 
     Args:
         refused: called with engine, microbatch and error.
+        samples: of the run; timing should not take longer. Of the run's time with the fastest trial so far, each candidate may
+            use an equal share for its next microbatch.
 
     Raises:
         InputError, MachineError: no candidate is left; the last error.
@@ -82,7 +91,7 @@ def measure(
     ]
     while pending:
         results = _interleaved([(candidate, remaining[0]) for candidate, remaining in pending], clock)
-        more = []
+        growing: list[tuple[Candidate, list[int], float]] = []
         for (candidate, (size, *larger)), result in zip(pending, results, strict=True):
             if isinstance(result, Exception):
                 errors.append(result)
@@ -91,12 +100,16 @@ def measure(
                 if isinstance(result, InputError):
                     trials = [trial for trial in trials if trial.engine != candidate.engine]
                 continue
-            before = min((trial.seconds for trial in trials if trial.engine == candidate.engine), default=float("inf"))
+            before = min((trial.seconds for trial in trials if trial.engine == candidate.engine), default=inf)
             trials.append(Trial(candidate.engine, size, undisturbed(result) / size))
-            slow = _TOO_SLOW * min(trial.seconds for trial in trials)
-            if larger and trials[-1].seconds <= min(slow, (1 - _GAIN) * before):
-                more.append((candidate, larger))
-        pending = more
+            if larger and trials[-1].seconds <= (1 - _GAIN) * before:
+                growing.append((candidate, larger, trials[-1].seconds))
+        fastest = min((trial.seconds for trial in trials), default=inf)
+        pending = [
+            (candidate, larger)
+            for candidate, larger, seconds in growing
+            if seconds <= _TOO_SLOW * fastest and seconds * samples_of_race(len(candidates), larger[0]) <= fastest * samples
+        ]
     if errors and not trials:
         raise errors[-1]
     return sorted(trials, key=lambda trial: trial.seconds)
@@ -105,7 +118,7 @@ def measure(
 def _interleaved(heat: Sequence[tuple[Candidate, int]], clock: Clock) -> list[list[Reading] | InputError | MachineError]:
     """The readings of each candidate with its microbatch, in rounds; or the error that ended them."""
     results: list[list[Reading] | InputError | MachineError] = [[] for _ in heat]
-    best = float("inf")
+    best = inf
     for _ in range(_ROUNDS):
         for place, (candidate, size) in enumerate(heat):
             readings = results[place]

@@ -45,12 +45,14 @@ class EngineSelector:
     """Selects the engine for a model with the weights of ``checkpoint``, on samples of ``train``.
 
     Attributes:
+        samples: of the whole run, of all splits under all checkpoints.
         shard_rows: rows of a shard; None derives them from the measured time.
     """
 
     setup: FeatureSetup
     train: Split
     checkpoint: Checkpoint
+    samples: int
     shard_rows: int | None
     reporter: Reporter
 
@@ -126,7 +128,7 @@ class EngineSelector:
             self.reporter.log(f"gradients={engine} does not accept {samples} samples at a time: {error.problems[0].found}")
 
         clock = clock_of(self.setup.device.type)
-        return measure(candidates, (size,) if size else sizes, clock, refused), strategies_of
+        return measure(candidates, (size,) if size else sizes, clock, refused, self.samples), strategies_of
 
     def _strategies(self, engine: str) -> Strategies:
         """The strategy of each parameter, after comparing the engine with the loop.

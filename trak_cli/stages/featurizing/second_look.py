@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trak_cli.errors import ConfigError, InputError, MachineError
-from trak_cli.gradients.tuning.measure import EQUAL, choose
+from trak_cli.gradients.tuning.measure import EQUAL, choose, samples_of_race
 from trak_cli.stages.featurizing.engine_selection import EngineSelector
 from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.user_errors import report_user_errors
@@ -12,7 +12,7 @@ from trak_cli.user_errors import report_user_errors
 SLOWER = 1.5
 
 
-def look_again(selector: EngineSelector, plan: RunPlan, seconds: float) -> None:
+def look_again(selector: EngineSelector, plan: RunPlan, seconds: float, left: int) -> None:
     """Log a warning if the first shard was slow and another engine is faster, with the command that uses it.
 
     The plan is kept: engines round differently, and all shards of a store must have the values that any worker and any restart
@@ -20,11 +20,14 @@ def look_again(selector: EngineSelector, plan: RunPlan, seconds: float) -> None:
 
     Args:
         seconds: time of one pass over one sample of the first shard.
+        left: samples that this worker has not computed yet; nothing is measured for fewer samples than that takes.
     """
     chosen = selector.setup.gradients.engine == "auto"
     if not chosen or plan.seconds is None or seconds <= SLOWER * plan.seconds:
         return
     engines = list(dict.fromkeys(trial["engine"] for trial in plan.measured))
+    if left < samples_of_race(len(engines), plan.microbatch):
+        return
     try:
         with report_user_errors("model", library=True):
             trials, _ = selector.race(engines, (plan.microbatch,))

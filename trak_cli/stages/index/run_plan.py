@@ -23,12 +23,6 @@ SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 120.0, 16, 1024
 #: Shards of a split, at most, as long as they have fewer rows than ``MOST_ROWS``.
 SHARDS = 2**14
 
-#: Seconds of work that an interruption may cost at most, and the bounds of the rows of a shard; all rows are powers of two.
-SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 120.0, 16, 1024
-
-#: Shards of a split, at most, as long as they have fewer rows than ``MOST_ROWS``.
-SHARDS = 2**14
-
 
 @dataclass(frozen=True)
 class RunPlan:

@@ -33,6 +33,11 @@ class RunInputs:
         """The training set."""
         return self.splits[0]
 
+    @property
+    def samples(self) -> int:
+        """How many samples a run reads: all splits, once for each checkpoint."""
+        return len(self.checkpoints) * sum(split.rows for split in self.splits)
+
 
 def open_inputs(config: TrakConfig, base: Path) -> RunInputs:
     """Build the plugins and check that every checkpoint fits the model. Relative paths start at ``base``.
