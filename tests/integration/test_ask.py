@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from small_project import stamps
 from tiny_project import ROWS, TARGETS, Project
 
 from trak_cli.config.load import Loaded, load
-from trak_cli.results.ask import open_new, score_new
+from trak_cli.results.new_scores import open_new, score_new
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 from trak_cli.types import Float32, Silent
@@ -83,3 +84,28 @@ def test_only_the_highest_and_lowest_are_kept(scored: Project) -> None:
     assert found.extremes.bottom.indices.tolist() == order[:, :-5:-1].tolist()
     assert found.outputs.shape == (TARGETS,)
     assert found.rows == ROWS
+
+
+def test_the_command_shows_the_rows_of_each_new_target(scored: Project) -> None:
+    rows = ["--row", "1,2,3,4,5,6,7,8", "--row", "[0,0,0,0,1,1,1,1]", "--label", "1"]
+    text = scored.done("ask", *rows, "-k", "3").stdout
+    assert text.count("estimator early_training") == 2
+    summary = json.loads(scored.done("ask", *rows, "-k", "3", "--json").stdout)
+    assert [len(target["helpful"]) for target in summary["targets"]] == [3, 3]
+    one = json.loads(scored.done("ask", "--sample", "[[0,0,0,0,1,1,1,1],1]", "-k", "3", "--json").stdout)
+    assert one["targets"][0]["helpful"] == summary["targets"][1]["helpful"]
+
+
+def test_what_cannot_be_asked_is_refused_before_anything_is_computed(scored: Project) -> None:
+    scored.refused(2, "ask", says=("no sample", "--text"))
+    scored.refused(2, "ask", "--row", "1,2", "--row", "3", "--label", "1", "--label", "2", "--label", "0", says=("--row", "3"))
+    scored.refused(2, "ask", "--row", "1,a", says=("--row", "JSON list"))
+    scored.refused(2, "ask", "--row", "1,2", "--split", "other", says=("--split", "test, train"))
+    scored.refused(4, "ask", "--text", "words", says=("new target 0", "sample_from"))
+    scored.refused(4, "ask", "--row", "1,2,3,4,5,6,7,8", "--label", "9", says=("sample 0 of the new targets", "label 9"))
+    scored.refused(3, "ask", "--row", "1,2,3,4,5,6,7,8", "--label", "1", "projection.dim=16", says=("projection.dim",))
+    scored.refused(2, "ask", "--row", "1,2,3,4,5,6,7,8", "--label", "1", "checkpoints=checkpoints/a*", says=("average_over",))
+
+
+def test_a_store_without_gram_matrices_is_refused_with_the_command_that_makes_them(featurized: Project) -> None:
+    featurized.refused(3, "ask", "--row", "1,2,3,4,5,6,7,8", "--label", "1", says=("trak finalize",))

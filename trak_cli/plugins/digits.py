@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plugins.new_samples import by_role, class_number, image_pixels
 from trak_cli.types import Float32, IntArray
 
 
@@ -51,6 +53,16 @@ class Digits(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         row = self.index[i]
         return torch.from_numpy(self._images[row].copy()).unsqueeze(0), int(self._labels[row])
+
+    def sample_from(self, record: Mapping[str, Any]) -> tuple[Tensor, int]:
+        """The sample of a new image: ``image``, the path of a file (white on black), resized to 8 × 8, and ``label``.
+
+        Raises:
+            InputError: a value is missing or unknown, or no such image.
+        """
+        values = by_role(record, {"image": "image", "label": "label"})
+        pixels = image_pixels(values["image"], (1, 8, 8)).astype(np.float32) / 255
+        return torch.from_numpy(pixels), class_number(values["label"], None)
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image", (8, 8) float32 in [0, 1], and "label"."""

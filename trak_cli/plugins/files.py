@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
+from trak_cli.plugins.new_samples import INPUTS, LABELS, by_role, mirrored
 from trak_cli.plugins.samples import extreme_rows
 from trak_cli.user_hdf5 import UserHdf5Rows, open_user_hdf5
 
@@ -42,6 +43,7 @@ class SampleFile(Dataset[Any]):
             remedy = "name the arrays of a sample, for example [x, y]"
             raise ConfigError(Problem("dataset names", "an empty list", "one name or more", remedy))
         held = _opened(path, names) if path.endswith(_HDF5) and not single else _read(path, names)
+        self._names = list(names)
         self._where = [f"{name} in {path}" for name in names]
         self._arrays: list[Tensor | UserHdf5Rows] = [
             one if isinstance(one, UserHdf5Rows) else as_tensor(one, where)
@@ -57,6 +59,20 @@ class SampleFile(Dataset[Any]):
     def __getitem__(self, i: int) -> Any:
         rows = self.rows(i)
         return rows if len(rows) > 1 else rows[0]
+
+    def sample_from(self, record: Mapping[str, Any]) -> Any:
+        """A new sample: the numbers of each array by its name; or ``row``, for the first of them, and ``label``, for the last.
+
+        Raises:
+            InputError: an array is missing or unknown, or has another shape.
+        """
+        roles = {name: name for name in self._names}
+        known = dict(record)
+        for aliases, name in ((INPUTS, self._names[0]), (LABELS, self._names[-1])):
+            known = {name if key in aliases and key not in roles else key: value for key, value in known.items()}
+        values = by_role(known, roles)
+        parts = tuple(mirrored(values[name], row, name) for name, row in zip(self._names, self.rows(0), strict=True))
+        return parts if len(parts) > 1 else parts[0]
 
     def rows_to_check(self, count: int) -> list[int]:
         """The rows of the smallest and the largest number of each array of single numbers that is in memory."""

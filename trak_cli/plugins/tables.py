@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.samples import extreme_rows
 from trak_cli.types import Float64
@@ -56,13 +57,31 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
         rows = slice(first, last)
         self._inputs = torch.from_numpy(np.stack(arrays, axis=1).astype(np.float32))[rows]
         self._labels = torch.from_numpy(truth.astype(np.int64 if whole else np.float32))[rows]
-        self._names, self._label = list(inputs), label
+        self._names, self._label, self._places = list(inputs), label, places
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self._inputs[i], self._labels[i]
+
+    def sample_from(self, record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The sample of a new row: a value of every column by its name; or ``row``, the inputs in order, and ``label``.
+
+        Raises:
+            InputError: a value is missing or unknown, or not a finite number.
+        """
+        names = {"row": "row"} if "row" in record else {name: name for name in self._names}
+        values = by_role(record, {**names, "label": self._label})
+        inputs = np.ravel(values["row"]).tolist() if "row" in record else [values[name] for name in self._names]
+        if len(inputs) != len(self._names):
+            expected = f"{len(self._names)}: {', '.join(self._names)}"
+            raise InputError(Problem("row", f"{len(inputs)} values", expected, "give a value of every input"))
+        problems: list[Problem] = []
+        row = [_numbers([value], name, problems)[0] for name, value in zip(self._names, inputs, strict=True)]
+        label = _numbers([values["label"]], self._label, problems, self._places or None)
+        InputError.raise_for(problems)
+        return torch.tensor(row, dtype=torch.float32), torch.tensor(label[0]).to(self._labels.dtype)
 
     def rows_to_check(self, count: int) -> list[int]:
         """The rows of the smallest and the largest label."""

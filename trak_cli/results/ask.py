@@ -2,123 +2,70 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from trak_cli.attribution.topk import TopBottom, TopK
+from trak_cli.attribution.topk import Extremes, TopBottom
 from trak_cli.config.load import Loaded
-from trak_cli.plugins.samples import Indexed
-from trak_cli.stages.featurizing.new_targets import compute_new_targets
-from trak_cli.stages.index.inventory import Inventory, take_inventory
-from trak_cli.stages.inputs.device import use_threads
-from trak_cli.stages.scoring.block_scorer import PreparedTargets, prepare_targets
-from trak_cli.stages.scoring.gram_store import require_grams
-from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, Float32, Reporter, Rows
-
-Result = TypeVar("Result")
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.plugins import instantiate
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.results.neighbours import TargetTop, describer, target_top
+from trak_cli.results.new_samples import make_samples
+from trak_cli.results.new_scores import score_new
+from trak_cli.results.samples import Samples, dataset_key
+from trak_cli.types import TRAIN, Reporter
 
 
 @dataclass(frozen=True)
-class NewScores:
-    """The highest and lowest scores of new targets.
+class AskSummary:
+    """The result for every new target.
 
     Attributes:
+        split: whose data set made the samples.
         rows: number of training rows.
-        outputs: (t,) f of every target, the mean over the checkpoints.
-        extremes: the k highest and k lowest scores of every target.
+        outputs: f of every target, the mean over the checkpoints.
     """
 
     store: Path
     estimator: str
     checkpoints: list[str]
+    split: str
     rows: int
-    outputs: Float32
-    extremes: TopBottom
+    outputs: list[float]
+    targets: list[TargetTop]
 
 
-def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int) -> NewScores:
-    """The highest and lowest scores of new targets on the training set of a finished store, which is not changed.
-
-    The features are read once, shard by shard, and only the highest and lowest scores are kept.
+def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: str | None, k: int) -> AskSummary:
+    """The k highest and k lowest scores of new targets. Nothing is added to the store.
 
     Args:
-        loaded: the configuration with which the store was made; its estimator must be finalised.
-        samples: samples as a target data set returns them: a list, or a map-style data set. All of them are scored at a time,
-            so thousands of them are better made a target split.
-        k: how many of the highest and of the lowest scores are kept; at most all of them.
+        records: for each sample, its values by name, or the sample as lists and numbers.
+        split: the split whose data set makes the samples from them; None: the only target split, else the first.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
-    new = open_new(loaded, reporter, samples)
-    best = TopK(len(new.outputs), min(k, new.inventory.rows))
-    with reporter.meter("scores", new.inventory.rows, "training rows") as meter:
-        for rows, scores in new.blocks():
-            best.update(scores, rows.start)
-            meter.advance(len(rows))
-    inventory = new.inventory
-    return NewScores(inventory.layout.root, new.estimator, inventory.checkpoints, inventory.rows, new.outputs, best.result())
+    made = make_samples(_like(loaded.config, split), records)
+    found = score_new(loaded, reporter, made, k)
+    words, training = Samples(made.split, made), describer(loaded.config, TRAIN)
+    targets = []
+    for place in range(len(made)):
+        top, bottom = (
+            Extremes(end.indices[[place]], end.values[[place]]) for end in (found.extremes.top, found.extremes.bottom)
+        )
+        targets.append(target_top(None, words.words(place), TopBottom(top, bottom), training))
+    outputs = [float(value) for value in found.outputs]
+    return AskSummary(found.store, found.estimator, found.checkpoints, made.split, found.rows, outputs, targets)
 
 
-@dataclass(frozen=True)
-class NewTargetScorer:
-    """Scores of new targets, in blocks of training rows.
-
-    Attributes:
-        estimator: its name.
-        outputs: (t,) f of every target, the mean over the checkpoints.
-        threads: shards that are read at a time.
-    """
-
-    inventory: Inventory
-    estimator: str
-    outputs: Float32
-    targets: PreparedTargets
-    threads: int
-
-    def blocks(self) -> Iterator[tuple[Rows, Float32]]:
-        """The scores (t, rows of a shard) of every shard, in the order of the training rows.
-
-        Raises:
-            StoreError: a shard is missing, damaged or another run's.
-        """
-        shards = self.inventory.shards(TRAIN)
-        _ = self.targets.thresholds  # computed before the threads ask for it
-        yield from zip(shards, _in_order(self.targets.final_scores, len(shards), self.threads), strict=True)
-
-
-def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed) -> NewTargetScorer:
-    """Compute the features of new targets and prepare their scores.
-
-    Raises:
-        ConfigError, InputError, StoreError, MachineError: see the classes.
-    """
-    config = loaded.config
-    use_threads(config.threads)
-    name, count = list(config.estimator.names.items())[-1]
-    estimator = config.estimator.spec
-    inventory = take_inventory(Layout(Path(config.store)), config.estimator.average_over).first(count)
-    if estimator.needs_gram:
-        require_grams(inventory, estimator)
-    new = compute_new_targets(loaded, inventory, samples, reporter)
-    targets = prepare_targets(inventory, estimator, new.features.__getitem__)
-    threads = config.threads or os.cpu_count() or 1
-    return NewTargetScorer(inventory, name, new.outputs.mean(axis=0), targets, min(threads, 4))
-
-
-def _in_order(function: Callable[[int], Result], count: int, threads: int) -> Iterator[Result]:
-    """``function`` of 0..count−1, in order. As many calls as threads run ahead of the caller."""
-    with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[Result]] = deque()
-        for index in range(count):
-            coming.append(pool.submit(function, index))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+def _like(config: TrakConfig, split: str | None) -> Samples:
+    """The samples of the split whose data set makes new ones; those of the training set without a target split."""
+    known = [*config.dataset.targets, TRAIN]
+    if split is not None and split not in known:
+        raise ConfigError(Problem("--split", split, f"one of: {', '.join(known)}", "choose a split of the configuration"))
+    chosen = split or known[0]
+    key = dataset_key(chosen)
+    return Samples(chosen, instantiate(config.dataset.train if chosen == TRAIN else config.dataset.targets[chosen], key))

@@ -11,6 +11,7 @@ from rich.console import Console
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
 
 if TYPE_CHECKING:
+    from trak_cli.results.neighbours import TargetTop
     from trak_cli.results.top import TopSummary
 
 NAME = "top"
@@ -47,10 +48,15 @@ def show(summary: TopSummary, console: Console) -> None:
         about = f" ({target.description})" if target.description else ""
         shown = f"target {target.row}" if summary.group is None else f"the mean over {len(summary.group)} targets"
         console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
-        rows = table("", "#row", "#score", "description")
-        for sign, neighbours in (("+", target.helpful), ("−", target.harmful)):
-            for one in neighbours:
-                rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)
-        console.print(rows)
+        show_neighbours(target, console)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
+
+
+def show_neighbours(target: TargetTop, console: Console) -> None:
+    """Print the training rows of one target as a table."""
+    rows = table("", "#row", "#score", "description")
+    for sign, neighbours in (("+", target.helpful), ("−", target.harmful)):
+        for one in neighbours:
+            rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)
+    console.print(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.files import SampleFile
 from trak_cli.plugins.images.transform import channel_problems, normalised
+from trak_cli.plugins.new_samples import by_role, class_number, image_pixels
 
 
 class ImageFile(Dataset[tuple[Tensor, int]]):
@@ -58,6 +59,16 @@ class ImageFile(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         pixels, label = self._pixels(i)
         return normalised(pixels, self._mean, self._std), label
+
+    def sample_from(self, record: Mapping[str, Any]) -> tuple[Tensor, int]:
+        """The sample of a new image: ``image``, the path of a file, resized to the size of the others, and ``label``.
+
+        Raises:
+            InputError: a value is missing or unknown, or no such image.
+        """
+        values = by_role(record, {"image": "image", "label": "label"})
+        pixels = torch.from_numpy(image_pixels(values["image"], self._pixels(0)[0].shape))
+        return normalised(pixels, self._mean, self._std), class_number(values["label"], None)
 
     def rows_to_check(self, count: int) -> list[int]:
         """The rows of the smallest and the largest label."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.images.transform import channel_problems, normalised
+from trak_cli.plugins.new_samples import by_role, class_number, image_pixels
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
@@ -76,6 +77,16 @@ class Cifar(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         row = int(self.index[i])
         return normalised(torch.from_numpy(self._pixels(row)), self._mean, self._std), int(self._labels[row])
+
+    def sample_from(self, record: Mapping[str, Any]) -> tuple[Tensor, int]:
+        """The sample of a new image: ``image``, the path of a file, resized to 32 × 32, and ``label``.
+
+        Raises:
+            InputError: a value is missing or unknown, or no such image.
+        """
+        values = by_role(record, {"image": "image", "label": "label"})
+        pixels = torch.from_numpy(image_pixels(values["image"], _SHAPE))
+        return normalised(pixels, self._mean, self._std), class_number(values["label"], None)
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image", (32, 32, 3) uint8, and "label"."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.images.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, evaluation_resize
+from trak_cli.plugins.new_samples import by_role, class_number
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -62,6 +63,15 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         file, label = self._files[i]
         return self._transform.read(file), label
+
+    def sample_from(self, record: Mapping[str, Any]) -> tuple[Tensor, int]:
+        """The sample of a new image: ``image``, the path of a file, and ``label``, the name or the number of its class.
+
+        Raises:
+            InputError: a value is missing or unknown, or no such image or class.
+        """
+        values = by_role(record, {"image": "image", "label": "label"})
+        return self._transform.read(Path(values["image"])), class_number(values["label"], self.classes)
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image", (H, W) or (H, W, 3) uint8 as cropped, "label" and "file"."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.images.transform import ImageTransform
+from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.samples import sample_id
 from trak_cli.user_errors import first_line
@@ -110,6 +111,7 @@ class ImageTextPairs(Dataset[dict[str, Any]]):
         self._transform = ImageTransform(size, resize, tuple(mean), tuple(std), interpolation)
         self._tokens = _tokenizer(tokenizer, length)
         rows = _rows(Path(table), [image, caption])[slice(first, last)]
+        self._roles = {"image": image, "caption": caption}
         self._pairs = [(Path(path) / row[image], row[caption]) for row in rows]
         missing = [file for file, _ in self._pairs if not file.is_file()]
         if missing:
@@ -122,6 +124,15 @@ class ImageTextPairs(Dataset[dict[str, Any]]):
     def __getitem__(self, i: int) -> dict[str, Any]:
         file, caption = self._pairs[i]
         return pair(self._transform.read(file), self._tokens(caption))
+
+    def sample_from(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The sample of a new pair: ``image``, the path of a file, and ``caption``.
+
+        Raises:
+            InputError: a value is missing or unknown, or no such image.
+        """
+        values = by_role(record, self._roles)
+        return pair(self._transform.read(Path(values["image"])), self._tokens(str(values["caption"])))
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image" as cropped, "caption" and "file"."""

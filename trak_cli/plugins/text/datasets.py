@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -51,6 +51,11 @@ class ClassifiedTexts(Texts):
         found = self.tokenizer(*texts, verbose=False, **limit)
         sample = {key: self.cut(i, found[key]) for key in found}
         return {**sample, "labels": torch.tensor(self._number(i), dtype=torch.int64)}
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """See :attr:`~trak_cli.plugins.text.texts.Texts.roles`."""
+        return {**dict(zip(("text", "pair"), self._texts, strict=False)), "label": self._label}
 
     def extent(self, i: int) -> float:
         """See :meth:`~trak_cli.plugins.text.texts.Texts.extent`; infinite for a label that is refused."""
@@ -138,6 +143,30 @@ class CausalTexts(Texts):
         ids = self.cut(i, tokens, self.max_length)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(counted[: len(ids)])}
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """See :attr:`~trak_cli.plugins.text.texts.Texts.roles`."""
+        names = ("messages",) if self._of_messages else ("text",) if len(self.columns) == 1 else ("prompt", "completion")
+        return dict(zip(names, self.columns, strict=True))
+
+    def sample_from(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The sample of a new text, or of a prompt and a completion, or of messages, whichever the table has.
+
+        In a data set of conversations, a prompt and a completion that are texts are said by the user and the assistant.
+
+        Raises:
+            InputError: a value is missing or unknown, or no text.
+        """
+        if set(record) != {"text"} and set(record) != {"prompt", "completion"}:
+            return super().sample_from(record)
+        other = self.of_one_row(dict(record))
+        other.columns = ["text"] if "text" in record else ["prompt", "completion"]
+        if self._of_messages and "prompt" in record and all(isinstance(value, str) for value in record.values()):
+            roles = {"prompt": "user", "completion": "assistant"}
+            other.table = [{name: [{"role": roles[name], "content": value}] for name, value in record.items()}]
+        other._of_messages = False
+        return other[0]
+
     def _plain(self, i: int) -> tuple[list[int], list[int]]:
         """Tokens and labels of a text, or of a prompt and its completion."""
         first, *rest = (self.text(i, column) for column in self.columns)
@@ -183,6 +212,11 @@ class SourceTarget(Texts):
         super().__init__(path, tokenizer, [source, target], max_length, split, subset)
         self._target_length = self.max_length if max_target_length is None else max_target_length
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """See :attr:`~trak_cli.plugins.text.texts.Texts.roles`."""
+        return dict(zip(("source", "target"), self.columns, strict=True))
+
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         source, target = (self.text(i, column) for column in self.columns)
         ids = self.cut(i, self.tokens(source)["input_ids"], self.max_length)
@@ -221,6 +255,11 @@ class MaskedTexts(Texts):
             remedy = "use the tokenizer of a masked language model"
             raise ConfigError(Problem("dataset tokenizer", "no mask token", "a tokenizer that has one", remedy))
         self._share, self._seed = share, seed
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """See :attr:`~trak_cli.plugins.text.texts.Texts.roles`."""
+        return {"text": self.columns[0]}
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         limit = {"truncation": True, "max_length": self.max_length} if self.max_length is not None else {}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.text.chat import spoken
 from trak_cli.plugins.text.records import read_table
 from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
@@ -53,6 +55,26 @@ class Texts(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The arguments that name columns -> these columns."""
+        raise NotImplementedError
+
+    def sample_from(self, record: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The sample of a new row, from its values by column, or by the argument that names the column.
+
+        Raises:
+            InputError: a value is missing or unknown, or no text.
+        """
+        values = by_role(record, self.roles)
+        return self.of_one_row({self.roles[role]: value for role, value in values.items()})[0]
+
+    def of_one_row(self, row: dict[str, Any]) -> Self:
+        """This data set with one other row instead of its table."""
+        other = copy.copy(self)
+        other.table, other.path = [row], "the new targets"
+        return other
 
     def row(self, i: int) -> dict[str, Any]:
         """Row i of the table."""

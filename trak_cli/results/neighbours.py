@@ -1,0 +1,53 @@
+"""The training rows with the highest and lowest scores of one target, as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trak_cli.attribution.topk import Extremes, TopBottom
+from trak_cli.config.schema import TrakConfig
+from trak_cli.results.samples import open_samples
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training row, its score, and the dataset's description of it (may be empty)."""
+
+    row: int
+    score: float
+    description: str
+
+
+@dataclass(frozen=True)
+class TargetTop:
+    """The rows with the largest positive (helpful) and negative (harmful) scores of one target, largest effect first.
+
+    ``row`` is None for a group (scores of the mean of f over several targets), and for a target that is in no split.
+    """
+
+    row: int | None
+    description: str
+    helpful: list[Neighbour]
+    harmful: list[Neighbour]
+
+
+def target_top(row: int | None, description: str, ends: TopBottom, describe: Callable[[int], str]) -> TargetTop:
+    """One target with its rows.
+
+    Args:
+        ends: the scores of this target alone: (1, k) of each end.
+        describe: training row -> its description.
+    """
+    return TargetTop(row, description, _neighbours(ends.top, 1, describe), _neighbours(ends.bottom, -1, describe))
+
+
+def describer(config: TrakConfig, split: str) -> Callable[[int], str]:
+    """A function from row to description; empty if the config does not name the split."""
+    samples = open_samples(config, split)
+    return (lambda _: "") if samples is None else samples.words
+
+
+def _neighbours(extremes: Extremes, sign: int, describe: Callable[[int], str]) -> list[Neighbour]:
+    pairs = zip(extremes.indices[0].tolist(), extremes.values[0].tolist(), strict=True)
+    return [Neighbour(row, score, describe(row)) for row, score in pairs if sign * score > 0]
