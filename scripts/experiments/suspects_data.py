@@ -7,7 +7,7 @@ classes; the target split has correct labels only.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +33,22 @@ class Setting:
         wrong: how many training samples get a wrong label.
         model, trainer: nodes of the configuration.
         sizes: of the training set and of the target split.
+        seeds: how many times it is measured, each time with other wrong labels and other models.
     """
 
     data: str
     sizes: tuple[int, int]
     wrong: int
     model: dict[str, Any]
-    trainer: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any]
+    seeds: int = 1
 
 
 CNN = {"_target_": "trak_cli.plugins.SmallCNN"}
 PHOTOS = {"_target_": "suspects_models.PhotoCNN"}
 TABLE = {"_target_": "trak_cli.plugins.MLP", "inputs": 30, "outputs": 2}
-TEXT = {"_target_": "lds_models.TextEncoder", "classes": 8, "words": 2000, "length": 16}
 WORDS = {"_target_": "trak_cli.plugins.MLP", "inputs": 300, "outputs": 8}
 SGD = "trak_cli.plugins.SGDTrainer"
-ADAM = "trak_cli.plugins.AdamWTrainer"
 
 SETTINGS = {
     "digits": Setting("digits", (1200, 400), 60, CNN, {"_target_": SGD}),
@@ -59,19 +59,15 @@ SETTINGS = {
     "photos_memorised": Setting("photos", (600, 200), 30, PHOTOS, {"_target_": SGD, "epochs": 100, "weight_decay": 0.0}),
     "cancer": Setting("cancer", (420, 149), 21, TABLE, {"_target_": SGD}),
     "cancer_memorised": Setting(
-        "cancer", (420, 149), 21, {**TABLE, "hidden": [256, 256]}, {"_target_": SGD, "epochs": 200, "weight_decay": 0.0}
-    ),
-    "texts": Setting("docstrings", (800, 150), 40, TEXT, {"_target_": ADAM, "epochs": 12, "batch_size": 32, "lr": 0.001}),
-    "texts_memorised": Setting(
-        "docstrings", (800, 150), 40, TEXT, {"_target_": ADAM, "epochs": 50, "batch_size": 32, "lr": 0.001}
+        "cancer", (420, 149), 21, {**TABLE, "hidden": [128]}, {"_target_": SGD, "epochs": 200, "weight_decay": 0.0}
     ),
     "words": Setting("words", (800, 150), 40, WORDS, {"_target_": SGD, "epochs": 10}),
     "words_memorised": Setting("words", (800, 150), 40, WORDS, {"_target_": SGD, "epochs": 100, "weight_decay": 0.0}),
 }
 
 
-def write_project(folder: Path, name: str, seed: int) -> Array:
-    """Write the data and the configuration of a setting; the numbers of the training rows with a wrong label."""
+def write_project(folder: Path, name: str, seed: int) -> dict[int, int | str]:
+    """Write the data and the configuration of a setting; training rows with a wrong label -> right label."""
     setting = SETTINGS[name]
     folder.mkdir(parents=True, exist_ok=True)
     x, y = samples(setting.data)
@@ -81,11 +77,13 @@ def write_project(folder: Path, name: str, seed: int) -> Array:
     x, y = x[order], y[order]
     classes = int(y.max()) + 1
     wrong = np.sort(rng.permutation(train)[: setting.wrong])
+    right: list[int | str] = y[wrong].tolist()
     y[wrong] = (y[wrong] + rng.integers(1, classes, len(wrong))) % classes
     if setting.data == "photos":
         write_folder(folder / "train", x[:train], y[:train])
         write_folder(folder / "test", x[train:], y[train:])
         wrong = np.argsort(np.argsort(y[:train], kind="stable"))[wrong]  # rows of the folder are sorted by class
+        right = [f"class_{label}" for label in right]
         image = {"_target_": IMAGES, "size": PIECE}
         data = {split: {**image, "path": str(folder / split)} for split in ("train", "test")}
     else:
@@ -107,7 +105,7 @@ def write_project(folder: Path, name: str, seed: int) -> Array:
         "train": {"count": 3},
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    return np.sort(wrong)
+    return dict(zip(wrong.tolist(), right, strict=True))
 
 
 def samples(name: str) -> tuple[Array, Array]:

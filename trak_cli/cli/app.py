@@ -21,7 +21,7 @@ from trak_cli.cli import (
     tune,
     unroll,
 )
-from trak_cli.cli.results import ask, status, suspects, top
+from trak_cli.cli.results import ask, select, status, suspects, top
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
@@ -67,6 +67,7 @@ for _module in (
     top,
     ask,
     suspects,
+    select,
     status,
     config,
     doctor,

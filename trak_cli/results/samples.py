@@ -51,6 +51,19 @@ class Samples:
             return {str(key): value for key, value in described.items()}
         return {"text": described} if isinstance(described, str) else {}
 
+    def record(self, row: int) -> dict[str, Any]:
+        """The row of the table that the sample is made from, if the data set has a method ``row``, as text data sets have;
+        else the texts and numbers of the description, and the label."""
+        if hasattr(self.dataset, "row"):
+            with report_user_errors(f"{self._key}: row({row})", any_code=True):
+                found = self.dataset.row(row)
+            if isinstance(found, Mapping):
+                return dict(found)
+        described = {name: value for name, value in self.description(row).items() if isinstance(value, str | int | float)}
+        if not set(described) & set(LABELS) and (label := self.label(row)) is not None:
+            described["label"] = label
+        return described
+
     def words(self, row: int) -> str:
         """The description in one line: its texts and numbers, without images and other arrays; without any, the label."""
         described = self.description(row)

@@ -14,7 +14,7 @@ from trak_cli.stages.scoring.score_notes import read_warnings
 from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores, read_extremes, read_kept, stored_scores
 from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import read_scores
+from trak_cli.store.virtual import open_scores, read_scores, score_blocks
 from trak_cli.types import TRAIN, Float32, Json, Rows
 
 
@@ -44,6 +44,11 @@ class Scored:
     def group(self) -> list[int] | None:
         """The targets over whose mean f the scores are; None for scores of single targets."""
         return list(self.chosen.rows) if self.chosen is not None and self.chosen.group else None
+
+    @property
+    def count(self) -> int:
+        """The number of rows of scores: targets, or 1 for a group."""
+        return self.targets if self.chosen is None else self.chosen.count
 
     @property
     def target_rows(self) -> Sequence[int]:
@@ -113,6 +118,17 @@ class Scored:
         if not self.dense:
             raise no_scores(self.layout, self.estimator, self.split)
 
+    def pieces(self) -> Iterator[tuple[Rows, Rows, Float32]]:
+        """The dense scores as they are stored, each file read once: (positions, training rows, block of that shape).
+
+        All pieces of some positions follow one another.
+
+        Raises:
+            StoreError: there are no dense scores, or a file is damaged.
+        """
+        self.require_dense()
+        yield from score_blocks(open_scores(self.path))
+
     def blocks(self, targets: int) -> Iterator[tuple[Rows, Float32]]:
         """The dense scores, (at most ``targets``, n) at a time, with their positions; the last block may be smaller.
 
@@ -120,9 +136,8 @@ class Scored:
             StoreError: there are no dense scores, or a file is damaged.
         """
         self.require_dense()
-        count = 1 if self.group else len(self.target_rows)
-        for start in range(0, count, targets):
-            rows = Rows(start, min(start + targets, count))
+        for start in range(0, self.count, targets):
+            rows = Rows(start, min(start + targets, self.count))
             yield rows, read_scores(self.path, rows)
 
 

@@ -275,6 +275,7 @@ REQUIRED = {
     "unroll": {"name", "model", "task", "trainer", "dataset.train", "dataset.targets"},
     "top": {"name", "estimator.name"},
     "suspects": {"name", "estimator.name"},
+    "select": {"name", "estimator.name"},
     "status": {"name"},
 }
 

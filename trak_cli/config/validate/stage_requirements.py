@@ -64,6 +64,7 @@ STAGES: dict[str, Needs] = {
     # The datasets describe the rows that it shows.
     "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "suspects": Needs(("store", "estimator.name"), ("dataset.train",)),
+    "select": Needs(("store", "estimator.name"), ("dataset.train",)),
     "status": Needs(("store",)),
     "config": Needs((), PLUGINS, imports=False),
 }
@@ -109,6 +110,7 @@ UNCHECKED: dict[str, str] = {
     "unroll": f"{_IN_TRAINING}, and the content of the store",
     "top": f"{_IN_STORE}, and the samples",
     "suspects": f"{_IN_STORE}, and the samples",
+    "select": f"{_IN_STORE}, and the samples",
     "status": _IN_STORE,
     "config": "plugins, and what only one stage needs",
 }

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trak_cli.attribution.topk import TopK
 from trak_cli.results.scored import Scored
-from trak_cli.types import Float32, Float64, IntArray
+from trak_cli.types import Float32, Float64, IntArray, Rows
 
 #: The most harmful training samples of a target that are counted.
 MOST_HARMFUL = 20
-
-#: Targets whose scores are in memory together.
-_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,23 @@ def harm_on(scored: Scored) -> Harm:
         np.add.at(total, kept.indices, -np.minimum(kept.values, 0).astype(np.float64))
         _count(count, kept.indices[:, :MOST_HARMFUL], kept.values[:, :MOST_HARMFUL])
         return Harm(total / len(kept.values), count)
-    targets, most = 0, min(MOST_HARMFUL, scored.rows)
-    for _, block in scored.blocks(_BLOCK):
-        targets += len(block)
-        total -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
-        lowest = np.argpartition(block, most - 1, axis=1)[:, :most]
-        _count(count, lowest, np.take_along_axis(block, lowest, axis=1))
-    return Harm(total / targets, count)
+    best: TopK | None = None
+    before = Rows(0, 0)
+    for positions, rows, block in scored.pieces():
+        if positions != before:
+            _count_lowest(count, best)
+            best, before = TopK(len(block), MOST_HARMFUL), positions
+        if best is not None:
+            best.update(block, rows.start)
+        total[rows.start : rows.stop] -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
+    _count_lowest(count, best)
+    return Harm(total / scored.count, count)
+
+
+def _count_lowest(count: Float64, best: TopK | None) -> None:
+    if best is not None:
+        lowest = best.result().bottom
+        _count(count, lowest.indices, lowest.values)
 
 
 def _count(count: Float64, rows: IntArray, scores: Float32) -> None:
