@@ -14,6 +14,7 @@ from trak_cli.cli import (
     eval_lds,
     featurize,
     finalize,
+    pipeline,
     refine,
     retrain,
     score,
@@ -32,7 +33,7 @@ EXIT_CODES = (
 app = typer.Typer(
     name="trak",
     help="Which training examples made the model say this?\n\n"
-    "TRAK data attribution (arXiv 2303.14186): featurize, finalize, score, eval-lds.",
+    "TRAK data attribution (arXiv 2303.14186): trak run does featurize, finalize and score; trak top shows the result.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -58,6 +59,7 @@ def _top_level(
 
 
 for _module in (
+    pipeline,
     featurize,
     finalize,
     score,

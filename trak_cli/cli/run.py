@@ -80,13 +80,20 @@ def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
     return partial(getattr(importlib.import_module(f"trak_cli.{package}.{function}"), function), **options)
 
 
-def stage_command(name: str, show: Callable[[Any, Console], None]) -> Callable[..., None]:
-    """The command of a stage that has no options of its own; ``show`` prints its summary."""
+def stage_command(
+    name: str, show: Callable[[Any, Console], None], stage: Callable[[], Stage[Any]] | None = None
+) -> Callable[..., None]:
+    """The command of a stage that has no options of its own.
+
+    Args:
+        show: prints the summary.
+        stage: returns the stage (default: imports the one of that name).
+    """
 
     def command(
         overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
     ) -> None:
-        run(name, Call(overrides, config_name, config_dir, as_json), partial(imported, name), show)
+        run(name, Call(overrides, config_name, config_dir, as_json), stage or partial(imported, name), show)
 
     return command
 

@@ -52,6 +52,7 @@ _DATA = ("model", "task", "dataset.train", TARGETS, "dataset.collate")
 STAGES: dict[str, Needs] = {
     "featurize": Needs(("store", "model", "task", "dataset.train", "checkpoints"), _DATA),
     "doctor": Needs(("store", "model", "task", "dataset.train", "checkpoints"), _DATA),
+    "run": Needs(("store", "model", "task", "dataset.train", "checkpoints", "estimator.name"), _DATA),
     "finalize": Needs(("store", "estimator.name")),
     "score": Needs(("store", "estimator.name")),
     "refine": Needs(("store", "model", "task", "dataset.train", "checkpoints", "estimator.name"), _DATA),
@@ -99,6 +100,7 @@ _IN_TRAINING = "the samples, and whether model, task and trainer accept them"
 UNCHECKED: dict[str, str] = {
     "featurize": _BY_DOCTOR,
     "doctor": _BY_DOCTOR,
+    "run": _BY_DOCTOR,
     "finalize": _IN_STORE,
     "score": _IN_STORE,
     "refine": f"{_BY_DOCTOR}; and {_IN_STORE}",
