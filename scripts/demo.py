@@ -27,15 +27,13 @@ COMMANDS = (
 )
 
 
-def run(command: str, *, show: bool = True) -> str:
-    """Run one trak command as a user would; returns its stdout."""
-    if show:
-        print(f"\n\033[1m$ trak {command}\033[0m" if sys.stdout.isatty() else f"\n$ trak {command}", flush=True)
+def run(command: str) -> None:
+    """Run one trak command as a user would."""
+    print(f"\n\033[1m$ trak {command}\033[0m" if sys.stdout.isatty() else f"\n$ trak {command}", flush=True)
     trak = Path(sys.executable).with_name("trak")
-    done = subprocess.run([trak, *shlex.split(command)], stdout=None if show else subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([trak, *shlex.split(command)], check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    return done.stdout or ""
 
 
 def main() -> None:
@@ -43,10 +41,7 @@ def main() -> None:
     for command in COMMANDS:
         run(command)
     targets = " ".join(f"--target {target}" for target in TARGETS)
-    print(f"\n$ trak top experiment=digits {targets} -k 5 --json | python scripts/draw_attributions.py {PICTURE}", flush=True)
-    answer = run(f"top experiment=digits {targets} -k 5 --json", show=False)
-    drawer = Path(__file__).with_name("draw_attributions.py")
-    subprocess.run([sys.executable, drawer, PICTURE], input=answer, text=True, check=True)
+    run(f"top experiment=digits {targets} -k 5 --plot {PICTURE}")
     for score_set in json.loads(Path("runs/digits/lds/test.json").read_text())["scores"]:
         lds = score_set["lds"]
         print(f"LDS of {score_set['name']}: {lds['estimate']:.3f} (95% interval {lds['low']:.3f} to {lds['high']:.3f})")

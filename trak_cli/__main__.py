@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 
 from trak_cli.interrupts import exit_on_interrupt
 
@@ -10,6 +11,8 @@ from trak_cli.interrupts import exit_on_interrupt
 def main() -> None:
     """Entry point of the ``trak`` script."""
     exit_on_interrupt()
+    for switch in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(switch, "1")  # progress bars of libraries would mix with those of this program; 0 shows them
     gc.disable()  # importing modules and composing the configuration leave next to no garbage; a stage enables it again
     from trak_cli.cli.app import main as run
 

@@ -43,3 +43,15 @@ def test_more_scores_than_are_kept_are_refused_with_how_many_there_are(scored: P
     scored.done("score", "score.top_k=3", "estimator.name=ends")
     scored.refused(2, "top", "estimator.name=ends", says=("at most 3", "give -k 3"))
     assert scored.done("top", "estimator.name=ends", "-k", "3").stdout
+
+
+@pytest.mark.parametrize("name", ["samples.png", "new/samples.svg"])
+def test_the_picture_of_the_samples(scored: Project, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    scored.done("top", "--target", "0", "--target", "3", "-k", "2", "--plot", name)
+    begins = {".png": b"\x89PNG", ".svg": b"<?xml"}[(scored.folder / name).suffix]
+    assert (scored.folder / name).read_bytes().startswith(begins)
+
+
+def test_a_picture_of_another_kind_is_refused_before_anything_is_read(scored: Project) -> None:
+    scored.refused(2, "top", "--plot", "samples.txt", says=("--plot", ".png"))

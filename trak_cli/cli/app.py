@@ -36,7 +36,6 @@ app = typer.Typer(
     "TRAK data attribution (arXiv 2303.14186): trak run does featurize, finalize and score; trak top shows the result.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +57,7 @@ def _top_level(
     del version
 
 
-for _module in (
+COMMANDS = (
     pipeline,
     featurize,
     finalize,
@@ -76,7 +75,8 @@ for _module in (
     train,
     retrain,
     unroll,
-):
+)
+for _module in COMMANDS:
     _examples = re.sub(r"\[(?=[a-z])", r"\[", _module.EXAMPLES)  # a list of names is no markup
     app.command(_module.NAME, help=_module.HELP, epilog=_examples, no_args_is_help=False)(_module.command)
 

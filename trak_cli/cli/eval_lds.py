@@ -74,7 +74,7 @@ def show(summary: EvalSummary, console: Console) -> None:
     if summary.removal is not None:
         _show_removal(summary.removal, console)
     for path in summary.files:
-        console.print(str(path))
+        console.print(str(path), soft_wrap=True)
 
 
 def _show_removal(removal: RemovalResult, console: Console) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from trak_cli.cli.run import stage_command, table
+from trak_cli.cli.run import Results, stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.finalize import FinalizeSummary
@@ -26,8 +24,8 @@ EXAMPLES = """Examples:
   trak finalize experiment=digits estimator.ridge=0.01 estimator.ridge_unit=absolute  (λ itself)"""
 
 
-def show(summary: FinalizeSummary, console: Console) -> None:
-    console.print(f"estimator {summary.estimator}: {summary.formula}", soft_wrap=True)
+def show(summary: FinalizeSummary, console: Results) -> None:
+    console.print(f"estimator {summary.estimator}{f': {summary.formula}' if console.verbose else ''}", soft_wrap=True)
     if not summary.needs_gram:
         console.print("this estimator needs no Gram matrix: nothing to finalise")
         return
@@ -51,6 +49,15 @@ def show(summary: FinalizeSummary, console: Console) -> None:
     first = summary.grams[0]
     console.print(f"{first.rows:,} training samples, {first.dim:,} features under each checkpoint")
     console.print(rows)
+    if console.verbose:
+        _explain(summary, simulated, console)
+    for gram in summary.grams:
+        if not gram.arrived:
+            console.print(f"{gram.checkpoint}: the simulated training did not come as far as the checkpoint", soft_wrap=True)
+
+
+def _explain(summary: FinalizeSummary, simulated: bool, console: Results) -> None:
+    """Print what the numbers of the table are."""
     console.print(summary.weights_rule, soft_wrap=True)
     if simulated:
         console.print(
@@ -63,9 +70,6 @@ def show(summary: FinalizeSummary, console: Console) -> None:
             soft_wrap=True,
         )
     console.print(summary.ridge_rule, soft_wrap=True)
-    for gram in summary.grams:
-        if not gram.arrived:
-            console.print(f"{gram.checkpoint}: the simulated training did not come as far as the checkpoint", soft_wrap=True)
 
 
 command = stage_command(NAME, show)

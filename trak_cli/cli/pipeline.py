@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from trak_cli.cli import featurize, finalize, score
-from trak_cli.cli.run import imported, stage_command
+from trak_cli.cli.run import Results, imported, stage_command
 from trak_cli.errors import TrakError
 
 if TYPE_CHECKING:
@@ -78,14 +76,14 @@ def _features_left(loaded: Loaded) -> bool:
 
 
 #: Stage -> the function that prints its summary.
-_SHOWN: dict[str, Callable[[Any, Console], None]] = {
+_SHOWN: dict[str, Callable[[Any, Results], None]] = {
     "featurize": featurize.show,
     "finalize": finalize.show,
     "score": score.show,
 }
 
 
-def show(summary: PipelineSummary, console: Console) -> None:
+def show(summary: PipelineSummary, console: Results) -> None:
     for stage, print_summary in _SHOWN.items():
         found = getattr(summary, stage)
         if found is not None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trak_cli.cli.terminal.completion import complete_config_name, complete_override
 from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
@@ -52,16 +53,24 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Hydra overrides: key=value, +key=value, group=option (model=…, dataset=…, projection=…, experiment=…).",
         show_default=False,
+        autocompletion=complete_override,
     ),
 ]
 ConfigName = Annotated[
-    str | None, typer.Option("--config-name", "-n", help="Config to compose (a YAML file name without .yaml).")
+    str | None,
+    typer.Option(
+        "--config-name",
+        "-n",
+        help="Config to compose (a YAML file name without .yaml).",
+        autocompletion=complete_config_name,
+    ),
 ]
 ConfigDir = Annotated[
     Path | None,
     typer.Option("--config-dir", "-d", help="Folder with your own YAML files and plugins; searched before the shipped ones."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print the formulas too.")]
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class Call:
     config_name: str | None
     config_dir: Path | None
     as_json: bool
+    verbose: bool = False
 
 
 def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
@@ -81,7 +91,7 @@ def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
 
 
 def stage_command(
-    name: str, show: Callable[[Any, Console], None], stage: Callable[[], Stage[Any]] | None = None
+    name: str, show: Callable[[Any, Results], None], stage: Callable[[], Stage[Any]] | None = None
 ) -> Callable[..., None]:
     """The command of a stage that has no options of its own.
 
@@ -91,14 +101,18 @@ def stage_command(
     """
 
     def command(
-        overrides: Overrides = None, config_name: ConfigName = None, config_dir: ConfigDir = None, as_json: AsJson = False
+        overrides: Overrides = None,
+        config_name: ConfigName = None,
+        config_dir: ConfigDir = None,
+        as_json: AsJson = False,
+        verbose: Verbose = False,
     ) -> None:
-        run(name, Call(overrides, config_name, config_dir, as_json), stage or partial(imported, name), show)
+        run(name, Call(overrides, config_name, config_dir, as_json, verbose), stage or partial(imported, name), show)
 
     return command
 
 
-def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callable[[Summary, Console], None]) -> Summary:
+def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callable[[Summary, Results], None]) -> Summary:
     """Run one stage and print its summary; exit with the documented code on a user error.
 
     Args:
@@ -126,7 +140,7 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
     except KeyboardInterrupt:
         reporter.log("interrupted: finished work is stored; run the same command again to resume")
         raise typer.Exit(INTERRUPTED) from None
-    console = _Results()
+    console = Results(call.verbose)
     try:
         if call.as_json:
             from trak_cli.types import plain
@@ -141,10 +155,15 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
     return summary
 
 
-class _Results(Console):
-    """Stdout. Lines are not cut to the width of a terminal when they go to a pipe, so that grep and cut see whole names."""
+class Results(Console):
+    """Stdout. Lines are not cut to the width of a terminal when they go to a pipe, so that grep and cut see whole names.
 
-    def __init__(self) -> None:
+    Attributes:
+        verbose: whether formulas are printed.
+    """
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = verbose
         super().__init__(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
     def on_broken_pipe(self) -> None:
@@ -183,7 +202,8 @@ def table(*headings: str, title: str | None = None) -> Table:
     """An empty table. Text is aligned left; numbers, in columns whose heading starts with '#', are aligned right."""
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
-        result.add_column(heading.lstrip("#"), justify="right" if heading.startswith("#") else "left", header_style="bold")
+        number = heading.startswith("#")
+        result.add_column(heading.lstrip("#"), justify="right" if number else "left", header_style="bold", overflow="fold")
     return result
 
 

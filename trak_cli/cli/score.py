@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from trak_cli.cli.run import stage_command, table
+from trak_cli.cli.run import Results, stage_command, table
 
 if TYPE_CHECKING:
     from trak_cli.stages.score import ScoreSummary
@@ -29,9 +27,9 @@ EXAMPLES = """Examples:
   trak score store=runs/digits estimator.name=ridge3 estimator.ridge=3"""
 
 
-def show(summary: ScoreSummary, console: Console) -> None:
-    console.print(f"estimator {summary.estimator}: {summary.formula}", soft_wrap=True)
-    rows = table("split", "#checkpoints", "#targets", "#training rows", "#shards written", "#already there", "scores")
+def show(summary: ScoreSummary, console: Results) -> None:
+    console.print(f"estimator {summary.estimator}{f': {summary.formula}' if console.verbose else ''}", soft_wrap=True)
+    rows = table("split", "#checkpoints", "#targets", "#training rows", "#shards written", "#already there")
     for split in summary.splits:
         rows.add_row(
             split.name,
@@ -40,9 +38,11 @@ def show(summary: ScoreSummary, console: Console) -> None:
             f"{split.rows:,}",
             str(split.written),
             str(split.already_there),
-            str(split.path) if split.complete else f"{split.left_to_others} shard(s) left to other workers",
         )
     console.print(rows)
+    for split in summary.splits:
+        left = f"{split.name}: {split.left_to_others} shard(s) left to other workers"
+        console.print(str(split.path) if split.complete else left, soft_wrap=True)
 
 
 command = stage_command(NAME, show)

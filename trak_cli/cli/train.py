@@ -28,7 +28,7 @@ EXAMPLES = """Examples:
 
 def show(summary: TrainSummary, console: Console) -> None:
     for path in summary.checkpoints:
-        console.print(str(path))
+        console.print(str(path), soft_wrap=True)
     console.print(f"{summary.trained} trained, {len(summary.checkpoints) - summary.trained} already there")
 
 

@@ -49,7 +49,7 @@ def show(summary: TuneSummary, console: Console) -> None:
         console.print(f"not significantly better than {reference.estimator.name}: the interval of the difference includes zero")
     console.print(" ".join(summary.overrides), soft_wrap=True)
     for path in summary.files:
-        console.print(str(path))
+        console.print(str(path), soft_wrap=True)
 
 
 def _figures(lds: Interval, sign: str = "") -> tuple[str, str]:

@@ -51,7 +51,8 @@ def show(summary: UnrollSummary, console: Console) -> None:
         console.print(summary.smoothness.verdict, soft_wrap=True)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
-    console.print(str(summary.path) if summary.complete else "incomplete: some blocks are left to other workers")
+    path = str(summary.path) if summary.complete else "incomplete: some blocks are left to other workers"
+    console.print(path, soft_wrap=True)
 
 
 def _targets(summary: UnrollSummary) -> str:

@@ -265,6 +265,8 @@ def test_unknown_keys_name_what_was_probably_meant(shipped: Problems) -> None:
 REQUIRED = {
     "doctor": {"name", "model", "dataset.train", "checkpoints", "task"},
     "featurize": {"name", "model", "dataset.train", "checkpoints", "task"},
+    "run": {"name", "model", "dataset.train", "checkpoints", "task", "estimator.name"},
+    "ask": {"name", "model", "dataset.train", "checkpoints", "task", "estimator.name"},
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},
     "refine": {"name", "model", "dataset.train", "checkpoints", "task", "estimator.name"},

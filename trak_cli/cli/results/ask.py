@@ -78,8 +78,10 @@ def command(
 
 def show(summary: AskSummary, console: Console) -> None:
     for number, (target, output) in enumerate(zip(summary.targets, summary.outputs, strict=True)):
-        console.print(f"new target {number} ({target.description}), f = {output:.4g}, estimator {summary.estimator}")
-        show_neighbours(target, console)
+        console.print(
+            f"new target {number} ({target.description}), f = {output:.4g}, estimator {summary.estimator}", soft_wrap=True
+        )
+        show_neighbours(target, console, {})
     console.print(
         f"{summary.rows:,} training rows, {len(summary.checkpoints)} checkpoint(s), samples made as in {summary.split}"
     )

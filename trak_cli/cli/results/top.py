@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, imported, run, table
+from trak_cli.cli.terminal.blocks import shows_images, strip
 
 if TYPE_CHECKING:
+    from trak_cli.config.load import Loaded
     from trak_cli.results.neighbours import TargetTop
+    from trak_cli.results.pictures import Image
     from trak_cli.results.top import TopSummary
+    from trak_cli.types import Reporter
 
 NAME = "top"
-HELP = """Show the training samples that raised or lowered the model output on a target the most."""
+HELP = """Show the training samples that raised or lowered the model output on a target the most.
+
+A terminal with colours also shows images; --plot draws them into a file."""
 EXAMPLES = """Examples:
 
   trak top experiment=digits --target 0 --target 7 -k 5
+
+  trak top experiment=digits --target 4 --target 17 --plot attributions.png
 
   trak top experiment=digits --split mine --json | jq '.targets[0].helpful[].row'
 
   trak top store=runs/digits estimator=cosine --target 3
 
   trak top store=runs/digits estimator.name=unroll"""
+
+#: Training row or None for the target -> image.
+Images = dict[tuple[str, int], "Image | None"]
 
 
 def command(
@@ -33,30 +46,85 @@ def command(
         list[int] | None,
         typer.Option("--target", "-t", help="Row of the target in its split (default: the first); may be repeated."),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", "-s", help="Target split (default: the configured one).")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", "-s", help="Target split, one of dataset.targets; trak status lists them (default: the configured one)."
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful samples to show.")] = 5,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the samples into this file (.png, .pdf, .svg).")
+    ] = None,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Show no images in the terminal.")] = False,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
 ) -> None:
-    stage = partial(imported, NAME, "results", split=split, targets=tuple(target or ()), k=k)
-    run(NAME, Call(overrides, config_name, config_dir, as_json), stage, show)
+    pictures = shows_images(not no_images and not as_json)
+    images: Images = {}
+
+    def stage() -> Stage[TopSummary]:
+        work = imported(NAME, "results", split=split, targets=tuple(target or ()), k=k)
+
+        def drawn(loaded: Loaded, reporter: Reporter) -> TopSummary:
+            from trak_cli.results.pictures import draw, require_picture
+
+            if plot is not None:
+                require_picture(plot)
+            summary: TopSummary = work(loaded, reporter)
+            if plot is not None:
+                draw(loaded.config, summary.split, summary.targets, plot)
+                reporter.log(f"picture: {plot}")
+            if pictures:
+                images.update(_images(loaded, summary))
+            return summary
+
+        return drawn
+
+    def shown(summary: TopSummary, console: Console) -> None:
+        show(summary, console, images)
+
+    run(NAME, Call(overrides, config_name, config_dir, as_json), stage, shown)
 
 
-def show(summary: TopSummary, console: Console) -> None:
+def show(summary: TopSummary, console: Console, images: Images) -> None:
     for target in summary.targets:
         about = f" ({target.description})" if target.description else ""
         shown = f"target {target.row}" if summary.group is None else f"the mean over {len(summary.group)} targets"
         console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
-        show_neighbours(target, console)
+        if target.row is not None and images.get((summary.split, target.row)) is not None:
+            console.print(strip([images[summary.split, target.row]], [""], console.width))
+        show_neighbours(target, console, images)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
 
 
-def show_neighbours(target: TargetTop, console: Console) -> None:
-    """Print the training rows of one target as a table."""
+def show_neighbours(target: TargetTop, console: Console, images: Images) -> None:
+    """Print the training rows of one target as a table, after their images."""
     rows = table("", "#row", "#score", "description")
-    for sign, neighbours in (("+", target.helpful), ("−", target.harmful)):
+    for sign, colour, neighbours in (("+", "green", target.helpful), ("−", "red", target.harmful)):
+        found = [images.get(("train", one.row)) for one in neighbours]
+        pictures = strip(found, [f"{sign} {one.row}" for one in neighbours], console.width)
+        if pictures:
+            console.print(pictures)
         for one in neighbours:
-            rows.add_row(sign, str(one.row), f"{one.score:+.4g}", one.description)
+            rows.add_row(Text(sign, colour), str(one.row), Text(f"{one.score:+.4g}", colour), one.description)
     console.print(rows)
+
+
+def _images(loaded: Loaded, summary: TopSummary) -> Images:
+    """The images of all samples that are shown."""
+    from trak_cli.results.pictures import image_of
+    from trak_cli.results.samples import open_samples
+
+    wanted: dict[str, Sequence[Any]] = {
+        summary.split: [target.row for target in summary.targets if target.row is not None],
+        "train": [one.row for target in summary.targets for one in (*target.helpful, *target.harmful)],
+    }
+    return {
+        (split, row): image_of(samples, row)
+        for split, rows in wanted.items()
+        for samples in [open_samples(loaded.config, split)]
+        for row in dict.fromkeys(rows)
+    }

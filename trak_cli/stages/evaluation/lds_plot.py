@@ -38,16 +38,24 @@ def draw(summary: EvalSummary) -> bytes:
         axes.scatter(values, [height + 0.22] * len(values), s=14, alpha=0.25, linewidths=0, color="#4477aa")
         axes.plot([lds.low, lds.high], [height, height], color="#222222", linewidth=2.5, solid_capstyle="butt")
         axes.plot([lds.estimate], [height], "o", color="#222222", markersize=7)
-        axes.annotate(f"{lds.estimate:.3f}", (lds.estimate, height), (0, 8), textcoords="offset points", ha="center")
+        share = f" ({lds.estimate / summary.ceiling:.0%} of the ceiling)" if summary.ceiling > 0 else ""
+        axes.annotate(f"{lds.estimate:.3f}{share}", (lds.estimate, height), (0, 8), textcoords="offset points", ha="center")
     if not math.isnan(summary.ceiling):
         axes.axvline(summary.ceiling, color="#444444", linestyle=":", linewidth=1.2, zorder=0)
+        text = f"noise ceiling {summary.ceiling:.3f}"
+        axes.annotate(
+            text, (summary.ceiling, -0.55), (-4, 0), textcoords="offset points", ha="right", color="#444444", fontsize=8
+        )
     axes.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel("Spearman correlation over subsets (LDS: dot, 95% interval: bar, single targets: blue)")
-    dotted = "" if math.isnan(summary.ceiling) else "; dotted: noise ceiling"
+    best = "1 is a perfect prediction" if math.isnan(summary.ceiling) else "good scores come close to the noise ceiling"
+    axes.set_xlabel(
+        "Spearman correlation over subsets (LDS: dot, 95% interval: bar, single targets: blue)\n"
+        f"0 is no better than chance; {best}"
+    )
     targets = f"mean over {summary.targets} targets" if summary.group else f"{summary.targets} targets"
-    axes.set_title(f"{summary.split}: {targets}, {summary.subsets} subsets{dotted}", loc="left")
+    axes.set_title(f"{summary.split}: {targets}, {summary.subsets} subsets", loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     plot = io.BytesIO()
