@@ -12,7 +12,7 @@ from trak_cli.attribution.estimator.rows import clip_threshold, training_rows, u
 from trak_cli.attribution.estimator.simulated_training import flow_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.threshold import reference_rows
-from trak_cli.attribution.estimator.weights import Terms, Weights, simulate_for, weigh
+from trak_cli.attribution.estimator.weights import ClassRows, CurvatureRows, Terms, Weights, simulate_for, weigh
 from trak_cli.attribution.linalg.gram import Gram
 from trak_cli.attribution.linalg.spectrum import decompose
 from trak_cli.attribution.scores import sample_weight
@@ -25,7 +25,7 @@ def scores(
     out_to_loss: Sequence[FloatArray],
     targets: Sequence[FloatArray],
     outputs: Sequence[FloatArray] | None = None,
-    terms: Sequence[Terms] | None = None,
+    curvature: Sequence[CurvatureRows] | None = None,
 ) -> Float64:
     """The formula on whole matrices in float64, with a linear solve: without streaming.
 
@@ -35,7 +35,7 @@ def scores(
         out_to_loss: q_m (n,) of each checkpoint.
         targets: T_m (t, k) of each checkpoint.
         outputs: f_m (n,) of each checkpoint; required for weights "early_training" only.
-        terms: of each checkpoint, if f is a sum over terms.
+        curvature: terms or other classes of each checkpoint, if the store has any.
 
     Returns:
         (t, n) float64 scores.
@@ -50,8 +50,9 @@ def scores(
         X = training_rows(spec, X, clip_threshold(spec, X))
         if spec.unit_norm:
             T = unit_rows(T)
-        weight = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m])
-        gram = _gram(X, weight, None if terms is None else terms[m])
+        rows = None if curvature is None or not spec.uses_curvature else curvature[m]
+        weight = weights_of(spec, X, q.astype(np.float64), None if outputs is None else outputs[m], rows)
+        gram = _gram(X, weight, rows)
         applied = _apply_metric(spec, T, gram, ridge_of(spec, X, weight.gram, gram, None if outputs is None else outputs[m]))
         lengths.append(lengths_of(T, applied)[:, 0])
         kernels.append(applied @ X.T)
@@ -71,12 +72,14 @@ def scores(
     return _softened(mean, spec.soft_threshold) if spec.soft_threshold else mean
 
 
-def _gram(X: Float64, weight: Weights, terms: Terms | None) -> Gram:
-    """The Gram matrix over samples X (n, k), or over their terms."""
+def _gram(X: Float64, weight: Weights, curvature: CurvatureRows) -> Gram:
+    """The Gram matrix over samples X (n, k), over their terms, or with their other classes."""
     rows, factors, n = X, weight.gram, float(len(X))
-    of_terms = terms is not None and weight.of_terms
-    if terms is not None and of_terms:
-        rows, factors, n = terms.features.astype(np.float64), np.ones(len(X)), float(terms.counts.sum())
+    of_terms = isinstance(curvature, Terms) and weight.of_terms
+    if isinstance(curvature, Terms) and of_terms:
+        rows, factors, n = curvature.features.astype(np.float64), np.ones(len(X)), float(curvature.counts.sum())
+    if isinstance(curvature, ClassRows):
+        rows, factors = np.concatenate([X, curvature.features.astype(np.float64)]), np.concatenate([factors, factors])
     return Gram((rows.T * factors) @ rows, round(n), float((rows * rows).sum()) / n, of_terms=of_terms)
 
 
@@ -91,10 +94,10 @@ def ridge_of(spec: EstimatorSpec, X: Float64, weights: Float64, gram: Gram, outp
     matrix, f = gram.matrix, outputs.astype(np.float64)
     f = f - np.average(f, weights=weights)
 
-    def error(ridge: float) -> float:
-        ridged = matrix + ridge * np.eye(len(matrix))
-        v = np.linalg.lstsq(ridged, X.T @ (weights * f), rcond=1e-13)[0]
-        return float(weights @ (f - X @ v) ** 2)
+    def error(ridge: float) -> float:  # of a regression, if the Gram matrix is over the samples alone
+        ridged, response = matrix + ridge * np.eye(len(matrix)), X.T @ (weights * f)
+        v = np.linalg.lstsq(ridged, response, rcond=1e-13)[0]
+        return float(weights @ f**2 - 2 * v @ response + v @ matrix @ v)
 
     least, whole = error(0.0), error(1e12 * most)
 
@@ -125,7 +128,13 @@ def _softened(scores: Float64, share: float) -> Float64:
     return np.where(scores > limits, scores - limits, np.where(scores < -limits, scores + limits, 0.0))
 
 
-def weights_of(spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArray, outputs: FloatArray | None) -> Weights:
+def weights_of(
+    spec: EstimatorSpec,
+    features: FloatArray,
+    out_to_loss: FloatArray,
+    outputs: FloatArray | None,
+    curvature: CurvatureRows = None,
+) -> Weights:
     """The weights of a whole training set in memory.
 
     Args:
@@ -133,6 +142,7 @@ def weights_of(spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArra
         features: (n, k) as the estimator uses them.
         out_to_loss: (n,) q.
         outputs: (n,) f; required for weights "early_training" only.
+        curvature: terms or other classes, if the store has any.
 
     Raises:
         ValueError: ``outputs`` is missing.
@@ -143,4 +153,4 @@ def weights_of(spec: EstimatorSpec, features: FloatArray, out_to_loss: FloatArra
             raise ValueError("weights 'early_training' need the outputs of the training samples")
         some = flow_rows(len(features))
         training = simulate_for(spec, features[some], out_to_loss[some], outputs[some], len(features))
-    return weigh(spec, training, features, out_to_loss)
+    return weigh(spec, training, features, out_to_loss, curvature)

@@ -42,13 +42,13 @@ def _ours(setting: Setting) -> Costs:
         trained = [f"store={folder}", f"checkpoints={folder}/checkpoints/*.safetensors"]
         costs = {"train": _cpu(lambda: train(load("train", setting.name, FOLDER, [*asked, *trained]), Silent()))}
         features = {}
-        for terms in ("null", "false"):  # not every estimator has a use for the features of terms
-            stored = [f"store={folder}/{terms}", trained[1], f"gradients.terms={terms}"]
-            loaded = load("featurize", setting.name, FOLDER, [*asked, *stored])
-            features[terms] = _cpu(lambda o=loaded: featurize(o, Silent()))
+        for second in ("null", "false"):  # not every estimator has a use for the features of terms or other classes
+            without = [f"gradients.terms={second}", f"gradients.classes={second}"]
+            loaded = load("featurize", setting.name, FOLDER, [*asked, f"store={folder}/{second}", trained[1], *without])
+            features[second] = _cpu(lambda o=loaded: featurize(o, Silent()))
     for name in ESTIMATORS:
         spec = shipped_estimators()[name]
-        made = features["null" if spec.uses_terms else "false"]
+        made = features["null" if spec.uses_curvature else "false"]
         costs[name] = made + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
     costs[f"{ESTIMATORS[0]} + {MASKS} masks"] = (1 + MASKS) * costs[ESTIMATORS[0]]
     return costs

@@ -110,7 +110,9 @@ def _made(setting: Setting) -> str:
 def _features(setting: Setting) -> str:
     """Identifies the features and the code that computes scores from them."""
     projection = setting.loaded.config.projection
-    return f"{_code()} {_made(setting)} {projection.dim} {projection.seed}{' terms' if setting.has_terms else ''}"
+    return (
+        f"{_code()} {_made(setting)} {projection.dim} {projection.seed}{f' {setting.curvature}' if setting.curvature else ''}"
+    )
 
 
 @functools.cache

@@ -44,11 +44,12 @@ def part(stored: Features, spec: EstimatorSpec) -> Part:
     features = training_rows(spec, stored.train, limit)
     some = flow_rows(len(features))
     training = simulate_for(spec, features[some], stored.out_to_loss[some], stored.outputs[some], len(features))
-    weights = weigh(spec, training, features, stored.out_to_loss)
+    curvature = stored.curvature if spec.uses_curvature else None
+    weights = weigh(spec, training, features, stored.out_to_loss, curvature)
     spectrum, ridge = None, 0.0
     if spec.needs_gram:
         gram = GramSum(features.shape[1])
-        add_rows(gram, features, weights, stored.terms, stored.outputs)
+        add_rows(gram, features, weights, curvature, stored.outputs)
         spectrum = decompose(gram.result())
         ridge = spec.ridge_in(spectrum)
     plain = replace(spec, shrinkage=0.0)

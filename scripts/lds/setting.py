@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution.estimator.weights import Terms
+from trak_cli.attribution.estimator.weights import ClassRows, CurvatureRows, Terms
 from trak_cli.config.load import Loaded
 from trak_cli.config.load import load as load_config
+from trak_cli.stages.index.fingerprints import curvature_of
 from trak_cli.store.container import read_image
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
@@ -24,6 +25,8 @@ from trak_cli.types import evenly_spaced
 
 FOLDER = Path(__file__).parent
 SPLIT = "test"
+
+_COLUMNS = ("features", "outputs", "out_to_loss", "term_features", "terms", "class_features", "residuals")
 
 #: The two protocols. Halves: models of other seeds, retrained on random halves of the training set. This run: the run of one
 #: checkpoint again, with its own seed, order and random states, where 1 % of the samples have weight 0.
@@ -36,13 +39,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Features:
-    """Of one checkpoint: X (n, k), T (t, k), and q and f (n,) of the training samples; their terms, where f is a sum."""
+    """Of one checkpoint: X (n, k), T (t, k), and q and f (n,) of the training samples; their terms or other classes, if any."""
 
     train: Array
     targets: Array
     out_to_loss: Array
     outputs: Array
-    terms: Terms | None = None
+    curvature: CurvatureRows = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,18 @@ class Setting:
         parts = {}
         for split in ("train", SPLIT):
             shards = [read_features(self.layout.features(checkpoint, split, i)) for i in self.layout.shards(checkpoint, split)]
-            keys = ("features", "outputs", "out_to_loss", *(("term_features", "terms") if shards[0].terms is not None else ()))
+            keys = [key for key in _COLUMNS if getattr(shards[0], key) is not None]
             parts[split] = {key: np.concatenate([getattr(shard, key) for shard in shards]) for key in keys}
         train = parts["train"]
-        terms = Terms(train["term_features"], train["terms"]) if "terms" in train else None
-        return Features(train["features"], parts[SPLIT]["features"], train["out_to_loss"], train["outputs"], terms)
+        curvature: CurvatureRows = Terms(train["term_features"], train["terms"]) if "terms" in train else None
+        if "residuals" in train:
+            curvature = ClassRows(train["class_features"], train["residuals"])
+        return Features(train["features"], parts[SPLIT]["features"], train["out_to_loss"], train["outputs"], curvature)
 
     @property
-    def has_terms(self) -> bool:
-        """Whether this store has per-token terms."""
-        return "terms" in read_json(self.layout.fingerprint(self.checkpoints[0]))
+    def curvature(self) -> str | None:
+        """What training samples have besides features: "terms", "classes" or nothing."""
+        return curvature_of(read_json(self.layout.fingerprint(self.checkpoints[0])))
 
     @cached_property
     def truth(self) -> tuple[Array, Array]:

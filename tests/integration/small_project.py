@@ -16,10 +16,9 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.shards import FeatureRows, read_features
 from trak_cli.types import Rows
 
-COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids")
-
-#: Of training rows where f is a sum.
-TERMS = ("term_features", "terms")
+#: Of training rows: per-token terms where f is a sum, and the other classes where there are three or more.
+SECOND = ("term_features", "terms", "class_features", "residuals")
+COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", *SECOND)
 
 #: (checkpoint, split) -> all rows of it.
 Everything = dict[tuple[str, str], FeatureRows]
@@ -43,7 +42,7 @@ def read_store(root: Path) -> Everything:
             shards = [read_features(layout.features(checkpoint, split, i)) for i in layout.shards(checkpoint, split)]
             bounds = [0, *(shard.rows.stop for shard in shards)]
             assert [shard.rows.start for shard in shards] == bounds[:-1]
-            names = COLUMNS if shards[0].terms is None else (*COLUMNS, *TERMS)
+            names = [name for name in COLUMNS if getattr(shards[0], name) is not None]
             columns = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in names}
             found[checkpoint, split] = FeatureRows(rows=Rows(0, bounds[-1]), **columns)
     return found
@@ -72,9 +71,10 @@ def assert_close(found: Everything, expected: Everything, relative: float) -> No
             assert relative_error(getattr(found[key], name), getattr(one, name)) < relative, (key, name)
 
 
-def _columns(found: FeatureRows, expected: FeatureRows) -> tuple[str, ...]:
-    assert (found.terms is None) == (expected.terms is None)
-    return COLUMNS if found.terms is None else (*COLUMNS, *TERMS)
+def _columns(found: FeatureRows, expected: FeatureRows) -> list[str]:
+    names = [name for name in COLUMNS if getattr(found, name) is not None]
+    assert names == [name for name in COLUMNS if getattr(expected, name) is not None]
+    return names
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:

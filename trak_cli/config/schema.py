@@ -90,6 +90,11 @@ class GradientsConfig:
         "compute the Gram matrix over tokens instead of samples (a second pass over the training set); "
         "null: yes if the task defines terms",
     )
+    classes: bool | None = key(
+        None,
+        "compute the Gram matrix over all classes instead of the true one (a second pass over the training set); "
+        "null: yes if the task is a classification with three classes or more",
+    )
     optimizer: str | None = key(
         None,
         "optimizer that trained the model; adam (Adam, AdamW): its second moments scale the gradients; "

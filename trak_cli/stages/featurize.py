@@ -180,7 +180,7 @@ def _compute_units(
     for unit in units:
         reading = timed(partial(_write, unit, featurizer, run, meter), clock_of(run.inputs.device.type))
         if unit is run.work.pending[0]:
-            passes = 1 + (run.setup.terms and unit.split is run.inputs.train)
+            passes = 1 + (run.setup.curvature is not None and unit.split is run.inputs.train)
             left = sum(len(later.rows) for later in run.work.pending[1:])
             look_again(run.selector, run.plan, undisturbed([reading]) / (len(unit.rows) * passes), left)
     return kernel

@@ -102,7 +102,7 @@ def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, re
         problems += singular_problems(found.spectrum, ridge)
         explains = bool(estimator.ridge_rule(found.spectrum.of_terms).explained) and ridge > 0
         grams.append(_summary(name, inventory.rows, found, ridge, explains, reused))
-    sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.has_terms)))
+    sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.curvature)))
     ConfigError.raise_for(problems)
     return sorted(grams, key=lambda gram: mine.index(gram.checkpoint))
 

@@ -17,12 +17,12 @@ from trak_cli.store.fingerprint import problems_between
 from trak_cli.store.publish import write_image
 from trak_cli.types import AnyArray, Float32, Json, Rows
 
-#: Datasets of every shard, and of one with per-token terms.
+#: Datasets of every shard, and of one with per-token terms or with other classes: features and a number for each row.
 _COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "rows")
-_TERMS = ("term_features", "terms")
+_CURVATURE = (("term_features", "terms"), ("class_features", "residuals"))
 
 #: Datasets that are stored as the dtype of the features; each has a dataset of scales where this dtype has scales.
-_ENCODED = ("features", "term_features")
+_ENCODED = ("features", *(features for features, _ in _CURVATURE))
 
 
 def _scales_of(name: str) -> str:
@@ -42,6 +42,8 @@ class FeatureRows:
         sample_ids: (rows,) uint64, hash of each sample.
         term_features: (rows, k) float32, features of the sums of per-token terms with random signs; None without terms.
         terms: (rows,) float32, number of per-token terms of each sample, likewise.
+        class_features: (rows, k) float32, features of a random combination of the other classes; None without them.
+        residuals: (rows,) float32, the mean of 1 − p of the label near the beginning of training, likewise.
     """
 
     rows: Rows
@@ -51,6 +53,8 @@ class FeatureRows:
     sample_ids: npt.NDArray[np.uint64]
     term_features: Float32 | None = None
     terms: Float32 | None = None
+    class_features: Float32 | None = None
+    residuals: Float32 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +126,13 @@ def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
     """The datasets of a shard."""
     columns = {"out_to_loss": values.out_to_loss, "outputs": values.outputs}
     encoded = {"features": values.features}
-    if values.term_features is not None and values.terms is not None:
-        if values.term_features.shape != values.features.shape:
-            raise ValueError(f"term features {values.term_features.shape} for features {values.features.shape}")
-        columns["terms"] = values.terms
-        encoded["term_features"] = values.term_features
+    for name, of_rows in _CURVATURE:
+        features, numbers = getattr(values, name), getattr(values, of_rows)
+        if features is not None and numbers is not None:
+            if features.shape != values.features.shape:
+                raise ValueError(f"{name.replace('_', ' ')} {features.shape} for features {values.features.shape}")
+            columns[of_rows] = numbers
+            encoded[name] = features
     count, first = len(values.rows), values.rows.start
     every: list[AnyArray] = [*columns.values(), *encoded.values(), values.sample_ids]
     lengths = {len(array) for array in every}
@@ -147,13 +153,18 @@ def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
     return arrays
 
 
-def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
-    """Read and check one shard; the caller compares its fingerprint. ``with_terms``: include per-token terms, if it has them.
+def read_features(path: Path, with_curvature: bool = True) -> FeatureShard:
+    """Read and check one shard; the caller compares its fingerprint.
+
+    ``with_curvature``: include per-token terms or other classes, if it has them.
 
     Raises:
         MissingError, DamagedError, ForeignError, MachineError.
     """
-    image = read_image(path, skip=() if with_terms else (*_TERMS, _scales_of("term_features")))
+    image = read_image(
+        path,
+        skip=() if with_curvature else [part for name, numbers in _CURVATURE for part in (name, numbers, _scales_of(name))],
+    )
     rows = _rows_of(image)
     return FeatureShard(
         rows=rows,
@@ -161,8 +172,8 @@ def read_features(path: Path, with_terms: bool = True) -> FeatureShard:
         out_to_loss=image.arrays["out_to_loss"],
         outputs=image.arrays["outputs"],
         sample_ids=image.arrays["sample_ids"],
-        term_features=_decoded(image, "term_features") if "terms" in image.arrays else None,
-        terms=image.arrays.get("terms"),
+        **{name: _decoded(image, name) for name, numbers in _CURVATURE if numbers in image.arrays},
+        **{numbers: image.arrays[numbers] for _, numbers in _CURVATURE if numbers in image.arrays},
         fingerprint=image.fingerprint,
     )
 
@@ -208,12 +219,12 @@ def _rows_of(image: Image) -> Rows:
     dtype = dtypes.get("features")
     encoded = [name for name in _ENCODED if name in shapes]
     scales = [_scales_of(name) for name in encoded] if dtype in SCALED_DTYPES else []
-    terms = _TERMS if "terms" in shapes else ()
-    if set(shapes) != {*_COLUMNS, *terms, *scales} or shapes["rows"] != (2,):
+    curvature = [pair for pair in _CURVATURE if pair[1] in shapes]
+    if set(shapes) != {*_COLUMNS, *(name for pair in curvature for name in pair), *scales} or shapes["rows"] != (2,):
         raise foreign(image.path, f"the datasets {sorted(shapes)}", "a feature shard")
     rows = Rows(*(int(bound) for bound in image.arrays["rows"]))
     columns = {"out_to_loss": "float32", "outputs": "float32", "sample_ids": "uint64"}
-    columns |= dict.fromkeys([*terms[1:], *scales], "float32")
+    columns |= dict.fromkeys([*(numbers for _, numbers in curvature), *scales], "float32")
     fits = (
         0 <= rows.start < rows.stop
         and dtype in FEATURE_DTYPES

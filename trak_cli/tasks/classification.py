@@ -53,6 +53,11 @@ class Classification(Task):
         labels = field(batch, self.label, _ARGUMENTS).long()
         return widened(_checked(self.logits(model, batch))).unsqueeze(1), labels.unsqueeze(1)
 
+    def has_classes(self) -> bool:
+        """True, unless a derived class has another f or another loss."""
+        own, base = type(self), Classification
+        return own.output is base.output and (own.losses, own.loss) == (base.losses, Task.loss)
+
     def losses(self, model: nn.Module, batch: Any) -> Tensor:
         """The cross entropy, (B,)."""
         logits = _checked(self.logits(model, batch))

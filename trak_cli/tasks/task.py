@@ -89,6 +89,13 @@ class Task(ABC):
         """Whether the task has terms. Default: whether the class defines :meth:`terms`."""
         return type(self).terms is not Task.terms
 
+    def has_classes(self) -> bool:
+        """Whether f is the margin of one label under the logits (B, 1, C) of :meth:`predictions`. Default: no.
+
+        The Gram matrix then also covers the other classes (docs/method.md).
+        """
+        return False
+
     def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """What the loss of a sample is a function of, and what is true of it; `trak refine` computes the curvature from it.
 

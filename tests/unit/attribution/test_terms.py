@@ -102,8 +102,8 @@ def test_scores_in_pieces_are_the_formula_entry_by_entry():
 def test_estimators_that_take_no_terms_do_not_see_them(spec, takes):
     X, q, f, terms = _data()
     T = X[:4] + 1
-    assert spec.uses_terms == takes
-    assert (gram_key(spec, with_terms=True) == gram_key(spec)) != takes
+    assert spec.uses_curvature == takes
+    assert (gram_key(spec, "terms") == gram_key(spec)) != takes
     with_terms, without = scores(spec, [X], [q], [T], [f], [terms]), scores(spec, [X], [q], [T], [f])
     assert np.array_equal(with_terms, without) != takes
 

@@ -15,7 +15,7 @@ from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.featurizing.featurizer import Featurizer, SecondPass
 from trak_cli.stages.inputs.split import Split
 from trak_cli.tasks import CausalLM
 from trak_cli.types import Rows
@@ -77,7 +77,7 @@ def featurizer(engine: str, microbatch: int, terms: bool = True) -> Featurizer:
     projector = make_projector(ProjectionJob(ProjectionSpec("none", sum(sizes.values())), SHA256, sizes))
     made = make_engine(engine, model, task, parameters, strategies)
     signed = make_engine(engine, model, SignedTokenSum(task, SHA256), parameters, strategies) if terms else None
-    return Featurizer(model, task, made, projector, sum(sizes.values()), microbatch, signed)
+    return Featurizer(model, task, made, projector, sum(sizes.values()), microbatch, signed and SecondPass(signed, "terms"))
 
 
 def columns(made: Featurizer, split: Split, shard_rows: int | None = None) -> dict[str, Tensor]:
@@ -86,7 +86,7 @@ def columns(made: Featurizer, split: Split, shard_rows: int | None = None) -> di
     shards = [
         made.rows(split, Rows(start, min(start + size, split.rows)), lambda _: None) for start in range(0, split.rows, size)
     ]
-    names = ("features", "out_to_loss", "outputs", "term_features", "terms") if made.term_engine else ("features", "outputs")
+    names = ("features", "out_to_loss", "outputs", "term_features", "terms") if made.second else ("features", "outputs")
     found = {name: torch.cat([torch.from_numpy(getattr(shard, name)) for shard in shards]) for name in names}
     ids = [torch.tensor(shard.sample_ids.astype("int64")) for shard in shards]
     return {**found, "sample_ids": torch.cat(ids)}

@@ -82,7 +82,7 @@ def test_the_prediction_of_a_member_is_the_sum_of_its_scores(store, spec, filed)
 def test_gram_matrices_with_terms_and_without_are_never_mistaken(store, tmp_path):
     plain = take_inventory(Layout(make_store(tmp_path / "plain").root), ["*"])
     inventory = inventory_of(store)
-    assert (inventory.has_terms, plain.has_terms) == (True, False)
+    assert (inventory.curvature, plain.curvature) == ("terms", None)
     for spec, same in ((DEFAULT, False), (MEMBERS["trak"], True)):
         paths = [gram_path(one, spec, "c0").relative_to(one.layout.root) for one in (inventory, plain)]
         assert (paths[0] == paths[1]) == same
@@ -96,5 +96,5 @@ def test_a_shard_that_lacks_the_terms_its_store_has_is_refused(store):
     shard = read_features(path)
     bare = FeatureRows(shard.rows, shard.features, shard.out_to_loss, shard.outputs, shard.sample_ids)
     write_features(path, bare, shard.fingerprint, {}, overwrite=True)
-    with pytest.raises(StoreError, match=r"term_features: found none"):
+    with pytest.raises(StoreError, match=r"no features of terms"):
         sum_gram(inventory, DEFAULT, "c0", lambda _: None)

@@ -58,7 +58,7 @@ def test_terms_read_back_with_the_other_arrays(tmp_path: Path, values: FeatureRo
     np.testing.assert_array_equal(shard.terms, np.arange(len(values.rows)))
     assert (shard.term_features.dtype, shard.terms.dtype) == ("f4", "f4")
     assert (plain.term_features, plain.terms) == (None, None)
-    assert read_features(tmp_path / "with.h5", with_terms=False).term_features is None
+    assert read_features(tmp_path / "with.h5", with_curvature=False).term_features is None
     assert inspect_features(tmp_path / "with.h5", values.rows, {"terms": 1}).condition is Condition.WHOLE
 
 

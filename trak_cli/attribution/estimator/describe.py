@@ -70,7 +70,11 @@ def _notes(spec: EstimatorSpec) -> list[str]:
 
 def _ridge(spec: EstimatorSpec) -> str:
     rule = str(spec.ridge_rule())
-    return f"{rule} ({spec.ridge_rule(of_terms=True)} for sums over tokens)" if spec.ridge is None and spec.uses_terms else rule
+    return (
+        f"{rule} ({spec.ridge_rule(of_terms=True)} for sums over tokens)"
+        if spec.ridge is None and spec.uses_curvature
+        else rule
+    )
 
 
 def _power(base: str, exponent: float) -> str:

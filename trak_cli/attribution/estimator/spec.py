@@ -137,11 +137,11 @@ class EstimatorSpec:
         return self.weights == "early_training"
 
     @property
-    def uses_terms(self) -> bool:
-        """Whether its Gram matrix is over single terms (tokens) where f is a sum over terms and features of them are stored.
+    def uses_curvature(self) -> bool:
+        """Whether its Gram matrix is over single terms (tokens), or over all classes, where features of them are stored.
 
-        Only where the Gram matrix approximates a curvature; the paper's is over whole samples. Rows that are brought to unit
-        length are whole samples: their terms have no such length.
+        Only where the Gram matrix approximates a curvature; the paper's is over whole samples and f. Rows that are brought to
+        unit length are whole samples: their terms have no such length.
         """
         return self.needs_gram and self.simulates_training and not self.unit_norm
 
@@ -150,11 +150,11 @@ class EstimatorSpec:
 
         Unlike final weights, those of a simulated training have a scale of their own (q is ½ at first), so that λ can have the
         scale of a sample or two, or of five terms. Over samples it is smaller if a ridge regression with it explains less than
-        half of the variance of the outputs. Measured in docs/benchmarks.md.
+        40 % of the variance of the outputs. Measured in docs/benchmarks.md.
         """
         if not self.simulates_training:
             return Ridge(1.0)
-        return Ridge(5.0) if of_terms else Ridge(2.0, floor=0.3, explained=0.5)
+        return Ridge(5.0) if of_terms else Ridge(2.0, floor=0.3, explained=0.4)
 
     def ridge_rule(self, of_terms: bool = False) -> Ridge:
         """The rule for λ: as given, or automatic."""
@@ -185,7 +185,7 @@ def without_unused(spec: EstimatorSpec) -> EstimatorSpec:
     return dataclasses.replace(spec, **changes)
 
 
-def gram_key(spec: EstimatorSpec, with_terms: bool = False) -> str:
+def gram_key(spec: EstimatorSpec, curvature: str | None = None) -> str:
     """A path-safe name of the Gram matrix that this spec needs; specs with equal keys share one.
 
     It lists the fields that shape the Gram matrix and differ from their defaults: "unweighted" if none does, else for example
@@ -194,14 +194,14 @@ def gram_key(spec: EstimatorSpec, with_terms: bool = False) -> str:
 
     Args:
         spec: the estimator.
-        with_terms: whether features of single terms (tokens) are stored; not every estimator uses them.
+        curvature: what is stored besides features, "terms" (tokens) or "classes"; not every estimator uses them.
     """
     if not spec.needs_gram:
         return "no_gram"
     shaping = {field.name for field in dataclasses.fields(EstimatorSpec) if field.metadata.get("shapes_gram")}
     parts = [_part(name, value) for name, value in choices(spec).items() if name in shaping]
-    if with_terms and spec.uses_terms:
-        parts.append("per_token")
+    if curvature is not None and spec.uses_curvature:
+        parts.append({"terms": "per_token", "classes": "all_classes"}[curvature])
     return "-".join(parts) or "unweighted"
 
 

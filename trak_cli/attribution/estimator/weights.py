@@ -39,7 +39,30 @@ class Terms(NamedTuple):
     counts: FloatArray
 
 
-def weigh(spec: EstimatorSpec, training: SimulatedTraining | None, features: FloatArray, out_to_loss: FloatArray) -> Weights:
+class ClassRows(NamedTuple):
+    """The other classes of r samples (:class:`trak_cli.gradients.transforms.other_classes.OtherClasses`).
+
+    Attributes:
+        features: (r, k) o, the features of a random combination of the other classes; E[w o oᵀ] is their part of the curvature
+            if w is the weight of the sample.
+        residuals: (r,) the mean of 1 − p of the label near the beginning of training.
+    """
+
+    features: FloatArray
+    residuals: FloatArray
+
+
+#: What training samples may have besides their features.
+CurvatureRows = Terms | ClassRows | None
+
+
+def weigh(
+    spec: EstimatorSpec,
+    training: SimulatedTraining | None,
+    features: FloatArray,
+    out_to_loss: FloatArray,
+    curvature: CurvatureRows = None,
+) -> Weights:
     """The weights of some samples.
 
     Args:
@@ -47,6 +70,8 @@ def weigh(spec: EstimatorSpec, training: SimulatedTraining | None, features: Flo
         training: the simulated training of the whole training set (:func:`simulate_for`); None if the estimator has none.
         features: (r, k) as the estimator uses them (:func:`~trak_cli.attribution.estimator.rows.training_rows`).
         out_to_loss: (r,) q at the checkpoint.
+        curvature: as stored. With other classes, the weight is the geometric mean of the simulated q and the residuals: with
+            many classes, the simulation alone makes weights too unequal (docs/benchmarks.md).
     """
     q = out_to_loss.astype(np.float64)
     if not spec.simulates_training:
@@ -54,25 +79,29 @@ def weigh(spec: EstimatorSpec, training: SimulatedTraining | None, features: Flo
     if training is None:
         return Weights(np.ones(len(q)), q)
     mean_q = training.mean_q(features)
+    if isinstance(curvature, ClassRows) and spec.uses_curvature and not training.uniform:
+        mean_q = np.sqrt(mean_q * curvature.residuals)
     return Weights(mean_q**spec.gram_exponent, mean_q, is_over_terms(spec, training))
 
 
 def is_over_terms(spec: EstimatorSpec, training: SimulatedTraining | None) -> bool:
     """Whether the Gram matrix is over single terms if samples have any: where q is a mean of probabilities over them."""
-    return spec.uses_terms and training is not None and training.uniform
+    return spec.uses_curvature and training is not None and training.uniform
 
 
 def add_rows(
-    total: GramSum, features: FloatArray, weights: Weights, terms: Terms | None, outputs: FloatArray | None = None
+    total: GramSum, features: FloatArray, weights: Weights, curvature: CurvatureRows, outputs: FloatArray | None = None
 ) -> None:
     """Add some samples to a Gram matrix, in place: Σ z zᵀ over their terms, or Σ w x xᵀ over their ``features`` (r, k).
 
+    With other classes, Σ w (x xᵀ + o oᵀ), if the estimator uses them (pass None otherwise).
     ``outputs`` (r,) are their f, which an automatic ridge needs if the Gram matrix is over samples.
     """
-    if terms is not None and weights.of_terms:
-        total.add(terms.features, np.ones(len(features)), terms.counts)
-    else:
-        total.add(features, weights.gram, outputs=outputs)
+    if isinstance(curvature, Terms) and weights.of_terms:
+        total.add(curvature.features, np.ones(len(features)), curvature.counts)
+        return
+    others = curvature.features if isinstance(curvature, ClassRows) else None
+    total.add(features, weights.gram, outputs=outputs, others=others)
 
 
 def simulate_for(

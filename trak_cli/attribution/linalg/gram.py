@@ -57,7 +57,12 @@ class GramSum:
         self._of_terms = False
 
     def add(
-        self, features: FloatArray, weights: FloatArray, terms: FloatArray | None = None, outputs: FloatArray | None = None
+        self,
+        features: FloatArray,
+        weights: FloatArray,
+        terms: FloatArray | None = None,
+        outputs: FloatArray | None = None,
+        others: FloatArray | None = None,
     ) -> None:
         """Add the next rows.
 
@@ -67,6 +72,7 @@ class GramSum:
             terms: (r,) number of terms that each row sums (:class:`~trak_cli.attribution.estimator.weights.Terms`); None if
                 each row is one sample.
             outputs: (r,) f. If any rows come without, the result has no response.
+            others: (r, k) second rows of the same samples, with the same weights; they have no outputs.
 
         Raises:
             ValueError: the shapes do not fit.
@@ -76,6 +82,12 @@ class GramSum:
         self._terms += len(features) if terms is None else float(terms.sum(dtype=np.float64))
         if features.shape != (len(weights), self._chunk.shape[1]):
             raise ValueError(f"features {features.shape} for {len(weights)} weights and k = {self._chunk.shape[1]}")
+        responses = None if outputs is None else np.asarray(outputs, np.float64)
+        first = np.ones(len(features))
+        if others is not None:  # each after its sample, so that the order of rows does not depend on the blocks
+            features = np.stack([features, others], 1).reshape(-1, features.shape[1])
+            weights, first = np.repeat(weights, 2), np.tile([1.0, 0.0], len(others))
+            responses = None if responses is None else np.repeat(responses, 2)
         start = 0
         while start < len(features):
             filled = self._n % CHUNK_ROWS
@@ -86,9 +98,10 @@ class GramSum:
             roots = np.sqrt(weights[start : start + count].astype(np.float64))
             part *= roots[:, None]
             self._chunk[filled : filled + count] = part
+            roots *= first[start : start + count]
             self._columns[filled : filled + count, 0] = roots
-            if outputs is not None:
-                self._columns[filled : filled + count, 1] = roots * outputs[start : start + count]
+            if responses is not None:
+                self._columns[filled : filled + count, 1] = roots * responses[start : start + count]
             self._n += count
             start += count
             if self._n % CHUNK_ROWS == 0:

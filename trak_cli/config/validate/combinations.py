@@ -108,9 +108,10 @@ def _representation(config: TrakConfig) -> Iterator[Problem]:
         if get(config, key) != default:
             found = f"{shown(get(config, key))} with gradients.engine={gradients.engine}"
             yield Problem(key, found, f"its default, because {reason}", "leave it out")
-    if represents and gradients.terms:
-        found = f"true with gradients.engine={REPRESENTATION}"
-        yield Problem("gradients.terms", found, "null or false: a representation has no gradients", "leave it out")
+    for key in ("gradients.terms", "gradients.classes"):
+        if represents and get(config, key):
+            found = f"true with gradients.engine={REPRESENTATION}"
+            yield Problem(key, found, "null or false: a representation has no gradients", "leave it out")
 
 
 def _autocast(gradients: GradientsConfig) -> Iterator[Problem]:

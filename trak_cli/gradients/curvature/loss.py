@@ -74,12 +74,12 @@ def automatic_ridge(predictions: Tensor, truth: Tensor) -> float:
 def _cross_entropy(logits: Tensor, labels: Tensor) -> QuadraticLoss:
     counts = (labels != IGNORED).unsqueeze(-1).to(logits.dtype)
     right = labels.clamp(min=0).unsqueeze(-1)
-    mean = sum(torch.softmax(place * logits, -1) for place in _places()) / _PLACES
+    mean = sum(torch.softmax(place * logits, -1) for place in places()) / _PLACES
     residual = torch.zeros_like(logits).scatter_(-1, right, 1.0) - mean
 
     def curvature(vectors: Tensor) -> Tensor:
         total = torch.zeros_like(vectors)
-        for place in _places():
+        for place in places():
             probability = torch.softmax(place * logits, -1)
             weighted = probability * vectors
             total += weighted - probability * weighted.sum(-1, keepdim=True)
@@ -90,11 +90,12 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> QuadraticLoss:
 
 def _log_loss(odds: Tensor, counts: Tensor) -> QuadraticLoss:
     mask = counts.to(odds.dtype)
-    several = torch.stack([torch.sigmoid(-place * odds) for place in _places()])
+    several = torch.stack([torch.sigmoid(-place * odds) for place in places()])
     second = (several * (1 - several)).mean(0) * mask
     return QuadraticLoss(several.mean(0) * mask, lambda vectors: vectors * second)
 
 
-def _places() -> Iterator[float]:
+def places() -> Iterator[float]:
+    """The values of a over which the average is computed."""
     for number in range(_PLACES):
         yield WINDOW * (number + 0.5) / _PLACES

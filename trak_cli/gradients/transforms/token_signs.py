@@ -68,10 +68,17 @@ class SignedTokenSum:
 def signs_of(rows: Tensor, numbers: Tensor, seed: int) -> Tensor:
     """1 or −1, int64, for each pair of a row and the number of a term (int64, broadcast), under a 64-bit seed.
 
+    A pure function of the three.
+    """
+    return 1 - 2 * (random_bits(rows, numbers, seed) & 1)
+
+
+def random_bits(rows: Tensor, numbers: Tensor, seed: int) -> Tensor:
+    """Random int64 for each pair of a row and a number (int64, broadcast), under a 64-bit seed.
+
     A pure function of the three: SplitMix64 applied twice, in operations that vmap and every device support.
     """
-    bits = _mixed(_mixed(rows * _STEP + seed) + numbers * _STEP)
-    return 1 - 2 * (bits & 1)
+    return _mixed(_mixed(rows * _STEP + seed) + numbers * _STEP)
 
 
 def checked_terms(result: Any) -> tuple[Tensor, Tensor]:

@@ -32,8 +32,8 @@ _SHARD_COPIES = 3
 #: Bytes of a row besides its features: output and out-to-loss gradient (float32), digest of the sample.
 _ROW_BYTES = 16
 
-#: Bytes of a row besides the features of its per-token terms: the number of terms (float32).
-_TERMS_BYTES = 4
+#: Bytes of a row besides the features of its second pass: a number (float32).
+_SECOND_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def estimate(
         seconds = of(times.moments) * min(train.rows, MOMENT_SAMPLES) + _microbatch_count(train, size) * of(times.train)
         return checkpoints * (seconds + sum(_microbatch_count(split, size) * of(times.target) for split in inputs.splits[1:]))
 
-    terms = featurizer.term_engine is not None
+    second = featurizer.second is not None
     stored = row_bytes(config.features.dtype, dim)
     peak = torch.cuda.max_memory_allocated(inputs.device) if on_gpu else _peak_of_process()
-    shard_bytes = (1 + terms) * min(train.rows, plan.shard_rows) * 4 * dim
+    shard_bytes = (1 + second) * min(train.rows, plan.shard_rows) * 4 * dim
     return Costs(
         rows=rows,
         checkpoints=checkpoints,
@@ -114,7 +114,7 @@ def estimate(
         gradients=min(1.0, times.gradients / times.train.least),
         projection=min(1.0, max(0.0, times.serial - times.data - times.gradients) / times.train.least),
         peak_memory=peak + (0 if on_gpu else _SHARD_COPIES * shard_bytes),
-        features=checkpoints * (rows * (stored + _ROW_BYTES) + terms * train.rows * (stored + _TERMS_BYTES)),
+        features=checkpoints * (rows * (stored + _ROW_BYTES) + second * train.rows * (stored + _SECOND_BYTES)),
         finalized=checkpoints * 8 * dim * (dim + 1) if config.estimator.metric == "gram" else 0,
         scores=_scores(config, train.rows, rows - train.rows),
         free_disk=free_bytes(Path(config.store)),
@@ -161,8 +161,8 @@ def _measure(featurizer: Featurizer, train: Split, moments: Callable[[Sequence[i
     batch = train.batch(microbatch.samples)
     rows = torch.arange(size, device=train.device)
     serial = whole = target = timed(lambda: featurizer.columns(train, typical(train, size)))
-    if featurizer.term_engine is not None:  # targets have no second pass
-        single_pass = replace(featurizer, term_engine=None)
+    if featurizer.second is not None:  # targets have no second pass
+        single_pass = replace(featurizer, second=None)
         target = timed(lambda: single_pass.columns(train, typical(train, size)))
     data = timed(lambda: train.batch(typical(train, size).samples))
     if train.readers:  # samples are read during the computation
@@ -200,8 +200,8 @@ def _scores(config: TrakConfig, train: int, targets: int) -> int:
 def _compute_gradients(featurizer: Featurizer, batch: Any, rows: torch.Tensor) -> None:
     for _ in featurizer.engine.per_sample(batch).blocks:
         pass
-    if featurizer.term_engine is not None:
-        for _ in featurizer.term_engine.per_sample((batch, rows)).blocks:
+    if featurizer.second is not None:
+        for _ in featurizer.second.engine.per_sample((batch, rows)).blocks:
             pass
     if rows.device.type == "cuda":
         torch.cuda.synchronize()

@@ -10,14 +10,14 @@ import numpy as np
 from trak_cli.attribution.estimator.rows import training_rows, unit_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.threshold import soften, thresholds
-from trak_cli.attribution.estimator.weights import Weights, add_rows, is_over_terms
+from trak_cli.attribution.estimator.weights import Weights, add_rows, is_over_terms, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import Spectrum, decompose
 from trak_cli.attribution.scores import normalize_targets, sample_weight, target_factor
 from trak_cli.attribution.search import groups, subset_sums
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
-from trak_cli.stages.scoring.gram_store import estimate_weighting, find_gram, terms_of
+from trak_cli.stages.scoring.gram_store import curvature_rows, estimate_weighting, find_gram
 from trak_cli.types import TRAIN, Float32, Float64, IntArray, Rows, SubsetWeights
 
 #: Called with the number of rows of training features that were read.
@@ -131,12 +131,10 @@ class _Scan:
     def _weighting(self, spec: EstimatorSpec, checkpoint: str) -> Weighting:
         clip_threshold, training = estimate_weighting(self._inventory, spec, checkpoint)
         parts = []
-        for shard in self._inventory.read_all(checkpoint, TRAIN):
-            if training is None:
-                parts.append(shard.out_to_loss)
-            else:
-                features = training_rows(spec, shard.features, clip_threshold)
-                parts.append(training.mean_q(features).astype(np.float32))
+        for shard in self._inventory.read_all(checkpoint, TRAIN, with_curvature=spec.uses_curvature):
+            features = training_rows(spec, shard.features, clip_threshold)
+            weights = weigh(spec, training, features, shard.out_to_loss, curvature_rows(shard))
+            parts.append(weights.sample.astype(np.float32))
             self._progress(len(shard.rows))
         in_gram = training is not None or not spec.simulates_training
         return Weighting(np.concatenate(parts), in_gram, is_over_terms(spec, training), clip_threshold)
@@ -199,11 +197,11 @@ class _Scan:
         total = GramSum(self._inventory.dim) if spec.needs_gram and stored is None else None
         subsets = self._query.weights
         sums = {key: np.zeros((self._inventory.dim, len(subsets))) for key in weights}
-        for shard in self._inventory.read_all(checkpoint, TRAIN, with_terms=total is not None and spec.uses_terms):
+        for shard in self._inventory.read_all(checkpoint, TRAIN, with_curvature=total is not None and spec.uses_curvature):
             rows = slice(shard.rows.start, shard.rows.stop)
             features = training_rows(spec, shard.features, weighting.clip_threshold)
             if total is not None:
-                add_rows(total, features, weighting.weights(spec, shard.rows), terms_of(shard), shard.outputs)
+                add_rows(total, features, weighting.weights(spec, shard.rows), curvature_rows(shard), shard.outputs)
             for key, weight in weights.items():
                 sums[key] += subset_sums(features, weight[rows], subsets[:, rows])
             self._progress(len(shard.rows))

@@ -30,7 +30,7 @@ def check_same_code(units: Sequence[Unit], featurizer: Featurizer) -> None:
     for unit in units:
         if inspect_features(unit.path, None, unit.fingerprint).condition is not Condition.WHOLE:
             continue
-        shard = read_features(unit.path, with_terms=False)
+        shard = read_features(unit.path, with_curvature=False)
         row = shard.rows.start
         now = featurizer.columns(unit.split, Microbatch([row], unit.split.samples([row])))
         differences = {

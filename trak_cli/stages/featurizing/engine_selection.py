@@ -88,7 +88,9 @@ class EngineSelector:
         if rows is None:
             seconds = next(trial.seconds for trial in trials if trial.engine == engine)
             size = self.setup.gradients.microbatch
-            rows = rows_of_a_shard(seconds * (1 + self.setup.terms) + self._reading(), size or 1, self.train.rows)
+            rows = rows_of_a_shard(
+                seconds * (1 + (self.setup.curvature is not None)) + self._reading(), size or 1, self.train.rows
+            )
             microbatch = size or min(microbatch, rows)
         return RunPlan(engine, microbatch, rows, strategies, [asdict(trial) for trial in trials])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.curvature.other_classes import OtherClasses
 from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.engines.representation import RepresentationEngine
@@ -15,7 +16,7 @@ from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.registry import make_projector
-from trak_cli.stages.featurizing.featurizer import Featurizer
+from trak_cli.stages.featurizing.featurizer import Featurizer, SecondPass
 from trak_cli.stages.featurizing.setup import FeatureSetup, place_of
 from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.inputs.checkpoints import Checkpoint
@@ -30,13 +31,14 @@ def make_featurizer(
         scales_of: the Adam scales, given the gradient engine; called only if ``setup.optimizer.scaled``.
     """
     engine = build_engine(setup, plan.engine, plan.strategies)
-    term_engine = build_term_engine(setup, plan, checkpoint)
+    curvature_engine = build_curvature_engine(setup, plan, checkpoint)
     if setup.optimizer.scaled:
         scales = scales_of(engine)
         engine = ScaledEngine(engine, scales)
-        term_engine = None if term_engine is None else ScaledEngine(term_engine, scales)
+        curvature_engine = None if curvature_engine is None else ScaledEngine(curvature_engine, scales)
     projector = build_projector(setup, checkpoint)
-    return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, term_engine)
+    second = None if curvature_engine is None or setup.curvature is None else SecondPass(curvature_engine, setup.curvature)
+    return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, second)
 
 
 def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engine:
@@ -46,12 +48,13 @@ def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engi
     return _gradient_engine(setup, name, strategies, setup.function)
 
 
-def build_term_engine(setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint) -> Engine | None:
-    """The engine of the plan for the per-token terms, with the random signs of a checkpoint; None without terms."""
-    if not setup.terms:
+def build_curvature_engine(setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint) -> Engine | None:
+    """The engine of the plan for per-token terms or other classes, with the random numbers of a checkpoint; None without."""
+    if setup.curvature is None:
         return None
-    signed = with_autocast(SignedTokenSum(setup.task, checkpoint.sha256), setup.model, setup.device, setup.gradients.autocast)
-    return _gradient_engine(setup, plan.engine, plan.strategies, signed)
+    output = (SignedTokenSum if setup.curvature == "terms" else OtherClasses)(setup.task, checkpoint.sha256)
+    function = with_autocast(output, setup.model, setup.device, setup.gradients.autocast)
+    return _gradient_engine(setup, plan.engine, plan.strategies, function)
 
 
 def build_projector(setup: FeatureSetup, checkpoint: Checkpoint) -> Projector:

@@ -27,6 +27,24 @@ from trak_cli.user_errors import report_user_errors
 Columns = dict[str, AnyArray]
 
 
+#: What a second pass is for -> its columns (features, and a number for each sample), and what they are in messages.
+_SECOND = {
+    "terms": (("term_features", "terms"), ("per-sample gradient of the terms", "number of terms")),
+    "classes": (
+        ("class_features", "residuals"),
+        ("per-sample gradient of the other classes", "residual"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SecondPass:
+    """The gradients of a function with random numbers, for training samples; ``curvature``: "terms" or "classes"."""
+
+    engine: Engine
+    curvature: str
+
+
 @dataclass(frozen=True)
 class Featurizer:
     """Everything that turns rows of a split into features under one checkpoint.
@@ -34,7 +52,7 @@ class Featurizer:
     Attributes:
         parameters: p, the number of selected coordinates.
         microbatch: samples per gradient computation.
-        term_engine: the engine for the per-token terms of training samples, with random signs; None without terms.
+        second: the second pass over training samples, for their per-token terms or other classes; None without.
     """
 
     model: torch.nn.Module
@@ -43,7 +61,7 @@ class Featurizer:
     projector: Projector
     parameters: int
     microbatch: int
-    term_engine: Engine | None = None
+    second: SecondPass | None = None
 
     def rows(self, split: Split, rows: Rows, progress: Callable[[int], None]) -> FeatureRows:
         """The features of ``rows``, in their order, whatever the order of computation.
@@ -84,11 +102,11 @@ class Featurizer:
                 "outputs": _checked(gradients.outputs, names, "model output"),
                 "sample_ids": read.sample_ids,
             }
-            if self.term_engine is not None and split.name == TRAIN:
+            if self.second is not None and split.name == TRAIN:
                 padded = torch.tensor(rows + rows[-1:] * (read.size - len(rows)), device=split.device)
-                what = "per-sample gradient of the terms"
-                columns["term_features"], gradients = self._projected(self.term_engine, (batch, padded), names, what)
-                columns["terms"] = _checked(gradients.out_to_loss, names, "number of terms")
+                (of_rows, numbers), (what, what_number) = _SECOND[self.second.curvature]
+                columns[of_rows], gradients = self._projected(self.second.engine, (batch, padded), names, what)
+                columns[numbers] = _checked(gradients.out_to_loss, names, what_number)
         return columns
 
     def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[AnyArray, PerSample]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import target_of
 from trak_cli.gradients.contract import as_real
+from trak_cli.gradients.curvature.other_classes import CLASSES_VERSION
 from trak_cli.gradients.transforms.adam import SCALES_VERSION
 from trak_cli.gradients.transforms.token_signs import SIGNS_VERSION
 from trak_cli.projection.definition import MATRIX_VERSION
@@ -27,7 +28,8 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
     Samples are not part of it: their digests are stored next to the features, so that a data set that grows keeps its shards.
     """
     autocast: Json = {"autocast": config.gradients.autocast} if config.gradients.autocast is not None else {}
-    terms: Json = {"terms": {"signs": SIGNS_VERSION}} if setup.terms else {}
+    versions: Json = {"terms": {"signs": SIGNS_VERSION}, "classes": {"version": CLASSES_VERSION}}
+    curvature: Json = {} if setup.curvature is None else {setup.curvature: versions[setup.curvature]}
     shapes = [[name, list(as_real(tensor).shape)] for name, tensor in setup.selected.items()]
     return {
         "kind": "features",
@@ -38,7 +40,7 @@ def features_fingerprint(config: TrakConfig, setup: FeatureSetup, checkpoint: Ch
         "collate": target_of(config.dataset.collate) if config.dataset.collate is not None else None,
         "parameters": {"count": setup.parameters, "tensors": len(shapes), "shapes_sha256": _sha256(shapes)},
         **autocast,
-        **terms,
+        **curvature,
         **_optimizer(setup, checkpoint),
         "projection": _projection(setup.spec, setup.matrices),
         "dtype": config.features.dtype,

@@ -69,7 +69,7 @@ def model_checks(setup: FeatureSetup, probes: Sequence[Probes], log: Callable[[s
         checks.append(ModelCheck("gradients", "a path to the parameters", partial(_reached, setup, probes[0], history, log)))
     checks.append(ModelCheck("finite numbers", "finite outputs and gradients", partial(_finite, setup, probes)))
     checks.append(ModelCheck("alone = in a batch", "equal outputs", partial(_independent, setup, probes)))
-    if setup.terms:
+    if setup.curvature == "terms":
         checks.append(ModelCheck("terms", "terms whose sum is the output", partial(_summed, setup, probes[0])))
     return checks
 

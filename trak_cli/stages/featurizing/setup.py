@@ -38,7 +38,8 @@ class FeatureSetup:
         spec: the projection.
         kernel, threads: which code multiplies by the random matrix, and on how many CPU threads.
         matrices: the weights that the projection multiplies from both sides (kind ``factored`` only).
-        terms: whether training samples also get features of their per-token terms, from a second pass with random signs.
+        curvature: what training samples get besides features, from a second pass with random numbers: "terms" (their per-token
+            terms), "classes" (their other classes) or nothing.
         optimizer: whether gradients are scaled by second moments of the optimizer, and by which.
     """
 
@@ -52,7 +53,7 @@ class FeatureSetup:
     kernel: str
     threads: int | None
     matrices: Matrices
-    terms: bool
+    curvature: str | None
     optimizer: OptimizerChoice
 
     @property
@@ -111,7 +112,7 @@ def make_setup(config: TrakConfig, inputs: RunInputs) -> FeatureSetup:
         kernel=config.projection.kernel,
         threads=config.threads,
         matrices=factored_matrices(spec, model, selected),
-        terms=_with_terms(config.gradients, task),
+        curvature=_curvature(config.gradients, inputs),
         optimizer=choose_optimizer(config, inputs, selected),
     )
 
@@ -121,17 +122,37 @@ def place_of(gradients: GradientsConfig) -> Place:
     return Place(gradients.module or "", gradients.side)
 
 
-def _with_terms(gradients: GradientsConfig, task: Task) -> bool:
-    """Whether features of per-token terms are made: ``gradients.terms``, by default if the task has terms.
+def _curvature(gradients: GradientsConfig, inputs: RunInputs) -> str | None:
+    """Which features of the curvature are made: ``gradients.terms`` or ``gradients.classes``, by default what the task has.
 
     Raises:
-        ConfigError: the config wants terms of a task that has none.
+        ConfigError: the config wants terms or classes of a task that has none.
     """
+    task = inputs.components.task
     if gradients.terms and not task.has_terms():
         found = f"true, but the task {type(task).__name__} defines no per-token terms"
         expected = "a task with terms: a language model, or a task of your own that defines terms"
         raise ConfigError(Problem("gradients.terms", found, expected, "remove gradients.terms, or define terms in the task"))
-    return task.has_terms() and gradients.terms is not False and gradients.engine != REPRESENTATION
+    if gradients.engine == REPRESENTATION:
+        return None
+    if task.has_terms():
+        return None if gradients.terms is False else "terms"
+    several = gradients.classes is not False and task.has_classes() and _classes(inputs) > 2
+    if gradients.classes and not several:
+        found = f"true, but the task {type(task).__name__} has no labels among three or more classes"
+        expected = "a classification with three classes or more"
+        raise ConfigError(Problem("gradients.classes", found, expected, "remove gradients.classes"))
+    return "classes" if several else None
+
+
+def _classes(inputs: RunInputs) -> int:
+    """The number of classes; 0 if the model cannot be run, which the checks of the model report."""
+    try:
+        with torch.no_grad():
+            logits, _ = inputs.components.task.predictions(inputs.components.model, inputs.train.take([0]))
+        return int(logits.shape[-1])
+    except Exception:
+        return 0
 
 
 def projection_spec(projection: ProjectionConfig, parameters: int) -> ProjectionSpec:

@@ -73,8 +73,9 @@ def verify_features(
 
 
 def _row_bytes(fingerprint: Json, split: str) -> int:
-    """Bytes of the features of one row, its per-token terms included."""
+    """Bytes of the features of one row, its per-token terms or other classes included."""
+    from trak_cli.stages.index.fingerprints import curvature_of
     from trak_cli.store.dtypes import row_bytes
 
-    with_terms = "terms" in fingerprint and split == TRAIN
-    return row_bytes(str(fingerprint["dtype"]), int(fingerprint["projection"]["dim"])) * (1 + with_terms)
+    curvature = curvature_of(fingerprint) is not None and split == TRAIN
+    return row_bytes(str(fingerprint["dtype"]), int(fingerprint["projection"]["dim"])) * (1 + curvature)

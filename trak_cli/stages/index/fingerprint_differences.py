@@ -32,6 +32,7 @@ _SWITCHES = {
     "optimizer": ("gradients.optimizer=adam", "gradients.optimizer=sgd"),
     "optimizer.moments": (None, "gradients.moments=samples"),
     "terms": ("gradients.terms=true", "gradients.terms=false"),
+    "classes": ("gradients.classes=true", "gradients.classes=false"),
     "autocast": (None, "gradients.autocast=null"),
     "collate": (None, "dataset.collate=null"),
 }
@@ -66,7 +67,7 @@ def _remedy(key: str, stored: Any, checkpoint: str) -> str:
         return "restore the files with the optimizer state that were read for the features"
     if part == "parameters":
         return "restore the model, parameters.include and parameters.exclude of the features"
-    if part in ("format", "kind") or key.endswith(("_version", ".scales", ".signs", "_sha256")):
+    if part in ("format", "kind") or key.endswith(("_version", ".scales", ".signs", ".version", "_sha256")):
         return "use the version of trak that wrote the features"
     value = _SWITCHES.get(key, (None, None))[stored == ABSENT]
     if value is None and stored == ABSENT:

@@ -15,10 +15,18 @@ from trak_cli.store.json_files import read_json, write_json_once
 from trak_cli.store.layout import Layout
 from trak_cli.types import Json
 
+#: What training rows may have besides features, in fingerprints: per-token terms, or other classes.
+CURVATURE = ("terms", "classes")
+
 
 def has_terms(features: Json) -> bool:
     """Whether the training shards with this fingerprint have per-token terms."""
     return "terms" in features
+
+
+def curvature_of(features: Json) -> str | None:
+    """Which of :data:`CURVATURE` the training shards with this fingerprint have."""
+    return next((name for name in CURVATURE if name in features), None)
 
 
 def shard_fingerprint(features: Json, split: str) -> Json:
@@ -28,7 +36,7 @@ def shard_fingerprint(features: Json, split: str) -> Json:
 
 def gram_fingerprint(features: Json, estimator: EstimatorSpec, rows: int) -> Json:
     """The fingerprint of a finalised Gram matrix: the features it sums, their number, and their weights."""
-    key = gram_key(estimator, has_terms(features))
+    key = gram_key(estimator, curvature_of(features))
     gram: Json = {"kind": "gram", "format": FORMAT_VERSION, "gram": key, "features": features, "rows": rows}
     if estimator.simulates_training:
         gram["simulated_training"] = {"version": FLOW_VERSION, "window": WINDOW, "rows": FLOW_ROWS}
@@ -59,7 +67,7 @@ def _estimator(estimator: EstimatorSpec, features: Sequence[Json]) -> Json:
     """
     written: Json = {"metric": estimator.metric, **choices(estimator)}
     if estimator.needs_gram:
-        ridge = estimator.ridge_rule(of_terms=estimator.uses_terms and any(map(has_terms, features)))
+        ridge = estimator.ridge_rule(of_terms=estimator.uses_curvature and any(map(has_terms, features)))
         written |= {"ridge": ridge.value, "ridge_unit": ridge.unit, "ridge_floor": ridge.floor}
         written |= {"ridge_explained": ridge.explained} if ridge.explained else {}
     written["metric_version"] = estimator.metric_rule.version

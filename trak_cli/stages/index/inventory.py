@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
-from trak_cli.stages.index.fingerprints import has_terms, shard_fingerprint
+from trak_cli.stages.index.fingerprints import curvature_of, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.fingerprint import differences, require_same, shown
@@ -51,9 +51,9 @@ class Inventory:
         return int(next(iter(self.features.values()))["projection"]["dim"])
 
     @property
-    def has_terms(self) -> bool:
-        """Whether the training rows have the features of terms."""
-        return has_terms(next(iter(self.features.values())))
+    def curvature(self) -> str | None:
+        """What the training rows have besides features: "terms", "classes" or nothing."""
+        return curvature_of(next(iter(self.features.values())))
 
     def first(self, count: int | None) -> Inventory:
         """With the first ``count`` checkpoints (None: all). Numbers in names are compared as numbers: epoch_9 before epoch_10.
@@ -76,8 +76,10 @@ class Inventory:
             self._shards[split] = list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
         return self._shards[split]
 
-    def read(self, checkpoint: str, split: str, index: int, with_terms: bool = False) -> FeatureShard:
-        """One shard, checked to be intact and the expected one. ``with_terms``: include the per-token terms of training rows.
+    def read(self, checkpoint: str, split: str, index: int, with_curvature: bool = False) -> FeatureShard:
+        """One shard, checked to be intact and the expected one.
+
+        ``with_curvature``: include the per-token terms or other classes of training rows, if the store has them.
 
         Raises:
             StoreError: it is missing, damaged or another run's.
@@ -85,18 +87,19 @@ class Inventory:
         rows = self.shards(split)[index]
         fingerprint = shard_fingerprint(self.features[checkpoint], split)
         path = self.layout.features(checkpoint, split, index)
-        wanted = with_terms and self.has_terms and split == TRAIN
+        wanted = with_curvature and self.curvature is not None and split == TRAIN
         shard = read_features(path, wanted)
         require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
-        if wanted and shard.terms is None:
+        if wanted and (shard.residuals if self.curvature == "classes" else shard.terms) is None:
+            expected = f"features of {self.curvature}, as the store has them"
             remedy = "delete this file, and run trak featurize again"
-            raise StoreError(Problem(f"{path}: term_features", "none", "the features of terms, as the store has them", remedy))
+            raise StoreError(Problem(str(path), f"no features of {self.curvature}", expected, remedy))
         return shard
 
-    def read_all(self, checkpoint: str, split: str, with_terms: bool = False) -> Iterator[FeatureShard]:
+    def read_all(self, checkpoint: str, split: str, with_curvature: bool = False) -> Iterator[FeatureShard]:
         """Every shard of a split, in row order."""
         for index in range(len(self.shards(split))):
-            yield self.read(checkpoint, split, index, with_terms)
+            yield self.read(checkpoint, split, index, with_curvature)
 
 
 def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:

@@ -16,7 +16,7 @@ import numpy as np
 from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
 from trak_cli.attribution.estimator.simulated_training import SimulatedTraining, flow_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
-from trak_cli.attribution.estimator.weights import Terms, add_rows, simulate_for, weigh
+from trak_cli.attribution.estimator.weights import ClassRows, CurvatureRows, Terms, add_rows, simulate_for, weigh
 from trak_cli.attribution.linalg.gram import GramSum
 from trak_cli.attribution.linalg.spectrum import Spectrum, decompose
 from trak_cli.errors import Problem, StoreError
@@ -49,11 +49,13 @@ class Finalized:
     clip_threshold: float = math.inf
 
 
-def terms_of(shard: FeatureRows) -> Terms | None:
-    """The per-token terms of a shard's samples, or None."""
-    if shard.term_features is None or shard.terms is None:
-        return None
-    return Terms(shard.term_features, shard.terms)
+def curvature_rows(shard: FeatureRows) -> CurvatureRows:
+    """The per-token terms or other classes of a shard's samples, or None."""
+    if shard.term_features is not None and shard.terms is not None:
+        return Terms(shard.term_features, shard.terms)
+    if shard.class_features is not None and shard.residuals is not None:
+        return ClassRows(shard.class_features, shard.residuals)
+    return None
 
 
 def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
@@ -61,10 +63,11 @@ def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, pr
     clip_threshold, training = estimate_weighting(inventory, estimator, checkpoint)
     total = GramSum(inventory.dim)
     sample_weights = []
-    for shard in inventory.read_all(checkpoint, TRAIN, with_terms=estimator.uses_terms):
+    for shard in inventory.read_all(checkpoint, TRAIN, with_curvature=estimator.uses_curvature):
         features = training_rows(estimator, shard.features, clip_threshold)
-        weights = weigh(estimator, training, features, shard.out_to_loss)
-        add_rows(total, features, weights, terms_of(shard), shard.outputs)
+        curvature = curvature_rows(shard)
+        weights = weigh(estimator, training, features, shard.out_to_loss, curvature)
+        add_rows(total, features, weights, curvature, shard.outputs)
         sample_weights.append(weights.sample.astype(np.float32))
         progress(len(shard.rows))
     spectrum = decompose(total.result())
@@ -172,7 +175,7 @@ def require_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
     found = find_gram(inventory, estimator, checkpoint)
     if found is None:
         path, remedy = gram_path(inventory, estimator, checkpoint), "run trak finalize with this estimator first"
-        expected = f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator, inventory.has_terms)})"
+        expected = f"the one that estimator {estimator.name} needs (weights: {gram_key(estimator, inventory.curvature)})"
         raise StoreError(Problem(str(path), "no Gram matrix of all training rows", expected, remedy))
     return found
 
@@ -195,7 +198,7 @@ def require_grams(inventory: Inventory, estimator: EstimatorSpec) -> None:
 
 def gram_path(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Path:
     """The file of the Gram matrix that this estimator needs."""
-    return inventory.layout.finalized(gram_key(estimator, inventory.has_terms), checkpoint)
+    return inventory.layout.finalized(gram_key(estimator, inventory.curvature), checkpoint)
 
 
 def _expected(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Json:
