@@ -76,18 +76,20 @@ def _gram(X: Float64, weight: Weights, curvature: CurvatureRows) -> Gram:
     """The Gram matrix over samples X (n, k), over their terms, or with their other classes."""
     rows, factors, n = X, weight.gram, float(len(X))
     of_terms = isinstance(curvature, Terms) and weight.of_terms
+    over = "terms" if of_terms else "samples"
     if isinstance(curvature, Terms) and of_terms:
         rows, factors, n = curvature.features.astype(np.float64), np.ones(len(X)), float(curvature.counts.sum())
     if isinstance(curvature, ClassRows):
+        over = "classes"
         rows, factors = np.concatenate([X, curvature.features.astype(np.float64)]), np.concatenate([factors, factors])
-    return Gram((rows.T * factors) @ rows, round(n), float((rows * rows).sum()) / n, of_terms=of_terms)
+    return Gram((rows.T * factors) @ rows, round(n), float((rows * rows).sum()) / n, over=over)
 
 
 def ridge_of(spec: EstimatorSpec, X: Float64, weights: Float64, gram: Gram, outputs: FloatArray | None) -> float:
     """λ. If it must explain the outputs, it is found by regressions of all n outputs instead of in the eigenbasis."""
     if not spec.needs_gram:
         return 0.0
-    rule = spec.ridge_rule(gram.of_terms)
+    rule = spec.ridge_rule(gram.over)
     most = replace(rule, explained=0.0).resolve(decompose(gram))
     if not rule.explained or outputs is None or gram.matrix is None:
         return most

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from setting import Features
 from torch import nn
 
+from trak_cli.attribution.estimator.weights import ClassRows
 from trak_cli.batches import batch_size
+from trak_cli.gradients.curvature.other_classes import OtherClasses
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.projection.contract import ProjectionJob
@@ -35,8 +38,9 @@ def projected(
         for seed in range(1 if kind == "none" else seeds):
             spec = ProjectionSpec(kind, dim or p, seed, nonzeros)
             projectors[kind, dim, nonzeros, seed] = make_projector(ProjectionJob(spec, checkpoint, sizes))
-    columns: dict[Any, dict[str, list[Array]]] = {key: {split: [] for split in batches} for key in projectors}
-    outputs, ratios = [], []
+    columns: dict[Any, dict[str, list[Array]]] = {key: {split: [] for split in (*batches, "classes")} for key in projectors}
+    classes = make_engine("vmap", model, OtherClasses(task, checkpoint), selected) if task.has_classes() else None
+    outputs, ratios, residuals = [], [], []
     for split, several in batches.items():
         for batch in several:
             one = engine.per_sample(batch)
@@ -44,9 +48,16 @@ def projected(
             if split == "train":
                 outputs.append(one.outputs.numpy())
                 ratios.append(one.out_to_loss.numpy())
+            if split == "train" and classes is not None:
+                others = classes.per_sample((batch, torch.arange(batch_size(batch)) + sum(map(len, residuals))))
+                residuals.append(others.out_to_loss.numpy())
+                rows = list(others.blocks)
+                for key, projector in projectors.items():
+                    columns[key]["classes"].append((projector.project(rows) / p**0.5).numpy()[: batch_size(batch)])
             for key, projector in projectors.items():
                 columns[key][split].append((projector.project(blocks) / p**0.5).numpy()[: batch_size(batch)])
     f, q = np.concatenate(outputs), np.concatenate(ratios)
     for key, by_split in columns.items():
         train, targets = (np.concatenate(by_split[split]) for split in batches)
-        yield key, Features(train, targets, q, f)
+        curvature = ClassRows(np.concatenate(by_split["classes"]), np.concatenate(residuals)) if residuals else None
+        yield key, Features(train, targets, q, f, curvature)

@@ -25,6 +25,7 @@ from tiny_project import ROWS, SHARD_ROWS, TARGETS, weights
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.config.estimators import shipped_estimators
+from trak_cli.stages.scoring.gram_store import curvature_rows
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
@@ -75,7 +76,7 @@ def oracle(spec: EstimatorSpec, found: Everything, split: str = "test") -> Float
     train = [found[checkpoint, "train"] for checkpoint in checkpoints]
     targets = [found[checkpoint, split].features for checkpoint in checkpoints]
     columns = [[getattr(one, name) for one in train] for name in ("features", "out_to_loss", "outputs")]
-    return scores(spec, columns[0], columns[1], targets, columns[2])
+    return scores(spec, columns[0], columns[1], targets, columns[2], [curvature_rows(one) for one in train])
 
 
 def dense(project: Project, estimator: str = "early_training", split: str = "test") -> Float32:

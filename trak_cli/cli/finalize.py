@@ -69,6 +69,12 @@ def _explain(summary: FinalizeSummary, simulated: bool, console: Results) -> Non
             f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",
             soft_wrap=True,
         )
+    if summary.all_classes:
+        console.print(
+            "the Gram matrix covers the other classes of these samples too, and their residuals enter the weights:"
+            " see gradients.classes",
+            soft_wrap=True,
+        )
     console.print(summary.ridge_rule, soft_wrap=True)
 
 

@@ -57,7 +57,12 @@ class GramSummary:
 
 @dataclass(frozen=True)
 class FinalizeSummary:
-    """The result of one call; ``grams`` holds this worker's checkpoints, and is empty if no Gram matrix is needed."""
+    """The result of one call.
+
+    Attributes:
+        all_classes: whether the Gram matrices cover the other classes of the samples, too.
+        grams: of this worker's checkpoints; empty if no Gram matrix is needed.
+    """
 
     store: Path
     estimator: str
@@ -65,6 +70,7 @@ class FinalizeSummary:
     ridge_rule: str
     weights_rule: str
     needs_gram: bool
+    all_classes: bool
     grams: list[GramSummary]
 
 
@@ -81,13 +87,15 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     largest = max(config.estimator.checkpoint_counts, default=None)
     inventory = take_inventory(layout, config.estimator.average_over).first(largest)
     grams = _file(config, inventory, estimator, reporter) if estimator.needs_gram else []
+    all_classes = estimator.uses_curvature and inventory.curvature == "classes"
     return FinalizeSummary(
         layout.root,
         estimator.name,
         describe_formula(estimator),
-        describe_ridge(estimator, of_terms=any(gram.terms for gram in grams)),
+        describe_ridge(estimator, "terms" if any(gram.terms for gram in grams) else "classes" if all_classes else "samples"),
         describe_weights(estimator, max((gram.training_length for gram in grams), default=1.0)),
         estimator.needs_gram,
+        all_classes,
         grams,
     )
 
@@ -100,7 +108,7 @@ def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, re
     for name, found, reused in _grams(inventory, estimator, mine, reporter):
         ridge = estimator.ridge_in(found.spectrum)
         problems += singular_problems(found.spectrum, ridge)
-        explains = bool(estimator.ridge_rule(found.spectrum.of_terms).explained) and ridge > 0
+        explains = bool(estimator.ridge_rule(found.spectrum.over).explained) and ridge > 0
         grams.append(_summary(name, inventory.rows, found, ridge, explains, reused))
     sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.curvature)))
     ConfigError.raise_for(problems)
@@ -142,7 +150,7 @@ def _summary(name: str, rows: int, found: Finalized, ridge: float, explains: boo
     return GramSummary(
         name,
         rows,
-        spectrum.n if spectrum.of_terms else 0,
+        spectrum.n if spectrum.over == "terms" else 0,
         spectrum.dim,
         ridge,
         spectrum.mean_diag,

@@ -56,7 +56,7 @@ def test_the_gram_matrix_covers_the_other_classes_whatever_the_blocks(n, size):
     expected = (X * W).T.astype(np.float64) @ X + (classes.features * W).T.astype(np.float64) @ classes.features
     np.testing.assert_allclose(found.matrix(), expected, rtol=1e-9, atol=1e-9)
     assert found.n == n
-    assert not found.of_terms
+    assert found.over == "classes"
     np.testing.assert_allclose(found.mean_square, (Z * Z).sum() / n, rtol=1e-9)
     mean = (weights.gram @ f) / weights.gram.sum()
     np.testing.assert_allclose(found.vectors @ found.response, X.T.astype(np.float64) @ (weights.gram * (f - mean)), atol=1e-8)

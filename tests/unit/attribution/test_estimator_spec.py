@@ -94,8 +94,9 @@ def test_formula_in_one_line():
     assert describe_formula(MEMBERS["trak_soft"]).endswith("soft-thresholded: 50% of the scores of each target become 0")
     assert "; x clipped at 1.5 times their median length, q averaged" in describe_formula(MEMBERS["early_training"])
     assert (
-        "λ = max(2 × mean weighted ‖x‖², 0.3 × mean ‖x‖²), or less, to explain 40% of the variance of the outputs "
-        "(5 × mean weighted ‖x‖² for sums over tokens)"
+        "λ = max(2 × mean weighted ‖x‖², 0.3 × mean ‖x‖²), or less, to explain 50% of the variance of the outputs "
+        "(5 × mean weighted ‖x‖² for sums over tokens, max(1 × mean weighted ‖x‖², 0.3 × mean ‖x‖²), or less, to explain "
+        "30% of the variance of the outputs for three classes or more)"
     ) in describe_formula(MEMBERS["early_training"])
     assert "scores averaged" in describe_formula(EstimatorSpec("a", averaging="scores"))
     assert describe_formula(MEMBERS["cosine"]) == (
@@ -109,7 +110,7 @@ def test_describing_the_weights_and_the_ridge():
     assert "first 15%" in describe_weights(default, 3.0)
     assert "the same weight" in describe_weights(default, 0.0)
     assert "no weights" in describe_weights(default, float("nan"))
-    assert describe_ridge(default, of_terms=True) == "λ = 5 × mean weighted ‖x‖² (automatic)"
+    assert describe_ridge(default, "terms") == "λ = 5 × mean weighted ‖x‖² (automatic)"
     assert describe_ridge(EstimatorSpec("a", ridge=0.5, ridge_unit="absolute")) == "λ = 0.5 (as given)"
     assert describe_ridge(MEMBERS["dot"]).startswith("no ridge")
 

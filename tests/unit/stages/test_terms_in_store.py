@@ -39,7 +39,7 @@ def test_the_gram_matrix_is_over_terms_and_comes_back(store):
         found = sum_gram(inventory, DEFAULT, "c0", lambda _: None) if attempt == 0 else find_gram(inventory, DEFAULT, "c0")
         assert found is not None
         spectrum = found.spectrum
-        assert (spectrum.n, spectrum.of_terms) == (terms, True)
+        assert (spectrum.n, spectrum.over) == (terms, "terms")
         wide = rows.astype(np.float64)
         np.testing.assert_allclose((spectrum.vectors * spectrum.values) @ spectrum.vectors.T, wide.T @ wide, atol=1e-9)
         assert spectrum.mean_square == pytest.approx((wide**2).sum() / counts.sum())

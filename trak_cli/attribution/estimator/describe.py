@@ -13,12 +13,12 @@ def describe_formula(spec: EstimatorSpec) -> str:
     return kernel + (f"; {', '.join(notes)}" if notes else "")
 
 
-def describe_ridge(spec: EstimatorSpec, of_terms: bool = False) -> str:
-    """How λ is chosen for a Gram matrix over samples, or over single terms."""
+def describe_ridge(spec: EstimatorSpec, over: str = "samples") -> str:
+    """How λ is chosen for a Gram matrix over "samples", single "terms" or all "classes"."""
     if not spec.needs_gram:
         return f"no ridge: metric {spec.metric} has no Gram matrix"
     why = "automatic" if spec.ridge is None else "as given"
-    return f"λ = {spec.ridge_rule(of_terms)} ({why})"
+    return f"λ = {spec.ridge_rule(over)} ({why})"
 
 
 def describe_weights(spec: EstimatorSpec, length: float = 1.0) -> str:
@@ -71,7 +71,7 @@ def _notes(spec: EstimatorSpec) -> list[str]:
 def _ridge(spec: EstimatorSpec) -> str:
     rule = str(spec.ridge_rule())
     return (
-        f"{rule} ({spec.ridge_rule(of_terms=True)} for sums over tokens)"
+        f"{rule} ({spec.ridge_rule('terms')} for sums over tokens, {spec.ridge_rule('classes')} for three classes or more)"
         if spec.ridge is None and spec.uses_curvature
         else rule
     )

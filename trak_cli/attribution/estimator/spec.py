@@ -145,24 +145,26 @@ class EstimatorSpec:
         """
         return self.needs_gram and self.simulates_training and not self.unit_norm
 
-    def automatic_ridge(self, of_terms: bool = False) -> Ridge:
-        """The rule that ``ridge`` None stands for, for a Gram matrix over samples or over single terms.
+    def automatic_ridge(self, over: str = "samples") -> Ridge:
+        """The rule that ``ridge`` None stands for, for a Gram matrix over "samples", single "terms" or all "classes".
 
         Unlike final weights, those of a simulated training have a scale of their own (q is ½ at first), so that λ can have the
         scale of a sample or two, or of five terms. Over samples it is smaller if a ridge regression with it explains less than
-        40 % of the variance of the outputs. Measured in docs/benchmarks.md.
+        half of the variance of the outputs; over all classes, less than 30 %. Measured in docs/benchmarks.md.
         """
         if not self.simulates_training:
             return Ridge(1.0)
-        return Ridge(5.0) if of_terms else Ridge(2.0, floor=0.3, explained=0.4)
+        if over == "terms":
+            return Ridge(5.0)
+        return Ridge(1.0, floor=0.3, explained=0.3) if over == "classes" else Ridge(2.0, floor=0.3, explained=0.5)
 
-    def ridge_rule(self, of_terms: bool = False) -> Ridge:
+    def ridge_rule(self, over: str = "samples") -> Ridge:
         """The rule for λ: as given, or automatic."""
-        return self.automatic_ridge(of_terms) if self.ridge is None else Ridge(self.ridge, self.ridge_unit)
+        return self.automatic_ridge(over) if self.ridge is None else Ridge(self.ridge, self.ridge_unit)
 
     def ridge_in(self, spectrum: Spectrum) -> float:
         """λ itself, for a Gram matrix of this estimator."""
-        return self.ridge_rule(spectrum.of_terms).resolve(spectrum)
+        return self.ridge_rule(spectrum.over).resolve(spectrum)
 
 
 def choices(spec: EstimatorSpec) -> dict[str, Any]:

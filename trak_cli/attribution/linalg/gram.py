@@ -21,7 +21,7 @@ class Gram(NamedTuple):
         n: number of samples, or of terms of samples, in the sum.
         mean_square: Σ ‖x‖² / n, without weights.
         rows: (r, k) float64, the rows √w x, if there are at most k / 2.
-        of_terms: whether the sum is over single terms instead of samples.
+        over: what the sum is over: "samples", their "terms", or samples and their other "classes".
         response: (k,) float64, Σ w x (f − f̄), with f̄ the weighted mean of the outputs; None without outputs.
     """
 
@@ -29,7 +29,7 @@ class Gram(NamedTuple):
     n: int
     mean_square: float = float("nan")
     rows: Float64 | None = None
-    of_terms: bool = False
+    over: str = "samples"
     response: Float64 | None = None
 
 
@@ -54,7 +54,7 @@ class GramSum:
         self._has_outputs = True
         self._n = 0  # rows
         self._terms = 0.0
-        self._of_terms = False
+        self._over = "samples"
 
     def add(
         self,
@@ -77,7 +77,8 @@ class GramSum:
         Raises:
             ValueError: the shapes do not fit.
         """
-        self._of_terms |= terms is not None
+        if terms is not None or others is not None:
+            self._over = "classes" if terms is None else "terms"
         self._has_outputs &= outputs is not None
         self._terms += len(features) if terms is None else float(terms.sum(dtype=np.float64))
         if features.shape != (len(weights), self._chunk.shape[1]):
@@ -120,8 +121,8 @@ class GramSum:
         mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(n, 1)
         response = self._response(count) if self._has_outputs else None
         if self._n <= self._few:
-            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]), self._of_terms, response)
-        return Gram(self._summed() + rest.T @ rest, n, mean_square, None, self._of_terms, response)
+            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]), self._over, response)
+        return Gram(self._summed() + rest.T @ rest, n, mean_square, None, self._over, response)
 
     def _response(self, count: int) -> Float64:
         """Σ w x (f − f̄), with the ``count`` rows of the chunk."""

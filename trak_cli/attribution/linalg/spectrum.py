@@ -22,7 +22,7 @@ class Spectrum:
         n: number of samples, or of terms of samples, that the Gram matrix is a sum over.
         mean_diag: mean of the diagonal of the Gram matrix, which is the mean eigenvalue.
         mean_square: mean ‖x‖² of the samples or terms, without their weights in the Gram matrix.
-        of_terms: whether the Gram matrix is over single terms instead of samples.
+        over: what the Gram matrix is over; see :class:`~trak_cli.attribution.linalg.gram.Gram`.
         response: (r,) float64, Vᵀ Σ w x (f − f̄): the outputs in the eigenbasis; None if the outputs were not summed.
     """
 
@@ -31,7 +31,7 @@ class Spectrum:
     n: int
     mean_diag: float
     mean_square: float = float("nan")
-    of_terms: bool = False
+    over: str = "samples"
     response: Float64 | None = None
 
     @property
@@ -95,12 +95,12 @@ def decompose(gram: Gram) -> Spectrum:
         values, vectors = of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / entries.shape[1]
         response = None if gram.response is None else vectors.T @ gram.response
-        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms, response)
+        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.over, response)
     values, vectors = np.linalg.eigh(entries)
     # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
     mean_diag = float(np.mean(np.diagonal(entries)))
     response = None if gram.response is None else vectors.T @ gram.response
-    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.of_terms, response)
+    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.over, response)
 
 
 def of_rows(rows: Float64) -> tuple[Float64, Float64]:

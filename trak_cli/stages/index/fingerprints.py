@@ -19,11 +19,6 @@ from trak_cli.types import Json
 CURVATURE = ("terms", "classes")
 
 
-def has_terms(features: Json) -> bool:
-    """Whether the training shards with this fingerprint have per-token terms."""
-    return "terms" in features
-
-
 def curvature_of(features: Json) -> str | None:
     """Which of :data:`CURVATURE` the training shards with this fingerprint have."""
     return next((name for name in CURVATURE if name in features), None)
@@ -67,7 +62,7 @@ def _estimator(estimator: EstimatorSpec, features: Sequence[Json]) -> Json:
     """
     written: Json = {"metric": estimator.metric, **choices(estimator)}
     if estimator.needs_gram:
-        ridge = estimator.ridge_rule(of_terms=estimator.uses_curvature and any(map(has_terms, features)))
+        ridge = estimator.ridge_rule((estimator.uses_curvature and curvature_of(features[0])) or "samples")
         written |= {"ridge": ridge.value, "ridge_unit": ridge.unit, "ridge_floor": ridge.floor}
         written |= {"ridge_explained": ridge.explained} if ridge.explained else {}
     written["metric_version"] = estimator.metric_rule.version

@@ -121,7 +121,7 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
         arrays["clip_threshold"] = np.array([found.clip_threshold])
     if found.spectrum.response is not None:
         arrays["response"] = found.spectrum.response
-    if found.spectrum.of_terms:
+    if found.spectrum.over == "terms":
         arrays["terms"] = np.array([found.spectrum.n])
     fingerprint = _expected(inventory, estimator, checkpoint)
     write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
@@ -148,15 +148,15 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
         return None
     require_same(path, image.fingerprint, expected)
     arrays = image.arrays
-    of_terms = "terms" in arrays
+    over = "terms" if "terms" in arrays else "classes" if expected["gram"].endswith("all_classes") else "samples"
     numbers = {key: float(arrays[key][0]) for key in ("mean_diagonal", "mean_square")}
     spectrum = Spectrum(
         arrays["eigenvalues"],
         arrays["eigenvectors"],
-        int(arrays["terms" if of_terms else "rows"][0]),
+        int(arrays["terms" if over == "terms" else "rows"][0]),
         numbers["mean_diagonal"],
         numbers["mean_square"],
-        of_terms,
+        over,
         arrays.get("response"),
     )
     threshold = float(arrays["clip_threshold"][0]) if "clip_threshold" in arrays else math.inf
