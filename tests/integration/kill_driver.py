@@ -1,5 +1,8 @@
 """Kill one stage again and again: a process that has imported everything once forks a child for every kill.
 
+Kills at the steps of writing files happen in one run. At each step its process is killed, and a fork of it, made just before,
+copies what is left on the disk and continues the run. Each copy is then run again, to the end.
+
     python kill_driver.py PROJECT WORK STAGE [OVERRIDE...]
 
 PROJECT is a project in which everything before STAGE was run; WORK is an empty folder for the copies. Prints one JSON
@@ -10,9 +13,10 @@ everything that was not as it should be.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
-import functools
 import gc
+import itertools
 import json
 import os
 import random
@@ -52,24 +56,21 @@ def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[st
     expected = contents(whole)
     shards = [point["time"] for point in points if point["shard"]]
     delays = random.Random(f"{command}")
-    kills: list[Callable[[Path], int]] = [functools.partial(kill_at_step, command, number) for number in range(len(points))]
+    moments = [delays.uniform(0, max(shards) - min(shards)) for _ in range(RANDOM_KILLS)]
     whens = [f"{point['step']} of {point['path']}" for point in points]
-    for _ in range(RANDOM_KILLS):
-        delay = delays.uniform(0, max(shards) - min(shards))
-        kills.append(functools.partial(kill_after, command, delay))
-        whens.append(f"{delay:.4f} s after the first shard was begun")
+    whens += [f"{delay:.4f} s after the first shard was begun" for delay in moments]
 
     def kill_and_restart(number: int) -> tuple[int, list[str]]:
-        folder = work / f"kill-{number}"
-        shutil.copytree(project, folder)
-        code = kills[number](folder)
+        folder, code = work / f"kill-{number}", -signal.SIGKILL
+        if number >= len(points):
+            shutil.copytree(project, folder)
+            code = kill_after(command, moments[number - len(points)], folder)
         return code, [f"killed at {whens[number]}: {fault}" for fault in restart(folder, command, expected)]
 
     gc.freeze()  # a collection in a child would copy the memory of everything imported
-    results = in_processes(work, len(kills), kill_and_restart)
-    at_steps = [code for code, _ in results[: len(points)]]
-    faults = [fault for _, found in results for fault in found]
-    faults += [f"not killed at {when}" for when, code in zip(whens, at_steps, strict=False) if code != -signal.SIGKILL]
+    faults = kill_at_steps(command, shutil.copytree(project, work / "killed"), len(points))
+    results = in_processes(work, len(whens), kill_and_restart)
+    faults += [fault for _, found in results for fault in found]
     return {
         "steps": Counter(point["step"] for point in points),
         "files": len({point["path"] for point in points}),
@@ -131,9 +132,18 @@ def compose_once() -> None:
     config.load = load
 
 
-def kill_at_step(command: list[str], number: int, folder: Path) -> int:
-    """Kill a run at the step of this number, counted over all files."""
-    return wait(start(folder, command, killer(number)))
+def kill_at_steps(command: list[str], folder: Path, count: int) -> list[str]:
+    """Kill a run at each step, and keep what is left in ``kill-0``, ``kill-1``, ... beside ``folder``; what went wrong."""
+    if sys.platform == "linux":
+        become_reaper = 36
+        ctypes.CDLL(None).prctl(become_reaper, 1)  # orphans become children of this process, which waits for them
+    first = start(folder, command, killer(folder))
+    codes = [wait(first)]
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            codes.append(os.waitstatus_to_exitcode(os.wait()[1]))
+    expected = [-signal.SIGKILL] * count + [0]
+    return [] if codes == expected else [f"killed at each of {count} steps, the processes of the run left with {codes}"]
 
 
 def kill_after(command: list[str], delay: float, folder: Path) -> int:
@@ -188,14 +198,19 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killer(number: int) -> Hook:
-    """SIGKILL at the step of this number, counted over all files."""
-    left = [number]
+def killer(folder: Path) -> Hook:
+    """At each step, SIGKILL; a fork copies the folder, numbered from 0, and continues."""
+    numbers = itertools.count()
 
     def hook(step: str, path: Path) -> None:
-        if left[0] == 0:
+        copy = folder.with_name(f"kill-{next(numbers)}")
+        reading, writing = os.pipe()
+        if os.fork():
             os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
+        os.close(writing)
+        os.read(reading, 1)  # returns when the killed process is gone, which had the only other end
+        os.close(reading)
+        shutil.copytree(folder, copy)
 
     return hook
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fresh_process import fresh_python
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from tiny_project import Project, weights
@@ -49,7 +48,8 @@ def pasted(project: Project, told: str) -> list[str]:
         words = shlex.split(line)
         if "python" in words:
             command = words[words.index("python") + 1 :][:2]
-            subprocess.run([sys.executable, *command], cwd=project.folder, check=True, env={**os.environ, "PYTHONPATH": ""})
+            done = fresh_python(project.folder, *command)
+            assert done.returncode == 0, done.stderr
             options.append(f"checkpoints={words[-1]}")
         options += [word.rstrip(";") for word in words if word.startswith("checkpoints")][:1]
     return options
@@ -76,7 +76,8 @@ def own_class(folder: Path) -> None:
     code = "import torch, argparse, tiny_plugin; " + (
         "torch.save({'args': argparse.Namespace(a=1), 'runs': [{'model': tiny_plugin.Net()}]}, 'c.pt')"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    done = fresh_python(folder, "-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 def whole(folder: Path) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_process import fresh_python
 from tiny_project import call
 
-import trak_cli
 from trak_cli.store.atomic_write import REMOVED, STEPS
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
@@ -63,14 +60,7 @@ def test_killed_anywhere_and_restarted(
     before: dict[str, Path], tmp_path: Path, stage: str, overrides: tuple[str, ...], files: int
 ) -> None:
     """At every step of every file and at 10 random moments: then the same datasets and fingerprints, and no temporary files."""
-    result = subprocess.run(
-        [sys.executable, str(DRIVER), str(before[stage]), str(tmp_path), stage, FEW_ROWS, *overrides],
-        env={**os.environ, "PYTHONPATH": str(Path(trak_cli.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    result = fresh_python(tmp_path, str(DRIVER), str(before[stage]), str(tmp_path), stage, FEW_ROWS, *overrides)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["faults"] == []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh_process import fresh_python
 from tiny_project import ROWS, TARGETS, Project
 
 STORE, INPUT = 3, 4
@@ -113,7 +112,8 @@ def test_the_remedy_for_samples_in_another_form_is_a_command_that_works(project:
     make_other(project, "dataset.train.seed=7")
     refusal = project.refused(INPUT, "eval-lds", TRUTH, SCORES, says=("give test.npy, made by",))
     command = shlex.split(refusal.partition("made by: ")[2].partition("\n")[0])
-    subprocess.run([sys.executable, *command[1:]], cwd=project.folder, check=True)
+    done = fresh_python(project.folder, *command[1:])
+    assert done.returncode == 0, done.stderr
     own = evaluated(project, OTHER, "dataset.train.seed=7")["early_training"]
     assert evaluated(project, "lds.scores={other: test.npy}")["other"]["per_target"] == own["per_target"]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh_process import fresh_python
 from small_project import read_store, type_command
 
 from trak_cli.store.layout import Layout
@@ -66,7 +65,8 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def trained_gru(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recurrent network, trained for a moment."""
     folder = copy_of("gru_regression", tmp_path_factory.mktemp("trained"))
-    subprocess.run([sys.executable, "train.py", "--epochs", "1"], cwd=folder, check=True, capture_output=True)
+    trained = fresh_python(folder, "train.py", "--epochs", "1")
+    assert trained.returncode == 0, trained.stderr
     return folder
 
 
@@ -82,7 +82,7 @@ def test_a_project_goes_from_training_to_scores(folder: Path, monkeypatch: pytes
     expected = EXPECTED[folder.name]
     train, *stages = commands()
     assert train == "python train.py"
-    trained = subprocess.run([sys.executable, "train.py"], cwd=folder, capture_output=True, text=True, check=False)
+    trained = fresh_python(folder, "train.py")
     assert trained.returncode == 0, trained.stderr
     answers = [type_command(folder, monkeypatch, line) for line in stages]
     assert f"target 0 of {expected.split}" in answers[-1]

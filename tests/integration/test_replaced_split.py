@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fresh_process import fresh_python
 from tiny_project import TARGETS, Project
 
-import trak_cli
 from trak_cli.store.atomic_write import REMOVED
 from trak_cli.store.shards import read_features
 
@@ -122,24 +119,8 @@ def test_a_replacement_that_is_killed_anywhere_and_started_again_ends_the_same(
         project.done(stage, few, "checkpoints=checkpoints/a*", "estimator.average_over=[a*]")
     work = tmp_path / "work"
     work.mkdir()
-    result = subprocess.run(
-        [
-            sys.executable,
-            str(driver),
-            str(project.folder),
-            str(work),
-            "featurize",
-            few,
-            OTHER,
-            REPLACE,
-            "checkpoints=checkpoints/a*",
-        ],
-        env={**os.environ, "PYTHONPATH": str(Path(trak_cli.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    overrides = (few, OTHER, REPLACE, "checkpoints=checkpoints/a*")
+    result = fresh_python(work, str(driver), str(project.folder), str(work), "featurize", *overrides)
     shutil.rmtree(work)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
