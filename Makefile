@@ -7,13 +7,14 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
-.PHONY: help setup demo lds experiments test test-real coverage check format docs dist clean
+.PHONY: help setup demo lds experiments test browser test-real coverage check format docs dist clean
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
 	@echo "make lds     measure the quality of the scores on 24 settings, compared with other libraries (pip install .[peers]); an hour on 2 cores"
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite on all cores"
+	@echo "make browser  test the pages of trak report in a headless Chromium (installed by apt-get if you are root)"
 	@echo "make test-real  test with real weights that packages ship: a language model, a CNN, an LSTM (minutes; needs a package index)"
 	@echo "make coverage  the same, and print which lines and branches the tests miss (twice the time)"
 	@echo "make check   lint, format check, types, import contracts"
@@ -52,7 +53,14 @@ experiments: setup
 # again by each program that a test starts.
 test: setup
 	$(BIN)/python -m compileall -q trak_cli
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/browser
+
+# The pages of trak report in the Chromium of the system.
+browser: setup
+	@command -v $${CHROMIUM:-chromium} >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| { echo "make browser needs Chromium: install it, or set CHROMIUM=/path/to/it" >&2; exit 1; }
+	TRAK_REQUIRE=browser $(BIN)/python -m pytest tests/browser
 
 # Weights that packages ship, fine-tuned, attributed and compared with the loop (minutes). Only the files of these packages are
 # read, so they are installed without their dependencies. The figures are in build/real_weights.csv.

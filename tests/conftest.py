@@ -58,8 +58,12 @@ def require(what: str, missing: str | None) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked ``gpu`` need a CUDA device and CuPy."""
+    """Tests marked ``gpu`` need a CUDA device and CuPy, those marked ``browser`` a Chromium and Playwright."""
     if item.get_closest_marker("gpu") is not None:
         from trak_cli.projection.gpu import cuda
 
         require("gpu", cuda.missing())
+    if item.get_closest_marker("browser") is not None:
+        from system_browser import missing
+
+        require("browser", missing())

@@ -31,7 +31,9 @@ def imported(folder: Path, *arguments: str, code: int = 0) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("featurize", "--help"), ("top", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), *((command, "--help") for command in ("featurize", "top", "report"))]
+)
 def test_help_imports_neither_torch_nor_hydra_nor_h5py(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert imported(tmp_path, *arguments) == set()
 

@@ -48,6 +48,13 @@ class TopBottom:
         rows = {"top_rows": top.indices, "bottom_rows": bottom.indices}
         return {**rows, "top_scores": top.values, "bottom_scores": bottom.values}
 
+    def each(self) -> list[TopBottom]:
+        """The ends of every target by itself, (1, k) each."""
+        ends = (self.top, self.bottom)
+        return [
+            TopBottom(*(Extremes(end.indices[[row]], end.values[[row]]) for end in ends)) for row in range(len(self.top.values))
+        ]
+
     @staticmethod
     def of(arrays: dict[str, npt.NDArray[Any]]) -> TopBottom:
         """From the datasets of a file."""

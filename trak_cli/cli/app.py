@@ -22,7 +22,7 @@ from trak_cli.cli import (
     tune,
     unroll,
 )
-from trak_cli.cli.results import ask, select, status, suspects, top
+from trak_cli.cli.results import ask, report, select, status, suspects, top
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
@@ -69,6 +69,7 @@ COMMANDS = (
     ask,
     suspects,
     select,
+    report,
     status,
     config,
     doctor,

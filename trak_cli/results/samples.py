@@ -9,6 +9,7 @@ import numpy as np
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
+from trak_cli.report.values import Value, value_of
 from trak_cli.types import TRAIN
 from trak_cli.user_errors import report_user_errors
 
@@ -28,6 +29,7 @@ class Samples:
         self.split = split
         self.dataset = dataset
         self._key = dataset_key(split)
+        self._described: tuple[int, dict[str, Any]] = (-1, {})  # the last row, because a label and an image may be read for it
 
     def __len__(self) -> int:
         with report_user_errors(self._key, any_code=True):
@@ -43,6 +45,11 @@ class Samples:
 
         Empty if the data set describes nothing.
         """
+        if row != self._described[0]:
+            self._described = (row, self._describe(row))
+        return self._described[1]
+
+    def _describe(self, row: int) -> dict[str, Any]:
         if not hasattr(self.dataset, "describe"):
             return {}
         with report_user_errors(f"{self._key}: describe({row})", any_code=True):
@@ -64,14 +71,20 @@ class Samples:
             described["label"] = label
         return described
 
+    def values(self, row: int) -> list[Value]:
+        """What the data set describes, each with its kind: image, series, text, number or marked tokens."""
+        values = [value_of(name, value) for name, value in self.description(row).items()]
+        return [value for value in values if value is not None]
+
     def words(self, row: int) -> str:
         """The description in one line: its texts and numbers, without images and other arrays; without any, the label."""
         described = self.description(row)
         if not described and (label := self.label(row)) is not None:
             return f"label {label}"
-        if list(described) == ["text"]:
-            return str(described["text"])
-        return ", ".join(f"{key} {value}" for key, value in described.items() if isinstance(value, str | int | float))
+        words = {key: value for key, value in described.items() if isinstance(value, str | int | float)}
+        if list(words) == ["text"]:
+            return str(words["text"])
+        return ", ".join(f"{key} {value}" for key, value in words.items())
 
     def label(self, row: int) -> str | int | float | None:
         """The label: of the description, else of a sample (input, label) or with a key such as "label"; None without one."""

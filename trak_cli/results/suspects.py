@@ -140,7 +140,7 @@ def suspects(
         by=by,
         rows=ranking.rows,
         criteria=list(ranking.values),
-        suspects=_describe(loaded, reporter, ranking, rows, neighbours),
+        suspects=describe_suspects(loaded, reporter, ranking, rows, neighbours),
         out=out,
         notes=ranking.notes,
     )
@@ -202,7 +202,8 @@ def _scores(loaded: Loaded, layout: Layout, estimator: str, split: str | None) -
     return open_scored(loaded, split)
 
 
-def _describe(loaded: Loaded, reporter: Reporter, ranking: Ranking, rows: list[int], k: int) -> list[Suspect]:
+def describe_suspects(loaded: Loaded, reporter: Reporter, ranking: Ranking, rows: list[int], k: int) -> list[Suspect]:
+    """These rows with their labels, values, and the label that each one's ``k`` neighbours propose; k = 0: no neighbours."""
     samples, inventory = open_samples(loaded.config, TRAIN), training_features(loaded)
     searched: list[Neighbours | None] = [None] * len(rows)
     if k and inventory is not None and rows:

@@ -278,6 +278,7 @@ REQUIRED = {
     "top": {"name", "estimator.name"},
     "suspects": {"name", "estimator.name"},
     "select": {"name", "estimator.name"},
+    "report": {"name", "estimator.name"},
     "status": {"name"},
 }
 

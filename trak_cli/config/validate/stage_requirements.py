@@ -66,6 +66,7 @@ STAGES: dict[str, Needs] = {
     "top": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "suspects": Needs(("store", "estimator.name"), ("dataset.train",)),
     "select": Needs(("store", "estimator.name"), ("dataset.train",)),
+    "report": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "status": Needs(("store",)),
     "config": Needs((), PLUGINS, imports=False),
 }

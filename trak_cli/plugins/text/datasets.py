@@ -103,6 +103,7 @@ class CausalTexts(Texts):
     """
 
     unpredicted = 1
+    predicts_input = True
 
     def __init__(
         self,
@@ -236,6 +237,8 @@ class MaskedTexts(Texts):
         share: fraction of the tokens that are masked.
         seed: of the choice of masked tokens.
     """
+
+    predicts_input = True
 
     def __init__(
         self,

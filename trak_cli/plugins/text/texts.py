@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.text.chat import spoken
+from trak_cli.plugins.text.marking import marked_tokens
 from trak_cli.plugins.text.records import read_table
 from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
 from trak_cli.types import evenly_spaced
@@ -35,6 +36,9 @@ class Texts(Dataset[dict[str, Tensor]]):
 
     #: Number of labels at the start of a sample that are never predicted.
     unpredicted = 0
+
+    #: Whether the labels of a sample are its input tokens, those that are predicted.
+    predicts_input = False
 
     def __init__(
         self,
@@ -126,6 +130,9 @@ class Texts(Dataset[dict[str, Tensor]]):
         return heapq.nlargest(count, evenly_spaced(len(self.table), SCANNED).tolist(), key=self.extent)
 
     def describe(self, i: int) -> dict[str, Any]:
-        """What a report shows of sample i: the columns that it is made from."""
+        """What a report shows of sample i: the columns that it is made from, and its tokens, if some of them are predicted."""
         row = self.row(i)
-        return {column: spoken(row[column]) for column in self.columns}
+        described: dict[str, Any] = {column: spoken(row[column]) for column in self.columns}
+        if self.predicts_input:
+            described["tokens"] = marked_tokens(self.tokenizer, self[i], self.unpredicted)
+        return described

@@ -69,4 +69,6 @@ class TokenTargets(Dataset[dict[str, Tensor]]):
         tokenizer = getattr(self._texts, "tokenizer", None)
         token = str(number) if tokenizer is None else repr(tokenizer.decode([number]))
         about = self._texts.describe(row) if hasattr(self._texts, "describe") else {}
+        if "tokens" in about:
+            about = {**about, "tokens": {**about["tokens"], "predicted": [place]}}
         return {"token": token, "place": place, "row": row, **about}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import read_fingerprint, read_scores
-from trak_cli.types import Float32, Json, Rows
+from trak_cli.store.virtual import open_scores, read_fingerprint, score_blocks
+from trak_cli.types import Float32, IntArray, Json, Rows
 
 
 def stored_scores(layout: Layout, estimator: str, split: str) -> tuple[Path, Json]:
@@ -39,7 +41,13 @@ def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int
     """
     dense = layout.scores(estimator, split)
     if dense.exists():
-        return [_extremes(read_scores(dense, Rows(row, row + 1)), k) for row in rows]
+        found: dict[int, TopBottom] = {}
+        for places, blocks in read_rows(dense, rows):
+            best = TopK(len(places), k)
+            for train, scores in blocks:
+                best.update(scores, train.start)
+            found |= zip(places.tolist(), best.result().each(), strict=True)
+        return [found[place] for place in range(len(rows))]
     kept = layout.scores_top(estimator, split)
     ends, training = read_kept(layout, estimator, split)
     available = ends.top.indices.shape[1]
@@ -64,6 +72,25 @@ def read_kept(layout: Layout, estimator: str, split: str) -> tuple[TopBottom, in
     return TopBottom.of(image.arrays), int(image.fingerprint["rows"])
 
 
+def read_rows(path: Path, rows: Sequence[int]) -> Iterator[tuple[IntArray, Iterator[tuple[Rows, Float32]]]]:
+    """Some rows of dense scores, every file read once.
+
+    Yields:
+        For each block of targets with one of ``rows``: places (m,) in ``rows``, and the scores of these rows, shard by shard:
+        (training rows, (m, their number)). Read them before the next block.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError: for ``path`` or a file that it lists.
+    """
+    whole, wanted = open_scores(path), np.asarray(rows, np.int64)
+    for start, stop in sorted({(source.targets.start, source.targets.stop) for source, _ in whole.sources}):
+        places = np.flatnonzero((wanted >= start) & (wanted < stop))
+        if places.size:
+            span = Rows(int(wanted[places].min()), int(wanted[places].max()) + 1)
+            within = wanted[places] - span.start
+            yield places, ((train, block[within]) for _, train, block in score_blocks(whole, span))
+
+
 def no_scores(layout: Layout, estimator: str, split: str) -> StoreError:
     """The error for missing scores, or for dense scores if only top-k scores are stored."""
     where, kept = f"scores of estimator {estimator} on split {split}", layout.scores_top(estimator, split)
@@ -82,9 +109,3 @@ def outdated_scores(path: Path, found: tuple[int, int], expected: tuple[int, int
     now = f"(targets, training rows) = {expected}, as the store has them now"
     remedy = "run trak finalize and trak score score.overwrite=true"
     return StoreError(Problem(str(path), f"scores of shape {found}", now, remedy))
-
-
-def _extremes(scores: Float32, k: int) -> TopBottom:
-    best = TopK(len(scores), min(k, scores.shape[1]))
-    best.update(scores, 0)
-    return best.result()

@@ -1,0 +1,93 @@
+"""``trak report``: what is on the page, and what it refuses. Its looks are tested in tests/browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from tiny_project import ROWS, TARGETS, Project
+
+USAGE, STORE = 2, 3
+
+#: Without the list of suspicious samples, which has tests of its own.
+FAST = ("--suspects", "0")
+
+
+def data(project: Project, name: str = "report.html") -> dict[str, Any]:
+    """The samples and targets of a page."""
+    html = (project.folder / name).read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_a_page_shows_what_top_prints(scored: Project) -> None:
+    out = scored.folder / "page.html"
+    summary = json.loads(scored.done("report", "--out", str(out), "-k", "3", "--json").stdout)
+    assert (summary["path"], summary["bytes"]) == (str(out), out.stat().st_size)
+    assert summary["targets"] == [
+        {"split": "test", "shown": TARGETS, "available": TARGETS, "rows": list(range(TARGETS)), "did_not_fit": []}
+    ]
+    page = data(scored, "page.html")
+    wanted = [option for row in range(TARGETS) for option in ("--target", str(row))]
+    tops = json.loads(scored.done("top", *wanted, "-k", "3", "--json").stdout)["targets"]
+    for shown, top in zip(page["targets"], tops, strict=True):
+        assert page["samples"][shown["i"]]["r"] == top["row"]
+        for end, name in (("a", "helpful"), ("b", "harmful")):
+            assert [page["samples"][place]["r"] for place, _ in shown[end]] == [one["row"] for one in top[name]]
+            assert [score for _, score in shown[end]] == pytest.approx([one["score"] for one in top[name]], rel=1e-4)
+        assert sum(shown["c"]) == ROWS
+    assert all({"l", "f", "p", "v"} <= set(sample) for sample in page["samples"])
+    assert all(("q" in sample) == (sample["s"] == "train") for sample in page["samples"])
+
+
+def test_targets_are_sampled_and_the_page_says_so(scored: Project) -> None:
+    scored.done("report", "--out", "report.html", "--targets", "3", *FAST)
+    page = data(scored)
+    assert [page["samples"][one["i"]]["r"] for one in page["targets"]] == [0, 6, TARGETS - 1]
+    html = (scored.folder / "report.html").read_text(encoding="utf-8")
+    assert f"3 of {TARGETS} targets of split test" in html
+    assert "All other rows of the split are left out" in html
+
+
+def test_a_file_is_never_larger_than_its_limit(scored: Project) -> None:
+    whole = json.loads(scored.done("report", "--out", "report.html", "--json", *FAST).stdout)
+    limit = (whole["bytes"] - 2_500) / 1e6
+    cut = json.loads(scored.done("report", "--out", "cut.html", "--max-mb", str(limit), "--json", *FAST).stdout)
+    assert cut["bytes"] <= limit * 1e6
+    (split,) = cut["targets"]
+    assert 0 < split["shown"] < TARGETS
+    assert sorted([*split["rows"], *split["did_not_fit"]]) == list(range(TARGETS))
+    scored.refused(USAGE, "report", "--max-mb", "0.01", *FAST, says=("--max-mb", "room for one target", "a smaller -k"))
+
+
+@pytest.mark.parametrize("rows", ["[7,2]", "[5]"])
+def test_scores_of_chosen_targets_and_of_groups_are_shown(finalized: Project, rows: str) -> None:
+    count = rows.count(",") + 1
+    for name, group in (("single", "false"), ("mean", "true")):
+        chosen = ("--out", "report.html", f"estimator.name={name}", *FAST)
+        finalized.done("score", f"estimator.name={name}", f"score.targets={rows}", f"score.group={group}")
+        finalized.done("report", *chosen)
+        targets = data(finalized)["targets"]
+        assert len(targets) == (1 if name == "mean" else count)
+        assert ("n" in targets[0]) == (name == "mean")
+
+
+def test_a_page_of_top_scores_alone_has_no_distribution(scored: Project) -> None:
+    scored.done("score", "score.top_k=4", "estimator.name=ends")
+    scored.done("report", "--out", "report.html", "estimator.name=ends", "-k", "4", *FAST)
+    assert all("c" not in target for target in data(scored)["targets"])
+    scored.refused(USAGE, "report", "estimator.name=ends", "-k", "5", *FAST, says=("at most 4", "give -k 4"))
+
+
+def test_a_store_without_its_data_sets_shows_rows_and_scores(scored: Project) -> None:
+    scored.done("report", "--out", "report.html", "dataset.train=null", "dataset.targets=null", "--split", "test", *FAST)
+    samples = data(scored)["samples"]
+    assert all("l" not in sample and sample["v"] == [] for sample in samples)
+
+
+def test_other_splits_and_targets_are_refused(scored: Project) -> None:
+    scored.refused(STORE, "report", "--split", "none", *FAST, says=("split none", "test"))
+    scored.refused(USAGE, "report", "--target", str(TARGETS), *FAST, says=("--target", f"0 to {TARGETS - 1}"))

@@ -1,0 +1,1 @@
+"""What ``trak report`` collects from a store and its data sets, as plain values for the page."""

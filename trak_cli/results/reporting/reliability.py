@@ -1,0 +1,101 @@
+"""How reliable scores are, in sentences: the measured LDS, its ceiling, the warnings, and what limits them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trak_cli.results.scored import Scored
+from trak_cli.store.failures import MissingError
+from trak_cli.store.json_files import read_json
+
+
+@dataclass(frozen=True)
+class LdsEntry:
+    """One set of scores: its mean LDS over targets, with the 95 % interval (None without resamples)."""
+
+    name: str
+    estimate: float
+    low: float | None
+    high: float | None
+    shown: bool
+
+
+@dataclass(frozen=True)
+class LdsPanel:
+    """The last evaluation of a split.
+
+    Attributes:
+        entries: every set of scores; ``shown`` marks those of this report.
+        ceiling: the LDS of a perfect predictor; None if it is not known.
+        about: subsets, targets and models, in words.
+    """
+
+    entries: Sequence[LdsEntry]
+    ceiling: float | None
+    about: str
+
+
+def read_lds(scored: Scored) -> LdsPanel | None:
+    """The stored evaluation of the split; None if there is none.
+
+    Raises:
+        StoreError, MachineError: the file is damaged or cannot be read.
+    """
+    try:
+        report = read_json(scored.layout.lds_report(scored.split))
+    except MissingError:
+        return None
+    entries = [_entry(one, scored.estimator) for one in report["scores"] if one["lds"]["estimate"] is not None]
+    alike = "the same run, retrained with its own seed" if report["same_seed"] else "models retrained with other seeds"
+    models = "" if report["models_per_subset"] is None else f", {report['models_per_subset']} of them for each"
+    of = f"the mean over {report['targets']} targets" if report["group"] else f"{report['targets']} targets"
+    about = f"{report['subsets']} random subsets of the training set, {of}; {alike}{models}"
+    return LdsPanel(entries, report["noise_ceiling"], about)
+
+
+def sentences(scored: Scored, lds: LdsPanel | None, checkpoints: int) -> list[str]:
+    """What a reader should know before acting on the scores."""
+    said = [*_lds_sentences(scored, lds)]
+    if checkpoints == 1:
+        said.append("The scores come from one checkpoint. Averaging over several checkpoints usually makes them more reliable.")
+    elif checkpoints > 1:
+        said.append(f"The scores average {checkpoints} checkpoints.")
+    if not scored.dense:
+        said.append(
+            "Only the highest and lowest scores of each target are stored, so the distribution of all scores is not shown."
+        )
+    said.append(
+        "A positive score means that training on the sample raised the output on the target, a negative one that it lowered"
+        " the output. The unit is arbitrary: compare scores of one target, not scores of different targets."
+    )
+    return said
+
+
+def _lds_sentences(scored: Scored, lds: LdsPanel | None) -> list[str]:
+    own = None if lds is None else next((entry for entry in lds.entries if entry.shown), None)
+    if lds is None or own is None:
+        whose = "these scores" if lds is None else f"the scores of estimator {scored.estimator}"
+        return [
+            f"It has not been measured how well {whose} predict retrained models."
+            f" trak retrain and trak eval-lds lds.split={scored.split} measure it; before that, treat single scores with care."
+        ]
+    interval = "" if own.low is None or own.high is None else f" (95 % interval {own.low:.2f} to {own.high:.2f})"
+    said = [f"The LDS of these scores is {own.estimate:.2f}{interval}: the rank correlation of predicted and actual outputs of"
+            " retrained models, where 0 means no relation and 1 a perfect prediction."]  # fmt: skip
+    if lds.ceiling is not None and 0 < lds.ceiling < 1:
+        said.append(
+            f"A perfect predictor would reach about {lds.ceiling:.2f} here, because retrained models differ by chance;"
+            f" these scores reach {own.estimate / lds.ceiling:.0%} of that."
+        )
+    if own.low is not None and own.low <= 0:
+        said.append("The interval includes 0: on this evidence, the scores may be unrelated to what training does.")
+    elif own.estimate < 0.2:
+        said.append("This is low. Trust patterns over many targets rather than single pairs of samples.")
+    return said
+
+
+def _entry(one: dict[str, Any], estimator: str) -> LdsEntry:
+    lds = one["lds"]
+    return LdsEntry(one["name"], lds["estimate"], lds["low"], lds["high"], one["name"] == estimator)
