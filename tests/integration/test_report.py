@@ -6,8 +6,13 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+from test_chosen_targets import CHOSEN, GROUP, NAMED, write
 from tiny_project import ROWS, TARGETS, Project
+
+from trak_cli.stages.scoring.score_notes import write_notes
+from trak_cli.store.layout import Layout
 
 USAGE, STORE = 2, 3
 
@@ -63,16 +68,28 @@ def test_a_file_is_never_larger_than_its_limit(scored: Project) -> None:
     scored.refused(USAGE, "report", "--max-mb", "0.01", *FAST, says=("--max-mb", "room for one target", "a smaller -k"))
 
 
-@pytest.mark.parametrize("rows", ["[7,2]", "[5]"])
-def test_scores_of_chosen_targets_and_of_groups_are_shown(finalized: Project, rows: str) -> None:
-    count = rows.count(",") + 1
-    for name, group in (("single", "false"), ("mean", "true")):
-        chosen = ("--out", "report.html", f"estimator.name={name}", *FAST)
-        finalized.done("score", f"estimator.name={name}", f"score.targets={rows}", f"score.group={group}")
-        finalized.done("report", *chosen)
-        targets = data(finalized)["targets"]
-        assert len(targets) == (1 if name == "mean" else count)
-        assert ("n" in targets[0]) == (name == "mean")
+@pytest.mark.parametrize("options", [{}, {"top_k": 4}, {"shards": 1, "block": 3}, {"shards": 5, "block": 1}])
+def test_scores_of_chosen_targets_are_shown_with_their_warnings(featurized: Project, options: dict[str, int]) -> None:
+    scores = write(featurized.store, CHOSEN, **options)
+    write_notes(Layout(featurized.store), "mine", "test", ["only <b>three</b> targets"], {})
+    featurized.done("report", "--out", "report.html", NAMED, "-k", "3", *FAST)
+    page = data(featurized)
+    for target, position in zip(page["targets"], (1, 0, 2), strict=True):
+        assert page["samples"][target["i"]]["r"] == CHOSEN.rows[position]
+        for end, order in (("a", np.argsort(-scores[position])), ("b", np.argsort(scores[position]))):
+            assert [page["samples"][place]["r"] for place, _ in target[end]] == order[:3].tolist()
+    assert "only &lt;b&gt;three&lt;/b&gt; targets" in (featurized.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_scores_of_a_group_are_shown_with_its_members(featurized: Project) -> None:
+    write(featurized.store, GROUP)
+    summary = json.loads(featurized.done("report", "--out", "report.html", NAMED, "--json", *FAST).stdout)
+    assert (summary["targets"][0]["shown"], summary["targets"][0]["rows"]) == (1, [])
+    page = data(featurized)
+    (target,) = page["targets"]
+    assert [page["samples"][place]["r"] for place in target["g"]] == list(GROUP.rows)
+    assert target["n"] == len(GROUP.rows)
+    featurized.refused(USAGE, "report", NAMED, "--target", "7", *FAST, says=("--target", "leave out --target"))
 
 
 def test_a_page_of_top_scores_alone_has_no_distribution(scored: Project) -> None:
@@ -83,7 +100,7 @@ def test_a_page_of_top_scores_alone_has_no_distribution(scored: Project) -> None
 
 
 def test_a_store_without_its_data_sets_shows_rows_and_scores(scored: Project) -> None:
-    scored.done("report", "--out", "report.html", "dataset.train=null", "dataset.targets=null", "--split", "test", *FAST)
+    scored.done("report", "--out", "report.html", "dataset.train=null", "dataset.targets={}", "--split", "test", *FAST)
     samples = data(scored)["samples"]
     assert all("l" not in sample and sample["v"] == [] for sample in samples)
 

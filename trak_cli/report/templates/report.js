@@ -147,11 +147,12 @@
     button.addEventListener("click", () => { byId("search").value = `${sample.s}:${sample.r}`; select("targets"); refresh(); byId("search").focus(); });
     const bar = element("span", { class: "meter", "aria-hidden": "true" });
     bar.style.setProperty("--share", `${strongest ? 100 * Math.abs(score) / strongest : 0}%`);
-    const facts = [known(sample.l) ? `label ${typeof sample.l === "number" ? digits(sample.l, 5) : sample.l}` : null,
-      known(sample.p) ? `p ${sample.p.toFixed(2)}` : null, known(sample.q) ? `self ${digits(sample.q, 2)}` : null].filter(known);
+    const about = known(sample.l) ? `label ${typeof sample.l === "number" ? digits(sample.l, 5) : sample.l}` : "";
+    const facts = [known(sample.p) ? `p ${sample.p.toFixed(2)}` : null, known(sample.q) ? `self ${digits(sample.q, 2)}` : null].filter(known);
     return element("li", { class: `tile ${score < 0 ? "harms" : "helps"}` }, contents(sample),
       element("div", { class: "caption" }, element("p", { class: "score", text: signed(score) }), bar,
-        element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(" · "))),
+        element("p", {}, button), element("p", { class: "small" }, isolated(about)),
+        element("p", { class: "small", text: facts.join(" · ") }),
         differs ? element("p", { class: "differs", text: "other label" }) : null));
   }
   function end(heading, about, list, label, strongest) {
