@@ -1,0 +1,80 @@
+"""``trak init``"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from trak_cli.cli.run import AsJson, guarded, print_result
+
+if TYPE_CHECKING:
+    from trak_cli.projects.init import Answers, InitSummary
+
+NAME = "init"
+HELP = """Write the folder of a new project: a YAML file and a script that run as they are.
+
+It looks into the checkpoint to find out which model it belongs to: models of transformers, torchvision and timm are
+recognised; for a model of yours, give --model. On a terminal it asks for what is missing."""
+EXAMPLES = """Examples:
+
+  trak init flowers --checkpoints 'out/*.pt' --train data/train --targets data/val
+
+  trak init reviews --checkpoints 'out/checkpoint-*' --train train.jsonl --targets test.jsonl --optimizer adamw
+
+  trak init mine --checkpoints 'runs/*.pt' --model train.Net --train train.TrainSet --targets train.TestSet"""
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project and of its new folder.")],
+    checkpoints: Annotated[str, typer.Option("--checkpoints", "-c", help="The trained model: a file, folder or pattern.")] = "",
+    kind: Annotated[str, typer.Option("--kind", help="Kind of data: image_folder, text_classification, …")] = "",
+    train: Annotated[str, typer.Option("--train", help="The training set: a file or folder; for --kind own, MODULE.CLASS.")] = "",
+    targets: Annotated[str, typer.Option("--targets", help="The samples to explain, like --train.")] = "",
+    model: Annotated[str, typer.Option("--model", help="Your class or function that builds the model, MODULE.CLASS.")] = "",
+    optimizer: Annotated[str, typer.Option("--optimizer", help="What trained the model: adam, adamw or sgd.")] = "",
+    column: Annotated[list[str] | None, typer.Option("--column", help="KEY=COLUMN, for example text=body; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    with guarded():
+        from trak_cli.projects.init import Answers, init
+
+        columns = dict(one.split("=", 1) for one in column or [] if "=" in one)
+        answers = Answers(name, checkpoints, kind, train, targets, model, optimizer, columns)
+        summary = init(_asked(answers) if sys.stdin.isatty() and sys.stderr.isatty() else answers)
+    print_result(summary, as_json, show)
+
+
+def _asked(answers: Answers) -> Answers:
+    """The answers, after questions for those that are missing."""
+    from trak_cli.projects.init import look
+    from trak_cli.projects.kinds import KINDS
+
+    if not answers.checkpoints:
+        answers = replace(answers, checkpoints=typer.prompt("Checkpoints (file, folder or pattern)", err=True))
+    known, count = look(answers)
+    typer.echo(f"{count} checkpoint(s): {known.library or answers.model or 'a model of your own'} {known.model or ''}", err=True)
+    if not answers.model and not known.model:
+        answers = replace(answers, model=typer.prompt("Your class or function that builds the model (MODULE.CLASS)", err=True))
+    if not answers.kind and not known.kind:
+        answers = replace(answers, kind=typer.prompt(f"Kind of data ({', '.join(KINDS)})", default="own", err=True))
+    kind = KINDS.get(answers.kind or known.kind)
+    about = kind.data if kind else "the data"
+    if not answers.train:
+        answers = replace(answers, train=typer.prompt(f"Training set ({about})", err=True))
+    if not answers.targets:
+        answers = replace(answers, targets=typer.prompt(f"Samples to explain ({about})", err=True))
+    if not answers.optimizer:
+        answers = replace(answers, optimizer=typer.prompt("Optimizer of the training (adam, adamw or sgd)", default="sgd", err=True))
+    return answers
+
+
+def show(summary: InitSummary, console: Console) -> None:
+    about = f"{summary.kind}, {summary.model}, {summary.checkpoints} checkpoint(s)"
+    console.print(f"{summary.folder}: {about}", soft_wrap=True)
+    for path in summary.files:
+        console.print(f"  {path}", soft_wrap=True)
+    console.print(f"next: trak doctor -d {summary.folder}, or all steps: sh {summary.folder}/run.sh", soft_wrap=True)

@@ -1,0 +1,101 @@
+"""The columns of a data file, and which of them hold what a kind of project needs."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trak_cli.errors import InputError, Problem
+
+#: Rows that are read to tell the type of a column.
+_ROWS = 200
+
+
+def first_rows(path: Path) -> list[dict[str, Any]]:
+    """The first rows of a .jsonl, .csv, .tsv or .parquet file.
+
+    Raises:
+        InputError: no such file, another kind of file, or no row.
+    """
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(Problem("--train", f"{path}: no such file", "the file of the training set", "correct the path"))
+    if kind not in _READERS:
+        remedy = "convert it, or give --kind own with a data set of your own"
+        raise InputError(Problem("--train", str(path), f"a file that ends in {', '.join(_READERS)}", remedy))
+    try:
+        rows = _READERS[kind](path)
+    except (ValueError, OSError, StopIteration) as error:
+        raise InputError(Problem(str(path), str(error), "rows with named columns", "correct the file")) from error
+    if not rows:
+        raise InputError(Problem(str(path), "no row", "rows with named columns", "check what was written"))
+    return rows
+
+
+def columns_for(path: Path, rows: list[dict[str, Any]], wanted: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The column for each key.
+
+    Raises:
+        InputError: no column has one of the usual names of a key.
+    """
+    held = {name.lower(): name for name in rows[0]}
+    found = {key: next((held[name] for name in names if name in held), None) for key, names in wanted.items()}
+    InputError.raise_for(
+        Problem(str(path), f"the columns {', '.join(rows[0])}", f"a column {key}", f"give --column {key}=NAME")
+        for key, column in found.items()
+        if column is None
+    )
+    return {key: column for key, column in found.items() if column is not None}
+
+
+def number_columns(rows: list[dict[str, Any]], but: str) -> list[str]:
+    """The columns whose values are all numbers, without one."""
+    return [name for name in rows[0] if name != but and all(_is_number(row.get(name)) for row in rows)]
+
+
+def class_names(rows: list[dict[str, Any]], column: str) -> list[str] | None:
+    """The classes in alphabetical order, if the column holds names; None if it holds numbers."""
+    values = [row.get(column) for row in rows]
+    return None if all(map(_is_number, values)) else sorted({str(value) for value in values})
+
+
+def is_whole(rows: list[dict[str, Any]], column: str) -> bool:
+    """Whether every value of a column of numbers is whole."""
+    return all(float(row[column]).is_integer() for row in rows)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open() as lines:
+        return [json.loads(line) for line in itertools.islice(lines, _ROWS) if line.strip()]
+
+
+def _csv(path: Path, delimiter: str = ",") -> list[dict[str, Any]]:
+    with path.open(newline="") as lines:
+        return list(itertools.islice(csv.DictReader(lines, delimiter=delimiter), _ROWS))
+
+
+def _tsv(path: Path) -> list[dict[str, Any]]:
+    return _csv(path, "\t")
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    from trak_cli.plugins.optional import needed
+
+    batches = needed("pyarrow.parquet", "tables", str(path)).ParquetFile(path).iter_batches(batch_size=_ROWS)
+    rows: list[dict[str, Any]] = next(batches).to_pylist()
+    return rows
+
+
+_READERS = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".parquet": _parquet}

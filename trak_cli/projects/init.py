@@ -1,0 +1,157 @@
+"""``trak init``: write the folder of a new project."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.projects.checkpoint_model import CheckpointModel, model_of
+from trak_cli.projects.data_columns import class_names, columns_for, first_rows, is_whole, number_columns
+from trak_cli.projects.kinds import KINDS, Kind
+from trak_cli.projects.text import script, yaml
+
+#: What the key gradients.optimizer says for each answer.
+OPTIMIZERS = {"adam": "adam", "adamw": "adam", "sgd": "sgd"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is known about a project. Paths are relative to the current folder, or absolute.
+
+    Attributes:
+        name: of the project, its folder and its run.
+        checkpoints: a path or pattern.
+        kind: a key of :data:`kinds.KINDS`; empty: what the checkpoint says.
+        train, targets: the training set and the samples to explain: a file, a folder, or, for kind own, a dotted name.
+        model: dotted name of a class or function of yours that builds the model; empty: what the checkpoint says.
+        optimizer: adam, adamw or sgd; empty: read from the checkpoints, or sgd.
+        columns: key of the data set -> column, where the names of the columns do not say it.
+    """
+
+    name: str
+    checkpoints: str
+    kind: str = ""
+    train: str = ""
+    targets: str = ""
+    model: str = ""
+    optimizer: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InitSummary:
+    """What was written, and what the checkpoint says."""
+
+    folder: Path
+    files: list[Path]
+    kind: str
+    model: str
+    checkpoints: int
+
+
+def look(answers: Answers) -> tuple[CheckpointModel, int]:
+    """What the first checkpoint says about its model, and the number of checkpoints.
+
+    Raises:
+        ConfigError, InputError: no checkpoint, or one that cannot be read.
+    """
+    files = find(answers.checkpoints, Path())
+    return (CheckpointModel() if answers.model else model_of(files[0])), len(files)
+
+
+def init(answers: Answers) -> InitSummary:
+    """Write the folder ``answers.name`` with trak.yaml and run.sh; nothing is written if anything is refused.
+
+    Raises:
+        ConfigError: answers that are missing or contradict each other, all at once; or the folder holds such files.
+        InputError: a checkpoint or a data file cannot be read.
+    """
+    folder = Path(answers.name)
+    known, count = look(answers)
+    name = answers.kind or known.kind or ("own" if answers.model else "")
+    ConfigError.raise_for(_problems(answers, known, name, folder))
+    kind = KINDS[name]
+    model = {"_target_": answers.model} if answers.model else dict(known.model)
+    text = yaml(_sections(answers, known, kind, name, model))
+    files = {folder / "trak.yaml": text, folder / "run.sh": script(shlex.quote(answers.name))}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        path.write_text(content)
+    (folder / "run.sh").chmod(0o755)
+    return InitSummary(folder, list(files), name, str(model.get("name") or model.get("pretrained") or answers.model), count)
+
+
+def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path) -> list[Problem]:
+    problems = []
+    if not kind or kind not in KINDS:
+        found = repr(kind) if kind else f"a checkpoint of {known.tensors} tensors that no known architecture has"
+        remedy = "give --model MODULE.CLASS for a model of yours, and --kind if its data are of a known kind"
+        problems.append(Problem("--kind", found, f"one of {', '.join(KINDS)}", remedy))
+    elif not answers.model and not known.model:
+        found = f"a checkpoint of {known.tensors} tensors that no known architecture has"
+        problems.append(Problem("--model", found, "your class or function that builds the model", "give --model MODULE.CLASS"))
+    data = KINDS[kind].data if kind in KINDS else "the data"
+    for option, value in (("--train", answers.train), ("--targets", answers.targets)):
+        if not value:
+            problems.append(Problem(option, "nothing", data, f"give {option}"))
+        elif kind == "image_folder" and not Path(value).is_dir():
+            problems.append(Problem(option, f"{value}: no such folder", data, "correct the path"))
+        elif kind not in ("own", "image_folder") and not Path(value).is_file():
+            problems.append(Problem(option, f"{value}: no such file", data, "correct the path"))
+    if answers.optimizer not in ("", *OPTIMIZERS):
+        problems.append(Problem("--optimizer", answers.optimizer, f"one of {', '.join(OPTIMIZERS)}", "choose one of them"))
+    problems += [
+        Problem(str(path), "a file that is there already", "a new project", "choose another name, or remove the file")
+        for path in (folder / "trak.yaml", folder / "run.sh")
+        if path.exists()
+    ]
+    return problems
+
+
+def _sections(answers: Answers, known: CheckpointModel, kind: Kind, name: str, model: dict[str, Any]) -> dict[str, Any]:
+    """The sections of the YAML file, in their order."""
+    if known.library in ("torchvision", "timm", "hf_image") and Path(answers.train).is_dir():
+        classes = sum(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(answers.train))
+        if model.get("classes", classes) != classes:
+            found, expected = f"{classes} folders in {answers.train}", f"{model['classes']}, the classes of the checkpoint"
+            raise ConfigError(Problem("--train", found, expected, "give the data that the model was trained on"))
+    data, task = _data(answers, kind, name)
+    groups = {"model": "" if answers.model else known.library, "dataset": kind.dataset, "task": task}
+    sections: dict[str, Any] = {
+        "defaults": ["trak", "_self_", *({f"override {group}": option} for group, option in groups.items() if option)],
+        "name": Path(answers.name).name,
+        "checkpoints": answers.checkpoints,
+        "model": model,
+        "dataset": data,
+    }
+    if answers.optimizer:
+        sections["gradients"] = {"optimizer": OPTIMIZERS[answers.optimizer]}
+    return sections
+
+
+def _data(answers: Answers, kind: Kind, name: str) -> tuple[dict[str, Any], str]:
+    """The section ``dataset``, and the task."""
+    if name == "own":
+        return {"train": {"_target_": answers.train}, "targets": {"test": {"_target_": answers.targets}}}, kind.task
+    train: dict[str, Any] = {"path": answers.train}
+    task = kind.task
+    if kind.columns:
+        path = Path(answers.train)
+        rows = first_rows(path)
+        columns = dict(answers.columns) | columns_for(
+            path, rows, {key: names for key, names in kind.columns.items() if key not in answers.columns}
+        )
+        train |= columns
+        if "label" in columns and (classes := class_names(rows, columns["label"])) is not None:
+            train["classes"] = classes
+        if name == "table":
+            train["inputs"] = number_columns(rows, columns["label"])
+            if "classes" not in train and not is_whole(rows, columns["label"]):
+                task = "regression"
+    return {"train": train, "targets": {"test": {"path": answers.targets}}}, task
