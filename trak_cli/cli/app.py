@@ -14,6 +14,7 @@ from trak_cli.cli import (
     eval_lds,
     featurize,
     finalize,
+    init,
     pipeline,
     refine,
     retrain,
@@ -76,6 +77,7 @@ COMMANDS = (
     train,
     retrain,
     unroll,
+    init,
 )
 for _module in COMMANDS:
     _examples = re.sub(r"\[(?=[a-z])", r"\[", _module.EXAMPLES)  # a list of names is no markup

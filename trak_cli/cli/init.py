@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from trak_cli.cli.run import AsJson, guarded, print_result
+from trak_cli.cli.run import AsJson, Results, guarded, print_result
+from trak_cli.cli.terminal.progress import make_reporter
 
 if TYPE_CHECKING:
     from trak_cli.projects.init import Answers, InitSummary
@@ -32,14 +32,16 @@ def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project and of its new folder.")],
     checkpoints: Annotated[str, typer.Option("--checkpoints", "-c", help="The trained model: a file, folder or pattern.")] = "",
     kind: Annotated[str, typer.Option("--kind", help="Kind of data: image_folder, text_classification, …")] = "",
-    train: Annotated[str, typer.Option("--train", help="The training set: a file or folder; for --kind own, MODULE.CLASS.")] = "",
+    train: Annotated[str, typer.Option("--train", help="The training set: a file or folder, or MODULE.CLASS.")] = "",
     targets: Annotated[str, typer.Option("--targets", help="The samples to explain, like --train.")] = "",
     model: Annotated[str, typer.Option("--model", help="Your class or function that builds the model, MODULE.CLASS.")] = "",
     optimizer: Annotated[str, typer.Option("--optimizer", help="What trained the model: adam, adamw or sgd.")] = "",
-    column: Annotated[list[str] | None, typer.Option("--column", help="KEY=COLUMN, for example text=body; may be repeated.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="KEY=COLUMN, for example text=body; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    with guarded():
+    with guarded(make_reporter()):
         from trak_cli.projects.init import Answers, init
 
         columns = dict(one.split("=", 1) for one in column or [] if "=" in one)
@@ -56,7 +58,9 @@ def _asked(answers: Answers) -> Answers:
     if not answers.checkpoints:
         answers = replace(answers, checkpoints=typer.prompt("Checkpoints (file, folder or pattern)", err=True))
     known, count = look(answers)
-    typer.echo(f"{count} checkpoint(s): {known.library or answers.model or 'a model of your own'} {known.model or ''}", err=True)
+    typer.echo(
+        f"{count} checkpoint(s): {known.library or answers.model or 'a model of your own'} {known.model or ''}", err=True
+    )
     if not answers.model and not known.model:
         answers = replace(answers, model=typer.prompt("Your class or function that builds the model (MODULE.CLASS)", err=True))
     if not answers.kind and not known.kind:
@@ -68,11 +72,13 @@ def _asked(answers: Answers) -> Answers:
     if not answers.targets:
         answers = replace(answers, targets=typer.prompt(f"Samples to explain ({about})", err=True))
     if not answers.optimizer:
-        answers = replace(answers, optimizer=typer.prompt("Optimizer of the training (adam, adamw or sgd)", default="sgd", err=True))
+        answers = replace(
+            answers, optimizer=typer.prompt("Optimizer of the training (adam, adamw or sgd)", default="sgd", err=True)
+        )
     return answers
 
 
-def show(summary: InitSummary, console: Console) -> None:
+def show(summary: InitSummary, console: Results) -> None:
     about = f"{summary.kind}, {summary.model}, {summary.checkpoints} checkpoint(s)"
     console.print(f"{summary.folder}: {about}", soft_wrap=True)
     for path in summary.files:

@@ -10,7 +10,8 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,26 +124,39 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
         show: prints the summary.
     """
     reporter = make_reporter()
-    try:
+    with guarded(reporter):
         from trak_cli.config.load import load
 
+        loaded = load(name, call.config_name, call.config_dir, call.overrides or [])
+        work = stage()
+        raise_on_interrupt()
+        if not gc.isenabled():
+            gc.freeze()  # what was imported is no garbage, and searching it would take time at every collection
+            gc.enable()
+        summary = work(loaded, reporter)
+    print_result(summary, call.as_json, show, call.verbose)
+    return summary
+
+
+@contextmanager
+def guarded(reporter: Reporter) -> Iterator[None]:
+    """Print the problems of a user error, and exit with its code."""
+    try:
         with report_user_errors("your code"):
-            loaded = load(name, call.config_name, call.config_dir, call.overrides or [])
-            work = stage()
-            raise_on_interrupt()
-            if not gc.isenabled():
-                gc.freeze()  # what was imported is no garbage, and searching it would take time at every collection
-                gc.enable()
-            summary = work(loaded, reporter)
+            yield
     except TrakError as error:
         show_problems(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         reporter.log("interrupted: finished work is stored; run the same command again to resume")
         raise typer.Exit(INTERRUPTED) from None
-    console = Results(call.verbose)
+
+
+def print_result(summary: Summary, as_json: bool, show: Callable[[Summary, Results], None], verbose: bool = False) -> None:
+    """Print a summary on stdout, as JSON or as ``show`` prints it."""
+    console = Results(verbose)
     try:
-        if call.as_json:
+        if as_json:
             from trak_cli.types import plain
 
             console.out(json.dumps(plain(summary), indent=2), highlight=False)
@@ -152,7 +166,6 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
         _discard_stdout()
         show_problems(_write_failed(error))
         raise typer.Exit(MachineError.exit_code) from None
-    return summary
 
 
 class Results(Console):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ _TIMM = (
     *("deit_tiny_patch16_224", "deit_small_patch16_224", "resnet18", "resnet34", "resnet50", "resnet26", "resnetv2_50"),
     *("convnext_tiny", "convnext_small", "efficientnet_b0", "mobilenetv3_large_100", "swin_tiny_patch4_window7_224"),
 )
+
+#: Classifiers of torchvision that are tried first.
+_COMMON = ("resnet", "vit", "mobilenet")
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def _from_config(config: Mapping[str, Any], folder: Path) -> CheckpointModel | N
 
 def _candidates(classes: int) -> Iterator[tuple[str, str, nn.Module]]:
     """Yield library, name and model (without data) of known image classifiers; none if no library is installed."""
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         for library, names, build in (*_torchvision(), *_timm()):
             for name in names:
                 try:
@@ -91,15 +96,16 @@ def _candidates(classes: int) -> Iterator[tuple[str, str, nn.Module]]:
 
 def _torchvision() -> list[tuple[str, list[str], Any]]:
     try:
-        from torchvision import models
+        models = import_module("torchvision.models")
     except (ImportError, RuntimeError):
         return []
-    return [("torchvision", models.list_models(module=models), partial(models.get_model, weights=None))]
+    names = sorted(models.list_models(module=models), key=lambda name: (not name.startswith(_COMMON), name))
+    return [("torchvision", names, partial(models.get_model, weights=None))]
 
 
 def _timm() -> list[tuple[str, list[str], Any]]:
     try:
-        import timm
+        timm = import_module("timm")
     except (ImportError, RuntimeError):
         return []
     return [("timm", [name for name in _TIMM if timm.is_model(name)], timm.create_model)]

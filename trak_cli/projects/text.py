@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ trak finalize -d {name}
 trak score -d {name}
 trak top -d {name} --target 0
 """
+
+#: Words that YAML 1.1 reads as another type than text.
+_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 
 _NOTES = {
     "checkpoints": "a file, a folder, a pattern or a list; scores are averaged over them",
@@ -48,4 +52,5 @@ def _flow(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
-    return value if isinstance(value, str) and value.replace("_", "").isalnum() and not value.isdigit() else json.dumps(value)
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*", value) and value.lower() not in _WORDS
+    return str(value) if plain else json.dumps(value)
