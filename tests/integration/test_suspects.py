@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,7 @@ CONFIG, STORE = 2, 3
 #: The training set as a target split.
 TWIN = ("dataset.targets.twin={_target_: tiny_plugin.Data, rows: 60, seed: 1}",)
 
-ESTIMATORS = {
-    "early_training": ("estimator=early_training",),
-    "trak": ("estimator=trak",),
-    "cosine": ("estimator=cosine",),
-    "dot": ("estimator=dot",),
-    "balanced": ("estimator=balanced", "estimator.averaging=scores"),
-    "mixed": ("estimator=trak", "estimator.name=mixed", "estimator.unit_norm=true", "estimator.normalize_targets=true"),
-}
+ESTIMATORS = {"early_training": ("estimator=early_training",), "cosine": ("estimator=cosine",)}
 
 
 def ranking(project: Project, *overrides: str, split: str | None = None) -> Ranking:
@@ -104,6 +98,17 @@ def test_a_store_without_scores_has_no_harm_and_says_so(finalized: Project) -> N
 
 def test_a_store_without_gram_matrices_is_refused_with_the_command_that_computes_them(featurized: Project) -> None:
     featurized.refused(STORE, "suspects", says=("run trak finalize",))
+
+
+def test_a_store_of_scores_alone_gives_the_harm(scored: Project) -> None:
+    whole = ranking(scored)
+    for folder in ("features", "finalized"):
+        shutil.rmtree(scored.store / folder)
+    found = ranking(scored)
+    assert list(found.values) == ["harm", "harm_count"]
+    assert (found.values["harm"] == whole.values["harm"]).all()
+    assert "no features of the training set" in scored.done("suspects", "-k", "3").stdout
+    scored.refused(STORE, "suspects", "estimator=trak", says=("trak score",))
 
 
 def test_wrong_options_are_refused_before_any_work(scored: Project) -> None:

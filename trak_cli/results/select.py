@@ -197,7 +197,9 @@ def _labels(samples: Samples | None, rows: int) -> list[object]:
         ConfigError: the data set gives none, or numbers that are no classes.
     """
     labels: list[object] = [] if samples is None else [samples.label(row) for row in range(rows)]
-    strange = [label for label in labels if not isinstance(label, str | int)]
+    strange = [
+        label for label in labels if not isinstance(label, str | int) and not (isinstance(label, float) and label.is_integer())
+    ]
     if not labels or strange:
         found = "no dataset.train" if samples is None else f"the label {strange[0]!r}"
         expected = "a text or a whole number as label of every training sample"

@@ -44,8 +44,8 @@ class SyntheticStore:
         np.savez(path, masks=self.masks, outputs=outputs.T)
 
 
-def make_store(root: Path, checkpoints: int = 2, with_terms: bool = False) -> SyntheticStore:
-    """Draw and write it."""
+def make_store(root: Path, checkpoints: int = 2, with_terms: bool = False, residuals: bool = False) -> SyntheticStore:
+    """Draw and write it. ``residuals``: q of either sign, as for a squared loss."""
     generator = np.random.default_rng(0)
     directions = 3.0 ** -np.arange(DIM)  # directions of very different length: the ridge matters
     train = [(generator.standard_normal((ROWS, DIM)) * directions).astype(np.float32) for _ in range(checkpoints)]
@@ -59,6 +59,8 @@ def make_store(root: Path, checkpoints: int = 2, with_terms: bool = False) -> Sy
         counts = generator.integers(1, 9, ROWS).astype(np.float32)
         rows = [(generator.standard_normal((ROWS, DIM)) * directions[::-1]).astype(np.float32) for _ in range(checkpoints)]
         terms = [Terms(one, counts) for one in rows]
+    if residuals:
+        out_to_loss = [generator.standard_normal(ROWS).astype(np.float32) for _ in range(checkpoints)]
     store = SyntheticStore(root, train, outputs, out_to_loss, targets, masks, terms)
     _write(store)
     return store
