@@ -30,6 +30,8 @@ from trak_cli.types import Silent
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "suspects.csv"
 COLUMNS = ("setting", "seed", "training", "wrong", "fitted", "criterion", "auc", "found", "right")
+#: Criteria that are combined by the mean of their ranks.
+COMBINED = (("left_out", "loss"), ("left_out", "harm"), ("left_out", "loss", "self_influence", "harm"))
 STAGES: tuple[Callable[..., Any], ...] = (train, featurize, finalize, score)
 
 
@@ -63,8 +65,10 @@ def measure(name: str, seed: int) -> list[dict[str, str]]:
     listed = suspects(loaded, Silent(), k=len(rows)).suspects
     proposed = sum(one.proposed == right.get(one.row, -1) for one in listed)
     table = []
-    for criterion in ranking.values:
-        order = ranking.order(criterion)
+    orders = {criterion: ranking.order(criterion) for criterion in ranking.values}
+    for criteria in COMBINED:
+        orders[" + ".join(criteria)] = np.argsort(sum(orders[one].argsort() for one in criteria), kind="stable")
+    for criterion, order in orders.items():
         found = int(np.isin(order[: len(rows)], rows).sum())
         measured = {"criterion": criterion, "auc": f"{auc(order, rows):.4f}", "found": found}
         table.append({**common, **measured, "right": proposed if criterion == "left_out" else ""})

@@ -57,8 +57,7 @@ def show(summary: SuspectsSummary, console: Console) -> None:
     rows = table("#row", "label", "proposed", *(f"#{_SHORT.get(name, name)}" for name in summary.criteria), "description")
     for one in summary.suspects:
         values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in summary.criteria]
-        shown = ["" if label is None else str(label) for label in (one.label, one.proposed)]
-        rows.add_row(str(one.row), *shown, *values, one.description)
+        rows.add_row(str(one.row), _shown(one.label), _shown(one.proposed), *values, one.description)
     console.print(
         f"{len(summary.suspects)} of {summary.rows} training samples, the most suspicious by {summary.by}, estimator"
         f" {summary.estimator}" + (f", harm on {summary.split}" if summary.split else ""),
@@ -69,3 +68,7 @@ def show(summary: SuspectsSummary, console: Console) -> None:
         console.print(f"note: {note}", soft_wrap=True)
     if summary.out is not None:
         console.print(f"written: {summary.out}", soft_wrap=True)
+
+
+def _shown(label: str | int | float | None) -> str:
+    return f"{label:.6g}" if isinstance(label, float) else "" if label is None else str(label)
