@@ -162,7 +162,7 @@ def test_systems_that_do_not_converge_are_told(featurized: Project) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
-        (("refine.targets=[99]",), USAGE, ("refine.targets", "rows of test, from 0 to 11")),
+        (("refine.targets=[99]",), USAGE, ("refine.targets", "rows of test: 0 to 11")),
         (("refine.split=nowhere",), USAGE, ("refine.split", "refine.split=test")),
         (("refine.targets=[1,1]",), USAGE, ("refine.targets", "give each row once")),
         (("refine.ridge=0",), USAGE, ("refine.ridge", "above 0")),

@@ -349,6 +349,6 @@ def test_keys_that_do_not_fit_are_refused(scored: Project, options: tuple[str, .
 def test_targets_and_scores_that_do_not_exist_are_refused(retrained: Project) -> None:
     asked = (*FEW, "retrain.remove_top=[dot, gone]")
     retrained.refused(STORE, "retrain", *asked, says=("gone", "trak score"))
-    for rows, says in (("[12]", "0 to 11"), ("[1, 1]", "a row twice"), ("[]", "an empty list")):
+    for rows, says in (("[12]", "0 to 11"), ("[1, 1]", "1 more than once"), ("[]", "an empty list")):
         for stage in (("retrain", *FEW, "retrain.remove_top=[dot]"), ("eval-lds", "retrain.same_seed=true")):
             retrained.refused(USAGE, *stage, f"lds.targets={rows}", says=("lds.targets", says))

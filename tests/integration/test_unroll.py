@@ -161,6 +161,34 @@ def test_the_run_is_the_one_that_trak_train_stored(project: Project) -> None:
     assert "full_1.safetensors: the same weights" in project.done("unroll", *FEW, "unroll.run=1", "unroll.name=one").stdout
 
 
+def test_states_of_the_run_are_stored_until_the_scores_are_complete(project: Project) -> None:
+    """Another worker goes on from them, and from what is left if some are damaged; the scores are the same bytes."""
+    options = (*FEW, "unroll.block=1")
+    told(project, *options, "unroll.name=alone")
+    shared = (*options, "unroll.save_minutes=0", "worker.count=3")
+    assert told(project, *shared, "worker.index=0")["effort"]["steps"] == 8
+    states = sorted((project.store / "unrolled").rglob("state_*.h5"))
+    assert states
+    assert told(project, *shared, "worker.index=1")["effort"]["steps"] == 0
+    for path in states[:-1]:
+        path.unlink()
+    states[-1].write_bytes(states[-1].read_bytes()[:-9])
+    last = told(project, *shared, "worker.index=2")
+    assert (last["complete"], last["effort"]["steps"]) == (True, 8)
+    assert not list((project.store / "unrolled").rglob("state_*.h5"))
+    np.testing.assert_array_equal(scores_of(project), scores_of(project, "alone"))
+
+
+def test_metasmoothness_is_measured_on_request(project: Project) -> None:
+    smooth = told(project, *SHORT, "unroll.targets=[1]", "unroll.removals=0", "unroll.directions=1")
+    assert smooth["metasmoothness"] > 0.8
+    assert (smooth["effort"]["directions"], smooth["warnings"]) == (1, [])
+    rough = ("trainer.epochs=12", "trainer.batch_size=4", "trainer.lr=1.5", "trainer.momentum=0.9", "unroll.name=rough")
+    found = told(project, *rough, "unroll.targets=[1]", "unroll.removals=0", "unroll.directions=1")
+    assert found["metasmoothness"] < 0.5
+    assert any("metasmoothness" in warning for warning in found["warnings"])
+
+
 def test_weights_up_to_rounding_are_the_same_run_and_others_are_refused(project: Project) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -16,6 +16,7 @@ from trak_cli.config.load import load
 from trak_cli.errors import InputError
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.tasks import Classification
+from trak_cli.unrolling.memory_plan import Budget
 from trak_cli.unrolling.unroll import Unrolling
 
 LION = Path(__file__).parents[2] / "docs" / "examples" / "extensions" / "trainer.py"
@@ -75,10 +76,10 @@ def test_the_derivative_predicts_a_training_with_other_weights(training: Any, tr
     trained: Training = training(trainer, *part)
     target = [lambda: [default_collate([trained.splits["test"][1]])]]
     with trained.steps(range(trained.rows), 0) as run:
-        unrolling = Unrolling(run, Classification().output, 100)
+        unrolling = Unrolling(run, Classification().output, Budget(100))
         unrolling.forward()
         *_, last = unrolling.sweep(target)
-        before = float(unrolling.values(target))
+        before = float(Classification().output(unrolling.model.eval(), target[0]()[0]).detach())
     weights = torch.ones(trained.rows)
     weights[7] = 0.9
     model = trained.model(range(trained.rows), 0, weights=weights).eval()
@@ -91,7 +92,7 @@ def test_weights_of_one_give_the_checkpoint_of_trak_train(project: Project, trai
     plain = trained.model(range(trained.rows), 0)
     weighted = trained.model(range(trained.rows), 0, weights=torch.ones(trained.rows))
     with trained.steps(range(trained.rows), 0) as run:
-        unrolling = Unrolling(run, Classification().output, 100)
+        unrolling = Unrolling(run, Classification().output, Budget(100))
         unrolling.forward()
     for name, value in plain.state_dict().items():
         assert torch.equal(weighted.state_dict()[name], value)

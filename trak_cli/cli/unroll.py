@@ -40,13 +40,16 @@ def show(summary: UnrollSummary, console: Console) -> None:
         rows.add_row("training", f"{effort.steps:,} steps in {effort.training_seconds:.1f} s")
     if effort.sweeps:
         each = f"{effort.sweeps} in {effort.sweep_seconds:.1f} s"
-        rows.add_row("backward sweeps", f"{each}, for each target {effort.ratio:.1f} times the training")
+        times = f", for each target {effort.ratio:.1f} times the training" if effort.training_seconds else ""
+        rows.add_row("backward sweeps", f"{each}{times}")
     if effort.removals:
         rows.add_row("trainings without samples", str(effort.removals))
     rows.add_row("peak memory", f"{effort.peak_mb:,.0f} MiB")
     console.print(rows)
     if summary.checkpoint:
         console.print(summary.checkpoint, soft_wrap=True)
+    if summary.metasmoothness is not None:
+        console.print(f"metasmoothness {summary.metasmoothness:.2f} (1: the weights follow their derivative; 0: they do not)")
     if summary.smoothness is not None and summary.smoothness.trusted:
         console.print(summary.smoothness.verdict, soft_wrap=True)
     for warning in summary.warnings:

@@ -374,6 +374,12 @@ class UnrollConfig:
         at_least=0,
     )
     drop: float = key(0.01, "share of the training set that each of these trainings leaves out")
+    directions: int = key(
+        0,
+        "directions in which the metasmoothness of the training is measured; each costs two trainings without, or with half "
+        "the weight of, random samples; 0: not measured",
+        at_least=0,
+    )
     save_minutes: float = key(5.0, "minutes between two saves of the progress of a sweep; 0: after every step", at_least=0)
     name: str = key("unroll", "estimator name that the scores are stored under", not_empty=True)
     overwrite: bool = key(False, "replace scores that have the same name but other settings")

@@ -53,7 +53,7 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
     _require_masks(config, truth)
     names = list(dict.fromkeys([*config.estimator.names, *config.lds.estimators]))
     sources = ScoredSplit(layout, split, total, rows).open(names, config.lds.scores, reporter)
-    targets = choose_targets(config.lds, total, sources)
+    targets = choose_targets(config.lds, split, total, sources)
     truth = truth.of(targets)
     reporter.log(f"{len(truth.weights)} subsets of {rows} rows, {targets} of {split}, from {truth.source}{truth.note}")
     predictions = _predictions(config, sources, targets, truth, reporter)

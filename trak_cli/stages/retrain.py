@@ -119,7 +119,7 @@ def _without_top(config: TrakConfig, layout: Layout, training: Training, reporte
     files = {name: config.lds.scores[name] for name in names if name in config.lds.scores}
     scored = ScoredSplit(layout, split, total, training.rows)
     sources = scored.open([name for name in names if name not in files], files, reporter)
-    targets = choose_targets(config.lds, total, sources)
+    targets = choose_targets(config.lds, split, total, sources)
     count = training.rows - subset_size(training.rows, config.retrain.kept)
     reporter.log(f"{', '.join(names)}: {targets} of {split}, each without the {count} highest scores")
     return [

@@ -131,7 +131,7 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     targets = rows_of(layout, split)
     truth = read_ground_truth(config, layout, split, inventory.rows, targets)
     reporter.log(f"{len(truth.weights)} subsets of {inventory.rows} rows, {targets} targets, from {truth.source}{truth.note}")
-    searched, held_out = _halves(config, truth, split, choose_targets(config.lds, targets, []).rows)
+    searched, held_out = _halves(config, truth, split, choose_targets(config.lds, split, targets, []).rows)
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])
     specs = _members(config, reference, len(inventory.checkpoints))

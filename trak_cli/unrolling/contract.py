@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -27,8 +27,8 @@ class StepRun(Protocol):
     def session(self) -> AbstractContextManager[None]:
         """A context in which the model is in training mode, and after which the random states are as before."""
 
-    def batch(self, index: int) -> tuple[Sequence[int], Any]:
-        """The positions of the samples of a step and their batch; sets the random states of this step."""
+    def batch(self, index: int, most: int | None = None) -> tuple[Sequence[int], Any]:
+        """The positions of the samples (the first ``most``) of a step, and their batch; sets the random states of this step."""
 
     def loss(self, batch: Any, weights: Tensor | None) -> Tensor:
         """Σ_i w_i ℓ_i / B for weights (B,), a scalar; None: all 1."""
@@ -40,6 +40,36 @@ class StepRun(Protocol):
         self, params: Sequence[Tensor], grads: Sequence[Tensor | None], state: Mapping[str, list[Tensor]], index: int
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         """Parameters and state after a step, differentiable; the gradient is None where the loss does not reach a parameter."""
+
+
+class StoredStates(Protocol):
+    """States of a training that are stored outside the process, by the number of steps that lead to them."""
+
+    def steps(self) -> Collection[int]:
+        """The stored ones."""
+
+    def load(self, step: int, like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """A stored state, with the dtypes and on the device of the state ``like``; None if it cannot be read."""
+
+    def offer(self, step: int, state: Mapping[str, Tensor], kept: bool) -> None:
+        """Store a state if it is time to; ``kept``: a sweep starts from it."""
+
+
+class NoStates:
+    """Stores nothing."""
+
+    def steps(self) -> Collection[int]:
+        """None."""
+        return ()
+
+    def load(self, step: int, like: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """None."""
+        del step, like
+        return None
+
+    def offer(self, step: int, state: Mapping[str, Tensor], kept: bool) -> None:
+        """Store nothing."""
+        del step, state, kept
 
 
 #: f of every sample of a batch, (B,).

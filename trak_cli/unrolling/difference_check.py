@@ -29,6 +29,9 @@ _LEAST, _TIMES = 1e-3, 10.0
 #: Numbers in each dimension of a parameter on which an update is checked.
 _CORNER = 64
 
+#: Samples of the first batch that are looked at.
+_SAMPLES = 8
+
 #: Random directions, all of which must disagree.
 _DIRECTIONS = 2
 
@@ -85,7 +88,7 @@ class _Moved:
         self._generator = torch.Generator().manual_seed(0)
         self._start = {name: as_float64(value) for name, value in start.items() if not name.startswith("state/")}
         self.parameters = [self._move(self._start[f"parameter/{name}"]) for name in model.names]
-        self.weights = torch.ones(len(run.batch(0)[0]), dtype=torch.float64, device=self.parameters[0].device)
+        self.weights = torch.ones(len(run.batch(0, _SAMPLES)[0]), dtype=torch.float64, device=self.parameters[0].device)
         self._factors = [_random(value, self._generator) for value in self.parameters]
         self._corners: list[Tensor] = []
         self._before: dict[str, list[Tensor]] = {}
@@ -117,7 +120,7 @@ class _Moved:
     def outputs(self, output: Output, inputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
         """f of the samples of the first batch."""
         leaves = self._install(inputs)
-        batch = map_leaves(as_float64, self._run.batch(0)[1])
+        batch = map_leaves(as_float64, self._run.batch(0, _SAMPLES)[1])
         with as_in_evaluation(self._run.model):
             return output(self._run.model, batch).sum(), leaves
 
@@ -151,7 +154,7 @@ class _Moved:
         return [value for value in packed(self._before).values() if _is_floating(value)]
 
     def _gradients(self, leaves: Sequence[Tensor], weights: Tensor) -> Sequence[Tensor | None]:
-        loss = self._run.loss(map_leaves(as_float64, self._run.batch(0)[1]), weights)
+        loss = self._run.loss(map_leaves(as_float64, self._run.batch(0, _SAMPLES)[1]), weights)
         grads: Sequence[Tensor | None] = torch.autograd.grad(loss, list(leaves), create_graph=True, allow_unused=True)
         return [grad.to_dense() if grad is not None and grad.is_sparse else grad for grad in grads]
 

@@ -9,8 +9,38 @@ from trak_cli.errors import ConfigError, Problem
 
 _MIB = 2**20
 
-#: States beside the kept ones and the adjoints: the current one, the next one, and the result of a backward pass.
+#: States beside the kept ones and the adjoints: the first, the last, the current and the next one.
 _WORKING_STATES = 4
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that the largest step of a training takes.
+
+    Attributes:
+        state: of a state of the training, and of the adjoint of a target.
+        graph: of a kept graph, with the state after its step.
+        step: of tensors that exist for a short time while a step is made or differentiated, for one target.
+        checks: of everything that exists while the training is checked, before its first step.
+    """
+
+    state: int
+    graph: int
+    step: int = 0
+    checks: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory in MiB, and the part of it that the caller needs for something else: always, and for each target of a sweep."""
+
+    memory_mb: float
+    reserved_mb: float = 0.0
+    target_mb: float = 0.0
+
+    def free(self, targets: int) -> float:
+        """The bytes that are left."""
+        return (self.memory_mb - self.reserved_mb - targets * self.target_mb) * _MIB
 
 
 @dataclass(frozen=True)
@@ -27,44 +57,46 @@ class MemoryPlan:
     levels: int
 
 
-def plan(steps: int, state_bytes: int, graph_bytes: int, targets: int, budget_mb: float) -> MemoryPlan:
-    """The plan with the fewest repeated steps within a budget in MiB.
-
-    Args:
-        state_bytes: of a state of the training, and of the adjoint of a target.
-        graph_bytes: of the graph of a step.
+def plan(steps: int, needs: Needs, targets: int, budget: Budget) -> MemoryPlan:
+    """The plan with the fewest repeated steps within a budget.
 
     Raises:
-        ConfigError: the budget is too small for one step.
+        ConfigError: the budget is too small for one step, or for the checks before the training.
     """
-    working = (targets + _WORKING_STATES) * state_bytes + graph_bytes  # a backward pass takes about as much as its graph
-    free = budget_mb * _MIB - working
-    least = graph_bytes + (steps - 1).bit_length() * state_bytes  # each level halves the steps
-    if free < least:
-        needed = math.ceil((working + least) / _MIB)
-        found = f"{budget_mb:g}"
+    state, graph = needs.state, needs.graph
+    working = _working(needs, targets)
+    free = budget.free(targets) - working
+    least = graph + (steps - 1).bit_length() * state  # each level halves the steps
+    if free < least or budget.free(targets) < needs.checks:
+        total = budget.memory_mb + (max(working + least, needs.checks) - budget.free(targets)) / _MIB
+        needed = math.ceil(total)
         expected = f"at least {needed}, for {targets} targets, a state of the training and the graph of a step"
-        raise ConfigError(Problem("unroll.memory_mb", found, expected, f"set unroll.memory_mb={needed} or more"))
-    if free >= steps * graph_bytes:
+        remedy = f"set unroll.memory_mb={needed} or more"
+        raise ConfigError(Problem("unroll.memory_mb", f"{budget.memory_mb:g}", expected, remedy))
+    if free >= steps * graph:
         return MemoryPlan(steps, 0, 0)
-    root = free**2 - 4 * state_bytes * steps * graph_bytes
-    if root >= 0:  # graphs · graph_bytes + steps / graphs · state_bytes = free
-        graphs = max(1, int((free + math.sqrt(root)) / (2 * graph_bytes)))
+    root = free**2 - 4 * state * steps * graph
+    if root >= 0:  # graphs · graph + steps / graphs · state = free
+        graphs = max(1, int((free + math.sqrt(root)) / (2 * graph)))
         snapshots = math.ceil(steps / graphs) - 1
-        if graphs * graph_bytes + snapshots * state_bytes <= free:
+        if graphs * graph + snapshots * state <= free:
             return MemoryPlan(graphs, snapshots, 1)
-    for graphs in range(max(1, int(free / (2 * graph_bytes))), 0, -1):
-        slots = int((free - graphs * graph_bytes) / state_bytes)
+    for graphs in range(max(1, int(free / (2 * graph))), 0, -1):
+        slots = int((free - graphs * graph) / state)
         for levels in range(1, slots + 1):
             if graphs * (slots // levels + 1) ** levels >= steps:
                 return MemoryPlan(graphs, slots // levels, levels)
     raise RuntimeError("a budget for one graph and a state for each halving of the steps is enough")
 
 
-def target_block(state_bytes: int, graph_bytes: int, budget_mb: float) -> int:
+def target_block(needs: Needs, budget: Budget) -> int:
     """How many targets share a sweep: their adjoints take at most half of what a step leaves of the budget, one at least."""
-    free = budget_mb * _MIB - _WORKING_STATES * state_bytes - 2 * graph_bytes
-    return max(1, int(free / 2 / state_bytes))
+    free = budget.free(0) - _working(needs, 0) - needs.graph
+    return max(1, int(free / 2 / (needs.state + budget.target_mb * _MIB)))
+
+
+def _working(needs: Needs, targets: int) -> int:
+    return (targets + _WORKING_STATES) * needs.state + needs.step
 
 
 def cuts(start: int, stop: int, plan: MemoryPlan) -> list[int]:

@@ -1,9 +1,8 @@
-"""Checks of the first step of a training before it is differentiated, and how much memory the graph of a step takes."""
+"""Checks of a step of a training before it is differentiated, and how much memory it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,82 +13,93 @@ from trak_cli.batches import count_numbers
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import evenly_spaced, listed
 from trak_cli.unrolling.contract import Output, StepRun
+from trak_cli.unrolling.live_memory import LiveMemory
+from trak_cli.unrolling.memory_plan import Needs
 from trak_cli.unrolling.model_state import ModelState, State
-from trak_cli.unrolling.step_graph import StepGraph, make_step, unit_weights
+from trak_cli.unrolling.step_graph import StepGraph, make_step, make_values, unit_weights
 
 #: Relative difference that rounding may cause between running statistics and their recomputation.
 _TOLERANCE = 1e-3
 
-#: Batches whose sizes are compared with that of the first one.
-_SIZED = 8
+#: How much larger the memory of a graph is than its tensors, because of gaps between them; and that of a computation, because
+#: of what operations allocate without a tensor.
+_ALLOCATED, _WORKING = 1.1, 1.5
+
+#: Batches among which the largest one is looked for.
+_SIZED = 32
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the first step shows: the bytes of a state, and those of the graph of a step, for the largest of some batches."""
+    """What a step shows: the memory it takes, and whether it gives the same bytes without a graph."""
 
-    state_bytes: int
-    graph_bytes: int
+    needs: Needs
+    plain: bool
 
 
 def probe(run: StepRun, model: ModelState, start: State, output: Output) -> Probe:
-    """Make the first step twice, and differentiate it once. Sets ``model.buffers``; ``start`` gets their values.
+    """Make the largest of some steps, and differentiate it. Sets ``model.buffers``; ``start`` gets their values.
 
     Raises:
         InputError: the step is not repeatable, changes something that cannot be differentiated, or has an operation without a
             second derivative.
     """
+    index = _largest(run)
     names = list(model.all_buffers())
     before = {name: value.clone() for name, value in model.all_buffers().items()}
     model.buffers = names
     everything = start | {f"buffer/{name}": value for name, value in before.items()}
-    first = make_step(run, model, 0, everything).values
+    first = make_values(run, model, index, everything)
     model.buffers = [name for name in names if not _same(before[name], first[f"buffer/{name}"])]
     model.restore()
     start |= {f"buffer/{name}": before[name] for name in model.buffers}
-    saved: dict[int, int] = {}
-    with _measured(saved):
-        second = make_step(run, model, 0, start)
-    _check_repeated(first, second.values)
-    if unknown := _unknown_buffers(second, model):
+    step = make_step(run, model, index, start)
+    plain = not _differing(first, step.values)
+    if not plain:  # another result because of the graph, or for another reason?
+        _check_repeated(step.values, make_step(run, model, index, start).values)
+        _check_repeated(first, make_values(run, model, index, start))
+        first = step.values
+    if unknown := _unknown_buffers(step, model):
         _check_independent(run, model, start, output, unknown)
-    _check_derivative(second)  # which frees the graph
+    _check_derivative(step)  # which frees the graph
     model.restore()
-    _check_references(run, model, first, before)
-    known = {tensor.untyped_storage().data_ptr() for tensor in start.values()}
-    own = sum(size for pointer, size in saved.items() if pointer not in known)
-    state_bytes = sum(value.nbytes for value in start.values())
-    return Probe(state_bytes, int(own * _largest(run)) + state_bytes)
+    _check_references(run, model, index, first, before)
+    del step
+    return Probe(_measured(run, model, index, start), plain)
+
+
+def _measured(run: StepRun, model: ModelState, index: int, start: State) -> Needs:
+    """The memory of a step, measured while it is made and differentiated for one target."""
+    state = sum(value.nbytes for value in start.values())
+    adjoint = {name: torch.zeros_like(start[name])[None] for name in differentiable_names(start)}
+    derivative = torch.zeros(1, run.rows, dtype=torch.float64)
+    memory = LiveMemory()
+    with memory:
+        step = make_step(run, model, index, start)
+        graph, made = memory.live, memory.peak
+        memory.restart()
+        step.pull(adjoint, derivative, keep=True)
+    model.restore()
+    return Needs(state, int(graph * _ALLOCATED), int((max(made, memory.peak) - graph) * _WORKING))
+
+
+def _largest(run: StepRun) -> int:
+    """The step with the largest of some batches."""
+    sizes = {int(index): count_numbers(run.batch(int(index))[1]) for index in evenly_spaced(run.steps, _SIZED)}
+    return max(sizes, key=lambda index: sizes[index])
+
+
+def _differing(first: State, second: State) -> list[str]:
+    return [name for name, value in second.items() if not _equal(value, first[name])]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(torch.equal(one, other))
 
 
-@contextmanager
-def _measured(saved: dict[int, int]) -> Iterator[None]:
-    """Inside, the memory that autograd keeps is recorded: address -> bytes."""
-
-    def pack(tensor: Tensor) -> Tensor:
-        if tensor.layout == torch.strided:
-            storage = tensor.untyped_storage()
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield
-
-
-def _largest(run: StepRun) -> float:
-    """The size of the largest of some batches, relative to the first one."""
-    sizes = [max(1, count_numbers(run.batch(int(index))[1])) for index in evenly_spaced(run.steps, _SIZED)]
-    return max(sizes) / sizes[0]
-
-
 def _check_repeated(first: State, second: State) -> None:
-    differing = [name for name, value in second.items() if not _equal(value, first[name])]
-    if differing:
-        found = f"another result when the first step was made again: {listed(differing)}"
+    if differing := _differing(first, second):
+        found = f"another result when a step was made again: {listed(differing)}"
         expected = "steps that give the same bytes every time"
         remedy = "draw random numbers from the global state of torch, numpy or random, and use deterministic operations"
         raise InputError(Problem("trainer", found, expected, remedy))
@@ -99,13 +109,13 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return bool(torch.equal(one.nan_to_num(), other.nan_to_num())) if one.is_floating_point() else bool(torch.equal(one, other))
 
 
-def _check_references(run: StepRun, model: ModelState, values: State, buffers: State) -> None:
+def _check_references(run: StepRun, model: ModelState, index: int, values: State, buffers: State) -> None:
     """Refuse parameters that the model does not read from its modules: the step made in place would give other values."""
-    positions, batch = run.batch(0)
+    positions, batch = run.batch(index)
     params = run.parameters
     grads = torch.autograd.grad(run.loss(batch, unit_weights(positions, params)), params, create_graph=True, allow_unused=True)
     with torch.no_grad():
-        new, _ = run.advance(params, grads, run.initial_state(params), 0)
+        new, _ = run.advance(params, grads, run.initial_state(params), index)
         for name, value in buffers.items():
             model.buffer(name).copy_(value)
     found = zip(model.names, new, strict=True)
@@ -122,7 +132,7 @@ def _unknown_buffers(step: StepGraph, model: ModelState) -> list[str]:
     unknown = []
     for name in model.buffers:
         key = f"buffer/{name}"
-        value, graph = step.values[key], step.after[key]
+        value, graph = step.values[key], step.buffers[key]
         untracked = graph is step.before[key]  # changed, however little, but not by batch normalisation
         if value.is_floating_point() and (untracked or not _close(value, graph.detach())):
             unknown.append(name)
@@ -162,9 +172,10 @@ def _check_derivative(step: StepGraph) -> None:
     By ``backward`` with regard to all leaves: ``autograd.grad`` leaves out, silently, the functions that only have a first
     derivative, because no input lies behind them.
     """
-    outputs = [value for value in step.after.values() if value.requires_grad]
     try:
-        torch.autograd.backward(outputs, [torch.ones_like(value) for value in outputs])
+        for outputs in (list(step.update().outputs(step.values).values()), step.outputs()):
+            if outputs:
+                torch.autograd.backward(outputs, [torch.ones_like(value) for value in outputs])
     except RuntimeError as error:
         text = str(error).splitlines()[0] if str(error) else ""
         if "derivative" in text or "differentia" in text:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,22 +17,28 @@ from trak_cli.unrolling.model_state import ModelState, State
 
 @dataclass(frozen=True)
 class StepGraph:
-    """The graph of one step.
+    """The graph of the gradient of one step. That of the update is made when it is needed: it takes more memory than time.
 
     Attributes:
+        run: the training.
         index: the number of the step.
         positions: (B,) int64, the samples of its batch.
         weights: (B,) their weights, all 1: a leaf.
-        before: the state before the step: leaves.
-        after: the state after the step, differentiable.
-        values: the state after the step, without its graph.
+        before: parameters and buffers before the step: leaves.
+        state: that of the optimizer before the step.
+        grads: of the loss, differentiable; None for a parameter that it does not reach.
+        buffers: after the step, differentiable.
+        values: the state after the step.
     """
 
+    run: StepRun
     index: int
     positions: Tensor
     weights: Tensor
     before: State
-    after: State
+    state: State
+    grads: Sequence[Tensor | None]
+    buffers: State
     values: State
 
     def pull(self, adjoint: State, derivative: Tensor, keep: bool) -> None:
@@ -44,29 +49,95 @@ class StepGraph:
             derivative: (T, n) float64; ∂f/∂w of the samples of this step is added.
             keep: whether the graph is used again.
         """
-        outputs = {name: value for name, value in self.after.items() if name in adjoint and value.requires_grad}
-        leaves = [self.before[name] for name in adjoint]
-        count = len(derivative)
+        update, count = self.update(), len(derivative)
         for target in range(count):
-            found: tuple[Any, ...] = torch.autograd.grad(
-                list(outputs.values()),
-                [*leaves, self.weights],
-                [adjoint[name][target] for name in outputs],
-                retain_graph=keep or target + 1 < count,
-                allow_unused=True,
-            )
-            *slopes, weights = found
-            for values, slope in zip(adjoint.values(), slopes, strict=True):
+            last = target + 1 == count
+            of_target = {name: value[target] for name, value in adjoint.items()}
+            slopes, to_grads = update.pull(of_target, retain=not last)
+            weights = self._pull(of_target, slopes, to_grads, retain=keep or not last)
+            for name, value in of_target.items():
+                slope = slopes.get(name)
                 if slope is None:
-                    values[target].zero_()
+                    value.zero_()
                 else:
-                    values[target].copy_(slope)
+                    value.copy_(slope)
             if weights is not None:
                 derivative[target].index_add_(0, self.positions, weights.to("cpu", torch.float64))
 
+    def update(self) -> UpdateGraph:
+        """The update of this step, with its graph."""
+        leaves = {name: _leaf(value) for name, value in {**self.before, **self.state}.items()}
+        parameters = [value for name, value in leaves.items() if name.startswith("parameter/")]
+        grads = [None if grad is None else grad.detach().requires_grad_() for grad in self.grads]
+        with torch.enable_grad():
+            new, changed = self.run.advance(parameters, grads, unpacked(leaves), self.index)
+        names = [name for name in leaves if name.startswith("parameter/")]
+        return UpdateGraph(leaves, grads, dict(zip(names, new, strict=True)) | packed(changed))
+
+    def outputs(self) -> list[Tensor]:
+        """What the graph ends in: the gradients and the buffers."""
+        return [value for value in (*self.grads, *self.buffers.values()) if value is not None and value.requires_grad]
+
+    def _pull(
+        self, adjoint: Mapping[str, Tensor], slopes: dict[str, Tensor | None], to_grads: Sequence[Tensor | None], retain: bool
+    ) -> Tensor | None:
+        """Add to the slopes what goes through the gradients and the buffers; returns the slope of the weights."""
+        pairs = [*zip(self.grads, to_grads, strict=True), *((value, adjoint.get(name)) for name, value in self.buffers.items())]
+        known = [(value, to) for value, to in pairs if value is not None and to is not None and value.requires_grad]
+        leaves = {name: leaf for name, leaf in self.before.items() if leaf.requires_grad}
+        if not known:
+            return None
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            [value for value, _ in known],
+            [*leaves.values(), self.weights],
+            [to for _, to in known],
+            retain_graph=retain,
+            allow_unused=True,
+        )
+        for name, slope in zip(leaves, found[:-1], strict=True):
+            before = slopes.get(name)
+            slopes[name] = slope if before is None else before if slope is None else before + slope
+        return found[-1]
+
+
+@dataclass(frozen=True)
+class UpdateGraph:
+    """The graph of an update: the optimizer's part of a step.
+
+    Attributes:
+        before: leaves: the state before the step; its buffers have no part in the update.
+        grads: leaves.
+        after: parameters and the optimizer's state after the step, differentiable.
+    """
+
+    before: State
+    grads: Sequence[Tensor | None]
+    after: State
+
+    def outputs(self, among: Collection[str]) -> dict[str, Tensor]:
+        """The differentiable results with these names."""
+        return {name: value for name, value in self.after.items() if name in among and value.requires_grad}
+
+    def pull(self, adjoint: Mapping[str, Tensor], retain: bool) -> tuple[dict[str, Tensor | None], Sequence[Tensor | None]]:
+        """The derivative in the state before, by name, and in the gradients, for ∂f/∂(state after)."""
+        outputs = self.outputs(adjoint)
+        inputs = {name: leaf for name, leaf in self.before.items() if name in adjoint and not name.startswith("buffer/")}
+        grads = [grad for grad in self.grads if grad is not None]
+        if not outputs:
+            return {}, [None] * len(self.grads)
+        found = torch.autograd.grad(
+            list(outputs.values()),
+            [*inputs.values(), *grads],
+            [adjoint[name] for name in outputs],
+            retain_graph=retain,
+            allow_unused=True,
+        )
+        rest = iter(found[len(inputs) :])
+        return dict(zip(inputs, found, strict=False)), [None if grad is None else next(rest) for grad in self.grads]
+
 
 def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, Tensor]) -> StepGraph:
-    """Make step ``index`` from a state, with its graph.
+    """Make step ``index`` from a state, with the graph of its gradient.
 
     Raises:
         InputError: the forward pass changed a parameter, or a buffer that the first step did not change.
@@ -86,15 +157,48 @@ def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, 
     with differentiable_statistics(statistics):
         loss = run.loss(batch, weights)
     _check_marks(marks, model.marks(), index)
-    grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-    leaves |= {name: _leaf(value) for name, value in before.items() if name.startswith("state/")}
-    new, changed = run.advance(parameters, grads, unpacked(leaves), index)
+    slopes: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+    grads = [_dense(grad) for grad in slopes]
+    values = _updated(run, model, index, before, parameters, grads)
+    state = {name: value for name, value in before.items() if name.startswith("state/")}
+    buffers = {f"buffer/{name}": statistics.updated.get(started[name], values[f"buffer/{name}"]) for name in model.buffers}
+    return StepGraph(run, index, torch.tensor(positions, dtype=torch.int64), weights, leaves, state, grads, buffers, values)
+
+
+def make_values(run: StepRun, model: ModelState, index: int, before: Mapping[str, Tensor]) -> State:
+    """The state after step ``index``, without any graph.
+
+    Raises:
+        InputError: see :func:`make_step`.
+    """
+    parameters = list(model.install(before).values())
+    positions, batch = run.batch(index)
+    marks = model.marks()
+    loss = run.loss(batch, unit_weights(positions, parameters))
+    _check_marks(marks, model.marks(), index)
+    grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return _updated(run, model, index, before, parameters, [_dense(grad) for grad in grads])
+
+
+def _updated(
+    run: StepRun,
+    model: ModelState,
+    index: int,
+    before: Mapping[str, Tensor],
+    parameters: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+) -> State:
+    """The state after an update; the buffers are those that the forward pass has left in the model."""
+    with torch.no_grad():
+        plain = [None if grad is None else grad.detach() for grad in grads]
+        new, changed = run.advance([value.detach() for value in parameters], plain, unpacked(before), index)
     after = {f"parameter/{name}": value for name, value in zip(model.names, new, strict=True)} | packed(changed)
-    values = {name: value.detach() for name, value in after.items()}
-    for name, identity in started.items():
-        values[f"buffer/{name}"] = model.buffer(name).detach()
-        after[f"buffer/{name}"] = statistics.updated.get(identity, values[f"buffer/{name}"])
-    return StepGraph(index, torch.tensor(positions, dtype=torch.int64), weights, leaves, after, values)
+    after |= {f"buffer/{name}": model.buffer(name) for name in model.buffers}
+    return {name: value.detach() for name, value in after.items()}
+
+
+def _dense(grad: Tensor | None) -> Tensor | None:
+    return grad.to_dense() if grad is not None and grad.is_sparse else grad
 
 
 def _check_marks(before: Mapping[str, object], after: Mapping[str, object], index: int) -> None:

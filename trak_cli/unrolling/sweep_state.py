@@ -31,7 +31,7 @@ class SweepState:
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The state as arrays to store."""
-        adjoint = {f"{_ADJOINT}{name}": _array(value) for name, value in self.adjoint.items()}
+        adjoint = {f"{_ADJOINT}{name}": as_array(value) for name, value in self.adjoint.items()}
         return {"step": np.array(self.step), "derivative": self.derivative.numpy(), **adjoint}
 
     @staticmethod
@@ -41,13 +41,13 @@ class SweepState:
         adjoint = {name.removeprefix(_ADJOINT): value for name, value in tensors.items() if name.startswith(_ADJOINT)}
         return SweepState(int(arrays["step"]), adjoint, tensors["derivative"])
 
-    def copied(self, like: State) -> SweepState:
-        """The same state in other memory, the adjoint with the dtypes and on the device of the state ``like``."""
-        adjoint = {name: value.to(like[name].device, like[name].dtype, copy=True) for name, value in self.adjoint.items()}
-        return SweepState(self.step, adjoint, self.derivative.clone())
+    def moved(self, like: State) -> SweepState:
+        """The same state, the adjoint with the dtypes and on the device of the state ``like``."""
+        adjoint = {name: value.to(like[name].device, like[name].dtype) for name, value in self.adjoint.items()}
+        return SweepState(self.step, adjoint, self.derivative)
 
 
-def _array(value: Tensor) -> np.ndarray[Any, Any]:
+def as_array(value: Tensor) -> np.ndarray[Any, Any]:
     """The values as an array; NumPy has no bfloat16, which float32 contains."""
     found: np.ndarray[Any, Any] = (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
     return found

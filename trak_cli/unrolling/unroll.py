@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trak_cli.autograd_settings import differentiable, twice_differentiable
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import Meter, Silent
 from trak_cli.unrolling.adjoints import final_adjoints
-from trak_cli.unrolling.contract import Output, StepRun, Target
+from trak_cli.unrolling.contract import NoStates, Output, StepRun, StoredStates, Target
 from trak_cli.unrolling.difference_check import check_derivatives
-from trak_cli.unrolling.memory_plan import MemoryPlan, cuts, plan, target_block
+from trak_cli.unrolling.live_memory import LiveMemory, trim
+from trak_cli.unrolling.memory_plan import Budget, MemoryPlan, cuts, plan, target_block
 from trak_cli.unrolling.model_state import ModelState, State
 from trak_cli.unrolling.probe import probe
-from trak_cli.unrolling.step_graph import StepGraph, make_step, packed
+from trak_cli.unrolling.step_graph import StepGraph, make_step, make_values, packed
 from trak_cli.unrolling.sweep_state import SweepState
 
 
@@ -33,7 +35,7 @@ class Unrolling:
     Args:
         run: the training, before its first step.
         output: f of every sample of a batch.
-        budget_mb: memory in MiB for states, graphs and adjoints, beside the model and its data.
+        budget: memory for everything that is kept or computed, beside the model and its data.
         targets: the number of targets that the caller has.
 
     Attributes:
@@ -45,41 +47,65 @@ class Unrolling:
             :func:`~trak_cli.unrolling.difference_check.check_derivatives`.
     """
 
-    def __init__(self, run: StepRun, output: Output, budget_mb: float, targets: int = 1) -> None:
+    def __init__(self, run: StepRun, output: Output, budget: Budget, targets: int = 1) -> None:
         self._run, self._output = run, output
         self._model = ModelState(run.model, run.parameters)
-        start = self._model.values()
-        start |= packed({name: [v.clone() for v in values] for name, values in run.initial_state(run.parameters).items()})
+        memory = LiveMemory()
+        with memory:
+            start = self._model.values()
+            start |= packed({name: [v.clone() for v in values] for name, values in run.initial_state(run.parameters).items()})
         with self._session():
             found = probe(run, self._model, start, output)
-            check_derivatives(run, self._model, start, output)
-        self.block = min(targets, target_block(found.state_bytes, found.graph_bytes, budget_mb))
-        self._plan: MemoryPlan = plan(run.steps, found.state_bytes, found.graph_bytes, self.block, budget_mb)
+            with memory:
+                check_derivatives(run, self._model, start, output)
+        needs = replace(found.needs, checks=memory.peak)
+        self._plain = found.plain
+        self.block = min(targets, target_block(needs, budget))
+        self._plan: MemoryPlan = plan(run.steps, needs, self.block, budget)
         self._snapshots: dict[int, State] = {0: start}
         self._graphs: list[StepGraph] = []
         self._final: State | None = None
+        trim()
 
     @property
     def model(self) -> nn.Module:
         """The model; trained after :meth:`forward`."""
         return self._run.model
 
-    def forward(self, meter: Meter | None = None) -> None:
-        """Make all steps, and keep states and the last graphs as the budget allows; ``meter`` counts steps."""
-        meter = meter or Silent()
-        steps, kept = self._run.steps, self._plan.graphs
+    def forward(self, meter: Meter | None = None, stored: StoredStates | None = None) -> int:
+        """Make all steps, and keep states and the last graphs as the budget allows.
+
+        Args:
+            meter: counts steps.
+            stored: states of an earlier pass, from which this one goes on; it is offered all others.
+
+        Returns:
+            How many steps were made.
+        """
+        meter, stored = meter or Silent(), stored or NoStates()
+        steps, available = self._run.steps, stored.steps()
         wanted = set(cuts(0, steps, self._plan))
-        last = max(wanted, default=0)
-        state = self._snapshots[0]
-        for graph in self._made(0, steps, state):
-            state = graph.values
-            if graph.index + 1 in wanted:
-                self._snapshots[graph.index + 1] = state
-            if graph.index >= max(last, steps - kept):
-                self._graphs.append(graph)
-            meter.advance()
+        last, position, state, made = max(wanted, default=0), 0, self._snapshots[0], 0
+        for stop in [*sorted(wanted), steps]:
+            for found in sorted((step for step in available if position < step <= stop), reverse=True):
+                if (loaded := stored.load(found, state)) is not None:
+                    meter.advance(found - position)
+                    position, state = found, loaded
+                    break
+            kept = max(last, steps - self._plan.graphs)
+            for index, after, graph in self._made(position, stop, state, kept):
+                state, made = after, made + 1
+                if graph is not None:
+                    self._graphs.append(graph)
+                stored.offer(index + 1, state, index + 1 in wanted or index + 1 == steps)
+                meter.advance()
+            position = stop
+            if stop in wanted:
+                self._snapshots[stop] = state
         self._final = state
         self._model.write(state)
+        trim()
+        return made
 
     def sweep(
         self, targets: Sequence[Target], start: SweepState | None = None, meter: Meter | None = None
@@ -88,7 +114,7 @@ class Unrolling:
 
         Args:
             targets: at most :attr:`block` of them, for the budget to hold.
-            start: the state in which an earlier sweep of the same targets was stopped.
+            start: the state in which an earlier sweep of the same targets was stopped; its tensors are used, and change.
 
         Yields:
             The state after each step, the last step first; its tensors change with the next one.
@@ -97,7 +123,7 @@ class Unrolling:
             InputError: f or its derivative is not finite.
         """
         meter = meter or Silent()
-        state = self._begin(targets) if start is None else start.copied(self._end)
+        state = self._begin(targets) if start is None else start.moved(self._end)
         for graph in self._backward(state.step):
             with self._twice_differentiable():
                 graph.pull(state.adjoint, state.derivative, keep=self._plan.levels == 0)
@@ -107,11 +133,6 @@ class Unrolling:
             yield state
         _check_finite(state)
 
-    def values(self, targets: Sequence[Target]) -> Tensor:
-        """f of every target, in evaluation mode after the last step: (T,) float64 on the CPU."""
-        with self._session():
-            return final_adjoints(self._run.model, self._model, self._end, self._output, targets, values_only=True)[0]
-
     @property
     def _end(self) -> State:
         if self._final is None:
@@ -120,7 +141,7 @@ class Unrolling:
 
     def _begin(self, targets: Sequence[Target]) -> SweepState:
         with self._session():
-            _, adjoint = final_adjoints(self._run.model, self._model, self._end, self._output, targets)
+            adjoint = final_adjoints(self._run.model, self._model, self._end, self._output, targets)
         return SweepState(self._run.steps, adjoint, torch.zeros(len(targets), self._run.rows, dtype=torch.float64))
 
     def _backward(self, stop: int) -> Iterator[StepGraph]:
@@ -131,35 +152,51 @@ class Unrolling:
 
     def _part(self, start: int, stop: int, before: State) -> Iterator[StepGraph]:
         """The graphs of the steps start ≤ s < stop, the last one first; ``before`` is the state before ``start``."""
-        if self._plan.levels == 0:
-            yield from reversed(self._graphs[start:stop])
+        if self._plan.levels == 0:  # all graphs are kept, for the next sweep too
+            missing = self._graphs[0].index if self._graphs else stop
+            if missing > start:
+                self._graphs[:0] = self._remade(start, missing, before)
+            yield from reversed(self._graphs[:stop])
             return
         while self._graphs and start < stop:  # the last ones, from the first pass
             last = self._graphs.pop()
             if last.index < stop:
                 yield last
                 stop = last.index
+            del last
         inner = cuts(start, stop, self._plan)
         if not inner:
-            graphs = list(self._made(start, stop, before))
+            graphs = self._remade(start, stop, before)
             while graphs:
                 yield graphs.pop()
             return
         kept: dict[int, State] = {start: before}
-        for graph in self._made(start, inner[-1], before):
-            if graph.index + 1 in inner:
-                kept[graph.index + 1] = graph.values
-        del graph
+        for index, state, _ in self._made(start, inner[-1], before, inner[-1]):
+            if index + 1 in inner:
+                kept[index + 1] = state
         for begin, end in reversed(list(zip([start, *inner], [*inner, stop], strict=True))):
             yield from self._part(begin, end, kept.pop(begin))
 
-    def _made(self, start: int, stop: int, before: State) -> Iterator[StepGraph]:
-        """Make the steps start ≤ s < stop, from the state before ``start``; the random states differ until the end."""
+    def _remade(self, start: int, stop: int, before: State) -> list[StepGraph]:
+        """The graphs of the steps start ≤ s < stop, in order."""
+        return [graph for _, _, graph in self._made(start, stop, before, start) if graph is not None]
+
+    def _made(self, start: int, stop: int, before: State, graphs_from: int) -> Iterator[tuple[int, State, StepGraph | None]]:
+        """Make the steps start ≤ s < stop, from the state before ``start``; the random states differ until the end.
+
+        Yields:
+            The number of each step, the state after it, and from ``graphs_from`` on its graph.
+        """
         with self._session():
             for index in range(start, stop):
-                graph = make_step(self._run, self._model, index, before)
-                before = graph.values
-                yield graph
+                graph = None
+                if self._plain and index < graphs_from:
+                    before = make_values(self._run, self._model, index, before)
+                else:
+                    graph = make_step(self._run, self._model, index, before)
+                    before = graph.values
+                yield index, before, graph if index >= graphs_from else None
+                del graph  # its memory is needed for the next one
 
     @contextmanager
     def _session(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from trainings import AMPLE, CASES, Case, adamw, convolutional, images, perceptr
 
 from trak_cli.errors import ConfigError
 from trak_cli.tasks import Classification
-from trak_cli.unrolling.memory_plan import MemoryPlan, cuts, plan
+from trak_cli.unrolling.memory_plan import Budget, MemoryPlan, Needs, cuts, plan
 from trak_cli.unrolling.sweep_state import SweepState
 from trak_cli.unrolling.unroll import Unrolling
 
@@ -28,7 +29,7 @@ def least_budget(name: str) -> float:
     case, budget = SOME[name], 0.01
     while True:
         try:
-            Unrolling(case.run(), case.task.output, budget, len(case.targets()))
+            Unrolling(case.run(), case.task.output, Budget(budget), len(case.targets()))
         except ConfigError:
             budget *= 1.15
         else:
@@ -64,6 +65,45 @@ def test_a_sweep_goes_on_from_a_stored_state_to_the_same_bytes(stop: int, ample:
     assert torch.equal(swept(LONG.unrolling(budget, 3), targets, SweepState.from_arrays(stored)), expected)
 
 
+class StoppedError(Exception):
+    """Ends a forward pass."""
+
+
+class Kept:
+    """States of a forward pass that is interrupted after some steps; every ``each``-th state is stored."""
+
+    def __init__(self, each: int, last: int | None = None) -> None:
+        self.each, self.last = each, last
+        self.states: dict[int, dict[str, torch.Tensor]] = {}
+
+    def steps(self) -> list[int]:
+        return list(self.states)
+
+    def load(self, step: int, like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert self.states[step].keys() == like.keys()
+        return self.states[step]
+
+    def offer(self, step: int, state: Mapping[str, torch.Tensor], kept: bool) -> None:
+        if step % self.each == 0:
+            self.states[step] = {name: value.clone() for name, value in state.items()}
+        if step == self.last:
+            raise StoppedError
+
+
+@pytest.mark.parametrize(("each", "last", "remaining"), [(1, 7, 8), (3, 8, 9), (1, 15, 0), (20, 9, 15)])
+@pytest.mark.parametrize("ample", [False, True])
+def test_a_forward_pass_goes_on_from_stored_states_to_the_same_bytes(each: int, last: int, remaining: int, ample: bool) -> None:
+    budget = Budget(AMPLE if ample else least_budget("convolutions"))
+    stored, targets = Kept(each, last), LONG.targets()
+    with pytest.raises(StoppedError):
+        Unrolling(LONG.run(), LONG.task.output, budget, 3).forward(stored=stored)
+    again = Unrolling(LONG.run(), LONG.task.output, budget, 3)
+    stored.last = None
+    made = again.forward(stored=stored)
+    assert made == remaining if ample else remaining <= made <= remaining + 2 * each
+    assert torch.equal(swept(again, targets), swept(LONG.unrolling(targets=3), targets))
+
+
 def test_parameters_in_bfloat16_can_be_stored() -> None:
     case = Case(lambda: perceptron()().bfloat16(), Classification(), sgd(), [(x.bfloat16(), y) for x, y in vectors()])
     targets = case.targets()
@@ -93,7 +133,7 @@ def test_a_plan_stays_within_its_budget_and_covers_all_steps(
     steps: int, state: int, graph: int, targets: int, budget: float
 ) -> None:
     try:
-        found = plan(steps, state, graph, targets, budget)
+        found = plan(steps, Needs(state, graph), targets, Budget(budget))
     except ConfigError:
         return
     kept = found.graphs * graph + found.snapshots * found.levels * state + targets * state

@@ -38,13 +38,12 @@ def test_the_derivative_equals_that_of_one_graph_over_the_training(name: str) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_model_and_its_f_are_those_of_a_training(name: str) -> None:
+def test_the_model_is_that_of_a_training(name: str) -> None:
     case = CASES[name]
     unrolling = case.unrolling()
     expected = case.trained(torch.ones(case.rows))
     for key, value in expected.state_dict().items():
         torch.testing.assert_close(unrolling.model.state_dict()[key], value, rtol=1e-9, atol=1e-11, msg=key)
-    torch.testing.assert_close(unrolling.values(case.targets()), case.values(None).double(), rtol=1e-9, atol=1e-11)
 
 
 class Resampled(SGDTrainer):

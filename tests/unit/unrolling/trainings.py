@@ -17,6 +17,7 @@ from trak_cli.plugins.trainers.step_run import StepRun
 from trak_cli.plugins.trainers.step_trainer import State
 from trak_cli.tasks import CausalLM, Classification, Contrastive, Regression, Task
 from trak_cli.unrolling.contract import Target
+from trak_cli.unrolling.memory_plan import Budget
 from trak_cli.unrolling.sweep_state import SweepState
 from trak_cli.unrolling.unroll import Unrolling
 
@@ -44,7 +45,7 @@ class Case:
         return self.trainer.run(self.model(), self.task, self.samples, range(self.rows), self.seed, collate, CPU)
 
     def unrolling(self, budget_mb: float = AMPLE, targets: int = 1) -> Unrolling:
-        unrolling = Unrolling(self.run(), self.task.output, budget_mb, targets)
+        unrolling = Unrolling(self.run(), self.task.output, Budget(budget_mb), targets)
         unrolling.forward()
         return unrolling
 

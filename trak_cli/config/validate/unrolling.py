@@ -27,7 +27,7 @@ def unroll_problems(config: TrakConfig) -> Iterator[Problem]:
         yield Problem("unroll.block", found, "null: a group is differentiated as one target", "leave it out")
     if not 0 < unroll.drop < 1:
         yield Problem("unroll.drop", shown(unroll.drop), "a share between 0 and 1, both excluded", "give unroll.drop=0.01")
-    elif unroll.removals == 0 and unroll.drop != UnrollConfig().drop:
+    elif unroll.removals == 0 and unroll.directions == 0 and unroll.drop != UnrollConfig().drop:
         found = f"{shown(unroll.drop)} with unroll.removals=0"
         yield Problem("unroll.drop", found, "its default: no training leaves samples out", "leave it out")
     yield from _unrolled_name(unroll.name)

@@ -39,11 +39,11 @@ class QuadraticLoss:
     """The loss of a batch, expanded in its predictions.
 
     Attributes:
-        residual: r, in the shape of the predictions.
+        residual: returns r, in the shape of the predictions.
         curvature: H v, for v (…, *shape of the predictions).
     """
 
-    residual: Tensor
+    residual: Callable[[], Tensor]
     curvature: Callable[[Tensor], Tensor]
 
 
@@ -57,7 +57,7 @@ def expand(predictions: Tensor, truth: Tensor) -> QuadraticLoss:
     """
     if predictions.dim() == 3:
         return _cross_entropy(predictions, truth)
-    return _log_loss(predictions, truth) if truth.dtype == torch.bool else QuadraticLoss(truth, lambda vectors: vectors)
+    return _log_loss(predictions, truth) if truth.dtype == torch.bool else QuadraticLoss(lambda: truth, lambda vectors: vectors)
 
 
 def automatic_ridge(predictions: Tensor, truth: Tensor) -> float:
@@ -74,8 +74,10 @@ def automatic_ridge(predictions: Tensor, truth: Tensor) -> float:
 def _cross_entropy(logits: Tensor, labels: Tensor) -> QuadraticLoss:
     counts = (labels != IGNORED).unsqueeze(-1).to(logits.dtype)
     right = labels.clamp(min=0).unsqueeze(-1)
-    mean = sum(torch.softmax(place * logits, -1) for place in places()) / _PLACES
-    residual = torch.zeros_like(logits).scatter_(-1, right, 1.0) - mean
+
+    def residual() -> Tensor:
+        mean = sum(torch.softmax(place * logits, -1) for place in places()) / _PLACES
+        return (torch.zeros_like(logits).scatter_(-1, right, 1.0) - mean) * counts
 
     def curvature(vectors: Tensor) -> Tensor:
         total = torch.zeros_like(vectors)
@@ -85,14 +87,14 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> QuadraticLoss:
             total += weighted - probability * weighted.sum(-1, keepdim=True)
         return total.mul_(counts / _PLACES)
 
-    return QuadraticLoss(residual * counts, curvature)
+    return QuadraticLoss(residual, curvature)
 
 
 def _log_loss(odds: Tensor, counts: Tensor) -> QuadraticLoss:
     mask = counts.to(odds.dtype)
     several = torch.stack([torch.sigmoid(-place * odds) for place in places()])
     second = (several * (1 - several)).mean(0) * mask
-    return QuadraticLoss(several.mean(0) * mask, lambda vectors: vectors * second)
+    return QuadraticLoss(lambda: several.mean(0) * mask, lambda vectors: vectors * second)
 
 
 def places() -> Iterator[float]:

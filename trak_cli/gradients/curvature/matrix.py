@@ -86,4 +86,4 @@ def row_products(task: Predicting, jacobian: Jacobian, batch: Any, vectors: Tens
         return values
 
     values, pushed = jacobian.times(predict, batch, vectors)
-    return (pushed * expand(values, truth[0]).residual).flatten(2).sum(-1) if values.dim() > 1 else pushed * truth[0]
+    return (pushed * expand(values, truth[0]).residual()).flatten(2).sum(-1) if values.dim() > 1 else pushed * truth[0]

@@ -80,10 +80,14 @@ class StepRun:
         with random_states_kept(self._device), torch.enable_grad():
             yield
 
-    def batch(self, index: int) -> tuple[Sequence[int], Any]:
-        """The positions of the samples of a step and their batch, on the device; sets the random states of this step."""
+    def batch(self, index: int, most: int | None = None) -> tuple[Sequence[int], Any]:
+        """The positions of the samples of a step and their batch, on the device; sets the random states of this step.
+
+        Args:
+            most: of the samples, the first ones; None: all.
+        """
         set_random_states(self._seed, index, self._device)
-        positions = self._plan[index]
+        positions = self._plan[index][:most]
         batch = to_device(self._data.collate([self._read(position) for position in positions]), self._device)
         return positions, batch if self._trainer.augment is None else self._trainer.augment(batch)
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from trak_cli.attribution.lds.ceiling import noise_ceiling
 from trak_cli.attribution.lds.ground_truth import axis_orders, check_ground_truth
 from trak_cli.config.schema import TrakConfig
-from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.errors import InputError, Problem
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.retrained_models import compact_weights, read_subsets
 from trak_cli.stages.evaluation.user_arrays import read_array_file, transposed_copy
+from trak_cli.stages.index.chosen_rows import choose_split
 from trak_cli.stages.inputs.sample_identity import Array
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, FloatArray, SubsetWeights
+from trak_cli.types import FloatArray, SubsetWeights
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,9 @@ def evaluated_split(config: TrakConfig, layout: Layout) -> str:
     """Return the target split of the ground truth: ``lds.split``, or the only target split of the store.
 
     Raises:
-        ConfigError: ``lds.split`` is null, and the store has several target splits or none.
+        ConfigError: the store has no such split, or ``lds.split`` is null and the store has several target splits or none.
     """
-    if config.lds.split is not None:
-        return config.lds.split
-    splits = [name for name in layout.described_splits() if name != TRAIN]
-    if len(splits) == 1:
-        return splits[0]
-    expected = f"one of: {', '.join(splits)}" if splits else "a store with features of a target split"
-    remedy = "set lds.split to the split to evaluate" if splits else "run trak featurize first"
-    raise ConfigError(Problem("lds.split", "nothing", expected, remedy))
+    return choose_split("lds", config.lds.split, layout.described_splits())
 
 
 def read_ground_truth(config: TrakConfig, layout: Layout, split: str, rows: int, targets: int) -> GroundTruth:

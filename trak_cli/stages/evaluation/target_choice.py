@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from trak_cli.config.schema import LdsConfig
-from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.errors import InputError, Problem
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.score_source import ScoreSource
+from trak_cli.stages.index.chosen_rows import choose_rows
 from trak_cli.types import listed
 
 
-def choose_targets(config: LdsConfig, total: int, scored: Sequence[ScoreSource]) -> EvaluatedTargets:
+def choose_targets(config: LdsConfig, split: str, total: int, scored: Sequence[ScoreSource]) -> EvaluatedTargets:
     """The targets that every set of scores has, or those of ``lds.targets``.
 
     Args:
-        total: number of targets of the split.
+        split, total: the target split, and its number of rows.
         scored: the sets of scores that are evaluated.
 
     Raises:
@@ -26,7 +27,7 @@ def choose_targets(config: LdsConfig, total: int, scored: Sequence[ScoreSource])
     if groups and not config.group:
         raise InputError([_a_group(one) for one in groups])
     if config.targets is not None:
-        rows = _checked(config.targets, total)
+        rows = sorted(choose_rows("lds", config.targets, split, total))
     elif groups:
         rows = sorted(groups[0].targets.tolist())
     else:
@@ -41,15 +42,6 @@ def choose_targets(config: LdsConfig, total: int, scored: Sequence[ScoreSource])
     if problems:
         raise InputError(problems)
     return EvaluatedTargets(tuple(rows), config.group)
-
-
-def _checked(rows: Sequence[int], total: int) -> list[int]:
-    wrong = [row for row in rows if row >= total]
-    if not rows or wrong or len(set(rows)) < len(rows):
-        found = f"rows {listed([str(row) for row in wrong])}" if wrong else "a row twice" if rows else "an empty list"
-        expected = f"different rows of the split, 0 to {total - 1}"
-        raise ConfigError(Problem("lds.targets", found, expected, "correct the list, or leave it out for all targets"))
-    return sorted(rows)
 
 
 def _lacking(scored: Iterable[ScoreSource], rows: Sequence[int]) -> list[Problem]:

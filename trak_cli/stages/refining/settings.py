@@ -11,12 +11,12 @@ from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.curvature.loss import WINDOW
 from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes
 from trak_cli.stages.featurizing.setup import FeatureSetup
+from trak_cli.stages.index.chosen_rows import choose_rows, choose_split
 from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.chosen_targets import ChosenTargets
-from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, IntArray, Json, Rows, evenly_spaced, shards_of
+from trak_cli.types import IntArray, Json, Rows, evenly_spaced, shards_of
 
 #: Version of the systems and of the way they are solved; part of fingerprints.
 VERSION = 1
@@ -92,14 +92,9 @@ def make_settings(
     Raises:
         ConfigError: a split or a target that does not exist, or one system does not fit into memory.
     """
-    split = target_split(refine, inventory.layout)
-    count = rows_of(inventory.layout, split)
-    targets = list(range(count)) if refine.targets is None else list(refine.targets)
-    if outside := [row for row in targets if row >= count]:
-        raise ConfigError(
-            Problem("refine.targets", str(outside[0]), f"rows of {split}, from 0 to {count - 1}", "choose other rows")
-        )
-    chosen = ChosenTargets(tuple(targets), refine.group) if refine.targets is not None or refine.group else None
+    split = choose_split("refine", refine.split, inventory.layout.described_splits())
+    targets = choose_rows("refine", refine.targets, split, rows_of(inventory.layout, split))
+    chosen = ChosenTargets(targets, refine.group) if refine.targets is not None or refine.group else None
     systems = 1 if refine.group else len(targets)
     half = refine.memory_mb * 2**20 // 2
     rank = min(systems, MOST_DIRECTIONS) if refine.rank is None else refine.rank
@@ -121,20 +116,3 @@ def make_settings(
     rows = evenly_spaced(inventory.rows, inventory.rows if refine.rows is None else refine.rows)
     name = refine.name or f"{estimator.name}_refined"
     return Settings(refine, name, split, chosen, targets, block, microbatch, columns, rank, rows)
-
-
-def target_split(refine: RefineConfig, layout: Layout) -> str:
-    """The target split: ``refine.split``, or the only one in the store.
-
-    Raises:
-        ConfigError: there is no such split, or several to choose from.
-    """
-    known = [name for name in layout.described_splits() if name != TRAIN]
-    if refine.split is None and len(known) == 1:
-        return known[0]
-    if refine.split not in known:
-        found = repr(refine.split) if refine.split is not None else f"nothing, with the splits {', '.join(known) or 'none'}"
-        expected = f"a target split of the store: {', '.join(known) or 'it has none'}"
-        remedy = f"give refine.split={known[0]}" if known else "featurize a target split (dataset.targets.NAME) first"
-        raise ConfigError(Problem("refine.split", found, expected, remedy))
-    return refine.split

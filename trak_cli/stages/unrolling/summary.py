@@ -13,12 +13,13 @@ class Effort:
     """What a call computed.
 
     Attributes:
-        steps: training steps; 0 if the run was not trained once more.
-        training_seconds: of this training, in which its states are kept.
+        steps: training steps; 0 if the run was not trained once more, or all its states were stored.
+        training_seconds: of this training, in which its states are kept, as if it had made all steps in this call.
         sweeps: backward passes, one for each block of targets.
         targets: of these blocks.
         sweep_seconds: of all sweeps, as if each had gone through all steps in this call.
         removals: trainings without random samples.
+        directions: of metasmoothness, with two trainings each.
         peak_mb: largest resident memory of the process, in MiB.
     """
 
@@ -28,12 +29,15 @@ class Effort:
     targets: int = 0
     sweep_seconds: float = 0.0
     removals: int = 0
+    directions: int = 0
     peak_mb: float = 0.0
 
     @property
     def ratio(self) -> float:
         """The time of the backward passes for each target, relative to that of the training; NaN without one."""
-        return self.sweep_seconds / self.targets / self.training_seconds if self.targets else float("nan")
+        if not self.targets or not self.training_seconds:
+            return float("nan")
+        return self.sweep_seconds / self.targets / self.training_seconds
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class UnrollSummary:
         effort: what this call computed.
         complete: whether every block is stored.
         smoothness: the check of the scores; None if it was not made, or is not complete.
+        metasmoothness: the mean over directions; None if it was not measured, or is not complete.
         warnings: reasons not to trust the scores.
         path: the file of the scores.
     """
@@ -76,5 +81,6 @@ class UnrollSummary:
     blocks: BlockCounts
     complete: bool
     smoothness: Smoothness | None
+    metasmoothness: float | None
     warnings: list[str]
     path: Path

@@ -90,7 +90,7 @@ class Sweeps:
         saved = progress.load(self.reporter)
         steps = replay.steps if saved is None else saved.step
         states = replay.unrolling.sweep(targets, start=saved)
-        saved = None  # the sweep has a copy
+        saved = None  # the sweep owns it
         derivative = None
         with self.reporter.meter(f"unroll {self.targets.split}, {self._named(unit)}", steps, "steps") as meter:
             for state in states:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from trak_cli.config.schema import UnrollConfig
-from trak_cli.errors import ConfigError, Problem
+from trak_cli.stages.index.chosen_rows import choose_rows, choose_split
 from trak_cli.stages.inputs.split import Split
 from trak_cli.store.chosen_targets import ChosenTargets
-from trak_cli.types import TRAIN, listed
 from trak_cli.unrolling.contract import Target
 
 #: Target samples of one forward pass; the graph of a group's outputs is kept for one pass at a time.
-BATCH = 64
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,7 @@ def choose_targets(unroll: UnrollConfig, splits: Mapping[str, Sized]) -> TargetR
     Raises:
         ConfigError: the split must be chosen among several, or a row is not in the split.
     """
-    names = [name for name in splits if name != TRAIN]
-    if unroll.split is None and len(names) > 1:
-        expected = f"one of: {', '.join(names)}"
-        raise ConfigError(Problem("unroll.split", "nothing", expected, f"give unroll.split={names[0]}, for example"))
-    split = names[0] if unroll.split is None else unroll.split
-    total = len(splits[split])
-    if unroll.targets is None:
-        return TargetRows(split, total, ChosenTargets(tuple(range(total)), group=True) if unroll.group else None)
-    if outside := [target for target in unroll.targets if target >= total]:
-        found = listed([str(target) for target in outside])
-        raise ConfigError(Problem("unroll.targets", found, f"rows of {split}: 0 to {total - 1}", "choose rows that exist"))
-    return TargetRows(split, total, ChosenTargets(tuple(unroll.targets), unroll.group))
+    split = choose_split("unroll", unroll.split, list(splits))
+    rows = choose_rows("unroll", unroll.targets, split, len(splits[split]))
+    every = unroll.targets is None and not unroll.group
+    return TargetRows(split, len(splits[split]), None if every else ChosenTargets(rows, unroll.group))
