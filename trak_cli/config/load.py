@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trak_cli.config.compose.compose import Source, apply_changes, compose_files, own_tree
 from trak_cli.config.compose.defaults_list import Groups, hydra_problems, lacks_defaults, list_problems, texts_for_groups
 from trak_cli.config.compose.files import choose_config, config_groups
-from trak_cli.config.compose.overrides import Parsed, parse
+from trak_cli.config.compose.overrides import Parsed, add_values, parse
 from trak_cli.config.compose.plugin_import import import_extensions, use_folder
 from trak_cli.config.compose.shadowed_options import overruled
 from trak_cli.config.compose.targets import complete_targets
@@ -56,7 +56,13 @@ class Loaded:
         return value.replace("${", "\\${") if isinstance(value, str) and value not in self.raw else value
 
 
-def load(stage: str, config_name: str | None, config_dir: Path | None, overrides: Sequence[str]) -> Loaded:
+def load(
+    stage: str,
+    config_name: str | None,
+    config_dir: Path | None,
+    overrides: Sequence[str],
+    values: Mapping[str, Any] | None = None,
+) -> Loaded:
     """Compose the configuration and check everything that the stage uses, before any work.
 
     Args:
@@ -64,6 +70,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
         config_name: YAML file without its suffix; None: the only one in ``config_dir``, else the shipped ``trak``.
         config_dir: the user's folder of YAML files and plugin modules, searched before the shipped files.
         overrides: ``key=value``, ``+key=value``, ``~key`` and ``group=option``, in the syntax of Hydra.
+        values: dotted key -> Python value, set after the overrides; a text for a group selects its option.
 
     Raises:
         ConfigError: something is wrong; it carries every problem.
@@ -74,6 +81,7 @@ def load(stage: str, config_name: str | None, config_dir: Path | None, overrides
         raise ConfigError(Problem("stage", repr(stage), one_of(list(STAGES)), remedy))
     source, groups = Source(choose_config(config_name, config_dir), config_dir), config_groups(config_dir)
     parsed = parse(overrides, groups, config_dir)
+    add_values(parsed, values or {}, groups, config_dir)
     if config_dir is not None:
         use_folder(config_dir)
     of_hydra = list(hydra_problems(source))

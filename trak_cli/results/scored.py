@@ -14,8 +14,8 @@ from trak_cli.stages.scoring.score_notes import read_warnings
 from trak_cli.stages.scoring.score_reader import no_scores, outdated_scores, read_extremes, read_kept, stored_scores
 from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import open_scores, read_scores, score_blocks
-from trak_cli.types import TRAIN, Float32, Json, Rows
+from trak_cli.store.virtual import open_scores, pick_scores, read_scores, score_blocks
+from trak_cli.types import TRAIN, Float32, IntArray, Json, Rows
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,15 @@ class Scored:
         """
         self.require_dense()
         yield from score_blocks(open_scores(self.path))
+
+    def pick(self, positions: IntArray, train: IntArray) -> Float32:
+        """The dense scores at these positions for these training rows; only the files that hold them are read.
+
+        Raises:
+            StoreError: there are no dense scores, or a file is damaged.
+        """
+        self.require_dense()
+        return pick_scores(self.path, positions, train)
 
     def blocks(self, targets: int) -> Iterator[tuple[Rows, Float32]]:
         """The dense scores, (at most ``targets``, n) at a time, with their positions; the last block may be smaller.

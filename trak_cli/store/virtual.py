@@ -176,6 +176,33 @@ def read_scores(path: Path, targets: Rows | None = None) -> Float32:
     return whole
 
 
+def pick_scores(path: Path, targets: IntArray, train: IntArray) -> Float32:
+    """The scores at some positions of targets and some training rows, (len(targets), len(train)) float32.
+
+    Only the sources that hold some of them are read, one at a time.
+
+    Raises:
+        MissingError, DamagedError, ForeignError, MachineError: for ``path`` or a source.
+    """
+    scores = open_scores(path)
+    with reading(path):
+        picked = np.full((len(targets), len(train)), np.nan, dtype=np.float32)
+    for source, content in scores.sources:
+        rows, columns = (_inside(wanted, span) for wanted, span in ((targets, source.targets), (train, source.train)))
+        if rows.size and columns.size:
+            block, found = _read_source(source)
+            if found != content:
+                raise _changed_since(scores.path, source.path, found, content)
+            inside = np.ix_(targets[rows] - source.targets.start, train[columns] - source.train.start)
+            picked[np.ix_(rows, columns)] = block[inside]
+    return picked
+
+
+def _inside(wanted: IntArray, span: Rows) -> IntArray:
+    """The places in ``wanted`` of the numbers in a range."""
+    return np.flatnonzero((wanted >= span.start) & (wanted < span.stop))
+
+
 def _wanted(scores: WholeScores, targets: Rows | None) -> Rows:
     every = Rows(0, scores.shape[0])
     if targets is not None and overlap(targets, every) != targets:

@@ -76,6 +76,29 @@ def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir:
     return parsed
 
 
+def add_values(parsed: Parsed, values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], config_dir: Path | None) -> None:
+    """Add Python values by dotted key; a text for a config group selects its option."""
+    for key, value in values.items():
+        if key in groups and isinstance(value, str):
+            problem = _unknown_option(key, value, groups, config_dir)
+            if problem is None:
+                parsed.choices.append(Choice(f"{key}={value}"))
+            else:
+                parsed.problems.append(problem)
+                parsed.dropped.add(key)
+        else:
+            parsed.changes.append(Change(key, _as_written(value)))
+
+
+def _as_written(value: Any) -> Any:
+    """The value as a configuration has it: paths as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {name: _as_written(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_written(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _parsed(parser: OverridesParser, text: str) -> Override:
     """The override. Paths are taken as they are: names of Lightning's checkpoints contain ``=``, and ``~`` is a home folder."""
     try:

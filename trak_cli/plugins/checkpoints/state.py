@@ -69,6 +69,12 @@ def dump(model: nn.Module) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()})
 
 
+def saved_names(model: nn.Module) -> set[str]:
+    """The names, in the model, of the tensors that :func:`dump` writes and :func:`apply` sets, tied ones included."""
+    names = _adapter_names(model)
+    return set(_tensors(model) if names is None else names.values())
+
+
 def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | None = None) -> Place:
     """Put the weights of a checkpoint into a model, in place, in the model's dtypes and on its device.
 
