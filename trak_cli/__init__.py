@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trak_cli.api.attribute import attribute as attribute
+    from trak_cli.api.opening import open_store as open_store
     from trak_cli.api.scores import Scores as Scores
     from trak_cli.api.stages import doctor as doctor
     from trak_cli.api.stages import eval_lds as eval_lds
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from trak_cli.api.stages import tune as tune
     from trak_cli.api.stages import unroll as unroll
     from trak_cli.api.store import Store as Store
-    from trak_cli.api.store import open_store as open_store
     from trak_cli.errors import ConfigError as ConfigError
     from trak_cli.errors import InputError as InputError
     from trak_cli.errors import MachineError as MachineError
@@ -37,8 +37,9 @@ __version__ = "0.1.0"
 _NAMES = {
     "api.attribute": ("attribute",),
     "api.scores": ("Scores",),
-    "api.stages": (*("doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "score", "train", "tune", "unroll"),),
-    "api.store": ("Store", "open_store"),
+    "api.stages": ("doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "score", "train", "tune", "unroll"),
+    "api.opening": ("open_store",),
+    "api.store": ("Store",),
     "errors": ("ConfigError", "InputError", "MachineError", "StoreError", "TrakError"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

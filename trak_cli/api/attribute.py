@@ -12,8 +12,11 @@ from trak_cli.api.datasets import as_collate, as_dataset, as_splits, dtype_probl
 from trak_cli.api.identity import model_identity, object_identity
 from trak_cli.api.live import Make, node_of
 from trak_cli.api.models import ModelOrFactory, factory_of, weight_files
+from trak_cli.api.progress import reporter_of
+from trak_cli.api.resuming import check_samples
 from trak_cli.api.stages import featurize, finalize, score
 from trak_cli.api.store import Store
+from trak_cli.api.wording import as_arguments
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import Indexed
 from trak_cli.results.samples import dataset_key
@@ -71,11 +74,13 @@ def attribute(
         objects, values = _objects(build, splits, task, collate)
     values |= {"store": root, "checkpoints.files": files, "worker.index": 0, "worker.count": 1}
     values |= {key.replace("__", "."): value for key, value in choices.items()}
-    names = featurize.with_objects(values, objects, progress).checkpoints
-    values = {"estimator.average_over": names} | values  # not over others that the store may hold
-    finalize.with_objects(values, objects, progress)
-    score.with_objects(values, objects, progress)
-    return Store(root, values=values, objects=objects, folder=temporary)
+    with as_arguments():
+        check_samples(Layout(root), splits, reporter_of(progress))
+        names = featurize.with_objects(values, objects, progress).checkpoints
+        values = {"estimator.average_over": names} | values  # not over others that the store may hold
+        finalize.with_objects(values, objects, progress)
+        score.with_objects(values, objects, progress)
+    return Store(root, values, objects, temporary)
 
 
 def _objects(

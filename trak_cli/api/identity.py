@@ -48,6 +48,8 @@ def identity_of(value: Any) -> Any:
 
 def object_identity(value: Any) -> Json:
     """The identity of a task or a collate function: its class or its own name, and its attributes."""
+    if isinstance(value, functools.partial):
+        return {"kind": name_of(value), "call": identity_of(value)}
     named = hasattr(value, "__qualname__")
     attributes = {} if named else getattr(value, "__dict__", {})
     return {"kind": name_of(value), **({"attributes": identity_of(attributes)} if attributes else {})}

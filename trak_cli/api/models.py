@@ -22,7 +22,7 @@ ModelOrFactory = nn.Module | Callable[[], nn.Module]
 _EXPECTED = "a torch.nn.Module, or a function without arguments that builds a new one"
 
 
-def factory_of(model: ModelOrFactory) -> Callable[[], nn.Module]:
+def factory_of(model: object) -> Callable[[], nn.Module]:
     """A function that builds a new model: copies of ``model``, which is never changed, or what the function returns.
 
     Raises:
@@ -70,7 +70,8 @@ def weight_files(checkpoints: Any, model: ModelOrFactory, build: Callable[[], nn
     items = list(checkpoints) if several else [checkpoints]
     if not items:
         raise InputError(Problem("checkpoints", "an empty list", "paths, state dicts or models", "give at least one"))
-    files, problems = [], []
+    files: list[Path] = []
+    problems: list[Problem] = []
     for number, item in enumerate(items):
         key = f"checkpoints[{number}]" if several else "checkpoints"
         try:

@@ -69,8 +69,8 @@ class Scores:
         Raises:
             ConfigError: the row was not scored, or not alone.
         """
-        places = [] if self.group else np.flatnonzero(self.target_rows == row)
-        if not len(places):
+        places = np.flatnonzero(self.target_rows == row)
+        if self.group or not len(places):
             expected = f"one of the {len(self)} rows of {self.split} that were scored alone"
             raise ConfigError(Problem("row", str(row), expected, "choose one of target_rows"))
         scores: Float32 = self[int(places[0])]
@@ -86,7 +86,7 @@ class Scores:
         positions, rows = (np.atleast_1d(places) for places in self._positions(targets, train))
         coordinates = {"train": rows} if self.group else {"target": self.target_rows[positions], "train": rows}
         attributes = {"estimator": self.estimator, "split": self.split, "warnings": self.warnings}
-        return module.DataArray(self[positions, rows], coordinates, ("target", "train"), self.estimator, attributes)  # type: ignore[no-any-return]
+        return module.DataArray(self[positions, rows], coordinates, ("target", "train"), self.estimator, attributes)
 
     def _positions(self, targets: Any = slice(None), train: Any = slice(None), *more: Any) -> tuple[IntArray, IntArray]:
         if more:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trak_cli.stages.score import ScoreSummary
     from trak_cli.stages.train import TrainSummary
     from trak_cli.stages.tune import TuneSummary
-    from trak_cli.stages.unroll import UnrollSummary
+    from trak_cli.stages.unrolling.summary import UnrollSummary
 
 Summary = TypeVar("Summary")
 

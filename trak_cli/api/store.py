@@ -8,62 +8,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trak_cli.api.html import card
-from trak_cli.api.live import Make, holding, node_of
-from trak_cli.api.progress import Progress
+from trak_cli.api.live import Make, holding
+from trak_cli.api.progress import reporter_of
 from trak_cli.api.scores import Scores
-from trak_cli.config.compose.plugin_import import use_folder
+from trak_cli.api.wording import as_arguments
+from trak_cli.config.compose.files import config_groups
 from trak_cli.config.load import Loaded, load
 from trak_cli.config.stored import read_stored
-from trak_cli.config.validate.plugins import instantiate
-from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.plugins.optional import needed
-from trak_cli.results.samples import Samples, dataset_key, open_samples
+from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.results.samples import open_samples
 from trak_cli.results.scored import open_scored
-from trak_cli.results.top import top
 from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.scoring.score_notes import read_warnings
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN
+from trak_cli.types import TRAIN, Reporter, listed
+from trak_cli.user_errors import report_user_errors
 
 if TYPE_CHECKING:
     import pandas
 
 
-def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, config_dir: str | Path | None = None) -> Store:
-    """A finished store. Opening it reads files as data and runs no code that the store names.
-
-    A store may come from somebody else, and its configuration names classes of the data sets. They describe rows by text,
-    label and image, but building them imports and runs code, so this is done only if you ask for it.
-
-    Args:
-        path: the folder (``store`` of the configuration).
-        datasets: the samples that describe rows. False: none, so that rows have numbers and scores only. True: build the
-            data sets that the store's config.yaml names, which runs their code: for stores that you trust. Or your own
-            objects: split name -> data set, ``{"train": …, "test": …}``.
-        config_dir: folder with the modules of these plugins (``-d`` of the command line).
-
-    Raises:
-        StoreError: there is no store.
-        ConfigError, InputError: a data set cannot be built.
-    """
-    root = Path(path).expanduser()
-    layout = Layout(root)
-    if not layout.config.is_file() and not layout.described_splits():
-        found = "no such folder" if not root.is_dir() else "a folder without config.yaml and splits"
-        raise StoreError(Problem(str(root), found, "the store of a run", "correct the path, or run trak featurize first"))
-    if config_dir is not None:
-        use_folder(Path(config_dir))
-    nodes = _named_datasets(read_stored(layout.config)) if datasets is True else {}
-    given = (
-        datasets
-        if isinstance(datasets, Mapping)
-        else {split: instantiate(node, dataset_key(split)) for split, node in nodes.items()}
-    )
-    return Store(root, objects={dataset_key(split): functools.partial(_same, data) for split, data in given.items()})
-
-
 class Store:
-    """A store: ``open_store`` opens one, and ``attribute`` returns the one that it made.
+    """A store: :func:`trak_cli.open_store` opens one, and :func:`trak_cli.attribute` returns the one that it made.
 
     Attributes:
         path: the folder.
@@ -72,22 +41,19 @@ class Store:
     def __init__(
         self,
         path: Path,
-        *,
-        values: Mapping[str, Any] | None = None,
-        objects: Mapping[str, Make] | None = None,
+        values: Mapping[str, Any],
+        objects: Mapping[str, Make],
         folder: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:
-        """A store with the objects that stand for its plugins.
+        """A store with the objects that stand for its plugins; use :func:`trak_cli.open_store` instead.
 
         Args:
-            values: the configuration of the run by dotted key; None: of a store that is only read.
+            values: the configuration by dotted key.
             objects: key -> a function that returns the object of that plugin (:mod:`trak_cli.api.live`).
             folder: a temporary folder that is removed with this object.
         """
         self.path = path
-        self._layout, self._folder = Layout(path), folder
-        self._objects = dict(objects or {})
-        self._values = values
+        self._layout, self._values, self._objects, self._folder = Layout(path), values, objects, folder
         self._loaded = functools.cache(self._load)
 
     @property
@@ -122,8 +88,9 @@ class Store:
             ConfigError: several would fit.
             StoreError: there are no scores, or only the highest and lowest of each target (``score.top_k``).
         """
-        scored = open_scored(self._loaded(self._estimator(estimator)), split)
-        scored.require_dense()
+        with as_arguments():
+            scored = open_scored(self._loaded(self._name(estimator)), split)
+            scored.require_dense()
         names, grouped = (scored.estimator, scored.split), scored.group is not None
         rows = scored.target_rows if scored.group is None else scored.group
         return Scores(names, rows, scored.rows, scored.pick, group=grouped, warnings=scored.warnings)
@@ -146,26 +113,61 @@ class Store:
             ConfigError: no such split or target, or fewer than k were kept.
             StoreError: there are no scores.
         """
-        frames = needed("pandas", "tables", "top")
-        loaded = self._loaded(self._estimator(estimator))
-        targets = [] if target is None else [target] if isinstance(target, int) else [int(row) for row in target]
-        with holding(self._objects):
-            summary = top(loaded, Progress(bars=False), split=split, targets=targets, k=k)
-            samples = open_samples(loaded.config, TRAIN)
-        rows = [
-            {
-                "target": found.row,
-                "row": one.row,
-                "score": one.score,
-                **_described(samples, one.row),
-                "description": one.description,
-            }
-            for found in summary.targets
-            for one in [*found.helpful, *reversed(found.harmful)]
-        ]
-        frame = frames.DataFrame(rows, columns=_columns(rows))
-        frame.attrs = {"estimator": summary.estimator, "split": summary.split, "warnings": summary.warnings}
-        return frame
+        from trak_cli.api.tables import top_table
+        from trak_cli.results.top import top
+
+        targets = () if target is None else [int(row) for row in np.atleast_1d(target)]
+        loaded = self._loaded(self._name(estimator))
+        with as_arguments(), holding(self._objects):
+            summary = top(loaded, reporter_of(False), split=split, targets=targets, k=k)
+            return top_table(summary, open_samples(loaded.config, TRAIN))
+
+    def suspects(
+        self, k: int = 20, *, by: str | None = None, split: str | None = None, estimator: str | None = None
+    ) -> pandas.DataFrame:
+        """The training samples that are most likely to be mislabelled or harmful, as `trak suspects` ranks them.
+
+        Args:
+            k: how many.
+            by: the criterion, such as "left_out" or "self_influence"; None: the first that the store can give.
+            split, estimator: of the scores that give the harm, as for :meth:`scores`.
+
+        Returns:
+            A row for each sample, the most suspicious first, with a proposed label and every criterion (extra ``tables``).
+
+        Raises:
+            ConfigError, StoreError, InputError: see the classes.
+        """
+        from trak_cli.api.tables import suspects_table
+        from trak_cli.results.suspects import suspects
+
+        with as_arguments(), holding(self._objects):
+            return suspects_table(suspects(self._loaded(self._name(estimator)), reporter_of(True), split=split, by=by, k=k))
+
+    def score(self, targets: Any, *, progress: bool | Reporter = True) -> Scores:
+        """The scores of new targets against the finished store, which is not changed.
+
+        Args:
+            targets: samples like those of the target splits: a data set, a list of samples, or a tuple or mapping of columns.
+            progress: as for the stages.
+
+        Raises:
+            ConfigError: the store was opened by :func:`trak_cli.open_store`, so there is no model.
+            InputError, StoreError, MachineError: see the classes.
+        """
+        from trak_cli.api.datasets import as_dataset
+        from trak_cli.results.ask import open_new
+
+        if "model" not in self._objects:
+            remedy = "call trak.attribute(..., store=PATH) again, which resumes, or run trak ask"
+            raise ConfigError(Problem("score", "a store without its model", "the store that trak.attribute returned", remedy))
+        problems: list[Problem] = []
+        samples = as_dataset(targets, "targets", problems)
+        InputError.raise_for(problems)
+        with holding(self._objects), report_user_errors("your code"):
+            new = open_new(load("ask", None, None, (), self._values), reporter_of(progress), samples)
+            found = np.concatenate([block for _, block in new.blocks()], axis=1)
+        return Scores((new.estimator, "new targets"), range(len(found)), found.shape[1], lambda *rows: found[np.ix_(*rows)])
 
     def __repr__(self) -> str:
         return "\n  ".join([f"<trak store {self.path}>", *(f"{name}: {value}" for name, value in self._about().items())])
@@ -174,59 +176,37 @@ class Store:
         return card(f"Store {self.path}", self._about())
 
     def _about(self) -> dict[str, str]:
-        checkpoints = self.checkpoints
-        scored = [f"{name} ({', '.join(splits)})" for name, splits in self.estimators.items()]
-        about = {
+        scored = [(name, split) for name, splits in self.estimators.items() for split in splits]
+        return {
             "splits": ", ".join(f"{name} ({rows:,})" for name, rows in self.splits.items()),
-            "checkpoints": ", ".join(checkpoints[:5]) + (f" and {len(checkpoints) - 5} more" if len(checkpoints) > 5 else ""),
-            "scores": ", ".join(scored) or "none yet",
+            "checkpoints": listed(self.checkpoints, 5),
+            "scores": ", ".join(f"{name} of {split}" for name, split in scored) or "none yet",
+            **{
+                f"warning {number} about {name} of {split}": warning
+                for name, split in scored
+                for number, warning in enumerate(read_warnings(self._layout, name, split), 1)
+            },
         }
-        for name, splits in self.estimators.items():
-            for split in splits:
-                for number, warning in enumerate(open_scored(self._loaded(name), split).warnings, 1):
-                    about[f"warning {number} about {name}, {split}"] = warning
-        return about
 
-    def _estimator(self, name: str | None) -> str:
+    def _name(self, estimator: str | None) -> str:
         """The name of scores that were asked for: that one, the one of the run, or the only one."""
-        known, config = list(self.estimators), self.config.get("estimator", {})
-        counts = config.get("checkpoint_counts") or []
-        usual = f"{config.get('name')}-{counts[-1]}" if counts else config.get("name")
-        if name is not None or len(known) == 1 or usual in known or not known:
-            return name or (usual if usual in known or not known else known[0]) or "early_training"
-        expected, remedy = f"one of: {', '.join(known)}", f"choose one, for example estimator={known[0]!r}"
-        raise ConfigError(Problem("estimator", "nothing", expected, remedy))
+        known = list(self.estimators)
+        usual = list(self._loaded(None).config.estimator.names)[-1]
+        if estimator is not None or usual in known or not known:
+            return estimator or usual
+        if len(known) > 1:
+            found, remedy = "nothing", f"choose one, for example estimator={known[0]!r}"
+            raise ConfigError(Problem("estimator", found, f"one of: {', '.join(known)}", remedy))
+        return known[0]
 
-    def _load(self, estimator: str) -> Loaded:
-        """The configuration of a command that reads these scores, with the data sets that are held."""
-        split_of = {dataset_key(split): split for split in self.splits}
-        nodes = {split_of[key]: node_of(key) for key in self._objects if key in split_of}
-        values = {
-            "store": self.path,
-            "estimator.name": estimator,
-            "dataset.train": nodes.pop(TRAIN, None),
-            "dataset.targets": nodes,
-        }
+    def _load(self, estimator: str | None) -> Loaded:
+        """The configuration of a command that reads the scores of an estimator; None: of the estimator of the run."""
+        values = dict(self._values)
+        if estimator is not None:
+            names = self._loaded(None).config.estimator.names
+            count = names.get(estimator)
+            values["estimator.checkpoint_counts"] = [] if count is None else [count]
+            if estimator not in names:
+                shipped = estimator in config_groups()["estimator"]
+                values["estimator" if shipped else "estimator.name"] = estimator
         return load("top", None, None, (), values)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _named_datasets(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Split name -> the plugin node of its data set."""
-    dataset = config.get("dataset") or {}
-    nodes = {TRAIN: dataset.get("train"), **(dataset.get("targets") or {})}
-    return {split: node for split, node in nodes.items() if node is not None}
-
-
-def _described(samples: Samples | None, row: int) -> dict[str, Any]:
-    """The label of a training sample and what its data set describes; empty without a data set."""
-    return {} if samples is None else {"label": samples.label(row), **samples.description(row)}
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    named = dict.fromkeys(name for row in rows for name in row)
-    first = [name for name in ("target", "row", "score", "label", "description") if name in named] or ["target", "row", "score"]
-    return [*first, *(name for name in named if name not in first)]

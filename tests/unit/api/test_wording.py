@@ -1,0 +1,36 @@
+"""Errors of commands name arguments of Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from trak_cli.api.wording import as_arguments
+from trak_cli.errors import ConfigError, Problem, StoreError
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("give --split test", "give split='test'"),
+        ("give -k 3, or keep more", "give k=3, or keep more"),
+        ("leave out --target", "leave out target"),
+        ("set score.overwrite=true, or give projection.dim=64", "set score__overwrite=True, or give projection__dim=64"),
+        ("give 'dataset.replace=[a, b]' or estimator.name=NAME", "give dataset__replace=['a', 'b'] or estimator__name=NAME"),
+        ("see /a.b/c.d=e.pt -- or not, e-mail, 1 -2", "see /a.b/c.d=e.pt -- or not, e-mail, 1 -2"),
+    ],
+)
+def test_options_become_arguments(written: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as refused, as_arguments():
+        raise ConfigError(Problem("--split", "nothing", "a split", written))
+    (problem,) = refused.value.problems
+    assert (problem.where, problem.remedy) == ("split", expected)
+
+
+def test_the_kind_of_error_stays() -> None:
+    with pytest.raises(StoreError), as_arguments():
+        raise StoreError(Problem("runs/a", "nothing", "scores", "run trak score"))
+
+
+def test_an_object_that_differs_from_that_of_the_store_has_no_key_to_give() -> None:
+    with pytest.raises(StoreError, match="give the model that the store was made with"), as_arguments():
+        raise StoreError(Problem("a.json: fingerprint model.structure", "1", "2", "give model.structure=1"))

@@ -1,0 +1,57 @@
+"""Summaries of commands as tables of pandas (extra ``tables``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trak_cli.plugins.optional import needed
+from trak_cli.results.samples import Samples
+
+if TYPE_CHECKING:
+    import pandas
+
+    from trak_cli.results.suspects import SuspectsSummary
+    from trak_cli.results.top import TopSummary
+
+_FIRST = ("target", "row", "score", "label", "description")
+
+
+def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
+    """A row for each training sample of each target, the most helpful first.
+
+    Args:
+        samples: the training set; None if it is not at hand.
+    """
+    rows = [
+        {
+            "target": found.row,
+            "row": one.row,
+            "score": one.score,
+            "description": one.description,
+            **_described(samples, one.row),
+        }
+        for found in summary.targets
+        for one in [*found.helpful, *reversed(found.harmful)]
+    ]
+    about = {"estimator": summary.estimator, "split": summary.split, "warnings": summary.warnings}
+    return _table(rows, about, "top")
+
+
+def suspects_table(summary: SuspectsSummary) -> pandas.DataFrame:
+    """A row for each suspect, with a column for each criterion."""
+    rows = [{name: value for name, value in (vars(one) | one.values).items() if name != "values"} for one in summary.suspects]
+    return _table(rows, {"by": summary.by, "split": summary.split, "notes": summary.notes}, "suspects")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], where: str) -> pandas.DataFrame:
+    named = dict.fromkeys(name for row in rows for name in row)
+    columns = [*(name for name in _FIRST if name in named), *(name for name in named if name not in _FIRST)]
+    frame: pandas.DataFrame = needed("pandas", "tables", where).DataFrame(rows, columns=columns)
+    frame.attrs = dict(about)
+    return frame
+
+
+def _described(samples: Samples | None, row: int) -> dict[str, Any]:
+    """The label of a training sample and what its data set describes; empty without a data set."""
+    return {} if samples is None else {"label": samples.label(row), **samples.description(row)}
