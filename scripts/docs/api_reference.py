@@ -13,6 +13,7 @@ from types import ModuleType
 
 #: The modules that users import.
 MODULES = (
+    "trak_cli",
     "trak_cli.tasks",
     "trak_cli.plugins",
     "trak_cli.plugins.images",

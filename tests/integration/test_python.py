@@ -205,6 +205,12 @@ def test_new_targets_have_the_scores_of_a_target_split(result: trak.Store) -> No
         trak.open_store(result.path).score(TEST)
 
 
+def test_samples_are_selected_by_their_mean_score(result: trak.Store, tmp_path: Path) -> None:
+    mean = result.scores()[:].astype(np.float64).mean(axis=0)
+    assert result.select(k=3, out=tmp_path / "rows.txt") == np.argsort(-mean)[:3].tolist()
+    assert [int(row) for row in (tmp_path / "rows.txt").read_text().split()] == np.argsort(-mean)[:3].tolist()
+
+
 def test_suspects_are_a_table(result: trak.Store) -> None:
     pytest.importorskip("pandas")
     table = result.suspects(k=4)

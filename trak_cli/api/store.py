@@ -144,6 +144,24 @@ class Store:
         with as_arguments(), holding(self._objects):
             return suspects_table(suspects(self._loaded(self._name(estimator)), reporter_of(True), split=split, by=by, k=k))
 
+    def select(self, *, estimator: str | None = None, out: str | Path | None = None, **choice: Any) -> list[int]:
+        """The rows of the training samples that help a group of targets most, best first, as `trak select` chooses them.
+
+        Args:
+            out: a .txt or .jsonl file to write, or a folder for ``datasets``.
+            choice: fields of :class:`~trak_cli.results.select.Choice`: ``k=100`` or ``share=0.1``, ``splits=["test"]``,
+                ``targets=[0, 7]``, ``group="max"``, ``bottom=True``, ``balance=True``.
+
+        Raises:
+            ConfigError, StoreError, InputError: see the classes.
+        """
+        from trak_cli.results.select import Choice, select
+
+        path = None if out is None else Path(out)
+        loaded = self._loaded(self._name(estimator))
+        with as_arguments(), holding(self._objects):
+            return select(loaded, reporter_of(False), choice=Choice(**choice), out=path).rows
+
     def score(self, targets: Any, *, progress: bool | Reporter = True) -> Scores:
         """The scores of new targets against the finished store, which is not changed.
 
@@ -156,7 +174,7 @@ class Store:
             InputError, StoreError, MachineError: see the classes.
         """
         from trak_cli.api.datasets import as_dataset
-        from trak_cli.results.ask import open_new
+        from trak_cli.results.new_scores import open_new
 
         if "model" not in self._objects:
             remedy = "call trak.attribute(..., store=PATH) again, which resumes, or run trak ask"
