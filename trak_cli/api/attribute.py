@@ -66,7 +66,7 @@ def attribute(
     collate, task = as_collate(choices.pop("collate", None), problems), _as_task(task, problems)
     InputError.raise_for(problems)
     temporary = tempfile.TemporaryDirectory(prefix="trak-") if store is None else None
-    root = Path(store if temporary is None else temporary.name).expanduser()  # type: ignore[arg-type]
+    root = Path(store if temporary is None else temporary.name).expanduser().absolute()  # type: ignore[arg-type]
     with report_user_errors("model", library=True):
         build = factory_of(model)
         InputError.raise_for(dtype_problems(splits, build()))

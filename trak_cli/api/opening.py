@@ -35,7 +35,7 @@ def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, 
         StoreError: there is no store.
         ConfigError, InputError: a data set cannot be built.
     """
-    root = Path(path).expanduser()
+    root = Path(path).expanduser().absolute()
     layout = Layout(root)
     splits = layout.described_splits()
     if not splits and not layout.config.is_file():

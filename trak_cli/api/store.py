@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +53,7 @@ class Store:
         """
         self.path = path
         self._layout, self._values, self._objects, self._folder = Layout(path), values, objects, folder
-        self._loaded = functools.cache(self._load)
+        self._known: dict[str | None, Loaded] = {}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -217,14 +216,16 @@ class Store:
             raise ConfigError(Problem("estimator", found, f"one of: {', '.join(known)}", remedy))
         return known[0]
 
-    def _load(self, estimator: str | None) -> Loaded:
+    def _loaded(self, estimator: str | None) -> Loaded:
         """The configuration of a command that reads the scores of an estimator; None: of the estimator of the run."""
-        values = dict(self._values)
-        if estimator is not None:
-            names = self._loaded(None).config.estimator.names
-            count = names.get(estimator)
-            values["estimator.checkpoint_counts"] = [] if count is None else [count]
-            if estimator not in names:
-                shipped = estimator in config_groups()["estimator"]
-                values["estimator" if shipped else "estimator.name"] = estimator
-        return load("top", None, None, (), values)
+        if estimator not in self._known:
+            values = dict(self._values)
+            if estimator is not None:
+                names = self._loaded(None).config.estimator.names
+                count = names.get(estimator)
+                values["estimator.checkpoint_counts"] = [] if count is None else [count]
+                if estimator not in names:
+                    shipped = estimator in config_groups()["estimator"]
+                    values["estimator" if shipped else "estimator.name"] = estimator
+            self._known[estimator] = load("top", None, None, (), values)
+        return self._known[estimator]
