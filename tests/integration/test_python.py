@@ -211,6 +211,12 @@ def test_samples_are_selected_by_their_mean_score(result: trak.Store, tmp_path: 
     assert [int(row) for row in (tmp_path / "rows.txt").read_text().split()] == np.argsort(-mean)[:3].tolist()
 
 
+def test_a_page_describes_the_objects(result: trak.Store, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    page = result.report(tmp_path / "page.html", targets=[3], suspects=0).read_text()
+    assert "sample 3" in page
+
+
 def test_suspects_are_a_table(result: trak.Store) -> None:
     pytest.importorskip("pandas")
     table = result.suspects(k=4)

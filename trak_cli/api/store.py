@@ -161,6 +161,23 @@ class Store:
         with as_arguments(), holding(self._objects):
             return select(loaded, reporter_of(False), choice=Choice(**choice), out=path).rows
 
+    def report(self, out: str | Path, *, estimator: str | None = None, **options: Any) -> Path:
+        """Write an HTML page of targets beside their most helpful and harmful training samples, as `trak report` does.
+
+        Args:
+            out: the file.
+            options: fields of :class:`~trak_cli.results.report.ReportOptions`: ``splits=["test"]``, ``targets=[0, 7]``,
+                ``most=100``, ``k=5``, ``suspects=30``, ``max_mb=20``.
+
+        Raises:
+            ConfigError, StoreError, InputError, MachineError: see the classes.
+        """
+        from trak_cli.results.report import ReportOptions, report
+
+        loaded = self._loaded(self._name(estimator))
+        with as_arguments(), holding(self._objects):
+            return report(loaded, reporter_of(True), options=ReportOptions(Path(out), **options)).path
+
     def score(self, targets: Any, *, progress: bool | Reporter = True) -> Scores:
         """The scores of new targets against the finished store, which is not changed.
 

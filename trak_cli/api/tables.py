@@ -41,7 +41,10 @@ def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
 def suspects_table(summary: SuspectsSummary) -> pandas.DataFrame:
     """A row for each suspect, with a column for each criterion."""
     rows = [{name: value for name, value in (vars(one) | one.values).items() if name != "values"} for one in summary.suspects]
-    return _table(rows, {"by": summary.by, "split": summary.split, "notes": summary.notes}, "suspects")
+    frame = _table(rows, {"by": summary.by, "split": summary.split, "notes": summary.notes}, "suspects")
+    for name in ("label", "proposed"):  # whole numbers, although some are missing
+        frame[name] = frame[name].convert_dtypes()
+    return frame
 
 
 def _table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], where: str) -> pandas.DataFrame:
