@@ -57,6 +57,12 @@ def test_the_list_of_pages_is_complete() -> None:
         assert page.name == "index.md" or f"({page.name})" in index, page.name
 
 
+def test_every_page_is_on_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert re.search(rf"\b{page.name}\b", site), page.name
+
+
 def test_the_architecture_names_every_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for package in (path.parent for path in (ROOT / "trak_cli").glob("*/__init__.py")):
