@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 from types import FrameType
@@ -58,7 +59,10 @@ def require(what: str, missing: str | None) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked ``gpu`` need a CUDA device and CuPy, those marked ``browser`` a Chromium and Playwright."""
+    """Skip a test where what its mark names is missing: a CUDA device (gpu), a Chromium (browser), packages (peers)."""
+    for mark in item.iter_markers("peers"):
+        for module in mark.args:
+            require("peers", _cannot_import(module))
     if item.get_closest_marker("gpu") is not None:
         from trak_cli.projection.gpu import cuda
 
@@ -67,3 +71,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from system_browser import missing
 
         require("browser", missing())
+
+
+def _cannot_import(module: str) -> str | None:
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"{module} cannot be imported ({error}); pip install 'trak-cli[peers]'"
+    return None

@@ -23,7 +23,7 @@ from trak_cli.cli import (
     tune,
     unroll,
 )
-from trak_cli.cli.results import ask, report, select, status, suspects, top
+from trak_cli.cli.results import ask, evaluate, export, import_scores, report, select, status, suspects, top
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
@@ -71,6 +71,9 @@ COMMANDS = (
     suspects,
     select,
     report,
+    evaluate,
+    export,
+    import_scores,
     status,
     config,
     doctor,

@@ -46,11 +46,14 @@ class Ranking:
     values: Mapping[str, Float64]
     notes: list[str]
 
+    def suspicion(self, by: str) -> Float64:
+        """(n,) the values of a criterion, turned so that a large one is suspicious."""
+        values = self.values[by]
+        return -values if by == "margin" else np.abs(values) if by == "self_influence" else values
+
     def order(self, by: str) -> IntArray:
         """(n,) all training rows, the most suspicious first; the lower row first where two are equal."""
-        values = self.values[by]
-        suspicion = -values if by == "margin" else np.abs(values) if by == "self_influence" else values
-        return np.argsort(-suspicion, kind="stable")
+        return np.argsort(-self.suspicion(by), kind="stable")
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def _write_file(path: Path, data: bytes, once: bool) -> bool:
-    with _writing(path, len(data)):
+    with writing(path, len(data)):
         for attempt in range(_ATTEMPTS):
             try:
                 _make_folder(path.parent)
@@ -168,16 +168,22 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path, size: int) -> Iterator[None]:
+def writing(path: Path, size: int | None = None) -> Iterator[None]:
+    """Turn operating system errors while ``path`` is written (``size`` bytes, if known) into errors that name it.
+
+    Raises:
+        MachineError: disk full, read-only, no permission, …
+    """
     try:
         yield
     except OSError as error:
         raise MachineError(_problem(path, size, error)) from error
 
 
-def _problem(path: Path, size: int, error: OSError) -> Problem:
+def _problem(path: Path, size: int | None, error: OSError) -> Problem:
     number = error.errno or errno.EIO
-    found = f"{os.strerror(number)} ({errno.errorcode.get(number, number)}) while writing {size:,} bytes"
+    room = "" if size is None else f" {size:,} bytes"
+    found = f"{os.strerror(number)} ({errno.errorcode.get(number, number)}) while writing{room}"
     if number in _NO_ROOM:
         with suppress(OSError):
             found += f"; {shutil.disk_usage(path.parent).free:,} bytes are free on the disk"
@@ -186,7 +192,7 @@ def _problem(path: Path, size: int, error: OSError) -> Problem:
         remedy = "make the folder writable or choose another store folder, and run the stage again"
     else:
         remedy = "check the file system and run the stage again; finished shards are kept"
-    return Problem(str(path), found, f"a writable folder {path.parent} with room for {size:,} bytes", remedy)
+    return Problem(str(path), found, f"a writable folder {path.parent} with room{' for' if room else ''}{room}", remedy)
 
 
 def set_aside(path: Path) -> Path:
@@ -202,7 +208,7 @@ def set_aside(path: Path) -> Path:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.name}.damaged{number}")
-    with _writing(path, 0), suppress(FileNotFoundError):
+    with writing(path, 0), suppress(FileNotFoundError):
         path.rename(aside)
     return aside
 
@@ -213,7 +219,7 @@ def remove(path: Path) -> None:
     Raises:
         MachineError: it cannot be deleted.
     """
-    with _writing(path, 0):
+    with writing(path, 0):
         path.unlink(missing_ok=True)
     on_step(REMOVED, path)
 
@@ -231,5 +237,5 @@ def sync_folder(folder: Path) -> None:
     Raises:
         MachineError: the file system refuses.
     """
-    with _writing(folder, 0):
+    with writing(folder, 0):
         _sync(folder)

@@ -10,6 +10,7 @@
       refined/ESTIMATOR/SPLIT/CHECKPOINT/BLOCK.h5  until the scores are complete
       unrolled/ESTIMATOR/SPLIT/NAME
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
+      lds/imported/NAME.npz
       lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5
       checkpoints/
 
@@ -142,6 +143,10 @@ class Layout:
 
     def lds_plot(self, split: str) -> Path:
         return self.root / "lds" / f"{check_name(split, 'split')}.png"
+
+    def imported_truth(self, name: str) -> Path:
+        """A ground truth of another program, as a file for ``lds.ground_truth``."""
+        return self.root / "lds" / "imported" / f"{check_name(name, 'ground truth')}.npz"
 
     def tune_report(self, split: str) -> Path:
         """The result of the last search over estimators."""

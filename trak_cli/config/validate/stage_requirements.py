@@ -68,6 +68,10 @@ STAGES: dict[str, Needs] = {
     "select": Needs(("store", "estimator.name"), ("dataset.train",)),
     "report": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "status": Needs(("store",)),
+    "export": Needs(("store", "estimator.name")),
+    "import": Needs(("store",)),
+    # The labels of samples tell their classes.
+    "evaluate": Needs(("store", "estimator.name"), ("dataset.train", TARGETS)),
     "config": Needs((), PLUGINS, imports=False),
 }
 
@@ -115,5 +119,8 @@ UNCHECKED: dict[str, str] = {
     "suspects": f"{_IN_STORE}, and the samples",
     "select": f"{_IN_STORE}, and the samples",
     "status": _IN_STORE,
+    "export": _IN_STORE,
+    "import": f"{_IN_STORE}, and the file that is imported",
+    "evaluate": f"{_IN_STORE}, the samples, and the files of the options",
     "config": "plugins, and what only one stage needs",
 }

@@ -158,6 +158,8 @@ def _folder(where: str, path: Path) -> Problem:
     layout = Layout(path)
     files = [str(layout.scores(name, split)) for name in layout.estimators() for split in layout.scored_splits(name)]
     remedy = f"give one of: {', '.join(files)}" if files else "give STORE/scores/ESTIMATOR/SPLIT.h5"
+    if not files:
+        remedy += f"; if another program wrote it, run trak import --file {shlex.quote(str(path))} --name NAME"
     return Problem(where, "a folder", "a file of scores", remedy)
 
 

@@ -106,6 +106,45 @@ def evaluate_removals(
     return RemovalResult(len(common), removed, changes, missing)
 
 
+@dataclass(frozen=True)
+class RemovalOutputs:
+    """f of targets under the full run, and under the run without their highest scores.
+
+    Attributes:
+        rows: the targets, as rows of the split.
+        removed: how many training samples were left out for each.
+        before, after: (t,) means over models.
+    """
+
+    rows: tuple[int, ...]
+    removed: int
+    before: Float64
+    after: Float64
+
+
+def removal_outputs(
+    config: TrakConfig, layout: Layout, split: str, source: ScoreSource, targets: EvaluatedTargets
+) -> RemovalOutputs:
+    """The outputs of the targets whose models are stored, one by one.
+
+    Raises:
+        StoreError: a model was made from other scores; or the full run is missing.
+    """
+    run = config.retrain.run
+    stored = _stored_rows(layout, run, split, source.name, targets)
+    evaluated = EvaluatedTargets(tuple(row for row in targets.rows if row in stored), targets.group)
+    removed = int((read_subsets(layout, run, split).weights[0] == 0).sum())
+    files = removals(layout, run, split, source, evaluated, removed)
+    models = read_models([file.path for file in files], split)
+    for file, weights in zip(files, models.weights, strict=True):
+        require_top(file.path, weights, file.left_out)
+    before, after = (
+        evaluated.columns(one.outputs.astype(np.float64)).mean(axis=1) for one in (_require_full(layout, run, split), models)
+    )
+    own = np.arange(evaluated.count)
+    return RemovalOutputs(evaluated.rows, removed, before[0], after[own, own])
+
+
 def _stored_rows(layout: Layout, run: int, split: str, name: str, targets: EvaluatedTargets) -> set[int]:
     """The evaluated targets whose model is stored."""
     if targets.group:

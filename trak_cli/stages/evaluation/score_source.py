@@ -94,6 +94,6 @@ def stored_scores(layout: Layout, name: str, split: str, targets: int, rows: int
     expected = (targets if chosen is None else scores.shape[0], rows)
     if scores.shape != expected or (chosen is not None and chosen.max() >= targets):
         raise outdated_scores(path, scores.shape, (targets, rows))
-    checkpoints = len(scores.fingerprint["checkpoints"])
+    checkpoints = len(scores.fingerprint["checkpoints"]) or None  # imported scores list none
     every = np.arange(targets) if chosen is None else chosen
     return ScoreSource(name, str(path), checkpoints, every, scores.group, rows, lambda: score_blocks(scores))

@@ -1,0 +1,1 @@
+"""Scores in the files of other programs, which are written and read in blocks."""

@@ -1,0 +1,72 @@
+"""The formats by name: which of them can be written and read, and which one a path has."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from trak_cli.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        module: in ``formats``, imported when the format is used.
+        suffixes: of its files; none for a folder.
+        about: orientation and sign, in a few words.
+        writes: scores can be exported.
+        features: features can be exported.
+        extremes: the highest and lowest scores alone can be exported.
+        marks: files that tell a folder of this format.
+    """
+
+    module: str
+    suffixes: tuple[str, ...]
+    about: str
+    writes: bool = True
+    features: bool = False
+    extremes: bool = False
+    marks: tuple[str, ...] = ()
+
+    def load(self) -> ModuleType:
+        """The module, with ``read`` and, if scores can be exported, ``write``."""
+        return importlib.import_module(f"trak_cli.results.exchange.formats.{self.module}")
+
+
+FORMATS: dict[str, Format] = {
+    "csv": Format("csv_scores", (".csv",), "target,row,score", extremes=True),
+    "parquet": Format("parquet_scores", (".parquet",), "target, row, score", features=True, extremes=True),
+    "npz": Format("npz", (".npz", ".npy", ".safetensors", ".h5", ".hdf5"), "scores (targets, rows)", features=True),
+    "zarr": Format("zarr_scores", (), "scores (targets, rows)", features=True, marks=("zarr.json",)),
+    "bergson": Format("bergson", (), "score folder of bergson", marks=("scores.bin", "info.json")),
+    "dattri": Format("dattri", (".pt", ".pth"), "tensor (rows, targets) of dattri"),
+    "quanda": Format("quanda", (), "cache folder of quanda", marks=("0.pt",)),
+    "date-lm": Format("date_lm", (".json",), "score file of DATE-LM"),
+    "traker": Format("traker", (), "save directory of MadryLab/trak", writes=False, marks=("experiments.json",)),
+}
+
+
+def chosen_format(path: Path, name: str | None, *, to_write: bool) -> tuple[str, Format]:
+    """The format of a name, or else of a path: by its suffix, or by the files of a folder.
+
+    Raises:
+        ConfigError: there is no such format, it cannot be written, or the path does not tell.
+    """
+    known = [one for one, format in FORMATS.items() if format.writes or not to_write]
+    if name is None:
+        name = next((one for one in known if _fits(path, one)), None)
+    if name not in known:
+        found = "nothing, and the path does not tell" if name is None else name
+        raise ConfigError(Problem("--format", found, f"one of: {', '.join(known)}", "say which format the file has"))
+    return name, FORMATS[name]
+
+
+def _fits(path: Path, name: str) -> bool:
+    format = FORMATS[name]
+    if path.suffix in format.suffixes or path.suffix == f".{name}":
+        return True
+    return bool(format.marks) and path.is_dir() and all((path / mark).exists() for mark in format.marks)
