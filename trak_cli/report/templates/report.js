@@ -23,9 +23,10 @@
   }
   const known = (value) => value !== undefined && value !== null;
   const isolated = (text, name = "") => element("bdi", { class: name, text });
-  const digits = (value, count = 3) => Number(value.toPrecision(count)).toLocaleString("en-US", { maximumFractionDigits: 6 });
-  const signed = (score) => (score < 0 ? "−" : "+") + (Math.abs(score) >= 1e5 || (score !== 0 && Math.abs(score) < 1e-3)
-    ? Math.abs(score).toExponential(2) : digits(Math.abs(score)));
+  const size = (value, count) => (value >= 1e6 || (value > 0 && value < 1e-3) ? value.toExponential(count - 1)
+    : Number(value.toPrecision(count)).toLocaleString("en-US", { maximumFractionDigits: 8 }));
+  const digits = (value, count = 3) => (value < 0 ? "−" : "") + size(Math.abs(value), Math.max(count, Number.isInteger(value) ? 7 : 0));
+  const signed = (score) => (score < 0 ? "−" : "+") + size(Math.abs(score), 3);
   const named = (sample) => `${sample.s} ${sample.r}`;
   const spoken = (sample) => named(sample) + (known(sample.l) ? `, label ${sample.l}` : "");
 
@@ -70,9 +71,9 @@
     if (value.o) shown.append("… ");
     value.x.forEach((token, place) => shown.append(marked.has(place) ? element("mark", { text: token }) : token));
     const length = value.x.reduce((sum, token) => sum + token.length, 0);
-    const left = value.m ? ` Tokens ${value.o + 1} to ${value.o + value.x.length} of ${value.m}.` : "";
-    const about = element("p", { class: "small", text: (all ? "Every token is predicted." : "Marked: predicted tokens.") + left });
-    return element("div", {}, length > LONG_TEXT ? folded(shown, !all && value.p[0] > 40) : shown, about);
+    const about = element("p", { class: "small legend", text: all ? "Every token is predicted." : "Marked: predicted tokens." });
+    const cut = value.m ? element("p", { class: "small", text: `Tokens ${value.o + 1} to ${value.o + value.x.length} of ${value.m}.` }) : null;
+    return element("div", {}, length > LONG_TEXT ? folded(shown, !all && value.p[0] > 40) : shown, about, cut);
   }
   function text(value, only) {
     const content = known(value.x) ? String(value.x) : "";
@@ -147,12 +148,13 @@
     button.addEventListener("click", () => { byId("search").value = `${sample.s}:${sample.r}`; select("targets"); refresh(); byId("search").focus(); });
     const bar = element("span", { class: "meter", "aria-hidden": "true" });
     bar.style.setProperty("--share", `${strongest ? 100 * Math.abs(score) / strongest : 0}%`);
-    const about = known(sample.l) ? `label ${typeof sample.l === "number" ? digits(sample.l, 5) : sample.l}` : "";
-    const facts = [known(sample.p) ? `p ${sample.p.toFixed(2)}` : null, known(sample.q) ? `self ${digits(sample.q, 2)}` : null].filter(known);
+    const facts = [known(sample.l) ? `label ${typeof sample.l === "number" ? digits(sample.l, 5) : sample.l}` : null,
+      known(sample.p) ? `p ${sample.p.toFixed(2)}` : null].filter(known);
+    const self = known(sample.q) ? `self ${digits(sample.q, 2)}` : "";
     return element("li", { class: `tile ${score < 0 ? "harms" : "helps"}` }, contents(sample),
       element("div", { class: "caption" }, element("p", { class: "score", text: signed(score) }), bar,
-        element("p", {}, button), element("p", { class: "small" }, isolated(about)),
-        element("p", { class: "small", text: facts.join(" · ") }),
+        element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(" · "))),
+        self ? element("p", { class: "small", text: self }) : null,
         differs ? element("p", { class: "differs", text: "other label" }) : null));
   }
   function end(heading, about, list, label, strongest) {
