@@ -94,11 +94,12 @@ def test_the_text_is_that_of_the_template_and_starts_once(tmp_path: Path, folder
 
 def test_a_report_shows_who_says_what(tmp_path: Path, folder: str) -> None:
     path = rows(tmp_path, {"chat": MESSAGES[1:3], "prompt": "how", "completion": "so"})
-    assert CausalTexts(path, folder, messages="chat").describe(0) == {"chat": "user: how are you · assistant: fine thanks"}
-    assert CausalTexts(path, folder, prompt="prompt", completion="completion").describe(0) == {
-        "prompt": "how",
-        "completion": "so",
-    }
+    chat = CausalTexts(path, folder, messages="chat").describe(0)
+    assert chat["chat"] == "user: how are you · assistant: fine thanks"
+    spoken = "".join(chat["tokens"]["tokens"][place] for place in chat["tokens"]["predicted"])
+    assert "".join(spoken.split()) == "finethanks<|end|>"
+    answer = CausalTexts(path, folder, prompt="prompt", completion="completion").describe(0)
+    assert (answer["prompt"], answer["completion"]) == ("how", "so")
 
 
 @pytest.mark.parametrize("name", ["lines", "marked"])

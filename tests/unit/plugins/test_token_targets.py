@@ -60,7 +60,21 @@ def test_every_predicted_token_is_a_target(tmp_path: Path, tokenizer: str) -> No
 
 def test_a_target_says_which_token_it_is(tmp_path: Path, tokenizer: str) -> None:
     data = TokenTargets(CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text"))
-    assert data.describe(1) == {"token": "'sat'", "place": 2, "row": 0, "text": "a cat sat on a mat"}
+    described = data.describe(1)
+    tokens = described.pop("tokens")
+    assert described == {"token": "'sat'", "place": 2, "row": 0, "text": "a cat sat on a mat"}
+    assert tokens == {"tokens": ["a", " cat", " sat", " on", " a", " mat"], "predicted": [2]}
+
+
+def test_a_report_marks_what_a_text_predicts(tmp_path: Path, tokenizer: str) -> None:
+    path = str(tmp_path / "rows.jsonl")
+    answer = CausalTexts(path, tokenizer, prompt="prompt", completion="completion").describe(0)
+    assert answer["tokens"] == {"tokens": ["a", " cat", " sat", " on"], "predicted": [2, 3]}
+    masked = MaskedTexts(path, tokenizer, text="text", share=0.3)
+    (marks, labels) = masked.describe(0)["tokens"], masked[0]["labels"]
+    assert "".join(marks["tokens"]) == "a cat sat on a mat"
+    assert marks["predicted"] == (labels != IGNORED).nonzero()[:, 0].tolist()
+    assert "tokens" not in SourceTarget(path, tokenizer, source="prompt", target="completion").describe(0)
 
 
 def test_missing_rows_and_texts_without_tokens_are_refused(tmp_path: Path, tokenizer: str) -> None:
