@@ -49,6 +49,17 @@ def show(summary: FinalizeSummary, console: Results) -> None:
     first = summary.grams[0]
     console.print(f"{first.rows:,} training samples, {first.dim:,} features under each checkpoint")
     console.print(rows)
+    if terms := max(gram.terms for gram in summary.grams):
+        console.print(
+            f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",
+            soft_wrap=True,
+        )
+    if summary.all_classes:
+        console.print(
+            "the Gram matrix covers the other classes of these samples too, and their residuals enter the weights:"
+            " see gradients.classes",
+            soft_wrap=True,
+        )
     if console.verbose:
         _explain(summary, simulated, console)
     for gram in summary.grams:
@@ -62,17 +73,6 @@ def _explain(summary: FinalizeSummary, simulated: bool, console: Results) -> Non
     if simulated:
         console.print(
             "training length: of the simulated training, in units of 1 / mean ‖x‖²; effective samples: (Σ q)² / Σ q²",
-            soft_wrap=True,
-        )
-    if terms := max(gram.terms for gram in summary.grams):
-        console.print(
-            f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",
-            soft_wrap=True,
-        )
-    if summary.all_classes:
-        console.print(
-            "the Gram matrix covers the other classes of these samples too, and their residuals enter the weights:"
-            " see gradients.classes",
             soft_wrap=True,
         )
     console.print(summary.ridge_rule, soft_wrap=True)
