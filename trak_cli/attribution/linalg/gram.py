@@ -20,7 +20,7 @@ class Gram(NamedTuple):
         matrix: (k, k) float64, symmetric; None if ``rows`` represent it.
         n: number of samples, or of terms of samples, in the sum.
         mean_square: Σ ‖x‖² / n, without weights.
-        rows: (r, k) float64, the rows √w x, if there are at most k / 2.
+        rows: (r, k) float64, the rows √w x, if there are at most 3 k / 4.
         over: what the sum is over: "samples", their "terms", or samples and their other "classes".
         response: (k,) float64, Σ w x (f − f̄), with f̄ the weighted mean of the outputs; None without outputs.
     """
@@ -36,13 +36,13 @@ class Gram(NamedTuple):
 class GramSum:
     """Sums w_i x_i x_iᵀ over rows that are added in order, in blocks of any size.
 
-    Memory: the (k, k) sum, or up to k / 2 rows instead of it, and one chunk of rows, all float64, for a training set of any
+    Memory: the (k, k) sum, or up to 3 k / 4 rows instead of it, and one chunk of rows, all float64, for a training set of any
     size.
     """
 
     def __init__(self, dim: int) -> None:
         """``dim`` is k."""
-        self._few = dim // 2
+        self._few = 3 * dim // 4
         self._kept: list[Float64] = []
         self._sum: Float64 | None = None
         self._chunk = np.empty((CHUNK_ROWS, dim))

@@ -16,7 +16,7 @@ class Spectrum:
     """A Gram matrix, V diag(values) Vᵀ.
 
     Attributes:
-        values: (r,) float64 eigenvalues, ascending, none below 0; r = k, or r ≤ k / 2 if there are that few samples. The
+        values: (r,) float64 eigenvalues, ascending, none below 0; r = k, or r ≤ 3 k / 4 if there are that few samples. The
             eigenvalues that are left out are zero up to rounding.
         vectors: (k, r) float64, V; column i belongs to ``values[i]``.
         n: number of samples, or of terms of samples, that the Gram matrix is a sum over.
@@ -82,7 +82,7 @@ class Spectrum:
 def decompose(gram: Gram) -> Spectrum:
     """The eigendecomposition of a Gram matrix, in float64.
 
-    Time O(k³) and memory O(k²); for a Gram matrix of n ≤ k / 2 rows, time O(n² k) and memory O(n k).
+    Time O(k³) and memory O(k²); for a Gram matrix of n ≤ 3 k / 4 rows, time O(n² k) and memory O(n k).
 
     Raises:
         InputError: the matrix holds NaN or infinity.
