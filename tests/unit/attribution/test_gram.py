@@ -167,7 +167,7 @@ def test_few_rows_without_a_ridge_are_singular():
 
 
 def test_rounding_below_zero_is_no_eigenvalue():
-    features, q = _data(n=20, k=30)
+    features, q = _data(n=25, k=30)
     assert decompose(_streamed(features, q)).values.min() == 0
 
 
