@@ -172,3 +172,26 @@ def test_scores_of_a_group_are_evaluated_against_the_mean_output(scored: Project
     scored.refused(INPUT, "eval-lds", *asked, says=("mine/test.h5", "mean output over 3 targets", "lds.group=true"))
     says = ("mine/test.h5", "the group that is evaluated: 2 targets")
     scored.refused(INPUT, "eval-lds", *asked, "lds.group=true", "lds.targets=[2, 7]", says=says)
+
+
+@pytest.mark.parametrize("chosen", [CHOSEN, GROUP], ids=str)
+@pytest.mark.parametrize("top_k", [None, 9])
+def test_select_and_suspects_read_them(finalized: Project, chosen: ChosenTargets, top_k: int | None) -> None:
+    scores = write(finalized.store, chosen, top_k)
+    group = ("--target", "11") if chosen is CHOSEN else ("--group", "sum")
+    found = json.loads(finalized.done("select", NAMED, "--json", "-k", "9", *group).stdout)
+    row = scores[-1].astype(np.float64) * (1 if chosen is CHOSEN else 3)
+    assert found["rows"] == np.argsort(-row, kind="stable")[:9].tolist()
+    assert found["scores"] == pytest.approx(np.sort(row)[::-1][:9])
+    listed = json.loads(
+        finalized.done("suspects", NAMED, "--json", "--by", "harm_count", "-k", "60", "--neighbours", "0").stdout
+    )
+    lowest = np.argsort(scores, axis=1)[:, : 20 if top_k is None else top_k]
+    expected = np.bincount(lowest[np.take_along_axis(scores, lowest, axis=1) < 0], minlength=ROWS)
+    assert {one["row"]: one["values"]["harm_count"] for one in listed["suspects"]} == dict(enumerate(expected))
+
+
+def test_a_group_has_no_maximum_and_no_targets(finalized: Project) -> None:
+    write(finalized.store, GROUP)
+    finalized.refused(USAGE, "select", NAMED, "--group", "max", says=("give --group mean",))
+    finalized.refused(USAGE, "select", NAMED, "--target", "2", says=("leave out --target",))

@@ -1,0 +1,49 @@
+"""The records of samples that `trak select` writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trak_cli.errors import InputError
+from trak_cli.results.samples import Samples
+
+
+class Rows:
+    """A text data set: a table, and samples made from it."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {"input_ids": np.arange(3)}
+
+    def row(self, i: int) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "hello"}]} if i < 2 else {}[i]
+
+    def describe(self, i: int) -> dict[str, Any]:
+        return {"messages": "user: hello"}
+
+
+class Images:
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return np.zeros((3, 4, 4)), 7
+
+    def describe(self, i: int) -> dict[str, Any]:
+        return {"image": np.zeros((4, 4)), "file": "a.png"}
+
+
+def test_a_text_data_set_gives_the_row_of_its_table_as_it_is() -> None:
+    samples = Samples("train", Rows())
+    assert samples.record(1) == {"messages": [{"role": "user", "content": "hello"}]}
+    with pytest.raises(InputError, match=r"row\(2\)"):
+        samples.record(2)
+
+
+def test_other_data_sets_give_the_texts_and_numbers_of_the_description_and_the_label() -> None:
+    assert Samples("train", Images()).record(0) == {"file": "a.png", "label": 7}
