@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,9 @@ def test_a_store_without_its_data_sets_shows_rows_and_scores(scored: Project) ->
 def test_other_splits_and_targets_are_refused(scored: Project) -> None:
     scored.refused(STORE, "report", "--split", "none", *FAST, says=("split none", "test"))
     scored.refused(USAGE, "report", "--target", str(TARGETS), *FAST, says=("--target", f"0 to {TARGETS - 1}"))
+
+
+def test_a_missing_package_is_named_with_its_extra_before_any_work(scored: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    scored.refused(USAGE, "report", *FAST, says=("PIL", "pip install 'trak-cli[report]'"))
+    assert not (scored.folder / "report.html").exists()

@@ -70,6 +70,16 @@ class Page:
     no_suspects: Sequence[str] = ()
 
 
+def require_packages() -> None:
+    """Check that a page can be made, before anything is computed for it.
+
+    Raises:
+        ConfigError: a package of the extra ``report`` is missing.
+    """
+    for module in ("jinja2", "matplotlib.figure", "PIL.Image"):
+        needed(module, "report", "trak report")
+
+
 def render(page: Page, data: str) -> str:
     """The page as HTML.
 

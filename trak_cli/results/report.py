@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.report.page import render
+from trak_cli.report.page import render, require_packages
 from trak_cli.report.payload import Payload
 from trak_cli.results.reporting.describing import Describer
 from trak_cli.results.reporting.model_outputs import read_outputs
@@ -65,11 +65,13 @@ def report(loaded: Loaded, reporter: Reporter, *, options: ReportOptions) -> Rep
     """Write the page.
 
     Raises:
-        ConfigError: no such split or target, fewer than k scores were kept, or not one target fits into the file.
+        ConfigError: no such split or target, fewer than k scores were kept, not one target fits into the file, or a package of
+            the extra ``report`` is missing.
         StoreError: there are no scores, or a file is damaged.
         InputError: a data set cannot describe a row.
         MachineError: the file cannot be written.
     """
+    require_packages()
     parts = [open_part(loaded, split, options.targets, options.most, options.k) for split in options.splits or (None,)]
     suspicion = Suspicion()
     if options.suspects:

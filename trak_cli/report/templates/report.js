@@ -122,7 +122,7 @@
     const labels = target.a.map(([place]) => samples[place].l).filter(known);
     return known(label) && labels.length ? labels.filter((one) => one === label).length / labels.length : null;
   }
-  const words = (sample) => [named(sample), `${sample.s}:${sample.r}`, sample.l, ...sample.v.map((value) =>
+  const words = (sample) => [named(sample), `${sample.s}:${sample.r}`, known(sample.l) ? `label ${sample.l}` : null, ...sample.v.map((value) =>
     value.t === "tokens" ? value.x.join("") : value.t === "text" ? value.x : "")].filter(known).join("\n").toLowerCase();
   const searched = targets.map((target) => [...(target.g ?? [target.i]), ...target.a.map(([place]) => place), ...target.b.map(([place]) => place)]);
   const cache = new Map();
