@@ -83,11 +83,11 @@ def test_disk_is_what_the_stages_write(scored: Project) -> None:
         files = [*(scored.store / folder).rglob("*.h5")]
         written = sum(file.stat().st_size for file in files)
         assert costs[part] <= written <= costs[part] + 16384 * len(files), part
-    assert costs["features"] == 2 * (ROWS + TARGETS) * (4 * DIM + 16)
+    assert costs["features"] == 2 * ((ROWS + TARGETS) * (4 * DIM + 16) + ROWS * (4 * DIM + 4))
 
 
 def test_estimates_add_up(project: Project) -> None:
-    costs = examined(project, "gradients.microbatch=4")["costs"]
+    costs = examined(project, "gradients.microbatch=4", "gradients.classes=false")["costs"]
     assert costs["microbatch"] == 4
     assert costs["seconds"] == pytest.approx(2 * (ROWS + TARGETS) / costs["samples_per_second"], rel=1e-6)
     assert costs["slow_seconds"] >= costs["seconds"] > 0
