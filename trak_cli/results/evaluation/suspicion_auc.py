@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from trak_cli.attribution.metrics.detection import detection_auc, inspection_area
 from trak_cli.results.evaluation.contract import Evaluated, Metric, single
 from trak_cli.results.evaluation.row_files import read_flags
 from trak_cli.results.suspects import rank
+from trak_cli.results.suspicion.harm import harm_on
+from trak_cli.types import Float64
 
 
 def mislabel_detection(evaluated: Evaluated, path: Path) -> list[Metric]:
     """The AUC of every criterion that the store can give, and the area under the curve of inspected samples."""
-    ranking = rank(evaluated.loaded, evaluated.reporter, evaluated.scored.split)
-    flags = read_flags("--flipped", path, ranking.rows)
-    best = 1 - flags.mean() / 2 - 1 / (2 * flags.sum() * ranking.rows)
+    rows = evaluated.scored.rows
+    flags = read_flags("--flipped", path, rows)
+    best = 1 - flags.mean() / 2 - 1 / (2 * flags.sum() * rows)
+    of = (rows, "training samples")
     metrics = []
-    for name in ranking.values:
-        suspicion = ranking.suspicion(name)
-        metrics.append(
-            single(f"mislabel detection AUC: {name}", detection_auc(suspicion, flags), ranking.rows, "training samples", 1)
-        )
-        area = inspection_area(suspicion, flags)
-        metrics.append(single(f"mislabel inspection area: {name}", area, ranking.rows, "training samples", float(best)))
+    for name, suspicion in _suspicions(evaluated).items():
+        metrics.append(single(f"mislabel detection AUC: {name}", detection_auc(suspicion, flags), *of, 1.0))
+        metrics.append(single(f"mislabel inspection area: {name}", inspection_area(suspicion, flags), *of, float(best)))
     return metrics
+
+
+def _suspicions(evaluated: Evaluated) -> Mapping[str, Float64]:
+    """Criterion -> suspicion of every training row; of scores that were not computed from features, the harm only."""
+    if "metric" not in evaluated.scored.fingerprint["estimator"]:
+        return vars(harm_on(evaluated.scored))
+    ranking = rank(evaluated.loaded, evaluated.reporter, evaluated.scored.split)
+    return {name: ranking.suspicion(name) for name in ranking.values}
