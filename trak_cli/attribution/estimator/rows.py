@@ -35,9 +35,9 @@ def clip_rows(features: npt.NDArray[Real], clip_threshold: float) -> npt.NDArray
     Shorter rows keep every bit. Returns a new array of the same dtype.
     """
     lengths = lengths_of_rows(features)
-    long = lengths > clip_threshold
-    clipped = features.copy()
-    clipped[long] = features[long] * (clip_threshold / lengths[long])[:, None]
+    factors = np.divide(clip_threshold, lengths, out=np.ones_like(lengths), where=lengths > clip_threshold)
+    clipped = np.empty_like(features)
+    np.multiply(features, factors[:, None], out=clipped, dtype=np.float64, casting="same_kind")
     return clipped
 
 
