@@ -229,7 +229,10 @@ def test_a_temporary_store_is_removed_with_its_object() -> None:
     folder = found.path
     assert folder.exists()
     assert found.splits == {"targets": 1, "train": ROWS}
+    scores = found.scores()
     del found
+    assert scores[:].shape == (1, ROWS)
+    del scores
     assert not folder.exists()
 
 
@@ -239,6 +242,14 @@ def test_the_model_of_the_caller_stays_as_it_is() -> None:
     attribute(model=model, checkpoints=None, targets=[TEST[0]])
     assert model.training
     assert all(torch.equal(value, weights(0)[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+def test_gradients_that_the_caller_has_switched_off_are_computed(switched_off: Any, result: trak.Store) -> None:
+    with switched_off():
+        found = attribute(targets=[TEST[0]])
+        assert not torch.is_grad_enabled()
+    assert np.array_equal(found.scores()[:], result.scores()[:1])
 
 
 class Shifted(Samples):

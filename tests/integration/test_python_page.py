@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 def test_the_blocks_of_the_page_run_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for package in ("pandas", "xarray", "sklearn"):
+    for package in ("pandas", "xarray", "sklearn", "jinja2"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

@@ -45,7 +45,7 @@ class Scores:
         self.group: bool = about.get("group", False)
         self.warnings: list[str] = list(about.get("warnings", ()))
         self.shape = (1 if self.group else len(self.target_rows), rows)
-        self._pick = pick
+        self._pick, self._owner = pick, about.get("owner")  # a temporary store lives as long as its object
 
     def __len__(self) -> int:
         return self.shape[0]

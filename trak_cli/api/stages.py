@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
     from trak_cli.stages.unrolling.summary import UnrollSummary
 
 Summary = TypeVar("Summary")
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Compute gradients inside, also where the caller has switched them off (``torch.no_grad``, ``torch.inference_mode``)."""
+    import torch  # after the configuration was checked: a wrong key is reported without waiting for the import
+
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
 
 __all__ = ["doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "score", "train", "tune", "unroll"]
 
@@ -67,7 +78,9 @@ class Stage(Generic[Summary]):
         folder = None if config_dir is None else Path(config_dir)
         with report_user_errors("your code"):
             loaded = load(self.name, config_name, folder, overrides, values)
-            return self._function(loaded, reporter_of(progress))  # type: ignore[no-any-return]
+            function = self._function
+            with with_gradients():
+                return function(loaded, reporter_of(progress))  # type: ignore[no-any-return]
 
     def with_objects(self, values: Mapping[str, Any], objects: Mapping[str, Make], progress: bool | Reporter) -> Summary:
         """Run the stage with values by dotted key, and with objects in the place of the plugins that ``node_of`` names."""

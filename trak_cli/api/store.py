@@ -13,6 +13,7 @@ from trak_cli.api.html import card
 from trak_cli.api.live import Make, holding
 from trak_cli.api.progress import reporter_of
 from trak_cli.api.scores import Scores
+from trak_cli.api.stages import with_gradients
 from trak_cli.api.wording import as_arguments
 from trak_cli.config.compose.files import config_groups
 from trak_cli.config.load import Loaded, load
@@ -92,7 +93,7 @@ class Store:
             scored.require_dense()
         names, grouped = (scored.estimator, scored.split), scored.group is not None
         rows = scored.target_rows if scored.group is None else scored.group
-        return Scores(names, rows, scored.rows, scored.pick, group=grouped, warnings=scored.warnings)
+        return Scores(names, rows, scored.rows, scored.pick, group=grouped, warnings=scored.warnings, owner=self)
 
     def top(
         self, target: int | Sequence[int] | None = None, k: int = 5, *, split: str | None = None, estimator: str | None = None
@@ -198,7 +199,7 @@ class Store:
         problems: list[Problem] = []
         samples = as_dataset(targets, "targets", problems)
         InputError.raise_for(problems)
-        with holding(self._objects), report_user_errors("your code"):
+        with holding(self._objects), report_user_errors("your code"), with_gradients():
             new = open_new(load("ask", None, None, (), self._values), reporter_of(progress), samples)
             found = np.concatenate([block for _, block in new.blocks()], axis=1)
         return Scores((new.estimator, "new targets"), range(len(found)), found.shape[1], lambda *rows: found[np.ix_(*rows)])
