@@ -217,6 +217,16 @@ def test_a_page_describes_the_objects(result: trak.Store, tmp_path: Path) -> Non
     assert "sample 3" in page
 
 
+def test_scores_are_exported_and_evaluated(result: trak.Store, tmp_path: Path) -> None:
+    written = result.export(tmp_path / "scores.npz", split="test")
+    with np.load(written) as arrays:
+        assert any(np.array_equal(arrays[name], result.scores()[:]) for name in arrays.files)
+    metrics = result.evaluate(classes=True)
+    assert [metric for metric in metrics if metric.count == TARGETS]
+    with pytest.raises(trak.ConfigError, match="nothing to compare"):
+        result.evaluate()
+
+
 def test_suspects_are_a_table(result: trak.Store) -> None:
     pytest.importorskip("pandas")
     table = result.suspects(k=4)
