@@ -114,6 +114,9 @@ def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed) -> NewTargetS
 
 def _in_order(function: Callable[[int], Result], count: int, threads: int) -> Iterator[Result]:
     """``function`` of 0..count−1, in order. As many calls as threads run ahead of the caller."""
+    if threads == 1:
+        yield from map(function, range(count))
+        return
     with ThreadPoolExecutor(threads) as pool:
         coming: deque[Future[Result]] = deque()
         for index in range(count):
