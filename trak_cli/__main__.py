@@ -13,6 +13,8 @@ def main() -> None:
     exit_on_interrupt()
     for switch in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(switch, "1")  # progress bars of libraries would mix with those of this program; 0 shows them
+    if "_TRAK_COMPLETE" in os.environ:
+        os.environ["TYPER_USE_RICH"] = "0"  # a shell waits for completion, and formatting its help texts takes longer than it
     gc.disable()  # importing modules and composing the configuration leave next to no garbage; a stage enables it again
     from trak_cli.cli.app import main as run
 
