@@ -16,6 +16,7 @@ from tiny_project import ROWS, TARGETS, Project
 from trak_cli.attribution.lds.lds import lds
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
+from trak_cli.store.publish import write_image
 from trak_cli.store.virtual import read_scores
 from trak_cli.tasks import CausalLM
 
@@ -257,6 +258,27 @@ def test_removals_of_a_group_and_of_scores_in_a_file(retrained: Project) -> None
     assert removal["missing"] == ["early_training"]
     assert removal["changes"][0]["loss"]["estimate"] == pytest.approx(change[0, [2, 5, 6]].mean(), rel=1e-4, abs=1e-6)
     assert "QLD" in retrained.done("eval-lds", "retrain.same_seed=true", *group).stdout
+
+
+def test_removals_are_evaluated_with_the_predictions_that_they_flip(retrained: Project) -> None:
+    shown = retrained.done("evaluate", "estimator=dot", "retrain.same_seed=true", NONE, "--removal", "--json").stdout
+    metrics = {metric["name"]: metric for metric in json.loads(shown)["metrics"]}
+    qld = next(one for one in evaluate(retrained, "estimator=dot")["removal"]["changes"] if one["name"] == "dot")
+    removed = ROWS // 10
+    assert metrics[f"change of the loss without the {removed} highest (QLD)"]["value"] == qld["loss"]
+    files = [layout(retrained).retrained_without(0, "dot", "test", f"{row:05}") for row in (0, 3, 7)]
+    after = np.array([arrays(path)["outputs_test"][0, row] for path, row in zip(files, (0, 3, 7), strict=True)])
+    before = arrays(layout(retrained).retrained_full(0))["outputs_test"][0, [0, 3, 7]]
+    name = f"flipped predictions without the {removed} highest"
+    assert (before < 0).all()
+    assert name not in metrics, "no prediction is right, so none can flip"
+    image = read_image(layout(retrained).retrained_full(0))
+    turned = {**image.arrays, "outputs_test": -image.arrays["outputs_test"]}
+    write_image(image.path, turned, image.fingerprint, {}, overwrite=True)
+    shown = retrained.done("evaluate", "estimator=dot", "retrain.same_seed=true", NONE, "--removal", "--json").stdout
+    (flips,) = [metric for metric in json.loads(shown)["metrics"] if metric["name"] == name]
+    assert flips["per_target"] == {str(row): float(f <= 0) for row, f in zip((0, 3, 7), after, strict=True)}
+    retrained.refused(USAGE, "evaluate", "--removal", says=("retrain.same_seed=true", "retrain.remove_top"))
 
 
 def test_removals_made_from_other_scores_are_refused(retrained: Project) -> None:

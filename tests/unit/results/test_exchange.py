@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from exchange_store import Store, random_scores, store_with
 
+from trak_cli.cli.app import app
 from trak_cli.config.load import load
 from trak_cli.errors import ConfigError, InputError, StoreError, TrakError
 from trak_cli.results.exchange.registry import FORMATS
@@ -292,6 +294,13 @@ def test_masks_and_margins_of_the_examples_of_traker(store: Store, tmp_path: Pat
     with np.load(summary.path) as truth:
         np.testing.assert_array_equal(truth["masks"], masks)
         assert (truth["outputs"] == -1).all()
+
+
+@pytest.mark.parametrize(("command", "names"), [("export", WRITTEN), ("import", list(FORMATS))])
+def test_the_help_names_every_format(command: str, names: list[str]) -> None:
+    options = typer.main.get_command(app).commands[command].params
+    (shown,) = [option.help for option in options if option.name == "format"]
+    assert [name for name in names if name not in shown] == []
 
 
 def test_the_documentation_has_the_orientation_and_sign_of_every_format() -> None:
