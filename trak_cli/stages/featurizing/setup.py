@@ -148,8 +148,8 @@ def _curvature(gradients: GradientsConfig, inputs: RunInputs) -> str | None:
 def _classes(inputs: RunInputs) -> int:
     """The number of classes; 0 if the model cannot be run, which the checks of the model report."""
     try:
-        with torch.no_grad():
-            logits, _ = inputs.components.task.predictions(inputs.components.model, inputs.train.take([0]))
+        # With gradients, as in every other call: what a model caches in its first call must not lack its graph.
+        logits, _ = inputs.components.task.predictions(inputs.components.model, inputs.train.take([0]))
         return int(logits.shape[-1])
     except Exception:
         return 0
