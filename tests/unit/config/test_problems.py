@@ -279,6 +279,9 @@ REQUIRED = {
     "suspects": {"name", "estimator.name"},
     "select": {"name", "estimator.name"},
     "report": {"name", "estimator.name"},
+    "export": {"name", "estimator.name"},
+    "import": {"name"},
+    "evaluate": {"name", "estimator.name"},
     "status": {"name"},
 }
 
