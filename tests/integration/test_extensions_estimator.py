@@ -43,7 +43,7 @@ def formula(found: Everything, block: int = 8) -> np.ndarray:
 
 def test_scores_of_a_registered_metric_are_its_formula(extended: Project) -> None:
     for stage in ("finalize", "score"):
-        assert "block_diagonal" in extended.done(stage, *PLAIN).stdout
+        assert "block_diagonal" in extended.done(stage, "-v", *PLAIN).stdout
     expected = formula(read_store(extended.store))
     scores = read_scores(Layout(extended.store).scores("plain", "test"))
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

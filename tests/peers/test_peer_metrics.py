@@ -88,7 +88,7 @@ def test_hits_and_mrr_are_those_of_quanda(generator: np.random.Generator) -> Non
     assert np.mean([one.reciprocal_rank() for one in found]) == pytest.approx(ranks.compute()["score"])
 
 
-@pytest.mark.peers
+@pytest.mark.peers("quanda.metrics.downstream_eval")
 @pytest.mark.parametrize("top", [1, 5])
 def test_class_and_subclass_detection_are_those_of_quanda(generator: np.random.Generator, top: int) -> None:
     scores, classes = drawn(generator, TARGETS, ROWS), generator.integers(0, CLASSES, ROWS)
@@ -104,7 +104,7 @@ def test_class_and_subclass_detection_are_those_of_quanda(generator: np.random.G
         assert mine == pytest.approx(metric.compute()["score"])
 
 
-@pytest.mark.peers
+@pytest.mark.peers("quanda.metrics")
 @pytest.mark.parametrize("ties", [False, True])
 def test_shortcut_detection_is_that_of_quanda(generator: np.random.Generator, ties: bool) -> None:
     scores = drawn(generator, TARGETS, ROWS)

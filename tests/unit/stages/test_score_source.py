@@ -62,29 +62,29 @@ def test_scores_of_a_group_have_one_row() -> None:
 
 def test_targets_are_those_that_everything_has() -> None:
     sources = [make_source(list(range(12))), make_source([7, 3, 9], seed=1), make_source([9, 2, 7], seed=2)]
-    assert choose_targets(LdsConfig(), 12, sources) == EvaluatedTargets((7, 9), False)
-    assert choose_targets(LdsConfig(group=True), 12, sources[:2]) == EvaluatedTargets((3, 7, 9), True)
-    assert choose_targets(LdsConfig(), 12, []).rows == tuple(range(12))
+    assert choose_targets(LdsConfig(), "test", 12, sources) == EvaluatedTargets((7, 9), False)
+    assert choose_targets(LdsConfig(group=True), "test", 12, sources[:2]) == EvaluatedTargets((3, 7, 9), True)
+    assert choose_targets(LdsConfig(), "test", 12, []).rows == tuple(range(12))
     with pytest.raises(InputError, match="no target in common"):
-        choose_targets(LdsConfig(), 12, [make_source([1]), make_source([2], seed=1)])
+        choose_targets(LdsConfig(), "test", 12, [make_source([1]), make_source([2], seed=1)])
 
 
 def test_named_targets_must_be_there() -> None:
     source = make_source([7, 3, 9])
-    assert choose_targets(LdsConfig(targets=[9, 7]), 12, [source]).rows == (7, 9)
+    assert choose_targets(LdsConfig(targets=[9, 7]), "test", 12, [source]).rows == (7, 9)
     with pytest.raises(InputError, match="no scores of 1 of the targets: rows 2"):
-        choose_targets(LdsConfig(targets=[9, 2]), 12, [source])
+        choose_targets(LdsConfig(targets=[9, 2]), "test", 12, [source])
     for wrong in ([12], [], [3, 3]):
         with pytest.raises(ConfigError, match=r"lds\.targets"):
-            choose_targets(LdsConfig(targets=wrong), 12, [source])
+            choose_targets(LdsConfig(targets=wrong), "test", 12, [source])
 
 
 def test_scores_of_a_group_are_evaluated_on_that_group_only() -> None:
     group, single = make_source([7, 3, 9], group=True), make_source(list(range(12)), seed=1)
-    assert choose_targets(LdsConfig(group=True), 12, [single, group]) == EvaluatedTargets((3, 7, 9), True)
+    assert choose_targets(LdsConfig(group=True), "test", 12, [single, group]) == EvaluatedTargets((3, 7, 9), True)
     with pytest.raises(InputError, match=r"lds\.group=true"):
-        choose_targets(LdsConfig(), 12, [single, group])
+        choose_targets(LdsConfig(), "test", 12, [single, group])
     with pytest.raises(InputError, match="the group that is evaluated: 2 targets"):
-        choose_targets(LdsConfig(group=True, targets=[3, 7]), 12, [group])
+        choose_targets(LdsConfig(group=True, targets=[3, 7]), "test", 12, [group])
     with pytest.raises(InputError, match="scores of the mean output over 2 targets"):
-        choose_targets(LdsConfig(group=True), 12, [group, make_source([1, 2], group=True, seed=3)])
+        choose_targets(LdsConfig(group=True), "test", 12, [group, make_source([1, 2], group=True, seed=3)])
