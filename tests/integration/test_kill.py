@@ -51,9 +51,9 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         pytest.param("score", ("score.target_block=12", "score.top_k=3"), 3, id="score-top-k"),
         # The full run, and two random subsets.
         pytest.param("retrain", ("retrain.same_seed=true", "retrain.subsets=2", "trainer.epochs=1"), 3, id="retrain"),
-        # Two splits, the comparison with the checkpoint; two states of the sweep and the document that names the valid one; a
-        # block, complete scores, outputs of two trainings, notes.
-        pytest.param("unroll", UNROLLED, 11, id="unroll"),
+        # Two splits, the comparison with the checkpoint; three states of the training, two of the sweep and the document that
+        # names the valid one; a block, complete scores, outputs of two trainings, notes.
+        pytest.param("unroll", UNROLLED, 14, id="unroll"),
     ],
 )
 def test_killed_anywhere_and_restarted(
@@ -65,8 +65,8 @@ def test_killed_anywhere_and_restarted(
     report = json.loads(result.stdout)
     assert report["faults"] == []
     assert report["files"] == files
-    # The candidates of the two shards; the two states of the sweep and their document, which is written twice.
-    removed = 2 if "score.top_k=3" in overrides else 3 if stage == "unroll" else 0
+    # The candidates of the two shards; three states of the training, the two of the sweep and their document, written twice.
+    removed = 2 if "score.top_k=3" in overrides else 6 if stage == "unroll" else 0
     assert set(report["steps"]) == {*STEPS, *({REMOVED} if removed else ())}
     assert report["steps"].get(REMOVED, 0) == removed
     assert report["steps"]["created"] == files + int(stage == "unroll")

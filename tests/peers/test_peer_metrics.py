@@ -104,7 +104,7 @@ def test_class_and_subclass_detection_are_those_of_quanda(generator: np.random.G
         assert mine == pytest.approx(metric.compute()["score"])
 
 
-@pytest.mark.peers("quanda.metrics")
+@pytest.mark.peers("quanda.metrics.downstream_eval")
 @pytest.mark.parametrize("ties", [False, True])
 def test_shortcut_detection_is_that_of_quanda(generator: np.random.Generator, ties: bool) -> None:
     scores = drawn(generator, TARGETS, ROWS)
