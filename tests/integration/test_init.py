@@ -10,7 +10,9 @@ import torch
 from typer.testing import CliRunner
 
 from trak_cli.cli.app import app
+from trak_cli.config.compose.plugin_import import locate
 from trak_cli.config.load import load
+from trak_cli.errors import ConfigError
 
 RUNNER = CliRunner()
 
@@ -88,3 +90,58 @@ def test_an_existing_project_is_not_overwritten() -> None:
     code, text = init("project", "--checkpoints", "mine.pt", "--model", "a.B", "--train", "a.C", "--targets", "a.D")
     assert (code, Path("project/trak.yaml").read_text()) == (2, "mine")
     assert "a file that is there already" in text
+
+
+TEXTS = ("--checkpoints", "out", "--optimizer", "adamw", "--train", "rows.jsonl", "--targets", "new.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        (("text=words", "label=mod"), "a column mod"),
+        (("text=wrods", "label=mood"), "a column wrods"),
+        (("text=words",), "--column label=NAME"),
+        (("text", "label=mood"), "KEY=COLUMN"),
+        (("text=words", "label=mood"), "new.jsonl"),
+    ],
+)
+def test_a_column_that_a_file_does_not_have_is_refused(columns: tuple[str, ...], says: str) -> None:
+    hugging_face_folder("out", "BertForSequenceClassification")
+    Path("rows.jsonl").write_text(json.dumps({"words": "once", "mood": "good"}) + "\n")
+    Path("new.jsonl").write_text(json.dumps({"words": "once", "label": "good"}) + "\n")
+    code, text = init("project", *TEXTS, *(word for column in columns for word in ("--column", column)))
+    assert code in (2, 4)
+    assert says in text
+    assert not Path("project").exists()
+
+
+def test_a_model_of_yours_reads_a_folder_of_images() -> None:
+    Path("pictures/cat").mkdir(parents=True)
+    given = ("--checkpoints", "mine.pt", "--model", "train.Net", "--train", "pictures", "--targets")
+    code, text = init("project", *given, "pixtures")
+    assert (code, "a folder with one folder of images" in text) == (2, True)
+    assert init("project", *given, "pictures")[0] == 0
+    config = load("config", None, Path("project"), []).config
+    assert config.dataset.train["path"] == "pictures"
+    assert config.model["_target_"] == "train.Net"
+
+
+@pytest.mark.parametrize("data", ["rows.bin", "data/rows", "rows"])
+def test_a_path_is_no_data_set_of_yours(data: str) -> None:
+    Path("rows.bin").write_text("")
+    code, text = init("project", "--checkpoints", "mine.pt", "--model", "a.B", "--train", data, "--targets", "a.C")
+    assert (code, "give MODULE.CLASS" in text) == (2, True)
+    assert not Path("project").exists()
+
+
+def test_modules_in_the_current_folder_are_importable_for_the_script() -> None:
+    Path("mine_net.py").write_text("class Net: ...")
+    given = ("--checkpoints", "mine.pt", "--model", "mine_net.Net", "--train", "mine_net.Data", "--targets", "mine_net.Data")
+    assert "PYTHONPATH=. trak doctor -d project" in init("project", *given)[1]
+    assert 'export PYTHONPATH=".' in Path("project/run.sh").read_text()
+    with pytest.raises(ConfigError, match=r"mine_net\.py is in .*export PYTHONPATH=\."):
+        locate("mine_net.Net", "model._target_")
+    Path("inside").mkdir()
+    Path("mine_net.py").rename("inside/mine_net.py")
+    assert "next: trak doctor" in init("inside", *given)[1]
+    assert "PYTHONPATH" not in Path("inside/run.sh").read_text()

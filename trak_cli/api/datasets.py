@@ -100,7 +100,9 @@ def _refusal(data: Any, key: str) -> Problem | None:
         return Problem(key, found, _EXPECTED, "give LOADER.dataset, and collate=LOADER.collate_fn")
     if isinstance(data, IterableDataset):
         return Problem(key, f"{kind}, an IterableDataset, without row numbers", _EXPECTED, "give list(DATA), if it fits memory")
-    if hasattr(data, "iloc"):
+    parts = [data, *(data.values() if isinstance(data, Mapping) else data if isinstance(data, tuple) else ())]
+    if any(hasattr(part, "iloc") for part in parts):
+        kind = next(type(part).__name__ for part in parts if hasattr(part, "iloc"))
         remedy = "give arrays, one per column: (frame[inputs].to_numpy('float32'), frame['label'].to_numpy())"
         return Problem(key, f"a {kind} of pandas, whose [] selects columns", _EXPECTED, remedy)
     if isinstance(data, Mapping | str) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):

@@ -25,6 +25,8 @@ def check_samples(layout: Layout, splits: Mapping[str, Indexed], reporter: Repor
         for number in layout.shards(checkpoint, split)
     }
     problems: dict[str, Problem] = {}
+    if not shards:
+        return
     with reporter.meter("compare samples", len(shards), "shards") as meter:
         for (split, _), path in shards.items():
             stored = inspect_features(path, None, None)

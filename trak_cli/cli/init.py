@@ -10,6 +10,7 @@ import typer
 
 from trak_cli.cli.run import AsJson, Results, guarded, print_result
 from trak_cli.cli.terminal.progress import make_reporter
+from trak_cli.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from trak_cli.projects.init import Answers, InitSummary
@@ -31,7 +32,10 @@ EXAMPLES = """Examples:
 def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the project and of its new folder.")],
     checkpoints: Annotated[str, typer.Option("--checkpoints", "-c", help="The trained model: a file, folder or pattern.")] = "",
-    kind: Annotated[str, typer.Option("--kind", help="Kind of data: image_folder, text_classification, …")] = "",
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="image_folder, text_classification, causal_lm, masked_lm, seq2seq_lm, table or own."),
+    ] = "",
     train: Annotated[str, typer.Option("--train", help="The training set: a file or folder, or MODULE.CLASS.")] = "",
     targets: Annotated[str, typer.Option("--targets", help="The samples to explain, like --train.")] = "",
     model: Annotated[str, typer.Option("--model", help="Your class or function that builds the model, MODULE.CLASS.")] = "",
@@ -44,7 +48,10 @@ def command(
     with guarded(make_reporter()):
         from trak_cli.projects.init import Answers, init
 
-        columns = dict(one.split("=", 1) for one in column or [] if "=" in one)
+        ConfigError.raise_for(
+            Problem("--column", one, "KEY=COLUMN", f"for example --column text={one}") for one in column or [] if "=" not in one
+        )
+        columns = dict(one.split("=", 1) for one in column or [])
         answers = Answers(name, checkpoints, kind, train, targets, model, optimizer, columns)
         summary = init(_asked(answers) if sys.stdin.isatty() and sys.stderr.isatty() else answers)
     print_result(summary, as_json, show)
@@ -53,7 +60,7 @@ def command(
 def _asked(answers: Answers) -> Answers:
     """The answers, after questions for those that are missing."""
     from trak_cli.projects.init import look
-    from trak_cli.projects.kinds import KINDS
+    from trak_cli.projects.kinds import KINDS, kind_of_data
 
     if not answers.checkpoints:
         answers = replace(answers, checkpoints=typer.prompt("Checkpoints (file, folder or pattern)", err=True))
@@ -63,9 +70,9 @@ def _asked(answers: Answers) -> Answers:
     )
     if not answers.model and not known.model:
         answers = replace(answers, model=typer.prompt("Your class or function that builds the model (MODULE.CLASS)", err=True))
-    if not answers.kind and not known.kind:
+    if not answers.kind and not known.kind and not kind_of_data(answers.train):
         answers = replace(answers, kind=typer.prompt(f"Kind of data ({', '.join(KINDS)})", default="own", err=True))
-    kind = KINDS.get(answers.kind or known.kind)
+    kind = KINDS.get(answers.kind or known.kind or kind_of_data(answers.train))
     about = kind.data if kind else "the data"
     if not answers.train:
         answers = replace(answers, train=typer.prompt(f"Training set ({about})", err=True))
@@ -83,4 +90,5 @@ def show(summary: InitSummary, console: Results) -> None:
     console.print(f"{summary.folder}: {about}", soft_wrap=True)
     for path in summary.files:
         console.print(f"  {path}", soft_wrap=True)
-    console.print(f"next: trak doctor -d {summary.folder}, or all steps: sh {summary.folder}/run.sh", soft_wrap=True)
+    prefix = "" if summary.python_path is None else f"PYTHONPATH={summary.python_path} "
+    console.print(f"next: {prefix}trak doctor -d {summary.folder}, or all steps: sh {summary.folder}/run.sh", soft_wrap=True)

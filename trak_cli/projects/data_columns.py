@@ -15,7 +15,7 @@ from trak_cli.errors import InputError, Problem
 _ROWS = 200
 
 
-def first_rows(path: Path) -> list[dict[str, Any]]:
+def first_rows(path: Path, option: str = "--train") -> list[dict[str, Any]]:
     """The first rows of a .jsonl, .csv, .tsv or .parquet file.
 
     Raises:
@@ -23,10 +23,10 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
     """
     kind = path.suffix.lower()
     if not path.is_file():
-        raise InputError(Problem("--train", f"{path}: no such file", "the file of the training set", "correct the path"))
+        raise InputError(Problem(option, f"{path}: no such file", "a file of samples", "correct the path"))
     if kind not in _READERS:
         remedy = "convert it, or give --kind own with a data set of your own"
-        raise InputError(Problem("--train", str(path), f"a file that ends in {', '.join(_READERS)}", remedy))
+        raise InputError(Problem(option, str(path), f"a file that ends in {', '.join(_READERS)}", remedy))
     try:
         rows = _READERS[kind](path)
     except (ValueError, OSError, StopIteration) as error:
@@ -36,20 +36,40 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def columns_for(path: Path, rows: list[dict[str, Any]], wanted: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """The column for each key.
+def columns_for(
+    path: Path, rows: list[dict[str, Any]], wanted: Mapping[str, tuple[str, ...]], given: Mapping[str, str]
+) -> dict[str, str]:
+    """The column for each key: the given one, or the one that has a usual name.
 
     Raises:
-        InputError: no column has one of the usual names of a key.
+        InputError: a given column does not exist, or no column has one of the usual names of a key; all at once.
     """
     held = {name.lower(): name for name in rows[0]}
-    found = {key: next((held[name] for name in names if name in held), None) for key, names in wanted.items()}
+    found = {key: next((held[name] for name in names if name in held), None) for key, names in wanted.items()} | dict(given)
     InputError.raise_for(
-        Problem(str(path), f"the columns {', '.join(rows[0])}", f"a column {key}", f"give --column {key}=NAME")
-        for key, column in found.items()
-        if column is None
+        [
+            *absent(path, rows, list(given.values()), "correct --column"),
+            *(
+                Problem(str(path), _columns(rows), f"a column {key}", f"give --column {key}=NAME")
+                for key, column in found.items()
+                if column is None
+            ),
+        ]
     )
     return {key: column for key, column in found.items() if column is not None}
+
+
+def absent(path: Path, rows: list[dict[str, Any]], needed: list[str], remedy: str) -> list[Problem]:
+    """A problem for every needed column that the file does not have."""
+    return [
+        Problem(str(path), _columns(rows), f"a column {column}", remedy)
+        for column in dict.fromkeys(needed)
+        if column not in rows[0]
+    ]
+
+
+def _columns(rows: list[dict[str, Any]]) -> str:
+    return f"the columns {', '.join(rows[0])}"
 
 
 def number_columns(rows: list[dict[str, Any]], but: str) -> list[str]:

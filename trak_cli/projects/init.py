@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trak_cli.errors import ConfigError, Problem
+from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.projects.checkpoint_model import CheckpointModel, model_of
-from trak_cli.projects.data_columns import class_names, columns_for, first_rows, is_whole, number_columns
-from trak_cli.projects.kinds import KINDS, Kind
+from trak_cli.projects.data_columns import absent, class_names, columns_for, first_rows, is_whole, number_columns
+from trak_cli.projects.kinds import KINDS, Kind, is_dotted, kind_of_data
 from trak_cli.projects.text import script, yaml
 
 #: What the key gradients.optimizer says for each answer.
@@ -27,7 +27,7 @@ class Answers:
     Attributes:
         name: of the project, its folder and its run.
         checkpoints: a path or pattern.
-        kind: a key of :data:`kinds.KINDS`; empty: what the checkpoint says.
+        kind: a key of :data:`kinds.KINDS`; empty: what the checkpoint or the training set says.
         train, targets: the training set and the samples to explain: a file, a folder, or, for kind own, a dotted name.
         model: dotted name of a class or function of yours that builds the model; empty: what the checkpoint says.
         optimizer: adam, adamw or sgd; empty: read from the checkpoints, or sgd.
@@ -46,13 +46,18 @@ class Answers:
 
 @dataclass(frozen=True)
 class InitSummary:
-    """What was written, and what the checkpoint says."""
+    """What was written, and what the checkpoint says.
+
+    Attributes:
+        python_path: the folder of your modules, if it is not that of the project; it must be on PYTHONPATH.
+    """
 
     folder: Path
     files: list[Path]
     kind: str
     model: str
     checkpoints: int
+    python_path: Path | None
 
 
 def look(answers: Answers) -> tuple[CheckpointModel, int]:
@@ -74,17 +79,28 @@ def init(answers: Answers) -> InitSummary:
     """
     folder = Path(answers.name)
     known, count = look(answers)
-    name = answers.kind or known.kind or ("own" if answers.model else "")
+    name = answers.kind or known.kind or kind_of_data(answers.train) or ("own" if answers.model else "")
     ConfigError.raise_for(_problems(answers, known, name, folder))
     kind = KINDS[name]
     model = {"_target_": answers.model} if answers.model else dict(known.model)
     text = yaml(_sections(answers, known, kind, name, model))
-    files = {folder / "trak.yaml": text, folder / "run.sh": script(shlex.quote(answers.name))}
+    beside = _has_modules_here(answers, folder)
+    files = {folder / "trak.yaml": text, folder / "run.sh": script(shlex.quote(answers.name), beside)}
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
         path.write_text(content)
     (folder / "run.sh").chmod(0o755)
-    return InitSummary(folder, list(files), name, str(model.get("name") or model.get("pretrained") or answers.model), count)
+    shown = str(model.get("name") or model.get("pretrained") or answers.model)
+    return InitSummary(folder, list(files), name, shown, count, Path() if beside else None)
+
+
+def _has_modules_here(answers: Answers, folder: Path) -> bool:
+    """Whether a module that the project names lies in the current folder, which ``-d`` does not make importable."""
+    tops = {name.partition(".")[0] for name in (answers.model, answers.train, answers.targets) if is_dotted(name)}
+    return any(
+        (Path(f"{top}.py").is_file() or Path(top, "__init__.py").is_file()) and not (folder / f"{top}.py").is_file()
+        for top in tops
+    )
 
 
 def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path) -> list[Problem]:
@@ -100,9 +116,12 @@ def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path)
     for option, value in (("--train", answers.train), ("--targets", answers.targets)):
         if not value:
             problems.append(Problem(option, "nothing", data, f"give {option}"))
+        elif kind == "own" and not is_dotted(value):
+            remedy = "give MODULE.CLASS, or --kind for a file or folder of a known kind"
+            problems.append(Problem(option, value, data, remedy))
         elif kind == "image_folder" and not Path(value).is_dir():
             problems.append(Problem(option, f"{value}: no such folder", data, "correct the path"))
-        elif kind not in ("own", "image_folder") and not Path(value).is_file():
+        elif kind in KINDS and kind not in ("own", "image_folder") and not Path(value).is_file():
             problems.append(Problem(option, f"{value}: no such file", data, "correct the path"))
     if answers.optimizer not in ("", *OPTIMIZERS):
         problems.append(Problem("--optimizer", answers.optimizer, f"one of {', '.join(OPTIMIZERS)}", "choose one of them"))
@@ -144,9 +163,7 @@ def _data(answers: Answers, kind: Kind, name: str) -> tuple[dict[str, Any], str]
     if kind.columns:
         path = Path(answers.train)
         rows = first_rows(path)
-        columns = dict(answers.columns) | columns_for(
-            path, rows, {key: names for key, names in kind.columns.items() if key not in answers.columns}
-        )
+        columns = columns_for(path, rows, kind.columns, answers.columns)
         train |= columns
         if "label" in columns and (classes := class_names(rows, columns["label"])) is not None:
             train["classes"] = classes
@@ -154,4 +171,7 @@ def _data(answers: Answers, kind: Kind, name: str) -> tuple[dict[str, Any], str]
             train["inputs"] = number_columns(rows, columns["label"])
             if "classes" not in train and not is_whole(rows, columns["label"]):
                 task = "regression"
+        targets = Path(answers.targets)
+        needed = [*columns.values(), *train.get("inputs", ())]
+        InputError.raise_for(absent(targets, first_rows(targets, "--targets"), needed, "give files with the same columns"))
     return {"train": train, "targets": {"test": {"path": answers.targets}}}, task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,15 @@ OF_ARCHITECTURE = {
     "ForConditionalGeneration": ("seq2seq_lm", "seq2seq_lm"),
     "ForImageClassification": ("image_folder", "hf_image"),
 }
+
+
+def is_dotted(value: str) -> bool:
+    """Whether a value is MODULE.NAME, the name of a class or function, rather than a path."""
+    parts = value.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts) and not Path(value).exists()
+
+
+def kind_of_data(train: str) -> str:
+    """The kind that the training set alone says: a folder of folders is one of images; empty if it could be another."""
+    folder = Path(train)
+    return "image_folder" if train and folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()) else ""

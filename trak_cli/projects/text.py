@@ -12,15 +12,20 @@ _SCRIPT = """\
 # Checks, features, Gram matrix and scores of the project {name}; every step resumes where it was interrupted.
 # Run it in the folder in which `trak init` was run.
 set -e
-trak doctor -d {name}
+{path}trak doctor -d {name}
 trak featurize -d {name}
 trak finalize -d {name}
 trak score -d {name}
 trak top -d {name} --target 0
 """
 
+_PATH = 'export PYTHONPATH=".${PYTHONPATH:+:$PYTHONPATH}"    # your modules are in this folder\n'
+
 #: Words that YAML 1.1 reads as another type than text.
 _WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+
+#: The preprocessing cannot be read from a checkpoint.
+_IMAGES = ("  # 224 pixels, mean and std of ImageNet; if the training used others, add size, mean and std to train",)
 
 _NOTES = {
     "checkpoints": "a file, a folder, a pattern or a list; scores are averaged over them",
@@ -28,9 +33,14 @@ _NOTES = {
 }
 
 
-def script(name: str) -> str:
-    """The pipeline as a shell script. ``name``: of the folder, quoted for the shell."""
-    return _SCRIPT.format(name=name)
+def script(name: str, modules_here: bool) -> str:
+    """The pipeline as a shell script.
+
+    Args:
+        name: of the folder, quoted for the shell.
+        modules_here: modules of the project lie in the folder in which the script runs.
+    """
+    return _SCRIPT.format(name=name, path=_PATH if modules_here else "")
 
 
 def yaml(sections: Mapping[str, Any]) -> str:
@@ -39,7 +49,8 @@ def yaml(sections: Mapping[str, Any]) -> str:
     for key, value in sections.items():
         note = f"    # {_NOTES[key]}" if key in _NOTES else ""
         if key == "dataset":
-            lines += ["dataset:", f"  train: {_flow(value['train'])}", "  targets:"]
+            lines += ["dataset:", *_IMAGES] if {"override dataset": "image_folder"} in sections["defaults"] else ["dataset:"]
+            lines += [f"  train: {_flow(value['train'])}", "  targets:"]
             lines += [f"    {split}: {_flow(node)}" for split, node in value["targets"].items()]
         else:
             lines.append(f"{key}: {_flow(value)}{note}")

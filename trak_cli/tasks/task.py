@@ -218,6 +218,7 @@ def field(batch: Any, key: int | str, arguments: Sequence[str] = ()) -> Any:
         held = f"a sequence of {len(batch)} parts"
     else:
         held = f"one {type(batch).__name__}"
+        remedy = "let the samples be tuples or mappings, such as (input, label)"
     raise InputError(Problem("batch", held, f"a batch with the part {key!r}", remedy))
 
 

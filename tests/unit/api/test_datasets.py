@@ -61,6 +61,8 @@ def test_a_mapping_of_arrays_has_samples_by_name() -> None:
         (Stream(), "list(DATA)"),
         ((row for row in X), "list(DATA)"),
         (Frame(), "to_numpy('float32')"),
+        ((Frame(), Y), "to_numpy('float32')"),
+        ({"x": X, "y": Frame()}, "to_numpy('float32')"),
         ((X, Y[:2]), "columns of 6, 2 entries"),
         ("train.csv", "an object of type str"),
         ({"train": [1], "test": [2]}, "the keys 'train', 'test'"),

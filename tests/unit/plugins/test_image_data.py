@@ -117,6 +117,12 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
         data[1]
 
 
+def test_an_image_that_does_not_exist_is_told_apart_from_a_broken_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        ImageTransform(size=8).pixels(tmp_path / "3.png")
+    assert (refused.value.problems[0].found, refused.value.problems[0].remedy) == ("no such file", "correct the path")
+
+
 def test_transform_settings_out_of_range_are_refused_together() -> None:
     with pytest.raises(ConfigError) as caught:
         ImageTransform(size=8, resize=4, mean=(0.0,), std=(0.0,), interpolation="magic")

@@ -175,6 +175,12 @@ def test_a_mapping_names_the_two_arguments_to_set(task: Task, batch: dict[str, i
     assert remedy in refused.value.problems[0].remedy
 
 
+@pytest.mark.parametrize("task", [Classification(), BinaryClassification(), Regression()])
+def test_inputs_without_labels_are_refused_with_the_form_of_a_sample(task: Task) -> None:
+    with pytest.raises(InputError, match=r"\(input, label\)"):
+        task.output(MODEL, torch.zeros(4, 2))
+
+
 @pytest.mark.parametrize("make", [Regression, BinaryClassification])
 @pytest.mark.parametrize("inputs", [["b", "a"], {"subtrahend": "a", "minuend": "b"}, None])
 def test_a_model_gets_several_parts_in_order_or_by_name_or_the_whole_batch(make: type[Regression], inputs: object) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
 
 if TYPE_CHECKING:
-    from trak_cli.results.suspects import SuspectsSummary
+    from trak_cli.results.suspects import Suspect, SuspectsSummary
 
 NAME = "suspects"
 HELP = """List training samples that are likely to be mislabelled or harmful. Nothing is deleted.
@@ -54,20 +57,37 @@ def command(
 
 
 def show(summary: SuspectsSummary, console: Console) -> None:
-    rows = table("#row", "label", "proposed", *(f"#{_SHORT.get(name, name)}" for name in summary.criteria), "description")
-    for one in summary.suspects:
-        values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in summary.criteria]
-        rows.add_row(str(one.row), _shown(one.label), _shown(one.proposed), *values, one.description)
+    rows = _table(summary, summary.criteria)
+    width = Measurement.get(console, console.options.update(max_width=10_000), rows).maximum
+    narrow = width > console.width and len(summary.criteria) > 1
+    if narrow:
+        rows = _table(summary, [summary.by])
     console.print(
         f"{len(summary.suspects)} of {summary.rows} training samples, the most suspicious by {summary.by}, estimator"
         f" {summary.estimator}" + (f", harm on {summary.split}" if summary.split else ""),
         soft_wrap=True,
     )
     console.print(rows)
+    if narrow:
+        console.print("the other criteria do not fit into this terminal: give --out FILE.csv or --json", soft_wrap=True)
     for note in summary.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if summary.out is not None:
         console.print(f"written: {summary.out}", soft_wrap=True)
+
+
+def _table(summary: SuspectsSummary, criteria: Sequence[str]) -> Table:
+    rows = table("#row", "label", "proposed", *(f"#{_SHORT.get(name, name)}" for name in criteria), "description")
+    for one in summary.suspects:
+        values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in criteria]
+        rows.add_row(str(one.row), _shown(one.label), _shown(one.proposed), *values, _described(one))
+    return rows
+
+
+def _described(one: Suspect) -> str:
+    """The description without the label, which has a column of its own."""
+    label = f"label {_shown(one.label)}"
+    return "" if one.description == label else one.description.removeprefix(f"{label}, ")
 
 
 def _shown(label: str | int | float | None) -> str:

@@ -111,6 +111,9 @@ def show_neighbours(target: TargetTop, console: Console, images: Images) -> None
         for one in neighbours:
             rows.add_row(Text(sign, colour), str(one.row), Text(f"{one.score:+.4g}", colour), one.description)
     console.print(rows)
+    for neighbours, size in ((target.helpful, "positive"), (target.harmful, "negative")):
+        if not neighbours:
+            console.print(f"no training sample has a {size} score")
 
 
 def _images(loaded: Loaded, summary: TopSummary) -> Images:

@@ -114,6 +114,9 @@ def _import(name: str, parts: list[str], key: str) -> ModuleType:
         if error.name == name:
             found = f"{path}, but there is no module {name!r}"
             remedy = f"put {parts[0]}.py beside your YAML and give that folder as --config-dir, or install the package"
+            if Path(f"{parts[0]}.py").is_file():
+                found += f"; {parts[0]}.py is in {Path.cwd()}, which is not the folder of the YAML file"
+                remedy = f"put {parts[0]}.py beside your YAML file, or run: export PYTHONPATH=."
             raise ConfigError(Problem(key, found, "a module that can be imported", remedy)) from error
         raise ConfigError(_broken_module(key, path, name, error)) from error
     except KeyboardInterrupt:

@@ -61,6 +61,8 @@ class ImageTransform:
         try:
             with pil.open(path) as image:
                 cropped = self._cropped(image.convert(mode), pil)
+        except FileNotFoundError as error:
+            raise InputError(Problem(str(path), "no such file", "an image file", "correct the path")) from error
         except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:  # SyntaxError: a broken PNG
             found = f"a file that cannot be read as an image ({error})"
             raise InputError(Problem(str(path), found, "an image file", "fix or remove the file")) from error

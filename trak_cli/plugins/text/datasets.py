@@ -70,7 +70,9 @@ class ClassifiedTexts(Texts):
         if self._classes is not None and str(value) in self._classes:
             return self._classes[str(value)]
         if self._classes is not None:
-            raise self.refused(i, f"the label {value!r:.60}", f"one of {', '.join(self._classes)}", "add it to classes")
+            raise self.refused(
+                i, f"the label {value!r:.60}", f"one of {', '.join(self._classes)}", "correct the label, or add it to classes"
+            )
         try:
             number = int(value)
         except (TypeError, ValueError):
