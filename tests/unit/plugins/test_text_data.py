@@ -181,7 +181,12 @@ def test_batches_are_as_long_as_their_longest_sample(tmp_path: Path, bert_folder
 
 
 BAD_FILES: dict[str, tuple[str, str, str]] = {
-    "no such column": ("x.jsonl", '{"txt": "a", "label": 1}', r"line 1: found the columns txt, label; .*a column text"),
+    "a similar column": (
+        "x.jsonl",
+        '{"txt": "a", "label": 1}',
+        r"line 1: found the columns txt, label; .*a column text.*mean txt",
+    ),
+    "no such column": ("x.jsonl", '{"words": "a", "label": 1}', r"found the columns words, label; .*a column text.*text=NAME"),
     "no JSON": ("x.jsonl", '{"text": "a", "label": 1}\n{"text": ', r"line 2: .*one JSON object"),
     "no object": ("x.jsonl", "[1]", r"line 1: found list"),
     "too many values": ("x.csv", "text,label\na,1,2", r"line 2: found more values"),

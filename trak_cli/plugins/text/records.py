@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -132,4 +133,6 @@ def _from_datasets(path: str, columns: Sequence[str], split: str | None, subset:
 
 
 def _no_column(where: str, column: str, names: Sequence[str]) -> Problem:
-    return Problem(where, f"the columns {', '.join(map(str, names)) or 'of no name'}", f"a column {column}", "name its column")
+    meant = difflib.get_close_matches(column, map(str, names), n=1)
+    remedy = f"did you mean {meant[0]}?" if meant else "give the data set the name of its column, such as text=NAME"
+    return Problem(where, f"the columns {', '.join(map(str, names)) or 'of no name'}", f"a column {column}", remedy)
