@@ -11,12 +11,16 @@ from tiny_project import ROWS, TARGETS, Project, weights
 from torch import nn
 from torch.func import functional_call, jacrev
 
+from trak_cli.config.estimators import shipped_estimators
+from trak_cli.stages.index.inventory import take_inventory
+from trak_cli.stages.scoring.gram_store import require_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import open_scores, read_scores
 from trak_cli.types import Json
 
 USAGE, STORE, INPUT = 2, 3, 4
 PLAIN = ("estimator=dot", "refine.name=mine", "refine.tolerance=1e-5")
+SIMULATED = ("estimator=early_training", "estimator.shrinkage=0", "estimator.normalize_targets=false")
 
 
 class Net(nn.Module):
@@ -40,8 +44,11 @@ def samples(rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(inputs).double(), torch.tensor(labels)
 
 
-def dense_scores(seeds: tuple[int, ...], ridges: list[float]) -> np.ndarray:
-    """The formula of docs/refining.md with dense matrices: (targets, rows), before normalising and shrinking."""
+def dense_scores(ridges: list[float], sample_weights: list[np.ndarray] | None = None) -> np.ndarray:
+    """The formula of docs/refining.md with dense matrices: (targets, rows), before normalising and shrinking.
+
+    ``ridges`` and ``sample_weights`` (rows,) are those of each checkpoint.
+    """
     (x, y), (tx, ty) = samples(ROWS, 1), samples(TARGETS, 2)
     net, total = Net().double(), np.zeros((TARGETS, ROWS))
 
@@ -53,18 +60,21 @@ def dense_scores(seeds: tuple[int, ...], ridges: list[float]) -> np.ndarray:
         parts = jacrev(logits)(values, inputs)
         return torch.cat([parts[name].flatten(2) for name in dict(net.named_parameters())], 2)
 
-    for seed, ridge in zip(seeds, ridges, strict=True):
+    for seed, ridge in enumerate(ridges):
         parameters = {name: value.double() for name, value in weights(seed).items()}
         J, u = jacobian(parameters, x), logits(parameters, x)
         several = torch.stack([torch.softmax(place * u, 1) for place in (1 / 16, 3 / 16, 5 / 16, 7 / 16)])
         H = (torch.diag_embed(several) - several[..., None] * several[..., None, :]).mean(0)
         r = nn.functional.one_hot(y, 3) - several.mean(0)
+        if sample_weights is not None:
+            factors = torch.from_numpy(sample_weights[seed]) / r.gather(1, y[:, None])[:, 0]
+            H, r = H * factors[:, None, None], r * factors[:, None]
         G = torch.einsum("icp,icd,idq->pq", J, H, J)
         tu = logits(parameters, tx)
         others = tu.masked_fill(nn.functional.one_hot(ty, 3).bool(), -torch.inf).softmax(1)
         t = torch.einsum("ic,icp->ip", nn.functional.one_hot(ty, 3) - others, jacobian(parameters, tx))
         solutions = torch.linalg.solve(G + ridge * torch.eye(len(G)).double(), t.T).T
-        total += (solutions @ torch.einsum("ic,icp->ip", r, J).T).numpy() / len(seeds)
+        total += (solutions @ torch.einsum("ic,icp->ip", r, J).T).numpy() / len(ridges)
     return total
 
 
@@ -80,16 +90,24 @@ def scores(project: Project, name: str = "mine") -> np.ndarray:
 def test_scores_are_those_of_dense_systems(featurized: Project) -> None:
     found = report(featurized)
     ridges = [one["ridge"] for one in found["reports"]]
-    expected = dense_scores(tuple(range(len(ridges))), ridges)
+    expected = dense_scores(ridges)
     np.testing.assert_allclose(scores(featurized), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     assert (found["complete"], found["warnings"], found["systems"]) == (True, [], TARGETS)
     assert all(one["residual"] <= 1e-5 and one["unsolved"] == 0 for one in found["reports"])
 
 
+def test_samples_have_the_weights_of_the_simulated_training(finalized: Project) -> None:
+    found = report(finalized, *SIMULATED)
+    inventory, estimator = take_inventory(Layout(finalized.store), ["*"]), shipped_estimators()["early_training"]
+    stored = [require_gram(inventory, estimator, name).sample_weight for name in inventory.checkpoints]
+    weights = [one.astype(np.float64) for one in stored if one is not None]
+    expected = dense_scores([one["ridge"] for one in found["reports"]], weights)
+    np.testing.assert_allclose(scores(finalized), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 def test_blocks_sampled_directions_and_batches_change_rounding_only(finalized: Project) -> None:
-    report(finalized)
-    options = ("estimator=early_training", "estimator.shrinkage=0", "estimator.normalize_targets=false")
-    finalized.done("refine", *PLAIN, *options, "refine.rank=5", "refine.memory_mb=1", "refine.name=other")
+    report(finalized, *SIMULATED)
+    report(finalized, *SIMULATED, "refine.rank=5", "refine.memory_mb=1", "refine.name=other")
     np.testing.assert_allclose(scores(finalized, "other"), scores(finalized), rtol=1e-3, atol=1e-6)
 
 

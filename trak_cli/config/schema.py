@@ -226,7 +226,7 @@ class RefineConfig:
     ridge: float | None = key(
         None,
         "damping λ, in units of what a training sample adds to the trace of the curvature on average; "
-        "null: 1; 2 for a squared loss; five tokens if samples have more",
+        "null: 1; 2 for a squared loss; 3 for two classes; five tokens if samples have more",
     )
     rows: int | None = key(
         None, "training samples that the curvature is computed from, evenly spaced; null: all of them", at_least=1

@@ -23,10 +23,11 @@ from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.refining.combining import CheckpointReport, combine
-from trak_cli.stages.refining.directions import combinations
+from trak_cli.stages.refining.directions import combinations, simulated_weights
 from trak_cli.stages.refining.opening import RefineRun, open_run
 from trak_cli.stages.refining.scores import RefinedUnit
 from trak_cli.stages.refining.systems import Refined, Systems
+from trak_cli.stages.scoring.gram_store import require_gram
 from trak_cli.stages.scoring.score_notes import read_notes
 from trak_cli.types import Meter, Reporter
 from trak_cli.user_errors import report_user_errors
@@ -120,7 +121,7 @@ def _solve(run: RefineRun, pending: Sequence[RefinedUnit], reporter: Reporter) -
 
 def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[RefinedUnit], reporter: Reporter, meter: Meter) -> int:
     """Solve some blocks under one checkpoint."""
-    setup, settings = run.setup, run.settings
+    setup = run.setup
     solved = 0
     with report_user_errors(f"model with {checkpoint.name}", library=True):
         setup.components.models.load(checkpoint)
@@ -128,8 +129,7 @@ def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[Refined
         if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in setup.selected.values()):
             setup.model.float()
             reporter.log(f"{checkpoint.name}: computed in float32")
-        directions = combinations(run.inventory, run.estimator, checkpoint.name, settings.rank)
-        systems = Systems(setup, settings, (run.inputs.train, run.targets), _scales(run, checkpoint, reporter), directions)
+        systems = _systems(run, checkpoint, reporter)
         way = (
             "several vectors at once" if systems.vectorised else "one vector at a time, because the model refuses forward mode"
         )
@@ -144,6 +144,16 @@ def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[Refined
                 reporter.log(f"{checkpoint.name}: {len(unit.systems)} system(s), residuals up to {worst:.2g}")
             meter.advance(len(unit.systems))
     return solved
+
+
+def _systems(run: RefineRun, checkpoint: Checkpoint, reporter: Reporter) -> Systems:
+    """The systems of a checkpoint that is loaded, with the weights and directions of the estimator's Gram matrix."""
+    splits, scales = (run.inputs.train, run.targets), _scales(run, checkpoint, reporter)
+    if not run.estimator.needs_gram:
+        return Systems(run.setup, run.settings, splits, scales, combinations=None, weights=None)
+    found = require_gram(run.inventory, run.estimator, checkpoint.name)
+    directions = combinations(run.inventory, run.estimator, checkpoint.name, found, run.settings.rank)
+    return Systems(run.setup, run.settings, splits, scales, directions, simulated_weights(found))
 
 
 def _scales(run: RefineRun, checkpoint: Checkpoint, reporter: Reporter) -> Scales | None:

@@ -18,8 +18,9 @@ from trak_cli.gradients.curvature.loss import Predicting, expand
 #: Vectors whose products with G estimate its trace.
 PROBES = 8
 
-#: Yields the batches of the training rows, and the number of rows of each that count; the others are padding at its end.
-Batches = Callable[[], Iterable[tuple[Any, int]]]
+#: Yields the batches of the training rows, the number of rows of each that count (the others are padding at its end), and the
+#: weights of its samples as :func:`~trak_cli.gradients.curvature.loss.expand` takes them.
+Batches = Callable[[], Iterable[tuple[Any, int, Tensor | None]]]
 
 
 class GaussNewton:
@@ -40,13 +41,13 @@ class GaussNewton:
     def __call__(self, vectors: Tensor) -> Tensor:
         """G x for every row x of ``vectors`` (R, p), by one pass over the rows: (R, p)."""
         total = torch.zeros_like(vectors)
-        for batch, count in self._batches():
+        for batch, count, weights in self._batches():
             for start in range(0, len(vectors), self._columns):
                 some = slice(start, start + self._columns)
-                total[some] += self._of_batch(batch, count, vectors[some])
+                total[some] += self._of_batch(batch, count, weights, vectors[some])
         return total.mul_(self._factor)
 
-    def _of_batch(self, batch: Any, count: int, vectors: Tensor) -> Tensor:
+    def _of_batch(self, batch: Any, count: int, weights: Tensor | None, vectors: Tensor) -> Tensor:
         truth: list[Tensor] = []
 
         def predict(model: nn.Module, batch: Any) -> Tensor:
@@ -55,7 +56,7 @@ class GaussNewton:
             return values
 
         values, pushed = self._jacobian.times(predict, batch, vectors)
-        bent = expand(values, truth[0]).curvature(pushed)
+        bent = expand(values, truth[0], weights).curvature(pushed)
         bent[:, count:] = 0
         return self._jacobian.transposed(predict, batch, lambda _: bent)
 
@@ -72,11 +73,11 @@ class GaussNewton:
         return float((probes * self(probes)).double().sum()) / (PROBES * rows)
 
 
-def row_products(task: Predicting, jacobian: Jacobian, batch: Any, vectors: Tensor) -> Tensor:
+def row_products(task: Predicting, jacobian: Jacobian, batch: Any, vectors: Tensor, weights: Tensor | None = None) -> Tensor:
     """xᵀ J_iᵀ r_i for every row x of ``vectors`` (R, p) and every sample i of the batch: (R, B).
 
     J_iᵀ r_i is minus the gradient of the loss of sample i, near the beginning of training. One pass through the model, without
-    a gradient of any single sample.
+    a gradient of any single sample. ``weights`` as :func:`~trak_cli.gradients.curvature.loss.expand` takes them.
     """
     truth: list[Tensor] = []
 
@@ -86,4 +87,5 @@ def row_products(task: Predicting, jacobian: Jacobian, batch: Any, vectors: Tens
         return values
 
     values, pushed = jacobian.times(predict, batch, vectors)
-    return (pushed * expand(values, truth[0]).residual()).flatten(2).sum(-1) if values.dim() > 1 else pushed * truth[0]
+    products = pushed * expand(values, truth[0], weights).residual()
+    return products.flatten(2).sum(-1) if values.dim() > 1 else products

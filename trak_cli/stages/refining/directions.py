@@ -1,4 +1,4 @@
-"""Directions of the preconditioner, from the Gram matrix of the estimator.
+"""What the systems take from the Gram matrix of the estimator: weights of samples, and directions of the preconditioner.
 
 The largest eigenvectors v of the Gram matrix are features, projected. Σ_i w_i (x_iᵀ v) g_i lifts them to the space of the
 parameters, because the Gram matrix times v is Σ_i w_i x_i (x_iᵀ v).
@@ -11,22 +11,25 @@ import numpy as np
 from trak_cli.attribution.estimator.rows import training_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.stages.index.inventory import Inventory
-from trak_cli.stages.scoring.gram_store import require_gram
+from trak_cli.stages.scoring.gram_store import Finalized
 from trak_cli.types import TRAIN, Float32, evenly_spaced
 
 #: Training rows, at most, whose gradients the directions are combinations of.
 ROWS = 4096
 
 
-def combinations(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, rank: int) -> dict[int, Float32] | None:
-    """For some training rows, their factors in every direction, (r,) with r ≤ ``rank``; None if there is no Gram matrix.
+def simulated_weights(found: Finalized) -> Float32 | None:
+    """The weights of all training rows, (n,), if they come from a simulated training; None where nothing was simulated.
 
-    Raises:
-        StoreError: the Gram matrix is missing or out of date.
+    Nothing is for a squared loss and for sums over tokens.
     """
-    if not estimator.needs_gram or not rank:
-        return None
-    found = require_gram(inventory, estimator, checkpoint)
+    return found.sample_weight if found.duration > 0 else None
+
+
+def combinations(
+    inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized, rank: int
+) -> dict[int, Float32]:
+    """For some training rows, their factors in every direction, (r,) with r ≤ ``rank``."""
     vectors = found.spectrum.vectors[:, -rank:]
     wanted = evenly_spaced(inventory.rows, ROWS)
     factors: dict[int, Float32] = {}

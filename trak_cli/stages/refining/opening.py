@@ -78,7 +78,7 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
         bind_context(cache, inputs.components, inputs.checkpoints[0], store=True)
         settings = make_settings(config.refine, config.estimator.spec, inventory, setup, inputs.train.batch(sample.samples))
     require_shards(inventory, [TRAIN, settings.split])
-    if settings.rank and config.estimator.spec.needs_gram:
+    if config.estimator.spec.needs_gram:
         require_grams(inventory, config.estimator.spec)
     _require_features(list_work(layout, inputs, fingerprints, inventory.plan.shard_rows, Share(), reporter).pending)
     fingerprint, candidates = settings.fingerprint(inventory, config.estimator.spec), None

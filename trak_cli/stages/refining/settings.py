@@ -19,7 +19,7 @@ from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.types import IntArray, Json, Rows, evenly_spaced, shards_of
 
 #: Version of the systems and of the way they are solved; part of fingerprints.
-VERSION = 1
+VERSION = 2
 
 #: Directions of the preconditioner, at most, unless ``refine.rank`` is set.
 MOST_DIRECTIONS = 100

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trak_cli.batches import batch_size
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.curvature.choice import choose_jacobian
 from trak_cli.gradients.curvature.conjugate_gradients import Operator, Stopping, solve
@@ -20,7 +21,7 @@ from trak_cli.gradients.curvature.preconditioner import LowRank
 from trak_cli.gradients.transforms.adam import Scales
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.split import Split
-from trak_cli.stages.refining.passes import SamplePasses
+from trak_cli.stages.refining.passes import SampleBatch, SamplePasses
 from trak_cli.stages.refining.settings import Settings
 from trak_cli.types import Float32, Float64, Rows, evenly_spaced
 
@@ -56,6 +57,7 @@ class Systems:
         splits: the training set and the target split.
         scales: of the gradients, for models trained by Adam; None for none.
         combinations: directions of the preconditioner, as factors of the gradients of training rows; None for random ones.
+        weights: (n,) of the training rows; None for none.
     """
 
     def __init__(
@@ -65,8 +67,9 @@ class Systems:
         splits: tuple[Split, Split],
         scales: Scales | None,
         combinations: Mapping[int, Float32] | None,
+        weights: Float32 | None,
     ) -> None:
-        self._setup, self._settings = setup, settings
+        self._setup, self._settings, self._weights = setup, settings, weights
         train, self._targets = splits
         self._train = train
         parameters = setup.selected
@@ -79,7 +82,7 @@ class Systems:
         self._curvature = GaussNewton(
             setup.task,
             self._jacobian,
-            lambda: ((item.batch, len(item.rows)) for item in chosen),
+            lambda: ((item.batch, len(item.rows), self._weights_of(item)) for item in chosen),
             train.rows / len(rows),
             self._columns,
         )
@@ -99,6 +102,13 @@ class Systems:
     def vectorised(self) -> bool:
         """Whether several vectors go through the model at once."""
         return self._jacobian.vectorised
+
+    def _weights_of(self, item: SampleBatch) -> Tensor | None:
+        """The weights of the samples of a batch, (B,), with padding."""
+        if self._weights is None:
+            return None
+        rows = item.rows + item.rows[-1:] * (batch_size(item.batch) - len(item.rows))
+        return torch.from_numpy(self._weights[rows]).to(self._setup.device)
 
     def _automatic_ridge(self) -> float:
         some = self._train.take(evenly_spaced(self._train.rows, _COUNTED).tolist())
@@ -158,7 +168,7 @@ class Systems:
         for item in SamplePasses(self._train, wanted, self._settings.microbatch):
             for start in range(0, len(x), self._columns):
                 some = slice(start, start + self._columns)
-                found = row_products(self._setup.task, self._jacobian, item.batch, x[some])
+                found = row_products(self._setup.task, self._jacobian, item.batch, x[some], self._weights_of(item))
                 products[some, item.rows] = found[:, : len(item.rows)].float().cpu().numpy()
         return products
 

@@ -13,7 +13,7 @@ from torch.func import functional_call, hessian, jacrev
 from trak_cli.gradients.curvature.choice import choose_jacobian
 from trak_cli.gradients.curvature.conjugate_gradients import Stopping, solve
 from trak_cli.gradients.curvature.linearised import Jacobian
-from trak_cli.gradients.curvature.loss import WINDOW, automatic_ridge
+from trak_cli.gradients.curvature.loss import WINDOW, automatic_ridge, expand
 from trak_cli.gradients.curvature.matrix import GaussNewton, row_products
 from trak_cli.gradients.curvature.preconditioner import LowRank
 from trak_cli.tasks import BinaryClassification, CausalLM, Classification, Regression, Task
@@ -84,8 +84,8 @@ def single_losses(name: str, predictions: Tensor, truth: Tensor) -> Tensor:
     return nn.functional.softplus(-predictions).sum(1)
 
 
-def dense(name: str, model: nn.Module, task: Task, batch: Any) -> tuple[Tensor, Tensor]:
-    """G (p, p) and J_iᵀ r_i (B, p), from whole Jacobians and Hessians."""
+def dense(name: str, model: nn.Module, task: Task, batch: Any, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """G (p, p) and J_iᵀ r_i (B, p), from whole Jacobians and Hessians; with weights, for one prediction per sample only."""
     parameters = {key: value.detach() for key, value in model.named_parameters()}
 
     class Bound(nn.Module):
@@ -115,6 +115,10 @@ def dense(name: str, model: nn.Module, task: Task, batch: Any) -> tuple[Tensor, 
     first = sum(-jacrev(total)(place * predictions) for place in places) / len(places)
     if name == "regression":
         first = truth
+    if weights is not None:
+        losses = torch.stack([single_losses(name, place * predictions, truth) for place in places])
+        factors = (weights / (1 - torch.exp(-losses)).mean(0)).repeat_interleave(predictions[0].numel())
+        first, second = first.flatten() * factors, second * factors[:, None]
     rows = torch.einsum("u,up->up", first.flatten(), jacobian).view(SAMPLES, -1, jacobian.shape[1]).sum(1)
     return jacobian.T @ second @ jacobian, rows
 
@@ -122,14 +126,15 @@ def dense(name: str, model: nn.Module, task: Task, batch: Any) -> tuple[Tensor, 
 CASES = ["classes", "own loss", "binary", "regression", "tokens"]
 
 
-def operator(model: nn.Module, task: Task, batch: Any, jacobian: Jacobian, columns: int = 3) -> GaussNewton:
+def operator(model: nn.Module, task: Task, batch: Any, jacobian: Jacobian, weights: Tensor | None = None) -> GaussNewton:
     """G over two batches, the second of which ends with two samples of padding."""
 
     def some(rows: list[int]) -> Any:
         return {k: v[rows] for k, v in batch.items()} if isinstance(batch, dict) else tuple(part[rows] for part in batch)
 
-    batches = [(some([0, 1, 2, 3]), 4), (some([4, 5, 6, 6, 6]), 3)]
-    return GaussNewton(task, jacobian, lambda: batches, 1.0, columns)
+    parts = [([0, 1, 2, 3], 4), ([4, 5, 6, 6, 6], 3)]
+    batches = [(some(rows), count, None if weights is None else weights[rows]) for rows, count in parts]
+    return GaussNewton(task, jacobian, lambda: batches, 1.0, columns=3)
 
 
 @pytest.mark.parametrize("vectorised", [True, False])
@@ -142,6 +147,31 @@ def test_products_are_those_with_the_dense_matrix(name: str, vectorised: bool) -
     identity = torch.eye(p).double()
     torch.testing.assert_close(operator(model, task, batch, jacobian)(identity), expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(row_products(task, jacobian, batch, identity), rows.T, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["classes", "own loss", "binary"])
+def test_weights_of_samples_multiply_residuals_and_curvature_alike(name: str) -> None:
+    model, task, batch = case(name)
+    jacobian = Jacobian(model, dict(model.named_parameters()))
+    weights = torch.rand(SAMPLES).double() + 0.1
+    expected, rows = dense(name, model, task, batch, weights)
+    identity = torch.eye(len(expected)).double()
+    torch.testing.assert_close(operator(model, task, batch, jacobian, weights)(identity), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(row_products(task, jacobian, batch, identity, weights), rows.T, rtol=1e-10, atol=1e-10)
+
+
+def test_the_weight_is_the_residual_at_the_label_even_of_a_sample_that_is_almost_certain() -> None:
+    logits = torch.tensor([[[400.0, 1.0, 0.0]], [[0.2, -0.1, 0.0]]])
+    labels, weights = torch.tensor([[0], [2]]), torch.tensor([0.3, 0.6])
+    found, exact = expand(logits, labels, weights), expand(logits.double(), labels, weights.double())
+    torch.testing.assert_close(found.residual()[[0, 1], 0, [0, 2]], weights)
+    vectors = torch.tensor([[[[1.0, 2.0, -1.0]], [[0.5, 0.1, 3.0]]]])
+    torch.testing.assert_close(found.curvature(vectors), exact.curvature(vectors.double()).float(), rtol=1e-4, atol=1e-6)
+
+
+def test_weights_do_not_change_a_squared_loss() -> None:
+    found = expand(torch.zeros(3), torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.1, 0.2, 0.3]))
+    assert found.residual().tolist() == [1.0, -2.0, 0.5]
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -287,7 +317,10 @@ def test_a_model_without_forward_mode_is_differentiated_backward_twice() -> None
         ((4, 1, 3), torch.zeros(4, 1).long(), 1.0),
         ((2, 20, 3), torch.tensor([[0] * 20, [0] * 10 + [-100] * 10]), 5 / 15),
         ((2, 2), torch.ones(2, 2).bool(), 1.0),
+        ((4, 1, 2), torch.zeros(4, 1).long(), 3.0),
+        ((2, 1), torch.ones(2, 1).bool(), 3.0),
+        ((2, 20, 2), torch.zeros(2, 20).long(), 1 / 4),
     ],
 )
-def test_the_automatic_ridge_is_a_sample_or_five_tokens(shape: tuple[int, ...], truth: Tensor, ridge: float) -> None:
+def test_the_automatic_ridge_is_a_few_samples_or_five_tokens(shape: tuple[int, ...], truth: Tensor, ridge: float) -> None:
     assert automatic_ridge(torch.zeros(shape), truth) == pytest.approx(ridge)
