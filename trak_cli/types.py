@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -184,6 +185,11 @@ def plain(value: Any) -> Any:
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """The first names, and how many more there are: "a, b, c and 2 more"."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def repeated(numbers: Sequence[int]) -> list[int]:
+    """The numbers that occur more than once, ascending."""
+    return sorted(number for number, count in Counter(numbers).items() if count > 1)
 
 
 def by_numbers(name: str) -> list[str | int]:

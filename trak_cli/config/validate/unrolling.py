@@ -10,14 +10,13 @@ from trak_cli.config.schema import TrakConfig, UnrollConfig
 from trak_cli.config.wording import one_of, shown
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.store.layout import check_name
-from trak_cli.types import listed
+from trak_cli.types import listed, repeated
 
 
 def unroll_problems(config: TrakConfig) -> Iterator[Problem]:
     """Values of ``unroll`` that are out of range, or that contradict each other."""
     unroll = config.unroll
-    targets = unroll.targets or []
-    if twice := sorted({target for target in targets if targets.count(target) > 1}):
+    if twice := repeated(unroll.targets or []):
         yield Problem("unroll.targets", f"{listed(list(map(str, twice)))} more than once", "each row once", "leave one out")
     if unroll.split is not None and config.dataset.targets and unroll.split not in config.dataset.targets:
         known = one_of(list(config.dataset.targets))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.types import TRAIN, listed
+from trak_cli.types import TRAIN, listed, repeated
 
 
 def choose_split(section: str, split: str | None, names: Sequence[str]) -> str:
@@ -45,7 +45,7 @@ def choose_rows(section: str, targets: Sequence[int] | None, split: str, total: 
     if outside := [row for row in targets if not 0 <= row < total]:
         found = listed([str(row) for row in outside])
         raise ConfigError(Problem(where, found, f"rows of {split}: 0 to {total - 1}", remedy))
-    if twice := sorted({row for row in targets if list(targets).count(row) > 1}):
+    if twice := repeated(targets):
         found = f"{listed([str(row) for row in twice])} more than once"
         raise ConfigError(Problem(where, found, "each row once", remedy))
     return tuple(targets)
