@@ -149,15 +149,6 @@ class Scored:
             rows = Rows(start, min(start + targets, self.count))
             yield rows, read_scores(self.path, rows)
 
-    def units(self) -> Iterator[tuple[Rows, Rows, Float32]]:
-        """The dense scores as they are stored: blocks of targets (by position) and training rows, targets first.
-
-        Raises:
-            StoreError: there are no dense scores, or a file is damaged.
-        """
-        self.require_dense()
-        yield from score_blocks(open_scores(self.path))
-
 
 def open_scored(loaded: Loaded, split: str | None) -> Scored:
     """The scores of the configured estimator on a split; without a split, on the configured or only one that has scores.

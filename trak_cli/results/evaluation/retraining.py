@@ -38,7 +38,7 @@ def leave_one_out(evaluated: Evaluated, path: Path) -> list[Metric]:
     left_out = (masks == 0).argmax(axis=1)
     rows = list(scored.target_rows)
     scores = np.empty((len(rows), len(left_out)), np.float32)
-    for places, training, block in scored.units():
+    for places, training, block in scored.pieces():
         inside = np.flatnonzero((left_out >= training.start) & (left_out < training.stop))
         scores[places.start : places.stop, inside] = block[:, left_out[inside] - training.start]
     return [evaluated.mean("leave-one-out correlation", leave_one_out_correlations(scores, outputs[:, rows]), rows)]

@@ -93,7 +93,7 @@ def _ranked(evaluated: Evaluated, rows: Sequence[int], relevant: Sequence[IntArr
     index = {place: number for number, place in enumerate(places)}
 
     def blocks() -> Iterator[tuple[Rows, Rows, Float32]]:
-        for targets, training, block in evaluated.scored.units():
+        for targets, training, block in evaluated.scored.pieces():
             for place in targets:
                 if place in index:
                     number = index[place]
@@ -110,7 +110,7 @@ def _top_rows(evaluated: Evaluated, count: int) -> IntArray:
         ends = scored.extremes(range(targets), count)
         return np.concatenate([one.top.indices for one in ends])
     best: dict[Rows, TopK] = {}
-    for places, rows, block in scored.units():
+    for places, rows, block in scored.pieces():
         best.setdefault(places, TopK(len(places), count)).update(block, rows.start)
     top = np.empty((targets, count), np.int64)
     for places, one in best.items():

@@ -121,7 +121,7 @@ def _stream(scored: Scored, reporter: Reporter) -> ScoreStream:
 
     def blocks() -> ScoreBlocks:
         with reporter.meter(f"export {scored.estimator}", shape[0] * shape[1], "scores") as meter:
-            for places, rows, block in scored.units():
+            for places, rows, block in scored.pieces():
                 yield places, rows, block
                 meter.advance(block.size)
 
