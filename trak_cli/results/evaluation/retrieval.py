@@ -9,11 +9,11 @@ import numpy as np
 
 from trak_cli.attribution.metrics.classes import same_class_shares
 from trak_cli.attribution.metrics.retrieval import Ranked, rank_relevant
-from trak_cli.attribution.topk import TopK
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.results.evaluation.contract import Evaluated, Metric
 from trak_cli.results.evaluation.row_files import encoded, read_classes, read_flags, read_relevant
 from trak_cli.results.samples import Samples, open_samples
+from trak_cli.results.scored import Scored
 from trak_cli.types import TRAIN, Float32, IntArray, Rows
 
 
@@ -67,8 +67,8 @@ def subclass_detection(evaluated: Evaluated, path: Path) -> list[Metric]:
 def _class_metric(evaluated: Evaluated, name: str, classes: IntArray, of_targets: IntArray) -> Metric:
     scored, rows = evaluated.scored, list(evaluated.scored.target_rows)
     count = min(evaluated.inputs.top, scored.rows)
-    top = _top_rows(evaluated, count)
-    return evaluated.mean(f"{name} (top {count})", same_class_shares(top, classes, of_targets[rows]), rows)
+    shares = same_class_shares(_top_rows(scored, count), classes, of_targets[rows])
+    return evaluated.mean(f"{name} (top {count})", shares, rows)
 
 
 def _labels(samples: Samples | None, split: str, count: int) -> list[str | int | float]:
@@ -102,17 +102,6 @@ def _ranked(evaluated: Evaluated, rows: Sequence[int], relevant: Sequence[IntArr
     return rank_relevant(blocks, relevant)
 
 
-def _top_rows(evaluated: Evaluated, count: int) -> IntArray:
+def _top_rows(scored: Scored, count: int) -> IntArray:
     """The training rows of the highest scores of every target, (t, count)."""
-    scored = evaluated.scored
-    targets = len(scored.target_rows)
-    if not scored.dense:
-        ends = scored.extremes(range(targets), count)
-        return np.concatenate([one.top.indices for one in ends])
-    best: dict[Rows, TopK] = {}
-    for places, rows, block in scored.pieces():
-        best.setdefault(places, TopK(len(places), count)).update(block, rows.start)
-    top = np.empty((targets, count), np.int64)
-    for places, one in best.items():
-        top[places.start : places.stop] = one.result().top.indices
-    return top
+    return np.concatenate([ends.top.indices for ends in scored.extremes(range(scored.count), count)])
