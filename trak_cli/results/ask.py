@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trak_cli.attribution.topk import Extremes, TopBottom
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
@@ -51,12 +50,7 @@ def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: st
     made = make_samples(_like(loaded.config, split), records)
     found = score_new(loaded, reporter, made, k)
     words, training = Samples(made.split, made), describer(loaded.config, TRAIN)
-    targets = []
-    for place in range(len(made)):
-        top, bottom = (
-            Extremes(end.indices[[place]], end.values[[place]]) for end in (found.extremes.top, found.extremes.bottom)
-        )
-        targets.append(target_top(None, words.words(place), TopBottom(top, bottom), training))
+    targets = [target_top(None, words.words(place), ends, training) for place, ends in enumerate(found.extremes.each())]
     outputs = [float(value) for value in found.outputs]
     return AskSummary(found.store, found.estimator, found.checkpoints, made.split, found.rows, outputs, targets)
 
