@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
 from trak_cli.attribution.topk import TopK
 from trak_cli.results.scored import Scored
-from trak_cli.types import Float32, Float64, IntArray, Rows
+from trak_cli.types import Float32, Float64, IntArray
 
 #: The most harmful training samples of a target that are counted.
 MOST_HARMFUL = 20
@@ -40,23 +42,14 @@ def harm_on(scored: Scored) -> Harm:
         np.add.at(total, kept.indices, -np.minimum(kept.values, 0).astype(np.float64))
         _count(count, kept.indices[:, :MOST_HARMFUL], kept.values[:, :MOST_HARMFUL])
         return Harm(total / len(kept.values), count)
-    best: TopK | None = None
-    before = Rows(0, 0)
-    for positions, rows, block in scored.pieces():
-        if positions != before:
-            _count_lowest(count, best)
-            best, before = TopK(len(block), MOST_HARMFUL), positions
-        if best is not None:
+    for positions, pieces in groupby(scored.pieces(), itemgetter(0)):
+        best = TopK(len(positions), MOST_HARMFUL)
+        for _, rows, block in pieces:
             best.update(block, rows.start)
-        total[rows.start : rows.stop] -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
-    _count_lowest(count, best)
-    return Harm(total / scored.count, count)
-
-
-def _count_lowest(count: Float64, best: TopK | None) -> None:
-    if best is not None:
+            total[rows.start : rows.stop] -= np.minimum(block, 0).sum(axis=0, dtype=np.float64)
         lowest = best.result().bottom
         _count(count, lowest.indices, lowest.values)
+    return Harm(total / scored.count, count)
 
 
 def _count(count: Float64, rows: IntArray, scores: Float32) -> None:
