@@ -152,7 +152,8 @@ def _systems(run: RefineRun, checkpoint: Checkpoint, reporter: Reporter) -> Syst
     if not run.estimator.needs_gram:
         return Systems(run.setup, run.settings, splits, scales, combinations=None, weights=None)
     found = require_gram(run.inventory, run.estimator, checkpoint.name)
-    directions = combinations(run.inventory, run.estimator, checkpoint.name, found, run.settings.rank)
+    rank = run.settings.rank
+    directions = combinations(run.inventory, run.estimator, checkpoint.name, found, rank) if rank else None
     return Systems(run.setup, run.settings, splits, scales, directions, simulated_weights(found))
 
 

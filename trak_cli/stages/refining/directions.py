@@ -29,7 +29,7 @@ def simulated_weights(found: Finalized) -> Float32 | None:
 def combinations(
     inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized, rank: int
 ) -> dict[int, Float32]:
-    """For some training rows, their factors in every direction, (r,) with r ≤ ``rank``."""
+    """For some training rows, their factors in every direction, (r,) with r ≤ ``rank``, which is 1 or more."""
     vectors = found.spectrum.vectors[:, -rank:]
     wanted = evenly_spaced(inventory.rows, ROWS)
     factors: dict[int, Float32] = {}
