@@ -96,10 +96,7 @@ def evaluate_removals(
     losses, outputs = {}, {}
     for source in sources:
         if source.name not in missing:
-            files = removals(layout, run, split, source, evaluated, removed)
-            models = read_models([file.path for file in files], split)
-            for file, weights in zip(files, models.weights, strict=True):
-                require_top(file.path, weights, file.left_out)
+            models = _read_removals(layout, run, split, source, evaluated, removed)
             losses[source.name], outputs[source.name] = _changes(full, models, evaluated)
     random = [_all_changes(full, subsets, evaluated, values) for values in ("losses", "outputs")]
     changes = mean_changes(losses, outputs, (random[0], random[1]), Bootstrap(config.lds.bootstrap, config.seed))
@@ -134,10 +131,7 @@ def removal_outputs(
     stored = _stored_rows(layout, run, split, source.name, targets)
     evaluated = EvaluatedTargets(tuple(row for row in targets.rows if row in stored), targets.group)
     removed = int((read_subsets(layout, run, split).weights[0] == 0).sum())
-    files = removals(layout, run, split, source, evaluated, removed)
-    models = read_models([file.path for file in files], split)
-    for file, weights in zip(files, models.weights, strict=True):
-        require_top(file.path, weights, file.left_out)
+    models = _read_removals(layout, run, split, source, evaluated, removed)
     before, after = (
         evaluated.columns(one.outputs.astype(np.float64)).mean(axis=1) for one in (_require_full(layout, run, split), models)
     )
@@ -151,6 +145,21 @@ def _stored_rows(layout: Layout, run: int, split: str, name: str, targets: Evalu
         path = layout.retrained_without(run, name, split, _group_name(targets.rows))
         return set(targets.rows) if path.exists() else set()
     return {row for row in targets.rows if layout.retrained_without(run, name, split, f"{row:05}").exists()}
+
+
+def _read_removals(
+    layout: Layout, run: int, split: str, source: ScoreSource, targets: EvaluatedTargets, count: int
+) -> RetrainedModels:
+    """The stored models of :func:`removals`.
+
+    Raises:
+        StoreError: one of them was made from other scores.
+    """
+    files = removals(layout, run, split, source, targets, count)
+    models = read_models([file.path for file in files], split)
+    for file, weights in zip(files, models.weights, strict=True):
+        require_top(file.path, weights, file.left_out)
+    return models
 
 
 def _group_name(rows: Sequence[int]) -> str:
