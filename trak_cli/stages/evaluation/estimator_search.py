@@ -130,14 +130,16 @@ class _Scan:
 
     def _weighting(self, spec: EstimatorSpec, checkpoint: str) -> Weighting:
         clip_threshold, training = estimate_weighting(self._inventory, spec, checkpoint)
+        over_terms = is_over_terms(spec, training)
+        with_curvature = training is not None and spec.uses_curvature and not over_terms  # terms affect no weight
         parts = []
-        for shard in self._inventory.read_all(checkpoint, TRAIN, with_curvature=spec.uses_curvature):
-            features = training_rows(spec, shard.features, clip_threshold)
+        for shard in self._inventory.read_all(checkpoint, TRAIN, with_curvature):
+            features = shard.features if training is None else training_rows(spec, shard.features, clip_threshold)
             weights = weigh(spec, training, features, shard.out_to_loss, curvature_rows(shard))
             parts.append(weights.sample.astype(np.float32))
             self._progress(len(shard.rows))
         in_gram = training is not None or not spec.simulates_training
-        return Weighting(np.concatenate(parts), in_gram, is_over_terms(spec, training), clip_threshold)
+        return Weighting(np.concatenate(parts), in_gram, over_terms, clip_threshold)
 
     def of_group(self, group: Sequence[EstimatorSpec]) -> dict[EstimatorSpec, Float64]:
         """The predictions (t, s) of estimators that share their rows and their Gram matrix."""
