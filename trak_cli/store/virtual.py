@@ -7,7 +7,7 @@ as a file of its own with its digest: a missing source (which HDF5 reads as the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -149,14 +149,7 @@ def score_blocks(scores: WholeScores, targets: Rows | None = None) -> Iterator[t
         DamagedError, ForeignError: a source is damaged, or has changed since the scores were assembled.
     """
     wanted = _wanted(scores, targets)
-    chosen = [(source, content) for source, content in scores.sources if len(overlap(source.targets, wanted)) > 0]
-    absent = [problem for source, _ in chosen if not source.path.exists() for problem in missing(source.path).problems]
-    if absent:
-        raise MissingError(absent)
-    for source, content in chosen:
-        block, found = _read_source(source)
-        if found != content:
-            raise _changed_since(scores.path, source.path, found, content)
+    for source, block in _read_listed(scores, lambda source: len(overlap(source.targets, wanted)) > 0):
         shared = overlap(source.targets, wanted)
         yield shared, source.train, block[shared.start - source.targets.start : shared.stop - source.targets.start]
 
@@ -187,20 +180,38 @@ def pick_scores(path: Path, targets: IntArray, train: IntArray) -> Float32:
     scores = open_scores(path)
     with reading(path):
         picked = np.full((len(targets), len(train)), np.nan, dtype=np.float32)
-    for source, content in scores.sources:
-        rows, columns = (_inside(wanted, span) for wanted, span in ((targets, source.targets), (train, source.train)))
-        if rows.size and columns.size:
-            block, found = _read_source(source)
-            if found != content:
-                raise _changed_since(scores.path, source.path, found, content)
-            inside = np.ix_(targets[rows] - source.targets.start, train[columns] - source.train.start)
-            picked[np.ix_(rows, columns)] = block[inside]
+
+    def places(source: Source) -> tuple[IntArray, IntArray]:
+        return _inside(targets, source.targets), _inside(train, source.train)
+
+    for source, block in _read_listed(scores, lambda source: all(some.size for some in places(source))):
+        rows, columns = places(source)
+        inside = np.ix_(targets[rows] - source.targets.start, train[columns] - source.train.start)
+        picked[np.ix_(rows, columns)] = block[inside]
     return picked
 
 
 def _inside(wanted: IntArray, span: Rows) -> IntArray:
     """The places in ``wanted`` of the numbers in a range."""
     return np.flatnonzero((wanted >= span.start) & (wanted < span.stop))
+
+
+def _read_listed(scores: WholeScores, is_wanted: Callable[[Source], bool]) -> Iterator[tuple[Source, Float32]]:
+    """The listed sources that are wanted, with the values of each.
+
+    Raises:
+        MissingError: before the first of them, with a problem for each that does not exist.
+        DamagedError, ForeignError: one is damaged, or has changed since the scores were assembled.
+    """
+    chosen = [(source, content) for source, content in scores.sources if is_wanted(source)]
+    absent = [problem for source, _ in chosen if not source.path.exists() for problem in missing(source.path).problems]
+    if absent:
+        raise MissingError(absent)
+    for source, content in chosen:
+        block, found = _read_source(source)
+        if found != content:
+            raise _changed_since(scores.path, source.path, found, content)
+        yield source, block
 
 
 def _wanted(scores: WholeScores, targets: Rows | None) -> Rows:
