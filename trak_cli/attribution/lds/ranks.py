@@ -59,7 +59,7 @@ def rank_rows(values: FloatArray) -> RankedRows:
 
 
 def rank_correlation(first: Float64, second: Float64, counts: Float64) -> Float64:
-    """Correlation of two (t, s) arrays of centred ranks, row by row, columns weighted with ``counts`` (s,) → (t,).
+    """Correlation of two (t, s) arrays of centred ranks or values, row by row, columns weighted with ``counts`` (s,) → (t,).
 
     On ranks it is Spearman's correlation. NaN where a row is constant.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trak_cli.attribution.lds.ranks import spearman
+from trak_cli.attribution.lds.ranks import rank_correlation, spearman
 from trak_cli.types import Float64, FloatArray
 
 
@@ -32,7 +32,4 @@ def leave_one_out_correlations(scores: FloatArray, outputs: FloatArray) -> Float
     """
     x = scores - scores.mean(axis=1, keepdims=True, dtype=np.float64)
     y = outputs.mean(axis=0, dtype=np.float64)[:, None] - outputs.T
-    scale = (x * x).sum(axis=1) * (y * y).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = (x * y).sum(axis=1) / np.sqrt(scale)
-    return np.where(scale > 0, np.clip(correlation, -1.0, 1.0), np.nan)
+    return rank_correlation(x, y, np.ones(x.shape[1]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trak_cli.types import BoolArray, Float64, FloatArray
+from trak_cli.attribution.lds.ranks import rank_rows
+from trak_cli.types import BoolArray, FloatArray
 
 
 def detection_auc(suspicion: FloatArray, flagged: BoolArray) -> float:
@@ -18,7 +19,7 @@ def detection_auc(suspicion: FloatArray, flagged: BoolArray) -> float:
         flagged: (n,); at least one sample is flagged, and one is not.
     """
     count, total = int(flagged.sum()), len(flagged)
-    ranks = _mean_ranks(suspicion)
+    ranks = rank_rows(suspicion[None]).balance(np.ones(total))[0] + (total + 1) / 2
     return float((ranks[flagged].sum() - count * (count + 1) / 2) / (count * (total - count)))
 
 
@@ -32,10 +33,3 @@ def inspection_area(suspicion: FloatArray, flagged: BoolArray) -> float:
     order = np.argsort(-suspicion, kind="stable")
     found = np.cumsum(flagged[order]) / flagged.sum()
     return float((found[1:] + found[:-1]).sum() / (2 * len(flagged)))
-
-
-def _mean_ranks(values: FloatArray) -> Float64:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: Float64 = (last - (counts - 1) / 2)[place]
-    return ranks
