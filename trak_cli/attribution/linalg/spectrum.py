@@ -94,13 +94,12 @@ def decompose(gram: Gram) -> Spectrum:
     if gram.rows is not None:
         values, vectors = of_rows(gram.rows)
         mean_diag = float(np.einsum("rk,rk->", gram.rows, gram.rows)) / entries.shape[1]
-        response = None if gram.response is None else vectors.T @ gram.response
-        return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.over, response)
-    values, vectors = np.linalg.eigh(entries)
-    # A sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding.
-    mean_diag = float(np.mean(np.diagonal(entries)))
+    else:
+        values, vectors = np.linalg.eigh(entries)
+        values = np.maximum(values, 0.0)  # a sum of squares has no negative eigenvalue; what eigh returns below 0 is rounding
+        mean_diag = float(np.mean(np.diagonal(entries)))
     response = None if gram.response is None else vectors.T @ gram.response
-    return Spectrum(np.maximum(values, 0.0), vectors, gram.n, mean_diag, gram.mean_square, gram.over, response)
+    return Spectrum(values, vectors, gram.n, mean_diag, gram.mean_square, gram.over, response)
 
 
 def of_rows(rows: Float64) -> tuple[Float64, Float64]:
