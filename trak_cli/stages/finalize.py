@@ -17,7 +17,7 @@ from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.inputs.worker import worker_share
-from trak_cli.stages.scoring.gram_store import Finalized, find_gram, sum_gram, write_gram
+from trak_cli.stages.scoring.gram_store import Finalized, covers_classes, find_gram, sum_gram, write_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import TRAIN, Reporter
@@ -87,7 +87,7 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     largest = max(config.estimator.checkpoint_counts, default=None)
     inventory = take_inventory(layout, config.estimator.average_over).first(largest)
     grams = _file(config, inventory, estimator, reporter) if estimator.needs_gram else []
-    all_classes = estimator.uses_curvature and inventory.curvature == "classes"
+    all_classes = covers_classes(inventory, estimator)
     return FinalizeSummary(
         layout.root,
         estimator.name,

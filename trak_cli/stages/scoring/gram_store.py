@@ -58,6 +58,11 @@ def curvature_rows(shard: FeatureRows) -> CurvatureRows:
     return None
 
 
+def covers_classes(inventory: Inventory, estimator: EstimatorSpec) -> bool:
+    """Whether the Gram matrices of this estimator cover the other classes of the samples."""
+    return estimator.uses_curvature and inventory.curvature == "classes"
+
+
 def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
     """The Gram matrix and the weights of one checkpoint, by one pass over its training features."""
     clip_threshold, training = estimate_weighting(inventory, estimator, checkpoint)
@@ -148,7 +153,7 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
         return None
     require_same(path, image.fingerprint, expected)
     arrays = image.arrays
-    over = "terms" if "terms" in arrays else "classes" if expected["gram"].endswith("all_classes") else "samples"
+    over = "terms" if "terms" in arrays else "classes" if covers_classes(inventory, estimator) else "samples"
     numbers = {key: float(arrays[key][0]) for key in ("mean_diagonal", "mean_square")}
     spectrum = Spectrum(
         arrays["eigenvalues"],
