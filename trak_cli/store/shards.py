@@ -17,9 +17,12 @@ from trak_cli.store.fingerprint import problems_between
 from trak_cli.store.publish import write_image
 from trak_cli.types import AnyArray, Float32, Json, Rows
 
-#: Datasets of every shard, and of one with per-token terms or with other classes: features and a number for each row.
+#: Datasets of every shard.
 _COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "rows")
-_CURVATURE = (("term_features", "terms"), ("class_features", "residuals"))
+
+#: What training rows may have besides features -> its datasets: features, and a number for each row.
+CURVATURE_COLUMNS = {"terms": ("term_features", "terms"), "classes": ("class_features", "residuals")}
+_CURVATURE = tuple(CURVATURE_COLUMNS.values())
 
 #: Datasets that are stored as the dtype of the features; each has a dataset of scales where this dtype has scales.
 _ENCODED = ("features", *(features for features, _ in _CURVATURE))

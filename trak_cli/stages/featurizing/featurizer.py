@@ -18,7 +18,7 @@ from trak_cli.stages.inputs.microbatches import Microbatch, microbatches
 from trak_cli.stages.inputs.prefetch import ReadBatch, read_batch, read_batches
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.validation import validate_batch
-from trak_cli.store.shards import FeatureRows
+from trak_cli.store.shards import CURVATURE_COLUMNS, FeatureRows
 from trak_cli.tasks import Task
 from trak_cli.types import TRAIN, AnyArray, Rows
 from trak_cli.user_errors import report_user_errors
@@ -27,13 +27,10 @@ from trak_cli.user_errors import report_user_errors
 Columns = dict[str, AnyArray]
 
 
-#: What a second pass is for -> its columns (features, and a number for each sample), and what they are in messages.
+#: What a second pass is for -> what its columns are in messages.
 _SECOND = {
-    "terms": (("term_features", "terms"), ("per-sample gradient of the terms", "number of terms")),
-    "classes": (
-        ("class_features", "residuals"),
-        ("per-sample gradient of the other classes", "residual"),
-    ),
+    "terms": ("per-sample gradient of the terms", "number of terms"),
+    "classes": ("per-sample gradient of the other classes", "residual"),
 }
 
 
@@ -104,7 +101,8 @@ class Featurizer:
             }
             if self.second is not None and split.name == TRAIN:
                 padded = torch.tensor(rows + rows[-1:] * (read.size - len(rows)), device=split.device)
-                (of_rows, numbers), (what, what_number) = _SECOND[self.second.curvature]
+                of_rows, numbers = CURVATURE_COLUMNS[self.second.curvature]
+                what, what_number = _SECOND[self.second.curvature]
                 columns[of_rows], gradients = self._projected(self.second.engine, (batch, padded), names, what)
                 columns[numbers] = _checked(gradients.out_to_loss, names, what_number)
         return columns

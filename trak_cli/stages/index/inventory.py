@@ -15,7 +15,7 @@ from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.fingerprint import differences, require_same, shown
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
-from trak_cli.store.shards import Condition, FeatureShard, inspect_features, read_features
+from trak_cli.store.shards import CURVATURE_COLUMNS, Condition, FeatureShard, inspect_features, read_features
 from trak_cli.types import TRAIN, Json, Rows, by_numbers, listed, shards_of
 
 #: The digest in the name of a checkpoint's folder; the name of an ensemble member goes on after it.
@@ -87,13 +87,13 @@ class Inventory:
         rows = self.shards(split)[index]
         fingerprint = shard_fingerprint(self.features[checkpoint], split)
         path = self.layout.features(checkpoint, split, index)
-        wanted = with_curvature and self.curvature is not None and split == TRAIN
-        shard = read_features(path, wanted)
+        wanted = self.curvature if with_curvature and split == TRAIN else None
+        shard = read_features(path, wanted is not None)
         require_same(path, shard.fingerprint | {"rows": str(shard.rows)}, fingerprint | {"rows": str(rows)})
-        if wanted and (shard.residuals if self.curvature == "classes" else shard.terms) is None:
-            expected = f"features of {self.curvature}, as the store has them"
+        if wanted is not None and getattr(shard, CURVATURE_COLUMNS[wanted][1]) is None:
+            expected = f"features of {wanted}, as the store has them"
             remedy = "delete this file, and run trak featurize again"
-            raise StoreError(Problem(str(path), f"no features of {self.curvature}", expected, remedy))
+            raise StoreError(Problem(str(path), f"no features of {wanted}", expected, remedy))
         return shard
 
     def read_all(self, checkpoint: str, split: str, with_curvature: bool = False) -> Iterator[FeatureShard]:
