@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from trak_cli.report.page import LdsTable, Page, Suspects
-from trak_cli.report.plots import Interval, lds_plot, pooled, spread_plot
+from trak_cli.report.plots import lds_plot, pooled, spread_plot
 from trak_cli.results.reporting.facts import config_text, facts_of
 from trak_cli.results.reporting.model_outputs import scored_checkpoints
 from trak_cli.results.reporting.part import Part, SplitTargets
@@ -77,10 +77,9 @@ def _spread(parts: Sequence[Part]) -> str | None:
 
 
 def _table(split: str, lds: LdsPanel) -> LdsTable:
-    intervals = [Interval(one.name, one.estimate, one.low, one.high, one.shown) for one in lds.entries]
     rows = [
         (one.name, f"{one.estimate:.3f}", "" if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}")
         for one in lds.entries
     ]
     ceiling = [("noise ceiling", f"{lds.ceiling:.3f}", "")] if lds.ceiling is not None else []
-    return LdsTable(split, lds_plot(intervals, lds.ceiling), [*rows, *ceiling], f"Measured on {lds.about}.")
+    return LdsTable(split, lds_plot(lds.entries, lds.ceiling), [*rows, *ceiling], f"Measured on {lds.about}.")

@@ -6,20 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trak_cli.report.plots import Interval
 from trak_cli.results.scored import Scored
 from trak_cli.store.failures import MissingError
 from trak_cli.store.json_files import read_json
-
-
-@dataclass(frozen=True)
-class LdsEntry:
-    """One set of scores: its mean LDS over targets, with the 95 % interval (None without resamples)."""
-
-    name: str
-    estimate: float
-    low: float | None
-    high: float | None
-    shown: bool
 
 
 @dataclass(frozen=True)
@@ -27,12 +17,12 @@ class LdsPanel:
     """The last evaluation of a split.
 
     Attributes:
-        entries: every set of scores; ``shown`` marks those of this report.
+        entries: the mean LDS over targets of every set of scores, with its 95 % interval; those of this report are ``strong``.
         ceiling: the LDS of a perfect predictor; None if it is not known.
         about: subsets, targets and models, in words.
     """
 
-    entries: Sequence[LdsEntry]
+    entries: Sequence[Interval]
     ceiling: float | None
     about: str
 
@@ -74,7 +64,7 @@ def sentences(scored: Scored, lds: LdsPanel | None, checkpoints: int) -> list[st
 
 
 def _lds_sentences(scored: Scored, lds: LdsPanel | None) -> list[str]:
-    own = None if lds is None else next((entry for entry in lds.entries if entry.shown), None)
+    own = None if lds is None else next((entry for entry in lds.entries if entry.strong), None)
     if lds is None or own is None:
         whose = "these scores" if lds is None else f"the scores of estimator {scored.estimator}"
         return [
@@ -96,6 +86,6 @@ def _lds_sentences(scored: Scored, lds: LdsPanel | None) -> list[str]:
     return said
 
 
-def _entry(one: dict[str, Any], estimator: str) -> LdsEntry:
+def _entry(one: dict[str, Any], estimator: str) -> Interval:
     lds = one["lds"]
-    return LdsEntry(one["name"], lds["estimate"], lds["low"], lds["high"], one["name"] == estimator)
+    return Interval(one["name"], lds["estimate"], lds["low"], lds["high"], one["name"] == estimator)
