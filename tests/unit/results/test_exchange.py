@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 import typer
+import zarr
 from exchange_store import Store, random_scores, store_with
+from safetensors.numpy import save_file
 
 from trak_cli.cli.app import app
 from trak_cli.config.load import load
@@ -267,6 +269,29 @@ def test_scores_of_other_samples_are_refused(store: Store, tmp_path: Path, shape
     np.save(tmp_path / "other.npy", random_scores(*shape))
     with pytest.raises(InputError, match=says):
         store.imported(tmp_path / "other.npy", "other")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".zarr", ".safetensors"])
+@pytest.mark.parametrize("targets", [[0.0, 1.5, 2.0], [0, 1], [[0, 1, 2]]], ids=["fractions", "too few", "a matrix"])
+def test_targets_that_are_not_one_row_number_for_each_are_refused(tmp_path: Path, suffix: str, targets: list[object]) -> None:
+    arrays = {"scores": random_scores(3, 5), "targets": np.array(targets)}
+    path = tmp_path / f"theirs{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    elif suffix == ".safetensors":
+        save_file(arrays, path)
+    else:
+        group = zarr.create_group(store=str(path), zarr_format=3)
+        for name, array in arrays.items():
+            group.create_array(name, data=array)
+    with pytest.raises(InputError, match="3 row numbers"):
+        Store(tmp_path / "store").imported(path, split="test")
+
+
+def test_a_single_number_with_targets_is_no_matrix_of_scores(tmp_path: Path) -> None:
+    np.savez(tmp_path / "theirs.npz", scores=np.float32(1), targets=[0])
+    with pytest.raises(InputError, match="two dimensions"):
+        Store(tmp_path / "store").imported(tmp_path / "theirs.npz", split="test")
 
 
 # Ground truths

@@ -116,17 +116,24 @@ def long_rows(stream: ScoreStream) -> Iterator[LongRows]:
             yield LongRows(np.full(len(rows), stream.targets[place]), training, scores)
 
 
-def matrix_table(path: Path, scores: Any, targets: Sequence[int] | None = None) -> ScoreTable:
+def matrix_table(path: Path, scores: Any, targets: Any = None) -> ScoreTable:
     """Scores from an array (targets, n), which may be mapped from a file, or anything that is sliced like one.
 
+    Args:
+        targets: the rows of the targets, where the file has them: an array, or anything that becomes one.
+
     Raises:
-        InputError: it has other than two dimensions, or holds no real numbers.
+        InputError: it has other than two dimensions, or holds no real numbers; or the targets are not one row number for each.
     """
     if len(scores.shape) != 2 or 0 in scores.shape or scores.dtype.kind not in "fiu":
         found = f"{scores.dtype} of shape {scores.shape}"
         raise InputError(Problem(str(path), found, "numbers with two dimensions", "save the scores of all targets as a matrix"))
     shape = (int(scores.shape[0]), int(scores.shape[1]))
-    return ScoreTable(shape, lambda t, r: scores[t.start : t.stop, r.start : r.stop], targets)
+    rows = None if targets is None else np.asarray(targets)
+    if rows is not None and (rows.dtype.kind not in "iu" or rows.shape != shape[:1]):
+        raise unreadable(path, f"targets: {rows.dtype} of shape {rows.shape}", f"{shape[0]} row numbers")
+    known = None if rows is None else rows.tolist()
+    return ScoreTable(shape, lambda t, r: scores[t.start : t.stop, r.start : r.stop], known)
 
 
 def unreadable(path: Path, found: str, expected: str) -> InputError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def read(source: Source) -> ScoreTable:
         arrays = {name: _mapped(file) for name, file in _extracted(source).items()}
         if "scores" not in arrays:
             read_array_file(source.path, ("scores",))  # raises, with the names of the arrays that it has
-    return matrix_table(source.path, arrays["scores"], _targets(source.path, arrays))
+    return matrix_table(source.path, arrays["scores"], arrays.get("targets"))
 
 
 def _extracted(source: Source) -> dict[str, Path]:
@@ -82,12 +81,3 @@ def _mapped(path: Path) -> AnyArray:
     except (OSError, ValueError, EOFError) as error:
         raise unreadable(path, f"an unreadable array ({error})", "an array of numbers") from error
     return array
-
-
-def _targets(path: Path, arrays: dict[str, AnyArray]) -> Sequence[int] | None:
-    if "targets" not in arrays:
-        return None
-    targets, count = np.asarray(arrays["targets"]), len(arrays["scores"])
-    if targets.dtype.kind not in "iu" or targets.shape != (count,):
-        raise unreadable(path, f"targets: {targets.dtype} of shape {targets.shape}", f"{count} row numbers")
-    return [int(target) for target in targets]

@@ -56,11 +56,11 @@ def read(source: Source) -> ScoreTable:
     for name in ("", "scores"):
         _check(source.path / name)
     group = zarr.open_group(str(source.path), mode="r")
-    scores, targets = group["scores"], None
+    targets = None
     if (source.path / "targets").exists():
         _check(source.path / "targets")
-        targets = [int(target) for target in group["targets"][:]]
-    return matrix_table(source.path, scores, targets)
+        targets = group["targets"]
+    return matrix_table(source.path, group["scores"], targets)
 
 
 def _check(folder: Path) -> None:
