@@ -72,7 +72,7 @@ def _write_file(path: Path, data: bytes, once: bool) -> bool:
                     clean(path)
                     on_step("cleaned", path)
                     return False
-                return _publish(path, data, _link_first if once else _rename_over)
+                return _publish(path, data, link_first if once else _rename_over)
             except OSError as error:
                 # A writer that finishes first removes the temporaries of the others. Or another process has removed the
                 # folder, which was empty.
@@ -93,7 +93,7 @@ def _publish(path: Path, data: bytes, promote: Callable[[Path, Path], bool]) -> 
         raise
     temporary.unlink(missing_ok=True)
     on_step("unlinked", path)
-    _sync(path.parent)
+    sync(path.parent)
     on_step("folder-synced", path)
     clean(path)
     on_step("cleaned", path)
@@ -123,7 +123,8 @@ def _write_all(descriptor: int, view: memoryview) -> None:
         view = view[written:]
 
 
-def _link_first(temporary: Path, path: Path) -> bool:
+def link_first(temporary: Path, path: Path) -> bool:
+    """Give a written file its final name unless that exists; whether ``path`` is now ours."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -152,11 +153,12 @@ def _make_folder(folder: Path) -> None:
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for new in reversed(created):
-        _sync(new.parent)
+        sync(new.parent)
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Force the content of a file, or the names of the files in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -238,4 +240,4 @@ def sync_folder(folder: Path) -> None:
         MachineError: the file system refuses.
     """
     with writing(folder, 0):
-        _sync(folder)
+        sync(folder)

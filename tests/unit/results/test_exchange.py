@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from safetensors.numpy import save_file
 
 from trak_cli.cli.app import app
 from trak_cli.config.load import load
-from trak_cli.errors import ConfigError, InputError, StoreError, TrakError
+from trak_cli.errors import ConfigError, InputError, MachineError, StoreError, TrakError
 from trak_cli.results.exchange.registry import FORMATS
 from trak_cli.results.top import top
 from trak_cli.types import Silent
@@ -87,6 +89,30 @@ def test_an_existing_output_stays_without_overwrite(store: Store, tmp_path: Path
         store.exported(out, format=name)
     store.exported(out, format=name, overwrite=True)
     store.imported(out, "again", format=name)
+    np.testing.assert_array_equal(store.scores("again"), store.scores())
+
+
+@pytest.mark.parametrize("name", ["csv", "quanda"])
+def test_an_export_that_is_not_on_the_disk_is_an_error(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = output_of(tmp_path, name)
+    with pytest.raises(MachineError, match="ENOSPC"):
+        store.exported(out, format=name)
+    assert not out.exists()
+
+
+def test_a_disk_without_hard_links_takes_an_export(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    store.exported(tmp_path / "scores.csv")
+    store.imported(tmp_path / "scores.csv", "again")
     np.testing.assert_array_equal(store.scores("again"), store.scores())
 
 

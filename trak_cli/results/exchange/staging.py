@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.results.exchange.contract import ScoreStream
-from trak_cli.store.atomic_write import writing
+from trak_cli.store.atomic_write import link_first, sync, writing
 from trak_cli.store.temp_files import temporary_of
 from trak_cli.types import Float32
 
@@ -50,9 +50,9 @@ def staged(path: Path, overwrite: bool) -> Iterator[Path]:
         try:
             yield temporary
             for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
-                _sync(file)
+                sync(file)
             _publish(temporary, path, overwrite)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             _remove(temporary)
 
@@ -95,31 +95,26 @@ def spilled(stream: ScoreStream, path: Path, transposed: bool = False) -> Iterat
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
-    try:
-        if temporary.is_dir():
-            if overwrite and path.is_dir():
-                replaced = temporary_of(path)
-                path.rename(replaced)
-                temporary.rename(path)
-                _remove(replaced)
-            else:
-                temporary.rename(path)
-        elif overwrite:
+    if not temporary.is_dir():
+        if overwrite:
             temporary.replace(path)
-        else:
-            os.link(temporary, path)
-    except FileExistsError as error:
-        found = f"{path}, which another process has written meanwhile"
-        raise ConfigError(Problem("--out", found, "a new file or folder", "give another, or --overwrite")) from error
-
-
-def _sync(path: Path) -> None:
-    with suppress(OSError):  # some file systems cannot sync a folder
-        descriptor = os.open(path, os.O_RDONLY)
+        elif not link_first(temporary, path):
+            raise _written_meanwhile(path)
+    elif overwrite and path.is_dir():
+        replaced = temporary_of(path)
+        path.rename(replaced)
+        temporary.rename(path)
+        _remove(replaced)
+    else:
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            temporary.rename(path)
+        except FileExistsError as error:
+            raise _written_meanwhile(path) from error
+
+
+def _written_meanwhile(path: Path) -> ConfigError:
+    found = f"{path}, which another process has written meanwhile"
+    return ConfigError(Problem("--out", found, "a new file or folder", "give another, or --overwrite"))
 
 
 def _remove(path: Path) -> None:
