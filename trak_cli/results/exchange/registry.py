@@ -17,7 +17,6 @@ class Format:
     Attributes:
         module: in ``formats``, imported when the format is used.
         suffixes: of its files; none for a folder.
-        about: orientation and sign, in a few words.
         writes: scores can be exported.
         features: features can be exported.
         extremes: the highest and lowest scores alone can be exported.
@@ -26,7 +25,6 @@ class Format:
 
     module: str
     suffixes: tuple[str, ...]
-    about: str
     writes: bool = True
     features: bool = False
     extremes: bool = False
@@ -38,15 +36,15 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "csv": Format("csv_scores", (".csv",), "target,row,score", extremes=True),
-    "parquet": Format("parquet_scores", (".parquet",), "target, row, score", features=True, extremes=True),
-    "npz": Format("npz", (".npz", ".npy", ".safetensors", ".h5", ".hdf5"), "scores (targets, rows)", features=True),
-    "zarr": Format("zarr_scores", (), "scores (targets, rows)", features=True, marks=("zarr.json",)),
-    "bergson": Format("bergson", (), "score folder of bergson", marks=("scores.bin", "info.json")),
-    "dattri": Format("dattri", (".pt", ".pth"), "tensor (rows, targets) of dattri"),
-    "quanda": Format("quanda", (), "cache folder of quanda", marks=("0.pt",)),
-    "date-lm": Format("date_lm", (".json",), "score file of DATE-LM"),
-    "traker": Format("traker", (), "save directory of MadryLab/trak", writes=False, marks=("experiments.json",)),
+    "csv": Format("csv_scores", (".csv",), extremes=True),
+    "parquet": Format("parquet_scores", (".parquet",), features=True, extremes=True),
+    "npz": Format("npz", (".npz", ".npy", ".safetensors", ".h5", ".hdf5"), features=True),
+    "zarr": Format("zarr_scores", (), features=True, marks=("zarr.json",)),
+    "bergson": Format("bergson", (), marks=("scores.bin", "info.json")),
+    "dattri": Format("dattri", (".pt", ".pth")),
+    "quanda": Format("quanda", (), marks=("0.pt",)),
+    "date-lm": Format("date_lm", (".json",)),
+    "traker": Format("traker", (), writes=False, marks=("experiments.json",)),
 }
 
 
