@@ -11,7 +11,6 @@ from trak_cli.errors import ConfigError, Problem
 from trak_cli.report.page import render, require_packages
 from trak_cli.report.payload import Payload
 from trak_cli.results.reporting.describing import Describer
-from trak_cli.results.reporting.model_outputs import read_outputs
 from trak_cli.results.reporting.page_contents import page_of, shown_targets
 from trak_cli.results.reporting.part import Part, SplitTargets, open_part
 from trak_cli.results.reporting.suspicious import Suspicion, find_suspicious
@@ -100,9 +99,9 @@ def report(loaded: Loaded, reporter: Reporter, *, options: ReportOptions) -> Rep
 
 def _describer(loaded: Loaded, parts: Sequence[Part], suspicion: Suspicion) -> Describer:
     """Describes rows with what the store says about those that may be on the page."""
-    outputs = {part.scored.split: read_outputs(part.scored, part.scored.split, part.rows) for part in parts}
+    outputs = {part.scored.split: part.outputs(part.scored.split, part.rows) for part in parts}
     training = {row for part in parts for row in part.training_rows} | {one.row for one in suspicion.suspects}
-    outputs[TRAIN] = read_outputs(parts[0].scored, TRAIN, sorted(training))
+    outputs[TRAIN] = parts[0].outputs(TRAIN, sorted(training))
     return Describer(loaded.config, outputs, suspicion.self_influence)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trak_cli import __version__
-from trak_cli.results.reporting.model_outputs import scored_checkpoints
 from trak_cli.results.scored import Scored
 from trak_cli.store.container import read_image
 from trak_cli.store.failures import MissingError, reading
@@ -33,9 +32,12 @@ _NAMED = 8
 Fact = tuple[str, str]
 
 
-def facts_of(scored: Scored) -> list[Fact]:
-    """The store, the estimator, the checkpoints, the features and the versions."""
-    checkpoints = scored_checkpoints(scored)
+def facts_of(scored: Scored, checkpoints: Mapping[str, Json]) -> list[Fact]:
+    """The store, the estimator, the checkpoints, the features and the versions.
+
+    Args:
+        checkpoints: those of the scores, with their fingerprints.
+    """
     facts = [
         ("store", str(scored.layout.root)),
         ("targets", f"{len(scored.target_rows):,} of split {scored.split}"),
@@ -50,7 +52,7 @@ def facts_of(scored: Scored) -> list[Fact]:
     if checkpoints:
         names = sorted(checkpoints, key=by_numbers)
         facts.append(("checkpoints", f"{len(names)}: {listed(names, _NAMED)}"))
-        facts += list(_flat({**next(iter(checkpoints.values()))}))
+        facts += list(_flat(next(iter(checkpoints.values()))))
     else:
         facts += list(_flat({key: value for key, value in scored.fingerprint.items() if key not in ("estimator", "targets")}))
     return [*facts, *_versions(scored.layout, list(checkpoints)), ("this page", f"trak {__version__}")]

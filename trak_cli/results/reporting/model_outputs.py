@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import digest
 from trak_cli.store.json_files import read_json
-from trak_cli.types import FloatArray
+from trak_cli.store.layout import Layout
+from trak_cli.types import FloatArray, Json
 
 #: Bytes of shards that are read at most, for each split; fewer checkpoints are averaged if they hold more.
 READ_BYTES = 2 << 30
@@ -35,26 +36,26 @@ class Outputs:
     checkpoints: int = 0
 
 
-def scored_checkpoints(scored: Scored) -> dict[str, dict[str, object]]:
+def scored_checkpoints(scored: Scored) -> dict[str, Json]:
     """The checkpoints of the store whose features the scores are made from, with their fingerprints; maybe none."""
     used = set(scored.fingerprint.get("checkpoints", ()))
     every = {name: read_json(scored.layout.fingerprint(name)) for name in scored.layout.checkpoints()}
     return {name: fingerprint for name, fingerprint in every.items() if digest(fingerprint) in used}
 
 
-def read_outputs(scored: Scored, split: str, rows: Sequence[int]) -> Outputs:
-    """f and probabilities of some rows of a split. Empty if the store has no features of the scores' checkpoints.
+def read_outputs(layout: Layout, checkpoints: Iterable[str], split: str, rows: Sequence[int]) -> Outputs:
+    """f and probabilities of some rows of a split, the means over checkpoints. Empty if the store has no features of them.
 
     Raises:
         StoreError, MachineError: a shard is damaged or cannot be read.
     """
-    layout, plan = scored.layout, read_plan(scored.layout)
+    plan = read_plan(layout)
     if plan is None or not rows:
         return Outputs({}, {})
     shards = sorted({row // plan.shard_rows for row in rows})
     wanted = np.array(sorted(set(rows)))
     found, total = [], 0
-    for checkpoint in scored_checkpoints(scored):
+    for checkpoint in checkpoints:
         sizes = layout.feature_sizes(checkpoint, split)
         total += sum(sizes.get(shard, 0) for shard in shards)
         if not set(shards) <= set(sizes) or total > READ_BYTES:

@@ -10,7 +10,6 @@ import numpy as np
 from trak_cli.report.page import LdsTable, Page, Suspects
 from trak_cli.report.plots import lds_plot, pooled, spread_plot
 from trak_cli.results.reporting.facts import config_text, facts_of
-from trak_cli.results.reporting.model_outputs import scored_checkpoints
 from trak_cli.results.reporting.part import Part, SplitTargets
 from trak_cli.results.reporting.reliability import LdsPanel, sentences
 from trak_cli.types import TRAIN
@@ -26,8 +25,8 @@ def page_of(parts: Sequence[Part], suspects: Suspects | None, notes: Sequence[st
         train=TRAIN,
         notes=[],
         warnings=list(dict.fromkeys(warning for part in parts for warning in part.scored.warnings)),
-        reliability={part.scored.split: _sentences(part) for part in parts},
-        facts={part.scored.split: facts_of(part.scored) for part in parts},
+        reliability={part.scored.split: sentences(part.scored, part.lds, len(part.checkpoints)) for part in parts},
+        facts={part.scored.split: facts_of(part.scored, part.checkpoints) for part in parts},
         config=config_text(scored.layout),
         spread=_spread(parts),
         suspects=suspects,
@@ -61,10 +60,6 @@ def ranges(rows: Sequence[int]) -> str:
         else:
             ends.append([row, row])
     return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ends)
-
-
-def _sentences(part: Part) -> list[str]:
-    return sentences(part.scored, part.lds, len(scored_checkpoints(part.scored)))
 
 
 def _spread(parts: Sequence[Part]) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trak_cli.config.load import Loaded
 from trak_cli.report.payload import Target
+from trak_cli.results.reporting.model_outputs import Outputs, read_outputs, scored_checkpoints
 from trak_cli.results.reporting.reliability import LdsPanel, read_lds
 from trak_cli.results.reporting.score_pass import ScoreEnds, read_ends
 from trak_cli.results.reporting.targets import Choice, choose_targets
 from trak_cli.results.scored import Scored, open_scored
+from trak_cli.types import Json
 
 #: Members of a group of targets that are shown.
 _MEMBERS = 12
@@ -36,12 +38,23 @@ class SplitTargets:
 
 @dataclass(frozen=True)
 class Part:
-    """One target split; ``ends`` in the order of ``choice``, ``lds``: None without an evaluation."""
+    """One target split.
+
+    Attributes:
+        checkpoints: of the scores, with their fingerprints.
+        ends: in the order of ``choice``.
+        lds: None without an evaluation.
+    """
 
     scored: Scored
+    checkpoints: Mapping[str, Json]
     choice: Choice
     ends: ScoreEnds
     lds: LdsPanel | None
+
+    def outputs(self, split: str, rows: Sequence[int]) -> Outputs:
+        """The outputs of the model, with the checkpoints of these scores, on some rows of a split."""
+        return read_outputs(self.scored.layout, self.checkpoints, split, rows)
 
     @property
     def rows(self) -> list[int]:
@@ -88,4 +101,4 @@ def open_part(loaded: Loaded, split: str | None, wanted: Sequence[int], most: in
     """
     scored = open_scored(loaded, split)
     choice = choose_targets(scored, wanted, most)
-    return Part(scored, choice, read_ends(scored, choice.positions, k), read_lds(scored))
+    return Part(scored, scored_checkpoints(scored), choice, read_ends(scored, choice.positions, k), read_lds(scored))
