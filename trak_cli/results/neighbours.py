@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trak_cli.attribution.topk import Extremes, TopBottom
+from trak_cli.attribution.topk import TopBottom
 from trak_cli.config.schema import TrakConfig
 from trak_cli.results.samples import open_samples
 
@@ -39,7 +39,8 @@ def target_top(row: int | None, description: str, ends: TopBottom, describe: Cal
         ends: the scores of this target alone: (1, k) of each end.
         describe: training row -> its description.
     """
-    return TargetTop(row, description, _neighbours(ends.top, 1, describe), _neighbours(ends.bottom, -1, describe))
+    helpful, harmful = ([Neighbour(row, score, describe(row)) for row, score in pairs] for pairs in helpful_and_harmful(ends))
+    return TargetTop(row, description, helpful, harmful)
 
 
 def describer(config: TrakConfig, split: str) -> Callable[[int], str]:
@@ -48,6 +49,7 @@ def describer(config: TrakConfig, split: str) -> Callable[[int], str]:
     return (lambda _: "") if samples is None else samples.words
 
 
-def _neighbours(extremes: Extremes, sign: int, describe: Callable[[int], str]) -> list[Neighbour]:
-    pairs = zip(extremes.indices[0].tolist(), extremes.values[0].tolist(), strict=True)
-    return [Neighbour(row, score, describe(row)) for row, score in pairs if sign * score > 0]
+def helpful_and_harmful(ends: TopBottom) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """The rows with positive scores and those with negative ones, with these scores, of one target: (1, k) of each end."""
+    top, bottom = (list(zip(end.indices[0].tolist(), end.values[0].tolist(), strict=True)) for end in (ends.top, ends.bottom))
+    return [(row, score) for row, score in top if score > 0], [(row, score) for row, score in bottom if score < 0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trak_cli.config.load import Loaded
 from trak_cli.report.payload import Target
+from trak_cli.results.neighbours import helpful_and_harmful
 from trak_cli.results.reporting.model_outputs import Outputs, read_outputs, scored_checkpoints
 from trak_cli.results.reporting.reliability import LdsPanel, read_lds
 from trak_cli.results.reporting.score_pass import ScoreEnds, read_ends
@@ -69,16 +70,8 @@ class Part:
 
     def target(self, place: int) -> Target:
         """The target at a place of the choice, with its positive and negative scores."""
-        both, histograms = self.ends.ends[place], self.ends.histograms
-        best, worst = (
-            [
-                (row, score)
-                for row, score in zip(end.indices[0].tolist(), end.values[0].tolist(), strict=True)
-                if sign * score > 0
-            ]
-            for end, sign in ((both.top, 1), (both.bottom, -1))
-        )
-        row = self.choice.rows[place]
+        best, worst = helpful_and_harmful(self.ends.ends[place])
+        row, histograms = self.choice.rows[place], self.ends.histograms
         counts = None if histograms is None else histograms.counts[place].tolist()
         reach = 0.0 if histograms is None else histograms.reaches[place]
         return Target(self.scored.split, row, best, worst, counts, reach, self._members, len(self.scored.group or ()))
