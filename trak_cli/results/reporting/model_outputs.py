@@ -24,7 +24,7 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Outputs:
-    """Means over ``checkpoints``, by row.
+    """Means over checkpoints, by row.
 
     Attributes:
         outputs: f.
@@ -33,7 +33,6 @@ class Outputs:
 
     outputs: dict[int, float]
     probabilities: dict[int, float]
-    checkpoints: int = 0
 
 
 def scored_checkpoints(scored: Scored) -> dict[str, Json]:
@@ -79,4 +78,4 @@ def _means(rows: FloatArray, columns: FloatArray) -> Outputs:
     of_f = dict(zip(rows.tolist(), f.mean(axis=0).tolist(), strict=True))
     log_odds = np.abs(q - 1 / (1 + np.exp(np.clip(f, -80, 80)))).max() < _ROUNDING
     of_p = dict(zip(rows.tolist(), (1 - q).mean(axis=0).tolist(), strict=True)) if log_odds else {}
-    return Outputs(of_f, of_p, len(columns))
+    return Outputs(of_f, of_p)
