@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from trak_cli.results.reporting.describing import Describer
 from trak_cli.results.reporting.page_contents import page_of, shown_targets
 from trak_cli.results.reporting.part import Part, SplitTargets, open_part
 from trak_cli.results.reporting.suspicious import Suspicion, find_suspicious
+from trak_cli.results.samples import Samples, open_samples
 from trak_cli.store.atomic_write import replace
 from trak_cli.types import TRAIN, Reporter
 
@@ -72,10 +73,11 @@ def report(loaded: Loaded, reporter: Reporter, *, options: ReportOptions) -> Rep
     """
     require_packages()
     parts = [open_part(loaded, split, options.targets, options.most, options.k) for split in options.splits or (None,)]
+    samples = {split: open_samples(loaded.config, split) for split in (TRAIN, *(part.scored.split for part in parts))}
     suspicion = Suspicion()
     if options.suspects:
-        suspicion = find_suspicious(loaded, reporter, parts[0].scored.split, options.suspects)
-    payload = Payload(_describer(loaded, parts, suspicion), TRAIN)
+        suspicion = find_suspicious(loaded, reporter, parts[0].scored.split, options.suspects, samples[TRAIN])
+    payload = Payload(_describer(samples, parts, suspicion), TRAIN)
     table = suspicion.table(payload.add_samples([one.row for one in suspicion.suspects]))
     page = page_of(parts, table, suspicion.notes)
     empty = len(render(page, "").encode()) + payload.size
@@ -97,12 +99,12 @@ def report(loaded: Loaded, reporter: Reporter, *, options: ReportOptions) -> Rep
     )
 
 
-def _describer(loaded: Loaded, parts: Sequence[Part], suspicion: Suspicion) -> Describer:
+def _describer(samples: Mapping[str, Samples | None], parts: Sequence[Part], suspicion: Suspicion) -> Describer:
     """Describes rows with what the store says about those that may be on the page."""
     outputs = {part.scored.split: part.outputs(part.scored.split, part.rows) for part in parts}
     training = {row for part in parts for row in part.training_rows} | {one.row for one in suspicion.suspects}
     outputs[TRAIN] = parts[0].outputs(TRAIN, sorted(training))
-    return Describer(loaded.config, outputs, suspicion.self_influence)
+    return Describer(samples, outputs, suspicion.self_influence)
 
 
 def _add(part: Part, payload: Payload, advance: Callable[[], None]) -> SplitTargets:

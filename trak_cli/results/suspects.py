@@ -15,7 +15,7 @@ import numpy as np
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.results.records import check_table, write_table
-from trak_cli.results.samples import open_samples
+from trak_cli.results.samples import Samples, open_samples
 from trak_cli.results.scored import Scored, likely_split, open_scored
 from trak_cli.results.suspicion.harm import harm_on
 from trak_cli.results.suspicion.neighbours import Label, Neighbours, find_neighbours
@@ -143,7 +143,7 @@ def suspects(
         by=by,
         rows=ranking.rows,
         criteria=list(ranking.values),
-        suspects=describe_suspects(loaded, reporter, ranking, rows, neighbours),
+        suspects=describe_suspects(loaded, reporter, ranking, rows, neighbours, open_samples(loaded.config, TRAIN)),
         out=out,
         notes=ranking.notes,
     )
@@ -205,9 +205,15 @@ def _scores(loaded: Loaded, layout: Layout, estimator: str, split: str | None) -
     return open_scored(loaded, split)
 
 
-def describe_suspects(loaded: Loaded, reporter: Reporter, ranking: Ranking, rows: list[int], k: int) -> list[Suspect]:
-    """These rows with their labels, values, and the label that each one's ``k`` neighbours propose; k = 0: no neighbours."""
-    samples, inventory = open_samples(loaded.config, TRAIN), training_features(loaded)
+def describe_suspects(
+    loaded: Loaded, reporter: Reporter, ranking: Ranking, rows: list[int], k: int, samples: Samples | None
+) -> list[Suspect]:
+    """These rows with their labels, values, and the label that each one's ``k`` neighbours propose; k = 0: no neighbours.
+
+    Args:
+        samples: the training set; None if it is not at hand.
+    """
+    inventory = training_features(loaded)
     searched: list[Neighbours | None] = [None] * len(rows)
     if k and inventory is not None and rows:
         searched = list(find_neighbours(inventory, loaded.config.estimator.spec, rows, k, reporter))

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from trak_cli.config.schema import TrakConfig
 from trak_cli.report.payload import Label, Sample
 from trak_cli.report.values import Value
 from trak_cli.results.reporting.model_outputs import Outputs
-from trak_cli.results.samples import LABELS, Samples, open_samples
+from trak_cli.results.samples import LABELS, Samples
 from trak_cli.types import TRAIN, Float64
 
 
-@dataclass
+@dataclass(frozen=True)
 class Describer:
     """Samples by split and row.
 
     Attributes:
-        outputs: of the model, by split.
+        samples: of each split; None if the configuration has no such data set.
+        outputs: of the model, of each split.
         self_influence: (n,) of training rows; None if it is not known.
     """
 
-    config: TrakConfig
-    outputs: Mapping[str, Outputs] = field(default_factory=dict)
-    self_influence: Float64 | None = None
-    _opened: dict[str, Samples | None] = field(default_factory=dict)
-
-    def samples(self, split: str) -> Samples | None:
-        """The samples of a split; None if the configuration has no such data set."""
-        if split not in self._opened:
-            self._opened[split] = open_samples(self.config, split)
-        return self._opened[split]
+    samples: Mapping[str, Samples | None]
+    outputs: Mapping[str, Outputs]
+    self_influence: Float64 | None
 
     def __call__(self, split: str, row: int) -> Sample:
         """One sample.
@@ -40,15 +33,14 @@ class Describer:
         Raises:
             InputError: the data set cannot describe it.
         """
-        samples = self.samples(split)
+        samples, outputs = self.samples[split], self.outputs[split]
         label = _finite(samples.label(row)) if samples is not None else None
         values = () if samples is None else samples.values(row)
-        outputs = self.outputs.get(split)
         return Sample(
             _shown(values),
             label,
-            None if outputs is None else outputs.outputs.get(row),
-            None if outputs is None else outputs.probabilities.get(row),
+            outputs.outputs.get(row),
+            outputs.probabilities.get(row),
             float(self.self_influence[row]) if self.self_influence is not None and split == TRAIN else None,
         )
 

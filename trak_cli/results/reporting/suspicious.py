@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.report import page
+from trak_cli.results.samples import Samples
 from trak_cli.results.suspects import CRITERIA, Suspect, describe_suspects, rank
 from trak_cli.types import Float64, Reporter
 
@@ -54,13 +55,17 @@ class Suspicion:
         return page.Suspects(columns, rows, _about(self.criteria, self.notes, proposed))
 
 
-def find_suspicious(loaded: Loaded, reporter: Reporter, split: str, count: int) -> Suspicion:
-    """The ``count`` most suspicious training samples. A store that has no features or Gram matrices for them gives a note."""
+def find_suspicious(loaded: Loaded, reporter: Reporter, split: str, count: int, samples: Samples | None) -> Suspicion:
+    """The ``count`` most suspicious training samples. A store that has no features or Gram matrices for them gives a note.
+
+    Args:
+        samples: the training set; None if it is not at hand.
+    """
     try:
         ranking = rank(loaded, reporter, split)
         by = next(name for name in CRITERIA if name in ranking.values)
         rows = ranking.order(by)[:count].tolist()
-        found = describe_suspects(loaded, reporter, ranking, rows, _NEIGHBOURS)
+        found = describe_suspects(loaded, reporter, ranking, rows, _NEIGHBOURS, samples)
     except (ConfigError, StoreError) as error:
         problem = error.problems[0]
         return Suspicion(notes=[f"{problem.where}: {problem.found}; {problem.remedy}"])
