@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.curvature.other_classes import OtherClasses
@@ -31,13 +32,12 @@ def make_featurizer(
         scales_of: the Adam scales, given the gradient engine; called only if ``setup.optimizer.scaled``.
     """
     engine = build_engine(setup, plan.engine, plan.strategies)
-    curvature_engine = build_curvature_engine(setup, plan, checkpoint)
+    second = build_second_pass(setup, plan, checkpoint)
     if setup.optimizer.scaled:
         scales = scales_of(engine)
         engine = ScaledEngine(engine, scales)
-        curvature_engine = None if curvature_engine is None else ScaledEngine(curvature_engine, scales)
+        second = None if second is None else replace(second, engine=ScaledEngine(second.engine, scales))
     projector = build_projector(setup, checkpoint)
-    second = None if curvature_engine is None or setup.curvature is None else SecondPass(curvature_engine, setup.curvature)
     return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, second)
 
 
@@ -48,13 +48,13 @@ def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engi
     return _gradient_engine(setup, name, strategies, setup.function)
 
 
-def build_curvature_engine(setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint) -> Engine | None:
+def build_second_pass(setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint) -> SecondPass | None:
     """The engine of the plan for per-token terms or other classes, with the random numbers of a checkpoint; None without."""
     if setup.curvature is None:
         return None
     output = (SignedTokenSum if setup.curvature == "terms" else OtherClasses)(setup.task, checkpoint.sha256)
     function = with_autocast(output, setup.model, setup.device, setup.gradients.autocast)
-    return _gradient_engine(setup, plan.engine, plan.strategies, function)
+    return SecondPass(_gradient_engine(setup, plan.engine, plan.strategies, function), setup.curvature)
 
 
 def build_projector(setup: FeatureSetup, checkpoint: Checkpoint) -> Projector:
