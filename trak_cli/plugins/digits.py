@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.plugins.new_samples import by_role, class_number, image_pixels
+from trak_cli.plugins.new_samples import labelled_image
 from trak_cli.types import Float32, IntArray
 
 
@@ -60,9 +60,8 @@ class Digits(Dataset[tuple[Tensor, int]]):
         Raises:
             InputError: a value is missing or unknown, or no such image.
         """
-        values = by_role(record, {"image": "image", "label": "label"})
-        pixels = image_pixels(values["image"], (1, 8, 8)).astype(np.float32) / 255
-        return torch.from_numpy(pixels), class_number(values["label"], None)
+        pixels, label = labelled_image(record, (1, 8, 8))
+        return torch.from_numpy(pixels.astype(np.float32) / 255), label
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image", (8, 8) float32 in [0, 1], and "label"."""

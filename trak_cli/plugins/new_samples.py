@@ -69,20 +69,15 @@ def class_number(value: Any, classes: Sequence[str] | None) -> int:
     return number
 
 
-def image_pixels(path: Any, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """An image file as (channels, H, W) uint8, resized to ``shape``, which is that.
+def labelled_image(record: Mapping[str, Any], shape: Sequence[int]) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:
+    """The ``image`` of a record, resized to ``shape``, (channels, H, W) uint8; and its ``label``, the number of its class.
 
     Raises:
         ConfigError: Pillow is not installed.
-        InputError: no image that Pillow can read.
+        InputError: a value is missing or unknown, or no such image.
     """
-    pil = needed("PIL.Image", "vision", "dataset")
-    channels, height, width = shape
-    image = _opened(path).convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), pil.Resampling.BILINEAR)
-    array = np.array(image, dtype=np.uint8).reshape(height, width, -1)
-    return np.ascontiguousarray(array.transpose(2, 0, 1))
+    values = by_role(record, {"image": "image", "label": "label"})
+    return _pixels(values["image"], shape), class_number(values["label"], None)
 
 
 def sample_like(dataset: Any, record: Any) -> Any:
@@ -181,6 +176,16 @@ def _scalar(value: Any, kind: type, where: str) -> Any:
     if made is None or (kind is int and isinstance(value, float) and value != made):
         raise InputError(Problem(where, f"{value!r:.60}", f"a value of type {kind.__name__}", _HOOK))
     return made
+
+
+def _pixels(path: Any, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    pil = needed("PIL.Image", "vision", "dataset")
+    channels, height, width = shape
+    image = _opened(path).convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), pil.Resampling.BILINEAR)
+    array = np.array(image, dtype=np.uint8).reshape(height, width, -1)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def _opened(path: Any) -> Any:

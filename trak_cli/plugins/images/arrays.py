@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.files import SampleFile
 from trak_cli.plugins.images.transform import channel_problems, normalised
-from trak_cli.plugins.new_samples import by_role, class_number, image_pixels
+from trak_cli.plugins.new_samples import labelled_image
 
 
 class ImageFile(Dataset[tuple[Tensor, int]]):
@@ -66,9 +66,8 @@ class ImageFile(Dataset[tuple[Tensor, int]]):
         Raises:
             InputError: a value is missing or unknown, or no such image.
         """
-        values = by_role(record, {"image": "image", "label": "label"})
-        pixels = torch.from_numpy(image_pixels(values["image"], self._pixels(0)[0].shape))
-        return normalised(pixels, self._mean, self._std), class_number(values["label"], None)
+        pixels, label = labelled_image(record, self._pixels(0)[0].shape)
+        return normalised(torch.from_numpy(pixels), self._mean, self._std), label
 
     def rows_to_check(self, count: int) -> list[int]:
         """The rows of the smallest and the largest label."""

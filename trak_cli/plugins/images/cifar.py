@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.images.transform import channel_problems, normalised
-from trak_cli.plugins.new_samples import by_role, class_number, image_pixels
+from trak_cli.plugins.new_samples import labelled_image
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
@@ -84,9 +84,8 @@ class Cifar(Dataset[tuple[Tensor, int]]):
         Raises:
             InputError: a value is missing or unknown, or no such image.
         """
-        values = by_role(record, {"image": "image", "label": "label"})
-        pixels = torch.from_numpy(image_pixels(values["image"], _SHAPE))
-        return normalised(pixels, self._mean, self._std), class_number(values["label"], None)
+        pixels, label = labelled_image(record, _SHAPE)
+        return normalised(torch.from_numpy(pixels), self._mean, self._std), label
 
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: "image", (32, 32, 3) uint8, and "label"."""
