@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,9 @@ def attribute(**changes: Any) -> trak.Store:
 
 
 @pytest.fixture(scope="module")
-def result() -> trak.Store:
-    return attribute()
+def result(tmp_path_factory: pytest.TempPathFactory) -> trak.Store:
+    """A finished store, which no test changes."""
+    return attribute(store=tmp_path_factory.mktemp("result") / "store")
 
 
 def test_importing_the_package_imports_neither_torch_nor_numpy(tmp_path: Path) -> None:
@@ -287,34 +287,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    store = tmp_path_factory.mktemp("kept") / "store"
-    attribute(store=store)
-    return store
-
-
-def test_equal_objects_resume_a_store(kept: Path) -> None:
-    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+def test_equal_objects_resume_a_store(result: trak.Store) -> None:
+    before = {path: path.read_bytes() for path in result.path.rglob("*") if path.is_file()}
     other = Net()
-    attribute(store=kept, model=other, checkpoints=[weights(0), weights(1)], train=Samples(ROWS, 1))
-    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+    attribute(store=result.path, model=other, checkpoints=[weights(0), weights(1)], train=Samples(ROWS, 1))
+    assert {path: path.read_bytes() for path in result.path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("change", REFUSED)
-def test_other_objects_are_refused_by_a_store(kept: Path, change: str) -> None:
+def test_other_objects_are_refused_by_a_store(result: trak.Store, change: str) -> None:
     changes, says = REFUSED[change]
     with pytest.raises(trak.TrakError) as refused:
-        attribute(store=kept, **changes)
+        attribute(store=result.path, **changes)
     assert says in str(refused.value)
 
 
-def test_a_store_of_objects_names_them_as_data(kept: Path, project_after: Callable[[str], Project]) -> None:
-    project = project_after("")
-    assert "describe" not in trak.open_store(kept).config["model"]
+def test_a_store_of_objects_names_them_as_data(result: trak.Store, project: Project) -> None:
+    assert "describe" not in trak.open_store(result.path).config["model"]
     with pytest.raises(trak.InputError, match="an object of another Python process"):
-        trak.open_store(kept, datasets=True)
-    project.done("top", f"store={kept}")
+        trak.open_store(result.path, datasets=True)
+    project.done("top", f"store={result.path}")
 
 
 def test_a_class_of_a_task_is_a_task() -> None:
