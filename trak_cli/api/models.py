@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.state import apply, dump
+from trak_cli.stages.inputs.models import uninitialised
 from trak_cli.store.atomic_write import write_once
 from trak_cli.user_errors import error_summary, report_user_errors
 
@@ -126,7 +125,6 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _refuse_lazy(model: nn.Module) -> None:
-    lazy = [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
-    if lazy:
+    if lazy := uninitialised(model):
         found = f"lazy parameters without shapes: {', '.join(lazy[:3])}"
         raise InputError(Problem("model", found, "a trained model", "call the model once on a batch"))

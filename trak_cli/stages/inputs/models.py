@@ -71,7 +71,7 @@ class Models:
             model = self._plugin()
             model = model if model.training else model.train()
             model = model.to(self._device)
-        if self._created_by_call or _uninitialised(model):
+        if self._created_by_call or uninitialised(model):
             _call_once(model, self._task, self._batch())
         return model
 
@@ -199,12 +199,13 @@ def _call_once(model: nn.Module, task: Task, batch: Any) -> None:
             task.context(model, [batch])
         else:
             task.output(model, batch)
-    names = _uninitialised(model)
+    names = uninitialised(model)
     if names:
         found = f"{', '.join(names[:3])}, uninitialised after one batch"
         remedy = "remove the lazy modules that the task does not use, or give them their sizes"
         raise InputError(Problem("model", found, "parameters with shapes", remedy))
 
 
-def _uninitialised(model: nn.Module) -> list[str]:
+def uninitialised(model: nn.Module) -> list[str]:
+    """The parameters and buffers of lazy modules that have no shape yet."""
     return [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
