@@ -10,7 +10,7 @@ from typing import Any
 
 from trak_cli.api.datasets import as_collate, as_dataset, as_splits, dtype_problems
 from trak_cli.api.identity import model_identity, object_identity
-from trak_cli.api.live import Make, node_of
+from trak_cli.api.live import Make, node_of, same
 from trak_cli.api.models import ModelOrFactory, factory_of, weight_files
 from trak_cli.api.progress import reporter_of
 from trak_cli.api.resuming import check_samples
@@ -87,7 +87,7 @@ def _objects(
     build: Make, splits: Mapping[str, Indexed], task: Any, collate: Callable[[list[Any]], Any] | None
 ) -> tuple[dict[str, Make], dict[str, Any]]:
     """The objects by the keys that hold them, and the configuration that names them."""
-    objects: dict[str, Make] = {"model": build, **{dataset_key(name): _same(data) for name, data in splits.items()}}
+    objects: dict[str, Make] = {"model": build, **{dataset_key(name): same(data) for name, data in splits.items()}}
     values: dict[str, Any] = {"model": node_of("model", **model_identity(build()))}
     nodes = {name: node_of(dataset_key(name), kind=type(data).__name__, rows=len(data)) for name, data in splits.items()}
     values |= {dataset_key(TRAIN): nodes.pop(TRAIN), "dataset.targets": nodes}
@@ -97,13 +97,9 @@ def _objects(
         values["task"] = node_of("task", **object_identity(task))
         objects["task"] = lambda: copy.deepcopy(task)  # a task keeps the context of a run
     if collate is not None:
-        objects["dataset.collate"] = _same(collate)
+        objects["dataset.collate"] = same(collate)
         values["dataset.collate"] = node_of("dataset.collate", **object_identity(collate))
     return objects, values
-
-
-def _same(value: Any) -> Make:
-    return lambda: value
 
 
 def _as_task(task: Any, problems: list[Problem]) -> Any:

@@ -32,6 +32,11 @@ def node_of(key: str, **identity: Any) -> Json:
     return {"_target_": f"{held.__module__}.{held.__name__}", "key": key, **identity}
 
 
+def same(value: Any) -> Make:
+    """A function that returns this object each time."""
+    return lambda: value
+
+
 @contextmanager
 def holding(objects: Mapping[str, Make]) -> Iterator[None]:
     """Hold objects for the stages that run inside; each is made by its function whenever a stage builds the plugin."""

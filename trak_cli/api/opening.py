@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trak_cli.api.live import node_of
+from trak_cli.api.live import node_of, same
 from trak_cli.api.store import Store
 from trak_cli.config.compose.plugin_import import use_folder
 from trak_cli.config.stored import read_stored
@@ -58,8 +57,4 @@ def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, 
     values = {"store": root, "dataset.train": nodes.pop(TRAIN, None), "dataset.targets": nodes}
     if estimator := read_stored(layout.config).get("estimator"):
         values["estimator"] = estimator
-    return Store(root, values, {dataset_key(split): functools.partial(_same, data) for split, data in given.items()})
-
-
-def _same(value: Any) -> Any:
-    return value
+    return Store(root, values, {dataset_key(split): same(data) for split, data in given.items()})
