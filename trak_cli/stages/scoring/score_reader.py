@@ -54,9 +54,8 @@ def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int
     if min(k, training) > available:
         remedy = f"give -k {available}, or keep more when you score (score.top_k, refine.candidates)"
         raise ConfigError(Problem("-k", str(k), f"at most {available}, as many as {kept} keeps", remedy))
-    return [
-        TopBottom(*(Extremes(end.indices[[row], :k], end.values[[row], :k]) for end in (ends.top, ends.bottom))) for row in rows
-    ]
+    some = np.asarray(rows, np.int64)
+    return TopBottom(*(Extremes(end.indices[some, :k], end.values[some, :k]) for end in (ends.top, ends.bottom))).each()
 
 
 def read_kept(layout: Layout, estimator: str, split: str) -> tuple[TopBottom, int]:
