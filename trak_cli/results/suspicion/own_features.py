@@ -8,10 +8,10 @@ import numpy as np
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.left_out import LeftOut
-from trak_cli.attribution.scores import TargetFactor, target_factor
 from trak_cli.attribution.self_influence import SelfInfluence
 from trak_cli.stages.index.inventory import Inventory
-from trak_cli.stages.scoring.gram_store import Finalized, require_gram, require_grams
+from trak_cli.stages.scoring.block_scorer import CheckpointTargets
+from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.store.shards import FeatureShard
 from trak_cli.types import TRAIN, Float64, FloatArray, Reporter
 
@@ -50,15 +50,15 @@ def own_criteria(inventory: Inventory, estimator: EstimatorSpec, reporter: Repor
     probabilities = True
     with reporter.meter("training samples", 2 * count * inventory.rows, "rows") as meter:
         for name in inventory.checkpoints:
-            checkpoint, regression = _Checkpoint(inventory, estimator, name), LeftOut(inventory.dim)
+            targets, regression = CheckpointTargets(inventory, estimator, name), LeftOut(inventory.dim)
             for shard in inventory.read_all(name, TRAIN):
                 place = slice(shard.rows.start, shard.rows.stop)
-                sums.add(shard.rows, shard.features, checkpoint.factor(shard), checkpoint.q(shard))
+                sums.add(shard.rows, shard.features, targets.factor(shard.features), _q(targets, shard))
                 regression.add(shard.features, shard.out_to_loss, shard.outputs)
                 loss[place] += np.abs(shard.out_to_loss)
                 margin[place] += shard.outputs
                 meter.advance(len(shard.rows))
-            del checkpoint  # its spectrum
+            del targets  # its spectrum
             regression.solve()
             for shard in inventory.read_all(name, TRAIN):
                 found = regression.residuals(shard.features, shard.out_to_loss, shard.outputs)
@@ -68,22 +68,7 @@ def own_criteria(inventory: Inventory, estimator: EstimatorSpec, reporter: Repor
     return OwnCriteria(loss / count, margin / count if probabilities else None, sums.result(), left_out / count)
 
 
-class _Checkpoint:
-    """The training rows of one checkpoint as targets of the estimator."""
-
-    def __init__(self, inventory: Inventory, estimator: EstimatorSpec, name: str) -> None:
-        self._spec = estimator
-        self._found: Finalized | None = require_gram(inventory, estimator, name) if estimator.needs_gram else None
-        self._ridge = estimator.ridge_in(self._found.spectrum) if self._found is not None else 0.0
-
-    def factor(self, shard: FeatureShard) -> TargetFactor:
-        found = self._found
-        if found is None:
-            return target_factor(self._spec, shard.features, None, 0.0)
-        return target_factor(self._spec, shard.features, found.spectrum, self._ridge, found.clip_threshold)
-
-    def q(self, shard: FeatureShard) -> FloatArray:
-        """The weights of the samples in their scores, before the exponent."""
-        if self._found is None or self._found.sample_weight is None:
-            return shard.out_to_loss
-        return self._found.sample_weight[shard.rows.start : shard.rows.stop]
+def _q(targets: CheckpointTargets, shard: FeatureShard) -> FloatArray:
+    """The weights of the samples of a shard in their scores, before the exponent."""
+    stored = targets.sample_weight
+    return shard.out_to_loss if stored is None else stored[shard.rows.start : shard.rows.stop]

@@ -65,6 +65,33 @@ class PreparedTargets:
         return found if self.thresholds is None else soften(found, self.thresholds)
 
 
+class CheckpointTargets:
+    """Prepares targets of one checkpoint; keeps its k × k factorisation in memory, if the estimator needs one.
+
+    Attributes:
+        sample_weight: (n,) the q of all training samples if finalize stored them; None for the q of the shards.
+
+    Raises:
+        StoreError: the Gram matrix is missing or out of date.
+    """
+
+    def __init__(self, inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> None:
+        self._estimator = estimator
+        self._found = require_gram(inventory, estimator, checkpoint) if estimator.needs_gram else None
+        self._ridge = 0.0 if self._found is None else estimator.ridge_in(self._found.spectrum)
+        self.sample_weight = None if self._found is None else self._found.sample_weight
+
+    def factor(self, features: Float32) -> TargetFactor:
+        """The targets with these features, (t, k).
+
+        Raises:
+            ConfigError: the Gram matrix is singular.
+        """
+        if self._found is None:
+            return target_factor(self._estimator, features, None, self._ridge)
+        return target_factor(self._estimator, features, self._found.spectrum, self._ridge, self._found.clip_threshold)
+
+
 def prepare_targets(inventory: Inventory, estimator: EstimatorSpec, features: Callable[[str], Float32]) -> PreparedTargets:
     """Prepare some targets. Spectra are read one at a time, so that only one k × k factorisation is in memory.
 
@@ -79,11 +106,8 @@ def prepare_targets(inventory: Inventory, estimator: EstimatorSpec, features: Ca
     def factor(checkpoint: str) -> tuple[TargetFactor, Float32 | None]:
         """The targets under a checkpoint, and the sample weights of all training rows if finalize stored them."""
         rows = features(checkpoint)
-        if not estimator.needs_gram:
-            return target_factor(estimator, rows, None, 0.0), None
-        found = require_gram(inventory, estimator, checkpoint)
-        ridge = estimator.ridge_in(found.spectrum)
-        return target_factor(estimator, rows, found.spectrum, ridge, found.clip_threshold), found.sample_weight
+        opened = CheckpointTargets(inventory, estimator, checkpoint)
+        return opened.factor(rows), opened.sample_weight
 
     factors, weights = zip(*map(factor, inventory.checkpoints), strict=True)
     return PreparedTargets(inventory, estimator, normalize_targets(estimator, factors), weights)
