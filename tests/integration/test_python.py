@@ -303,7 +303,7 @@ def test_other_objects_are_refused_by_a_store(result: trak.Store, change: str) -
 
 
 def test_a_store_of_objects_names_them_as_data(result: trak.Store, project: Project) -> None:
-    assert "describe" not in trak.open_store(result.path).config["model"]
+    assert trak.open_store(result.path).config["model"]["kind"] == f"{__name__}.Net"
     with pytest.raises(trak.InputError, match="an object of another Python process"):
         trak.open_store(result.path, datasets=True)
     project.done("top", f"store={result.path}")
