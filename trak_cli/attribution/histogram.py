@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from trak_cli.types import Float32, IntArray
+from trak_cli.types import Float32, Float64, IntArray
 
 #: Exponent of the range of a target whose scores are all zero, and the least one.
 _LEAST = -160
@@ -63,3 +65,29 @@ class Histograms:
         offsets = np.arange(-self._half, self._half) >> min(steps, 62)
         self._counts[place] = np.bincount(offsets + self._half, self._counts[place], 2 * self._half).astype(np.int64)
         self._exponents[place] = exponent
+
+
+def pooled(counts: IntArray, reaches: Sequence[float], bins: int = 61, span: float = 12.0) -> tuple[Float64, Float64]:
+    """Histograms of several targets as one, each in units of its own standard deviation.
+
+    Args:
+        counts: (t, b) histograms, that of target i between −``reaches[i]`` and ``reaches[i]``.
+        bins, span: of the result: from −``span`` to ``span`` standard deviations; scores beyond that count in the last bins.
+
+    Returns:
+        (bins,) centres, and the share of the scores in each bin.
+    """
+    edges = np.linspace(-span, span, bins + 1)
+    total = np.zeros(bins)
+    for row, reach in zip(counts, reaches, strict=True):
+        width = 2 * reach / len(row)
+        centres = -reach + width * (np.arange(len(row)) + 0.5)
+        mean = np.average(centres, weights=row)
+        deviation = float(np.sqrt(np.average((centres - mean) ** 2, weights=row) + width**2 / 12))
+        lows, highs = (centres - width / 2) / deviation, (centres + width / 2) / deviation
+        cover = np.clip(np.minimum(highs[:, None], edges[1:]) - np.maximum(lows[:, None], edges[:-1]), 0, None)
+        shares = cover / (width / deviation)
+        shares[:, 0] += np.clip(edges[0] - lows, 0, highs - lows) / (highs - lows)
+        shares[:, -1] += np.clip(highs - edges[-1], 0, highs - lows) / (highs - lows)
+        total += row @ shares
+    return (edges[1:] + edges[:-1]) / 2, total / total.sum()

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from trak_cli.plugins.optional import needed
-from trak_cli.types import Float64, IntArray
+from trak_cli.types import Float64
 
 #: A colour that Matplotlib is given -> the CSS variable of the page that replaces it.
 _COLOURS = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var(--line)", "#040404": "var(--accent)"}
@@ -61,32 +59,6 @@ def lds_plot(intervals: Sequence[Interval], ceiling: float | None) -> str:
     axes.set_ylim(len(intervals) - 0.5, -0.7)
     axes.set_xlabel("LDS, with its 95 % interval")
     return _svg(figure, "lds")
-
-
-def pooled(counts: IntArray, reaches: Sequence[float], bins: int = 61, span: float = 12.0) -> tuple[Float64, Float64]:
-    """Histograms of several targets as one, each in units of its own standard deviation.
-
-    Args:
-        counts: (t, b) histograms, that of target i between −``reaches[i]`` and ``reaches[i]``.
-        bins, span: of the result: from −``span`` to ``span`` standard deviations; scores beyond that count in the last bins.
-
-    Returns:
-        (bins,) centres, and the share of the scores in each bin.
-    """
-    edges = np.linspace(-span, span, bins + 1)
-    total = np.zeros(bins)
-    for row, reach in zip(counts, reaches, strict=True):
-        width = 2 * reach / len(row)
-        centres = -reach + width * (np.arange(len(row)) + 0.5)
-        mean = np.average(centres, weights=row)
-        deviation = float(np.sqrt(np.average((centres - mean) ** 2, weights=row) + width**2 / 12))
-        lows, highs = (centres - width / 2) / deviation, (centres + width / 2) / deviation
-        cover = np.clip(np.minimum(highs[:, None], edges[1:]) - np.maximum(lows[:, None], edges[:-1]), 0, None)
-        shares = cover / (width / deviation)
-        shares[:, 0] += np.clip(edges[0] - lows, 0, highs - lows) / (highs - lows)
-        shares[:, -1] += np.clip(highs - edges[-1], 0, highs - lows) / (highs - lows)
-        total += row @ shares
-    return (edges[1:] + edges[:-1]) / 2, total / total.sum()
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

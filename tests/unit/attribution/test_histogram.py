@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trak_cli.attribution.histogram import Histograms
+from trak_cli.attribution.histogram import Histograms, pooled
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -35,3 +35,16 @@ def test_scores_of_zero_are_counted_just_above_the_middle() -> None:
 def test_an_odd_number_of_bins_is_refused() -> None:
     with pytest.raises(ValueError, match="even"):
         Histograms(1, bins=5)
+
+
+def test_pooled_histograms_are_one_of_all_scores_in_standard_deviations_of_their_targets() -> None:
+    generator = np.random.default_rng(0)
+    scores = (generator.standard_t(3, size=(3, 2000)) * [[1e-9], [1.0], [1e5]] + [[0.0], [0.5], [0.0]]).astype(np.float32)
+    found = Histograms(3, bins=2**14)
+    found.update(np.arange(3), scores)
+    centres, shares = pooled(found.counts, found.reaches, bins=9, span=3.0)
+    standard = scores / scores.std(axis=1, dtype=np.float64, keepdims=True)
+    assert np.abs(standard).max() > 3
+    expected, edges = np.histogram(np.clip(standard, -3, 3), bins=9, range=(-3, 3))
+    np.testing.assert_allclose(centres, (edges[1:] + edges[:-1]) / 2, atol=1e-12)
+    np.testing.assert_allclose(shares, expected / scores.size, atol=1e-3)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from trak_cli.attribution.histogram import pooled
 from trak_cli.report.page import LdsTable, Page, Suspects
-from trak_cli.report.plots import lds_plot, pooled, spread_plot
+from trak_cli.report.plots import lds_plot, spread_plot
 from trak_cli.results.reporting.facts import config_text, facts_of
 from trak_cli.results.reporting.part import Part, SplitTargets
 from trak_cli.results.reporting.reliability import LdsPanel, sentences
