@@ -76,6 +76,27 @@ def test_a_table_with_names_of_classes(tmp_path: Path) -> None:
     assert "trak featurize -d project" in Path("project/run.sh").read_text()
 
 
+def test_files_are_read_as_the_data_sets_read_them() -> None:
+    """A byte order mark belongs to no column, and a line that is no row is refused by its number."""
+    Path("rows.csv").write_text("label,a\n1,2\n", encoding="utf-8-sig")
+    given = (
+        "--checkpoints",
+        "mine.pt",
+        "--model",
+        "train.Net",
+        "--kind",
+        "table",
+        "--train",
+        "rows.csv",
+        "--targets",
+        "rows.csv",
+    )
+    assert init("project", *given)[0] == 0
+    Path("rows.csv").write_text("label,a\n1,2,3\n")
+    code, text = init("other", *given)
+    assert (code, "rows.csv line 2" in text, Path("other").exists()) == (4, True, False)
+
+
 def test_what_is_missing_is_refused_at_once_and_nothing_is_written() -> None:
     code, text = init("project", "--checkpoints", "mine.pt", "--optimizer", "lbfgs")
     assert code == 2

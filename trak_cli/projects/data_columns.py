@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.optional import needed
+from trak_cli.plugins.text.records import text_rows
 
 #: Rows that are read to tell the type of a column.
 _ROWS = 200
@@ -96,26 +96,14 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _jsonl(path: Path) -> list[dict[str, Any]]:
-    with path.open() as lines:
-        return [json.loads(line) for line in itertools.islice(lines, _ROWS) if line.strip()]
-
-
-def _csv(path: Path, delimiter: str = ",") -> list[dict[str, Any]]:
-    with path.open(newline="") as lines:
-        return list(itertools.islice(csv.DictReader(lines, delimiter=delimiter), _ROWS))
-
-
-def _tsv(path: Path) -> list[dict[str, Any]]:
-    return _csv(path, "\t")
+def _text(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in itertools.islice(text_rows(path), _ROWS)]
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    from trak_cli.plugins.optional import needed
-
     batches = needed("pyarrow.parquet", "tables", str(path)).ParquetFile(path).iter_batches(batch_size=_ROWS)
     rows: list[dict[str, Any]] = next(batches).to_pylist()
     return rows
 
 
-_READERS = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".parquet": _parquet}
+_READERS = {".jsonl": _text, ".csv": _text, ".tsv": _text, ".parquet": _parquet}

@@ -50,20 +50,28 @@ def read_table(path: str, columns: Sequence[str], split: str | None = None, subs
 
 
 def _from_text(file: Path, columns: Sequence[str]) -> Table:
-    read = _json_lines if file.suffix == ".jsonl" else _separated
     rows = []
+    for line, row in text_rows(file):
+        missing = [column for column in columns if column not in row]
+        if missing:
+            raise InputError(_no_column(f"{file} line {line}", missing[0], list(row)))
+        rows.append({column: row[column] for column in columns})
+    return rows
+
+
+def text_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line number and the row, as mapping of columns to values, of a .jsonl, .csv or .tsv file.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no row.
+    """
     try:
-        for line, row in read(file):
-            missing = [column for column in columns if column not in row]
-            if missing:
-                raise InputError(_no_column(f"{file} line {line}", missing[0], list(row)))
-            rows.append({column: row[column] for column in columns})
+        yield from (_json_lines if file.suffix.lower() == ".jsonl" else _separated)(file)
     except UnicodeDecodeError as error:
         remedy = "convert the file to UTF-8"
         raise InputError(Problem(str(file), f"bytes that are no UTF-8 ({error.reason})", "UTF-8 text", remedy)) from error
     except OSError as error:
         raise InputError(Problem(str(file), f"{error.strerror}", "a readable file", "correct the path")) from error
-    return rows
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -86,7 +94,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _separated(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number of the row's last line, row) of comma- or tab-separated values with a header line."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+        reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
         try:
             for row in reader:
                 if None in row or None in row.values():
