@@ -13,6 +13,7 @@ from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from trak_cli.projects.checkpoint_model import CheckpointModel
     from trak_cli.projects.init import Answers, InitSummary
 
 NAME = "init"
@@ -53,18 +54,18 @@ def command(
         )
         columns = dict(one.split("=", 1) for one in column or [])
         answers = Answers(name, checkpoints, kind, train, targets, model, optimizer, columns)
-        summary = init(_asked(answers) if sys.stdin.isatty() and sys.stderr.isatty() else answers)
+        summary = init(*_asked(answers)) if sys.stdin.isatty() and sys.stderr.isatty() else init(answers)
     print_result(summary, as_json, show)
 
 
-def _asked(answers: Answers) -> Answers:
-    """The answers, after questions for those that are missing."""
+def _asked(answers: Answers) -> tuple[Answers, tuple[CheckpointModel, int]]:
+    """The answers, after questions for those that are missing, and what the checkpoints say."""
     from trak_cli.projects.init import look
     from trak_cli.projects.kinds import KINDS, kind_of_data
 
     if not answers.checkpoints:
         answers = replace(answers, checkpoints=typer.prompt("Checkpoints (file, folder or pattern)", err=True))
-    known, count = look(answers)
+    known, count = seen = look(answers)
     typer.echo(
         f"{count} checkpoint(s): {known.library or answers.model or 'a model of your own'} {known.model or ''}", err=True
     )
@@ -82,7 +83,7 @@ def _asked(answers: Answers) -> Answers:
         answers = replace(
             answers, optimizer=typer.prompt("Optimizer of the training (adam, adamw or sgd)", default="sgd", err=True)
         )
-    return answers
+    return answers, seen
 
 
 def show(summary: InitSummary, console: Results) -> None:

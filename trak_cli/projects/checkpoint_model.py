@@ -78,7 +78,7 @@ def _from_config(config: Mapping[str, Any], folder: Path) -> CheckpointModel | N
     for architecture in config.get("architectures") or []:
         for end, (kind, library) in OF_ARCHITECTURE.items():
             if str(architecture).endswith(end):
-                key = "name" if library in ("hf_image", "hf_clip") else "pretrained"
+                key = "name" if library == "hf_image" else "pretrained"
                 return CheckpointModel(kind, library, {key: folder.as_posix()})
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.images.folder import class_folders
 from trak_cli.projects.checkpoint_model import CheckpointModel, model_of
 from trak_cli.projects.data_columns import absent, class_names, columns_for, first_rows, is_whole, number_columns
 from trak_cli.projects.kinds import KINDS, Kind, is_dotted, kind_of_data
@@ -70,15 +70,18 @@ def look(answers: Answers) -> tuple[CheckpointModel, int]:
     return (CheckpointModel() if answers.model else model_of(files[0])), len(files)
 
 
-def init(answers: Answers) -> InitSummary:
+def init(answers: Answers, seen: tuple[CheckpointModel, int] | None = None) -> InitSummary:
     """Write the folder ``answers.name`` with trak.yaml and run.sh; nothing is written if anything is refused.
+
+    Args:
+        seen: the result of :func:`look`, if the checkpoints have been looked at already.
 
     Raises:
         ConfigError: answers that are missing or contradict each other, all at once; or the folder holds such files.
         InputError: a checkpoint or a data file cannot be read.
     """
     folder = Path(answers.name)
-    known, count = look(answers)
+    known, count = seen or look(answers)
     name = answers.kind or known.kind or kind_of_data(answers.train) or ("own" if answers.model else "")
     ConfigError.raise_for(_problems(answers, known, name, folder))
     kind = KINDS[name]
@@ -105,7 +108,7 @@ def _has_modules_here(answers: Answers, folder: Path) -> bool:
 
 def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path) -> list[Problem]:
     problems = []
-    if not kind or kind not in KINDS:
+    if kind not in KINDS:
         found = repr(kind) if kind else f"a checkpoint of {known.tensors} tensors that no known architecture has"
         remedy = "give --model MODULE.CLASS for a model of yours, and --kind if its data are of a known kind"
         problems.append(Problem("--kind", found, f"one of {', '.join(KINDS)}", remedy))
@@ -119,10 +122,10 @@ def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path)
         elif kind == "own" and not is_dotted(value):
             remedy = "give MODULE.CLASS, or --kind for a file or folder of a known kind"
             problems.append(Problem(option, value, data, remedy))
-        elif kind == "image_folder" and not Path(value).is_dir():
-            problems.append(Problem(option, f"{value}: no such folder", data, "correct the path"))
-        elif kind in KINDS and kind not in ("own", "image_folder") and not Path(value).is_file():
-            problems.append(Problem(option, f"{value}: no such file", data, "correct the path"))
+        elif kind in KINDS and kind != "own":
+            there, what = (Path(value).is_dir(), "folder") if KINDS[kind].folder else (Path(value).is_file(), "file")
+            if not there:
+                problems.append(Problem(option, f"{value}: no such {what}", data, "correct the path"))
     if answers.optimizer not in ("", *OPTIMIZERS):
         problems.append(Problem("--optimizer", answers.optimizer, f"one of {', '.join(OPTIMIZERS)}", "choose one of them"))
     problems += [
@@ -136,7 +139,7 @@ def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path)
 def _sections(answers: Answers, known: CheckpointModel, kind: Kind, name: str, model: dict[str, Any]) -> dict[str, Any]:
     """The sections of the YAML file, in their order."""
     if known.library in ("torchvision", "timm", "hf_image") and Path(answers.train).is_dir():
-        classes = sum(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(answers.train))
+        classes = len(class_folders(Path(answers.train)))
         if model.get("classes", classes) != classes:
             found, expected = f"{classes} folders in {answers.train}", f"{model['classes']}, the classes of the checkpoint"
             raise ConfigError(Problem("--train", found, expected, "give the data that the model was trained on"))

@@ -12,7 +12,7 @@ class Kind:
 
     Attributes:
         data: what the training set is, for questions and messages.
-        dataset, task, model: options of the config groups; an empty model means a class of your own.
+        dataset, task: options of the config groups.
         columns: keys of the data set that name columns, each with the usual names of such a column.
         folder: the data are a folder, not a file.
     """
@@ -20,7 +20,6 @@ class Kind:
     data: str
     dataset: str
     task: str
-    model: str = ""
     columns: dict[str, tuple[str, ...]] | None = None
     folder: bool = False
 
@@ -34,14 +33,12 @@ KINDS = {
         "a .jsonl, .csv or .parquet file of texts and labels",
         "text_classification",
         "text_classification",
-        "text_classification",
         {"text": _TEXT, "label": _LABEL},
     ),
-    "causal_lm": Kind("a .jsonl or .csv file of texts", "causal_lm", "causal_lm", "causal_lm", {"text": _TEXT}),
-    "masked_lm": Kind("a .jsonl or .csv file of texts", "masked_lm", "masked_lm", "masked_lm", {"text": _TEXT}),
+    "causal_lm": Kind("a .jsonl or .csv file of texts", "causal_lm", "causal_lm", {"text": _TEXT}),
+    "masked_lm": Kind("a .jsonl or .csv file of texts", "masked_lm", "masked_lm", {"text": _TEXT}),
     "seq2seq_lm": Kind(
         "a .jsonl or .csv file of sources and targets",
-        "seq2seq_lm",
         "seq2seq_lm",
         "seq2seq_lm",
         {"source": ("source", "input", "question", "document"), "target": ("target", "output", "answer", "summary")},

@@ -45,7 +45,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         resize = evaluation_resize(size) if resize is None else resize
         self._transform = ImageTransform(size, resize, tuple(mean), tuple(std), interpolation)
         folder = Path(path)
-        self.classes = list(classes) if classes is not None else _folders(folder)
+        self.classes = list(classes) if classes is not None else class_folders(folder)
         InputError.raise_for(
             Problem(path, f"no folder {name!r} in it", "a folder for each class", "correct classes, or the path")
             for name in classes or ()
@@ -87,7 +87,12 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 
-def _folders(path: Path) -> list[str]:
+def class_folders(path: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones are left out.
+
+    Raises:
+        InputError: no such folder.
+    """
     if not path.is_dir():
         raise InputError(Problem(str(path), "no such folder", "a folder with one folder for each class", "correct the path"))
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
