@@ -11,8 +11,6 @@ from typing import Any, get_type_hints
 
 import typer
 
-_SUFFIX = ".yaml"
-
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys, groups and options that continue a text: ``fea`` -> ``features.``, ``estimator=c`` -> ``estimator=cosine``."""
@@ -32,11 +30,11 @@ def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _continuations(text: str, folder: Any) -> list[str]:
     name, equals, value = text.partition("=")
+    groups = _groups(folder)
     if equals:
-        options = [*_options(name, folder), *_choices(name)]
+        options = [*groups.get(name, ()), *_choices(name)]
         return [f"{name}={option}" for option in options if option.startswith(value)]
-    groups = [f"{group}=" for group in _groups(folder)]
-    return sorted({candidate for candidate in [*groups, *_next(name)] if candidate.startswith(name)})
+    return sorted({found for found in [*(f"{group}=" for group in groups), *_next(name)] if found.startswith(name)})
 
 
 def _split_by_bash() -> str:
@@ -51,34 +49,22 @@ def _split_by_bash() -> str:
 
 def complete_config_name(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the configurations in the folder of ``-d``, or of the shipped ones."""
-    folder = ctx.params.get("config_dir")
-    roots = [Path(folder)] if folder is not None else [_shipped()]
-    return sorted(path.stem for root in roots for path in _yaml_files(root) if path.stem.startswith(incomplete))
+    from trak_cli.config.compose.files import names_in, shipped_folder
+
+    folder = _folder(ctx.params.get("config_dir"))
+    return [name for name in names_in(folder or shipped_folder()) if name.startswith(incomplete)]
 
 
-def _shipped() -> Path:
-    """The folder of the shipped YAML files: installed as a package, or beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    return next((folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()), package)
+def _groups(config_dir: Any) -> dict[str, list[str]]:
+    """Every config group and its options."""
+    from trak_cli.config.compose.files import config_groups
+
+    return config_groups(_folder(config_dir))
 
 
-def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
-
-
-def _roots(folder: Any) -> list[Path]:
-    return [_shipped(), *([Path(folder)] if folder is not None else [])]
-
-
-def _groups(folder: Any) -> set[str]:
-    """Sub-folders with YAML files."""
-    return {
-        path.name for root in _roots(folder) if root.is_dir() for path in root.iterdir() if path.is_dir() and _yaml_files(path)
-    }
-
-
-def _options(group: str, folder: Any) -> list[str]:
-    return sorted({path.stem for root in _roots(folder) for path in _yaml_files(root / group)})
+def _folder(config_dir: Any) -> Path | None:
+    """The folder of ``-d`` if there is one; while it is being typed, it may not exist."""
+    return Path(config_dir) if config_dir is not None and Path(config_dir).is_dir() else None
 
 
 def _next(name: str) -> Iterator[str]:

@@ -9,8 +9,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 import trak_cli
 from trak_cli.config.wording import nearest, one_of
 from trak_cli.errors import ConfigError, Problem
@@ -73,6 +71,8 @@ def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
 
 def read_option(group: str, option: str, config_dir: Path | None) -> dict[str, Any]:
     """The keys and values of ``group=option``, as written; empty if there is no such file."""
+    from omegaconf import OmegaConf  # here, because shell completion uses the other functions and must answer quickly
+
     tree = OmegaConf.to_container(OmegaConf.create(_option_text(group, option, config_dir)))
     return {str(key): value for key, value in tree.items() if key != "defaults"} if isinstance(tree, dict) else {}
 
