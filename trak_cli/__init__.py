@@ -7,8 +7,9 @@ From Python, ``import trak_cli as trak`` has the functions below, each imported 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from trak_cli.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from trak_cli.api.attribute import attribute as attribute
@@ -46,13 +47,4 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = list(_MODULES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
