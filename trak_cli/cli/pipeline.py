@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trak_cli.cli import featurize, finalize, score
-from trak_cli.cli.run import Results, imported, stage_command
-from trak_cli.errors import TrakError
+from trak_cli.cli.run import Results, stage_command
 
 if TYPE_CHECKING:
-    from trak_cli.config.load import Loaded
-    from trak_cli.types import Reporter
+    from trak_cli.stages.run import PipelineSummary
 
 NAME = "run"
 HELP = """Run featurize, finalize and score: from checkpoints to scores in one command.
@@ -28,51 +24,6 @@ EXAMPLES = """Examples:
   trak run -d my_project projection.dim=4096 device=cuda
 
   trak run experiment=digits score.top_k=100 --json | jq '.score.splits[].path'"""
-
-
-@dataclass(frozen=True)
-class PipelineSummary:
-    """The summaries of the stages; None for those that are left to another process, which still computes features."""
-
-    featurize: Any
-    finalize: Any = None
-    score: Any = None
-
-
-def run(loaded: Loaded, reporter: Reporter) -> PipelineSummary:
-    """Run the three stages.
-
-    Raises:
-        TrakError: of the first stage that refuses; its headline names the stage.
-    """
-    features = _named("featurize", loaded, reporter)
-    if _features_left(loaded):
-        return PipelineSummary(features)
-    # By the process that finishes last, whatever its share: the others may have ended before there was anything to finalise.
-    whole = replace(loaded, config=replace(loaded.config, worker=replace(loaded.config.worker, index=0, count=1)))
-    return PipelineSummary(features, _named("finalize", whole, reporter), _named("score", whole, reporter))
-
-
-def _named(stage: str, loaded: Loaded, reporter: Reporter) -> Any:
-    reporter.log(f"trak {stage}")
-    try:
-        return imported(stage)(loaded, reporter)
-    except TrakError as error:
-        error.headline = f"trak {stage} stopped: {error.headline}"
-        raise
-
-
-def _features_left(loaded: Loaded) -> bool:
-    """Whether shards of other processes are still missing, by their names."""
-    from trak_cli.stages.index.inventory import take_inventory
-    from trak_cli.store.layout import Layout
-
-    inventory = take_inventory(Layout(Path(loaded.config.store)), loaded.config.estimator.average_over)
-    return any(
-        len(inventory.layout.shards(checkpoint, split)) < len(inventory.shards(split))
-        for checkpoint in inventory.checkpoints
-        for split in inventory.layout.described_splits()
-    )
 
 
 #: Stage -> the function that prints its summary.
@@ -93,4 +44,4 @@ def show(summary: PipelineSummary, console: Results) -> None:
         console.print("finalize and score are left to the process that finishes featurize last", soft_wrap=True)
 
 
-command = stage_command(NAME, show, lambda: run)
+command = stage_command(NAME, show)

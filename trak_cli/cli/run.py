@@ -91,15 +91,8 @@ def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
     return partial(getattr(importlib.import_module(f"trak_cli.{package}.{function}"), function), **options)
 
 
-def stage_command(
-    name: str, show: Callable[[Any, Results], None], stage: Callable[[], Stage[Any]] | None = None
-) -> Callable[..., None]:
-    """The command of a stage that has no options of its own.
-
-    Args:
-        show: prints the summary.
-        stage: returns the stage (default: imports the one of that name).
-    """
+def stage_command(name: str, show: Callable[[Any, Results], None]) -> Callable[..., None]:
+    """The command of a stage that has no options of its own; ``show`` prints its summary."""
 
     def command(
         overrides: Overrides = None,
@@ -108,7 +101,7 @@ def stage_command(
         as_json: AsJson = False,
         verbose: Verbose = False,
     ) -> None:
-        run(name, Call(overrides, config_name, config_dir, as_json, verbose), stage or partial(imported, name), show)
+        run(name, Call(overrides, config_name, config_dir, as_json, verbose), partial(imported, name), show)
 
     return command
 
