@@ -73,7 +73,9 @@ class Samples:
 
     def values(self, row: int) -> list[Value]:
         """What the data set describes, each with its kind: image, series, text, number or marked tokens."""
-        values = [value_of(name, value) for name, value in self.description(row).items()]
+        described = self.description(row)
+        with report_user_errors(f"{self._key}: describe({row})", any_code=True):
+            values = [value_of(name, value) for name, value in described.items()]
         return [value for value in values if value is not None]
 
     def words(self, row: int) -> str:

@@ -77,6 +77,15 @@ def test_a_report_marks_what_a_text_predicts(tmp_path: Path, tokenizer: str) -> 
     assert "tokens" not in SourceTarget(path, tokenizer, source="prompt", target="completion").describe(0)
 
 
+def test_a_description_spells_tokens_only_when_they_are_asked_for(tmp_path: Path, tokenizer: str) -> None:
+    data = CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text")
+    data.tokenizer = None
+    described = data.describe(0)
+    assert described["text"] == "a cat sat on a mat"
+    with pytest.raises(TypeError):
+        described["tokens"]["tokens"]
+
+
 def test_missing_rows_and_texts_without_tokens_are_refused(tmp_path: Path, tokenizer: str) -> None:
     texts = CausalTexts(str(tmp_path / "rows.jsonl"), tokenizer, text="text")
     with pytest.raises(InputError, match="2, -1"):

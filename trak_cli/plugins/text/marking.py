@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trak_cli.batches import IGNORED
+
+
+class Marking(Mapping[str, list[Any]]):
+    """The result of :func:`marked_tokens`, computed when it is asked for: most readers of a description want its texts only."""
+
+    def __init__(self, compute: Callable[[], Mapping[str, list[Any]]]) -> None:
+        self._compute = compute
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    @cached_property
+    def _values(self) -> dict[str, list[Any]]:
+        return dict(self._compute())
 
 
 def marked_tokens(tokenizer: Any, sample: Mapping[str, Tensor], unpredicted: int) -> dict[str, list[Any]]:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.text.chat import spoken
-from trak_cli.plugins.text.marking import marked_tokens
+from trak_cli.plugins.text.marking import Marking, marked_tokens
 from trak_cli.plugins.text.records import read_table
 from trak_cli.plugins.text.tokenizer import load_tokenizer, longest
 from trak_cli.types import evenly_spaced
@@ -134,5 +134,5 @@ class Texts(Dataset[dict[str, Tensor]]):
         row = self.row(i)
         described: dict[str, Any] = {column: spoken(row[column]) for column in self.columns}
         if self.predicts_input:
-            described["tokens"] = marked_tokens(self.tokenizer, self[i], self.unpredicted)
+            described["tokens"] = Marking(lambda: marked_tokens(self.tokenizer, self[i], self.unpredicted))
         return described

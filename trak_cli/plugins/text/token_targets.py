@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from trak_cli.batches import IGNORED
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.text.marking import Marking
 from trak_cli.plugins.text.texts import Texts
 
 
@@ -70,5 +71,6 @@ class TokenTargets(Dataset[dict[str, Tensor]]):
         token = str(number) if tokenizer is None else repr(tokenizer.decode([number]))
         about = self._texts.describe(row) if hasattr(self._texts, "describe") else {}
         if "tokens" in about:
-            about = {**about, "tokens": {**about["tokens"], "predicted": [place]}}
+            marks = about["tokens"]
+            about = {**about, "tokens": Marking(lambda: {**marks, "predicted": [place]})}
         return {"token": token, "place": place, "row": row, **about}
