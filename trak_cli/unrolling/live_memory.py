@@ -29,6 +29,10 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch imports its compiler at the first operator, which takes a second
+
     def restart(self) -> int:
         """Let the peak start again from what exists now, which is returned."""
         self.peak = self.live
