@@ -34,6 +34,7 @@ class Ranking:
     """Every training row by every criterion that the store can give.
 
     Attributes:
+        inventory: the features of the training set; None for a store of scores alone.
         split: the held-out split of the harm; None without one.
         values: criterion -> (n,) float64.
         notes: why criteria are missing.
@@ -41,6 +42,7 @@ class Ranking:
 
     layout: Layout
     estimator: str
+    inventory: Inventory | None
     rows: int
     split: str | None
     values: Mapping[str, Float64]
@@ -160,7 +162,7 @@ def rank(loaded: Loaded, reporter: Reporter, split: str | None = None) -> Rankin
         StoreError: the store has neither features nor scores, or they are damaged or out of date.
     """
     layout, estimator = Layout(Path(loaded.config.store)), list(loaded.config.estimator.names)[-1]
-    inventory, scored, notes = training_features(loaded), _scores(loaded, layout, estimator, split), []
+    inventory, scored, notes = _training_features(loaded), _scores(loaded, layout, estimator, split), []
     values: dict[str, Float64] = {}
     if inventory is not None:
         own = own_criteria(inventory, loaded.config.estimator.spec, reporter)
@@ -179,10 +181,10 @@ def rank(loaded: Loaded, reporter: Reporter, split: str | None = None) -> Rankin
         choice = f"choose --split from {', '.join(several)}" if several else "run trak score first"
         notes.append(f"no harm on held-out targets: {choice}")
     rows = len(next(iter(values.values())))
-    return Ranking(layout, estimator, rows, None if scored is None else scored.split, values, notes)
+    return Ranking(layout, estimator, inventory, rows, None if scored is None else scored.split, values, notes)
 
 
-def training_features(loaded: Loaded) -> Inventory | None:
+def _training_features(loaded: Loaded) -> Inventory | None:
     """The features of the training set that the configured estimator averages; None for a store of scores alone.
 
     Raises:
@@ -213,7 +215,7 @@ def describe_suspects(
     Args:
         samples: the training set; None if it is not at hand.
     """
-    inventory = training_features(loaded)
+    inventory = ranking.inventory
     searched: list[Neighbours | None] = [None] * len(rows)
     if k and inventory is not None and rows:
         searched = list(find_neighbours(inventory, loaded.config.estimator.spec, rows, k, reporter))
