@@ -56,5 +56,9 @@ def _table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], where: s
 
 
 def _described(samples: Samples | None, row: int) -> dict[str, Any]:
-    """The label of a training sample and what its data set describes; empty without a data set."""
-    return {} if samples is None else {"label": samples.label(row), **samples.description(row)}
+    """The label of a training sample and what its data set describes, mappings as dict; empty without a data set."""
+    if samples is None:
+        return {}
+    described = samples.description(row).items()
+    values = {name: dict(value) if isinstance(value, Mapping) else value for name, value in described}
+    return {"label": samples.label(row), **values}
