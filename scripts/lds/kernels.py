@@ -21,7 +21,7 @@ from trak_cli.attribution.estimator.simulated_training import follows_log_loss, 
 Array = np.ndarray[Any, Any]
 
 CACHE = Path("runs/lds/choose/kernels")
-#: Of these fractions of the median length, training features are clipped; 0: not at all.
+#: Training features are clipped at these multiples of their median length; 0: not at all.
 CLIPS = (1.5, 0.0)
 
 

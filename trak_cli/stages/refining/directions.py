@@ -1,7 +1,8 @@
 """What the systems take from the Gram matrix of the estimator: weights of samples, and directions of the preconditioner.
 
 The largest eigenvectors v of the Gram matrix are features, projected. Σ_i w_i (x_iᵀ v) g_i lifts them to the space of the
-parameters, because the Gram matrix times v is Σ_i w_i x_i (x_iᵀ v).
+parameters, because a Gram matrix over samples times v is Σ_i w_i x_i (x_iᵀ v). Terms and other classes are not lifted: the
+directions only precondition, so any will do.
 """
 
 from __future__ import annotations
