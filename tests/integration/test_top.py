@@ -55,3 +55,28 @@ def test_the_picture_of_the_samples(scored: Project, name: str) -> None:
 
 def test_a_picture_of_another_kind_is_refused_before_anything_is_read(scored: Project) -> None:
     scored.refused(2, "top", "--plot", "samples.txt", says=("--plot", ".png"))
+
+
+BUILT_ONCE = """
+from pathlib import Path
+
+class Built:
+    def __init__(self, rows, seed=0):
+        self.rows = rows
+        with Path(__file__).with_name("built.txt").open("a") as log:
+            log.write("built\\n")
+
+    def __len__(self):
+        return self.rows
+
+    def describe(self, row):
+        return {"text": f"row number {row}", "label": 0}
+"""
+
+
+def test_a_picture_does_not_build_the_data_sets_again(scored: Project) -> None:
+    (scored.folder / "built_plugin.py").write_text(BUILT_ONCE)
+    picture = scored.folder / "top.png"
+    scored.done("top", "dataset.train._target_=built_plugin.Built", "--target", "0", "--plot", str(picture))
+    assert picture.stat().st_size > 0
+    assert (scored.folder / "built.txt").read_text() == "built\n"

@@ -17,7 +17,7 @@ from trak_cli.api.stages import with_gradients
 from trak_cli.api.wording import as_arguments
 from trak_cli.config.load import Loaded, load
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.results.samples import open_samples
+from trak_cli.results.samples import SampleSets
 from trak_cli.types import TRAIN, Reporter
 from trak_cli.user_errors import report_user_errors
 
@@ -57,8 +57,9 @@ class Store(StoreContent):
 
         targets = () if target is None else [int(row) for row in np.atleast_1d(target)]
         with self._reading(estimator) as loaded:
-            summary = top(loaded, reporter_of(False), split=split, targets=targets, k=k)
-            return top_table(summary, open_samples(loaded.config, TRAIN))
+            samples = SampleSets(loaded.config)
+            summary = top(loaded, reporter_of(False), split=split, targets=targets, k=k, samples=samples)
+            return top_table(summary, samples[TRAIN])
 
     def suspects(
         self, k: int = 20, *, by: str | None = None, split: str | None = None, estimator: str | None = None

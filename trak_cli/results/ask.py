@@ -14,7 +14,7 @@ from trak_cli.errors import ConfigError, Problem
 from trak_cli.results.neighbours import TargetTop, describer, target_top
 from trak_cli.results.new_samples import make_samples
 from trak_cli.results.new_scores import score_new
-from trak_cli.results.samples import Samples, dataset_key
+from trak_cli.results.samples import Samples, dataset_key, open_samples
 from trak_cli.types import TRAIN, Reporter
 
 
@@ -49,7 +49,7 @@ def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: st
     """
     made = make_samples(_like(loaded.config, split), records)
     found = score_new(loaded, reporter, made, k)
-    words, training = Samples(made.split, made), describer(loaded.config, TRAIN)
+    words, training = Samples(made.split, made), describer(open_samples(loaded.config, TRAIN))
     targets = [target_top(None, words.words(place), ends, training) for place, ends in enumerate(found.extremes.each())]
     outputs = [float(value) for value in found.outputs]
     return AskSummary(found.store, found.estimator, found.checkpoints, made.split, found.rows, outputs, targets)

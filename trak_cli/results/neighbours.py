@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trak_cli.attribution.topk import TopBottom
-from trak_cli.config.schema import TrakConfig
-from trak_cli.results.samples import open_samples
+from trak_cli.results.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,8 @@ def target_top(row: int | None, description: str, ends: TopBottom, describe: Cal
     return TargetTop(row, description, helpful, harmful)
 
 
-def describer(config: TrakConfig, split: str) -> Callable[[int], str]:
-    """A function from row to description; empty if the config does not name the split."""
-    samples = open_samples(config, split)
+def describer(samples: Samples | None) -> Callable[[int], str]:
+    """A function from row to description; empty without samples."""
     return (lambda _: "") if samples is None else samples.words
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, MachineError, Problem
 from trak_cli.plugins.optional import needed
 from trak_cli.results.neighbours import TargetTop
-from trak_cli.results.samples import Samples, open_samples
+from trak_cli.results.samples import Samples, SampleSets
 from trak_cli.types import TRAIN
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def require_picture(path: Path) -> None:
     needed("matplotlib.figure", "demo", "--plot")
 
 
-def draw(config: TrakConfig, split: str, targets: Sequence[TargetTop], path: Path) -> None:
+def draw(samples: SampleSets, split: str, targets: Sequence[TargetTop], path: Path) -> None:
     """Draw one line for each target: the target, its helpful training samples, its harmful ones.
 
     A cell shows the image of a sample, else its description.
@@ -89,7 +88,7 @@ def draw(config: TrakConfig, split: str, targets: Sequence[TargetTop], path: Pat
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    train, test = open_samples(config, TRAIN), open_samples(config, split)
+    train, test = samples[TRAIN], samples[split]
     k = max(1, *(max(len(target.helpful), len(target.harmful)) for target in targets))
     height = 1.5 * len(targets) + 0.9
     figure = Figure(figsize=(1.25 * (2 * k + 2), height), facecolor="white")

@@ -99,6 +99,20 @@ class Samples:
         return _number(sample[1]) if isinstance(sample, tuple | list) and len(sample) == 2 else None
 
 
+class SampleSets:
+    """The samples of the splits of a configuration; each data set is built once, when it is first asked for."""
+
+    def __init__(self, config: TrakConfig) -> None:
+        self._config = config
+        self._opened: dict[str, Samples | None] = {}
+
+    def __getitem__(self, split: str) -> Samples | None:
+        """Those of one split, as :func:`open_samples` returns them."""
+        if split not in self._opened:
+            self._opened[split] = open_samples(self._config, split)
+        return self._opened[split]
+
+
 def open_samples(config: TrakConfig, split: str) -> Samples | None:
     """The samples of a split; None if the config does not name the split.
 

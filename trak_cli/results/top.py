@@ -10,6 +10,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.results.neighbours import TargetTop, describer, target_top
+from trak_cli.results.samples import SampleSets
 from trak_cli.results.scored import Scored, open_scored
 from trak_cli.stages.index.inventory import take_inventory
 from trak_cli.store.fingerprint import digest
@@ -33,11 +34,20 @@ class TopSummary:
     warnings: list[str]
 
 
-def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Sequence[int], k: int) -> TopSummary:
+def top(
+    loaded: Loaded,
+    reporter: Reporter,
+    *,
+    split: str | None,
+    targets: Sequence[int],
+    k: int,
+    samples: SampleSets | None = None,
+) -> TopSummary:
     """The k highest and k lowest scores of each target.
 
     Args:
         targets: rows of the split; none: the first one that has scores, or the group whose mean was scored.
+        samples: of the configuration, for a caller that needs them too.
 
     Raises:
         ConfigError: no such split or target, or fewer than k were kept.
@@ -49,7 +59,8 @@ def top(loaded: Loaded, reporter: Reporter, *, split: str | None, targets: Seque
         targets = scored.target_rows[:1]
     ends = scored.extremes(scored.positions(targets) if scored.group is None or targets else (0,), k)
     _log_other_checkpoints(loaded.config, scored, reporter)
-    training, described = describer(loaded.config, TRAIN), describer(loaded.config, scored.split)
+    samples = samples or SampleSets(loaded.config)
+    training, described = describer(samples[TRAIN]), describer(samples[scored.split])
     found = [
         target_top(target, "" if target is None else described(target), one, training)
         for target, one in zip(targets or (None,), ends, strict=True)

@@ -10,13 +10,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, imported, run, table
+from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 from trak_cli.cli.terminal.blocks import shows_images, strip
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
     from trak_cli.results.neighbours import TargetTop
     from trak_cli.results.pictures import Image
+    from trak_cli.results.samples import SampleSets
     from trak_cli.results.top import TopSummary
     from trak_cli.types import Reporter
 
@@ -65,19 +66,20 @@ def command(
     images: Images = {}
 
     def stage() -> Stage[TopSummary]:
-        work = imported(NAME, "results", split=split, targets=tuple(target or ()), k=k)
+        from trak_cli.results.pictures import draw, require_picture
+        from trak_cli.results.samples import SampleSets
+        from trak_cli.results.top import top
 
         def drawn(loaded: Loaded, reporter: Reporter) -> TopSummary:
-            from trak_cli.results.pictures import draw, require_picture
-
             if plot is not None:
                 require_picture(plot)
-            summary: TopSummary = work(loaded, reporter)
+            samples = SampleSets(loaded.config)
+            summary = top(loaded, reporter, split=split, targets=tuple(target or ()), k=k, samples=samples)
             if plot is not None:
-                draw(loaded.config, summary.split, summary.targets, plot)
+                draw(samples, summary.split, summary.targets, plot)
                 reporter.log(f"picture: {plot}")
             if pictures:
-                images.update(_images(loaded, summary))
+                images.update(_images(samples, summary))
             return summary
 
         return drawn
@@ -116,18 +118,12 @@ def show_neighbours(target: TargetTop, console: Console, images: Images) -> None
             console.print(f"no training sample has a {size} score")
 
 
-def _images(loaded: Loaded, summary: TopSummary) -> Images:
+def _images(samples: SampleSets, summary: TopSummary) -> Images:
     """The images of all samples that are shown."""
     from trak_cli.results.pictures import image_of
-    from trak_cli.results.samples import open_samples
 
     wanted: dict[str, Sequence[Any]] = {
         summary.split: [target.row for target in summary.targets if target.row is not None],
         "train": [one.row for target in summary.targets for one in (*target.helpful, *target.harmful)],
     }
-    return {
-        (split, row): image_of(samples, row)
-        for split, rows in wanted.items()
-        for samples in [open_samples(loaded.config, split)]
-        for row in dict.fromkeys(rows)
-    }
+    return {(split, row): image_of(samples[split], row) for split, rows in wanted.items() for row in dict.fromkeys(rows)}
