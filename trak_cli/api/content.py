@@ -108,7 +108,7 @@ class StoreContent:
     def _name(self, estimator: str | None) -> str:
         """The name of scores that were asked for: that one, the one of the run, or the only one."""
         known = list(self.estimators)
-        usual = list(self._loaded(None).config.estimator.names)[-1]
+        usual, _ = self._loaded(None).config.estimator.shown
         if estimator is not None or usual in known or not known:
             return estimator or usual
         if len(known) > 1:

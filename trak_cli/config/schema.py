@@ -196,6 +196,11 @@ class EstimatorConfig(EstimatorSpec):
         """The names under which scores are stored -> how many checkpoints they average; None: all of them."""
         return {f"{self.name}-{count}": count for count in self.checkpoint_counts} or {self.name: None}
 
+    @property
+    def shown(self) -> tuple[str, int | None]:
+        """The last of ``names``, whose scores are shown, and how many checkpoints they average."""
+        return list(self.names.items())[-1]
+
 
 @dataclass
 class ScoreConfig:

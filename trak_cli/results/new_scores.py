@@ -101,7 +101,7 @@ def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed) -> NewTargetS
     """
     config = loaded.config
     use_threads(config.threads)
-    name, count = list(config.estimator.names.items())[-1]
+    name, count = config.estimator.shown
     estimator = config.estimator.spec
     inventory = take_inventory(Layout(Path(config.store)), config.estimator.average_over).first(count)
     if estimator.needs_gram:

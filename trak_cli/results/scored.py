@@ -158,7 +158,7 @@ def open_scored(loaded: Loaded, split: str | None) -> Scored:
         StoreError: there are no scores.
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
-    estimator = list(config.estimator.names)[-1]
+    estimator, _ = config.estimator.shown
     split = split or _only_split(layout, estimator, list(config.dataset.targets))
     rows_of(layout, split)
     path, fingerprint = stored_scores(layout, estimator, split)

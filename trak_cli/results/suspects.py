@@ -161,7 +161,7 @@ def rank(loaded: Loaded, reporter: Reporter, split: str | None = None) -> Rankin
     Raises:
         StoreError: the store has neither features nor scores, or they are damaged or out of date.
     """
-    layout, estimator = Layout(Path(loaded.config.store)), list(loaded.config.estimator.names)[-1]
+    layout, estimator = Layout(Path(loaded.config.store)), loaded.config.estimator.shown[0]
     inventory, scored, notes = _training_features(loaded), _scores(loaded, layout, estimator, split), []
     values: dict[str, Float64] = {}
     if inventory is not None:
@@ -194,7 +194,7 @@ def _training_features(loaded: Loaded) -> Inventory | None:
     layout = Layout(Path(config.store))
     if not layout.checkpoints():
         return None
-    inventory = take_inventory(layout, config.estimator.average_over).first(list(config.estimator.names.values())[-1])
+    inventory = take_inventory(layout, config.estimator.average_over).first(config.estimator.shown[1])
     require_shards(inventory, [TRAIN])
     return inventory
 

@@ -73,7 +73,7 @@ def _log_other_checkpoints(config: TrakConfig, shown: Scored, reporter: Reporter
     if "metric" not in shown.fingerprint["estimator"]:  # scores that are not computed from features
         return
     try:
-        count = list(config.estimator.names.values())[-1]
+        _, count = config.estimator.shown
         here = take_inventory(shown.layout, config.estimator.average_over).first(count).features.values()
     except (ConfigError, StoreError):
         return
