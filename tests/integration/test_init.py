@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,21 @@ def test_files_are_read_as_the_data_sets_read_them() -> None:
     assert (code, "rows.csv line 2" in text, Path("other").exists()) == (4, True, False)
 
 
-def test_what_is_missing_is_refused_at_once_and_nothing_is_written() -> None:
+def test_the_architecture_of_an_image_model_follows_from_its_tensors() -> None:
+    models = pytest.importorskip("torchvision.models")
+    torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), "mine.pt")  # two other architectures are tried before it
+    for name in ("cat", "dog", "owl"):
+        Path("pictures", name).mkdir(parents=True)
+    given = ("--checkpoints", "mine.pt", "--train", "pictures", "--targets", "pictures", "--optimizer", "adamw")
+    code, text = init("project", *given)
+    assert code == 0, text
+    model = load("config", None, Path("project"), []).config.model
+    assert (model["name"], model["classes"]) == ("mobilenet_v3_small", 3)
+
+
+def test_what_is_missing_is_refused_at_once_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("torchvision.models", "timm"):  # to try all of their architectures takes seconds
+        monkeypatch.setitem(sys.modules, library, None)
     code, text = init("project", "--checkpoints", "mine.pt", "--optimizer", "lbfgs")
     assert code == 2
     for option in ("--kind", "--train", "--targets", "--optimizer", "--model MODULE.CLASS"):
