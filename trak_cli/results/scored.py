@@ -61,6 +61,11 @@ class Scored:
         return read_warnings(self.layout, self.estimator, self.split)
 
     @property
+    def from_features(self) -> bool:
+        """Whether an estimator computed them from features; imported scores, for example, are not."""
+        return "metric" in self.fingerprint["estimator"]
+
+    @property
     def dense(self) -> bool:
         """Whether the scores of every training row are stored, not only the highest and lowest of each target."""
         return self.layout.scores(self.estimator, self.split).exists()

@@ -70,7 +70,7 @@ def top(
 
 def _log_other_checkpoints(config: TrakConfig, shown: Scored, reporter: Reporter) -> None:
     """Log it if the store has features of other checkpoints than those whose scores are shown."""
-    if "metric" not in shown.fingerprint["estimator"]:  # scores that are not computed from features
+    if not shown.from_features:
         return
     try:
         _, count = config.estimator.shown

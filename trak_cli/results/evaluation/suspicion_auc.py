@@ -28,7 +28,7 @@ def mislabel_detection(evaluated: Evaluated, path: Path) -> list[Metric]:
 
 def _suspicions(evaluated: Evaluated) -> Mapping[str, Float64]:
     """Criterion -> suspicion of every training row; of scores that were not computed from features, the harm only."""
-    if "metric" not in evaluated.scored.fingerprint["estimator"]:
+    if not evaluated.scored.from_features:
         return vars(harm_on(evaluated.scored))
     ranking = rank(evaluated.loaded, evaluated.reporter, evaluated.scored.split)
     return {name: ranking.suspicion(name) for name in ranking.values}
