@@ -11,8 +11,7 @@ from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
 from trak_cli.unrolling.batch_norm import Statistics, differentiable_statistics
 from trak_cli.unrolling.contract import Output, Target
-from trak_cli.unrolling.model_state import ModelState, State
-from trak_cli.unrolling.probe import differentiable_names
+from trak_cli.unrolling.model_state import ModelState, State, differentiable_names
 
 
 def final_adjoints(model: nn.Module, places: ModelState, state: State, output: Output, targets: Sequence[Target]) -> State:

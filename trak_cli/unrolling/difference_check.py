@@ -17,8 +17,8 @@ from trak_cli.autograd_settings import as_float64, as_in_evaluation, in_float64
 from trak_cli.batches import map_leaves
 from trak_cli.errors import InputError, Problem
 from trak_cli.unrolling.contract import Output, StepRun
-from trak_cli.unrolling.model_state import ModelState, State
-from trak_cli.unrolling.step_graph import packed, unpacked
+from trak_cli.unrolling.model_state import ModelState, State, is_differentiable
+from trak_cli.unrolling.step_graph import dense, packed, unpacked
 
 #: Relative length of a step of finite differences, and by how much the initial weights are moved first: away from zeros.
 _STEP, _MOVE = 1e-6, 0.05
@@ -140,7 +140,7 @@ class _Moved:
         leaves = [value.detach().requires_grad_() for value in inputs]
         parameters, rest = leaves[: len(self._corners)], iter(leaves[len(self._corners) :])
         grads = [next(rest) if reached else None for reached in self._reached]
-        floating = {key: next(rest) for key, value in packed(self._before).items() if _is_floating(value)}
+        floating = {key: next(rest) for key, value in packed(self._before).items() if is_differentiable(value)}
         state = unpacked(packed(self._before) | floating)
         new, changed = self._run.advance(parameters, grads, state, min(1, self._run.steps - 1))
         if name == "parameters":
@@ -151,12 +151,12 @@ class _Moved:
         return _sum([_random(value, generator) for value in results], results), leaves
 
     def _floating(self) -> list[Tensor]:
-        return [value for value in packed(self._before).values() if _is_floating(value)]
+        return [value for value in packed(self._before).values() if is_differentiable(value)]
 
     def _gradients(self, leaves: Sequence[Tensor], weights: Tensor) -> Sequence[Tensor | None]:
         loss = self._run.loss(map_leaves(as_float64, self._run.batch(0, _SAMPLES)[1]), weights)
         grads: Sequence[Tensor | None] = torch.autograd.grad(loss, list(leaves), create_graph=True, allow_unused=True)
-        return [grad.to_dense() if grad is not None and grad.is_sparse else grad for grad in grads]
+        return [dense(grad) for grad in grads]
 
     def _install(self, values: Sequence[Tensor]) -> list[Tensor]:
         named = {f"parameter/{name}": value for name, value in zip(self._model.names, values, strict=True)}
@@ -208,10 +208,6 @@ def _sum(factors: Sequence[Tensor], values: Sequence[Tensor | None]) -> Tensor:
     """The sum of the real parts of all products."""
     products = [(factor * value).sum() for factor, value in zip(factors, values, strict=True) if value is not None]
     return torch.stack([product.real for product in products]).sum() if products else torch.zeros(())
-
-
-def _is_floating(value: Tensor) -> bool:
-    return value.is_floating_point() or value.is_complex()
 
 
 def _problem(where: str, what: str, values: tuple[float, float], place: str) -> Problem:

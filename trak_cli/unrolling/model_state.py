@@ -93,6 +93,16 @@ class ModelState:
                 self._original_buffers[name].copy_(state[f"buffer/{name}"])
 
 
+def differentiable_names(state: Mapping[str, Tensor]) -> list[str]:
+    """The tensors of a state that have an adjoint."""
+    return [name for name, value in state.items() if is_differentiable(value)]
+
+
+def is_differentiable(value: Tensor) -> bool:
+    """Whether derivatives in a tensor exist."""
+    return value.is_floating_point() or value.is_complex()
+
+
 def _places(model: nn.Module, kind: str, tensors: Mapping[str, Tensor]) -> _Places:
     """Every module and attribute that holds each tensor: several for a tied one."""
     by_id = {id(tensor): name for name, tensor in tensors.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from trak_cli.types import evenly_spaced, listed
 from trak_cli.unrolling.contract import Output, StepRun
 from trak_cli.unrolling.live_memory import LiveMemory
 from trak_cli.unrolling.memory_plan import Needs
-from trak_cli.unrolling.model_state import ModelState, State
+from trak_cli.unrolling.model_state import ModelState, State, differentiable_names
 from trak_cli.unrolling.step_graph import StepGraph, make_step, make_values, unit_weights
 
 #: Relative difference that rounding may cause between running statistics and their recomputation.
@@ -189,8 +188,3 @@ def _no_second_derivative(text: str) -> Problem:
         "replace the operation by one made of differentiable operations (for Hugging Face models: attn_implementation=eager)"
     )
     return Problem("model", f"an operation without a second derivative: {text[:160]}", expected, remedy)
-
-
-def differentiable_names(state: Mapping[str, Tensor]) -> list[str]:
-    """The tensors of a state that have an adjoint."""
-    return [name for name, value in state.items() if value.is_floating_point() or value.is_complex()]

@@ -12,7 +12,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.types import listed
 from trak_cli.unrolling.batch_norm import Statistics, differentiable_statistics
 from trak_cli.unrolling.contract import StepRun
-from trak_cli.unrolling.model_state import ModelState, State
+from trak_cli.unrolling.model_state import ModelState, State, is_differentiable
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, 
         loss = run.loss(batch, weights)
     _check_marks(marks, model.marks(), index)
     slopes: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-    grads = [_dense(grad) for grad in slopes]
+    grads = [dense(grad) for grad in slopes]
     values = _updated(run, model, index, before, parameters, grads)
     state = {name: value for name, value in before.items() if name.startswith("state/")}
     buffers = {f"buffer/{name}": statistics.updated.get(started[name], values[f"buffer/{name}"]) for name in model.buffers}
@@ -177,7 +177,7 @@ def make_values(run: StepRun, model: ModelState, index: int, before: Mapping[str
     loss = run.loss(batch, unit_weights(positions, parameters))
     _check_marks(marks, model.marks(), index)
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return _updated(run, model, index, before, parameters, [_dense(grad) for grad in grads])
+    return _updated(run, model, index, before, parameters, [dense(grad) for grad in grads])
 
 
 def _updated(
@@ -197,7 +197,8 @@ def _updated(
     return {name: value.detach() for name, value in after.items()}
 
 
-def _dense(grad: Tensor | None) -> Tensor | None:
+def dense(grad: Tensor | None) -> Tensor | None:
+    """A gradient, which embeddings may give as a sparse tensor."""
     return grad.to_dense() if grad is not None and grad.is_sparse else grad
 
 
@@ -226,7 +227,7 @@ def unpacked(state: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
 
 def _leaf(value: Tensor) -> Tensor:
     """A tensor that shares the value's memory; a leaf of the graph if it can be differentiated."""
-    return value.detach().requires_grad_(value.is_floating_point() or value.is_complex())
+    return value.detach().requires_grad_(is_differentiable(value))
 
 
 def unit_weights(positions: Sequence[int], parameters: Sequence[Tensor]) -> Tensor:
