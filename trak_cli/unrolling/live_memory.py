@@ -33,10 +33,9 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # else PyTorch imports its compiler at the first operator, which takes a second
 
-    def restart(self) -> int:
-        """Let the peak start again from what exists now, which is returned."""
+    def restart(self) -> None:
+        """Let the peak start again from what exists now."""
         self.peak = self.live
-        return self.live
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -66,13 +66,12 @@ class StepGraph:
 
     def update(self) -> UpdateGraph:
         """The update of this step, with its graph."""
-        leaves = {name: _leaf(value) for name, value in {**self.before, **self.state}.items()}
-        parameters = [value for name, value in leaves.items() if name.startswith("parameter/")]
+        parameters = {name: _leaf(value) for name, value in self.before.items() if name.startswith("parameter/")}
+        state = {name: _leaf(value) for name, value in self.state.items()}
         grads = [None if grad is None else grad.detach().requires_grad_() for grad in self.grads]
         with torch.enable_grad():
-            new, changed = self.run.advance(parameters, grads, unpacked(leaves), self.index)
-        names = [name for name in leaves if name.startswith("parameter/")]
-        return UpdateGraph(leaves, grads, dict(zip(names, new, strict=True)) | packed(changed))
+            new, changed = self.run.advance(list(parameters.values()), grads, unpacked(state), self.index)
+        return UpdateGraph(parameters | state, grads, dict(zip(parameters, new, strict=True)) | packed(changed))
 
     def outputs(self) -> list[Tensor]:
         """What the graph ends in: the gradients and the buffers."""
@@ -105,7 +104,7 @@ class UpdateGraph:
     """The graph of an update: the optimizer's part of a step.
 
     Attributes:
-        before: leaves: the state before the step; its buffers have no part in the update.
+        before: leaves: parameters and the optimizer's state before the step.
         grads: leaves.
         after: parameters and the optimizer's state after the step, differentiable.
     """
@@ -121,7 +120,7 @@ class UpdateGraph:
     def pull(self, adjoint: Mapping[str, Tensor], retain: bool) -> tuple[dict[str, Tensor | None], Sequence[Tensor | None]]:
         """The derivative in the state before, by name, and in the gradients, for ∂f/∂(state after)."""
         outputs = self.outputs(adjoint)
-        inputs = {name: leaf for name, leaf in self.before.items() if name in adjoint and not name.startswith("buffer/")}
+        inputs = {name: leaf for name, leaf in self.before.items() if name in adjoint}
         grads = [grad for grad in self.grads if grad is not None]
         if not outputs:
             return {}, [None] * len(self.grads)
@@ -177,7 +176,7 @@ def make_values(run: StepRun, model: ModelState, index: int, before: Mapping[str
     loss = run.loss(batch, unit_weights(positions, parameters))
     _check_marks(marks, model.marks(), index)
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return _updated(run, model, index, before, parameters, [dense(grad) for grad in grads])
+    return _updated(run, model, index, before, parameters, grads)
 
 
 def _updated(
