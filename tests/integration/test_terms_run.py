@@ -259,3 +259,7 @@ def test_missing_terms_are_refused(project: Project) -> None:
     project.refused(2, "featurize", "gradients.terms=maybe", says=("gradients.terms",))
     representation = ("gradients.engine=representation", "gradients.module=first")
     project.refused(2, "featurize", "gradients.terms=true", *representation, says=("gradients.terms", "no gradients"))
+
+
+def test_a_task_with_terms_has_no_other_classes(words: Project) -> None:
+    words.refused(2, "featurize", "gradients.classes=true", says=("gradients.classes", "three classes"))

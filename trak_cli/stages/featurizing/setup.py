@@ -135,13 +135,14 @@ def _curvature(gradients: GradientsConfig, inputs: RunInputs) -> str | None:
         raise ConfigError(Problem("gradients.terms", found, expected, "remove gradients.terms, or define terms in the task"))
     if gradients.engine == REPRESENTATION:
         return None
-    if task.has_terms():
-        return None if gradients.terms is False else "terms"
-    several = gradients.classes is not False and task.has_classes() and _classes(inputs) > 2
+    terms = task.has_terms()
+    several = gradients.classes is not False and not terms and task.has_classes() and _classes(inputs) > 2
     if gradients.classes and not several:
         found = f"true, but the task {type(task).__name__} has no labels among three or more classes"
         expected = "a classification with three classes or more"
         raise ConfigError(Problem("gradients.classes", found, expected, "remove gradients.classes"))
+    if terms:
+        return None if gradients.terms is False else "terms"
     return "classes" if several else None
 
 
