@@ -41,8 +41,8 @@ EXPECTED = {
 
 
 def commands() -> list[str]:
-    """The lines of the page's one block of commands."""
-    (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    """The lines of the page's block of commands of a project."""
+    (block,) = re.findall(r"^```sh\n(python .*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     return block.splitlines()
 
 
