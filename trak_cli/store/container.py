@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from trak_cli.store.failures import foreign, reading
+from trak_cli.store.failures import foreign
 from trak_cli.store.fingerprint import canonical, parse
-from trak_cli.store.hdf5_validation import ROOT_TEXTS, text_attribute, vet
-from trak_cli.store.header import FORMAT_VERSION, HEADER_BYTES, PLAIN, load, seal
+from trak_cli.store.hdf5_validation import structure_of
+from trak_cli.store.header import CREATED_BY, HEADER_BYTES, PLAIN, load, seal
 from trak_cli.types import AnyArray, Json
-
-CREATED_BY = f"trak store format {FORMAT_VERSION}"
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -95,21 +91,21 @@ def read_image(path: Path, only: Collection[str] | None = None, skip: Collection
     header, data = load(path)
     if header.kind != PLAIN:
         raise foreign(path, "a virtual dataset", "a file that holds its own values")
-    with opened(path, data, PLAIN) as file:
-        absent = sorted(set(only or ()) - set(file))
-        if absent:
-            raise foreign(path, f"no dataset {', '.join(map(repr, absent))}", "all datasets of this kind of file")
-        fingerprint, provenance = metadata(path, file)
-        return Image(
-            path=path,
-            arrays={name: file[name][()] for name in file if (only is None or name in only) and name not in skip},
-            fingerprint=fingerprint,
-            provenance=provenance,
-            digest=header.digest,
-            content=header.content,
-            dtypes={name: _logical_dtype(path, file[name]) for name in file},
-            shapes={name: file[name].shape for name in file},
-        )
+    structure = structure_of(path, data)
+    extents = structure.extents
+    absent = sorted(set(only or ()) - set(extents))
+    if absent:
+        raise foreign(path, f"no dataset {', '.join(map(repr, absent))}", "all datasets of this kind of file")
+    return Image(
+        path=path,
+        arrays={name: extents[name].read(data) for name in extents if (only is None or name in only) and name not in skip},
+        fingerprint=parse(structure.texts["fingerprint"]),
+        provenance=parse(structure.texts["provenance"]),
+        digest=header.digest,
+        content=header.content,
+        dtypes={name: extent.logical for name, extent in extents.items()},
+        shapes={name: extent.shape for name, extent in extents.items()},
+    )
 
 
 def hdf5_payload(fill: Callable[[h5py.File], None], texts: Mapping[str, str]) -> memoryview:
@@ -130,30 +126,10 @@ def hdf5_payload(fill: Callable[[h5py.File], None], texts: Mapping[str, str]) ->
     return memoryview(image)[image.index(_SIGNATURE) :]  # HDF5 leaves out the user block, in most versions
 
 
-@contextmanager
-def opened(path: Path, data: bytes, kind: int) -> Iterator[h5py.File]:
-    """The vetted HDF5 file in ``data``; errors of HDF5 become errors that name ``path``."""
-    with reading(path):
-        try:
-            with h5py.File(io.BytesIO(data), "r") as file:
-                vet(path, file, kind)
-                yield file
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise foreign(path, f"HDF5 that cannot be read ({error})", "a file that this program wrote") from error
-
-
 def write_text(holder: h5py.File | h5py.Dataset, name: str, text: str) -> None:
     """Store a text as a string of fixed length: strings of variable length are pointers into a heap."""
     raw = text.encode()
     holder.attrs.create(name, np.bytes_(raw), dtype=h5py.string_dtype("utf-8", len(raw)))
-
-
-def metadata(path: Path, file: h5py.File) -> tuple[Json, Json]:
-    """Fingerprint and provenance of an open file."""
-    texts = {name: text_attribute(path, file, name) for name in ROOT_TEXTS[PLAIN]}
-    if texts["created_by"] != CREATED_BY:
-        raise foreign(path, f"a file created by {texts['created_by']!r}", f"one created by {CREATED_BY!r}")
-    return parse(texts["fingerprint"]), parse(texts["provenance"])
 
 
 def _storable(name: str, array: AnyArray) -> AnyArray:
@@ -170,12 +146,3 @@ def _content(stored: Mapping[str, AnyArray], dtypes: Mapping[str, str], fingerpr
         sha.update(canonical({"name": name, "dtype": dtypes[name], "shape": list(array.shape)}).encode())
         sha.update(array.reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
-
-
-def _logical_dtype(path: Path, dataset: h5py.Dataset) -> str:
-    logical = text_attribute(path, dataset, "dtype")
-    if logical == "bfloat16" and dataset.dtype == np.uint16:
-        return logical
-    if logical != str(dataset.dtype):
-        raise foreign(path, f"dataset {dataset.name!r} of {dataset.dtype} called {logical!r}", "a dtype that fits")
-    return logical

@@ -84,10 +84,12 @@ def encode_rows(features: Float32, dtype: str, first_row: int = 0, what: str = "
 
 
 def decode_rows(encoded: EncodedRows, dtype: str) -> Float32:
-    """The float32 values (rows, k) of encoded rows, multiplied by their scales."""
+    """The float32 values (rows, k) of encoded rows, multiplied by their scales; float32 values are not copied."""
     if dtype == "bfloat16":
-        return (encoded.values.astype(np.uint32) << 16).view(np.float32)
-    values = encoded.values.astype(np.float32)
+        bits = encoded.values.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    values = encoded.values.astype(np.float32, copy=False)
     if encoded.scales is not None:
         values *= encoded.scales[:, None]
     return values

@@ -79,7 +79,8 @@ def require_same(path: Path, found: Json, expected: Json) -> None:
     Raises:
         ForeignError: with one problem for each differing key.
     """
-    ForeignError.raise_for(problems_between(path, found, expected))
+    if canonical(found) != canonical(expected):
+        raise ForeignError(problems_between(path, found, expected))
 
 
 def shown(value: Any) -> str:

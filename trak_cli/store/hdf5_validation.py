@@ -1,18 +1,30 @@
-"""Checks of an HDF5 file before any of its values is read.
+"""What HDF5 says of a file, checked before any of its values is used.
 
 A file with the right digest may still be malicious: a link or an external or virtual dataset reads another file, an object
 dtype builds Python objects, and a huge declared shape exhausts the memory.
+
+HDF5 takes longer to open a shard than to read its bytes. The shards of a split differ in their values only, so the structure
+of the last files is kept: a file with the same bytes outside its values has the same structure, and is not parsed again.
 """
 
 from __future__ import annotations
 
+import io
+import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
-from trak_cli.store.failures import ForeignError, foreign
-from trak_cli.store.header import PLAIN, VIRTUAL
+from trak_cli.store.failures import ForeignError, foreign, reading
+from trak_cli.store.fingerprint import parse
+from trak_cli.store.header import CREATED_BY, HEADER_BYTES, PLAIN, VIRTUAL
+from trak_cli.types import AnyArray
 
 MAX_DATASETS = 64
 MAX_RANK = 8
@@ -26,6 +38,123 @@ ROOT_TEXTS = {
 
 _TEXT = "a plain UTF-8 string attribute"
 _PLAIN_DATASET = "a plain dataset of numbers or booleans"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the values of a dataset lie in a file.
+
+    Attributes:
+        logical: its dtype ("bfloat16" if the values are the bits of it).
+        start: offset of its first byte in the file; 0 if it has no values.
+    """
+
+    dtype: npt.DTypeLike
+    logical: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """Offset of the byte after the last one."""
+        return self.start + math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def read(self, data: bytes) -> AnyArray:
+        """The values; a read-only view of ``data`` if they are at least half of it, so that shards are not copied."""
+        values = np.frombuffer(data, self.dtype, math.prod(self.shape), self.start).reshape(self.shape)
+        return values if 2 * values.nbytes >= len(data) else values.copy()
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The datasets and the texts of a plain file.
+
+    Attributes:
+        extents: of the datasets, by name.
+        texts: the attributes of the root, by name.
+    """
+
+    extents: dict[str, Extent]
+    texts: dict[str, str]
+
+
+class _Known:
+    """The structures of the last files, with the bytes that determine them."""
+
+    def __init__(self) -> None:
+        self._last: deque[tuple[int, list[tuple[int, bytes]], Structure]] = deque(maxlen=8)
+
+    def find(self, data: bytes) -> Structure | None:
+        """The structure of a file that has the same bytes as these outside its header and its values."""
+        for length, gaps, structure in self._last:
+            if length == len(data) and all(data.startswith(gap, start) for start, gap in gaps):
+                return structure
+        return None
+
+    def add(self, data: bytes, structure: Structure) -> None:
+        """Keep a structure, unless its datasets overlap."""
+        gaps, end = [], HEADER_BYTES
+        for extent in sorted(structure.extents.values(), key=lambda extent: extent.start):
+            if extent.start == extent.stop:
+                continue
+            if extent.start < end:
+                return
+            gaps.append((end, data[end : extent.start]))
+            end = extent.stop
+        self._last.append((len(data), [*gaps, (end, data[end:])], structure))
+
+
+_known = _Known()
+
+
+def structure_of(path: Path, data: bytes) -> Structure:
+    """The structure of a plain file with the bytes ``data``, whose digest was checked.
+
+    Raises:
+        ForeignError: it holds something that this program does not write.
+    """
+    found = _known.find(data)
+    if found is None:
+        with opened(path, data, PLAIN) as file:
+            found = Structure({name: _extent(path, file[name], len(data)) for name in file}, root_texts(path, file, PLAIN))
+        _known.add(data, found)
+    return found
+
+
+@contextmanager
+def opened(path: Path, data: bytes, kind: int) -> Iterator[h5py.File]:
+    """The vetted HDF5 file in ``data``; errors of HDF5 become errors that name ``path``."""
+    with reading(path):
+        try:
+            with h5py.File(io.BytesIO(data), "r") as file:
+                vet(path, file, kind)
+                yield file
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise foreign(path, f"HDF5 that cannot be read ({error})", "a file that this program wrote") from error
+
+
+def root_texts(path: Path, file: h5py.File, kind: int) -> dict[str, str]:
+    """The attributes of the root of an open file, whose values other than ``created_by`` are JSON objects.
+
+    Raises:
+        ForeignError, ValueError: they are not.
+    """
+    texts = {name: text_attribute(path, file, name) for name in ROOT_TEXTS[kind]}
+    if (creator := texts.pop("created_by")) != CREATED_BY:
+        raise foreign(path, f"a file created by {creator!r}", f"one created by {CREATED_BY!r}")
+    for text in texts.values():
+        parse(text)
+    return texts
+
+
+def _extent(path: Path, dataset: h5py.Dataset, length: int) -> Extent:
+    logical, dtype = text_attribute(path, dataset, "dtype"), dataset.dtype
+    if logical != str(dtype) and not (logical == "bfloat16" and dtype == np.uint16):
+        raise foreign(path, f"dataset {dataset.name!r} of {dtype} called {logical!r}", "a dtype that fits")
+    extent = Extent(dtype, logical, dataset.shape, dataset.id.get_offset() or 0)
+    if extent.stop > length:
+        raise _refused(path, dataset.name, f"ends at byte {extent.stop:,} of {length:,}")
+    return extent
 
 
 def vet(path: Path, file: h5py.File, kind: int) -> None:
@@ -86,7 +215,9 @@ def _is_number(dataset: h5py.Dataset) -> bool:
     kind, dtype = dataset.id.get_type().get_class(), dataset.dtype
     if kind == h5py.h5t.ENUM:
         return bool(dtype == np.dtype(bool))
-    return kind in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) and dtype.kind in "iuf" and dtype.itemsize <= 8
+    plain = kind in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) and dtype.kind in "iuf" and dtype.itemsize <= 8
+    # The bytes are read as this dtype, without HDF5: no other width, order of bytes or format of floats.
+    return bool(plain and dataset.id.get_type() == h5py.h5t.py_create(dtype.newbyteorder("<")))
 
 
 def _refused(path: Path, name: str, found: str) -> ForeignError:

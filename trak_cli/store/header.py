@@ -30,6 +30,9 @@ HEADER_BYTES = 512
 FORMAT_VERSION = 2
 PLAIN, VIRTUAL = 0, 1
 
+#: An attribute of the root of every file.
+CREATED_BY = f"trak store format {FORMAT_VERSION}"
+
 #: A smaller file was cut short, whatever it was meant to hold: the header and an HDF5 file without datasets take more.
 LEAST_BYTES = 640
 

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from trak_cli.store.container import CREATED_BY, write_text
-from trak_cli.store.header import PLAIN, seal
+from trak_cli.store.container import write_text
+from trak_cli.store.header import CREATED_BY, PLAIN, seal
 from trak_cli.store.shards import FeatureRows
 from trak_cli.types import Json, Rows
 
