@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from trak_cli.config.compose.files import config_groups, option_comment
+from trak_cli.config.keys import types_of
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import covers, describe, join, nearest
 from trak_cli.errors import ConfigError, Problem
@@ -74,7 +75,7 @@ def as_text(sections: Sequence[SectionHelp]) -> str:
 
 def _sections(config_dir: Path | None) -> Iterator[SectionHelp]:
     groups = config_groups(config_dir)
-    hints = typing.get_type_hints(TrakConfig)
+    hints = types_of(TrakConfig)
     sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
     described: dict[str, Any] = {"": TrakConfig, **sections}
     for name in [*described, *(group for group in groups if group not in described)]:
@@ -94,7 +95,7 @@ _GROUPS = {
 
 
 def _keys(schema: type[Any], prefix: str) -> Iterator[KeyHelp]:
-    hints = typing.get_type_hints(schema)
+    hints = types_of(schema)
     defaults = dataclasses.asdict(schema())
     for item in dataclasses.fields(schema):
         if dataclasses.is_dataclass(hints[item.name]):

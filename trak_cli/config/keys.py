@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import functools
+import typing
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
+
+
+def types_of(section: Any) -> Mapping[str, Any]:
+    """The type of each key of a section of the schema."""
+    return _types_of(typing.cast("Hashable", section))
+
+
+@functools.cache
+def _types_of(section: Hashable) -> Mapping[str, Any]:
+    return typing.get_type_hints(section)
 
 
 def key(

@@ -19,7 +19,7 @@ from trak_cli.config.compose.plugin_import import import_extensions, use_folder
 from trak_cli.config.compose.shadowed_options import overruled
 from trak_cli.config.compose.targets import complete_targets
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.check import Checker, with_defaults
+from trak_cli.config.validate.check import Checker, add_defaults
 from trak_cli.config.validate.checkpoints import checkpoint_problems, start_problems
 from trak_cli.config.validate.combinations import combination_problems
 from trak_cli.config.validate.domain import absent, domain_problems, get
@@ -102,7 +102,7 @@ def load(
 
 
 def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, problems: list[Problem]) -> Loaded:
-    tree = with_defaults(tree)
+    add_defaults(tree)
     _name_after_store(tree)
     problems = [*problems, *import_extensions(OmegaConf.select(tree, "extensions"))]
     checker = Checker(needs.reads, parsed.dropped, source.own_values, needs.requires)
@@ -135,7 +135,8 @@ def _problems_without_composition(source: Source, parsed: Parsed, groups: Groups
     yield from texts_for_groups(source, tree, groups)
     yield from apply_changes(tree, [change for change in parsed.changes if not change.delete])
     checker = Checker(lambda _: False, own=source.own_values)
-    config = checker.read(TrakConfig, with_defaults(tree))
+    add_defaults(tree)
+    config = checker.read(TrakConfig, tree)
     yield from checker.problems
     yield from _value_problems(config)
 

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trak_cli.config.keys import types_of
 from trak_cli.config.schema import TrakConfig
 
 _WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -38,7 +39,7 @@ def members(hint: Any) -> tuple[Any, ...]:
 def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
     """Every dotted key of the schema, sections included."""
     keys: list[str] = []
-    for name, hint in typing.get_type_hints(schema).items():
+    for name, hint in types_of(schema).items():
         key = join(prefix, name)
         keys += [key, *(all_keys(typing.cast("type[Any]", hint), key) if dataclasses.is_dataclass(hint) else [])]
     return keys

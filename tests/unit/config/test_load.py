@@ -13,7 +13,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from trak_cli.config.compose.files import config_groups
+from trak_cli.config.compose.files import config_groups, shipped_folder
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.config.load import load
 from trak_cli.config.schema import EstimatorConfig, TrakConfig
@@ -227,7 +227,7 @@ def test_shipped_files_are_found_in_an_installed_package_too(project: Project, m
     assert spec is not None
     monkeypatch.setitem(sys.modules, "trak_cli.configs", importlib.util.module_from_spec(spec))
     monkeypatch.setattr("trak_cli.config.compose.files.source_folder", lambda: Path("/nowhere"))
-    monkeypatch.setattr("trak_cli.config.compose.compose.source_folder", lambda: Path("/nowhere"))
+    shipped_folder.cache_clear()
     assert config_groups()["gradients"] == ["auto", "hooks", "loop", "representation", "vmap"]
     assert load("top", None, None, ["name=run", "gradients=loop"]).config.gradients.engine == "loop"
     assert project.load("gradients=loop").config.gradients.engine == "loop"

@@ -18,9 +18,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
-from trak_cli.config.compose.files import DEFAULT_NAME, SHIPPED_PACKAGE, SUFFIX, is_installed, shipped_folder, source_folder
+from trak_cli.config.compose.files import DEFAULT_NAME, SUFFIX, shipped_folder
 from trak_cli.config.compose.hydra_files import composed
 from trak_cli.config.compose.overrides import Change, Choice
+from trak_cli.config.compose.yaml_text import read_tree
 from trak_cli.config.wording import join, nearest, one_line, one_of, shown
 from trak_cli.errors import ConfigError, Problem
 
@@ -35,7 +36,7 @@ class Source:
     name: str
     config_dir: Path | None
 
-    @property
+    @functools.cached_property
     def own_file(self) -> Path | None:
         """The user's file of that name, or None."""
         path = self.config_dir / (self.name + SUFFIX) if self.config_dir is not None else None
@@ -44,9 +45,12 @@ class Source:
     @functools.cached_property
     def own_values(self) -> dict[str, Any]:
         """The user's own file alone, unresolved, as plain objects; empty if it cannot be read."""
-        if self.own_file is None or _unreadable(self.own_file) is not None:
+        if self.own_file is None:
             return {}
-        tree = OmegaConf.load(self.own_file)
+        try:
+            tree = read_tree(self.own_file)
+        except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError):  # compose_files reports it
+            return {}
         return cast("dict[str, Any]", OmegaConf.to_container(tree, resolve=False)) if isinstance(tree, DictConfig) else {}
 
 
@@ -73,6 +77,15 @@ def compose_files(source: Source, choices: Sequence[Choice]) -> DictConfig:
     OmegaConf.set_struct(tree, False)
     _checkpoints_as_section(tree)
     return tree
+
+
+def as_written(tree: DictConfig, key: str, default: Any = None) -> Any:
+    """The value of a key at the top level as plain objects, unresolved; the default if there is no such key."""
+    if key not in tree.keys():  # noqa: SIM118 - `in tree` is false for ??? and for what does not resolve
+        return default
+    if OmegaConf.is_missing(tree, key) or OmegaConf.is_interpolation(tree, key):
+        return cast("dict[str, Any]", OmegaConf.to_container(tree, resolve=False))[key]
+    return OmegaConf.to_container(tree[key], resolve=False) if OmegaConf.is_config(tree[key]) else tree[key]
 
 
 def own_tree(source: Source) -> DictConfig:
@@ -120,14 +133,14 @@ def unreadable_files(source: Source) -> list[Problem]:
 
 def _checkpoints_as_section(tree: DictConfig) -> None:
     """Write ``checkpoints: PATTERN`` as ``checkpoints: {files: PATTERN}``."""
-    written = OmegaConf.to_container(tree, resolve=False)
-    if isinstance(written, dict) and not isinstance(written.get("checkpoints", {}), dict):
-        tree["checkpoints"] = {"files": written["checkpoints"]}
+    written = as_written(tree, "checkpoints", {})
+    if not isinstance(written, dict):
+        tree["checkpoints"] = {"files": written}
 
 
 def _unreadable(path: Path) -> Problem | None:
     try:
-        OmegaConf.load(path)
+        read_tree(path)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
@@ -140,8 +153,8 @@ def _unreadable(path: Path) -> Problem | None:
 
 
 def _search_path(source: Source) -> list[str]:
-    """The folder of the user and that of the shipped files, in the form of Hydra."""
-    shipped = f"pkg://{SHIPPED_PACKAGE}" if is_installed() else str(source_folder())
+    """The folder of the user and that of the shipped files."""
+    shipped = str(shipped_folder())
     return [shipped] if source.config_dir is None else [str(source.config_dir.resolve()), shipped]
 
 
@@ -157,8 +170,7 @@ def _primary(source: Source) -> str:
     if not isinstance(defaults, list) or DEFAULT_NAME not in defaults:
         return source.name
     own = source.own_values | {"defaults": [SHIPPED_NAME if entry == DEFAULT_NAME else entry for entry in defaults]}
-    shipped = (shipped_folder() / (DEFAULT_NAME + SUFFIX)).read_text(encoding="utf-8")
-    ConfigStore.instance().store(SHIPPED_NAME, OmegaConf.create(shipped))
+    ConfigStore.instance().store(SHIPPED_NAME, read_tree(shipped_folder() / (DEFAULT_NAME + SUFFIX)))
     ConfigStore.instance().store(OWN_NAME, own)
     return OWN_NAME
 

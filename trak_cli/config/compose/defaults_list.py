@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
-from trak_cli.config.compose.compose import Source
+from trak_cli.config.compose.compose import Source, as_written
 from trak_cli.config.compose.files import option_exists
 from trak_cli.config.compose.overrides import NO_HYDRA
 from trak_cli.config.wording import nearest, one_of, shown
@@ -54,9 +54,7 @@ def hydra_problems(source: Source) -> Iterator[Problem]:
 
 def texts_for_groups(source: Source, tree: DictConfig, groups: Groups) -> Iterator[Problem]:
     """Groups whose key holds the name of an option, such as ``task: regression``. Their keys are removed from the tree."""
-    values = OmegaConf.to_container(tree, resolve=False)
-    values = values if isinstance(values, dict) else {}
-    texts = {group: values[group] for group in groups if _is_text(values.get(group))}
+    texts = {group: text for group in groups if _is_text(text := as_written(tree, group))}
     for group in texts:
         del tree[group]
     known = {group: text for group, text in texts.items() if option_exists(group, text, source.config_dir)}

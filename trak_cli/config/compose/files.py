@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.resources
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,14 @@ DEFAULT_NAME = "trak"
 _VALUES = ("name", "store", "device", "threads", "seed", "extensions", "checkpoints", "vars")
 
 
-def shipped_folder() -> Traversable:
-    """The folder of the shipped YAML files, in an installation or a source checkout."""
-    if is_installed():
-        return importlib.resources.files(SHIPPED_PACKAGE)
-    return source_folder()
-
-
-def is_installed() -> bool:
-    """Whether the shipped files are importable as a package; in a bare checkout on ``sys.path`` they are not."""
+@functools.cache
+def shipped_folder() -> Path:
+    """The folder of the shipped YAML files. An installation has them as a package, a source checkout beside the package."""
     try:
-        importlib.import_module(SHIPPED_PACKAGE)
+        installed = importlib.import_module(SHIPPED_PACKAGE)
     except ModuleNotFoundError:
-        return False
-    return True
+        return source_folder()
+    return Path(installed.__path__[0])
 
 
 def source_folder() -> Path:
@@ -42,7 +35,7 @@ def source_folder() -> Path:
     return Path(trak_cli.__file__).resolve().parent.parent / "configs"
 
 
-def names_in(folder: Traversable) -> list[str]:
+def names_in(folder: Path) -> list[str]:
     """Names, without the suffix, of the YAML files directly in the folder."""
     return sorted(item.name.removesuffix(SUFFIX) for item in folder.iterdir() if item.name.endswith(SUFFIX))
 
@@ -71,9 +64,12 @@ def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
 
 def read_option(group: str, option: str, config_dir: Path | None) -> dict[str, Any]:
     """The keys and values of ``group=option``, as written; empty if there is no such file."""
-    from omegaconf import OmegaConf  # here, because shell completion uses the other functions and must answer quickly
+    # Imported here, because shell completion uses the other functions and must answer quickly.
+    from omegaconf import OmegaConf
 
-    tree = OmegaConf.to_container(OmegaConf.create(_option_text(group, option, config_dir)))
+    from trak_cli.config.compose.yaml_text import tree_of
+
+    tree = OmegaConf.to_container(tree_of(_option_text(group, option, config_dir)))
     return {str(key): value for key, value in tree.items() if key != "defaults"} if isinstance(tree, dict) else {}
 
 
@@ -126,7 +122,7 @@ def choose_config(config_name: str | None, config_dir: Path | None) -> str:
     raise ConfigError(Problem("--config-name", repr(config_name), one_of(known), remedy))
 
 
-def _roots(config_dir: Path | None) -> Iterator[Traversable]:
+def _roots(config_dir: Path | None) -> Iterator[Path]:
     if config_dir is not None:
         yield config_dir
     yield shipped_folder()

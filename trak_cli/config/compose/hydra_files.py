@@ -10,21 +10,23 @@ import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
 from hydra._internal.defaults_list import DefaultsList, create_defaults_list
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
+from trak_cli.config.compose.yaml_text import tree_of
 from trak_cli.config.schema import TrakConfig
 
 #: What ``configs/trak.yaml`` calls the schema's defaults in its defaults list.
@@ -36,7 +38,7 @@ def composed(name: str, folders: Sequence[str], choices: Sequence[str]) -> DictC
 
     Args:
         name: a YAML file without its suffix, or a name in Hydra's ``ConfigStore``.
-        folders: folders of YAML files (or ``pkg://PACKAGE``), the first ones first.
+        folders: folders of YAML files, the first ones first.
         choices: ``group=option``; each replaces the option of the defaults list, or is added to the list.
 
     Raises:
@@ -45,7 +47,7 @@ def composed(name: str, folders: Sequence[str], choices: Sequence[str]) -> DictC
     _prepare_hydra()
     path = ConfigSearchPathImpl()
     for index, folder in enumerate(folders):
-        path.append(f"folder{index}", folder)
+        path.append(f"folder{index}", f"{_Folder.scheme()}://{folder}")
     path.append("schema", "structured://")
     loader = ConfigLoaderImpl(path)
     files = _FilesReadOnce(loader.repository)
@@ -64,12 +66,26 @@ class _FilesReadOnce(CachingConfigRepository):
         self.cache = {}
 
 
+class _Folder(FileConfigSource):
+    """A folder of YAML files. Unlike its base class it does not parse a text again that this process has parsed."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Its own, because a program that calls trak may use Hydra with the base class."""
+        return "trak"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        text = Path(self.path, self._normalize_file_name(config_path)).read_text(encoding="utf-8")
+        header = self._get_header_dict(text)
+        return ConfigResult(config=tree_of(text), path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+
 @functools.cache
 def _prepare_hydra() -> None:
     """Register the defaults of the schema and the kinds of folders; called once per process."""
     version.setbase("1.3")
     setup_globals()
-    for kind in (FileConfigSource, ImportlibResourcesConfigSource, StructuredConfigSource):
+    for kind in (_Folder, StructuredConfigSource):
         SourcesRegistry.instance().register(kind)
     # As a plain mapping, so that Hydra does not stop at the first unknown key or wrong type: the checker reports all.
     # checkpoints is a section or a single value, which Hydra can set in place of null only.

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from trak_cli.config.compose.compose import Source
 from trak_cli.config.compose.files import config_groups, read_option
 from trak_cli.config.compose.overrides import Change, Choice
+from trak_cli.config.keys import types_of
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import covers, shown
 from trak_cli.errors import Problem
@@ -43,13 +44,13 @@ def overruled(source: Source, choices: Sequence[Choice], changes: Sequence[Chang
 
 def _defaults(group: str) -> dict[str, Any]:
     """The defaults of the keys that any shipped option of the group sets, which an option without such a key implies."""
-    section = typing.get_type_hints(TrakConfig).get(group)
+    section = types_of(TrakConfig).get(group)
     if not dataclasses.is_dataclass(section):
         return {}
     options = config_groups().get(group, ())
     keys = {key for option in options for key in read_option(group, option, None)}
     defaults = dataclasses.asdict(typing.cast("Any", section)())
-    plugins = [name for name, hint in typing.get_type_hints(section).items() if hint in (Any, dict[str, Any])]
+    plugins = [name for name, hint in types_of(section).items() if hint in (Any, dict[str, Any])]
     return {key: value for key, value in defaults.items() if key in keys and key not in plugins and value != MISSING}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from trak_cli.config.compose.compose import Source
+from trak_cli.config.compose.compose import Source, as_written
 from trak_cli.config.compose.overrides import Change
 from trak_cli.config.wording import covers, join
 
@@ -44,8 +44,7 @@ def complete_targets(tree: DictConfig, source: Source, changes: Sequence[Change]
       the config group gives the split.
     - A split of an option whose samples nobody names is left out if there is another one.
     """
-    plain = OmegaConf.to_container(tree, resolve=False)
-    dataset = plain.get("dataset") if isinstance(plain, dict) else None
+    dataset = as_written(tree, "dataset")
     train, targets = (dataset.get("train"), dataset.get("targets")) if isinstance(dataset, dict) else (None, None)
     if not isinstance(targets, dict):
         return

@@ -16,6 +16,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from trak_cli.config.compose.compose import as_written
+from trak_cli.config.keys import types_of
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.wording import all_keys, describe, join, kind_of, members, nearest, one_line, one_of, shown
 from trak_cli.errors import Problem
@@ -32,16 +34,17 @@ _REFUSED = object()
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
-def with_defaults(tree: DictConfig) -> DictConfig:
-    """The tree on top of the schema's defaults; still a plain tree, still unresolved."""
-    merged: dict[Any, Any] = dataclasses.asdict(TrakConfig())
-    # OmegaConf.merge refuses a mapping in place of a list; here it stays, and the checker reports its key.
-    for key, value in _plain_mapping(tree).items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] |= value
-        else:
-            merged[key] = value
-    return OmegaConf.create(merged)
+def add_defaults(tree: DictConfig) -> None:
+    """Add the schema's default of every key and section that the tree does not have.
+
+    A wrong type, such as a mapping in place of a list, stays, and the checker reports its key.
+    """
+    for key, default in dataclasses.asdict(TrakConfig()).items():
+        if key not in tree.keys():  # noqa: SIM118 - `in tree` is false for ??? and for what does not resolve
+            tree[key] = default
+        elif isinstance(default, dict) and isinstance(written := as_written(tree, key), dict):
+            for name in default.keys() - written.keys():
+                tree[key][name] = default[name]
 
 
 class Checker:
@@ -75,16 +78,17 @@ class Checker:
 
     def read(self, schema: type[Section], node: DictConfig, prefix: str = "") -> Section:
         """One section as an object of its dataclass. A field with a problem keeps the default of the schema."""
-        hints = typing.get_type_hints(schema)
+        hints, defaults = types_of(schema), schema()
         for name in node:
             if name not in hints:
                 problem = _unknown(str(name), prefix, list(hints))
                 self.problems.append(_variable(problem, self._own) if not prefix and name in self._own else problem)
-        values = {name: self._field(schema, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
+        values = {name: self._field(defaults, name, hint, node, join(prefix, name)) for name, hint in hints.items()}
         return schema(**values)
 
-    def _field(self, schema: type[Any], name: str, hint: Any, node: DictConfig, key: str) -> Any:
-        default = _default(schema, name, hint)
+    def _field(self, defaults: Any, name: str, hint: Any, node: DictConfig, key: str) -> Any:
+        """The value of one field of a section, whose defaults are an object of its dataclass."""
+        schema, default = type(defaults), _default(defaults, name, hint)
         found, value = self._value(node, name, key)
         if not found:
             if value == MISSING and hint is not Any and default != MISSING:
@@ -93,9 +97,9 @@ class Checker:
         if dataclasses.is_dataclass(hint):
             if isinstance(value, DictConfig):
                 return self.read(typing.cast("type[Any]", hint), value, key)
-            self._wrong(key, value, f"a mapping with the keys {', '.join(typing.get_type_hints(hint))}")
+            self._wrong(key, value, f"a mapping with the keys {', '.join(types_of(hint))}")
             section = typing.cast("type[Any]", hint)
-            return section(**{item: _default(section, item, kind) for item, kind in typing.get_type_hints(section).items()})
+            return section(**{item: _default(section(), item, kind) for item, kind in types_of(section).items()})
         plain = self._plain(value, key)
         if hint is Any:
             return plain
@@ -106,8 +110,8 @@ class Checker:
             return {str(item): plain[item] for item in plain}
         if hint == dict[str, list[Any]]:
             return self._grid(_metadata(schema, name)["fields_of"], plain, key)
-        if type(plain) is type(default) and plain == default and not isinstance(plain, list | dict):
-            return default
+        if type(plain) in members(hint):  # a number, a text, true, false or null: nothing to convert
+            return plain
         converted = self._convert(schema, name, hint, plain, key)
         return default if converted is _REFUSED else converted
 
@@ -127,7 +131,7 @@ class Checker:
 
     def _grid(self, schema: type[Any], value: Any, key: str) -> dict[str, list[Any]]:
         """Lists of values for some fields of another section; each value is converted as that field converts it."""
-        hints = typing.get_type_hints(schema)
+        hints = types_of(schema)
         if not isinstance(value, dict):
             self._wrong(key, value, "a mapping of field names to lists of values")
             return {}
@@ -188,13 +192,9 @@ def _probe(schema: Hashable) -> DictConfig:
     return probe
 
 
-def _plain_mapping(tree: DictConfig) -> dict[Any, Any]:
-    return typing.cast("dict[Any, Any]", OmegaConf.to_container(tree, resolve=False))
-
-
-def _default(schema: type[Any], name: str, hint: Any) -> Any:
-    """The schema's default of a field; 0 for a number whose default is that of another key."""
-    default = getattr(schema(), name)
+def _default(defaults: Any, name: str, hint: Any) -> Any:
+    """The default of a field; 0 for a number whose default is that of another key."""
+    default = getattr(defaults, name)
     return 0 if isinstance(default, str) and hint is int else default
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from trak_cli.config.estimators import shipped_estimators
+from trak_cli.config.compose.files import config_groups
 from trak_cli.config.schema import TrakConfig, UnrollConfig
 from trak_cli.config.wording import one_of, shown
 from trak_cli.errors import ConfigError, Problem
@@ -34,7 +34,7 @@ def unroll_problems(config: TrakConfig) -> Iterator[Problem]:
 
 def _unrolled_name(name: str) -> Iterator[Problem]:
     """Problems of a name of unrolled scores, which must not be that of an estimator of `trak score`."""
-    if name in shipped_estimators():
+    if name in config_groups()["estimator"]:
         found = f"{name}, the name of an estimator of trak score"
         yield Problem("unroll.name", found, "a name of its own", f"give e.g. unroll.name=unroll_{name}")
     elif name:
