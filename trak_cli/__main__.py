@@ -6,11 +6,13 @@ import gc
 import os
 
 from trak_cli.interrupts import exit_on_interrupt
+from trak_cli.stop_signals import exit_on_stop_signals
 
 
 def main() -> None:
     """Entry point of the ``trak`` script."""
     exit_on_interrupt()
+    exit_on_stop_signals()
     for switch in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(switch, "1")  # progress bars of libraries would mix with those of this program; 0 shows them
     if "_TRAK_COMPLETE" in os.environ:

@@ -23,12 +23,14 @@ from trak_cli.cli import (
     tune,
     unroll,
 )
+from trak_cli.cli.cluster import submit
 from trak_cli.cli.results import ask, evaluate, export, import_scores, report, select, status, suspects, top
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
     " not fit (other fingerprint, damaged or missing files) · 4 the model, a checkpoint or the data was refused, or your code"
-    " raised an exception · 5 a problem of the machine (disk full, no such device, out of memory) · 130 interrupted."
+    " raised an exception · 5 a problem of the machine (disk full, no such device, out of memory) · 75 stopped by SIGTERM or"
+    " SIGUSR2 (run again to continue) · 130 interrupted."
 )
 
 app = typer.Typer(
@@ -60,6 +62,7 @@ def _top_level(
 
 COMMANDS = (
     pipeline,
+    submit,
     featurize,
     finalize,
     score,

@@ -26,6 +26,7 @@ from trak_cli.cli.terminal.completion import complete_config_name, complete_over
 from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
+from trak_cli.stop_signals import STOPPED, StopRequested, raised_stop_signals
 from trak_cli.user_errors import report_user_errors
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
         if not gc.isenabled():
             gc.freeze()  # what was imported is no garbage, and searching it would take time at every collection
             gc.enable()
-        summary = work(loaded, reporter)
+        with raised_stop_signals():
+            summary = work(loaded, reporter)
     print_result(summary, call.as_json, show, call.verbose)
     return summary
 
@@ -140,6 +142,9 @@ def guarded(reporter: Reporter) -> Iterator[None]:
     except TrakError as error:
         show_problems(error)
         raise typer.Exit(error.exit_code) from None
+    except StopRequested as request:
+        reporter.log(f"stopped by {request.signal}: finished work is stored; run the same command again to continue")
+        raise typer.Exit(STOPPED) from None
     except KeyboardInterrupt:
         reporter.log("interrupted: finished work is stored; run the same command again to resume")
         raise typer.Exit(INTERRUPTED) from None

@@ -391,6 +391,33 @@ class UnrollConfig:
 
 
 @dataclass
+class ClusterConfig:
+    """`trak submit`: where the tasks of a stage run, and what each of them gets (docs/cluster.md)."""
+
+    kind: str = key("slurm", "slurm (job arrays), or local (processes on this machine)", choices=("slurm", "local"))
+    tasks: int = key(4, "tasks that share the work of a stage; with Slurm, the size of the job array", at_least=1)
+    parallel: int | None = key(None, "tasks of a stage that run at a time; null: all", at_least=1)
+    partition: str | None = key(None, "Slurm: partition; null: the default one", not_empty=True)
+    account: str | None = key(None, "Slurm: account that is charged", not_empty=True)
+    qos: str | None = key(None, "Slurm: quality of service", not_empty=True)
+    gpus: int = key(0, "GPUs of a task; finalize and score use none", at_least=0)
+    cpus: int | None = key(None, "Slurm: CPU cores of a task; null: the default of the partition", at_least=1)
+    memory_gb: float | None = key(None, "Slurm: memory of a task, in GiB; null: the default of the partition")
+    minutes: int | None = key(None, "time limit of a task, in minutes; null: the default of the partition", at_least=1)
+    notice: int = key(120, "seconds before the time limit at which a task is told to stop", at_least=1)
+    requeues: int = key(
+        10, "how often a task that was told to stop, by its time limit or a preemption, is queued again to continue", at_least=0
+    )
+    setup: list[str] = key([], "lines of bash before the command of a task, such as `module load cuda`")
+    sbatch: dict[str, Any] = key(
+        {}, "Slurm: further options of sbatch, without the dashes: {constraint: a100, exclusive: true, mail-type: FAIL}"
+    )
+    stages: dict[str, Any] = key(
+        {}, "stage -> keys of this section that differ for it: {finalize: {tasks: 1, memory_gb: 64, partition: cpu}}"
+    )
+
+
+@dataclass
 class WorkerConfig:
     """The share of the work that this process does."""
 
@@ -435,4 +462,5 @@ class TrakConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     unroll: UnrollConfig = field(default_factory=UnrollConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)

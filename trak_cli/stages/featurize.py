@@ -35,6 +35,7 @@ from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.worker import worker_share
+from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.atomic_write import write_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, write_features
@@ -178,7 +179,8 @@ def _compute_units(
     kernel = featurizer.projector.kernel
     reporter.log(f"{checkpoint.name}: engine {run.plan.engine}, microbatch {run.plan.microbatch}, projection kernel {kernel}")
     for unit in units:
-        reading = timed(partial(_write, unit, featurizer, run, meter), clock_of(run.inputs.device.type))
+        with unit_of_work():
+            reading = timed(partial(_write, unit, featurizer, run, meter), clock_of(run.inputs.device.type))
         if unit is run.work.pending[0]:
             passes = 1 + (run.setup.curvature is not None and unit.split is run.inputs.train)
             left = sum(len(later.rows) for later in run.work.pending[1:])

@@ -29,6 +29,7 @@ from trak_cli.stages.refining.scores import RefinedUnit
 from trak_cli.stages.refining.systems import Refined, Systems
 from trak_cli.stages.scoring.gram_store import require_gram
 from trak_cli.stages.scoring.score_notes import read_notes
+from trak_cli.stop_signals import unit_of_work
 from trak_cli.types import Meter, Reporter
 from trak_cli.user_errors import report_user_errors
 
@@ -136,9 +137,10 @@ def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[Refined
         reporter.log(f"{checkpoint.name}: λ = {systems.ridge:.3g}; products with {way}")
         for unit in units:
             if not unit.stored():  # meanwhile by another worker
-                refined = systems.refine(unit.systems, _wanted(run, unit), reporter.log)
-                _require_finite(refined, checkpoint)
-                unit.write(refined)
+                with unit_of_work():
+                    refined = systems.refine(unit.systems, _wanted(run, unit), reporter.log)
+                    _require_finite(refined, checkpoint)
+                    unit.write(refined)
                 solved += 1
                 worst = float(refined.residuals.max())
                 reporter.log(f"{checkpoint.name}: {len(unit.systems)} system(s), residuals up to {worst:.2g}")

@@ -26,6 +26,7 @@ from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.training.checkpoint_files import checkpoint_path
 from trak_cli.stages.training.retrained_units import SEED_OFFSET, Unit, run_seeds, subset_size, subset_units
 from trak_cli.stages.training.trainer_run import Training
+from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import require_same
 from trak_cli.store.header import FORMAT_VERSION
@@ -89,7 +90,8 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
     with reporter.meter("retrain", len(pending) * config.retrain.models_per_subset, "models") as meter:
         for unit in pending:
             if not models.stored(unit):
-                models.train(unit, meter)
+                with unit_of_work():
+                    models.train(unit, meter)
                 trained += 1
     sweep(folder)
     return RetrainSummary(

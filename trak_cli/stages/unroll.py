@@ -33,6 +33,7 @@ from trak_cli.stages.unrolling.state_files import StateFiles
 from trak_cli.stages.unrolling.summary import BlockCounts, Effort, UnrollSummary
 from trak_cli.stages.unrolling.sweeps import Sweeps
 from trak_cli.stages.unrolling.targets import TargetRows, choose_targets
+from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep as sweep_temporaries
 from trak_cli.types import TRAIN, Json, Reporter, plain
@@ -115,7 +116,8 @@ class _Call:
 
     def _sweep(self, work: Sweeps, files: ScoreFiles, unit: ScoreUnit, replay: Replay) -> None:
         start = time.perf_counter()
-        steps = work.compute(files, unit, replay, self.training.split(self.targets.split))
+        with unit_of_work():
+            steps = work.compute(files, unit, replay, self.training.split(self.targets.split))
         seconds = self.effort.sweep_seconds + (time.perf_counter() - start) * replay.steps / steps
         sweeps, targets = self.effort.sweeps + 1, self.effort.targets + len(unit.targets)
         self.effort = replace(self.effort, sweeps=sweeps, targets=targets, sweep_seconds=seconds)

@@ -13,6 +13,7 @@
       lds/imported/NAME.npz
       lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5
       checkpoints/
+      logs/STAGE/JOB.sbatch  JOB_TASK_0_log.out
 
 SHARD and SUBSET are numbers of five digits, BLOCK of four, GROUP of three (more digits when there are more). A GROUP holds at
 most 1,000 shards: shard i is in GROUP i // 1000.
@@ -50,6 +51,14 @@ class Layout:
     @property
     def plan(self) -> Path:
         return self.root / "plan.json"
+
+    def logs(self, stage: str) -> Path:
+        """The folder of the logs that the tasks of a stage write under `trak submit`, and of their batch scripts."""
+        return self.root / "logs" / stage
+
+    def submitted(self, stage: str) -> list[int]:
+        """Numbers of the jobs that were submitted for a stage."""
+        return _numbers(_stems(self.logs(stage), ".sbatch"))
 
     @property
     def trained(self) -> Path:

@@ -27,6 +27,9 @@ Section = TypeVar("Section")
 #: Wrong keys that users may guess -> the right keys.
 _MEANT = {"estimator.checkpoints": "estimator.average_over"}
 
+#: Mappings of names to plain values; all others are of plugins.
+_MAPPINGS = ("vars", "cluster.sbatch", "cluster.stages")
+
 #: Marks a value that could not be converted, after its problem was recorded.
 _REFUSED = object()
 
@@ -105,7 +108,7 @@ class Checker:
             return plain
         if hint == dict[str, Any]:
             if not isinstance(plain, dict):
-                self._wrong(key, plain, "a mapping of names to values" if key == "vars" else "a mapping of names to plugins")
+                self._wrong(key, plain, f"a mapping of names to {'values' if key in _MAPPINGS else 'plugins'}")
                 return default
             return {str(item): plain[item] for item in plain}
         if hint == dict[str, list[Any]]:

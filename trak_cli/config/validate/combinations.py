@@ -14,6 +14,7 @@ from trak_cli.attribution.estimator import validation
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import share_from
 from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, RefineConfig, TrakConfig, TuneConfig
+from trak_cli.config.validate.cluster import cluster_problems
 from trak_cli.config.validate.domain import get
 from trak_cli.config.validate.unrolling import unroll_problems
 from trak_cli.config.wording import one_of, shown
@@ -42,6 +43,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _retrain(config)
     yield from _refine(config.refine)
     yield from unroll_problems(config)
+    yield from cluster_problems(config.cluster)
     yield from _worker(config)
 
 

@@ -51,6 +51,17 @@ def list_features(layout: Layout, checkpoint: str, split: str, shards: Sequence[
     return FeatureStatus(checkpoint, split, shards[-1].stop, len(shards), done, missing, damaged, None)
 
 
+def unfinished_shards(layout: Layout, checkpoint: str, split: str, shards: Sequence[Rows]) -> list[int]:
+    """The numbers of the shards that :func:`list_features` does not count as done, in order.
+
+    Raises:
+        StoreError, MachineError: as for :func:`list_features`.
+    """
+    row_bytes = _row_bytes(read_json(layout.fingerprint(checkpoint)), split)
+    sizes = layout.feature_sizes(checkpoint, split)
+    return [index for index, rows in enumerate(shards) if sizes.get(index, 0) < LEAST_BYTES + len(rows) * row_bytes]
+
+
 def verify_features(
     layout: Layout, checkpoint: str, split: str, shards: Sequence[Rows], advance: Callable[[], None]
 ) -> FeatureStatus:

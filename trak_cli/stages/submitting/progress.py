@@ -1,0 +1,203 @@
+"""How much of a stage is stored, by the files of the store alone: no model, data set or checkpoint is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.config.load import Loaded
+from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.domain import get
+from trak_cli.errors import ConfigError, StoreError
+from trak_cli.plugins.checkpoints.files import find
+from trak_cli.plugins.checkpoints.identity import name_of
+from trak_cli.plugins.checkpoints.member import Member
+from trak_cli.stages.index.feature_status import unfinished_shards
+from trak_cli.stages.index.fingerprints import scores_fingerprint
+from trak_cli.stages.index.inventory import Inventory, take_inventory
+from trak_cli.stages.index.run_plan import read_plan
+from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.scoring.gram_store import gram_path
+from trak_cli.stages.scoring.result_status import list_scores
+from trak_cli.store.fingerprint import differences
+from trak_cli.store.layout import Layout
+from trak_cli.store.virtual import read_fingerprint
+from trak_cli.types import TRAIN, Json, shards_of
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a stage.
+
+    Attributes:
+        unit: what is counted.
+        total: files that it writes; None as long as the store does not tell, because an earlier stage has not run.
+        missing: those that are not stored, in the order of the stage: as paths, as far as they are known.
+    """
+
+    unit: str
+    total: int | None
+    missing: Sequence[Path] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.total is not None and not self.missing
+
+    @property
+    def done(self) -> int:
+        """Stored files."""
+        return 0 if self.total is None else self.total - len(self.missing)
+
+
+def progress_of(stage: str, loaded: Loaded) -> Progress:
+    """How much of a stage is stored.
+
+    Raises:
+        StoreError, MachineError: the store cannot be read.
+    """
+    return _STAGES[stage](loaded)
+
+
+def _featurize(loaded: Loaded) -> Progress:
+    config, layout = loaded.config, Layout(Path(loaded.config.store))
+    plan = read_plan(layout)
+    names = [TRAIN, *config.dataset.targets]
+    described = layout.described_splits()
+    checkpoints = _checkpoints(loaded, layout)
+    if plan is None or checkpoints is None or config.dataset.replace or not set(names) <= set(described):
+        return Progress("shards", None)
+    missing: list[Path] = []
+    total = 0
+    for checkpoint in checkpoints:
+        for split in names:
+            shards = list(shards_of(rows_of(layout, split), plan.shard_rows))
+            total += len(shards)
+            missing += [layout.features(checkpoint, split, i) for i in unfinished_shards(layout, checkpoint, split, shards)]
+    return Progress("shards", total, missing)
+
+
+def _checkpoints(loaded: Loaded, layout: Layout) -> list[str] | None:
+    """The folders in the store of the checkpoints in the configuration; None if one is missing or older than its file."""
+    config = loaded.config
+    ensemble, stored = config.ensemble, layout.checkpoints()
+    members = ["", *(Member(ensemble.kind, ensemble.scale, config.seed, i + 1).suffix for i in range(ensemble.members))]
+    names = []
+    for path in find(config.checkpoints.files, loaded.base):
+        prefix = re.escape(name_of(path, "").removesuffix("-"))
+        for member in members:
+            found = [name for name in stored if re.fullmatch(f"{prefix}-[0-9a-f]{{8}}{re.escape(member)}", name)]
+            if len(found) != 1 or not _is_older(path, layout.fingerprint(found[0])):
+                return None
+            names += found
+    return list(dict.fromkeys(names))
+
+
+def _is_older(path: Path, than: Path) -> bool:
+    with suppress(OSError):
+        return os.stat(path).st_mtime <= os.stat(than).st_mtime
+    return False
+
+
+def _inventory(config: TrakConfig) -> Inventory | None:
+    """The features that the estimator uses; None as long as there are none, or too few."""
+    try:
+        inventory = take_inventory(Layout(Path(config.store)), config.estimator.average_over)
+        return inventory.first(max(config.estimator.checkpoint_counts, default=None))
+    except (StoreError, ConfigError):
+        return None
+
+
+def _finalize(loaded: Loaded) -> Progress:
+    config, estimator = loaded.config, loaded.config.estimator.spec
+    if not estimator.needs_gram:
+        return Progress("Gram matrices", 0)
+    inventory = _inventory(config)
+    if inventory is None:
+        return Progress("Gram matrices", None)
+    paths = [gram_path(inventory, estimator, checkpoint) for checkpoint in inventory.checkpoints]
+    return Progress("Gram matrices", len(paths), [path for path in paths if not _has(path, {"rows": inventory.rows})])
+
+
+def _score(loaded: Loaded) -> Progress:
+    config, layout = loaded.config, Layout(Path(loaded.config.store))
+    inventory = _inventory(config)
+    splits = config.score.splits or [name for name in layout.described_splits() if name != TRAIN]
+    if inventory is None or not splits or not set(splits) <= set(layout.described_splits()):
+        return Progress("sets of scores", None)
+    total = len(config.estimator.names) * len(splits)
+    return Progress("sets of scores", total, list(_incomplete_scores(config, inventory, splits)))
+
+
+def _incomplete_scores(config: TrakConfig, inventory: Inventory, splits: Sequence[str]) -> Iterator[Path]:
+    """The files of complete scores that are not there, or refer to files that are not there, or have other settings."""
+    layout, top_k = inventory.layout, config.score.top_k
+    for name, count in config.estimator.names.items():
+        average = inventory.first(count)
+        spec: EstimatorSpec = replace(config.estimator.spec, name=name)
+        for split in splits:
+            path = (layout.scores if top_k is None else layout.scores_top)(name, split)
+            targets, features = rows_of(layout, split), list(average.features.values())
+            expected = scores_fingerprint(spec, features, average.rows, split, targets, top_k)
+            if not _has(path, expected) or not list_scores(layout, name, split, average.rows).complete:
+                yield path
+
+
+def _has(path: Path, expected: Json) -> bool:
+    """Whether a file is there whose fingerprint has these values."""
+    try:
+        status = path.stat()
+        found = _fingerprint(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+    except (OSError, StoreError):
+        return False
+    return not differences({key: found.get(key) for key in expected}, expected)
+
+
+@cache
+def _fingerprint(path: Path, stamp: tuple[int, ...]) -> Json:
+    """The fingerprint in a file, which is read once for each state of the file."""
+    del stamp
+    return read_fingerprint(path)
+
+
+def _scores_of(section: str, default: Callable[[TrakConfig], str]) -> Callable[[Loaded], Progress]:
+    """The progress of a stage that scores chosen targets of one split."""
+
+    def progress(loaded: Loaded) -> Progress:
+        config, layout = loaded.config, Layout(Path(loaded.config.store))
+        section_values = get(config, section)
+        splits = list(config.dataset.targets) if section_values.split is None else [section_values.split]
+        if len(splits) != 1:  # the stage refuses
+            return Progress("sets of scores", None)
+        name = section_values.name or default(config)
+        complete = splits[0] in layout.begun_scores(name) and list_scores(layout, name, splits[0], None).complete
+        return Progress("sets of scores", 1, [] if complete else [layout.scores(name, splits[0])])
+
+    return progress
+
+
+def _retrain(loaded: Loaded) -> Progress:
+    config, layout = loaded.config, Layout(Path(loaded.config.store))
+    run = config.retrain.own_run
+    if config.retrain.remove_top:  # the scores decide which models are trained
+        return Progress("files of retrained models", None)
+    paths = [layout.retrained(subset, run) for subset in range(config.retrain.subsets)]
+    if run is not None:
+        paths.append(layout.retrained_full(run))
+    return Progress("files of retrained models", len(paths), [path for path in paths if not path.exists()])
+
+
+_STAGES: dict[str, Callable[[Loaded], Progress]] = {
+    "featurize": _featurize,
+    "finalize": _finalize,
+    "score": _score,
+    "refine": _scores_of("refine", lambda config: f"{config.estimator.name}_refined"),
+    "retrain": _retrain,
+    "unroll": _scores_of("unroll", lambda config: config.unroll.name),
+}
