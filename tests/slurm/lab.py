@@ -19,7 +19,7 @@ NODES = ("n0", "n1", "n2", "n3")
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
-#: SlurmdTimeout is the time after which a node counts as lost; credentials expire quickly, because a requeued job waits for that.
+#: A node counts as lost after SlurmdTimeout. Credentials expire quickly, because a requeued job waits for that.
 _CONF = """
 ClusterName=lab
 SlurmctldHost={host}(127.0.0.1)
@@ -111,11 +111,8 @@ class Lab:
 
     def processes_on(self, node: str) -> list[int]:
         """The processes of jobs on a node: its step daemons and their children."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal() and _is_on(entry, node, self.folder):
-                found.append(int(entry.name))
-        return found
+        numbers = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        return [int(entry.name) for entry in numbers if _is_on(entry, node, self.folder)]
 
     def stop(self) -> None:
         """Stop all daemons by their numbers."""
@@ -161,7 +158,7 @@ class Lab:
 
 
 def _is_on(process: Path, node: str, folder: Path) -> bool:
-    """Whether a process belongs to a job on a node of this cluster: by its environment, or its command line if it is a slurmstepd."""
+    """Whether a process belongs to a job on a node of this cluster, by its environment."""
     try:
         variables = (process / "environ").read_bytes().split(b"\0")
         return f"SLURMD_NODENAME={node}".encode() in variables and f"SLURM_CONF={folder}/slurm.conf".encode() in variables
