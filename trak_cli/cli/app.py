@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from trak_cli import __version__
 from trak_cli.cli import (
@@ -33,33 +36,6 @@ EXIT_CODES = (
     " SIGUSR2 (run again to continue) · 130 interrupted."
 )
 
-app = typer.Typer(
-    name="trak",
-    help="Which training examples made the model say this?\n\n"
-    "TRAK data attribution (arXiv 2303.14186): trak run does featurize, finalize and score; trak top shows the result.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"trak {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _top_level(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    del version
-
-
 COMMANDS = (
     pipeline,
     submit,
@@ -85,9 +61,63 @@ COMMANDS = (
     unroll,
     init,
 )
-for _module in COMMANDS:
-    _examples = re.sub(r"\[(?=[a-z])", r"\[", _module.EXAMPLES)  # a list of names is no markup
-    app.command(_module.NAME, help=_module.HELP, epilog=_examples, no_args_is_help=False)(_module.command)
+_MODULES = {module.NAME: module for module in COMMANDS}
+
+
+@functools.cache
+def _subcommand(name: str) -> Any:
+    """The subcommand of that name, as Typer makes it from the options of the module's function."""
+    module = _MODULES[name]
+    examples = re.sub(r"\[(?=[a-z])", r"\[", module.EXAMPLES)  # a list of names is no markup
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    single.command(name, help=module.HELP, epilog=examples, no_args_is_help=False)(module.command)
+    return typer.main.get_command(single)
+
+
+class _Subcommands(Mapping[str, Any]):
+    """Name -> subcommand, made when it is used: making all of them takes 30 ms of each start."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _subcommand(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+class _Program(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": _Subcommands()})
+
+
+app = typer.Typer(
+    name="trak",
+    cls=_Program,
+    help="Which training examples made the model say this?\n\n"
+    "TRAK data attribution (arXiv 2303.14186): trak run does featurize, finalize and score; trak top shows the result.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trak {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top_level(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
 
 
 def main() -> None:
