@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 
 #: Label of a position without a prediction: padding, a prompt, a token that is not masked.
 IGNORED = -100
@@ -102,7 +103,10 @@ def refuse_joined(batch: Any, engine: str) -> None:
     """
     for _, leaf in leaves(batch):
         if isinstance(leaf, JoinedBatch):
-            found = f"a batch of {len(leaf)} samples whose tensors do not all have {len(leaf)} entries: {_sizes(leaf.together)}"
+            found = (
+                f"a batch of {counted(len(leaf), 'sample')} whose tensors do not all have"
+                f" {counted(len(leaf), 'entry', 'entries')}: {_sizes(leaf.together)}"
+            )
             expected = f"one entry per sample in every tensor, which gradients={engine} needs"
             raise InputError(Problem("dataset.collate", found, expected, "run again with gradients=loop"))
 

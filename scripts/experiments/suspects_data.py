@@ -41,7 +41,7 @@ class Setting:
     wrong: int
     model: dict[str, Any]
     trainer: dict[str, Any]
-    seeds: int = 1
+    seeds: int = 5
 
 
 CNN = {"_target_": "trak_cli.plugins.SmallCNN"}

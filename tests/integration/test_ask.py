@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from small_project import stamps
+from test_report import data
 from tiny_project import ROWS, TARGETS, Project
 
 from trak_cli.config.load import Loaded, load
+from trak_cli.results.new_samples import NewSamples
 from trak_cli.results.new_scores import open_new, score_new
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
@@ -82,8 +86,8 @@ def test_only_the_highest_and_lowest_are_kept(scored: Project) -> None:
     order = np.argsort(-expected, axis=1)
     assert found.extremes.top.indices.tolist() == order[:, :4].tolist()
     assert found.extremes.bottom.indices.tolist() == order[:, :-5:-1].tolist()
-    assert found.outputs.shape == (TARGETS,)
-    assert found.rows == ROWS
+    assert found.model.outputs.shape == (2, TARGETS)
+    assert found.inventory.rows == ROWS
 
 
 def rows_of(target: dict[str, list[dict[str, int]]]) -> list[int]:
@@ -98,6 +102,47 @@ def test_the_command_shows_the_rows_of_each_new_target(scored: Project) -> None:
     assert [len(target["helpful"]) for target in summary["targets"]] == [3, 3]
     one = json.loads(scored.done("ask", "--sample", "[[0,0,0,0,1,1,1,1],1]", "-k", "3", "--json").stdout)
     assert rows_of(one["targets"][0]) == rows_of(summary["targets"][1])
+
+
+def predictions(project: Project, inputs: list[list[float]]) -> torch.Tensor:
+    """(targets, 3) probabilities, the mean over the checkpoints."""
+    x, found = torch.tensor(inputs), []
+    for weights in (load_file(project.folder / "checkpoints/a.safetensors"), torch.load(project.folder / "checkpoints/b.pt")):
+        w = weights.get("state_dict", weights)
+        hidden = torch.tanh(x @ w["first.weight"].T + w["first.bias"])
+        found.append(torch.softmax(hidden @ w["second.weight"].T + w["second.bias"], 1))
+    return torch.stack(found).mean(0)
+
+
+def test_the_answer_names_the_predicted_class_with_its_probability(scored: Project) -> None:
+    rows = ["--row", "1,2,3,4,5,6,7,8", "--row", "[0,0,0,0,1,1,1,1]", "--label", "1"]
+    summary = json.loads(scored.done("ask", *rows, "--json").stdout)
+    expected = predictions(scored, [[1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 0, 0, 1, 1, 1, 1.0]])
+    assert [one for one, _ in summary["predicted"]] == expected.argmax(1).tolist()
+    np.testing.assert_allclose([p for _, p in summary["predicted"]], expected.max(1).values, rtol=1e-4)
+    assert f"predicted {summary['predicted'][0][0]} (p = " in scored.done("ask", *rows).stdout
+
+
+def test_an_answer_can_be_a_page(scored: Project) -> None:
+    pytest.importorskip("jinja2")
+    rows = ["--row", "1,2,3,4,5,6,7,8", "--row", "[0,0,0,0,1,1,1,1]", "--label", "1", "-k", "3"]
+    summary = json.loads(scored.done("ask", *rows, "--report", "page.html", "--json").stdout)
+    page = data(scored, "page.html")
+    for number, (shown, target) in enumerate(zip(page["targets"], summary["targets"], strict=True)):
+        own = page["samples"][shown["i"]]
+        assert (own["s"], own["r"], own["m"][0]) == ("new", number, summary["predicted"][number][0])
+        assert own["f"] == pytest.approx(summary["outputs"][number], rel=1e-4)
+        for end, name in (("a", "helpful"), ("b", "harmful")):
+            assert [page["samples"][place]["r"] for place, _ in shown[end]] == [one["row"] for one in target[name]]
+
+
+def test_an_image_is_shown_on_the_page_and_named_in_the_terminal(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (8, 8), 200).save(tmp_path / "dark.png")
+    record = {"image": str(tmp_path / "dark.png"), "label": "3"}
+    made = NewSamples("test", [None], [record])
+    assert made.describe(0) == record
+    assert (made.shown(0)["image"].size, made.shown(0)["file"]) == ((8, 8), record["image"])
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_computed(scored: Project) -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -83,7 +84,9 @@ def values(image: Image) -> dict[str, bytes]:
 def test_missing_shards_are_named(featurized: Project) -> None:
     shard = featurized.shard("train", 1)
     shard.unlink()
-    featurized.refused(STORE, "finalize", says=(str(shard.relative_to(featurized.folder)), "1 shard(s)", "run trak featurize"))
+    featurized.refused(
+        STORE, "finalize", says=(str(shard.relative_to(featurized.folder)), "1 shard of features", "run trak featurize")
+    )
 
 
 # Shards of something else
@@ -162,7 +165,7 @@ def test_read_only_folder(featurized: Project, monkeypatch: pytest.MonkeyPatch) 
 def test_no_such_device(project: Project) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    project.refused(MACHINE, "featurize", "device=cuda:1", says=("device", "0 CUDA device(s)", "device=cpu"))
+    project.refused(MACHINE, "featurize", "device=cuda:1", says=("device", "0 CUDA devices", "device=cpu"))
 
 
 # Samples
@@ -468,3 +471,27 @@ def test_changed_run_plan_is_found(featurized: Project) -> None:
     plan.write_text(plan.read_text().replace(f'"shard_rows": {SHARD_ROWS}', '"shard_rows": 32'))
     for stage in ("featurize", "finalize"):
         featurized.refused(STORE, stage, says=("runs/tiny/plan.json", "digest"))
+
+
+@pytest.mark.parametrize("stage", ["featurize", "doctor"])
+def test_images_of_another_size_than_in_the_training_are_refused_with_the_key(project: Project, stage: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for split, name in ((split, name) for split in ("train", "test") for name in "ab"):
+        (project.folder / split / name).mkdir(parents=True)
+        image.new("RGB", (8, 8)).save(project.folder / split / name / "one.png")
+    text = (project.folder / "tiny.yaml").read_text()
+    text = re.sub(
+        r"_target_: tiny_plugin.Data, rows: \d+, seed: 1", "_target_: trak_cli.plugins.ImageFolder, path: train", text
+    )
+    text = re.sub(r"_target_: tiny_plugin.Data, rows: \d+, seed: 2", "_target_: trak_cli.plugins.ImageFolder, path: test", text)
+    (project.folder / "tiny.yaml").write_text(text)
+    model = "model={_target_: trak_cli.plugins.MLP, inputs: 192, outputs: 3, hidden: [6]}"
+    (project.folder / "checkpoints" / "b.pt").unlink()
+    torch.save({"layers.0.weight": torch.zeros(6, 192), "layers.0.bias": torch.zeros(6), "layers.1.weight": torch.zeros(3, 6),
+                "layers.1.bias": torch.zeros(3)}, project.folder / "checkpoints" / "a.pt")  # fmt: skip
+    (project.folder / "checkpoints" / "a.safetensors").unlink()
+    outcome = project.trak(stage, model)
+    assert outcome.code == INPUT, outcome.stderr
+    shown = " ".join((outcome.stdout + outcome.stderr).split())
+    assert "(1, 3, 224, 224)" in shown
+    assert "give dataset.train.size=N" in shown

@@ -40,7 +40,7 @@ def test_scores_of_fewer_checkpoints_are_shown_with_a_note(featurized: Project) 
     assert "these scores average" not in featurized.done("top", "--target", "0").stderr
     featurized.done("featurize", *TWO)
     told = featurized.done("top", "--target", "0").stderr
-    assert "these scores average 2 checkpoint(s)" in told
+    assert "these scores average 2 checkpoints" in told
     assert "6 in the store" in told
     featurized.refused(3, "score", *TWO, says=("a list of", "score.overwrite=true"))
 

@@ -72,7 +72,7 @@ def test_damaged_gram(finalized: Project) -> None:
         harm(path)
         (gram,) = told(finalized, *options)["grams"]
         assert gram["damaged"] == [path.relative_to(finalized.store).as_posix()]
-        assert f"2 checkpoint(s); damaged: {gram['damaged'][0]}" in finalized.done("status", *options).stdout
+        assert f"2 checkpoints; damaged: {gram['damaged'][0]}" in finalized.done("status", *options).stdout
 
 
 def test_features_by_names_and_sizes_and_by_digests(featurized: Project) -> None:

@@ -121,3 +121,10 @@ def test_scores_of_an_older_training_set_are_refused(scored: Project) -> None:
     scored.done("featurize", *more)
     scored.done("finalize", *more)
     scored.refused(STORE, "suspects", *more, says=("score.overwrite=true",))
+
+
+def test_an_unknown_criterion_is_refused_with_the_nearest_one(scored: Project) -> None:
+    for given, meant in (("los", "loss"), ("self", "self_influence"), ("harm_cuont", "harm_count")):
+        scored.refused(CONFIG, "suspects", "--by", given, says=(f"did you mean --by {meant}?", "left_out, loss, margin"))
+    scored.refused(CONFIG, "select", "--group", "mena", "-k", "3", says=("did you mean --group mean?",))
+    scored.refused(CONFIG, "ask", "--row", "1,2", "--split", "tets", says=("did you mean --split test?",))

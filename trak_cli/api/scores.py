@@ -10,6 +10,7 @@ import numpy as np
 from trak_cli.api.html import card
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.plurals import counted
 from trak_cli.types import AnyArray, Float32, IntArray
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Scores:
         """
         places = np.flatnonzero(self.target_rows == row)
         if self.group or not len(places):
-            expected = f"one of the {len(self)} rows of {self.split} that were scored alone"
+            expected = f"one of the {counted(len(self), 'row')} of {self.split} that were scored alone"
             raise ConfigError(Problem("row", str(row), expected, "choose one of target_rows"))
         scores: Float32 = self[int(places[0])]
         return scores
@@ -100,10 +101,10 @@ class Scores:
         return "\n  ".join([f"<trak scores {self.shape[0]} × {self.shape[1]}>", *lines])
 
     def _repr_html_(self) -> str:
-        return card(f"Scores, {self.shape[0]:,} targets × {self.shape[1]:,} training samples", self._described())
+        return card(f"Scores, {counted(self.shape[0], 'target')} × {self.shape[1]:,} training samples", self._described())
 
     def _described(self) -> dict[str, str]:
         described = {"estimator": self.estimator, "split": self.split, "sign": "positive helps the target, negative harms it"}
         if self.group:
-            described["scores of"] = f"the mean over {len(self.target_rows)} targets"
+            described["scores of"] = f"the mean over {counted(len(self.target_rows), 'target')}"
         return described | {f"warning {number}": text for number, text in enumerate(self.warnings, 1)}

@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
+from trak_cli.cli.terminal.tables import show_table
 from trak_cli.errors import InputError
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.diagnosis.costs import Costs
@@ -40,7 +42,7 @@ def show(summary: DoctorSummary, console: Console) -> None:
     for check in summary.checks:
         found, expected = (check.found, check.expected) if check.held else ("see below", "")
         rows.add_row("ok" if check.held else "FAILS", check.name, found, expected)
-    console.print(rows)
+    show_table(console, rows)
     for check in summary.checks:
         if not check.held:
             console.print(f"{check.name} fails")
@@ -60,14 +62,16 @@ def _show_costs(summary: DoctorSummary, costs: Costs, console: Console) -> None:
     rows = table("whole run", "#estimate", "made of")
     shares = f"data {costs.data:.0%}, gradients {costs.gradients:.0%}, projection and the rest {costs.projection:.0%}"
     rows.add_row("speed", f"{costs.samples_per_second:,.1f} samples/s", shares)
-    work = f"{costs.rows:,} samples under {costs.checkpoints} checkpoint(s), one worker, {summary.device}"
+    work = f"{counted(costs.rows, 'sample')} under {counted(costs.checkpoints, 'checkpoint')}, one worker, {summary.device}"
     rows.add_row("time", interval(costs.seconds, costs.slow_seconds), work)
     rows.add_row(
-        "peak memory", size(costs.peak_memory), f"{costs.microbatch} samples at a time, {summary.parameters:,} parameters"
+        "peak memory",
+        size(costs.peak_memory),
+        f"{counted(costs.microbatch, 'sample')} at a time, {counted(summary.parameters, 'parameter')}",
     )
     parts = f"features {size(costs.features)}, Gram matrices {size(costs.finalized)}, scores {size(costs.scores)}"
     rows.add_row("disk", size(costs.disk), parts)
-    console.print(rows)
+    show_table(console, rows)
 
 
 def interval(seconds: float, slow_seconds: float) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trak_cli.cli.run import interval, stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.attribution.lds.bootstrap import Interval
@@ -52,11 +54,11 @@ def show(summary: EvalSummary, console: Console) -> None:
             change = difference.interval
             cells += [f"{change.estimate:+.3f}", interval(change.low, change.high, "+"), str(difference.p_value)]
         rows.add_row(*cells)
-    console.print(rows)
-    evaluated = f"the mean over {summary.targets} targets" if summary.group else f"{summary.targets} targets"
+    show_table(console, rows)
+    evaluated = f"the mean over {counted(summary.targets, 'target')}" if summary.group else counted(summary.targets, "target")
     console.print(
-        f"{summary.split}: {evaluated}, {summary.subsets} subsets"
-        + (f", {summary.left_out} target(s) left out (constant outputs or predictions)" if summary.left_out else "")
+        f"{summary.split}: {evaluated}, {counted(summary.subsets, 'subset')}"
+        + (f", {counted(summary.left_out, 'target')} left out (constant outputs or predictions)" if summary.left_out else "")
     )
     if math.isnan(summary.ceiling):
         console.print(summary.no_ceiling, soft_wrap=True)
@@ -64,7 +66,8 @@ def show(summary: EvalSummary, console: Console) -> None:
         console.print("noise ceiling: 1 (the same run, so outputs change with the weights of the samples only)", soft_wrap=True)
     else:
         console.print(
-            f"noise ceiling: a perfect predictor would reach about {summary.ceiling:.2f} ({summary.models} models per subset)"
+            f"noise ceiling: a perfect predictor would reach about {summary.ceiling:.2f}"
+            f" ({counted(summary.models or 0, 'model')} per subset)"
         )
     if summary.baselines:
         names = " and ".join(summary.baselines)
@@ -89,9 +92,10 @@ def _show_removal(removal: RemovalResult, console: Console) -> None:
         if change.difference is not None:
             cells.append(str(change.difference.p_value))
         rows.add_row(*cells, *_cells(change.output), "" if change.above is None else f"{change.above:.1%}")
-    console.print(rows)
+    show_table(console, rows)
     console.print(
-        f"QLD: mean increase of the loss of {removal.targets} target(s) without the {removal.removed:,} highest scores of each;"
+        f"QLD: mean increase of the loss of {counted(removal.targets, 'target')}"
+        f" without the {removal.removed:,} highest scores of each;"
         " random: without as many random samples; last column: share of these that raise the loss as much",
         soft_wrap=True,
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trak_cli.cli.run import stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.featurize import FeaturizeSummary
@@ -31,9 +33,10 @@ def show(summary: FeaturizeSummary, console: Console) -> None:
     rows = table("split", "#rows", "#shards written", "#already stored", "#left to other workers")
     for split in summary.splits:
         rows.add_row(split.name, f"{split.rows:,}", str(split.written), str(split.already_there), str(split.left_to_others))
-    console.print(rows)
+    show_table(console, rows)
     console.print(
-        f"{len(summary.checkpoints)} checkpoint(s), {summary.parameters:,} parameters -> {summary.dim:,} features"
+        f"{counted(len(summary.checkpoints), 'checkpoint')}, {counted(summary.parameters, 'parameter')}"
+        f" -> {counted(summary.dim, 'feature')}"
         f" in {summary.store}"
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trak_cli.cli.run import Results, stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.finalize import FinalizeSummary
@@ -47,8 +49,8 @@ def show(summary: FinalizeSummary, console: Results) -> None:
             "already there" if gram.reused else "computed",
         )
     first = summary.grams[0]
-    console.print(f"{first.rows:,} training samples, {first.dim:,} features under each checkpoint")
-    console.print(rows)
+    console.print(f"{counted(first.rows, 'training sample')}, {counted(first.dim, 'feature')} under each checkpoint")
+    show_table(console, rows)
     if terms := max(gram.terms for gram in summary.grams):
         console.print(
             f"the Gram matrix is over {terms:,} single terms (tokens) of these samples, and so is λ: see gradients.terms",

@@ -11,6 +11,7 @@ import typer
 from trak_cli.cli.run import AsJson, Results, guarded, print_result
 from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.projects.checkpoint_model import CheckpointModel
@@ -67,7 +68,8 @@ def _asked(answers: Answers) -> tuple[Answers, tuple[CheckpointModel, int]]:
         answers = replace(answers, checkpoints=typer.prompt("Checkpoints (file, folder or pattern)", err=True))
     known, count = seen = look(answers)
     typer.echo(
-        f"{count} checkpoint(s): {known.library or answers.model or 'a model of your own'} {known.model or ''}", err=True
+        f"{counted(count, 'checkpoint')}: {known.library or answers.model or 'a model of your own'} {known.model or ''}",
+        err=True,
     )
     if not answers.model and not known.model:
         answers = replace(answers, model=typer.prompt("Your class or function that builds the model (MODULE.CLASS)", err=True))
@@ -87,7 +89,7 @@ def _asked(answers: Answers) -> tuple[Answers, tuple[CheckpointModel, int]]:
 
 
 def show(summary: InitSummary, console: Results) -> None:
-    about = f"{summary.kind}, {summary.model}, {summary.checkpoints} checkpoint(s)"
+    about = f"{summary.kind}, {summary.model}, {counted(summary.checkpoints, 'checkpoint')}"
     console.print(f"{summary.folder}: {about}", soft_wrap=True)
     for path in summary.files:
         console.print(f"  {path}", soft_wrap=True)

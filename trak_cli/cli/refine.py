@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trak_cli.cli.run import stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.refine import RefineSummary
@@ -30,8 +32,9 @@ EXAMPLES = """Examples:
 
 def show(summary: RefineSummary, console: Console) -> None:
     console.print(
-        f"estimator {summary.estimator} on {summary.split}: {summary.systems:,} system(s) for {summary.targets:,} target(s);"
-        f" {summary.solved} block(s) solved, {summary.already_there} already there",
+        f"estimator {summary.estimator} on {summary.split}: {counted(summary.systems, 'system')}"
+        f" for {counted(summary.targets, 'target')};"
+        f" {counted(summary.solved, 'block')} solved, {summary.already_there} already there",
         soft_wrap=True,
     )
     rows = table("checkpoint", "λ", "#iterations", "#at most", "#largest residual", "#not converged")
@@ -45,10 +48,10 @@ def show(summary: RefineSummary, console: Console) -> None:
             str(report.unsolved),
         )
     if summary.reports:
-        console.print(rows)
+        show_table(console, rows)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
-    rest = f"{summary.left_to_others} block(s) left to other workers"
+    rest = f"{counted(summary.left_to_others, 'block')} left to other workers"
     console.print(f"scores: {summary.path}" if summary.complete else rest, soft_wrap=True)
 
 

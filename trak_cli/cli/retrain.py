@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trak_cli.cli.run import stage_command
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.retrain import RetrainSummary
@@ -32,14 +33,19 @@ EXAMPLES = """Examples:
 def show(summary: RetrainSummary, console: Console) -> None:
     left_out = summary.rows - summary.subset_rows
     if summary.same_seed:
-        runs = "one run" if summary.models_per_subset == 1 else f"{summary.models_per_subset} runs"
-        what = f"{runs} of trak train again: with all {summary.rows:,} rows, and {summary.subsets} times without {left_out:,}"
+        runs = "one run" if summary.models_per_subset == 1 else counted(summary.models_per_subset, "run")
+        what = (
+            f"{runs} of trak train again: with all {counted(summary.rows, 'row')},"
+            f" and {summary.subsets} times without {left_out:,}"
+        )
         if summary.removals:
             what += f" random ones; {summary.removals} times without the {left_out:,} highest scores"
     else:
-        subsets = f"{summary.subsets} subsets of {summary.subset_rows:,} of {summary.rows:,} rows"
-        what = f"{subsets}, {summary.models_per_subset} model(s) each"
-    console.print(f"{what}: {summary.trained} file(s) now, {summary.left_to_others} left to other workers", soft_wrap=True)
+        subsets = f"{counted(summary.subsets, 'subset')} of {summary.subset_rows:,} of {counted(summary.rows, 'row')}"
+        what = f"{subsets}, {counted(summary.models_per_subset, 'model')} each"
+    console.print(
+        f"{what}: {counted(summary.trained, 'file')} now, {summary.left_to_others} left to other workers", soft_wrap=True
+    )
     console.print(str(summary.folder))
 
 

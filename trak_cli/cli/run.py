@@ -26,6 +26,7 @@ from trak_cli.cli.terminal.completion import complete_config_name, complete_over
 from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
+from trak_cli.plurals import counted
 from trak_cli.stop_signals import STOPPED, StopRequested, raised_stop_signals
 from trak_cli.user_errors import report_user_errors
 
@@ -200,7 +201,7 @@ def show_problems(error: TrakError) -> None:
     if os.environ.get("TRAK_TRACEBACK") and error.__cause__ is not None:
         console.print(Text("".join(traceback.format_exception(error.__cause__)).rstrip()))
     count = len(error.problems)
-    console.print(Text(f"trak: {error.headline}" + (f" ({count} problems)" if count > 1 else ""), style="bold red"))
+    console.print(Text(f"trak: {error.headline}" + (f" ({counted(count, 'problem')})" if count > 1 else ""), style="bold red"))
     for problem in error.problems[:SHOWN_PROBLEMS]:
         console.print(Text(f"  {problem.where}", style="bold"))
         for label, text in (("found", problem.found), ("expected", problem.expected), ("do", problem.remedy)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trak_cli.cli.run import Results, stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.score import ScoreSummary
@@ -39,9 +41,9 @@ def show(summary: ScoreSummary, console: Results) -> None:
             str(split.written),
             str(split.already_there),
         )
-    console.print(rows)
+    show_table(console, rows)
     for split in summary.splits:
-        left = f"{split.name}: {split.left_to_others} shard(s) left to other workers"
+        left = f"{split.name}: {counted(split.left_to_others, 'shard')} left to other workers"
         console.print(str(split.path) if split.complete else left, soft_wrap=True)
 
 

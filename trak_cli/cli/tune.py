@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trak_cli.cli.run import interval, stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.attribution.lds.bootstrap import Interval
@@ -30,19 +32,22 @@ EXAMPLES = """Examples:
 
 
 def show(summary: TuneSummary, console: Console) -> None:
-    console.print(f"{summary.members} estimators on {summary.targets[0]} targets and {summary.subsets[0]} subsets; the best:")
+    console.print(
+        f"{counted(summary.members, 'estimator')} on {counted(summary.targets[0], 'target')}"
+        f" and {counted(summary.subsets[0], 'subset')}; the best:"
+    )
     rows = table("#LDS", "estimator")
     for member in summary.best:
         rows.add_row(f"{member.searched:.3f}", member.formula)
-    console.print(rows)
-    console.print(f"on the other {summary.targets[1]} targets and {summary.subsets[1]} subsets:")
+    show_table(console, rows)
+    console.print(f"on the other {counted(summary.targets[1], 'target')} and {counted(summary.subsets[1], 'subset')}:")
     chosen, reference = summary.best[0], summary.reference
     rows = table("", "#LDS", "95% interval", "#p")
     rows.add_row("chosen", *_figures(summary.held_out.chosen))
     rows.add_row(reference.estimator.name, *_figures(summary.held_out.reference))
     if chosen.estimator != reference.estimator:
         rows.add_row("difference", *_figures(summary.held_out.difference, "+"), str(summary.held_out.p_value))
-    console.print(rows)
+    show_table(console, rows)
     if chosen.estimator == reference.estimator:
         console.print(f"no estimator was better than {reference.estimator.name}")
     elif not summary.held_out.difference.low > 0:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trak_cli.cli.run import stage_command, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.unrolling.summary import UnrollSummary
@@ -32,7 +34,7 @@ def show(summary: UnrollSummary, console: Console) -> None:
     """Print what was computed, what it cost, and whether the scores can be trusted."""
     effort, blocks = summary.effort, summary.blocks
     rows = table("unrolled", "")
-    rows.add_row("run", f"seed {summary.seed}, {summary.rows:,} training samples")
+    rows.add_row("run", f"seed {summary.seed}, {counted(summary.rows, 'training sample')}")
     rows.add_row("targets", _targets(summary))
     counts = f"{blocks.written} written, {blocks.already_there} already there, {blocks.left_to_others} left to other workers"
     rows.add_row("blocks of targets", counts)
@@ -45,7 +47,7 @@ def show(summary: UnrollSummary, console: Console) -> None:
     if effort.removals:
         rows.add_row("trainings without samples", str(effort.removals))
     rows.add_row("peak memory", f"{effort.peak_mb:,.0f} MiB")
-    console.print(rows)
+    show_table(console, rows)
     if summary.checkpoint:
         console.print(summary.checkpoint, soft_wrap=True)
     if summary.metasmoothness is not None:
@@ -62,8 +64,8 @@ def _targets(summary: UnrollSummary) -> str:
     if summary.targets is None:
         return f"every row of {summary.split}"
     if summary.group:
-        return f"the mean over {len(summary.targets):,} rows of {summary.split}"
-    return f"{len(summary.targets):,} rows of {summary.split}"
+        return f"the mean over {counted(len(summary.targets), 'row')} of {summary.split}"
+    return f"{counted(len(summary.targets), 'row')} of {summary.split}"
 
 
 command = stage_command(NAME, show)

@@ -22,6 +22,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.check import Checker, add_defaults
 from trak_cli.config.validate.checkpoints import checkpoint_problems, start_problems
 from trak_cli.config.validate.combinations import combination_problems
+from trak_cli.config.validate.data_paths import data_path_problems
 from trak_cli.config.validate.domain import absent, domain_problems, get
 from trak_cli.config.validate.plugins import plugin_problems
 from trak_cli.config.validate.stage_requirements import CHOSEN_BY_DEFAULT, REMEDIES, STAGES, TARGETS, Needs
@@ -156,6 +157,8 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str], sou
         for key, item in nodes.items():
             if plugin == TARGETS or item not in (None, MISSING):
                 yield from plugin_problems(item, key)
+                if "dataset.train" in needs.required:
+                    yield from data_path_problems(item, key, base)
     waits_for_name = config.name == MISSING and "${" in str(config.checkpoints.files)
     if "checkpoints" in needs.required and not waits_for_name:
         yield from checkpoint_problems(config.checkpoints, base)

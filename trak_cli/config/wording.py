@@ -11,6 +11,7 @@ from typing import Any
 
 from trak_cli.config.keys import types_of
 from trak_cli.config.schema import TrakConfig
+from trak_cli.errors import Problem
 
 _WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -72,6 +73,13 @@ def nearest(word: str, words: Iterable[str], similarity: float = 0.6) -> str | N
     """The most similar of the words; None if none reaches ``similarity``, between 0 and 1."""
     matches = difflib.get_close_matches(word, list(words), n=1, cutoff=similarity)
     return matches[0] if matches else None
+
+
+def unknown(option: str, value: str, known: Sequence[str]) -> Problem:
+    """The problem of an option of the command line with a value that is none of the known ones."""
+    start = [name for name in known if name.startswith(value)] if value else []
+    meant = start[0] if len(start) == 1 else nearest(value, known)
+    return Problem(option, value, one_of(known), f"did you mean {option} {meant}?" if meant else "choose one of these")
 
 
 def one_of(words: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.plurals import counted
 from trak_cli.types import listed
 
 #: Names of the label of a sample, and of its input where it is one array.
@@ -97,7 +98,7 @@ def sample_like(dataset: Any, record: Any) -> Any:
             if name in record and getattr(dataset, "classes", None):
                 record[name] = class_number(record[name], dataset.classes)
         if "image" in record and callable(getattr(dataset, "transform", None)):
-            record["image"] = dataset.transform(_opened(record["image"]).convert("RGB"))
+            record["image"] = dataset.transform(opened_image(record["image"]).convert("RGB"))
         values = _arranged(record, template)
     return mirrored(values, template, "sample")
 
@@ -133,8 +134,8 @@ def mirrored(value: Any, template: Any, where: str) -> Any:
         return {name: mirrored(given[name], template[name], f"{where}: {name}") for name in template}
     if isinstance(template, tuple | list):
         if not isinstance(value, tuple | list) or (isinstance(template, tuple) and len(value) != len(template)):
-            found = f"{len(value)} values" if isinstance(value, tuple | list) else f"{value!r:.60}"
-            raise InputError(Problem(where, found, f"{len(template)} values, as its samples have", _HOOK))
+            found = counted(len(value), "value") if isinstance(value, tuple | list) else f"{value!r:.60}"
+            raise InputError(Problem(where, found, f"{counted(len(template), 'value')}, as its samples have", _HOOK))
         parts = template if isinstance(template, tuple) or len(value) == len(template) else [template[0]] * len(value)
         made = [
             mirrored(one, part, f"{where}: value {place}") for place, (one, part) in enumerate(zip(value, parts, strict=True))
@@ -181,14 +182,20 @@ def _scalar(value: Any, kind: type, where: str) -> Any:
 def _pixels(path: Any, shape: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     pil = needed("PIL.Image", "vision", "dataset")
     channels, height, width = shape
-    image = _opened(path).convert("L" if channels == 1 else "RGB")
+    image = opened_image(path).convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), pil.Resampling.BILINEAR)
     array = np.array(image, dtype=np.uint8).reshape(height, width, -1)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def _opened(path: Any) -> Any:
+def opened_image(path: Any) -> Any:
+    """The image of a file, a PIL image.
+
+    Raises:
+        ConfigError: Pillow is not installed.
+        InputError: there is no image that can be read.
+    """
     pil = needed("PIL.Image", "vision", "dataset")
     try:
         image = pil.open(str(path))

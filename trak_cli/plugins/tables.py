@@ -16,6 +16,7 @@ from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.samples import extreme_rows
+from trak_cli.plurals import counted
 from trak_cli.types import Float64
 
 
@@ -76,7 +77,7 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
         inputs = np.ravel(values["row"]).tolist() if "row" in record else [values[name] for name in self._names]
         if len(inputs) != len(self._names):
             expected = f"{len(self._names)}: {', '.join(self._names)}"
-            raise InputError(Problem("row", f"{len(inputs)} values", expected, "give a value of every input"))
+            raise InputError(Problem("row", counted(len(inputs), "value"), expected, "give a value of every input"))
         problems: list[Problem] = []
         row = [_numbers([value], name, problems)[0] for name, value in zip(self._names, inputs, strict=True)]
         label = _numbers([values["label"]], self._label, problems, self._places or None)
@@ -114,7 +115,7 @@ def _csv(path: Path) -> dict[str, list[Any]]:
     header, rows = (lines[0], [line for line in lines[1:] if line]) if lines else ([], [])
     for number, row in enumerate(rows):
         if len(row) != len(header):
-            found = f"{len(row)} values"
+            found = counted(len(row), "value")
             raise InputError(Problem(f"row {number} of {path}", found, f"{len(header)}, as in the first line", "fix the file"))
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from trak_cli.plurals import counted
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
@@ -28,7 +29,7 @@ def checked(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block | 
         if values.ndim != 2 or not values.dtype.is_floating_point:
             raise ValueError(f"{block.name}: a block is a (B, d) floating tensor, not {_kind_of(values)}")
         if batch is not None and block.batch != batch:
-            raise ValueError(f"{block.name}: {block.batch} samples in this block, {batch} in the previous one")
+            raise ValueError(f"{block.name}: {counted(block.batch, 'sample')} in this block, {batch} in the previous one")
         if values.device.type != job.device.type:
             raise ValueError(f"{block.name}: gradient on {values.device}, projector on {job.device}")
         _check_place(block, job.sizes[block.name])
@@ -83,7 +84,9 @@ def _check_place(block: Block | RowBlock, size: int) -> None:
             raise ValueError(f"{block.name}: coordinates [{block.offset}, {end}) of {size}")
         return
     if not len(block.sample) == len(block.row) == len(block.values) or block.values.shape[1] == 0:
-        raise ValueError(f"{block.name}: {len(block.sample)} samples, {len(block.row)} rows, {_kind_of(block.values)}")
+        raise ValueError(
+            f"{block.name}: {counted(len(block.sample), 'sample')}, {counted(len(block.row), 'row')}, {_kind_of(block.values)}"
+        )
     for what, index, limit in (("sample", block.sample, block.batch), ("row", block.row, size // block.values.shape[1])):
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < limit:
             raise ValueError(f"{block.name}: {what} {int(index.max())} of {limit}")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trak_cli.plurals import counted
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.definition import rademacher, tensor_key
 from trak_cli.projection.spec import ProjectionSpec
@@ -144,7 +145,7 @@ def describe_factors(spec: ProjectionSpec, sizes: Mapping[str, int], matrices: M
     """One sentence for the log: which parameters are multiplied from both sides, and which are not."""
     left, right = factor_sizes(spec, len(matrices))
     rest = [name for name in sizes if name not in matrices]
-    described = f"{len(matrices)} of {len(sizes)} parameter tensors from both sides, to at most {left} × {right}"
+    described = f"{len(matrices)} of {counted(len(sizes), 'parameter tensor')} from both sides, to at most {left} × {right}"
     if not rest:
         return described
     return f"{described}; {listed(rest)} ({sum(sizes[name] for name in rest):,} coordinates) by the sparse matrix alone"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trak_cli.config.wording import one_of, unknown
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.plugins.images.folder import class_folders
@@ -109,9 +110,9 @@ def _has_modules_here(answers: Answers, folder: Path) -> bool:
 def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path) -> list[Problem]:
     problems = []
     if kind not in KINDS:
-        found = repr(kind) if kind else f"a checkpoint of {known.tensors} tensors that no known architecture has"
+        found = f"a checkpoint of {known.tensors} tensors that no known architecture has"
         remedy = "give --model MODULE.CLASS for a model of yours, and --kind if its data are of a known kind"
-        problems.append(Problem("--kind", found, f"one of {', '.join(KINDS)}", remedy))
+        problems.append(unknown("--kind", kind, list(KINDS)) if kind else Problem("--kind", found, one_of(list(KINDS)), remedy))
     elif not answers.model and not known.model:
         found = f"a checkpoint of {known.tensors} tensors that no known architecture has"
         problems.append(Problem("--model", found, "your class or function that builds the model", "give --model MODULE.CLASS"))
@@ -127,7 +128,7 @@ def _problems(answers: Answers, known: CheckpointModel, kind: str, folder: Path)
             if not there:
                 problems.append(Problem(option, f"{value}: no such {what}", data, "correct the path"))
     if answers.optimizer not in ("", *OPTIMIZERS):
-        problems.append(Problem("--optimizer", answers.optimizer, f"one of {', '.join(OPTIMIZERS)}", "choose one of them"))
+        problems.append(unknown("--optimizer", answers.optimizer, list(OPTIMIZERS)))
     problems += [
         Problem(str(path), "a file that is there already", "a new project", "choose another name, or remove the file")
         for path in (folder / "trak.yaml", folder / "run.sh")

@@ -27,6 +27,7 @@ class Sample:
         output: f, the mean over checkpoints; None if it is not known.
         probability: of the label, likewise.
         self_influence: score of the sample on itself, likewise.
+        predicted: the most probable label and its probability, likewise.
     """
 
     values: Sequence[Value] = ()
@@ -34,6 +35,7 @@ class Sample:
     output: float | None = None
     probability: float | None = None
     self_influence: float | None = None
+    predicted: tuple[Label, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class Payload:
                 "r": row,
                 **({} if sample.label is None else {"l": sample.label}),
                 **{name: _score(number) for name, number in numbers.items() if number is not None},
+                **({} if sample.predicted is None else {"m": [sample.predicted[0], _score(sample.predicted[1])]}),
                 "v": [encoded(value) for value in sample.values],
             }
         )

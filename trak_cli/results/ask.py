@@ -10,11 +10,15 @@ from typing import Any
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
-from trak_cli.errors import ConfigError, Problem
+from trak_cli.config.wording import unknown
+from trak_cli.errors import ConfigError
+from trak_cli.report.page import require_packages
 from trak_cli.results.neighbours import TargetTop, describer, target_top
 from trak_cli.results.new_samples import make_samples
 from trak_cli.results.new_scores import score_new
+from trak_cli.results.reporting.new_targets import write_page
 from trak_cli.results.samples import Samples, dataset_key, open_samples
+from trak_cli.stages.featurizing.new_targets import ModelOutputs
 from trak_cli.types import TRAIN, Reporter
 
 
@@ -26,6 +30,9 @@ class AskSummary:
         split: whose data set made the samples.
         rows: number of training rows.
         outputs: f of every target, the mean over the checkpoints.
+        predicted: the most probable class of every target, by its name if the data set has names, and its probability, the mean
+            over the checkpoints; None if the task has no classes.
+        report: the page that was written.
     """
 
     store: Path
@@ -35,31 +42,61 @@ class AskSummary:
     rows: int
     outputs: list[float]
     targets: list[TargetTop]
+    predicted: list[tuple[str | int, float] | None]
+    report: Path | None
 
 
-def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: str | None, k: int) -> AskSummary:
+def ask(
+    loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: str | None, k: int, report: Path | None = None
+) -> AskSummary:
     """The k highest and k lowest scores of new targets. Nothing is added to the store.
 
     Args:
+        report: an HTML file to write, with the new targets beside these training samples.
         records: for each sample, its values by name, or the sample as lists and numbers.
         split: the split whose data set makes the samples from them; None: the only target split, else the first.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
-    made = make_samples(_like(loaded.config, split), records)
+    if report is not None:
+        require_packages()
+    like = _like(loaded.config, split)
+    made = make_samples(like, records)
     found = score_new(loaded, reporter, made, k)
-    words, training = Samples(made.split, made), describer(open_samples(loaded.config, TRAIN))
-    targets = [target_top(None, words.words(place), ends, training) for place, ends in enumerate(found.extremes.each())]
-    outputs = [float(value) for value in found.outputs]
-    return AskSummary(found.store, found.estimator, found.checkpoints, made.split, found.rows, outputs, targets)
+    words, training = Samples(made.split, made), open_samples(loaded.config, TRAIN)
+    described = describer(training)
+    predicted = _predicted(found.model, getattr(like.dataset, "classes", None), len(made))
+    if report is not None:
+        write_page(report, found, made, training, predicted)
+    inventory = found.inventory
+    return AskSummary(
+        store=inventory.layout.root,
+        estimator=found.estimator,
+        checkpoints=inventory.checkpoints,
+        split=made.split,
+        rows=inventory.rows,
+        outputs=found.model.outputs.mean(axis=0).tolist(),
+        targets=[target_top(None, words.words(place), ends, described) for place, ends in enumerate(found.extremes.each())],
+        predicted=predicted,
+        report=report,
+    )
+
+
+def _predicted(model: ModelOutputs, names: Any, count: int) -> list[tuple[str | int, float] | None]:
+    """The most probable class of each target. ``names``: of the classes, as a data set may have them."""
+    if model.probabilities is None:
+        return [None] * count
+    best = model.probabilities.argmax(axis=1).tolist()
+    named = isinstance(names, Sequence) and len(names) == model.probabilities.shape[1]
+    return [(str(names[one]) if named else one, float(row[one])) for one, row in zip(best, model.probabilities, strict=True)]
 
 
 def _like(config: TrakConfig, split: str | None) -> Samples:
     """The samples of the split whose data set makes new ones; those of the training set without a target split."""
     known = [*config.dataset.targets, TRAIN]
     if split is not None and split not in known:
-        raise ConfigError(Problem("--split", split, f"one of: {', '.join(known)}", "choose a split of the configuration"))
+        raise ConfigError(unknown("--split", split, known))
     chosen = split or known[0]
     key = dataset_key(chosen)
     return Samples(chosen, instantiate(config.dataset.train if chosen == TRAIN else config.dataset.targets[chosen], key))

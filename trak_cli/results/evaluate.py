@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.evaluation.contract import Evaluated, Inputs, Metric
 from trak_cli.results.evaluation.randomization import model_randomization
 from trak_cli.results.evaluation.retraining import brittleness, counterfactual_removal, leave_one_out
@@ -81,6 +82,6 @@ def _require_inputs(inputs: Inputs) -> None:
 
 def _require_single(evaluated: Evaluated) -> None:
     if evaluated.scored.group is not None:
-        found = f"scores of the mean over {len(evaluated.scored.group)} targets"
+        found = f"scores of the mean over {counted(len(evaluated.scored.group), 'target')}"
         remedy = "choose scores of single targets with estimator.name=NAME"
         raise ConfigError(Problem(str(evaluated.scored.path), found, "scores of single targets", remedy))

@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.data import Subset
 
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.new_samples import sample_like
+from trak_cli.plugins.new_samples import opened_image, sample_like
 from trak_cli.results.samples import Samples
 from trak_cli.user_errors import report_user_errors
 
@@ -35,11 +35,24 @@ class NewSamples:
     def __getitem__(self, i: int) -> Any:
         return self._samples[i]
 
-    def describe(self, i: int) -> dict[str, Any]:
-        """The values of sample i as they were named."""
+    def record(self, i: int) -> Mapping[str, Any]:
+        """What sample i was made from, by name."""
         record = self._records[i]
-        named = record if isinstance(record, Mapping) else {"sample": record}
+        return record if isinstance(record, Mapping) else {"sample": record}
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """The values of sample i as they were named, as texts and numbers."""
+        named = self.record(i)
         return {name: value if isinstance(value, str | int | float) else json.dumps(value) for name, value in named.items()}
+
+    def shown(self, i: int) -> dict[str, Any]:
+        """The values of sample i for a page: with the image itself, and numbers as they are.
+
+        Raises:
+            ConfigError, InputError: its image cannot be read.
+        """
+        named = dict(self.record(i))
+        return {**named, "image": opened_image(named["image"]), "file": named["image"]} if "image" in named else named
 
 
 def make_samples(like: Samples, records: Sequence[Any]) -> NewSamples:

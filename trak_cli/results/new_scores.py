@@ -13,7 +13,7 @@ from typing import TypeVar
 from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.config.load import Loaded
 from trak_cli.plugins.samples import Indexed
-from trak_cli.stages.featurizing.new_targets import compute_new_targets
+from trak_cli.stages.featurizing.new_targets import ModelOutputs, compute_new_targets
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.scoring.block_scorer import PreparedTargets, prepare_targets
@@ -29,16 +29,14 @@ class NewScores:
     """The highest and lowest scores of new targets.
 
     Attributes:
-        rows: number of training rows.
-        outputs: (t,) f of every target, the mean over the checkpoints.
+        inventory: the store and the checkpoints.
+        model: what the model says about the targets.
         extremes: the k highest and k lowest scores of every target.
     """
 
-    store: Path
+    inventory: Inventory
     estimator: str
-    checkpoints: list[str]
-    rows: int
-    outputs: Float32
+    model: ModelOutputs
     extremes: TopBottom
 
 
@@ -57,13 +55,12 @@ def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int) -> N
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
     new = open_new(loaded, reporter, samples)
-    best = TopK(len(new.outputs), min(k, new.inventory.rows))
+    best = TopK(new.model.outputs.shape[1], min(k, new.inventory.rows))
     with reporter.meter("scores", new.inventory.rows, "training rows") as meter:
         for rows, scores in new.blocks():
             best.update(scores, rows.start)
             meter.advance(len(rows))
-    inventory = new.inventory
-    return NewScores(inventory.layout.root, new.estimator, inventory.checkpoints, inventory.rows, new.outputs, best.result())
+    return NewScores(new.inventory, new.estimator, new.model, best.result())
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,13 @@ class NewTargetScorer:
 
     Attributes:
         estimator: its name.
-        outputs: (t,) f of every target, the mean over the checkpoints.
+        model: what the model says about the targets.
         threads: shards that are read at a time.
     """
 
     inventory: Inventory
     estimator: str
-    outputs: Float32
+    model: ModelOutputs
     targets: PreparedTargets
     threads: int
 
@@ -109,7 +106,7 @@ def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed) -> NewTargetS
     new = compute_new_targets(loaded, inventory, samples, reporter)
     targets = prepare_targets(inventory, estimator, new.features.__getitem__)
     threads = config.threads or os.cpu_count() or 1
-    return NewTargetScorer(inventory, name, new.outputs.mean(axis=0), targets, min(threads, 4))
+    return NewTargetScorer(inventory, name, new.outputs, targets, min(threads, 4))
 
 
 def _in_order(function: Callable[[int], Result], count: int, threads: int) -> Iterator[Result]:

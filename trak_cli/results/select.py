@@ -15,7 +15,9 @@ import numpy as np
 from trak_cli.attribution.selection import GROUPS, GroupScores, choose, choose_balanced, extreme_scores
 from trak_cli.attribution.topk import Extremes
 from trak_cli.config.load import Loaded
+from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.chosen_samples import check_selection, write_selection
 from trak_cli.results.samples import Samples, open_samples
 from trak_cli.results.scored import Scored, open_scored
@@ -148,7 +150,7 @@ def select(loaded: Loaded, reporter: Reporter, *, choice: Choice, out: Path | No
 def _check(choice: Choice) -> None:
     problems = []
     if choice.group not in GROUPS:
-        problems.append(Problem("--group", choice.group, f"one of {', '.join(GROUPS)}", "choose one of these"))
+        problems.append(unknown("--group", choice.group, GROUPS))
     if choice.k is None and not 0 < choice.share <= 1:
         problems.append(Problem("--share", f"{choice.share:g}", "above 0 and at most 1", "give for example --share 0.05"))
     if choice.targets and len(choice.splits) > 1:
@@ -161,7 +163,7 @@ def _group_scores(scored: Scored, choice: Choice, count: int) -> Float64:
     """One score for each training sample, (n,) float64."""
     group = scored.group
     if group is not None and choice.group == "max":
-        found, expected = "max", f"mean or sum: {scored.path} has the scores of the mean over {len(group)} targets"
+        found, expected = "max", f"mean or sum: {scored.path} has the scores of the mean over {counted(len(group), 'target')}"
         raise ConfigError(Problem("--group", found, expected, "give --group mean"))
     positions = scored.positions(choice.targets) if choice.targets else list(range(scored.count))
     if not scored.dense and (choice.group == "max" or len(positions) == 1):
@@ -182,7 +184,7 @@ def _of_extremes(scored: Scored, choice: Choice, positions: Sequence[int], count
     kept = scored.kept()
     available = kept.top.indices.shape[1]
     if available < scored.rows and (count > available or choice.balance):
-        found = f"{count} samples" + (" balanced by label" if choice.balance else "")
+        found = counted(count, "sample") + (" balanced by label" if choice.balance else "")
         expected = f"at most {available} without --balance, as many as {scored.path} keeps for each target"
         remedy = f"give -k {available}, or score with score.top_k=null under another name (estimator.name=NAME)"
         raise ConfigError(Problem("-k", found, expected, remedy))

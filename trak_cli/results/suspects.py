@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trak_cli.config.load import Loaded
+from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.results.records import check_table, write_table
 from trak_cli.results.samples import Samples, open_samples
@@ -129,7 +130,7 @@ def suspects(
         InputError: the data set cannot describe a row.
     """
     if by is not None and by not in CRITERIA:
-        raise ConfigError(Problem("--by", by, f"one of {', '.join(CRITERIA)}", "choose one of these"))
+        raise ConfigError(unknown("--by", by, CRITERIA))
     if out is not None:
         check_table(out)
     ranking = rank(loaded, reporter, split)

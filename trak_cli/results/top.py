@@ -9,6 +9,7 @@ from pathlib import Path
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, StoreError
+from trak_cli.plurals import counted
 from trak_cli.results.neighbours import TargetTop, describer, target_top
 from trak_cli.results.samples import SampleSets
 from trak_cli.results.scored import Scored, open_scored
@@ -80,6 +81,7 @@ def _log_other_checkpoints(config: TrakConfig, shown: Scored, reporter: Reporter
     scored = shown.fingerprint["checkpoints"]
     if {digest(one) for one in here} != set(scored):
         reporter.log(
-            f"these scores average {len(scored)} checkpoint(s), and estimator.average_over now names {len(here)} in the store:"
+            f"these scores average {counted(len(scored), 'checkpoint')}, and"
+            f" estimator.average_over now names {len(here)} in the store:"
             " trak score score.overwrite=true scores again"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.gradients.contract import Engine
+from trak_cli.plurals import counted
 from trak_cli.stages.diagnosis.advice import advice
 from trak_cli.stages.diagnosis.checks import Check, attempt, engine_and_loop, features_fit, has_tokens, passed, single_start
 from trak_cli.stages.diagnosis.costs import Costs, estimate
@@ -122,7 +123,7 @@ def _plan(layout: Layout, selector: EngineSelector) -> tuple[RunPlan | None, Che
 
     def select() -> Check:
         plans.append(plan := selector.select())
-        return Check("gradient engine", True, f"{plan.engine}, {plan.microbatch} samples at a time", "an engine", "")
+        return Check("gradient engine", True, f"{plan.engine}, {counted(plan.microbatch, 'sample')} at a time", "an engine", "")
 
     check = attempt("gradient engine", select)
     return next(iter(plans), None), check

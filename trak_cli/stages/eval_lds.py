@@ -15,6 +15,7 @@ from trak_cli.attribution.lds.lds import LdsResult, lds_of_predictions
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.evaluation.lds_plot import draw, require_matplotlib
@@ -55,7 +56,10 @@ def eval_lds(loaded: Loaded, reporter: Reporter) -> EvalSummary:
     sources = ScoredSplit(layout, split, total, rows).open(names, config.lds.scores, reporter)
     targets = choose_targets(config.lds, split, total, sources)
     truth = truth.of(targets)
-    reporter.log(f"{len(truth.weights)} subsets of {rows} rows, {targets} of {split}, from {truth.source}{truth.note}")
+    reporter.log(
+        f"{counted(len(truth.weights), 'subset')} of {counted(rows, 'row')},"
+        f" {targets} of {split}, from {truth.source}{truth.note}"
+    )
     predictions = _predictions(config, sources, targets, truth, reporter)
     results = {name: lds_of_predictions(sums, truth.outputs) for name, sums in predictions.items()}
     comparison = compare(predictions, truth.outputs, Bootstrap(config.lds.bootstrap, config.seed))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
+from trak_cli.plurals import counted
 from trak_cli.projection.factored import describe_factors
 from trak_cli.stages.diagnosis.checks import single_start
 from trak_cli.stages.diagnosis.model_quality import model_quality, quality_warnings
@@ -117,7 +118,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     replace_splits(layout, replaced, reporter)
     work = list_work(layout, inputs, fingerprints, plan.shard_rows, share, reporter)
     reporter.log(
-        f"{len(inputs.checkpoints)} checkpoint(s), {len(work.units)} shards, {share};"
+        f"{counted(len(inputs.checkpoints), 'checkpoint')}, {counted(len(work.units), 'shard')}, {share};"
         f" {len(work.own) - len(work.pending)} already stored, {len(work.pending)} to compute on {inputs.device_name}"
     )
     if len(inputs.checkpoints) == 1:

@@ -17,6 +17,7 @@ import torch
 from trak_cli.config.load import Loaded
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.transforms.adam import Scales
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.adam_scales import scales_of, stored_scales
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.task_context import bind_context
@@ -100,11 +101,13 @@ def refine(loaded: Loaded, reporter: Reporter) -> RefineSummary:
 def _plan(run: RefineRun, pending: int) -> str:
     settings = run.settings
     rows = len(settings.curvature_rows)
-    sampled = "" if rows == run.inventory.rows else f" of a sample of {rows:,} of {run.inventory.rows:,} training rows"
+    sampled = "" if rows == run.inventory.rows else f" of a sample of {rows:,} of {counted(run.inventory.rows, 'training row')}"
     return (
-        f"{settings.systems} system(s) of {run.setup.parameters:,} unknowns under {len(run.inputs.checkpoints)} checkpoint(s),"
+        f"{counted(settings.systems, 'system')} of {counted(run.setup.parameters, 'unknown')}"
+        f" under {counted(len(run.inputs.checkpoints), 'checkpoint')},"
         f" with the Gauss-Newton matrix of the loss{sampled}; {settings.block} at a time with a preconditioner of rank"
-        f" {settings.rank}, {settings.columns} in one pass of {settings.microbatch} samples; {pending} block(s) to solve"
+        f" {settings.rank}, {settings.columns} in one pass of {counted(settings.microbatch, 'sample')};"
+        f" {counted(pending, 'block')} to solve"
         f" on {run.inputs.device_name}"
     )
 
@@ -143,7 +146,7 @@ def _solve_units(run: RefineRun, checkpoint: Checkpoint, units: Sequence[Refined
                     unit.write(refined)
                 solved += 1
                 worst = float(refined.residuals.max())
-                reporter.log(f"{checkpoint.name}: {len(unit.systems)} system(s), residuals up to {worst:.2g}")
+                reporter.log(f"{checkpoint.name}: {counted(len(unit.systems), 'system')}, residuals up to {worst:.2g}")
             meter.advance(len(unit.systems))
     return solved
 

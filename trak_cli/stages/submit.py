@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trak_cli.config.validate.cluster import SHARED
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.plurals import counted
 from trak_cli.stages.submitting.following import Followed, follow
 from trak_cli.stages.submitting.jobs import Request, StageWork, remaining
 from trak_cli.store.atomic_write import write_once
@@ -115,7 +116,7 @@ def _follow_command(request: Request) -> str:
 
 def _announce(jobs: Sequence[StageJob], request: Request, reporter: Reporter) -> None:
     for one in jobs:
-        reporter.log(f"{one.stage}: job {one.job}, {one.tasks} task(s), logs in {request.layout.logs(one.stage)}")
+        reporter.log(f"{one.stage}: job {one.job}, {counted(one.tasks, 'task')}, logs in {request.layout.logs(one.stage)}")
 
 
 def _scripts(work: Sequence[StageWork], kind: str) -> list[StageJob]:
@@ -135,7 +136,9 @@ def _run_here(request: Request, work: Sequence[StageWork], reporter: Reporter) -
     from trak_cli.cluster.local import LocalTasks
 
     for one in work:
-        reporter.log(f"{one.stage}: {one.tasks.count} task(s) on this machine, logs in {request.layout.logs(one.stage)}")
+        reporter.log(
+            f"{one.stage}: {counted(one.tasks.count, 'task')} on this machine, logs in {request.layout.logs(one.stage)}"
+        )
         tasks = LocalTasks(one.tasks)
         try:
             follow([Followed(one.stage, request.stages[one.stage], tasks)], reporter)

@@ -20,6 +20,7 @@ from trak_cli.attribution.search import grid_members, halves
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.estimator_search import SubsetQuery, passes, scan
 from trak_cli.stages.evaluation.ground_truth import GroundTruth, evaluated_split, read_ground_truth
 from trak_cli.stages.evaluation.target_choice import choose_targets
@@ -130,14 +131,18 @@ def tune(loaded: Loaded, reporter: Reporter) -> TuneSummary:
     split = evaluated_split(config, layout)
     targets = rows_of(layout, split)
     truth = read_ground_truth(config, layout, split, inventory.rows, targets)
-    reporter.log(f"{len(truth.weights)} subsets of {inventory.rows} rows, {targets} targets, from {truth.source}{truth.note}")
+    reporter.log(
+        f"{counted(len(truth.weights), 'subset')} of {counted(inventory.rows, 'row')},"
+        f" {counted(targets, 'target')}, from {truth.source}{truth.note}"
+    )
     searched, held_out = _halves(config, truth, split, choose_targets(config.lds, split, targets, []).rows)
     file = check_file(estimator_file(config.tune.folder, config.tune.name))
     require_shards(inventory, [TRAIN, split])
     specs = _members(config, reference, len(inventory.checkpoints))
     reporter.log(
-        f"{len(specs)} estimators: {passes(specs)} passes over {inventory.rows:,} rows of each of {len(inventory.checkpoints)}"
-        " checkpoint(s); fewer values in tune.grid or fewer checkpoints (estimator.average_over) take less time"
+        f"{counted(len(specs), 'estimator')}: {counted(passes(specs), 'pass', 'passes')} over"
+        f" {counted(inventory.rows, 'row')} of each of {counted(len(inventory.checkpoints), 'checkpoint')};"
+        " fewer values in tune.grid or fewer checkpoints (estimator.average_over) take less time"
     )
     values = _search(inventory, specs, searched, reporter)
     denoised = _denoised(config, reference, max(specs, key=values.__getitem__), values)
@@ -178,9 +183,13 @@ def _halves(config: TrakConfig, truth: GroundTruth, split: str, rows: Sequence[i
         raise ConfigError(Problem("lds.group", "true", expected, "give lds.group=false, and lds.targets to choose targets"))
     subsets, targets = len(truth.outputs), len(rows)
     if subsets < 2 * _LEAST or targets < 2:
-        expected = f"{2 * _LEAST} subsets and 2 targets or more: half of them are searched, the other half is held out"
+        expected = (
+            f"{counted(2 * _LEAST, 'subset')} and 2 targets or more: half of them are searched, the other half is held out"
+        )
         remedy = "retrain on more subsets (retrain.subsets)"
-        raise InputError(Problem(str(truth.source), f"{subsets} subsets and {targets} targets", expected, remedy))
+        raise InputError(
+            Problem(str(truth.source), f"{counted(subsets, 'subset')} and {counted(targets, 'target')}", expected, remedy)
+        )
     seed = config.seed
     chosen = [np.array(rows)[half] for half in halves(targets, seed, config.tune.targets)]
     pairs = zip(chosen, halves(subsets, seed + 1), strict=True)
@@ -211,7 +220,7 @@ def _search(
     """LDS of every estimator; −1 if it is undefined on every target."""
     total = passes(specs) * inventory.rows * len(inventory.checkpoints)
     values = {}
-    with reporter.meter(f"tune, {len(specs)} estimators", total, "rows") as meter:
+    with reporter.meter(f"tune, {counted(len(specs), 'estimator')}", total, "rows") as meter:
         for spec, predictions in scan(inventory, specs, half.query, meter.advance):
             mean = lds_of_predictions(predictions, half.outputs).mean
             values[spec] = -1.0 if np.isnan(mean) else mean

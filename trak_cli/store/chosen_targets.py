@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trak_cli.plurals import counted
 from trak_cli.types import Json, listed
 
 #: The key of a fingerprint; without it, the scores are of every row of the split.
@@ -61,7 +62,7 @@ class ChosenTargets:
     def __str__(self) -> str:
         rows = listed([str(row) for row in self.rows], 8)
         if self.group:
-            return f"the mean of f over {len(self.rows)} targets (rows {rows})"
+            return f"the mean of f over {counted(len(self.rows), 'target')} (rows {rows})"
         return f"{len(self.rows)} chosen target(s) (rows {rows})"
 
 

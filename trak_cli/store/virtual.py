@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from trak_cli.errors import Problem, StoreError
+from trak_cli.plurals import counted
 from trak_cli.store.atomic_write import replace
 from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.container import hdf5_payload, read_image, write_text
@@ -263,7 +264,7 @@ def _chosen(path: Path, fingerprint: Json, rows: int) -> ChosenTargets | None:
     except ValueError as error:
         raise foreign(path, f"a fingerprint with {error}", "the chosen targets of scores") from error
     if chosen is not None and chosen.count != rows:
-        raise foreign(path, f"{rows} rows of scores", f"{chosen.count}, those of {chosen}")
+        raise foreign(path, f"{counted(rows, 'row')} of scores", f"{chosen.count}, those of {chosen}")
     return chosen
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plurals import counted
 
 _MIB = 2**20
 
@@ -70,7 +71,7 @@ def plan(steps: int, needs: Needs, targets: int, budget: Budget) -> MemoryPlan:
     if free < least or budget.free(targets) < needs.checks:
         total = budget.memory_mb + (max(working + least, needs.checks) - budget.free(targets)) / _MIB
         needed = math.ceil(total)
-        expected = f"at least {needed}, for {targets} targets, a state of the training and the graph of a step"
+        expected = f"at least {needed}, for {counted(targets, 'target')}, a state of the training and the graph of a step"
         remedy = f"set unroll.memory_mb={needed} or more"
         raise ConfigError(Problem("unroll.memory_mb", f"{budget.memory_mb:g}", expected, remedy))
     if free >= steps * graph:

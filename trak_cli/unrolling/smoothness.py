@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trak_cli.attribution.lds.ranks import spearman
+from trak_cli.plurals import counted
 from trak_cli.types import Float64
 
 #: Least rank correlation of predicted and actual changes, and largest error relative to the changes where there are too few
@@ -50,7 +51,7 @@ def judge(predicted: Float64, actual: Float64, spread: Float64 | None = None) ->
     trainings = actual.shape[1]
     size = float(np.linalg.norm(actual))
     if not size:
-        text = f"do not trust these scores: f of no target changes in {trainings} training(s) without random samples"
+        text = f"do not trust these scores: f of no target changes in {counted(trainings, 'training')} without random samples"
         return Smoothness(trainings, float("nan"), float("nan"), False, text)
     error = float(np.linalg.norm(predicted - actual)) / size
     correlation = _mean(spearman(predicted, actual)) if trainings >= _RANKED else float("nan")
@@ -58,7 +59,7 @@ def judge(predicted: Float64, actual: Float64, spread: Float64 | None = None) ->
     if excess > LARGEST_SPREAD:
         text = (
             f"do not trust these scores: they predict changes of f that are typically {excess:.0f} times as large as those in"
-            f" {trainings} training(s) without random samples, because of a few samples that no training left out;"
+            f" {counted(trainings, 'training')} without random samples, because of a few samples that no training left out;"
             " docs/unrolling.md says what helps"
         )
         return Smoothness(trainings, correlation, error, False, text)
@@ -67,7 +68,8 @@ def judge(predicted: Float64, actual: Float64, spread: Float64 | None = None) ->
     limit = "" if trusted else f", below {LEAST_CORRELATION:g}" if ranked else f", above {LARGEST_ERROR:.0%}"
     ranks = f"rank correlation {correlation:.3g}{limit}; " if ranked else ""
     figures = (
-        f"{ranks}error {error:.0%} of the changes{'' if ranked else limit}, in {trainings} training(s) without random samples"
+        f"{ranks}error {error:.0%} of the changes{'' if ranked else limit}, in"
+        f" {counted(trainings, 'training')} without random samples"
     )
     if trusted:
         return Smoothness(trainings, correlation, error, True, f"f follows its derivative: {figures}")

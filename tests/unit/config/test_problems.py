@@ -322,6 +322,35 @@ def test_checkpoint_patterns_must_match_files(project: Project) -> None:
     assert set(project.problems("checkpoints={a: b}")) == {"checkpoints.a"}
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "remedy"),
+    [
+        ("dataset.train={_target_: trak_cli.plugins.ImageFolder, path: data/trian}", "path", "dataset.train.path=data/train?"),
+        ("dataset.train={_target_: trak_cli.plugins.Table, path: none.csv, inputs: [a], label: b}", "path", "correct the path"),
+        ("dataset.train={_target_: trak_cli.plugins.text.CausalTexts, path: t.jsonl, tokenizer: gpt2}", "path", "correct"),
+        (
+            "dataset.train={_target_: plug.Data, transform: {_target_: trak_cli.plugins.SampleFile, path: a.npz}}",
+            "transform.path",
+            "",
+        ),
+    ],
+)
+def test_files_of_shipped_data_sets_must_exist(project: Project, override: str, key: str, remedy: str) -> None:
+    project.write("data/train/one.txt", "")
+    problem = project.problems(override)[f"dataset.train.{key}"]
+    assert "no file or folder in " in problem.found
+    assert remedy in problem.remedy
+    assert project.load(override, stage="score")  # which does not read it
+
+
+@pytest.mark.parametrize("path", ["glue", "data/train", "${store}"])
+def test_a_data_set_of_the_hub_and_a_folder_need_no_file(project: Project, path: str) -> None:
+    project.write("data/train/one.txt", "")
+    kind = "ImageFolder" if path.startswith("data") else "text.CausalTexts"
+    more = ", tokenizer: gpt2" if kind.startswith("text") else ""
+    assert project.load("+dataset.targets.other={_target_: trak_cli.plugins." + f"{kind}, path: '{path}'{more}" + "}")
+
+
 def test_interpolations_without_a_value(project: Project) -> None:
     problems = project.problems(
         "projection.seed=${nope}",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trak_cli.errors import Problem
+from trak_cli.plurals import counted
 
 _MASKS = "ground truth: masks"
 _OUTPUTS = "ground truth: outputs"
@@ -51,16 +52,16 @@ def check_ground_truth(
         name: of the first array, "masks" (must be bool) or "weights".
     """
     where = f"ground truth: {name}"
-    problems = _shape_problems(where, weights, (None, n), f"each of the {n} training samples", remedy)
+    problems = _shape_problems(where, weights, (None, n), f"each of the {counted(n, 'training sample')}", remedy)
     wanted = (len(weights), None, t) if outputs.ndim == 3 and not problems else (None, t)
-    problems += _shape_problems(_OUTPUTS, outputs, wanted, f"each of the {t} targets", remedy)
+    problems += _shape_problems(_OUTPUTS, outputs, wanted, f"each of the {counted(t, 'target')}", remedy)
     if problems:
         return problems + _dtype_problems(where, weights, outputs)
     if len(weights) != len(outputs):
-        found = f"{len(outputs)} rows, while {name} has {len(weights)}"
+        found = f"{counted(len(outputs), 'row')}, while {name} has {len(weights)}"
         problems.append(Problem(_OUTPUTS, found, "one row for each subset", "store the two for the same subsets"))
     elif len(weights) < 3:
-        found = f"{len(weights)} subsets"
+        found = counted(len(weights), "subset")
         problems.append(Problem(where, found, "3 or more, because correlations are over subsets", "retrain on more subsets"))
     problems += _dtype_problems(where, weights, outputs)
     if problems:
@@ -102,7 +103,7 @@ def _mask_problems(where: str, masks: _Any) -> list[Problem]:
     for size, word in ((0, "empty"), (masks.shape[1], "the whole training set")):
         rows = np.flatnonzero(sizes == size)
         if len(rows):
-            found = f"{len(rows)} subsets that are {word} (rows {_listed(rows)})"
+            found = f"{counted(len(rows), 'subset')} that are {word} (rows {_listed(rows)})"
             problems.append(Problem(where, found, "proper subsets", "leave these rows out of masks and outputs"))
     if not problems and (masks == masks[0]).all():
         found = f"the same subset {len(masks)} times"

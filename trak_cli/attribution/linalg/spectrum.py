@@ -8,6 +8,7 @@ import numpy as np
 
 from trak_cli.attribution.linalg.gram import Gram
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.types import Float64, FloatArray
 
 
@@ -152,6 +153,7 @@ def singular_problems(spectrum: Spectrum, ridge: float) -> list[Problem]:
     if smallest + ridge > tolerance * (largest + ridge):
         return []
     found = (
-        f"λ = {ridge:g} with a singular Gram matrix (eigenvalues from {smallest:.3g} to {largest:.3g}, {spectrum.n} samples)"
+        f"λ = {ridge:g} with a singular Gram matrix (eigenvalues from {smallest:.3g}"
+        f" to {largest:.3g}, {counted(spectrum.n, 'sample')})"
     )
     return [Problem("estimator.ridge", found, "a ridge that makes it invertible", "set e.g. estimator.ridge=1")]

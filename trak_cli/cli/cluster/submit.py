@@ -11,6 +11,7 @@ from trak_cli.cli.terminal.completion import complete_override
 from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.interrupts import raise_on_interrupt
+from trak_cli.plurals import counted
 from trak_cli.stop_signals import raised_stop_signals
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def show(summary: SubmitSummary, console: Results) -> None:
     """Print the scripts of a dry run; else the jobs, their logs, and the command that follows them."""
     scripts = [job for job in summary.jobs if job.script is not None]
     for job in scripts:
-        console.print(f"# trak {job.stage}: {job.tasks} task(s)\n{job.script}", soft_wrap=True)
+        console.print(f"# trak {job.stage}: {counted(job.tasks, 'task')}\n{job.script}", soft_wrap=True)
     if scripts:
         return
     if not summary.jobs:

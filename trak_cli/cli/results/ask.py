@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from rich.console import Console
 from trak_cli.cli.results.top import show_neighbours
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, imported, run
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.results.ask import AskSummary
@@ -33,7 +35,7 @@ EXAMPLES = """Examples:
 
   trak ask -d my_project --sample '{"source": "Guten Tag", "target": "good day"}' --json
 
-  trak ask -d my_project --file questions.jsonl"""
+  trak ask -d my_project --file questions.jsonl --report answers.html"""
 
 _MANY = "may be repeated"
 
@@ -62,6 +64,9 @@ def command(
     split: Annotated[
         str | None, typer.Option("--split", "-s", help="The split whose data set makes the samples (default: the first).")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Also write an HTML page, as that of trak report.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many helpful and how many harmful samples to show.")] = 5,
     config_name: ConfigName = None,
     config_dir: ConfigDir = None,
@@ -71,19 +76,21 @@ def command(
 
     def stage() -> Stage[AskSummary]:
         records = _records({name: values for name, values in named.items() if values}, field or [], sample or [], file)
-        return imported(NAME, "results", records=records, split=split, k=k)
+        return imported(NAME, "results", records=records, split=split, k=k, report=report)
 
     run(NAME, Call(overrides, config_name, config_dir, as_json), stage, show)
 
 
 def show(summary: AskSummary, console: Console) -> None:
-    for number, (target, output) in enumerate(zip(summary.targets, summary.outputs, strict=True)):
-        console.print(
-            f"new target {number} ({target.description}), f = {output:.4g}, estimator {summary.estimator}", soft_wrap=True
-        )
+    answers = zip(summary.targets, summary.outputs, summary.predicted, strict=True)
+    for number, (target, output, predicted) in enumerate(answers):
+        says = "" if predicted is None else f", predicted {predicted[0]} (p = {predicted[1]:.2f})"
+        about = f"new target {number} ({target.description}), f = {output:.4g}{says}, estimator {summary.estimator}"
+        console.print(about, soft_wrap=True)
         show_neighbours(target, console, {})
     console.print(
-        f"{summary.rows:,} training rows, {len(summary.checkpoints)} checkpoint(s), samples made as in {summary.split}"
+        f"{counted(summary.rows, 'training row')}, {counted(len(summary.checkpoints), 'checkpoint')},"
+        f" samples made as in {summary.split}"
     )
 
 

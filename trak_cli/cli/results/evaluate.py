@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, interval, run, table
+from trak_cli.cli.terminal.tables import show_table
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
@@ -91,4 +92,4 @@ def show(summary: EvaluateSummary, console: Console) -> None:
         cells = (f"{value.estimate:.4f}", interval(value.low, value.high, decimals=4))
         rows.add_row(metric.name, *cells, perfect, f"{metric.count:,} {metric.of}")
     console.print(f"scores of {summary.estimator} on {summary.split}", soft_wrap=True)
-    console.print(rows)
+    show_table(console, rows)

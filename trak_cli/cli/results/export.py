@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
@@ -70,10 +71,10 @@ def command(
 def show(summary: ExportSummary, console: Console) -> None:
     first, second = summary.shape
     if summary.k is not None:
-        about = f"the {summary.k} highest and lowest of {first:,} targets × {second:,} training rows"
+        about = f"the {summary.k} highest and lowest of {counted(first, 'target')} × {second:,} training rows"
     elif summary.what == "features":
-        about = f"{first:,} rows × {second:,} features"
+        about = f"{counted(first, 'row')} × {second:,} features"
     else:
-        about = f"{first:,} targets × {second:,} training rows"
+        about = f"{counted(first, 'target')} × {second:,} training rows"
     console.print(f"{summary.what} on {summary.split}: {about}", soft_wrap=True)
     console.print(f"{summary.out}  ({summary.format}, {summary.bytes:,} bytes)", soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, run
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
@@ -75,13 +76,15 @@ def command(
 
 
 def show(summary: ImportSummary, console: Console) -> None:
-    about = f"{summary.targets:,} targets of {summary.split} × {summary.rows:,} training rows"
+    about = f"{counted(summary.targets, 'target')} of {summary.split} × {summary.rows:,} training rows"
     if summary.models is None:
         console.print(f"scores {summary.name} ({summary.format}): {about}", soft_wrap=True)
         console.print(str(summary.path), soft_wrap=True)
         console.print(f"use them with estimator.name={summary.name}, or lds.estimators=[{summary.name}]", soft_wrap=True)
     else:
-        console.print(f"ground truth {summary.name} ({summary.format}): {summary.models:,} models, {about}", soft_wrap=True)
+        console.print(
+            f"ground truth {summary.name} ({summary.format}): {counted(summary.models, 'model')}, {about}", soft_wrap=True
+        )
         console.print(f"use it with lds.ground_truth={summary.path}", soft_wrap=True)
     for note in summary.notes:
         console.print(f"note: {note}", soft_wrap=True)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.results.report import ReportSummary
@@ -60,12 +61,12 @@ def command(
 
 
 def show(summary: ReportSummary, console: Console) -> None:
-    console.print(f"{summary.path}: {summary.bytes / 1e6:.1f} MB, {summary.samples:,} samples", soft_wrap=True)
+    console.print(f"{summary.path}: {summary.bytes / 1e6:.1f} MB, {counted(summary.samples, 'sample')}", soft_wrap=True)
     for one in summary.targets:
         if not one.rows:
             console.print(f"{one.split}: the mean over a group of targets", soft_wrap=True)
             continue
-        console.print(f"{one.split}: {one.shown:,} of {one.available:,} targets", soft_wrap=True)
+        console.print(f"{one.split}: {one.shown:,} of {counted(one.available, 'target')}", soft_wrap=True)
         if one.did_not_fit:
             console.print(f"{one.split}: {len(one.did_not_fit):,} more do not fit into --max-mb", soft_wrap=True)
     for warning in summary.warnings:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.results.select import SelectSummary
@@ -71,7 +72,8 @@ def show(summary: SelectSummary, console: Console) -> None:
     targets = " and ".join(f"{count} target{'s' * (count > 1)} of {split}" for split, count in summary.targets.items())
     kind, count = ("harmful" if summary.bottom else "helpful"), len(summary.rows)
     console.print(
-        f"the {count} of {summary.training} training samples that are most {kind} for {targets} by the {summary.group} of their"
+        f"the {count} of {counted(summary.training, 'training sample')} that are"
+        f" most {kind} for {targets} by the {summary.group} of their"
         f" scores, estimator {summary.estimator}",
         soft_wrap=True,
     )
@@ -86,7 +88,7 @@ def show(summary: SelectSummary, console: Console) -> None:
     everyone = "" if summary.mean_of_all is None else f", of all training samples {summary.mean_of_all:+.4g}"
     console.print(f"mean score of the chosen samples: {summary.mean_score:+.4g}{everyone}", soft_wrap=True)
     overlap = f"{summary.expected_overlap:.3g} of them"
-    console.print(f"a random choice of {count} samples would have {overlap} on average", soft_wrap=True)
+    console.print(f"a random choice of {counted(count, 'sample')} would have {overlap} on average", soft_wrap=True)
     if summary.out is not None:
         console.print(f"written: {summary.out}", soft_wrap=True)
     for warning in summary.warnings:

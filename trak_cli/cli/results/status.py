@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
+from trak_cli.cli.terminal.tables import show_table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.stages.status import StatusSummary
@@ -42,9 +44,11 @@ def show(summary: StatusSummary, console: Console) -> None:
     if not summary.features:
         console.print(f"{summary.store}: no features yet; run trak featurize first")
     else:
-        console.print(_features(summary))
+        show_table(console, _features(summary))
     for gram in summary.grams:
-        console.print(f"Gram {gram.key}: {len(gram.checkpoints)} checkpoint(s){_damaged(gram.damaged)}", soft_wrap=True)
+        console.print(
+            f"Gram {gram.key}: {counted(len(gram.checkpoints), 'checkpoint')}{_damaged(gram.damaged)}", soft_wrap=True
+        )
     for scores in summary.scores:
         state = "complete" if scores.complete else "incomplete"
         if scores.targets is not None:
@@ -63,7 +67,11 @@ def _features(summary: StatusSummary) -> Table:
 
 def _targets(rows: Sequence[int], group: bool) -> str:
     shown = ", ".join(map(str, rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
-    return f"the mean over {len(rows)} targets: rows {shown}" if group else f"{len(rows)} target(s): rows {shown}"
+    return (
+        f"the mean over {counted(len(rows), 'target')}: rows {shown}"
+        if group
+        else f"{counted(len(rows), 'target')}: rows {shown}"
+    )
 
 
 def _damaged(files: Sequence[str]) -> str:

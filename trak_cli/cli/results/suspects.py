@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imported, run, table
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.results.suspects import Suspect, SuspectsSummary
@@ -63,7 +64,7 @@ def show(summary: SuspectsSummary, console: Console) -> None:
     if narrow:
         rows = _table(summary, [summary.by])
     console.print(
-        f"{len(summary.suspects)} of {summary.rows} training samples, the most suspicious by {summary.by}, estimator"
+        f"{len(summary.suspects)} of {counted(summary.rows, 'training sample')}, the most suspicious by {summary.by}, estimator"
         f" {summary.estimator}" + (f", harm on {summary.split}" if summary.split else ""),
         soft_wrap=True,
     )

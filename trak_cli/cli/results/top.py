@@ -12,6 +12,7 @@ from rich.text import Text
 
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, run, table
 from trak_cli.cli.terminal.blocks import shows_images, strip
+from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
@@ -93,7 +94,7 @@ def command(
 def show(summary: TopSummary, console: Console, images: Images) -> None:
     for target in summary.targets:
         about = f" ({target.description})" if target.description else ""
-        shown = f"target {target.row}" if summary.group is None else f"the mean over {len(summary.group)} targets"
+        shown = f"target {target.row}" if summary.group is None else f"the mean over {counted(len(summary.group), 'target')}"
         console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
         if target.row is not None and images.get((summary.split, target.row)) is not None:
             console.print(strip([images[summary.split, target.row]], [""], console.width))

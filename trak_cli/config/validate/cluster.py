@@ -14,6 +14,7 @@ from trak_cli.config.validate.check import Checker
 from trak_cli.config.validate.domain import domain_problems
 from trak_cli.config.wording import nearest, one_of, shown
 from trak_cli.errors import Problem
+from trak_cli.plurals import counted
 
 #: The stages that several processes can share, in the order in which they are run. Stage -> the stages whose results it reads.
 SHARED: dict[str, tuple[str, ...]] = {
@@ -96,7 +97,7 @@ def _values(cluster: ClusterConfig, prefix: str) -> Iterator[Problem]:
     if cluster.memory_gb is not None and not cluster.memory_gb > 0:
         yield Problem(f"{prefix}.memory_gb", shown(cluster.memory_gb), "a number above 0", f"give e.g. {prefix}.memory_gb=16")
     if cluster.minutes is not None and cluster.notice >= 60 * cluster.minutes:
-        found = f"{cluster.notice} seconds, with a time limit of {cluster.minutes} minute(s)"
+        found = f"{cluster.notice} seconds, with a time limit of {counted(cluster.minutes, 'minute')}"
         yield Problem(f"{prefix}.notice", found, "less than the time limit", f"give a smaller {prefix}.notice")
     for name in ("partition", "account", "qos"):
         yield from _one_line(getattr(cluster, name), f"{prefix}.{name}")

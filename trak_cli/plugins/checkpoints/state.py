@@ -20,6 +20,7 @@ from trak_cli.plugins.checkpoints.matching.choice import choose
 from trak_cli.plugins.checkpoints.matching.places import Place
 from trak_cli.plugins.checkpoints.matching.tolerance import Tolerance
 from trak_cli.plugins.checkpoints.readers import reader_of
+from trak_cli.plurals import counted
 from trak_cli.user_errors import report_user_errors
 
 
@@ -156,7 +157,7 @@ def _value_problems(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], pa
             found = f"{name} of {weights[name].dtype}"
             problems.append(Problem(path, found, "floating-point weights", "save the weights before they are quantized"))
         elif isinstance(value, nn.Parameter) and (bad := _not_finite(weights[name])):
-            found = f"{name}, of which {bad:,} of {weights[name].numel():,} numbers are NaN or infinite"
+            found = f"{name}, of which {bad:,} of {counted(weights[name].numel(), 'number')} are NaN or infinite"
             problems.append(Problem(path, found, "finite weights", "use a checkpoint from before training diverged"))
     for first, *others in names.values():
         problems += [

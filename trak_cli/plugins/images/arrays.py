@@ -13,6 +13,7 @@ from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.files import SampleFile
 from trak_cli.plugins.images.transform import channel_problems, normalised
 from trak_cli.plugins.new_samples import labelled_image
+from trak_cli.plurals import counted
 
 
 class ImageFile(Dataset[tuple[Tensor, int]]):
@@ -47,7 +48,7 @@ class ImageFile(Dataset[tuple[Tensor, int]]):
         channels = 1 if image.dim() == 2 else image.shape[2 if self._last else 0]
         if image.dtype != torch.uint8 or image.dim() not in (2, 3) or channels != len(mean):
             found = f"{images} with rows of {image.dtype} {tuple(image.shape)}"
-            expected = f"uint8 images of {len(mean)} channel(s)"
+            expected = f"uint8 images of {counted(len(mean), 'channel')}"
             raise InputError(Problem(path, found, expected, "give a mean and std for each channel; floats: use SampleFile"))
         if label.dim() or label.is_floating_point():
             found = f"{labels} with rows of {label.dtype} {tuple(label.shape)}"

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.images.transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, evaluation_resize
 from trak_cli.plugins.new_samples import by_role, class_number
+from trak_cli.plurals import counted
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -53,7 +54,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         )
         self._files = [(file, label) for label, name in enumerate(self.classes) for file in image_files(folder / name)]
         if not self._files:
-            found = f"no image in {len(self.classes)} folder(s)" if self.classes else "no folders"
+            found = f"no image in {counted(len(self.classes), 'folder')}" if self.classes else "no folders"
             expected = f"FOLDER/CLASS/FILE with one of {', '.join(SUFFIXES)}"
             raise InputError(Problem(path, found, expected, "correct the path"))
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from trak_cli.plugins.checkpoints.matching.places import WRAPPERS
 from trak_cli.plugins.optimizers.state import OptimizerState, Slot
+from trak_cli.plurals import counted
 
 Shape = tuple[int, ...]
 
@@ -108,8 +109,8 @@ def _by_order(state: OptimizerState, model: nn.Module, weights: Mapping[str, Sha
 
 
 def _counted(state: OptimizerState) -> str:
-    groups = f" in {len(state.groups)} groups" if len(state.groups) > 1 else ""
-    return f"{len(state.slots)} parameters{groups}"
+    groups = f" in {counted(len(state.groups), 'group')}" if len(state.groups) > 1 else ""
+    return f"{counted(len(state.slots), 'parameter')}{groups}"
 
 
 def _candidates(model: nn.Module, weights: Mapping[str, Shape]) -> list[list[Parameter]]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.plurals import counted
 from trak_cli.user_errors import first_line
 
 _FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -100,7 +101,7 @@ def _separated(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if None in row or None in row.values():
                     found = f"{'more' if None in row else 'fewer'} values than column names"
                     where = f"{file} line {reader.line_num}"
-                    raise InputError(Problem(where, found, f"{len(reader.fieldnames or [])} values", "correct the line"))
+                    raise InputError(Problem(where, found, counted(len(reader.fieldnames or []), "value"), "correct the line"))
                 yield reader.line_num, row
         except csv.Error as error:
             where = f"{file} line {reader.line_num}"

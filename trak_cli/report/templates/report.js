@@ -137,6 +137,7 @@
     if (known(sample.l)) box.append(chip("label", typeof sample.l === "number" ? digits(sample.l, 5) : sample.l, "strong"));
     if (known(sample.p)) box.append(chip("p(label)", sample.p.toFixed(sample.p > 0.995 || sample.p < 0.005 ? 4 : 2), sample.p < 0.5 ? "low" : ""));
     else if (known(sample.f)) box.append(chip("f", digits(sample.f)));
+    if (known(sample.m)) box.append(chip("predicted", `${sample.m[0]} (${sample.m[1].toFixed(2)})`, sample.m[0] === sample.l ? "" : "low"));
     if (known(sample.q)) box.append(chip("self-influence", digits(sample.q)));
     return box;
   }

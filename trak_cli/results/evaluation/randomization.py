@@ -9,6 +9,7 @@ import numpy as np
 
 from trak_cli.attribution.metrics.correlations import randomization_correlations
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.evaluation.contract import Evaluated, Metric
 from trak_cli.results.scored import open_scored
 
@@ -24,7 +25,7 @@ def model_randomization(evaluated: Evaluated, store: Path) -> list[Metric]:
         raise InputError(Problem("--randomized", found, "the store of a model with random weights", remedy))
     other = open_scored(replace(loaded, config=replace(loaded.config, store=str(store))), scored.split)
     if (other.rows, list(other.target_rows), other.group) != (scored.rows, list(scored.target_rows), scored.group):
-        found = f"scores of {len(other.target_rows)} targets and {other.rows} training rows"
+        found = f"scores of {counted(len(other.target_rows), 'target')} and {counted(other.rows, 'training row')}"
         expected = f"{len(scored.target_rows)} and {scored.rows}, the same as in {scored.layout.root}"
         raise InputError(Problem(f"--randomized {store}", found, expected, "score the same samples in both stores"))
     at_once = max(1, _SCORES_AT_ONCE // scored.rows)

@@ -9,6 +9,7 @@ import numpy as np
 from trak_cli.attribution.metrics.brittleness import smallest_flips
 from trak_cli.attribution.metrics.correlations import leave_one_out_correlations
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.evaluation.contract import Evaluated, Metric, single
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.removals import RemovalOutputs, evaluate_removals, removal_outputs
@@ -34,7 +35,9 @@ def leave_one_out(evaluated: Evaluated, path: Path) -> list[Metric]:
         remedy = "use trak eval-lds lds.ground_truth for models of random subsets"
         raise InputError(Problem(where, found, "models that lack exactly one", remedy))
     if len(masks) < 3:
-        raise InputError(Problem(where, f"{len(masks)} models", "at least 3, to correlate over them", "leave out more samples"))
+        raise InputError(
+            Problem(where, counted(len(masks), "model"), "at least 3, to correlate over them", "leave out more samples")
+        )
     left_out = (masks == 0).argmax(axis=1)
     rows = list(scored.target_rows)
     scores = np.empty((len(rows), len(left_out)), np.float32)

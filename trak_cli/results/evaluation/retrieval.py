@@ -10,6 +10,7 @@ import numpy as np
 from trak_cli.attribution.metrics.classes import same_class_shares
 from trak_cli.attribution.metrics.retrieval import Ranked, rank_relevant
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.evaluation.contract import Evaluated, Metric
 from trak_cli.results.evaluation.row_files import encoded, read_classes, read_flags, read_relevant
 from trak_cli.results.samples import Samples, open_samples
@@ -77,7 +78,7 @@ def _labels(samples: Samples | None, split: str, count: int) -> list[str | int |
     if samples is None:
         raise ConfigError(Problem(where, "no data set in the configuration", "a data set with labels", remedy))
     if len(samples) < count:
-        raise InputError(Problem(where, f"{len(samples)} samples", f"the {count} that were scored", remedy))
+        raise InputError(Problem(where, counted(len(samples), "sample"), f"the {count} that were scored", remedy))
     labels = []
     for row in range(count):
         label = samples.label(row)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.types import BoolArray, IntArray
 
@@ -36,7 +37,7 @@ def read_flags(option: str, path: Path, rows: int) -> BoolArray:
         raise _refused(option, path, f"{values.dtype} of shape {values.shape}", "a list of row numbers")
     if values.dtype == np.bool_ or (len(values) == rows and set(np.unique(values)) <= {0, 1} and rows > 2):
         if len(values) != rows:
-            raise _refused(option, path, f"flags of {len(values)} rows", f"{rows}, one for each training row")
+            raise _refused(option, path, f"flags of {counted(len(values), 'row')}", f"{rows}, one for each training row")
         flags = values.astype(np.bool_)
     else:
         if values.min() < 0 or values.max() >= rows:
@@ -44,7 +45,9 @@ def read_flags(option: str, path: Path, rows: int) -> BoolArray:
         flags = np.zeros(rows, np.bool_)
         flags[values.astype(np.int64)] = True
     if flags.all() or not flags.any():
-        raise _refused(option, path, f"{int(flags.sum())} of {rows} rows", "some of the training rows, and not all of them")
+        raise _refused(
+            option, path, f"{int(flags.sum())} of {counted(rows, 'row')}", "some of the training rows, and not all of them"
+        )
     return flags
 
 

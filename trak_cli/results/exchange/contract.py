@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.types import AnyArray, Float32, IntArray, Json, Rows
 
 #: Yields (targets by their place among the scores, training rows, scores of that shape).
@@ -131,7 +132,7 @@ def matrix_table(path: Path, scores: Any, targets: Any = None) -> ScoreTable:
     shape = (int(scores.shape[0]), int(scores.shape[1]))
     rows = None if targets is None else np.asarray(targets)
     if rows is not None and (rows.dtype.kind not in "iu" or rows.shape != shape[:1]):
-        raise unreadable(path, f"targets: {rows.dtype} of shape {rows.shape}", f"{shape[0]} row numbers")
+        raise unreadable(path, f"targets: {rows.dtype} of shape {rows.shape}", counted(shape[0], "row number"))
     known = None if rows is None else rows.tolist()
     return ScoreTable(shape, lambda t, r: scores[t.start : t.stop, r.start : r.stop], known)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import ArrayStream
 from trak_cli.stages.index.inventory import require_shards, take_inventory
 from trak_cli.stages.index.split_sizes import rows_of
@@ -28,7 +29,7 @@ def feature_arrays(config: TrakConfig, split: str | None, checkpoint: str | None
     rows = rows_of(layout, split)
     inventory = take_inventory(layout, config.estimator.average_over if checkpoint is None else [checkpoint])
     if len(inventory.checkpoints) > 1:
-        found = f"{len(inventory.checkpoints)} checkpoints: {', '.join(inventory.checkpoints)}"
+        found = f"{counted(len(inventory.checkpoints), 'checkpoint')}: {', '.join(inventory.checkpoints)}"
         remedy = f"choose one, for example --checkpoint {inventory.checkpoints[0]}"
         raise ConfigError(Problem("--checkpoint", found, "one", remedy))
     require_shards(inventory, [split])

@@ -15,6 +15,7 @@ import torch
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
+from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import unreadable
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.types import AnyArray, BoolArray, Float32
@@ -57,7 +58,9 @@ def _of_folder(path: Path) -> tuple[BoolArray, Float32, str]:
         _require_matrix(path / f"{name}.npy", arrays[name])
     masks, outputs = arrays["mask"], arrays["val_margins"]
     if len(masks) != len(outputs):
-        raise unreadable(path, f"{len(masks)} masks and margins of {len(outputs)} models", "as many of both")
+        raise unreadable(
+            path, f"{counted(len(masks), 'mask')} and margins of {counted(len(outputs), 'model')}", "as many of both"
+        )
     if not ((masks == 0) | (masks == 1)).all():
         raise unreadable(path / "mask.npy", "values other than 0 and 1", "1 where a model was trained on the row")
     return masks.astype(np.bool_), outputs.astype(np.float32), "random subsets"

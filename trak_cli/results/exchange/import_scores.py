@@ -11,6 +11,7 @@ from pathlib import Path
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import ArrayStream, Source
 from trak_cli.results.exchange.formats.npz import write_arrays
 from trak_cli.results.exchange.ground_truth import read_truth
@@ -111,7 +112,7 @@ def _import_truth(layout: Layout, split: str, of: Import) -> ImportSummary:
     masks, outputs, kind = read_truth(of.file, known_rows(layout, TRAIN))
     expected = (known_rows(layout, TRAIN) or masks.shape[1], known_rows(layout, split) or outputs.shape[1])
     if (masks.shape[1], outputs.shape[1]) != expected:
-        found = f"{masks.shape[1]} training rows and {outputs.shape[1]} targets"
+        found = f"{counted(masks.shape[1], 'training row')} and {counted(outputs.shape[1], 'target')}"
         remedy = "give the store and the split that the ground truth is of"
         raise InputError(Problem(str(of.file), found, f"{expected[0]} and {expected[1]}, as in {layout.root}", remedy))
     values = {"masks": masks, "outputs": -outputs if of.negate else outputs}

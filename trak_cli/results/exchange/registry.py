@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from trak_cli.config.wording import one_of, unknown
 from trak_cli.errors import ConfigError, Problem
 
 
@@ -58,8 +59,11 @@ def chosen_format(path: Path, name: str | None, *, to_write: bool) -> tuple[str,
     if name is None:
         name = next((one for one in known if _fits(path, one)), None)
     if name not in known:
-        found = "nothing, and the path does not tell" if name is None else name
-        raise ConfigError(Problem("--format", found, f"one of: {', '.join(known)}", "say which format the file has"))
+        if name is not None:
+            raise ConfigError(unknown("--format", name, known))
+        raise ConfigError(
+            Problem("--format", "nothing, and the path does not tell", one_of(known), "say which format the file has")
+        )
     return name, FORMATS[name]
 
 

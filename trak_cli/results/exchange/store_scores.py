@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import ScoreTable
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.scoring.score_store import ScoreFiles
@@ -116,7 +117,7 @@ def _targets(table: ScoreTable, where: str, to: Destination) -> tuple[int, Chose
     total = known_rows(to.layout, to.split)
     if to.group:
         if count != 1 or total is None:
-            found = f"{count} rows of scores" if count != 1 else f"a store that does not know the rows of {to.split}"
+            found = f"{counted(count, 'row')} of scores" if count != 1 else f"a store that does not know the rows of {to.split}"
             raise InputError(Problem("--group", found, "one row of scores, and a store with the split", "leave out --group"))
         return total, ChosenTargets(tuple(range(total)), group=True)
     rows = range(count) if table.targets is None else table.targets
@@ -128,8 +129,8 @@ def _targets(table: ScoreTable, where: str, to: Destination) -> tuple[int, Chose
             hint = "if they are of the mean over all targets, give --group"
         elif table.shape[1] == total:
             hint = "transpose the scores"
-        found = f"scores of {count} target(s)"
-        raise InputError(Problem(where, found, f"of the {total} rows of {to.split} in {to.layout.root}", hint))
+        found = f"scores of {counted(count, 'target')}"
+        raise InputError(Problem(where, found, f"of the {counted(total, 'row')} of {to.split} in {to.layout.root}", hint))
     if min(rows) < 0 or max(rows) >= total or len(set(rows)) < count:
         found = f"targets from {min(rows)} to {max(rows)}" if len(set(rows)) == count else "a target that is there twice"
         raise InputError(Problem(where, found, f"rows 0 to {total - 1} of {to.split}", "give the split that the scores are of"))
@@ -138,4 +139,4 @@ def _targets(table: ScoreTable, where: str, to: Destination) -> tuple[int, Chose
 
 def _other_rows(table: ScoreTable, where: str, expected: int | None, targets: int) -> Problem:
     hint = "transpose the scores" if table.shape == (expected, targets) else "give the store of the same training set"
-    return Problem(where, f"scores of {table.shape[1]} training rows", f"{expected}, as in the store", hint)
+    return Problem(where, f"scores of {counted(table.shape[1], 'training row')}", f"{expected}, as in the store", hint)

@@ -49,13 +49,18 @@ def facts_of(scored: Scored, checkpoints: Mapping[str, Json]) -> list[Fact]:
         ),
         ("scores", "of every training sample" if scored.dense else "the highest and lowest of each target only"),
     ]
+    if not checkpoints:
+        facts += list(_flat({key: value for key, value in scored.fingerprint.items() if key not in ("estimator", "targets")}))
+    return [*facts, *facts_of_features(scored.layout, checkpoints)]
+
+
+def facts_of_features(layout: Layout, checkpoints: Mapping[str, Json]) -> list[Fact]:
+    """The checkpoints, how their features were computed, and the versions."""
+    facts: list[Fact] = []
     if checkpoints:
         names = sorted(checkpoints, key=by_numbers)
-        facts.append(("checkpoints", f"{len(names)}: {listed(names, _NAMED)}"))
-        facts += list(_flat(next(iter(checkpoints.values()))))
-    else:
-        facts += list(_flat({key: value for key, value in scored.fingerprint.items() if key not in ("estimator", "targets")}))
-    return [*facts, *_versions(scored.layout, list(checkpoints)), ("this page", f"trak {__version__}")]
+        facts += [("checkpoints", f"{len(names)}: {listed(names, _NAMED)}"), *_flat(next(iter(checkpoints.values())))]
+    return [*facts, *_versions(layout, list(checkpoints)), ("this page", f"trak {__version__}")]
 
 
 def config_text(layout: Layout) -> str | None:

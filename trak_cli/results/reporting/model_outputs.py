@@ -69,13 +69,13 @@ def read_outputs(layout: Layout, checkpoints: Iterable[str], split: str, rows: S
             for name in ("outputs", "out_to_loss")
         ]
         found.append(np.array(columns, np.float64))
-    return _means(wanted, np.stack(found)) if found else Outputs({}, {})
+    return means(wanted.tolist(), np.stack(found)) if found else Outputs({}, {})
 
 
-def _means(rows: FloatArray, columns: FloatArray) -> Outputs:
-    """From (checkpoints, 2, rows) f and q."""
+def means(rows: Sequence[int], columns: FloatArray) -> Outputs:
+    """The means over checkpoints of (checkpoints, 2, rows): f and q of some rows."""
     f, q = columns[:, 0], columns[:, 1]
-    of_f = dict(zip(rows.tolist(), f.mean(axis=0).tolist(), strict=True))
+    of_f = dict(zip(rows, f.mean(axis=0).tolist(), strict=True))
     log_odds = np.abs(q - 1 / (1 + np.exp(np.clip(f, -80, 80)))).max() < _ROUNDING
-    of_p = dict(zip(rows.tolist(), (1 - q).mean(axis=0).tolist(), strict=True)) if log_odds else {}
+    of_p = dict(zip(rows, (1 - q).mean(axis=0).tolist(), strict=True)) if log_odds else {}
     return Outputs(of_f, of_p)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from trak_cli.attribution.histogram import pooled
+from trak_cli.plurals import counted
 from trak_cli.report.page import LdsTable, Page, Suspects
 from trak_cli.report.plots import lds_plot, spread_plot
 from trak_cli.results.reporting.facts import config_text, facts_of
@@ -22,7 +23,8 @@ def page_of(parts: Sequence[Part], suspects: Suspects | None, notes: Sequence[st
     splits = ", ".join(part.scored.split for part in parts)
     return Page(
         title=f"{scored.layout.root.name}: {splits}",
-        subtitle=f"Training samples behind the model outputs. Estimator {scored.estimator}, {scored.rows:,} training samples.",
+        subtitle=f"Training samples behind the model outputs. Estimator {scored.estimator},"
+        f" {counted(scored.rows, 'training sample')}.",
         train=TRAIN,
         notes=[],
         warnings=list(dict.fromkeys(warning for part in parts for warning in part.scored.warnings)),
@@ -43,7 +45,7 @@ def shown_targets(page: Page, splits: Sequence[SplitTargets], max_mb: float) -> 
         if not one.rows:
             notes.append(f"The scores are those of the mean output over a group of targets of split {one.split}.")
             continue
-        what = "Every target" if one.shown == one.available else f"{one.shown:,} of {one.available:,} targets"
+        what = "Every target" if one.shown == one.available else f"{one.shown:,} of {counted(one.available, 'target')}"
         notes.append(f"{what} of split {one.split}, each beside the training samples with the highest and lowest scores.")
         if one.did_not_fit:
             notes.append(f"{len(one.did_not_fit):,} more were chosen and do not fit into {max_mb:g} MB (--max-mb).")

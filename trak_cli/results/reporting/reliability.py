@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trak_cli.plurals import counted
 from trak_cli.report.plots import Interval
 from trak_cli.results.scored import Scored
 from trak_cli.store.failures import MissingError
@@ -40,22 +41,28 @@ def read_lds(scored: Scored) -> LdsPanel | None:
     entries = [_entry(one, scored.estimator) for one in report["scores"] if one["lds"]["estimate"] is not None]
     alike = "the same run, retrained with its own seed" if report["same_seed"] else "models retrained with other seeds"
     models = "" if report["models_per_subset"] is None else f", {report['models_per_subset']} of them for each"
-    of = f"the mean over {report['targets']} targets" if report["group"] else f"{report['targets']} targets"
-    about = f"{report['subsets']} random subsets of the training set, {of}; {alike}{models}"
+    of = f"the mean over {counted(report['targets'], 'target')}" if report["group"] else counted(report["targets"], "target")
+    about = f"{counted(report['subsets'], 'random subset')} of the training set, {of}; {alike}{models}"
     return LdsPanel(entries, report["noise_ceiling"], about)
 
 
 def sentences(scored: Scored, lds: LdsPanel | None, checkpoints: int) -> list[str]:
     """What a reader should know before acting on the scores."""
     said = [*_lds_sentences(scored, lds)]
-    if checkpoints == 1:
-        said.append("The scores come from one checkpoint. Averaging over several checkpoints usually makes them more reliable.")
-    elif checkpoints > 1:
-        said.append(f"The scores average {checkpoints} checkpoints.")
     if not scored.dense:
         said.append(
             "Only the highest and lowest scores of each target are stored, so the distribution of all scores is not shown."
         )
+    return [*said, *of_any_scores(checkpoints)]
+
+
+def of_any_scores(checkpoints: int) -> list[str]:
+    """How many checkpoints the scores average, and what a score means."""
+    said = []
+    if checkpoints == 1:
+        said.append("The scores come from one checkpoint. Averaging over several checkpoints usually makes them more reliable.")
+    elif checkpoints > 1:
+        said.append(f"The scores average {counted(checkpoints, 'checkpoint')}.")
     said.append(
         "A positive score means that training on the sample raised the output on the target, a negative one that it lowered"
         " the output. The unit is arbitrary: compare scores of one target, not scores of different targets."

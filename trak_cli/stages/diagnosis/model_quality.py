@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trak_cli.gradients.numerics import exact
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.probes import Probes
 from trak_cli.tasks.quality import Quality
@@ -31,7 +32,7 @@ class SplitQuality:
     def __str__(self) -> str:
         if self.quality is None:
             return f"quality unknown on {self.split} ({self.unknown})"
-        return f"{self.quality.name} = {self.quality.value:.3g} on {self.samples} samples of {self.split}"
+        return f"{self.quality.name} = {self.quality.value:.3g} on {counted(self.samples, 'sample')} of {self.split}"
 
 
 def model_quality(setup: FeatureSetup, probes: Sequence[Probes]) -> list[SplitQuality]:

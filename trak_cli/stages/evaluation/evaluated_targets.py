@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trak_cli.plurals import counted
 from trak_cli.types import FloatArray
 
 
@@ -25,7 +26,7 @@ class EvaluatedTargets:
         return 1 if self.group else len(self.rows)
 
     def __str__(self) -> str:
-        return f"the mean over {len(self.rows)} targets" if self.group else f"{len(self.rows)} targets"
+        return f"the mean over {counted(len(self.rows), 'target')}" if self.group else counted(len(self.rows), "target")
 
     def columns(self, values: FloatArray) -> FloatArray:
         """The last axis of an array over all targets of the split, cut to the evaluated ones; (…, 1) for a group: the mean."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.score_source import BlockIterator, ScoreSource
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.store.container import read_image
@@ -94,7 +95,9 @@ class ForeignScores:
                     f"{where}: samples of {split} not compared, because one of the stores has no features of them"
                 )
             elif (changed := known & (ours != digests)).any():
-                found = f"{int(changed.sum())} samples that differ from those of {self.layout.root}, the first in row"
+                found = (
+                    f"{counted(int(changed.sum()), 'sample')} that differ from those of {self.layout.root}, the first in row"
+                )
                 found, remedy = f"{found} {int(changed.argmax())}", _export(path)
                 if set(ours.tolist()) == set(digests.tolist()):
                     found += " (the same samples in another order)"

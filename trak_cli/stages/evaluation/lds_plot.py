@@ -7,6 +7,7 @@ import io
 import math
 
 from trak_cli.errors import MachineError, Problem
+from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.summary import EvalSummary
 
 
@@ -54,8 +55,8 @@ def draw(summary: EvalSummary) -> bytes:
         "Spearman correlation over subsets (LDS: dot, 95% interval: bar, single targets: blue)\n"
         f"0 is no better than chance; {best}"
     )
-    targets = f"mean over {summary.targets} targets" if summary.group else f"{summary.targets} targets"
-    axes.set_title(f"{summary.split}: {targets}, {summary.subsets} subsets", loc="left")
+    targets = f"mean over {counted(summary.targets, 'target')}" if summary.group else counted(summary.targets, "target")
+    axes.set_title(f"{summary.split}: {targets}, {counted(summary.subsets, 'subset')}", loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     plot = io.BytesIO()

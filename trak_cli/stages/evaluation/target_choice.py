@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from trak_cli.config.schema import LdsConfig
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.score_source import ScoreSource
 from trak_cli.stages.index.chosen_rows import choose_rows
@@ -56,11 +57,11 @@ def _lacking(scored: Iterable[ScoreSource], rows: Sequence[int]) -> list[Problem
 
 
 def _a_group(one: ScoreSource) -> Problem:
-    found = f"scores of the mean output over {len(one.targets)} targets"
+    found = f"scores of the mean output over {counted(len(one.targets), 'target')}"
     return Problem(one.where, found, "scores of single targets, because lds.group is false", "give lds.group=true")
 
 
 def _other_group(one: ScoreSource, rows: Sequence[int]) -> Problem:
-    found = f"scores of the mean output over {len(one.targets)} targets, {listed([str(row) for row in one.targets])}"
-    expected = f"the group that is evaluated: {len(rows)} targets, {listed([str(row) for row in rows])}"
+    found = f"scores of the mean output over {counted(len(one.targets), 'target')}, {listed([str(row) for row in one.targets])}"
+    expected = f"the group that is evaluated: {counted(len(rows), 'target')}, {listed([str(row) for row in rows])}"
     return Problem(one.where, found, expected, "leave out lds.targets, and evaluate one group at a time")

@@ -20,6 +20,7 @@ from trak_cli.gradients.transforms.adam import (
 )
 from trak_cli.plugins.checkpoints.formats.pickles import allowing
 from trak_cli.plugins.optimizers.files import trained_by
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
@@ -68,7 +69,7 @@ def stored_scales(
     rows = evenly_spaced(train.rows, SAMPLES).tolist()
 
     def compute() -> dict[str, Tensor]:
-        reporter.log(f"{checkpoint}: second moments of the gradients of {len(rows):,} samples")
+        reporter.log(f"{checkpoint}: second moments of the gradients of {counted(len(rows), 'sample')}")
         return joined(make_scales(setup, train, microbatch, rows, engine))
 
     arrays = cache.load_or_compute(cache.layout.scales(checkpoint), checkpoint, rows, compute)

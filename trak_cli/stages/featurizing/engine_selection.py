@@ -17,6 +17,7 @@ from trak_cli.gradients.options import ENGINES, REPRESENTATION
 from trak_cli.gradients.tuning.clock import clock_of, timed
 from trak_cli.gradients.tuning.measure import EQUAL, SIZES, Candidate, Trial, choose, measure
 from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.engines import build_engine, build_projector
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.index.run_plan import VERSION, RunPlan, read_plan, require_plan, rows_of_a_shard
@@ -69,7 +70,8 @@ class EngineSelector:
         trials, strategies_of = self.race(ENGINES, SIZES)
         best = choose(trials)
         self.reporter.log(
-            f"gradients=auto selects {best.engine}, {best.microbatch} samples at a time; ms per sample: {_times(trials)} "
+            f"gradients=auto selects {best.engine}, {counted(best.microbatch, 'sample')}"
+            f" at a time; ms per sample: {_times(trials)} "
             f"(times within {EQUAL - 1:.0%} of the fastest count as equal; among these, hooks comes before vmap and loop)"
         )
         return self._planned(best.engine, best.microbatch, strategies_of[best.engine], trials)
@@ -127,7 +129,9 @@ class EngineSelector:
         size = self.setup.gradients.microbatch
 
         def refused(engine: str, samples: int, error: InputError | MachineError) -> None:
-            self.reporter.log(f"gradients={engine} does not accept {samples} samples at a time: {error.problems[0].found}")
+            self.reporter.log(
+                f"gradients={engine} does not accept {counted(samples, 'sample')} at a time: {error.problems[0].found}"
+            )
 
         clock = clock_of(self.setup.device.type)
         return measure(candidates, (size,) if size else sizes, clock, refused, self.samples), strategies_of
@@ -178,7 +182,7 @@ class EngineSelector:
         """
         microbatch = typical(self.train, size)
         batch = self.train.batch(microbatch.samples)
-        validate_batch(self.setup.task, self.setup.model, batch, self.train.name, microbatch.rows)
+        validate_batch(self.setup.task, self.setup.model, batch, self.train, microbatch.rows)
         return batch
 
     def _timed_work(

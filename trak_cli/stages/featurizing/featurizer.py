@@ -91,7 +91,7 @@ class Featurizer:
         names = [f"sample {row} of {split.name}" for row in rows]
         where = names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"
         with report_user_errors(where, library=True):
-            validate_batch(self.task, self.model, batch, split.name, rows)
+            validate_batch(self.task, self.model, batch, split, rows)
             features, gradients = self._projected(self.engine, batch, names, "per-sample gradient")
             columns = {
                 "features": features,

@@ -20,6 +20,7 @@ from trak_cli.gradients.checks.tolerances import output_tolerance
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.probes import Probes
@@ -85,11 +86,9 @@ def _accepted(setup: FeatureSetup, probes: Sequence[Probes]) -> str:
     for split_probes in probes:
         try:
             for row, sample in split_probes.read.items():
-                validate_batch(
-                    setup.task, setup.model, split_probes.split.batch([sample], [row]), split_probes.split.name, [row]
-                )
+                validate_batch(setup.task, setup.model, split_probes.split.batch([sample], [row]), split_probes.split, [row])
             if not _always_alone(setup, split_probes):
-                validate_batch(setup.task, setup.model, split_probes.together, split_probes.split.name, split_probes.rows)
+                validate_batch(setup.task, setup.model, split_probes.together, split_probes.split, split_probes.rows)
         except InputError as error:
             problems += error.problems
             cause = cause or error.__cause__
@@ -163,7 +162,7 @@ def _reached(setup: FeatureSetup, probes: Probes, history: Callable[[], History]
         raise unreached(sorted(_reached_in_training(setup, probes)))
     if unused:
         log(f"the output does not depend on {listed(unused)} in evaluation mode; their gradients are zero")
-    return f"reach {len(selected) - len(unused)} of {len(selected)} parameter tensors"
+    return f"reach {len(selected) - len(unused)} of {counted(len(selected), 'parameter tensor')}"
 
 
 def _finite(setup: FeatureSetup, probes: Sequence[Probes]) -> str:

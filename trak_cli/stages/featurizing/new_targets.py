@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import torch
 
+from trak_cli.batches import to_device
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.plugins.samples import Indexed, check_length
@@ -23,6 +25,8 @@ from trak_cli.stages.featurizing.units import Unit
 from trak_cli.stages.index.fingerprints import check_fingerprints, shard_fingerprint
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.microbatches import microbatches
+from trak_cli.stages.inputs.prefetch import read_batches
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.store.dtypes import decode_rows, encode_rows
@@ -35,14 +39,30 @@ NEW = "the new targets"
 
 
 @dataclass(frozen=True)
+class ModelOutputs:
+    """What the model says about t samples.
+
+    Attributes:
+        outputs, out_to_loss: (checkpoints, t), f and q under every checkpoint.
+        probabilities: (t, C) of all classes, the mean over checkpoints; None if the task has no classes.
+    """
+
+    outputs: Float32
+    out_to_loss: Float32
+    probabilities: Float32 | None
+
+
+@dataclass(frozen=True)
 class NewTargets:
-    """Attributes:
-    features: checkpoint -> (t, k), rounded as the store rounds features.
-    outputs: (checkpoints, t), f of every sample under every checkpoint.
+    """Of t samples.
+
+    Attributes:
+        features: checkpoint -> (t, k), rounded as the store rounds features.
+        outputs: what the model says about them.
     """
 
     features: Mapping[str, Float32]
-    outputs: Float32
+    outputs: ModelOutputs
 
 
 def compute_new_targets(loaded: Loaded, inventory: Inventory, samples: Indexed, reporter: Reporter) -> NewTargets:
@@ -65,18 +85,35 @@ def compute_new_targets(loaded: Loaded, inventory: Inventory, samples: Indexed, 
     train = inputs.train
     run = _Run(inventory, setup, StatisticsCache(layout, train, fingerprints), reporter)
     split = Split(NEW, samples, len(rows), train.collate, train.device, train.readers)
-    features, outputs = {}, []
+    features, columns, probabilities = {}, [], []
     with reporter.meter("features", len(rows) * len(inputs.checkpoints), "samples") as meter:
         for checkpoint in inputs.checkpoints:
             if checkpoint is not inputs.checkpoints[0]:
                 setup.components.models.load(checkpoint)
             featurizer = _featurizer(run, checkpoint)
             check_same_code([_first_shard(run, checkpoint)], featurizer)
-            columns = featurizer.rows(split, rows, meter.advance)
+            found = featurizer.rows(split, rows, meter.advance)
             dtype = str(fingerprints[checkpoint.name]["dtype"])
-            features[checkpoint.name] = decode_rows(encode_rows(columns.features, dtype), dtype)
-            outputs.append(columns.outputs)
-    return NewTargets(features, np.stack(outputs))
+            features[checkpoint.name] = decode_rows(encode_rows(found.features, dtype), dtype)
+            columns.append((found.outputs, found.out_to_loss))
+            if (classes := _probabilities(featurizer, split, rows)) is not None:
+                probabilities.append(classes)
+    f, q = (np.stack(column) for column in zip(*columns, strict=True))
+    return NewTargets(features, ModelOutputs(f, q, np.mean(probabilities, axis=0) if probabilities else None))
+
+
+def _probabilities(featurizer: Featurizer, split: Split, rows: Rows) -> Float32 | None:
+    """(rows, C) probabilities under the weights in the model, from a forward pass; None if the task has no classes."""
+    if not featurizer.task.has_classes():
+        return None
+    found: dict[int, Float32] = {}
+    for read in read_batches(split, microbatches(split, rows, featurizer.microbatch)):
+        batch = to_device(read.host, split.device)
+        with report_user_errors(f"samples {', '.join(map(str, read.rows))} of {split.name}", library=True), torch.no_grad():
+            logits, _ = featurizer.task.predictions(featurizer.model, batch)
+            probabilities = torch.softmax(logits[: len(read.rows), 0].float(), dim=-1).cpu().numpy()
+        found.update(zip(read.rows, probabilities, strict=True))
+    return np.stack([found[row] for row in range(rows.start, rows.stop)])
 
 
 @dataclass(frozen=True)

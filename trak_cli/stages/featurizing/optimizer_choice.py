@@ -13,6 +13,7 @@ from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.plugins.checkpoints.formats.pickles import allowing
 from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.optimizers.files import TrainedBy, trained_by
+from trak_cli.plurals import counted
 from trak_cli.stages.inputs.run_inputs import RunInputs
 
 _SAMPLES = "gradients are scaled by second moments of training samples"
@@ -111,7 +112,9 @@ def _describe(usable: Mapping[Path, TrainedBy], selected: Collection[str]) -> st
     first = next(iter(usable.values()))
     more = f" and {len(usable) - 1} more" if len(usable) > 1 else ""
     without = [name for name in selected if any(name not in (state.entries or {}) for state in usable.values())]
-    unchanged = f"; no step has changed {len(without)} of {len(selected)} parameters ({without[0]})" if without else ""
+    unchanged = (
+        f"; no step has changed {len(without)} of {counted(len(selected), 'parameter')} ({without[0]})" if without else ""
+    )
     file = f"{first.file.parent.name}/{first.file.name}"  # a row of doctor's table
     return f"{first.optimizer.name}: gradients are scaled by its own second moments, from {file}{more}{unchanged}"
 
@@ -123,7 +126,7 @@ def _why_samples(states: Mapping[Path, TrainedBy | None], moments: str | None) -
         return f"{name}, and gradients.moments=samples"
     lacking = {path: state for path, state in states.items() if state is None or state.entries is None}
     path, state = next(iter(lacking.items()))
-    count = f"{len(lacking)} of {len(states)} checkpoints, " if 1 < len(states) != len(lacking) else ""
+    count = f"{len(lacking)} of {counted(len(states), 'checkpoint')}, " if 1 < len(states) != len(lacking) else ""
     return f"{name}, without its own second moments ({count}{state.file if state else path}: {_reason(state)})"
 
 

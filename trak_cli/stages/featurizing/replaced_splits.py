@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 
 from trak_cli.errors import Problem, StoreError
+from trak_cli.plurals import counted
 from trak_cli.stages.index.split_sizes import check_rows
 from trak_cli.stages.inputs.sample_identity import sample_ids
 from trak_cli.stages.inputs.split import Split
@@ -38,7 +39,7 @@ def replace_splits(layout: Layout, splits: Sequence[Split], reporter: Reporter) 
             for path, digest in stale.items():
                 _remove_if(path, digest)
             reporter.log(
-                f"dataset.replace: {len(stale)} shard(s) of {split.name} with other samples removed"
+                f"dataset.replace: {counted(len(stale), 'shard')} of {split.name} with other samples removed"
                 + (f", and its scores by {', '.join(scored)}" if scored else "")
             )
         check_rows(layout, split.name, split.rows)

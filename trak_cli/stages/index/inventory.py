@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.plurals import counted
 from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
 from trak_cli.stages.index.fingerprints import curvature_of, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
@@ -64,7 +65,10 @@ class Inventory:
         if count is None:
             return self
         if count > len(self.features):
-            found, expected = f"{count} checkpoints", f"at most the {len(self.features)} that estimator.average_over names"
+            found, expected = (
+                counted(count, "checkpoint"),
+                f"at most the {len(self.features)} that estimator.average_over names",
+            )
             remedy = "leave out this number, or run trak featurize with more checkpoints first"
             raise ConfigError(Problem("estimator.checkpoint_counts", found, expected, remedy))
         chosen = sorted(self.features, key=by_numbers)[:count]
@@ -148,7 +152,9 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
     if missing:
         found = f"nothing (or too few rows) at {listed(missing, SHOWN)}"
         remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"
-        problems.append(Problem(f"{len(missing)} shard(s) of features", found, "every shard of every checkpoint", remedy))
+        problems.append(
+            Problem(f"{counted(len(missing), 'shard')} of features", found, "every shard of every checkpoint", remedy)
+        )
     StoreError.raise_for(problems)
 
 

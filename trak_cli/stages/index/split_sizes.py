@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from shlex import quote
 
 from trak_cli.errors import Problem, StoreError, TrakError
+from trak_cli.plurals import counted
 from trak_cli.store.atomic_write import remove
 from trak_cli.store.json_files import read_json, replace_json, write_json_once
 from trak_cli.store.layout import Layout
@@ -31,7 +32,7 @@ def check_rows(layout: Layout, split: str, rows: int) -> None:
         remedy = "restore the missing rows (rows can only be appended), or use another store"
         if split != TRAIN:
             remedy += f"; or, to replace the split and remove its scores, give {quote(f'dataset.replace=[{split}]')}"
-        raise StoreError(Problem(f"split {split}", f"{rows} rows in the dataset", expected, remedy))
+        raise StoreError(Problem(f"split {split}", f"{counted(rows, 'row')} in the dataset", expected, remedy))
 
 
 @contextmanager

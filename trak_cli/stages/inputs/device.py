@@ -8,6 +8,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from trak_cli.errors import MachineError, Problem
+from trak_cli.plurals import counted
 
 
 def set_up_device(name: str, threads: int | None) -> tuple[torch.device, str]:
@@ -31,7 +32,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = f"{name}, but PyTorch sees {torch.cuda.device_count()} CUDA device(s)"
+        found = f"{name}, but PyTorch sees {counted(torch.cuda.device_count(), 'CUDA device')}"
         remedy = "use device=cpu or device=auto, or install a CUDA build of PyTorch"
         raise MachineError(Problem("device", found, "a device of this machine", remedy))
     return device

@@ -12,6 +12,7 @@ import torch
 
 from trak_cli.batches import batch_size, count_numbers, to_device
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.user_errors import error_summary, report_user_errors
 
 Item = TypeVar("Item")
@@ -103,7 +104,9 @@ def _check_count(batch: Any, count: int, where: str) -> None:
         return
     if size != count:
         remedy = "let collate return every sample that it gets; leave bad samples out in the data set"
-        raise InputError(Problem(where, f"a batch of {size} from {count} samples", "each sample once, in its place", remedy))
+        raise InputError(
+            Problem(where, f"a batch of {size} from {counted(count, 'sample')}", "each sample once, in its place", remedy)
+        )
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:

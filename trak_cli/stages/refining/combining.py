@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from trak_cli.attribution.topk import TopBottom
+from trak_cli.plurals import counted
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.refining.opening import RefineRun
 from trak_cli.stages.refining.scores import combined, extremes_of
@@ -95,6 +96,8 @@ def _warnings(run: RefineRun, reports: Sequence[CheckpointReport]) -> list[str]:
         return []
     settings, worst = run.settings.refine, max(report.residual for report in reports)
     return [
-        f"{unsolved} of {run.settings.systems * len(reports)} systems did not converge: residuals up to {worst:.2g} after"
-        f" {settings.iterations} iterations, instead of {settings.tolerance:g}; raise refine.iterations or refine.ridge"
+        f"{unsolved} of {counted(run.settings.systems * len(reports), 'system')}"
+        f" did not converge: residuals up to {worst:.2g} after"
+        f" {counted(settings.iterations, 'iteration')}, instead of"
+        f" {settings.tolerance:g}; raise refine.iterations or refine.ridge"
     ]

@@ -10,6 +10,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.new_targets import with_checkpoints
 from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
@@ -122,7 +123,7 @@ def _require_gradients(setup: FeatureSetup) -> None:
 
 def _require_features(pending: Sequence[object]) -> None:
     if pending:
-        found = f"{len(pending)} shard(s) of features that are missing or end before the data set does"
+        found = f"{counted(len(pending), 'shard')} of features that are missing or end before the data set does"
         raise StoreError(Problem("features", found, "features of every sample", "run trak featurize first"))
 
 

@@ -19,6 +19,7 @@ from trak_cli.gradients.curvature.loss import automatic_ridge
 from trak_cli.gradients.curvature.matrix import GaussNewton, row_products
 from trak_cli.gradients.curvature.preconditioner import LowRank
 from trak_cli.gradients.transforms.adam import Scales
+from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.setup import FeatureSetup
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.refining.passes import SampleBatch, SamplePasses
@@ -152,7 +153,7 @@ class Systems:
         def product(vectors: Tensor) -> Tensor:
             nonlocal iterations, told
             if time.monotonic() > told + _SECONDS:
-                log(f"{len(vectors)} of {len(block)} systems left after {iterations} iterations")
+                log(f"{len(vectors)} of {counted(len(block), 'system')} left after {counted(iterations, 'iteration')}")
                 told = time.monotonic()
             iterations += 1
             return self._curvature(vectors)

@@ -191,7 +191,7 @@ class Training:
         with as_in_evaluation(model):
             for split in map(self.split, self.splits):
                 for rows in shards_of(split.rows, OUTPUT_BATCH):
-                    validate_batch(self._task, model, split.take(rows), split.name, rows)
+                    validate_batch(self._task, model, split.take(rows), split, rows)
         self._validated = True
 
     def _bind_context(self, model: nn.Module) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import StoreError
+from trak_cli.plurals import counted
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit
 from trak_cli.stages.unrolling.progress import SweepFiles
@@ -106,7 +107,7 @@ class Sweeps:
 
     def _named(self, unit: ScoreUnit) -> str:
         if self.targets.chosen is not None and self.targets.chosen.group:
-            return f"mean over {len(self.targets.rows)} targets"
+            return f"mean over {counted(len(self.targets.rows), 'target')}"
         return f"targets {unit.targets.start + 1} to {unit.targets.stop} of {self.targets.count}"
 
     def _stored(self) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trak_cli.gradients.engines.hooks.batch_dims import Axes
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, repeated, weights
+from trak_cli.plurals import counted
 
 #: Gradients below this share of the largest are treated as rounding.
 _NEGLIGIBLE = 1e-5
@@ -106,5 +107,5 @@ def split(call: Call, tensor: Tensor, packed: bool, size: int) -> Tensor:
         NotSeparableError: the samples do not have the same number of entries.
     """
     if tensor.shape[0] % size or (not packed and tensor.shape[0] != size):
-        raise NotSeparableError(call.site, f"{tensor.shape[0]} entries for {size} samples")
+        raise NotSeparableError(call.site, f"{counted(tensor.shape[0], 'entry', 'entries')} for {size} samples")
     return tensor.reshape(size, tensor.shape[0] // size, *tensor.shape[1:])

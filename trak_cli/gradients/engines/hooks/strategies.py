@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.gradients.rules.registry import factors_of, has_rule
+from trak_cli.plurals import counted
 from trak_cli.types import listed
 
 #: Canonical parameter name -> the name of the enclosing module, or VMAP, LOOP or UNUSED. Parameters with rules have no entry.
@@ -125,7 +126,7 @@ def describe_strategies(parameters: Iterable[str], strategies: Strategies) -> st
     """One sentence for the log: how many parameter tensors are computed by which strategy."""
     names = list(parameters)
     ruled = sum(name not in strategies for name in names)
-    parts = [f"{ruled} of {len(names)} parameter tensors by the rules of their layers"] if ruled else []
+    parts = [f"{ruled} of {counted(len(names), 'parameter tensor')} by the rules of their layers"] if ruled else []
     ways = {VMAP: "by vmap over the model", LOOP: "by the loop", UNUSED: "not used by the model"}
     used = {way: listed([name for name in names if strategies.get(name) == way]) for way in dict.fromkeys(strategies.values())}
     parts += [f"{tensors} {ways.get(strategy, f'by vmap over {strategy}')}" for strategy, tensors in used.items() if tensors]

@@ -21,6 +21,7 @@ from torch import Tensor
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.formats.folders import INDEX
 from trak_cli.plugins.checkpoints.formats.tensors import StoredTensor
+from trak_cli.plurals import counted
 from trak_cli.user_errors import first_line
 
 _PACKAGE = "torch.distributed.checkpoint."
@@ -135,7 +136,7 @@ def _read(folder: Path, name: str, shape: torch.Size, pieces: list[tuple[tuple[i
         whole[place] = piece
         filled += piece.numel()
     if whole is None or filled != math.prod(shape):
-        raise _damaged(folder / INDEX, f"{filled:,} of {math.prod(shape):,} numbers of {name}")
+        raise _damaged(folder / INDEX, f"{filled:,} of {counted(math.prod(shape), 'number')} of {name}")
     return whole
 
 

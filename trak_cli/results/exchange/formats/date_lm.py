@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import ScoreStream, ScoreTable, Source, matrix_table, unreadable
 from trak_cli.results.exchange.staging import spilled
 from trak_cli.types import Float64
@@ -43,7 +44,9 @@ def read(source: Source) -> ScoreTable:
     with packed.open("wb") as file:
         for row in _rows(path):
             if length not in (None, len(row)) or not len(row):
-                raise unreadable(path, f"list {count} with {len(row)} numbers", f"{length or 'at least 1'}, as in the first")
+                raise unreadable(
+                    path, f"list {count} with {counted(len(row), 'number')}", f"{length or 'at least 1'}, as in the first"
+                )
             length, count = len(row), count + 1
             row.astype(np.float32).tofile(file)
     if length is None:

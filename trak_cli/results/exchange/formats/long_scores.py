@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from trak_cli.errors import InputError, Problem
+from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import LongRows, ScoreTable, Source, matrix_table, unreadable
 from trak_cli.results.exchange.staging import array_on_disk
 
@@ -52,6 +53,6 @@ def collect(source: Source, parts: Callable[[], Iterator[LongRows]]) -> ScoreTab
 
 
 def _incomplete(source: Source, count: int, targets: int, training: int) -> Problem:
-    found = f"{count:,} scores of {targets:,} targets and {training:,} training rows"
+    found = f"{counted(count, 'score')} of {counted(targets, 'target')} and {counted(training, 'training row')}"
     remedy = "export every score (not only the highest and lowest)"
     return Problem(str(source.path), found, f"{targets * training:,}, one for each pair", remedy)
