@@ -71,6 +71,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from system_browser import missing
 
         require("browser", missing())
+    if item.get_closest_marker("slurm") is not None:
+        from lab import missing as missing_slurm
+
+        require("slurm", missing_slurm())
 
 
 def _cannot_import(module: str) -> str | None:

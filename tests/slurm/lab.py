@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,10 @@ MessageTimeout=5
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_min_interval=0,bf_interval=2
 NodeName=n[0-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes=n[0-3] Default=YES MaxTime=INFINITE State=UP OverTimeLimit=0
-PartitionName=short Nodes=n[0-3] MaxTime=INFINITE State=UP PriorityTier=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=n[0-3] Default=YES MaxTime=INFINITE State=UP OverTimeLimit=0 PriorityTier=1
+PartitionName=urgent Nodes=n[0-3] MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
@@ -105,14 +108,17 @@ class Lab:
     def lose_node(self, node: str) -> None:
         """Kill the slurmd of a node and everything that it has started, as when a machine loses its power."""
         numbers = [self._pid(f"slurmd.{node}"), *self.processes_on(node)]
-        for number in numbers:
-            with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # first all of them, so that none reports the end of another
+            for process in numbers:
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
 
     def processes_on(self, node: str) -> list[int]:
         """The processes of jobs on a node: its step daemons and their children."""
-        numbers = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-        return [int(entry.name) for entry in numbers if _is_on(entry, node, self.folder)]
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        jobs = [number for number in numbers if _is_on(number, node, self.folder)]
+        steps = {parent for number in jobs if (parent := _parent(number)) and _name(parent).startswith("slurmstepd")}
+        return [*steps, *jobs]
 
     def stop(self) -> None:
         """Stop all daemons by their numbers."""
@@ -157,31 +163,37 @@ class Lab:
         self._daemon("munged", *options)
 
 
-def _is_on(process: Path, node: str, folder: Path) -> bool:
+def _is_on(number: int, node: str, folder: Path) -> bool:
     """Whether a process belongs to a job on a node of this cluster, by its environment."""
+    variables = _read(number, "environ").split("\0")
+    return f"SLURMD_NODENAME={node}" in variables and f"SLURM_CONF={folder}/slurm.conf" in variables
+
+
+def _parent(number: int) -> int:
+    found = re.search(r"^PPid:\s+(\d+)", _read(number, "status"), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _name(number: int) -> str:
+    return _read(number, "comm")
+
+
+def _read(number: int, name: str) -> str:
+    """A file of a process; empty if the process has ended."""
     try:
-        variables = (process / "environ").read_bytes().split(b"\0")
-        return f"SLURMD_NODENAME={node}".encode() in variables and f"SLURM_CONF={folder}/slurm.conf".encode() in variables
+        return Path(f"/proc/{number}/{name}").read_text(errors="replace")
     except OSError:
-        return False
+        return ""
 
 
 def _alive(number: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{number}/status").read_text()
-    except OSError:
-        return False
+    status = _read(number, "status")
+    return bool(status) and "State:\tZ" not in status
 
 
-def wait_for(condition: object, seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Wait until the condition holds; fail after some seconds."""
-    assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
         time.sleep(0.1)
-
-
-def tail(paths: Sequence[Path]) -> str:
-    """The ends of some logs, for messages."""
-    return "\n".join(f"== {path}\n{path.read_text()[-2000:]}" for path in paths if path.exists())

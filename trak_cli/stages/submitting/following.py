@@ -11,6 +11,7 @@ from typing import Protocol
 
 from trak_cli.cluster.tasks import TaskState, ending
 from trak_cli.config.load import Loaded
+from trak_cli.config.validate.cluster import SHARED
 from trak_cli.errors import Problem, StoreError
 from trak_cli.stages.submitting.progress import Progress, progress_of
 from trak_cli.types import Meter, Reporter, listed
@@ -132,19 +133,18 @@ def _failed(states: Sequence[TaskState] | None) -> list[TaskState]:
 def _problems(
     parts: Sequence[Followed], states: Mapping[str, Sequence[TaskState] | None], progress: Mapping[str, Progress]
 ) -> Iterator[Problem]:
-    for part in parts:
-        if not progress[part.stage].complete:
-            yield from _failures(part, _failed(states[part.stage]))
+    """The failed tasks and missing files of each stage, except those that were not started because an earlier stage failed."""
+    incomplete: list[str] = []
     for part in parts:
         left = progress[part.stage]
-        if left.complete:
+        if left.complete or any(earlier in incomplete for earlier in SHARED[part.stage]):
             continue
-        count = f"{len(left.missing)} of {left.total}" if left.total is not None else "all"
-        paths = listed([str(path) for path in left.missing], SHOWN) or "none of them can be known yet"
-        expected = "the files that its tasks write"
-        yield Problem(
-            f"trak {part.stage}: {count} {left.unit}", f"nothing at {paths}" if left.missing else paths, expected, _AGAIN
-        )
+        incomplete.append(part.stage)
+        yield from _failures(part, _failed(states[part.stage]))
+        count = "all" if left.total is None else f"{len(left.missing)} of {left.total}"
+        paths = listed([str(path) for path in left.missing], SHOWN) or "unknown: the store does not tell their names yet"
+        found = f"nothing at {paths}" if left.missing else paths
+        yield Problem(f"trak {part.stage}: {count} {left.unit}", found, "the files that its tasks write", _AGAIN)
 
 
 _AGAIN = "run the same trak submit again: it submits what is missing"
