@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from tiny_project import ROWS, TARGETS, Project, weights
+from tiny_project import ROWS, TARGETS, Project, call, weights, write_project
 
 from trak_cli.store.virtual import read_scores
 
@@ -16,18 +17,28 @@ STORE, CONFIG = 3, 2
 COUNTS = "estimator.checkpoint_counts=[1, 3, 11]"
 
 
-@pytest.fixture
-def many(project: Project) -> Project:
-    """With the features of eleven checkpoints, epoch_1 to epoch_11, and a ground truth."""
-    for path in (project.folder / "checkpoints").iterdir():
+@pytest.fixture(scope="module")
+def eleven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with the features of eleven checkpoints, epoch_1 to epoch_11, and a ground truth; to be copied."""
+    folder = tmp_path_factory.mktemp("eleven") / "project"
+    write_project(folder)
+    for path in (folder / "checkpoints").iterdir():
         path.unlink()
     for number in range(1, 12):
-        save_file(weights(number), project.folder / "checkpoints" / f"epoch_{number}.safetensors")
+        save_file(weights(number), folder / "checkpoints" / f"epoch_{number}.safetensors")
     generator = np.random.default_rng(0)
     masks = np.stack([generator.permutation(ROWS) < ROWS // 2 for _ in range(12)])
-    np.savez(project.folder / "truth.npz", masks=masks, outputs=generator.normal(size=(12, TARGETS)))
-    project.done("featurize")
-    return project
+    np.savez(folder / "truth.npz", masks=masks, outputs=generator.normal(size=(12, TARGETS)))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        outcome = call(folder, monkeypatch, "featurize")
+    assert outcome.code == 0, outcome.stderr
+    return folder
+
+
+@pytest.fixture
+def many(eleven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it."""
+    return Project(Path(shutil.copytree(eleven, tmp_path / "many")), monkeypatch)
 
 
 def scores_of(project: Project, name: str) -> np.ndarray:
