@@ -1,7 +1,8 @@
 """Kill one stage again and again: a process that has imported everything once forks a child for every kill.
 
 Kills at the steps of writing files happen in one run. At each step its process is killed, and a fork of it, made just before,
-copies what is left on the disk and continues the run. Each copy is then run again, to the end.
+copies what is left on the disk and continues the run. Each copy is then run again, to the end; of several copies with the
+same files, one.
 
     python kill_driver.py PROJECT WORK STAGE [OVERRIDE...]
 
@@ -16,6 +17,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import hashlib
 import itertools
 import json
 import os
@@ -65,16 +67,23 @@ def main(project: Path, work: Path, stage: str, overrides: list[str]) -> dict[st
         if number >= len(points):
             shutil.copytree(project, folder)
             code = kill_after(command, moments[number - len(points)], folder)
+        if first.setdefault(state(folder), number) != number:
+            shutil.rmtree(folder)
+            return code, []
         return code, [f"killed at {whens[number]}: {fault}" for fault in restart(folder, command, expected)]
 
     gc.freeze()  # a collection in a child would copy the memory of everything imported
     faults = kill_at_steps(command, shutil.copytree(project, work / "killed"), len(points))
+    first: dict[str, int] = {}  # what was left -> the first kill that left it
+    for number in range(len(points)):
+        first.setdefault(state(work / f"kill-{number}"), number)
     results = in_processes(work, len(whens), kill_and_restart)
     faults += [fault for _, found in results for fault in found]
     return {
         "steps": Counter(point["step"] for point in points),
         "files": len({point["path"] for point in points}),
         "random": RANDOM_KILLS,
+        "states": len(first),
         "interrupted": sum(code == -signal.SIGKILL for code, _ in results[len(points) :]),
         "faults": faults,
     }
@@ -230,6 +239,12 @@ def contents(folder: Path) -> dict[str, Any]:
     """File by file what the store holds: datasets and fingerprint, or the text of what is no HDF5."""
     store = folder / "runs"
     return {str(path.relative_to(store)): content(path) for path in sorted(store.rglob("*")) if path.is_file()}
+
+
+def state(folder: Path) -> str:
+    """A digest of everything that a restart finds: folders, files with their contents, temporary ones included."""
+    paths = sorted(str(path.relative_to(folder)) for path in (folder / "runs").rglob("*"))
+    return hashlib.sha256(repr((paths, contents(folder))).encode()).hexdigest()
 
 
 def content(path: Path) -> Any:

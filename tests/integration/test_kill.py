@@ -70,5 +70,6 @@ def test_killed_anywhere_and_restarted(
     assert set(report["steps"]) == {*STEPS, *({REMOVED} if removed else ())}
     assert report["steps"].get(REMOVED, 0) == removed
     assert report["steps"]["created"] == files + int(stage == "unroll")
+    assert report["states"] >= 5 * files, "an empty, a half and a whole temporary file; the file with both names, and with one"
     assert report["random"] == 10
     assert report["interrupted"] >= 3, "most of the random moments are meant to lie before the end of the run"
