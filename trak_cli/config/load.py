@@ -18,6 +18,7 @@ from trak_cli.config.compose.overrides import Parsed, add_values, parse
 from trak_cli.config.compose.plugin_import import import_extensions, use_folder
 from trak_cli.config.compose.shadowed_options import overruled
 from trak_cli.config.compose.targets import complete_targets
+from trak_cli.config.compose.yaml_text import text_of
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.check import Checker, add_defaults
 from trak_cli.config.validate.checkpoints import checkpoint_problems, start_problems
@@ -47,7 +48,7 @@ class Loaded:
     @property
     def yaml(self) -> str:
         """The values as YAML text, for readers. ``${`` in resolved texts is escaped, so that the text reads back the same."""
-        return OmegaConf.to_yaml(OmegaConf.create(self._escaped(asdict(self.config))))
+        return text_of(self._escaped(asdict(self.config)))
 
     def _escaped(self, value: Any) -> Any:
         if isinstance(value, dict):

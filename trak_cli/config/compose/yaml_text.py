@@ -1,4 +1,7 @@
-"""YAML text as trees of OmegaConf. A text is parsed once per process; the shipped files are read by every call."""
+"""YAML text as trees of OmegaConf, and plain values as YAML text.
+
+A text is parsed once per process, because every call reads the shipped files.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import io
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
 
 
 def read_tree(path: Path) -> DictConfig | ListConfig:
@@ -23,6 +28,19 @@ def tree_of(text: str) -> DictConfig | ListConfig:
     """The content of a YAML text; the caller may change it. It raises what :func:`read_tree` raises."""
     tree: DictConfig | ListConfig = OmegaConf.create(_parsed(text))
     return tree
+
+
+def text_of(values: Any) -> str:
+    """Plain values as YAML text, as ``OmegaConf.to_yaml`` writes it; libyaml takes a tenth of the time."""
+    text: str = yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return text
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """It quotes the texts that OmegaConf would read as something else, such as 1e3."""
+
+
+_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 @functools.lru_cache(maxsize=256)
