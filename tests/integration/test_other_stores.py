@@ -86,7 +86,7 @@ def test_scores_without_the_features_of_their_store_are_taken_with_a_note(projec
     [
         (("dataset.train.seed=7",), ("split train", f"{ROWS} samples that differ", "first in row 0")),
         (("dataset.targets.test.seed=7",), ("split test", f"{TARGETS} samples that differ")),
-        (("+dataset.train.edit=37",), ("split train", "1 samples that differ", "first in row 37")),
+        (("+dataset.train.edit=37",), ("split train", "1 sample unlike those", "first in row 37")),
     ],
     ids=["train", "targets", "one sample"],
 )

@@ -80,3 +80,13 @@ def test_a_picture_does_not_build_the_data_sets_again(scored: Project) -> None:
     scored.done("top", "dataset.train._target_=built_plugin.Built", "--target", "0", "--plot", str(picture))
     assert picture.stat().st_size > 0
     assert (scored.folder / "built.txt").read_text() == "built\n"
+
+
+@pytest.mark.parametrize("command", ["top", "report", "suspects"])
+def test_the_help_names_the_splits_of_the_run(scored: Project, command: str) -> None:
+    scored.done("featurize", "+dataset.targets.mine={_target_: tiny_plugin.Data, rows: 3, seed: 5}")
+    shown = " ".join(scored.done(command, "--help").stdout.replace("│", " ").split())
+    assert "This run has: mine, test." in shown
+    elsewhere = scored.done(command, "store=runs/none", "--help").stdout
+    assert "This run has" not in elsewhere
+    assert "Examples" in scored.done(command, "model=no_such_model", "--help").stdout

@@ -28,6 +28,7 @@ from trak_cli.cli import (
 )
 from trak_cli.cli.cluster import submit
 from trak_cli.cli.results import ask, evaluate, export, import_scores, report, select, status, suspects, top
+from trak_cli.cli.terminal.help import SplitNaming
 
 EXIT_CODES = (
     "Exit codes: 0 success · 1 a bug in trak (please report the traceback) · 2 wrong usage or configuration · 3 the store does"
@@ -70,7 +71,7 @@ def _subcommand(name: str) -> Any:
     module = _MODULES[name]
     examples = re.sub(r"\[(?=[a-z])", r"\[", module.EXAMPLES)  # a list of names is no markup
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    single.command(name, help=module.HELP, epilog=examples, no_args_is_help=False)(module.command)
+    single.command(name, cls=SplitNaming, help=module.HELP, epilog=examples, no_args_is_help=False)(module.command)
     return typer.main.get_command(single)
 
 

@@ -109,7 +109,7 @@ def test_empty_and_full_subsets_are_named():
     masks, outputs = _good()
     masks[1], masks[4], masks[6] = False, True, True
     empty, full = _problems(masks, outputs)
-    assert "1 subsets that are empty (rows 1)" in empty.found
+    assert "empty: 1 subset (rows 1)" in empty.found
     assert "(rows 4, 6)" in full.found
 
 

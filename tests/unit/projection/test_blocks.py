@@ -25,7 +25,7 @@ def test_rows_become_dense_blocks_of_any_size(numbers: int) -> None:
 
 @pytest.mark.parametrize(
     ("sample", "row", "says"),
-    [([0, 3], [0, 1], "sample 3 of 3"), ([0, 1], [0, 7], "row 7 of 7"), ([0], [0, 1], "1 samples, 2 rows")],
+    [([0, 3], [0, 1], "sample 3 of 3"), ([0, 1], [0, 7], "row 7 of 7"), ([0], [0, 1], "1 sample, 2 rows")],
 )
 def test_rows_that_do_not_fit_are_refused(sample: list[int], row: list[int], says: str) -> None:
     rows = RowBlock("a", 3, torch.tensor(sample), torch.tensor(row), torch.ones(2, 3))

@@ -103,7 +103,7 @@ def _mask_problems(where: str, masks: _Any) -> list[Problem]:
     for size, word in ((0, "empty"), (masks.shape[1], "the whole training set")):
         rows = np.flatnonzero(sizes == size)
         if len(rows):
-            found = f"{counted(len(rows), 'subset')} that are {word} (rows {_listed(rows)})"
+            found = f"{word}: {counted(len(rows), 'subset')} (rows {_listed(rows)})"
             problems.append(Problem(where, found, "proper subsets", "leave these rows out of masks and outputs"))
     if not problems and (masks == masks[0]).all():
         found = f"the same subset {len(masks)} times"

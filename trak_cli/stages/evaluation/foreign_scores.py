@@ -95,9 +95,7 @@ class ForeignScores:
                     f"{where}: samples of {split} not compared, because one of the stores has no features of them"
                 )
             elif (changed := known & (ours != digests)).any():
-                found = (
-                    f"{counted(int(changed.sum()), 'sample')} that differ from those of {self.layout.root}, the first in row"
-                )
+                found = f"{counted(int(changed.sum()), 'sample')} unlike those of {self.layout.root}, the first in row"
                 found, remedy = f"{found} {int(changed.argmax())}", _export(path)
                 if set(ours.tolist()) == set(digests.tolist()):
                     found += " (the same samples in another order)"
