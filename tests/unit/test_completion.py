@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +67,38 @@ def test_completion_imports_neither_pytorch_nor_hydra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "estimator.ridge=" in done.stdout
     assert done.stderr.strip() == "[]"
+
+
+#: A terminal in which zsh completes a line: the script prints what the line has become.
+ZSH = """
+zmodload zsh/zpty
+zpty terminal zsh -f -i
+zpty -w terminal "autoload -Uz compinit; compinit -u -D; source ./trak; print REA''DY"
+zpty -r -m terminal line '*READY*'
+zpty -n -w terminal $'trak score estimator=c\\t'
+zpty -r -m terminal line '*estimator=cosine*' && print -r -- "$line"
+"""
+
+
+def in_shell(shell: str, folder: Path, command: str) -> str:
+    """What a real shell prints that has read the completion of the program."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "TERM": "dumb"}
+    asked = {**environment, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    script = subprocess.run(["trak", "--show-completion", shell], env=asked, capture_output=True, text=True, check=True).stdout
+    (folder / "trak").write_text(script)
+    done = subprocess.run(
+        [shell, "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("trak score estimator=c", "estimator=cosine"), ("trak top --spl", "--split")])
+def test_fish_offers_it(tmp_path: Path, typed: str, offered: str) -> None:
+    assert offered in in_shell("fish", tmp_path, f"source trak; complete -C '{typed}'")
+
+
+def test_zsh_completes_the_line(tmp_path: Path) -> None:
+    assert "trak score estimator=cosine" in in_shell("zsh", tmp_path, ZSH)

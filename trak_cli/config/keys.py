@@ -9,6 +9,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+#: The value of a key that must be given, as OmegaConf spells it. Importing OmegaConf takes longer than shell completion may.
+MISSING: Any = "???"
+
 
 def types_of(section: Any) -> Mapping[str, Any]:
     """The type of each key of a section of the schema."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from omegaconf import II, MISSING
-
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.datamodels import BASELINES
-from trak_cli.config.keys import key
+from trak_cli.config.keys import MISSING, key
 from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, MOMENTS, OPTIMIZERS, REPRESENTATION, SIDES
 from trak_cli.plugins.checkpoints.member import KINDS
 from trak_cli.projection.spec import KERNEL_NAMES, ProjectionSpec
@@ -118,7 +116,7 @@ class ProjectionConfig:
         4096,
         "features of a sample; more features are more accurate and need more disk space; kind none keeps all p coordinates",
     )
-    seed: int = key(II("seed"), "seed of the matrix")
+    seed: int = key("${seed}", "seed of the matrix")
     nonzeros: int = key(4, "sjlt and factored only: entries per coordinate; dim must be a multiple of 16 times this number")
     factors: list[int] | None = key(
         None, "factored only: columns on the left and on the right of each weight, such as [16, 16]; null: derived from dim"

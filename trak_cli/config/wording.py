@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trak_cli.config.keys import types_of
-from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import Problem
 
 _WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -37,10 +36,12 @@ def members(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def all_keys(schema: type[Any] = TrakConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of the schema, sections included."""
+def all_keys(schema: type[Any] | None = None, prefix: str = "") -> list[str]:
+    """Every dotted key of a section of the schema, by default of the whole; sections included."""
+    from trak_cli.config.schema import TrakConfig  # here: shell completion uses the other functions and must answer quickly
+
     keys: list[str] = []
-    for name, hint in types_of(schema).items():
+    for name, hint in types_of(schema or TrakConfig).items():
         key = join(prefix, name)
         keys += [key, *(all_keys(typing.cast("type[Any]", hint), key) if dataclasses.is_dataclass(hint) else [])]
     return keys

@@ -32,7 +32,7 @@ def _continuations(text: str, folder: Any) -> list[str]:
     name, equals, value = text.partition("=")
     groups = _groups(folder)
     if equals:
-        options = [*groups.get(name, ()), *_choices(name)]
+        options = groups[name] if name in groups else _choices(name)
         return [f"{name}={option}" for option in options if option.startswith(value)]
     return sorted({found for found in [*(f"{group}=" for group in groups), *_next(name)] if found.startswith(name)})
 
