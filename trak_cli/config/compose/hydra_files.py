@@ -26,6 +26,7 @@ from hydra.core.utils import setup_globals
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
+from trak_cli.config.compose import compositions
 from trak_cli.config.compose.yaml_text import tree_of
 from trak_cli.config.schema import TrakConfig
 
@@ -44,6 +45,8 @@ def composed(name: str, folders: Sequence[str], choices: Sequence[str]) -> DictC
     Raises:
         HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError, OSError: as Hydra raises them.
     """
+    if (known := compositions.find(name, folders, choices)) is not None:
+        return known
     _prepare_hydra()
     path = ConfigSearchPathImpl()
     for index, folder in enumerate(folders):
@@ -55,7 +58,11 @@ def composed(name: str, folders: Sequence[str], choices: Sequence[str]) -> DictC
         # Without _self_ in a defaults list, the keys of the file itself win, as its author expects.
         warnings.filterwarnings("ignore", message=".*Defaults list is missing `_self_`")
         defaults = _defaults_list(name, _as_hydra_wants(name, choices, files), files)
-        return loader._compose_config_from_defaults_list(defaults.defaults, files)
+        tree = loader._compose_config_from_defaults_list(defaults.defaults, files)
+    # What is in Hydra's store, or depends on the environment, may change without a change of a file.
+    if not files.is_stored(name) and not files.interpolates():
+        compositions.keep(name, folders, choices, files.paths(), tree)
+    return tree
 
 
 class _FilesReadOnce(CachingConfigRepository):
@@ -64,6 +71,19 @@ class _FilesReadOnce(CachingConfigRepository):
     def __init__(self, repository: IConfigRepository) -> None:
         self.delegate = repository
         self.cache = {}
+
+    def paths(self) -> list[str]:
+        """Every config that was looked up."""
+        return [key.removeprefix("config_path=") for key in self.cache]
+
+    def is_stored(self, path: str) -> bool:
+        """Whether a config is in Hydra's store, and no file."""
+        result = self.load_config(path)
+        return result is not None and result.path.startswith(StructuredConfigSource.scheme())
+
+    def interpolates(self) -> bool:
+        """Whether a defaults list has a ``${...}``."""
+        return any("${" in str(result.defaults_list) for result in self.cache.values() if result is not None)
 
 
 class _Folder(FileConfigSource):

@@ -5,6 +5,7 @@ A text is parsed once per process, because every call reads the shipped files.
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 from pathlib import Path
@@ -26,8 +27,7 @@ def read_tree(path: Path) -> DictConfig | ListConfig:
 
 def tree_of(text: str) -> DictConfig | ListConfig:
     """The content of a YAML text; the caller may change it. It raises what :func:`read_tree` raises."""
-    tree: DictConfig | ListConfig = OmegaConf.create(_parsed(text))
-    return tree
+    return copy.deepcopy(_parsed(text))
 
 
 def text_of(values: Any) -> str:
@@ -44,6 +44,6 @@ _Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(text: str) -> Any:
-    """The content as plain objects, which nobody changes. PyYAML takes milliseconds for it."""
-    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+def _parsed(text: str) -> DictConfig | ListConfig:
+    """The tree that is copied. PyYAML takes milliseconds for it."""
+    return OmegaConf.load(io.StringIO(text))
