@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trak_cli.api.stages import finalize as finalize
     from trak_cli.api.stages import refine as refine
     from trak_cli.api.stages import retrain as retrain
+    from trak_cli.api.stages import run as run
     from trak_cli.api.stages import score as score
     from trak_cli.api.stages import train as train
     from trak_cli.api.stages import tune as tune
@@ -38,7 +39,19 @@ __version__ = "0.1.0"
 _NAMES = {
     "api.attribute": ("attribute",),
     "api.scores": ("Scores",),
-    "api.stages": ("doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "score", "train", "tune", "unroll"),
+    "api.stages": (
+        "doctor",
+        "eval_lds",
+        "featurize",
+        "finalize",
+        "refine",
+        "retrain",
+        "run",
+        "score",
+        "train",
+        "tune",
+        "unroll",
+    ),
     "api.opening": ("open_store",),
     "api.store": ("Store",),
     "errors": ("ConfigError", "InputError", "MachineError", "StoreError", "TrakError"),

@@ -109,6 +109,34 @@ def test_stages_write_the_same_bytes_as_the_command_line(
     assert found == expected
 
 
+def test_run_writes_the_same_bytes_as_the_three_stages(
+    project: Project, scored: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    done = trak.run(config_dir=".", progress=False)
+    assert (done.featurize.dim, done.finalize is None, done.score is None) == (DIM, False, False)
+    expected = {path.replace(str(scored.folder), ""): content for path, content in scored.files().items()}
+    assert {path.replace(str(project.folder), ""): content for path, content in project.files().items()} == expected
+    with pytest.raises(trak.ConfigError, match=r"did you mean projection.dim"):
+        trak.run(projection__dimm=3, config_dir=".")
+
+
+def test_features_are_read_as_arrays(scored: Project) -> None:
+    store = trak.open_store(scored.store)
+    expected = read_store(scored.store)
+    for checkpoint in store.checkpoints:
+        for split in ("train", "test"):
+            arrays = store.features(split, checkpoint)
+            for name in ("features", "outputs", "out_to_loss", "sample_ids"):
+                np.testing.assert_array_equal(arrays[name], getattr(expected[checkpoint, split], name))
+    with pytest.raises(trak.ConfigError, match="checkpoint='a-"):
+        store.features()
+    with pytest.raises(trak.StoreError, match="split mine"):
+        store.features("mine", store.checkpoints[0])
+    with pytest.raises(trak.TrakError):
+        store.features(checkpoint="nothing")
+
+
 def test_stages_raise_the_errors_of_the_command_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.folder)
     with pytest.raises(trak.StoreError):

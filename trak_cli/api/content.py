@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trak_cli.api.html import card
 from trak_cli.api.live import Make
 from trak_cli.api.scores import Scores
@@ -19,7 +21,7 @@ from trak_cli.results.scored import open_scored
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.scoring.score_notes import read_warnings
 from trak_cli.store.layout import Layout
-from trak_cli.types import listed
+from trak_cli.types import TRAIN, AnyArray, listed
 
 
 class StoreContent:
@@ -85,6 +87,31 @@ class StoreContent:
         names, grouped = (scored.estimator, scored.split), scored.group is not None
         rows = scored.target_rows if scored.group is None else scored.group
         return Scores(names, rows, scored.rows, scored.pick, group=grouped, warnings=scored.warnings, owner=self)
+
+    def features(self, split: str = TRAIN, checkpoint: str | None = None) -> dict[str, AnyArray]:
+        """The features of a split under one checkpoint, read whole; :meth:`~trak_cli.api.store.Store.export` with
+        ``features=True`` writes them in blocks.
+
+        Args:
+            split: "train" is the training set.
+            checkpoint: its name, or a pattern that only one name matches; None: the only one.
+
+        Returns:
+            ``features`` (rows, k) float32, ``outputs``, the f of every sample (rows,), ``out_to_loss``, its q (rows,), and
+            ``sample_ids`` (rows,) uint64, the digests of the samples.
+
+        Raises:
+            ConfigError: there are several checkpoints and none was chosen, or there is no such one.
+            StoreError: the store has no such split, or a shard is missing or damaged.
+        """
+        from trak_cli.results.exchange.feature_arrays import feature_arrays
+
+        with as_arguments():
+            stream = feature_arrays(self._loaded(None).config, split, checkpoint)
+            found = {name: np.empty(shape, dtype) for name, (shape, dtype) in stream.arrays.items()}
+            for name, place, values in stream.parts():
+                found[name][place] = values
+        return found
 
     def __repr__(self) -> str:
         return "\n  ".join([f"<trak store {self.path}>", *(f"{name}: {value}" for name, value in self._about().items())])

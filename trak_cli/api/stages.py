@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trak_cli.stages.finalize import FinalizeSummary
     from trak_cli.stages.refine import RefineSummary
     from trak_cli.stages.retrain import RetrainSummary
+    from trak_cli.stages.run import PipelineSummary
     from trak_cli.stages.score import ScoreSummary
     from trak_cli.stages.train import TrainSummary
     from trak_cli.stages.tune import TuneSummary
@@ -38,7 +39,7 @@ def with_gradients() -> Iterator[None]:
         yield
 
 
-__all__ = ["doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "score", "train", "tune", "unroll"]
+__all__ = ["doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "run", "score", "train", "tune", "unroll"]
 
 
 class Stage(Generic[Summary]):
@@ -96,6 +97,7 @@ class Stage(Generic[Summary]):
         return f"trak.{self.name.replace('-', '_')}"
 
 
+run: Stage[PipelineSummary] = Stage("run", "Run featurize, finalize and score, one after the other.")
 featurize: Stage[FeaturizeSummary] = Stage(
     "featurize", "Compute and store the features of the training set and of every target split."
 )

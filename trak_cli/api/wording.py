@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from trak_cli.errors import Problem, TrakError
 
 #: An option of a command, with its value if there is one.
-_OPTION = re.compile(r"(?<![\w-])--?([a-z]+)(?: (-?[\w.]+))?(?![\w-])")
+_OPTION = re.compile(r"(?<![\w-])--?([a-z]+)(?: (-?[\w.]+(?:-[\w.]+)*))?(?![\w-])")
 
 #: A dotted key with its value.
 _KEY = re.compile(r"'?(?<![\w./-])([a-z]\w*(?:\.\w+)+)=(\[[^\]]*\]|[^\s,;:)']+)'?")

@@ -13,6 +13,7 @@ from trak_cli.errors import ConfigError, Problem, StoreError
     [
         ("give --split test", "give split='test'"),
         ("give -k 3, or keep more", "give k=3, or keep more"),
+        ("for example --checkpoint full_0-3f2a9c1e", "for example checkpoint='full_0-3f2a9c1e'"),
         ("leave out --target", "leave out target"),
         ("set score.overwrite=true, or give projection.dim=64", "set score__overwrite=True, or give projection__dim=64"),
         ("give 'dataset.replace=[a, b]' or estimator.name=NAME", "give dataset__replace=['a', 'b'] or estimator__name=NAME"),
