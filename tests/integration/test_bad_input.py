@@ -31,7 +31,8 @@ READERS = ("finalize", "score")
 def test_truncated_shard_is_refused_by_name(finalized: Project, stage: str) -> None:
     shard = finalized.shard("train", 1)
     os.truncate(shard, shard.stat().st_size - 100)
-    shutil.rmtree(finalized.store / "finalized")
+    if stage == "finalize":
+        shutil.rmtree(finalized.store / "finalized")
     finalized.refused(STORE, stage, says=(str(shard.relative_to(finalized.folder)), "cut short", "run the stage again"))
 
 
@@ -97,7 +98,8 @@ def test_shard_of_another_checkpoint(finalized: Project, stage: str) -> None:
     ours, theirs = finalized.shard("train", 1), finalized.shard("train", 1, checkpoint="b")
     expected, found = (read_image(path).fingerprint["checkpoint"] for path in (ours, theirs))
     shutil.copy(theirs, ours)
-    shutil.rmtree(finalized.store / "finalized")
+    if stage == "finalize":
+        shutil.rmtree(finalized.store / "finalized")
     finalized.refused(STORE, stage, says=(f"{ours.relative_to(finalized.folder)}: fingerprint checkpoint", found, expected))
 
 
@@ -109,7 +111,8 @@ def test_shard_of_another_projection(finalized: Project, stage: str) -> None:
     shutil.copy(theirs, ours)
     ours_too = finalized.shard("train", 0)
     shutil.copy(finalized.folder / "runs/other" / ours_too.relative_to(finalized.store), ours_too)
-    shutil.rmtree(finalized.store / "finalized")
+    if stage == "finalize":
+        shutil.rmtree(finalized.store / "finalized")
     message = finalized.refused(
         STORE, stage, says=(f"{ours_too.relative_to(finalized.folder)}: fingerprint projection.dim", "16", str(DIM))
     )
@@ -124,7 +127,8 @@ def test_shard_of_a_longer_dataset(finalized: Project, stage: str) -> None:
     finalized.done("featurize", "store=runs/other", f"dataset.train.rows={ROWS + 20}")
     ours = finalized.shard("train", 3)
     shutil.copy(finalized.folder / "runs/other" / ours.relative_to(finalized.store), ours)
-    shutil.rmtree(finalized.store / "finalized")
+    if stage == "finalize":
+        shutil.rmtree(finalized.store / "finalized")
     finalized.refused(STORE, stage, says=(f"{ours.relative_to(finalized.folder)}: rows", "[48, 64)", "[48, 60)"))
 
 

@@ -40,7 +40,7 @@ def write(store: Path, chosen: ChosenTargets, top_k: int | None = None, shards: 
     blocks = list(shards_of(chosen.count, block))
     files = ScoreFiles(Layout(store), "mine", "test", top_k, blocks, rows, fingerprint(chosen) | {"top_k": top_k}, False)
     for unit in files.units():
-        files.write(unit, scores[unit.targets.start : unit.targets.stop, unit.rows.start : unit.rows.stop])
+        files.write(unit, [(unit.rows, scores[unit.targets.start : unit.targets.stop, unit.rows.start : unit.rows.stop])])
     assert files.complete()
     return scores
 
@@ -126,7 +126,7 @@ def test_a_fingerprint_with_another_number_of_targets_is_refused(tmp_path: Path)
     files = ScoreFiles(
         Layout(tmp_path), "mine", "test", None, [Rows(0, 2)], [Rows(0, ROWS)], fingerprint(CHOSEN), overwrite=False
     )
-    files.write(files.units()[0], np.zeros((2, ROWS), np.float32))
+    files.write(files.units()[0], [(Rows(0, ROWS), np.zeros((2, ROWS), np.float32))])
     with pytest.raises(StoreError, match="2 rows of scores"):
         files.complete()
 

@@ -25,7 +25,7 @@ from tiny_project import ROWS, SHARD_ROWS, TARGETS, weights
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.config.estimators import shipped_estimators
-from trak_cli.stages.scoring.gram_store import curvature_rows
+from trak_cli.stages.scoring.gram_sums import curvature_rows
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tiny_project import Project
 
-from trak_cli.stages import finalize, retrain
+from trak_cli.stages import retrain
+from trak_cli.stages.scoring import gram_parts
 from trak_cli.stages.scoring.score_store import ScoreFiles
 from trak_cli.store.container import read_image
 from trak_cli.store.publish import write_image
@@ -88,7 +89,7 @@ def test_a_gram_matrix_that_another_worker_finishes_meanwhile_is_not_summed_agai
     featurized, theirs = project_after("featurize"), project_after("finalize")
     beside_another(
         monkeypatch,
-        finalize,
+        gram_parts,
         "write_gram",
         lambda: shutil.copytree(theirs.store / "finalized", featurized.store / "finalized", dirs_exist_ok=True),
     )

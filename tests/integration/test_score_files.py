@@ -17,7 +17,7 @@ from trak_cli.store.virtual import read_scores
 
 STORE = 3
 DENSE: tuple[str, ...] = ()
-TOP = ("score.top_k=3",)
+TOP = ("score.top_k=3", "worker.part_rows=16")
 
 
 def folder_of(project: Project) -> Path:

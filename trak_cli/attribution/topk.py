@@ -92,10 +92,9 @@ class TopK:
         """
         if np.isnan(scores).any():
             raise ValueError("NaN among the scores")
-        rows = np.arange(start_row, start_row + scores.shape[1], dtype=np.uint64)
         if start_row + scores.shape[1] > int(_ROW_MASK):
             raise ValueError("more than 2^32 - 1 training rows")
-        self._keep(_keys(scores, rows), _keys(-scores, rows))
+        self._keep(_candidates(scores, start_row, self._top, self._k), _candidates(-scores, start_row, self._bottom, self._k))
 
     def merge(self, other: TopK) -> None:
         """Add the scores of another collector, of the same targets and k but of other rows.
@@ -117,6 +116,22 @@ class TopK:
         self._bottom = _largest(np.concatenate([self._bottom, _largest(bottom, self._k)], axis=1), self._k)
 
 
+def _candidates(scores: Float32, start_row: int, kept: _Keys, k: int) -> _Keys:
+    """The keys of a block that may be among the k largest: those of scores not below the least of k that are kept.
+
+    Rows of fewer candidates are padded with 0, which is no score's key.
+    """
+    if kept.shape[1] < k:
+        return _keys(scores, np.arange(start_row, start_row + scores.shape[1], dtype=np.uint64))
+    least = _scores(kept.min(axis=1))
+    target, column = np.nonzero(scores >= least[:, None])
+    counts = np.bincount(target, minlength=len(scores))
+    found = np.zeros((len(scores), counts.max(initial=0)), np.uint64)
+    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found[target, place] = _keys(scores[target, column], (start_row + column).astype(np.uint64))
+    return found
+
+
 def _keys(scores: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.uint64]) -> _Keys:
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0 makes −0 equal to 0
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
@@ -131,6 +146,10 @@ def _largest(keys: _Keys, k: int) -> _Keys:
 
 def _extremes(keys: _Keys) -> Extremes:
     descending = np.sort(keys, axis=1)[:, ::-1]
-    ordered = (descending >> _ROW_BITS).astype(np.uint32)
-    bits = np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered)
-    return Extremes((_ROW_MASK - (descending & _ROW_MASK)).astype(np.int64), bits.view(np.float32))
+    return Extremes((_ROW_MASK - (descending & _ROW_MASK)).astype(np.int64), _scores(descending))
+
+
+def _scores(keys: _Keys) -> Float32:
+    """The scores in keys of any shape."""
+    ordered = (keys >> _ROW_BITS).astype(np.uint32)
+    return np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered).view(np.float32)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 NAME = "finalize"
 HELP = """Sum the Gram matrix of the training features, factorise it and report the ridge.
 
-The command reads the shards of each checkpoint once and loads no model. A different ridge later needs no new pass."""
+The command reads features only and loads no model. A different ridge later needs no new pass. Several processes share the
+training rows of every checkpoint (worker.index, Slurm)."""
 EXAMPLES = """Examples:
 
   trak finalize experiment=digits
@@ -31,8 +32,11 @@ def show(summary: FinalizeSummary, console: Results) -> None:
     if not summary.needs_gram:
         console.print("this estimator needs no Gram matrix: nothing to finalise")
         return
+    for checkpoint, parts in summary.incomplete.items():
+        console.print(f"{checkpoint}: {parts} part(s) of other workers are missing; the last worker merges all", soft_wrap=True)
     if not summary.grams:
-        console.print("nothing to finalise for this worker: there are fewer checkpoints than workers")
+        if not summary.incomplete:
+            console.print("nothing to finalise for this worker: there is less work than workers")
         return
     simulated = any(gram.training_length > 0 for gram in summary.grams)
     more = ("#training length", "#effective samples") if simulated else ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from trak_cli.attribution.linalg.spectrum import singular_problems
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.index.inventory import Inventory, require_stored, take_inventory
+from trak_cli.stages.index.work_parts import part_rows
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.inputs.worker import worker_share
-from trak_cli.stages.scoring.gram_store import Finalized, covers_classes, find_gram, sum_gram, write_gram
+from trak_cli.stages.scoring.gram_parts import GramParts, GramUnit
+from trak_cli.stages.scoring.gram_store import Finalized, covers_classes, find_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import TRAIN, Reporter
@@ -61,7 +64,8 @@ class FinalizeSummary:
 
     Attributes:
         all_classes: whether the Gram matrices cover the other classes of the samples, too.
-        grams: of this worker's checkpoints; empty if no Gram matrix is needed.
+        grams: of the checkpoints of which this worker has a part; empty if no Gram matrix is needed.
+        incomplete: checkpoints of which this worker has a part -> number of parts that other workers have not stored.
     """
 
     store: Path
@@ -72,10 +76,11 @@ class FinalizeSummary:
     needs_gram: bool
     all_classes: bool
     grams: list[GramSummary]
+    incomplete: dict[str, int]
 
 
 def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
-    """Write the missing Gram matrices of this worker's share of the checkpoints.
+    """Sum the missing parts of this worker's share; merge those of every checkpoint that are complete.
 
     Raises:
         ConfigError, StoreError, MachineError: see the classes.
@@ -86,7 +91,7 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
     layout = Layout(Path(config.store))
     largest = max(config.estimator.checkpoint_counts, default=None)
     inventory = take_inventory(layout, config.estimator.average_over).first(largest)
-    grams = _file(config, inventory, estimator, reporter) if estimator.needs_gram else []
+    grams, incomplete = _file(config, inventory, estimator, reporter) if estimator.needs_gram else ([], {})
     all_classes = covers_classes(inventory, estimator)
     return FinalizeSummary(
         layout.root,
@@ -97,46 +102,59 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
         estimator.needs_gram,
         all_classes,
         grams,
+        incomplete,
     )
 
 
-def _file(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, reporter: Reporter) -> list[GramSummary]:
-    """The Gram matrices of this worker's share, in the order of its checkpoints."""
-    mine = worker_share(config.worker, reporter).of(inventory.checkpoints)
+def _file(
+    config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, reporter: Reporter
+) -> tuple[list[GramSummary], dict[str, int]]:
+    """The Gram matrices of which this worker has a part, in the order of checkpoints, and those that lack parts."""
+    parts = GramParts(inventory, estimator, part_rows(config.worker.part_rows, inventory.dim))
+    mine = sorted(worker_share(config.worker, reporter).of(parts.units()), key=lambda unit: unit.checkpoint)
+    shares = {name: list(units) for name, units in groupby(mine, lambda unit: unit.checkpoint)}
     problems: list[Problem] = []
-    grams = []
-    for name, found, reused in _grams(inventory, estimator, mine, reporter):
+    grams, incomplete = [], {}
+    for name, found, reused in _grams(parts, shares, reporter):
+        if found is None:
+            incomplete[name] = parts.missing(name)
+            continue
         ridge = estimator.ridge_in(found.spectrum)
         problems += singular_problems(found.spectrum, ridge)
         explains = bool(estimator.ridge_rule(found.spectrum.over).explained) and ridge > 0
         grams.append(_summary(name, inventory.rows, found, ridge, explains, reused))
     sweep(inventory.layout.finalized_folder(gram_key(estimator, inventory.curvature)))
     ConfigError.raise_for(problems)
-    return sorted(grams, key=lambda gram: mine.index(gram.checkpoint))
+    return sorted(grams, key=lambda gram: inventory.checkpoints.index(gram.checkpoint)), incomplete
 
 
 def _grams(
-    inventory: Inventory, estimator: EstimatorSpec, checkpoints: Sequence[str], reporter: Reporter
-) -> Iterator[tuple[str, Finalized, bool]]:
-    """(checkpoint, factorised Gram matrix, whether it existed): first the existing ones, then those that are computed now."""
-    stale = []
-    for name in checkpoints:
-        found = find_gram(inventory, estimator, name)
+    parts: GramParts, shares: Mapping[str, list[GramUnit]], reporter: Reporter
+) -> Iterator[tuple[str, Finalized | None, bool]]:
+    """(checkpoint, factorised Gram matrix, whether it existed): first the existing ones, then those that are computed now.
+
+    None if other workers have not stored their parts.
+    """
+    pending = []
+    for name in shares:
+        found = find_gram(parts.inventory, parts.estimator, name)
         if found is None:
-            stale.append(name)
+            pending.append(name)
         else:
+            parts.remove(name)
             yield name, found, True
-    if stale:
-        require_shards(inventory, [TRAIN])
-    for name in stale:
-        made = find_gram(inventory, estimator, name)  # meanwhile by another worker whose share overlaps
-        if made is not None:
-            yield name, made, True
+    if pending:
+        require_stored(parts.inventory, [TRAIN])
+    for name in pending:
+        if (found := find_gram(parts.inventory, parts.estimator, name)) is not None:  # meanwhile by another worker
+            yield name, found, True
             continue
-        with reporter.meter(f"finalize {name}", inventory.rows, "rows") as meter:
-            found = sum_gram(inventory, estimator, name, meter.advance)
-            write_gram(inventory, estimator, name, found)
-        yield name, found, False
+        with reporter.meter(f"finalize {name}", sum(len(unit.rows) for unit in shares[name]), "rows") as meter:
+            found = parts.compute(shares[name], meter.advance)
+        yield name, found or parts.finish(name), False
+    for name in parts.inventory.checkpoints:
+        if name not in shares and not parts.missing(name):  # of a worker that was killed before it merged them
+            yield name, parts.finish(name), False
 
 
 def _summary(name: str, rows: int, found: Finalized, ridge: float, explains: bool, reused: bool) -> GramSummary:

@@ -1,7 +1,8 @@
 """``trak score``: scores of every training row for every target, in blocks, from shards alone.
 
 The unit of work is one block of targets against one shard of training rows. The complete (targets, rows) matrix is one virtual
-dataset over the files of the units; with ``score.top_k`` only the highest and lowest scores are kept, and merged into one file.
+dataset over the files of the units. With ``score.top_k`` a unit is many shards; only its highest and lowest scores are kept,
+and those of all units are merged into one file.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.index.fingerprints import scores_fingerprint
-from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.index.inventory import Inventory, require_stored, take_inventory
 from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.index.work_parts import parts_of_shards
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.block_scorer import BlockScorer
@@ -75,7 +77,7 @@ def score(loaded: Loaded, reporter: Reporter) -> ScoreSummary:
     averages = {name: inventory.first(count) for name, count in config.estimator.names.items()}
     inventory = max(averages.values(), key=lambda average: len(average.features))
     splits = target_splits(config, layout)
-    require_shards(inventory, [TRAIN, *splits])
+    require_stored(inventory, [TRAIN, *splits])
     if config.score.overwrite and estimator.needs_gram:
         require_grams(inventory, estimator)  # remove old scores only if new ones can be computed
     share = worker_share(config.worker, reporter)
@@ -105,6 +107,7 @@ def target_splits(config: TrakConfig, layout: Layout) -> list[str]:
 def _files(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, split: str) -> ScoreFiles:
     targets = rows_of(inventory.layout, split)
     features = list(inventory.features.values())
+    parts = inventory.shards(TRAIN) if config.score.top_k is None else parts_of_shards(config.worker.part_rows, inventory)
     fingerprint = scores_fingerprint(estimator, features, inventory.rows, split, targets, config.score.top_k)
     return ScoreFiles(
         layout=inventory.layout,
@@ -112,15 +115,15 @@ def _files(config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, s
         split=split,
         top_k=config.score.top_k,
         blocks=list(shards_of(targets, config.score.target_block)),
-        shards=inventory.shards(TRAIN),
+        shards=list(parts),
         fingerprint=fingerprint | {"target_block": config.score.target_block},
         overwrite=config.score.overwrite,
     )
 
 
 def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter: Reporter) -> SplitScores:
-    present = files.require_ours()
     mine = share.of(files.units())
+    present = files.require_ours(mine)
     pending = [unit for unit in mine if unit not in present]
     total = sum(len(unit.targets) * len(unit.rows) for unit in pending)
     written = 0

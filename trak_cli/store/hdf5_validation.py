@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ class _Known:
     """The structures of the last files, with the bytes that determine them."""
 
     def __init__(self) -> None:
-        self._last: deque[tuple[int, list[tuple[int, bytes]], Structure]] = deque(maxlen=8)
+        self._last: tuple[tuple[int, list[tuple[int, bytes]], Structure], ...] = ()  # replaced as a whole: threads read it
 
     def find(self, data: bytes) -> Structure | None:
         """The structure of a file that has the same bytes as these outside its header and its values."""
@@ -101,7 +100,7 @@ class _Known:
                 return
             gaps.append((end, data[end : extent.start]))
             end = extent.stop
-        self._last.append((len(data), [*gaps, (end, data[end:])], structure))
+        self._last = ((len(data), [*gaps, (end, data[end:])], structure), *self._last[:7])
 
 
 _known = _Known()

@@ -6,6 +6,7 @@
       features/CHECKPOINT/fingerprint.json  context.h5  scales.h5
       features/CHECKPOINT/SPLIT/GROUP/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
+      finalized/GRAM/CHECKPOINT.parts/weighting.h5  GROUP/PART.h5  until the Gram matrix is complete
       scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5  SPLIT.notes.json
       refined/ESTIMATOR/SPLIT/CHECKPOINT/BLOCK.h5  until the scores are complete
       unrolled/ESTIMATOR/SPLIT/NAME
@@ -15,8 +16,8 @@
       checkpoints/
       logs/STAGE/JOB.sbatch  JOB_TASK_0_log.out
 
-SHARD and SUBSET are numbers of five digits, BLOCK of four, GROUP of three (more digits when there are more). A GROUP holds at
-most 1,000 shards: shard i is in GROUP i // 1000.
+SHARD, PART and SUBSET are numbers of five digits, BLOCK of four, GROUP of three (more digits when there are more). A GROUP
+holds at most 1,000 shards: shard i is in GROUP i // 1000.
 """
 
 from __future__ import annotations
@@ -92,6 +93,15 @@ class Layout:
 
     def finalized(self, gram: str, checkpoint: str) -> Path:
         return self.finalized_folder(gram) / f"{check_name(checkpoint, 'checkpoint')}.h5"
+
+    def gram_parts_folder(self, gram: str, checkpoint: str) -> Path:
+        """The folder of the partial Gram matrices of a checkpoint."""
+        path = self.finalized(gram, checkpoint)
+        return path.with_name(f"{path.stem}.parts")
+
+    def gram_part(self, gram: str, checkpoint: str, part: int) -> Path:
+        """The Gram matrix of a range of training rows."""
+        return _shard(self.gram_parts_folder(gram, checkpoint), part)
 
     def scores_folder(self, estimator: str, split: str) -> Path:
         return self.root / "scores" / check_name(estimator, "estimator") / check_name(split, "split")
@@ -186,6 +196,10 @@ class Layout:
 
     def finalized_checkpoints(self, gram: str) -> list[str]:
         return _stems(self.root / "finalized" / check_name(gram, "gram"), ".h5")
+
+    def gram_parts(self, gram: str, checkpoint: str) -> list[int]:
+        """Numbers of the stored parts of a Gram matrix."""
+        return sorted(_shard_sizes(self.gram_parts_folder(gram, checkpoint)))
 
     def estimators(self) -> list[str]:
         """Estimators that have a scores folder."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,16 @@ class FeatureShard(FeatureRows):
     """One shard as it was read; ``fingerprint``: what determines the values."""
 
     fingerprint: Json
+
+    def cut(self, rows: Rows) -> FeatureShard:
+        """The rows of the shard that are in ``rows``."""
+        start, stop = max(rows.start, self.rows.start), min(rows.stop, self.rows.stop)
+        if (start, stop) == (self.rows.start, self.rows.stop):
+            return self
+        arrays = {field.name: getattr(self, field.name) for field in fields(FeatureRows) if field.name != "rows"}
+        within = slice(start - self.rows.start, stop - self.rows.start)
+        cut: dict[str, Any] = {name: None if array is None else array[within] for name, array in arrays.items()}
+        return replace(self, rows=Rows(start, stop), **cut)
 
 
 class Condition(Enum):

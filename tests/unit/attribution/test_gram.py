@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trak_cli.attribution.estimator.ridge import RIDGE_UNITS, Ridge
-from trak_cli.attribution.linalg.gram import CHUNK_ROWS, Gram, GramSum
+from trak_cli.attribution.linalg.gram import CHUNK_ROWS, Gram, GramSum, merged
 from trak_cli.attribution.linalg.spectrum import decompose, precondition, singular_problems
 from trak_cli.errors import InputError
 
@@ -180,3 +180,20 @@ def test_few_rows_that_are_not_finite_are_refused(value):
 def test_a_gram_that_is_not_finite_is_refused():
     with pytest.raises(InputError, match="NaN or infinite"):
         decompose(Gram(np.full((2, 2), np.nan), 3))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 300), max_size=5).map(sorted), st.sampled_from([5, 40, 300]), st.sampled_from([6, 60, 500]))
+def test_merged_parts_are_the_sum_of_outer_products(cuts, n, k):
+    features, q = _data(n, k)
+    outputs, parts = _outputs(features), []
+    for rows in np.split(np.arange(n), [cut for cut in cuts if cut < n]):
+        part = GramSum(k)
+        part.add(features[rows], q[rows], outputs=outputs[rows])
+        parts.append(part.partial())
+    found, whole = merged(parts), _streamed(features, q, outputs=outputs)
+    assert (found.n, found.over, found.rows is None) == (n, "samples", whole.rows is None)
+    assert found.mean_square == pytest.approx(whole.mean_square)
+    matrix = found.rows.T @ found.rows if found.matrix is None else found.matrix
+    np.testing.assert_allclose(matrix, _oracle(features, q), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(found.response, whole.response, rtol=1e-9, atol=1e-9 * np.abs(whole.response).max())

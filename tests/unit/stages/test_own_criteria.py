@@ -13,7 +13,8 @@ from trak_cli.attribution.left_out import LeftOut
 from trak_cli.config.estimators import shipped_estimators
 from trak_cli.results.suspicion.own_features import OwnCriteria, own_criteria
 from trak_cli.stages.index.inventory import Inventory, take_inventory
-from trak_cli.stages.scoring.gram_store import sum_gram, write_gram
+from trak_cli.stages.scoring.gram_store import write_gram
+from trak_cli.stages.scoring.gram_sums import sum_gram
 from trak_cli.store.layout import Layout
 from trak_cli.types import Silent
 

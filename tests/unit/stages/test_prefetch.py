@@ -10,7 +10,7 @@ import pytest
 import torch
 from sentences import Sentences, columns, featurizer, padded
 
-from trak_cli.stages.inputs.prefetch import ahead
+from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.stages.inputs.split import Split
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ from trak_cli.config.estimators import shipped_estimators
 from trak_cli.stages.index import fingerprints as identity
 from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
-from trak_cli.stages.scoring.gram_store import find_gram, sum_gram, write_gram
+from trak_cli.stages.scoring.gram_store import find_gram, write_gram
+from trak_cli.stages.scoring.gram_sums import sum_gram
 from trak_cli.store.layout import Layout
 
 

@@ -13,7 +13,8 @@ from trak_cli.errors import StoreError
 from trak_cli.stages.evaluation.estimator_search import SubsetQuery, scan
 from trak_cli.stages.index.fingerprints import gram_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
-from trak_cli.stages.scoring.gram_store import find_gram, gram_path, sum_gram, write_gram
+from trak_cli.stages.scoring.gram_store import find_gram, gram_path, write_gram
+from trak_cli.stages.scoring.gram_sums import sum_gram
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import FeatureRows, read_features, write_features
 

@@ -1,7 +1,12 @@
-"""The weighted Gram matrix Σ_i w_i x_i x_iᵀ, summed in float64 over a stream of features."""
+"""The weighted Gram matrix Σ_i w_i x_i x_iᵀ, summed in float64 over a stream of features.
+
+Products are float64, too: the matrix is stored without a ridge, and a later ridge may be far below the float32 rounding of its
+largest eigenvalues.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +38,62 @@ class Gram(NamedTuple):
     response: Float64 | None = None
 
 
+class PartialGram(NamedTuple):
+    """The sum over a range of rows, to be merged with those of other ranges (:func:`merged`).
+
+    Attributes:
+        matrix: (k, k) float64; None if ``rows`` represent it.
+        rows: (r, k) float64, the rows √w x, if there are at most 3 k / 4.
+        size: number of rows.
+        terms: number of samples, or of terms of samples.
+        square_sum: Σ ‖x‖², without weights.
+        products: (k, 2) float64, Σ w x and Σ w x f.
+        totals: (2,) float64, Σ w and Σ w f.
+        over, has_outputs: as for :class:`Gram`.
+    """
+
+    matrix: Float64 | None
+    rows: Float64 | None
+    size: int
+    terms: float
+    square_sum: float
+    products: Float64
+    totals: Float64
+    over: str
+    has_outputs: bool
+
+
+def merged(parts: Iterable[PartialGram]) -> Gram:
+    """The Gram matrix of ranges of rows. The order of ``parts`` determines the last bits.
+
+    Memory: one part, and the sum, which takes the place of the first matrix.
+    """
+    kept: list[Float64] = []
+    matrix: Float64 | None = None
+    size, terms, square_sum, has_outputs, over = 0, 0.0, 0.0, True, "samples"
+    products, totals = np.zeros(1), np.zeros(2)
+    for part in parts:
+        size += part.size
+        if part.rows is not None:
+            kept.append(part.rows)
+        if part.matrix is not None or size > _few(part.products):
+            for product in [*(rows.T @ rows for rows in kept), *([] if part.matrix is None else [part.matrix])]:
+                matrix = product if matrix is None else np.add(matrix, product, out=matrix)
+            kept.clear()
+        terms, square_sum = terms + part.terms, square_sum + part.square_sum
+        products, totals = products + part.products, totals + part.totals
+        has_outputs, over = has_outputs and part.has_outputs, part.over
+    n = round(terms)
+    response = products[:, 1] - products[:, 0] * (totals[1] / totals[0] if totals[0] else 0.0) if has_outputs else None
+    rows = np.concatenate(kept) if matrix is None else None
+    return Gram(matrix, n, square_sum / max(n, 1), rows, over, response)
+
+
+def _few(columns: Float64) -> int:
+    """The number of rows up to which rows (·, k) represent the matrix, from an array (k, ·)."""
+    return 3 * len(columns) // 4
+
+
 class GramSum:
     """Sums w_i x_i x_iᵀ over rows that are added in order, in blocks of any size.
 
@@ -42,10 +103,10 @@ class GramSum:
 
     def __init__(self, dim: int) -> None:
         """``dim`` is k."""
-        self._few = 3 * dim // 4
         self._kept: list[Float64] = []
         self._sum: Float64 | None = None
         self._chunk = np.empty((CHUNK_ROWS, dim))
+        self._product: Float64 | None = None
         self._squares = np.zeros(CHUNK_ROWS)
         self._square_sum = 0.0
         self._columns = np.zeros((CHUNK_ROWS, 2))  # √w and √w f of the chunk
@@ -93,12 +154,12 @@ class GramSum:
         while start < len(features):
             filled = self._n % CHUNK_ROWS
             count = min(CHUNK_ROWS - filled, len(features) - start)
-            part = features[start : start + count].astype(np.float64)
-            self._squares[filled : filled + count] = np.einsum("rk,rk->r", part, part)
+            part = self._chunk[filled : filled + count]
+            part[:] = features[start : start + count]
+            np.einsum("rk,rk->r", part, part, out=self._squares[filled : filled + count])
             # √w on both sides keeps the product symmetric to the last bit.
             roots = np.sqrt(weights[start : start + count].astype(np.float64))
             part *= roots[:, None]
-            self._chunk[filled : filled + count] = part
             roots *= first[start : start + count]
             self._columns[filled : filled + count, 0] = roots
             if responses is not None:
@@ -106,38 +167,42 @@ class GramSum:
             self._n += count
             start += count
             if self._n % CHUNK_ROWS == 0:
-                self._kept.append(self._chunk.copy())
                 self._square_sum += float(self._squares.sum())
                 self._products += self._chunk.T @ self._columns
                 self._totals += self._columns[:, 0] @ self._columns
-                if self._n > self._few:
-                    self._summed()
+                if self._n > _few(self._products):
+                    self._summed(self._chunk)
+                else:
+                    self._kept.append(self._chunk.copy())
+
+    def partial(self) -> PartialGram:
+        """The sum so far; more rows may be added afterwards."""
+        count = self._n % CHUNK_ROWS
+        rest, columns = self._chunk[:count], self._columns[:count]
+        few = self._n <= _few(self._products)
+        return PartialGram(
+            None if few else self._summed() + rest.T @ rest,
+            np.concatenate([*self._kept, rest]) if few else None,
+            self._n,
+            self._terms,
+            self._square_sum + float(self._squares[:count].sum()),
+            self._products + rest.T @ columns,
+            self._totals + columns[:, 0] @ columns,
+            self._over,
+            self._has_outputs,
+        )
 
     def result(self) -> Gram:
         """The Gram matrix of the rows so far; more rows may be added afterwards."""
-        count = self._n % CHUNK_ROWS
-        rest = self._chunk[:count]
-        n = round(self._terms)
-        mean_square = (self._square_sum + float(self._squares[:count].sum())) / max(n, 1)
-        response = self._response(count) if self._has_outputs else None
-        if self._n <= self._few:
-            return Gram(None, n, mean_square, np.concatenate([*self._kept, rest]), self._over, response)
-        return Gram(self._summed() + rest.T @ rest, n, mean_square, None, self._over, response)
+        return merged([self.partial()])
 
-    def _response(self, count: int) -> Float64:
-        """Σ w x (f − f̄), with the ``count`` rows of the chunk."""
-        columns = self._columns[:count]
-        products = self._products + self._chunk[:count].T @ columns
-        weight, weighted = self._totals + columns[:, 0] @ columns
-        response: Float64 = products[:, 1] - products[:, 0] * (weighted / weight if weight else 0.0)
-        return response
-
-    def _summed(self) -> Float64:
-        """The sum over all full chunks, which are then freed."""
+    def _summed(self, chunk: Float64 | None = None) -> Float64:
+        """The sum over all full chunks, ``chunk`` being the last of them; those that were kept are freed."""
         dim = self._chunk.shape[1]
         total = np.zeros((dim, dim)) if self._sum is None else self._sum
-        for chunk in self._kept:
-            total += chunk.T @ chunk
+        self._product = np.empty((dim, dim)) if self._product is None else self._product
+        for one in [*self._kept, *([] if chunk is None else [chunk])]:
+            total += np.matmul(one.T, one, out=self._product)
         self._kept.clear()
         self._sum = total
         return total

@@ -103,7 +103,7 @@ def store_scores(table: ScoreTable, where: str, identity: Json, to: Destination,
                 scores = np.asarray(table.read(unit.targets, unit.rows)).astype(np.float32)
                 if not np.isfinite(scores).all():
                     raise InputError(Problem(where, "NaN or infinite scores", "finite numbers", "fix the file"))
-                files.write(unit, sign * scores)
+                files.write(unit, [(unit.rows, sign * scores)])
             meter.advance(len(unit.targets) * len(unit.rows))
     for split, rows in ((TRAIN, table.shape[1]), (to.split, targets)):
         write_json_once(to.layout.split(split), {"rows": rows})

@@ -12,7 +12,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.scoring.block_scorer import prepare_targets
-from trak_cli.types import TRAIN, Float32, Reporter
+from trak_cli.types import TRAIN, Float32, Reporter, Rows
 
 #: A label as a data set gives it.
 Label = str | int | float | None
@@ -63,8 +63,8 @@ def find_neighbours(
         for block in blocks:
             targets = prepare_targets(inventory, estimator, partial(_features, inventory, block))
             best = TopK(len(block), min(k + 1, inventory.rows))
-            for index, shard in enumerate(inventory.shards(TRAIN)):
-                best.update(targets.final_scores(index), shard.start)
+            for shard, scores in targets.stream(Rows(0, inventory.rows)):
+                best.update(scores, shard.start)
                 meter.advance(len(shard))
             ends = best.result()
             found += [_strongest(ends, place, row, k) for place, row in enumerate(block)]

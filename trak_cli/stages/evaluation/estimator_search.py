@@ -17,7 +17,8 @@ from trak_cli.attribution.scores import normalize_targets, sample_weight, target
 from trak_cli.attribution.search import groups, subset_sums
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
-from trak_cli.stages.scoring.gram_store import curvature_rows, estimate_weighting, find_gram
+from trak_cli.stages.scoring.gram_store import find_gram
+from trak_cli.stages.scoring.gram_sums import curvature_rows, estimate_weighting
 from trak_cli.types import TRAIN, Float32, Float64, IntArray, Rows, SubsetWeights
 
 #: Called with the number of rows of training features that were read.

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.plurals import counted
+from trak_cli.stages.index.feature_status import bytes_of_a_row
 from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
 from trak_cli.stages.index.fingerprints import curvature_of, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.store.fingerprint import differences, require_same, shown
+from trak_cli.store.header import LEAST_BYTES
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import CURVATURE_COLUMNS, Condition, FeatureShard, inspect_features, read_features
-from trak_cli.types import TRAIN, Json, Rows, by_numbers, listed, shards_of
+from trak_cli.types import TRAIN, IntArray, Json, Rows, by_numbers, listed, shards_of
 
 #: The digest in the name of a checkpoint's folder; the name of an ensemble member goes on after it.
 _DIGEST = re.compile(r"-[0-9a-f]{8}(?=$|\+)")
@@ -86,8 +91,15 @@ class Inventory:
         ``with_curvature``: include the per-token terms or other classes of training rows, if the store has them.
 
         Raises:
-            StoreError: it is missing, damaged or another run's.
+            StoreError: it is missing, damaged or another run's; names every such shard of the splits in use.
         """
+        try:
+            return self._read(checkpoint, split, index, with_curvature)
+        except StoreError:
+            require_shards(self, list(self._shards))
+            raise
+
+    def _read(self, checkpoint: str, split: str, index: int, with_curvature: bool) -> FeatureShard:
         rows = self.shards(split)[index]
         fingerprint = shard_fingerprint(self.features[checkpoint], split)
         path = self.layout.features(checkpoint, split, index)
@@ -100,10 +112,31 @@ class Inventory:
             raise StoreError(Problem(str(path), f"no features of {wanted}", expected, remedy))
         return shard
 
+    def shards_in(self, split: str, rows: Rows) -> list[Rows]:
+        """The shards of a split that hold some of a range of rows."""
+        length = self.plan.shard_rows
+        return self.shards(split)[rows.start // length : -(-rows.stop // length)]
+
+    def shards_with(self, split: str, rows: IntArray) -> list[Rows]:
+        """The shards of a split that hold some of these rows."""
+        shards = self.shards(split)
+        return [shards[index] for index in np.unique(rows // self.plan.shard_rows)]
+
     def read_all(self, checkpoint: str, split: str, with_curvature: bool = False) -> Iterator[FeatureShard]:
-        """Every shard of a split, in row order."""
-        for index in range(len(self.shards(split))):
-            yield self.read(checkpoint, split, index, with_curvature)
+        """Every shard of a split, in row order, read ahead."""
+        return self.read_some(checkpoint, split, self.shards(split), with_curvature)
+
+    def read_range(self, checkpoint: str, split: str, rows: Rows, with_curvature: bool = False) -> Iterator[FeatureShard]:
+        """Some rows of a split, shard by shard, read ahead; shards at the ends are cut."""
+        for shard in self.read_some(checkpoint, split, self.shards_in(split, rows), with_curvature):
+            yield shard.cut(rows)
+
+    def read_some(
+        self, checkpoint: str, split: str, shards: Iterable[Rows], with_curvature: bool = False
+    ) -> Iterator[FeatureShard]:
+        """Some shards of a split, by their rows, read ahead."""
+        length = self.plan.shard_rows
+        return ahead(self.read(checkpoint, split, rows.start // length, with_curvature) for rows in shards)
 
 
 def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
@@ -132,23 +165,51 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(text, pattern) for text in names for pattern in patterns)
 
 
+def require_stored(inventory: Inventory, splits: Sequence[str]) -> None:
+    """Check by names and sizes that every shard of these splits is stored; the bytes are checked when they are read.
+
+    Raises:
+        StoreError: names the shards that are missing, and those of them that are too short and damaged.
+    """
+    doubtful = []
+    for checkpoint, features in inventory.features.items():
+        for split in splits:
+            sizes, row_bytes = inventory.layout.feature_sizes(checkpoint, split), bytes_of_a_row(features, split)
+            for index, rows in enumerate(inventory.shards(split)):
+                if sizes.get(index, 0) < LEAST_BYTES + len(rows) * row_bytes:
+                    doubtful.append((checkpoint, split, index))
+    _require(inventory, doubtful)
+
+
 def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
-    """Check that every shard of these splits is stored, before any long work.
+    """Check every byte of every shard of these splits, before long work that reads them late.
 
     Raises:
         StoreError: names the shards that are missing, damaged or another run's.
     """
+    _require(
+        inventory,
+        [
+            (checkpoint, split, index)
+            for checkpoint in inventory.checkpoints
+            for split in splits
+            for index in range(len(inventory.shards(split)))
+        ],
+    )
+
+
+def _require(inventory: Inventory, shards: Iterable[tuple[str, str, int]]) -> None:
+    """Check some shards: (checkpoint, split, number)."""
     problems: list[Problem] = []
     missing: list[str] = []
-    for checkpoint, features in inventory.features.items():
-        for split in splits:
-            for index, rows in enumerate(inventory.shards(split)):
-                path = inventory.layout.features(checkpoint, split, index)
-                state = inspect_features(path, rows, shard_fingerprint(features, split))
-                if state.condition in (Condition.MISSING, Condition.SHORTER):
-                    missing.append(str(path))
-                else:
-                    problems += state.problems
+    for checkpoint, split, index in shards:
+        path = inventory.layout.features(checkpoint, split, index)
+        features, rows = inventory.features[checkpoint], inventory.shards(split)[index]
+        state = inspect_features(path, rows, shard_fingerprint(features, split))
+        if state.condition in (Condition.MISSING, Condition.SHORTER):
+            missing.append(str(path))
+        else:
+            problems += state.problems
     if missing:
         found = f"nothing (or too few rows) at {listed(missing, SHOWN)}"
         remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"

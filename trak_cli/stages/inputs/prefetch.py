@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +12,8 @@ import torch
 from trak_cli.batches import map_leaves
 from trak_cli.plugins.samples import sample_id
 from trak_cli.stages.inputs.microbatches import Microbatch
+from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.stages.inputs.split import Split, in_threads
-
-Item = TypeVar("Item")
 
 #: Threads that compute digests of samples next to a reader, which large samples would slow down.
 DIGEST_THREADS = 4
@@ -52,18 +50,6 @@ def read_batches(split: Split, microbatches: Iterable[Microbatch]) -> Iterator[R
     """The microbatches in order, collated. With readers, the next one is read while the caller works on the current one."""
     batches = (read_batch(split, microbatch) for microbatch in microbatches)
     return ahead(batches) if split.readers else batches
-
-
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items (none of them None); a thread computes the next one while the caller works on the current one.
-
-    An exception is raised in place of the item that caused it. No item is computed after the caller has stopped.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = reader.submit(next, items, None)
-            yield item
 
 
 def _pinned(leaf: Any) -> Any:

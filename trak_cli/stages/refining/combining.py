@@ -75,7 +75,7 @@ def _write_block(run: RefineRun, number: int) -> TopBottom | None:
         return extremes_of(scores, chosen, run.settings.refine.candidates or 1)
     for unit in files.units_of(number):
         if not files.is_done(unit):
-            files.write(unit, scores[:, unit.rows.start : unit.rows.stop])
+            files.write(unit, [(unit.rows, scores[:, unit.rows.start : unit.rows.stop])])
     return None
 
 

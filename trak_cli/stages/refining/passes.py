@@ -8,7 +8,7 @@ from typing import Any
 
 from trak_cli.batches import to_device
 from trak_cli.stages.inputs.microbatches import Microbatch, by_size, microbatches
-from trak_cli.stages.inputs.prefetch import ahead
+from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.stages.inputs.split import Split
 from trak_cli.types import Rows
 

@@ -1,4 +1,4 @@
-"""One block of scores: some targets of a split against the training rows of one shard."""
+"""Blocks of scores: some targets of a split against the training rows of a shard, or of many in turn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.estimator.threshold import reference_rows, soften, thresholds
 from trak_cli.attribution.scores import TargetFactor, normalize_targets, sample_weight, score_block, target_factor
 from trak_cli.stages.index.inventory import Inventory
+from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.stages.scoring.gram_store import require_gram
 from trak_cli.stages.scoring.score_store import ScoreUnit
 from trak_cli.types import TRAIN, Float32, Float64, FloatArray, IntArray, Rows
@@ -33,15 +34,22 @@ class PreparedTargets:
 
     def scores(self, index: int, some: IntArray | None = None) -> Float32:
         """(targets, rows of that shard) float32, before any threshold; ``some``: of these rows of the shard only."""
-        shards = [self.inventory.read(name, TRAIN, index) for name in self.inventory.checkpoints]
-        at = self.inventory.shards(TRAIN)[index]
-        chosen = np.arange(len(at)) if some is None else some
-        q = [
-            (shard.out_to_loss if whole is None else whole[at.start : at.stop])[chosen]
-            for shard, whole in zip(shards, self.sample_weights, strict=True)
-        ]
-        features = (shard.features if some is None else shard.features[some] for shard in shards)
-        return score_block(self.estimator, self.factors, features, sample_weight(self.estimator, q))
+        return self._scores(self._read(self.inventory.shards(TRAIN)[index], some))
+
+    def _read(self, at: Rows, some: IntArray | None = None) -> list[tuple[Float32, FloatArray]]:
+        """Features and q of a shard, under each checkpoint."""
+        index = at.start // self.inventory.plan.shard_rows
+        chosen = slice(None) if some is None else some
+        parts = []
+        for name, whole in zip(self.inventory.checkpoints, self.sample_weights, strict=True):
+            shard = self.inventory.read(name, TRAIN, index)
+            q = shard.out_to_loss if whole is None else whole[at.start : at.stop]
+            parts.append((shard.features[chosen], q[chosen]))
+        return parts
+
+    def _scores(self, read: Sequence[tuple[Float32, FloatArray]]) -> Float32:
+        weights = sample_weight(self.estimator, [q for _, q in read])
+        return score_block(self.estimator, self.factors, (features for features, _ in read), weights)
 
     def reference_scores(self) -> Float32:
         """Scores on the training rows from which thresholds are taken: (targets, m) float32."""
@@ -61,8 +69,16 @@ class PreparedTargets:
 
     def final_scores(self, index: int) -> Float32:
         """(targets, rows of that shard) float32, as they are stored."""
-        found = self.scores(index)
-        return found if self.thresholds is None else soften(found, self.thresholds)
+        return self._final(self.scores(index))
+
+    def stream(self, rows: Rows) -> Iterator[tuple[Rows, Float32]]:
+        """The final scores of the shards with some training rows: (rows of a shard, (targets, rows) float32), read ahead."""
+        _ = self.thresholds  # needs a pass of its own
+        for at, read in ahead((at, self._read(at)) for at in self.inventory.shards_in(TRAIN, rows)):
+            yield at, self._final(self._scores(read))
+
+    def _final(self, scores: Float32) -> Float32:
+        return scores if self.thresholds is None else soften(scores, self.thresholds)
 
 
 class CheckpointTargets:
@@ -125,12 +141,12 @@ class BlockScorer:
         self._block: int | None = None
         self._targets: PreparedTargets | None = None
 
-    def scores(self, unit: ScoreUnit) -> Float32:
-        """(targets of the unit, rows of the unit) float32."""
+    def scores(self, unit: ScoreUnit) -> Iterator[tuple[Rows, Float32]]:
+        """The scores of a unit, shard by shard: (training rows, (targets of the unit, rows) float32)."""
         if unit.block != self._block or self._targets is None:
             self._targets = prepare_targets(self._inventory, self._estimator, partial(self._features, unit.targets))
             self._block = unit.block
-        return self._targets.final_scores(unit.shard)
+        return self._targets.stream(unit.rows)
 
     def _features(self, targets: Rows, checkpoint: str) -> Float32:
         return np.concatenate(list(self._parts(targets, checkpoint)))

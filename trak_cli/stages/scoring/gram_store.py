@@ -1,4 +1,4 @@
-"""Finalised Gram matrices in a store: computing, writing and reading them.
+"""Finalised Gram matrices in a store: writing and reading them.
 
 A file holds the eigendecomposition V diag(σ) Vᵀ, so that another ridge costs nothing.
 """
@@ -6,19 +6,14 @@ A file holds the eigendecomposition V diag(σ) Vᵀ, so that another ridge costs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trak_cli.attribution.estimator.rows import clip_threshold, training_rows
-from trak_cli.attribution.estimator.simulated_training import SimulatedTraining, flow_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec, gram_key
-from trak_cli.attribution.estimator.weights import ClassRows, CurvatureRows, Terms, add_rows, simulate_for, weigh
-from trak_cli.attribution.linalg.gram import GramSum
-from trak_cli.attribution.linalg.spectrum import Spectrum, decompose
+from trak_cli.attribution.linalg.spectrum import Spectrum
 from trak_cli.errors import Problem, StoreError
 from trak_cli.stages.index.fingerprints import gram_fingerprint
 from trak_cli.stages.index.inventory import Inventory
@@ -26,8 +21,7 @@ from trak_cli.stages.index.provenance import provenance
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import differences, require_same
 from trak_cli.store.publish import write_image
-from trak_cli.store.shards import FeatureRows
-from trak_cli.types import TRAIN, Float32, Json
+from trak_cli.types import Float32, Json
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ class Finalized:
     Attributes:
         spectrum: the factorised Gram matrix.
         sample_weight: (rows,) float32 q of the simulated training; None for estimators that use the q of the shards.
-        duration: length of the simulated training (see :class:`SimulatedTraining`); NaN without one.
+        duration: length of the simulated training; NaN without one.
         arrived: whether it reached the outputs of the checkpoint.
         clip_threshold: the length to which training features are clipped; infinite for none.
     """
@@ -49,61 +43,9 @@ class Finalized:
     clip_threshold: float = math.inf
 
 
-def curvature_rows(shard: FeatureRows) -> CurvatureRows:
-    """The per-token terms or other classes of a shard's samples, or None."""
-    if shard.term_features is not None and shard.terms is not None:
-        return Terms(shard.term_features, shard.terms)
-    if shard.class_features is not None and shard.residuals is not None:
-        return ClassRows(shard.class_features, shard.residuals)
-    return None
-
-
 def covers_classes(inventory: Inventory, estimator: EstimatorSpec) -> bool:
     """Whether the Gram matrices of this estimator cover the other classes of the samples."""
     return estimator.uses_curvature and inventory.curvature == "classes"
-
-
-def sum_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, progress: Callable[[int], None]) -> Finalized:
-    """The Gram matrix and the weights of one checkpoint, by one pass over its training features."""
-    clip_threshold, training = estimate_weighting(inventory, estimator, checkpoint)
-    total = GramSum(inventory.dim)
-    sample_weights = []
-    for shard in inventory.read_all(checkpoint, TRAIN, with_curvature=estimator.uses_curvature):
-        features = training_rows(estimator, shard.features, clip_threshold)
-        curvature = curvature_rows(shard)
-        weights = weigh(estimator, training, features, shard.out_to_loss, curvature)
-        add_rows(total, features, weights, curvature, shard.outputs)
-        sample_weights.append(weights.sample.astype(np.float32))
-        progress(len(shard.rows))
-    spectrum = decompose(total.result())
-    if not estimator.simulates_training:
-        return Finalized(spectrum, clip_threshold=clip_threshold)
-    q = np.concatenate(sample_weights)
-    if training is None:
-        return Finalized(spectrum, q, clip_threshold=clip_threshold)
-    return Finalized(spectrum, q, training.duration, training.arrived, clip_threshold)
-
-
-def estimate_weighting(
-    inventory: Inventory, estimator: EstimatorSpec, checkpoint: str
-) -> tuple[float, SimulatedTraining | None]:
-    """What is computed from a sample of the rows: the length to which features are clipped, and the simulated training.
-
-    Infinite and None if the estimator does not use them.
-    """
-    if not (estimator.simulates_training or estimator.clip_norm):
-        return math.inf, None
-    wanted = flow_rows(inventory.rows)
-    parts = []
-    for index, rows in enumerate(inventory.shards(TRAIN)):
-        some = wanted[(wanted >= rows.start) & (wanted < rows.stop)] - rows.start
-        if len(some):
-            shard = inventory.read(checkpoint, TRAIN, index)
-            parts.append((shard.features[some], shard.out_to_loss[some], shard.outputs[some]))
-    features, out_to_loss, outputs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    threshold = clip_threshold(estimator, features)
-    features = training_rows(estimator, features, threshold)
-    return threshold, simulate_for(estimator, features, out_to_loss, outputs, inventory.rows)
 
 
 def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, found: Finalized) -> None:

@@ -1,13 +1,14 @@
 """The score files of one estimator on one split: units of work, and the complete scores that they are combined into.
 
-The unit of work is one block of targets against one shard of training rows. Dense scores stay in the files of their units, and
-one virtual dataset refers to them. With ``score.top_k`` a unit's file holds only candidates: the highest and lowest k scores
-of each target among its rows. Once every unit is there, the candidates are merged into one file and then removed.
+The unit of work is one block of targets against a range of training rows. Dense scores have one unit for each shard; they stay
+in the files of their units, and one virtual dataset refers to them. With ``score.top_k`` a unit is as large as a part of
+finalize, and its file holds only candidates: the highest and lowest k scores of each target among its rows. Once every unit is
+there, the candidates are merged into one file and then removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from trak_cli.types import Float32, Json, Rows
 
 @dataclass(frozen=True)
 class ScoreUnit:
-    """One block of targets against one shard of training rows: the unit of work."""
+    """One block of targets against a range of training rows, number ``shard``: the unit of work."""
 
     block: int
     targets: Rows
@@ -44,7 +45,7 @@ class ScoreFiles:
     """Attributes:
     top_k: number of highest and of lowest scores kept per target; None: every score.
     blocks: blocks of targets.
-    shards: shards of training rows.
+    shards: ranges of training rows.
     overwrite: files with another fingerprint are removed instead of refused.
     keys: for messages: the config key of the estimator's name, and that of ``overwrite``.
     """
@@ -91,11 +92,20 @@ class ScoreFiles:
         """The file of one unit."""
         return self.layout.scores_shard(self.estimator, self.split, unit.block, unit.shard)
 
-    def require_ours(self) -> set[ScoreUnit]:
+    def _fingerprint_of(self, unit: ScoreUnit) -> Json:
+        """The fingerprint of the file of a unit: candidates depend on which training rows they were chosen from."""
+        if self.top_k is None:
+            return self.fingerprint
+        return self.fingerprint | {"candidates_of": [unit.rows.start, unit.rows.stop]}
+
+    def require_ours(self, units: Sequence[ScoreUnit] | None = None) -> set[ScoreUnit]:
         """Check that no file of other scores lies where these belong.
 
+        Args:
+            units: whose files are checked; None: all.
+
         Returns:
-            The units that need no work: those with a file, or all of them once the top-k scores are merged.
+            Those of them that need no work: those with a file, or all of them once the top-k scores are merged.
 
         Raises:
             StoreError: a file is damaged, or has another fingerprint (and ``overwrite`` is not set); names each
@@ -103,16 +113,20 @@ class ScoreFiles:
         """
         for path in self._complete_paths:  # before the units: complete scores must not refer to units that are gone
             self._keep(path)
+        units = self.units() if units is None else units
         if self._is_merged():
-            return set(self.units())
-        return {unit for unit in self.units() if self._keep(self.path(unit))}
+            return set(units)
+        return {unit for unit in units if self._keep(self.path(unit), self._fingerprint_of(unit))}
 
-    def _keep(self, path: Path) -> bool:
+    def _keep(self, path: Path, fingerprint: Json | None = None) -> bool:
         """Whether a file with our fingerprint is there; another one is refused, or removed with ``overwrite``."""
         if not path.exists():
             return False
         try:
-            require_same(path, read_fingerprint(path), self.fingerprint)
+            found = read_fingerprint(path)
+            if fingerprint is None:  # of any candidates of these scores
+                found.pop("candidates_of", None)
+            require_same(path, found, fingerprint or self.fingerprint)
         except MissingError:  # another worker merged the candidates and removed this one
             return False
         except StoreError as error:
@@ -132,19 +146,26 @@ class ScoreFiles:
             StoreError: a file is damaged or has another fingerprint.
         """
         # In this order: a candidate is removed only after the merged file is there.
-        return is_stored(self.path(unit), self.fingerprint) or self._is_merged()
+        return is_stored(self.path(unit), self._fingerprint_of(unit)) or self._is_merged()
 
     def _is_merged(self) -> bool:
         return self.top_k is not None and is_stored(self.complete_path, self.fingerprint)
 
-    def write(self, unit: ScoreUnit, scores: Float32) -> None:
-        """Store the scores (targets, rows) of a unit, or their top-k candidates."""
-        arrays: dict[str, np.ndarray] = {"scores": scores}
-        if self.top_k is not None:
+    def write(self, unit: ScoreUnit, blocks: Iterable[tuple[Rows, Float32]]) -> None:
+        """Store the scores of a unit, or their top-k candidates.
+
+        Args:
+            blocks: (training rows, scores (targets, rows) of these), which cover the unit; for dense scores one block.
+        """
+        if self.top_k is None:
+            ((_, scores),) = blocks
+            arrays: dict[str, np.ndarray] = {"scores": scores}
+        else:
             best = TopK(len(unit.targets), self.top_k)
-            best.update(scores, unit.rows.start)
+            for rows, scores in blocks:
+                best.update(scores, rows.start)
             arrays = best.result().arrays()
-        write_image(self.path(unit), arrays, self.fingerprint, provenance())
+        write_image(self.path(unit), arrays, self._fingerprint_of(unit), provenance())
 
     def complete(self) -> bool:
         """Combine the units into complete scores if all of them are stored; whether the scores are complete afterwards.
@@ -156,7 +177,7 @@ class ScoreFiles:
         return self._assemble() if self.top_k is None else self._merge(self.top_k)
 
     def _assemble(self) -> bool:
-        if not all(is_stored(self.path(unit), self.fingerprint) for unit in self.units()):
+        if self._lacks_files() or not all(is_stored(self.path(unit), self.fingerprint) for unit in self.units()):
             return False
         sources = [Source(self.path(unit), unit.targets, unit.rows) for unit in self.units()]
         if not is_assembled(self.complete_path, sources):
@@ -179,18 +200,22 @@ class ScoreFiles:
 
     def _merged_candidates(self, k: int) -> dict[str, np.ndarray] | None:
         """The arrays of the final file, merged block by block; None where a candidate is missing."""
+        if self._lacks_files():
+            return None
         parts = []
-        for block in range(len(self.blocks)):  # by name first: nothing is read while other workers are not done
-            if len(self.layout.score_shards(self.estimator, self.split, block)) < len(self.shards):
-                return None
         for block, targets in enumerate(self.blocks):
             best = TopK(len(targets), k)
             for unit in self.units_of(block):
                 image = read_image(self.path(unit))
-                require_same(image.path, image.fingerprint, self.fingerprint)
+                require_same(image.path, image.fingerprint, self._fingerprint_of(unit))
                 best.merge(TopK.restore(TopBottom.of(image.arrays), k))
             parts.append(best.result().arrays())
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def _lacks_files(self) -> bool:
+        """Whether units are missing, by their names: nothing is read while other workers are not done."""
+        shards = (self.layout.score_shards(self.estimator, self.split, block) for block in range(len(self.blocks)))
+        return any(len(stored) < len(self.shards) for stored in shards)
 
     def _remove_candidates(self) -> None:
         """Remove what the merged file replaces; also what a killed worker, or one that came later, has left.

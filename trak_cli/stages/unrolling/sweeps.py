@@ -101,7 +101,7 @@ class Sweeps:
                     progress.save_if_due(state)
         if derivative is None:
             raise ValueError("a run without steps")
-        files.write(unit, derivative.numpy().astype(np.float32))
+        files.write(unit, [(unit.rows, derivative.numpy().astype(np.float32))])
         progress.remove()
         return steps
 
