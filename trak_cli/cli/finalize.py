@@ -33,7 +33,8 @@ def show(summary: FinalizeSummary, console: Results) -> None:
         console.print("this estimator needs no Gram matrix: nothing to finalise")
         return
     for checkpoint, parts in summary.incomplete.items():
-        console.print(f"{checkpoint}: {parts} part(s) of other workers are missing; the last worker merges all", soft_wrap=True)
+        missing = counted(parts, "part")
+        console.print(f"{checkpoint}: {missing} of other workers missing; the last worker merges all parts", soft_wrap=True)
     if not summary.grams:
         if not summary.incomplete:
             console.print("nothing to finalise for this worker: there is less work than workers")

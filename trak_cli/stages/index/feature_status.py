@@ -42,7 +42,7 @@ def list_features(layout: Layout, checkpoint: str, split: str, shards: Sequence[
     Raises:
         StoreError, MachineError: the fingerprint of the checkpoint, or a folder, cannot be read.
     """
-    row_bytes = bytes_of_a_row(read_json(layout.fingerprint(checkpoint)), split)
+    row_bytes = _row_bytes(read_json(layout.fingerprint(checkpoint)), split)
     sizes = layout.feature_sizes(checkpoint, split)
     stored = [(sizes[index], len(rows)) for index, rows in enumerate(shards) if index in sizes]
     damaged = sum(size < LEAST_BYTES for size, _ in stored)
@@ -83,7 +83,7 @@ def verify_features(
     return FeatureStatus(checkpoint, split, shards[-1].stop, len(shards), done, missing, damaged, foreign)
 
 
-def bytes_of_a_row(fingerprint: Json, split: str) -> int:
+def _row_bytes(fingerprint: Json, split: str) -> int:
     """Bytes of the features of one row, its per-token terms or other classes included."""
     from trak_cli.stages.index.fingerprints import curvature_of
     from trak_cli.store.dtypes import row_bytes

@@ -11,14 +11,13 @@ import numpy as np
 
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.plurals import counted
-from trak_cli.stages.index.feature_status import bytes_of_a_row
+from trak_cli.stages.index.feature_status import unfinished_shards
 from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
 from trak_cli.stages.index.fingerprints import curvature_of, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.store.fingerprint import differences, require_same, shown
-from trak_cli.store.header import LEAST_BYTES
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import CURVATURE_COLUMNS, Condition, FeatureShard, inspect_features, read_features
@@ -171,13 +170,13 @@ def require_stored(inventory: Inventory, splits: Sequence[str]) -> None:
     Raises:
         StoreError: names the shards that are missing, and those of them that are too short and damaged.
     """
-    doubtful = []
-    for checkpoint, features in inventory.features.items():
-        for split in splits:
-            sizes, row_bytes = inventory.layout.feature_sizes(checkpoint, split), bytes_of_a_row(features, split)
-            for index, rows in enumerate(inventory.shards(split)):
-                if sizes.get(index, 0) < LEAST_BYTES + len(rows) * row_bytes:
-                    doubtful.append((checkpoint, split, index))
+    layout = inventory.layout
+    doubtful = [
+        (checkpoint, split, index)
+        for checkpoint in inventory.checkpoints
+        for split in splits
+        for index in unfinished_shards(layout, checkpoint, split, inventory.shards(split))
+    ]
     _require(inventory, doubtful)
 
 
