@@ -11,8 +11,8 @@ without their packages are left out (pip install --no-deps -r scripts/lds/requir
 
 Prints one table per setting, one table over all settings for each protocol, and paired comparisons: a summary over settings
 (mean difference with a bootstrap interval over settings), and for every setting the difference, its interval and its p-value
-after Holm's correction for the number of settings. Writes runs/lds/results.json, lds.csv, lds_differences.csv, lds.png,
-compute.png and this_run.png.
+after Holm's correction for the number of settings. Writes runs/lds/results.json, of this call. Updates lds.csv,
+lds_differences.csv and lds_costs.csv there, and draws lds.png, lds_compute.png and this_run.png from them.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def main() -> None:
                 show(result, ESTIMATORS[0])
     results = [result for name in chosen for result in by_name[name]]
     (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    write_csv(results, FOLDER)
-    draw(results, FOLDER)
+    write_csv(results, FOLDER, names())
+    draw(FOLDER, FOLDER)
     for protocol in (HALVES, THIS_RUN):
         if of_protocol := [result for result in results if result["protocol"] == protocol]:
             overview(of_protocol)

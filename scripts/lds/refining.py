@@ -1,6 +1,6 @@
 """What `trak refine` adds: LDS of the default and of its refined scores, with the first 1 and 5 checkpoints, as CSV lines.
 
-python scripts/lds/refining.py [SETTING ...] [--counts 1 5] [--targets 60] >> docs/results/refine.csv
+python scripts/lds/refining.py [SETTING ...] [--counts 1 5] [--targets 60] [--subsets 110] >> docs/results/refine.csv
 
 After scripts/bench_lds.py has prepared the settings. A difference has the 95 % interval of a bootstrap over subsets and
 targets, which ranks every resample again.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import ours
 from setting import FOLDER, SPLIT, Setting, open_setting
@@ -33,6 +33,7 @@ class Row:
     """One line of the table.
 
     Attributes:
+        subsets, models: of the ground truth; models are those of one subset.
         parameters, dim: p and k.
         difference, low, high: refined minus default.
         iterations: mean over the systems.
@@ -42,6 +43,8 @@ class Row:
     setting: str
     checkpoints: int
     targets: int
+    subsets: int
+    models: int
     parameters: int
     dim: int
     default: float
@@ -58,13 +61,14 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", default=["words", "digits_cnn", "source"])
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--targets", type=int, default=60, help="evenly spaced targets, at most")
+    parser.add_argument("--subsets", type=int, help="retrained subsets, at most; default: as many as the setting says")
     parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
     out = csv.DictWriter(sys.stdout, list(Row.__annotations__))
     if sys.stdout.tell() == 0:
         out.writeheader()
     for name in arguments.settings:
-        for row in measured(open_setting(name), arguments):
+        for row in measured(replace(open_setting(name), subsets=arguments.subsets), arguments):
             out.writerow({key: written(key, value) for key, value in asdict(row).items()})
             sys.stdout.flush()
 
@@ -92,6 +96,8 @@ def measured(setting: Setting, arguments: argparse.Namespace) -> Iterator[Row]:
             setting.name,
             count,
             len(targets),
+            len(masks),
+            models.shape[1],
             fingerprint["parameters"]["count"],
             fingerprint["projection"]["dim"],
             result.sets["default"].estimate,

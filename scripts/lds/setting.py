@@ -56,11 +56,13 @@ class Setting:
         name: of its configuration.
         root: folder of the store.
         protocol: of its retrained models, :data:`HALVES` or :data:`THIS_RUN`.
+        subsets: how many are evaluated; None for as many as the configuration says. A store may hold more.
     """
 
     name: str
     root: Path
     protocol: str = HALVES
+    subsets: int | None = None
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -110,7 +112,7 @@ class Setting:
             with np.load(self.given) as arrays:
                 return arrays["masks"] > 0, arrays["outputs"]
         run, key = (0, "weights") if self.protocol == THIS_RUN else (None, "mask")
-        subsets = self.layout.retrained_subsets(run)[: _subsets(self.name, self.protocol)]
+        subsets = self.layout.retrained_subsets(run)[: self.subsets or _subsets(self.name, self.protocol)]
         images = [read_image(self.layout.retrained(subset, run)).arrays for subset in subsets]
         outputs = np.stack([one[f"outputs_{SPLIT}"] for one in images])
         return np.stack([one[key] for one in images]) > 0, outputs[:, :, self.target_rows]

@@ -15,7 +15,8 @@ from trak_cli.attribution.lds.bootstrap import PValue
 
 Result = dict[str, Any]
 
-#: Columns of the CSV files.
+#: Columns of the CSV files, which begin with the setting and, where results have one, the protocol.
+_COSTS = ("setting", "method", "seconds")
 _LDS = ("setting", "protocol", "method", "checkpoints", "lds", "low", "high")
 _DIFFERENCES = (
     *("setting", "protocol", "method", "checkpoints", "other", "other_checkpoints", "compared_with"),
@@ -92,15 +93,21 @@ def show_times(results: list[Result], total: float) -> None:
     print(f"\n{total / 60:.0f} minutes for {settings} settings; {cpu / 60:.0f} CPU minutes")
 
 
-def write_csv(results: list[Result], folder: Path) -> None:
-    """Write lds.csv and lds_differences.csv, rounded to three decimals."""
-    lds, differences = [], []
+def write_csv(results: list[Result], folder: Path, order: list[str]) -> None:
+    """Write lds.csv, lds_differences.csv and lds_costs.csv; rows of settings that were not measured now are kept.
+
+    Args:
+        order: of the settings in the files.
+    """
+    lds, differences, costs = [], [], []
     for result in results:
         where = {"setting": result["setting"], "protocol": result["protocol"]}
         for row in result["methods"]:
             for count, values in row["lds"].items():
                 numbers = dict(zip(("lds", "low", "high"), map(number, values), strict=True))
                 lds.append({**where, "method": _name(row["label"]), "checkpoints": count, **numbers})
+            if row["seconds"] == row["seconds"]:
+                costs.append({"setting": result["setting"], "method": _name(row["label"]), "seconds": number(row["seconds"])})
         if result["ceiling"] == result["ceiling"]:
             lds.append({**where, "method": "noise ceiling", "checkpoints": "", "lds": number(result["ceiling"])})
         for pair in result["paired"]:
@@ -109,11 +116,31 @@ def write_csv(results: list[Result], folder: Path) -> None:
             against = {"compared_with": _name(pair["comparison"][1].rsplit("@", 1)[0])}
             numbers = {"difference": pair["mean"], "low": pair["low"], "high": pair["high"], "p_value": pair["p"]}
             differences.append({**where, **methods, **against, **{key: number(value) for key, value in numbers.items()}})
-    for name, rows, columns in (("lds.csv", lds, _LDS), ("lds_differences.csv", differences, _DIFFERENCES)):
-        with (folder / name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    for name, rows, columns in (
+        ("lds.csv", lds, _LDS),
+        ("lds_differences.csv", differences, _DIFFERENCES),
+        ("lds_costs.csv", costs, _COSTS),
+    ):
+        _replace_rows(folder / name, rows, columns, order)
+
+
+def _replace_rows(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...], order: list[str]) -> None:
+    """Replace the rows of a file whose setting and protocol are among those of ``rows``."""
+    measured = {(row["setting"], row.get("protocol")) for row in rows}
+    stored = read_csv(path) if path.exists() else []
+    kept = [row for row in stored if (row["setting"], row.get("protocol")) not in measured]
+    places = {name: place for place, name in enumerate(order)}
+    everything = sorted([*kept, *rows], key=lambda row: places.get(row["setting"], len(places)))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(everything)
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def number(value: float, decimals: int = 3) -> str:
