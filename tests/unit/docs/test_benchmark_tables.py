@@ -17,9 +17,9 @@ HALVES = {
     "protocol": "halves",
     "ceiling": 0.9,
     "methods": [
-        {"label": "early_training", "lds": {1: [0.7274, 0.7, 0.75], 5: [0.8, 0.7, 0.9]}},
-        {"label": "early_training + 4 masks", "lds": {1: [0.75, 0.7, 0.8]}},
-        {"label": "kronfluence EK-FAC, heuristic", "lds": {10: [0.6, NAN, NAN]}},
+        {"label": "early_training", "lds": {1: [0.7274, 0.7, 0.75], 5: [0.8, 0.7, 0.9]}, "seconds": 1.25},
+        {"label": "early_training + 4 masks", "lds": {1: [0.75, 0.7, 0.8]}, "seconds": 5.0},
+        {"label": "kronfluence EK-FAC, heuristic", "lds": {10: [0.6, NAN, NAN]}, "seconds": NAN},
     ],
     "paired": [
         {
@@ -36,7 +36,7 @@ THIS_RUN = {
     "setting": "iris",
     "protocol": "this run",
     "ceiling": NAN,
-    "methods": [{"label": "unroll", "lds": {1: [0.99, 0.98, 1.0]}}],
+    "methods": [{"label": "unroll", "lds": {1: [0.99, 0.98, 1.0]}, "seconds": NAN}],
     "paired": [],
 }
 
@@ -44,7 +44,7 @@ THIS_RUN = {
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
     monkeypatch.syspath_prepend(ROOT / "scripts" / "lds")
-    importlib.import_module("tables").write_csv([HALVES, THIS_RUN], tmp_path)
+    importlib.import_module("tables").write_csv([HALVES, THIS_RUN], tmp_path, ["iris"])
     return {path.name: list(csv.DictReader(path.open())) for path in tmp_path.iterdir()}
 
 
@@ -70,3 +70,27 @@ def test_a_difference_names_the_best_variant_and_its_group(rows: dict[str, list[
     (row,) = rows["lds_differences.csv"]
     assert (row["other"], row["compared_with"]) == ("EK-FAC heuristic", "EK-FAC, best of three dampings")
     assert (row["checkpoints"], row["other_checkpoints"], row["difference"]) == ("5", "10", "-0.200")
+
+
+def test_costs_are_of_the_methods_that_were_timed(rows: dict[str, list[dict[str, Any]]]) -> None:
+    found = {row["method"]: row["seconds"] for row in rows["lds_costs.csv"]}
+    assert found == {"early_training": "1.250", "early_training with 4 masks": "5.000"}
+
+
+def test_a_second_call_replaces_what_it_measured_and_keeps_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "lds")
+    tables = importlib.import_module("tables")
+    order = ["wine", "iris"]
+    tables.write_csv([HALVES, THIS_RUN], tmp_path, order)
+    again = {**THIS_RUN, "methods": [{"label": "dot", "lds": {1: [0.5, 0.4, 0.6]}, "seconds": NAN}]}
+    tables.write_csv([again, {**THIS_RUN, "setting": "wine"}], tmp_path, order)
+    with (tmp_path / "lds.csv").open() as file:
+        rows = [(row["setting"], row["protocol"], row["method"]) for row in csv.DictReader(file)]
+    assert rows[0] == ("wine", "this run", "unroll")
+    assert rows[1:] == [
+        *[("iris", "halves", name) for name in ["early_training"] * 2 + ["early_training with 4 masks", "EK-FAC heuristic"]],
+        ("iris", "halves", "noise ceiling"),
+        ("iris", "this run", "dot"),
+    ]
+    with (tmp_path / "lds_costs.csv").open() as file:
+        assert {row["setting"] for row in csv.DictReader(file)} == {"iris"}
