@@ -7,7 +7,7 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
-.PHONY: help setup demo lds experiments test browser test-real coverage check format docs dist clean
+.PHONY: help setup demo lds experiments test browser slurm slurm-setup test-real coverage check format docs dist clean
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
@@ -15,6 +15,7 @@ help:
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite on all cores"
 	@echo "make browser  test the pages of trak report in a headless Chromium (installed by apt-get if you are root)"
+	@echo "make slurm   test trak submit on a Slurm of four nodes on this machine (as root; make slurm-setup installs it by apt-get)"
 	@echo "make test-real  test with real weights that packages ship: a language model, a CNN, an LSTM (minutes; needs a package index)"
 	@echo "make coverage  the same, and print which lines and branches the tests miss (twice the time)"
 	@echo "make check   lint, format check, types, import contracts"
@@ -53,7 +54,7 @@ experiments: setup
 # again by each program that a test starts.
 test: setup
 	$(BIN)/python -m compileall -q trak_cli
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/browser
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/browser --ignore tests/slurm
 
 # The pages of trak report in the Chromium of the system.
 browser: setup
@@ -61,6 +62,16 @@ browser: setup
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 		|| { echo "make browser needs Chromium: install it, or set CHROMIUM=/path/to/it" >&2; exit 1; }
 	TRAK_REQUIRE=browser $(BIN)/python -m pytest tests/browser
+
+# trak submit on a real Slurm: four nodes on this machine, started and stopped by the tests in a folder of their own.
+slurm: setup
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null \
+		|| { echo "make slurm needs slurm-wlm and munge: run make slurm-setup as root" >&2; exit 1; }
+	TRAK_REQUIRE=slurm,parallel $(BIN)/python -m pytest tests/slurm
+
+slurm-setup:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge parallel >/dev/null
 
 # Weights that packages ship, fine-tuned, attributed and compared with the loop (minutes). Only the files of these packages are
 # read, so they are installed without their dependencies. The figures are in build/real_weights.csv.

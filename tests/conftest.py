@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import shutil
 import signal
 from types import FrameType
 
@@ -59,10 +60,13 @@ def require(what: str, missing: str | None) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test where what its mark names is missing: a CUDA device (gpu), a Chromium (browser), packages (peers)."""
+    """Skip a test where what its mark names is missing: a CUDA device, a Chromium, a Slurm, packages (peers), programs."""
     for mark in item.iter_markers("peers"):
         for module in mark.args:
             require("peers", _cannot_import(module))
+    for mark in item.iter_markers("program"):
+        for program in mark.args:
+            require(program, None if shutil.which(program) else f"there is no {program} in PATH")
     if item.get_closest_marker("gpu") is not None:
         from trak_cli.projection.gpu import cuda
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: The programs of Debian's slurm-wlm and munge. The daemons are in folders that are not on every PATH.
@@ -78,7 +78,7 @@ class Lab:
     """The cluster in ``folder``; ``environment`` is what its clients need."""
 
     folder: Path
-    port: int = 16817
+    port: int = field(default_factory=lambda: 20_000 + os.getpid() % 4_000 * 8)  # and the next four
 
     @property
     def environment(self) -> dict[str, str]:

@@ -23,6 +23,9 @@ _RANKS = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 
+#: Variables of the rank among the processes of one node.
+_LOCAL_RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+
 #: Variables that show which scheduler runs this process, even if it gives no index.
 _SCHEDULERS = {
     "SLURM_JOB_ID": "Slurm",
@@ -91,6 +94,15 @@ def rank_place(environment: Environment) -> Place:
                 raise ConfigError(Problem(f"{rank}, {size}", found, f"0 <= {rank} < {size}", _UNSET))
             return Place(index, count, source=f"{rank} and {size}")
     return Place()
+
+
+def local_rank(environment: Environment) -> int:
+    """The rank of this process among those of its job on this node; 0 if nothing tells it.
+
+    Raises:
+        ConfigError: a variable is no number.
+    """
+    return next((_number(environment, name) for name in _LOCAL_RANKS if name in environment), 0)
 
 
 def scheduler(environment: Environment) -> str | None:

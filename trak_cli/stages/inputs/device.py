@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import torch
 from threadpoolctl import threadpool_limits
 
+from trak_cli.cluster.environment import local_rank
 from trak_cli.errors import MachineError, Problem
 from trak_cli.plurals import counted
 
@@ -25,11 +27,15 @@ def set_up_device(name: str, threads: int | None) -> tuple[torch.device, str]:
 def choose_device(name: str) -> torch.device:
     """The torch device called ``name``; ``auto`` is CUDA if available, else the CPU.
 
+    Without a number, each process that a launcher starts on a node with several GPUs takes its own.
+
     Raises:
         MachineError: the CUDA device does not exist.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.device_count() > 1:
+        return torch.device("cuda", local_rank(os.environ) % torch.cuda.device_count())
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{name}, but PyTorch sees {counted(torch.cuda.device_count(), 'CUDA device')}"

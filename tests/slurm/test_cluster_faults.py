@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from conftest import Site
 from lab import wait_for
+from slurm_site import Site
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(150)]
 
