@@ -84,7 +84,7 @@ build/real/.ready: tests/real/requirements.txt
 
 # Separate from `make test`, because measuring the coverage takes as much time as the tests themselves.
 coverage: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/slurm --cov --cov-report=term:skip-covered
 
 check: setup
 	$(BIN)/ruff check .

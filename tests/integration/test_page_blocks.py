@@ -24,6 +24,7 @@ from trak_cli.errors import ConfigError
 #: Pages with a test of their own, which runs every block.
 OWN_TEST = {
     "README.md": "test_readme.py",
+    "docs/cluster.md": "test_submit.py",
     "docs/tutorial.md": "test_tutorial.py",
     "docs/python.md": "test_python_page.py",
     "docs/projects.md": "test_projects.py",

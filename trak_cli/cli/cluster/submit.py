@@ -85,8 +85,9 @@ def _request(stages: list[str], overrides: list[str], config_name: str | None, c
             remedy = f"did you mean {meant}?" if meant else "name stages, and KEY=VALUE for overrides"
             problems.append(Problem(stage, "no stage that is shared", one_of(list(SHARED)), remedy))
     loaded, arguments = {}, []
+    known = [stage for stage in stages if stage in SHARED] or DEFAULT_STAGES
     for stage in SHARED:
-        if stage in (stages or DEFAULT_STAGES):
+        if stage in known:
             try:
                 loaded[stage] = load(stage, config_name, config_dir, overrides)
             except ConfigError as error:
