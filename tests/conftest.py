@@ -7,6 +7,7 @@ import importlib
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 import pytest
@@ -87,3 +88,13 @@ def _cannot_import(module: str) -> str | None:
     except (ImportError, OSError, RuntimeError) as error:
         return f"{module} cannot be imported ({error}); pip install 'trak-cli[peers]'"
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _damage_is_no_delay() -> Iterator[None]:
+    """Readers do not wait for damaged files to become whole, as on a shared file system: the tests of that say so."""
+    from trak_cli.store import visibility
+
+    before, visibility.PAUSES = visibility.PAUSES, ()
+    yield
+    visibility.PAUSES = before

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +60,30 @@ class Rows:
         return f"[{self.start}, {self.stop})"
 
 
-def shards_of(rows: int, shard_rows: int) -> Iterator[Rows]:
+@dataclass(frozen=True)
+class _Shards(Sequence[Rows]):
+    """Consecutive ranges; none is stored, because the numbers may come from a file of somebody else."""
+
+    rows: int
+    shard_rows: int
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.shard_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Rows: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Rows]: ...
+    def __getitem__(self, index: int | slice) -> Rows | list[Rows]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        start = range(0, self.rows, self.shard_rows)[index]
+        return Rows(start, min(start + self.shard_rows, self.rows))
+
+
+def shards_of(rows: int, shard_rows: int) -> Sequence[Rows]:
     """The shards of a split of ``rows`` rows. Each has ``shard_rows`` rows, the last one possibly fewer."""
-    for start in range(0, rows, shard_rows):
-        yield Rows(start, min(start + shard_rows, rows))
+    return _Shards(rows, shard_rows)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import AnyArray
+from trak_cli.user_files import parsing, require_plausible
 
 
 def read_user_hdf5(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, AnyArray]:
@@ -21,7 +23,7 @@ def read_user_hdf5(path: Path, names: Sequence[str], optional: Sequence[str] = (
     Raises:
         InputError: the file cannot be read, or a dataset is missing or does not hold plain numbers stored in this file.
     """
-    with _read_errors(path), _opened(path) as file:
+    with parsing(path, "an HDF5 file"), _read_errors(path), _opened(path) as file:
         names = [*names, *(name for name in optional if name in file)]
         return {name: dataset[()] for name, dataset in _numeric_datasets(path, file, names).items()}
 
@@ -48,13 +50,13 @@ class UserHdf5Rows:
         Raises:
             InputError: the file is damaged there.
         """
-        with _read_errors(self._path):
+        with parsing(self._path, "an HDF5 file"), _read_errors(self._path):
             return np.asarray(self._dataset[row])
 
 
 def open_user_hdf5(path: Path, names: Sequence[str]) -> dict[str, UserHdf5Rows]:
     """Like :func:`read_user_hdf5`, but rows are read on access."""
-    with _read_errors(path):
+    with parsing(path, "an HDF5 file"), _read_errors(path):
         file = _opened(path)  # h5py closes it when the last of its datasets is collected
         return {name: UserHdf5Rows(path, dataset) for name, dataset in _numeric_datasets(path, file, names).items()}
 
@@ -104,4 +106,10 @@ def _problems(path: Path, file: h5py.File, name: str) -> list[Problem]:
     if dataset.is_virtual or dataset.external or dataset.dtype.kind not in "biuf":
         kind = "virtual or external storage" if dataset.is_virtual or dataset.external else f"dtype {dataset.dtype}"
         return [Problem(f"{path}: {name}", kind, "numbers stored in this file", "write it as a plain dataset")]
+    require_plausible(f"{path}: {name}", _bytes_of(dataset.shape, dataset.dtype.itemsize), dataset.id.get_storage_size())
     return []
+
+
+def _bytes_of(shape: tuple[int, ...] | None, itemsize: int) -> int:
+    """In Python integers, which do not overflow whatever shape is declared."""
+    return math.prod(int(size) for size in shape or ()) * itemsize

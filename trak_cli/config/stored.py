@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from trak_cli.config.compose.yaml_text import read_tree
 from trak_cli.config.wording import one_line
 from trak_cli.errors import Problem, StoreError
 
@@ -22,7 +23,7 @@ def read_stored(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        tree = OmegaConf.load(path)
+        tree = read_tree(path)
         values = OmegaConf.to_container(tree, resolve=False)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
         raise StoreError(

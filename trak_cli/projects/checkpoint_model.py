@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from trak_cli.plugins.checkpoints.matching.tolerance import Tolerance
 from trak_cli.plugins.checkpoints.state import load
 from trak_cli.projects.kinds import OF_ARCHITECTURE
 from trak_cli.types import Json
+from trak_cli.user_files import parse_json, read_text
 
 #: Classifiers of timm that are tried by name; torchvision's are all tried.
 _TIMM = (
@@ -121,7 +121,7 @@ def _json(path: Path) -> Json | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_text(path))
     except (ValueError, OSError) as error:
         raise InputError(Problem(str(path), f"{type(error).__name__}: {error}", "a JSON file", "restore the file")) from error
     return content if isinstance(content, dict) else None

@@ -15,6 +15,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.new_samples import opened_image, sample_like
 from trak_cli.results.samples import Samples
 from trak_cli.user_errors import report_user_errors
+from trak_cli.user_files import parse_json
 
 
 class NewSamples:
@@ -85,16 +86,16 @@ def read_records(path: str) -> list[Any]:
     """
     try:
         if path == "-":
-            return [json.loads(line) for line in sys.stdin if line.strip()]
+            return [parse_json(line) for line in sys.stdin if line.strip()]
         file = Path(path)
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix in (".csv", ".tsv"):
             delimiter = "\t" if file.suffix == ".tsv" else ","
             return list(csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True))
         if file.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        content = json.loads(text)
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
+            return [parse_json(line) for line in text.splitlines() if line.strip()]
+        content = parse_json(text)
+    except (OSError, ValueError, csv.Error) as error:
         found = f"{error.strerror}" if isinstance(error, OSError) else f"{error}"
         raise InputError(Problem(path, found, "a .json, .jsonl, .csv or .tsv file", "correct the path, or the file")) from error
     return content if isinstance(content, list) and all(isinstance(one, dict) for one in content) else [content]

@@ -8,7 +8,7 @@ from pathlib import Path
 from trak_cli.config.load import Loaded
 from trak_cli.stages.index.feature_status import FeatureStatus, list_features, verify_features
 from trak_cli.stages.index.run_plan import read_plan
-from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.index.split_sizes import rows_of, split_shards
 from trak_cli.stages.scoring.result_status import (
     GramStatus,
     ScoreStatus,
@@ -19,7 +19,7 @@ from trak_cli.stages.scoring.result_status import (
     verify_scores,
 )
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, Reporter, shards_of
+from trak_cli.types import TRAIN, Reporter
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def status(loaded: Loaded, reporter: Reporter, *, verify: bool = False) -> Statu
     layout = Layout(Path(loaded.config.store))
     plan = read_plan(layout)
     names = [] if plan is None else layout.described_splits()  # a split has no shards before there is a plan
-    splits = {name: list(shards_of(rows_of(layout, name), plan.shard_rows)) for name in names if plan is not None}
+    splits = {name: split_shards(layout, name, plan.shard_rows) for name in names if plan is not None}
     parts = [(checkpoint, split, shards) for checkpoint in layout.checkpoints() for split, shards in splits.items()]
     grams = layout.grams()
     scored = [(estimator, split) for estimator in layout.estimators() for split in layout.begun_scores(estimator)]

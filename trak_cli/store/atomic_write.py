@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trak_cli.errors import MachineError, Problem
 from trak_cli.store.temp_files import clean, temporary_of
+from trak_cli.store.visibility import wait_until_visible
 
 #: Every step of writing a file, in order; ``on_step`` is called right after each, and after a file is removed.
 STEPS: tuple[str, ...] = ("created", "half-written", "written", "synced", "promoted", "unlinked", "folder-synced", "cleaned")
@@ -28,8 +29,9 @@ def _no_step(step: str, path: Path) -> None:
 #: Called with the step's name and the final path; tests replace it to kill the process at a step.
 on_step: Callable[[str, Path], None] = _no_step
 
-#: Errors when another writer finished first and removed our temporary file (ESTALE: on a network file system).
-_VANISHED = frozenset({errno.ENOENT, errno.ESTALE})
+#: Errors after which writing is tried again: another writer finished first and removed our temporary file (ESTALE: on a
+#: network file system), or a signal interrupted a request to a server.
+_AGAIN = frozenset({errno.ENOENT, errno.ESTALE, errno.EINTR})
 
 #: Errors of file systems without hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -72,11 +74,14 @@ def _write_file(path: Path, data: bytes, once: bool) -> bool:
                     clean(path)
                     on_step("cleaned", path)
                     return False
-                return _publish(path, data, link_first if once else _rename_over)
+                won = _publish(path, data, link_first if once else _rename_over)
+                if not won:
+                    wait_until_visible(path)
+                return won
             except OSError as error:
                 # A writer that finishes first removes the temporaries of the others. Or another process has removed the
                 # folder, which was empty.
-                if error.errno not in _VANISHED or attempt == _ATTEMPTS - 1:
+                if error.errno not in _AGAIN or attempt == _ATTEMPTS - 1:
                     raise
     raise AssertionError("unreachable")
 
@@ -151,8 +156,9 @@ def _rename_over(temporary: Path, path: Path) -> bool:
 
 def _make_folder(folder: Path) -> None:
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     for new in reversed(created):
+        with suppress(FileExistsError):  # made by another process, and not visible here yet
+            new.mkdir()
         sync(new.parent)
 
 

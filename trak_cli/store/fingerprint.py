@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from trak_cli.errors import Problem
 from trak_cli.store.failures import ForeignError
 from trak_cli.types import Json
+from trak_cli.user_files import parse_json
 
 #: Stands for the value of a key that one of two fingerprints lacks.
 ABSENT = "(absent)"
@@ -31,17 +32,10 @@ def parse(text: str) -> Json:
     Raises:
         ValueError: it is not a JSON object.
     """
-    try:
-        document = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("JSON nested too deeply") from error
+    document = parse_json(text, constants=False)
     if not isinstance(document, dict):
         raise ValueError("JSON that is not an object")
     return document
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def digest(fingerprint: Json) -> str:

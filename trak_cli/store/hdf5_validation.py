@@ -128,7 +128,7 @@ def opened(path: Path, data: bytes, kind: int) -> Iterator[h5py.File]:
             with h5py.File(io.BytesIO(data), "r") as file:
                 vet(path, file, kind)
                 yield file
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise foreign(path, f"HDF5 that cannot be read ({error})", "a file that this program wrote") from error
 
 

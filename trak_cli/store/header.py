@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trak_cli.store.failures import damaged, foreign, reading
+from trak_cli.store.failures import damaged, foreign
+from trak_cli.store.visibility import open_stored, patiently
 
 HEADER_BYTES = 512
 FORMAT_VERSION = 2
@@ -80,7 +78,7 @@ def is_store_file(path: Path) -> bool:
     Raises:
         MissingError, MachineError: it cannot be read.
     """
-    with _opened(path) as file:
+    with open_stored(path) as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
@@ -90,9 +88,7 @@ def read_header(path: Path) -> Header:
     Raises:
         MissingError, DamagedError, ForeignError (another format version), MachineError.
     """
-    with _opened(path) as file:
-        header, _ = _read_header(path, file)
-    return _require_version(path, header)
+    return _require_version(path, patiently(path, lambda: _header_of(path)))
 
 
 def verify(path: Path) -> Header:
@@ -101,14 +97,7 @@ def verify(path: Path) -> Header:
     Raises:
         MissingError, DamagedError, ForeignError (another format version), MachineError.
     """
-    with _opened(path) as file:
-        header, raw = _read_header(path, file)
-        sha = _begin(raw)
-        while piece := file.read(_CHUNK):
-            sha.update(piece)
-    if sha.hexdigest() != header.digest:
-        raise damaged(path, _CHANGED)
-    return _require_version(path, header)
+    return _require_version(path, patiently(path, lambda: _verified(path)))
 
 
 def load(path: Path) -> tuple[Header, bytes]:
@@ -117,7 +106,28 @@ def load(path: Path) -> tuple[Header, bytes]:
     Raises:
         MissingError, DamagedError, ForeignError (another format version), MachineError.
     """
-    with _opened(path) as file:
+    header, data = patiently(path, lambda: _loaded(path))
+    return _require_version(path, header), data
+
+
+def _header_of(path: Path) -> Header:
+    with open_stored(path) as file:
+        return _read_header(path, file)[0]
+
+
+def _verified(path: Path) -> Header:
+    with open_stored(path) as file:
+        header, raw = _read_header(path, file)
+        sha = _begin(raw)
+        while piece := file.read(_CHUNK):
+            sha.update(piece)
+    if sha.hexdigest() != header.digest:
+        raise damaged(path, _CHANGED)
+    return header
+
+
+def _loaded(path: Path) -> tuple[Header, bytes]:
+    with open_stored(path) as file:
         header, raw = _read_header(path, file)
         file.seek(0)
         data = file.read(HEADER_BYTES + header.length)
@@ -125,24 +135,13 @@ def load(path: Path) -> tuple[Header, bytes]:
     sha.update(memoryview(data)[HEADER_BYTES:])
     if data[:HEADER_BYTES] != raw or sha.hexdigest() != header.digest:
         raise damaged(path, _CHANGED)
-    return _require_version(path, header), data
+    return header, data
 
 
 def _begin(raw: bytes) -> hashlib._Hash:
     zeroed = bytearray(raw)
     zeroed[_DIGEST] = bytes(32)
     return hashlib.sha256(zeroed)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with reading(path):
-        # Non-blocking, so that a named pipe in place of a shard does not hang the program.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise foreign(path, "something that is not a file", "a file")
-            yield file
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[Header, bytes]:

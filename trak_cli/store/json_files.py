@@ -9,9 +9,11 @@ import json
 from pathlib import Path
 
 from trak_cli.store.atomic_write import replace, write_once
-from trak_cli.store.failures import damaged, reading
+from trak_cli.store.failures import damaged, foreign
 from trak_cli.store.fingerprint import digest, parse
+from trak_cli.store.visibility import open_stored, patiently
 from trak_cli.types import Json
+from trak_cli.user_files import MAX_TEXT
 
 _DIGEST = "sha256"
 
@@ -42,13 +44,20 @@ def read_json(path: Path) -> Json:
         DamagedError: it was changed or cut short, or is not such a document.
         MachineError: it cannot be read.
     """
-    with reading(path):
-        raw = path.read_bytes()
+    return patiently(path, lambda: _read(path))
+
+
+def _read(path: Path) -> Json:
+    with open_stored(path) as file:
+        raw = file.read(MAX_TEXT + 1)
+    if len(raw) > MAX_TEXT:
+        raise foreign(path, f"more than {MAX_TEXT:,} bytes", "a small JSON document")
     try:
         document = parse(raw.decode())
+        matches = document.pop(_DIGEST, None) == digest(document)
     except ValueError as error:
         raise damaged(path, f"no JSON document ({error})") from error
-    if document.pop(_DIGEST, None) != digest(document):
+    if not matches:
         raise damaged(path, "a digest that does not match (values changed)")
     return document
 

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.store.failures import reading
+from trak_cli.store.links import link_in_store, require_no_link
 
 #: Largest number of shards in one folder.
 GROUP_SHARDS = 1000
@@ -45,17 +46,27 @@ class Layout:
 
     root: Path
 
+    def _inside(self, *names: str) -> Path:
+        """A path in the store none of whose folders is a link: in a store from somebody else, it may lead anywhere.
+
+        Raises:
+            ForeignError: one is.
+        """
+        for count in range(1, len(names) + 1):
+            require_no_link(self.root.joinpath(*names[:count]))
+        return self.root.joinpath(*names)
+
     @property
     def config(self) -> Path:
-        return self.root / "config.yaml"
+        return self._inside("config.yaml")
 
     @property
     def plan(self) -> Path:
-        return self.root / "plan.json"
+        return self._inside("plan.json")
 
     def logs(self, stage: str) -> Path:
         """The folder of the logs that the tasks of a stage write under `trak submit`, and of their batch scripts."""
-        return self.root / "logs" / stage
+        return self._inside("logs") / stage
 
     def submitted(self, stage: str) -> list[int]:
         """Numbers of the jobs that were submitted for a stage."""
@@ -64,14 +75,14 @@ class Layout:
     @property
     def trained(self) -> Path:
         """The folder of the checkpoints that ``trak train`` writes."""
-        return self.root / "checkpoints"
+        return self._inside("checkpoints")
 
     def split(self, split: str) -> Path:
-        return self.root / "splits" / f"{check_name(split, 'split')}.json"
+        return self._inside("splits", f"{check_name(split, 'split')}.json")
 
     def fingerprint(self, checkpoint: str) -> Path:
         """The expected fingerprint of a checkpoint's features; written before the first shard."""
-        return self.root / "features" / check_name(checkpoint, "checkpoint") / "fingerprint.json"
+        return self._inside("features", check_name(checkpoint, "checkpoint")) / "fingerprint.json"
 
     def context(self, checkpoint: str) -> Path:
         """The task's context under a checkpoint: what it derives from some training samples (``Task.context``)."""
@@ -82,14 +93,14 @@ class Layout:
         return self.fingerprint(checkpoint).with_name("scales.h5")
 
     def features_folder(self, checkpoint: str, split: str) -> Path:
-        return self.root / "features" / check_name(checkpoint, "checkpoint") / check_name(split, "split")
+        return self._inside("features", check_name(checkpoint, "checkpoint"), check_name(split, "split"))
 
     def features(self, checkpoint: str, split: str, shard: int) -> Path:
         """One shard of features."""
         return _shard(self.features_folder(checkpoint, split), shard)
 
     def finalized_folder(self, gram: str) -> Path:
-        return self.root / "finalized" / check_name(gram, "gram")
+        return self._inside("finalized", check_name(gram, "gram"))
 
     def finalized(self, gram: str, checkpoint: str) -> Path:
         return self.finalized_folder(gram) / f"{check_name(checkpoint, 'checkpoint')}.h5"
@@ -104,7 +115,7 @@ class Layout:
         return _shard(self.gram_parts_folder(gram, checkpoint), part)
 
     def scores_folder(self, estimator: str, split: str) -> Path:
-        return self.root / "scores" / check_name(estimator, "estimator") / check_name(split, "split")
+        return self._inside("scores", check_name(estimator, "estimator"), check_name(split, "split"))
 
     def scores_shard(self, estimator: str, split: str, block: int, shard: int) -> Path:
         """Scores of the targets of one block for the training rows of one shard."""
@@ -130,7 +141,7 @@ class Layout:
 
     def refined_folder(self, name: str, split: str) -> Path:
         """The folder of what ``trak refine`` has computed before its scores are complete."""
-        return self.root / "refined" / check_name(name, "estimator") / check_name(split, "split")
+        return self._inside("refined", check_name(name, "estimator"), check_name(split, "split"))
 
     def refined(self, name: str, split: str, checkpoint: str, block: int) -> Path:
         """The solved systems of one block of targets under one checkpoint, multiplied by the training rows."""
@@ -138,11 +149,11 @@ class Layout:
 
     def unrolled(self, estimator: str, split: str, name: str) -> Path:
         """One of the files of ``trak unroll`` that are no scores."""
-        return self.root / "unrolled" / check_name(estimator, "estimator") / check_name(split, "split") / name
+        return self._inside("unrolled", check_name(estimator, "estimator"), check_name(split, "split"), name)
 
     def retrained_folder(self, run: int | None = None) -> Path:
         """The folder of retrained models: of models with other seeds, or of one run retrained with its own."""
-        return self.root / "lds" / ("retrained" if run is None else f"run_{run}")
+        return self._inside("lds", ("retrained" if run is None else f"run_{run}"))
 
     def retrained(self, subset: int, run: int | None = None) -> Path:
         """One random subset and the outputs of the models retrained on it."""
@@ -158,30 +169,30 @@ class Layout:
         return folder / f"{targets}.h5"
 
     def lds_report(self, split: str) -> Path:
-        return self.root / "lds" / f"{check_name(split, 'split')}.json"
+        return self._inside("lds", f"{check_name(split, 'split')}.json")
 
     def lds_plot(self, split: str) -> Path:
-        return self.root / "lds" / f"{check_name(split, 'split')}.png"
+        return self._inside("lds", f"{check_name(split, 'split')}.png")
 
     def imported_truth(self, name: str) -> Path:
         """A ground truth of another program, as a file for ``lds.ground_truth``."""
-        return self.root / "lds" / "imported" / f"{check_name(name, 'ground truth')}.npz"
+        return self._inside("lds", "imported", f"{check_name(name, 'ground truth')}.npz")
 
     def tune_report(self, split: str) -> Path:
         """The result of the last search over estimators."""
-        return self.root / "lds" / "tuned" / f"{check_name(split, 'split')}.json"
+        return self._inside("lds", "tuned", f"{check_name(split, 'split')}.json")
 
     def described_splits(self) -> list[str]:
         """Splits whose description is stored."""
-        return _stems(self.root / "splits", ".json")
+        return _stems(self._inside("splits"), ".json")
 
     def checkpoints(self) -> list[str]:
         """Checkpoints that have a features folder."""
-        return _folders(self.root / "features")
+        return _folders(self._inside("features"))
 
     def splits(self, checkpoint: str) -> list[str]:
         """Splits that have a features folder under ``checkpoint``."""
-        return _folders(self.root / "features" / check_name(checkpoint, "checkpoint"))
+        return _folders(self._inside("features", check_name(checkpoint, "checkpoint")))
 
     def shards(self, checkpoint: str, split: str) -> list[int]:
         """Numbers of the stored feature shards, in order."""
@@ -192,10 +203,10 @@ class Layout:
         return _shard_sizes(self.features_folder(checkpoint, split))
 
     def grams(self) -> list[str]:
-        return _folders(self.root / "finalized")
+        return _folders(self._inside("finalized"))
 
     def finalized_checkpoints(self, gram: str) -> list[str]:
-        return _stems(self.root / "finalized" / check_name(gram, "gram"), ".h5")
+        return _stems(self._inside("finalized", check_name(gram, "gram")), ".h5")
 
     def gram_parts(self, gram: str, checkpoint: str) -> list[int]:
         """Numbers of the stored parts of a Gram matrix."""
@@ -203,16 +214,16 @@ class Layout:
 
     def estimators(self) -> list[str]:
         """Estimators that have a scores folder."""
-        return _folders(self.root / "scores")
+        return _folders(self._inside("scores"))
 
     def scored_splits(self, estimator: str) -> list[str]:
         """Splits with complete scores, dense or top-k."""
-        stems = _stems(self.root / "scores" / check_name(estimator, "estimator"), ".h5")
+        stems = _stems(self._inside("scores", check_name(estimator, "estimator")), ".h5")
         return sorted({stem.removesuffix(".topk") for stem in stems})
 
     def begun_scores(self, estimator: str) -> list[str]:
         """Splits with any stored scores, complete or not."""
-        return sorted({*_folders(self.root / "scores" / check_name(estimator, "estimator")), *self.scored_splits(estimator)})
+        return sorted({*_folders(self._inside("scores", check_name(estimator, "estimator"))), *self.scored_splits(estimator)})
 
     def score_blocks(self, estimator: str, split: str) -> list[int]:
         """Numbers of the blocks of targets with a scores folder, in order."""
@@ -228,12 +239,12 @@ class Layout:
 
     def unrolled_files(self, split: str) -> list[Path]:
         """What ``trak unroll`` has stored about a split besides scores, under every name."""
-        folders = [self.unrolled(name, split, "") for name in _folders(self.root / "unrolled")]
+        folders = [self.unrolled(name, split, "") for name in _folders(self._inside("unrolled"))]
         return [folder / entry.name for folder in folders for entry in _entries(folder)]
 
     def refined_files(self, split: str, names: Sequence[str] | None = None) -> list[Path]:
         """What ``trak refine`` has stored of incomplete scores on a split, under these names, or under all of them."""
-        names = _folders(self.root / "refined") if names is None else names
+        names = _folders(self._inside("refined")) if names is None else names
         folders = [self.refined_folder(name, split) for name in names]
         of_checkpoints = [folder / checkpoint for folder in folders for checkpoint in _folders(folder)]
         return [folder / f"{block}.h5" for folder in of_checkpoints for block in _stems(folder, ".h5")]
@@ -243,7 +254,7 @@ class Layout:
 
     def retrained_runs(self) -> list[int]:
         """The runs that were retrained with their own seed."""
-        folders = _folders(self.root / "lds")
+        folders = _folders(self._inside("lds"))
         return _numbers([name.removeprefix("run_") for name in folders if name.startswith("run_")])
 
 
@@ -275,7 +286,9 @@ def _fault_of(name: str) -> str | None:
 
 
 def _shard(folder: Path, shard: int) -> Path:
-    return folder / f"{shard // GROUP_SHARDS:03}" / f"{shard:05}.h5"
+    group = folder / f"{shard // GROUP_SHARDS:03}"
+    require_no_link(group)
+    return group / f"{shard:05}.h5"
 
 
 def _shard_sizes(folder: Path) -> dict[int, int]:
@@ -309,4 +322,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         if not folder.is_dir():
             return []
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+        if link := next((entry for entry in found if entry.is_symlink()), None):
+            raise link_in_store(Path(link.path))
+        return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from trak_cli.cli.results.top import show_neighbours
 from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, Stage, imported, run
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plurals import counted
+from trak_cli.user_files import parse_json
 
 if TYPE_CHECKING:
     from trak_cli.results.ask import AskSummary
@@ -140,7 +140,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _json(option: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         expected = "numbers separated by commas, or a JSON list" if option == "--row" else "JSON"
         raise ConfigError(Problem(option, f"{text!r:.60} ({error})", expected, "correct it; quote it for the shell")) from None

@@ -27,7 +27,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
 from trak_cli.config.compose import compositions
-from trak_cli.config.compose.yaml_text import tree_of
+from trak_cli.config.compose.yaml_text import read_yaml_text, tree_of
 from trak_cli.config.schema import TrakConfig
 
 #: What ``configs/trak.yaml`` calls the schema's defaults in its defaults list.
@@ -95,7 +95,7 @@ class _Folder(FileConfigSource):
         return "trak"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        text = Path(self.path, self._normalize_file_name(config_path)).read_text(encoding="utf-8")
+        text = read_yaml_text(Path(self.path, self._normalize_file_name(config_path)))
         header = self._get_header_dict(text)
         return ConfigResult(config=tree_of(text), path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 

@@ -66,7 +66,7 @@ def parse(texts: Sequence[str], groups: Mapping[str, Sequence[str]], config_dir:
         if problem is None:
             try:
                 override = _parsed(parser, text)
-            except HydraException as error:
+            except (HydraException, ValueError, RecursionError) as error:
                 problem = _bad_syntax(text, error)
             else:
                 problem = _sort(override, text, groups, config_dir, parsed)
@@ -141,7 +141,7 @@ def _refusal(text: str) -> Problem | None:
     return None
 
 
-def _bad_syntax(text: str, error: HydraException) -> Problem:
+def _bad_syntax(text: str, error: Exception) -> Problem:
     if not text.startswith("~") and "=" not in text:
         return Problem(text, "no '='", "key=value", f"write {text}=VALUE, or ~{text} to remove the key")
     key, _, value = text.partition("=")

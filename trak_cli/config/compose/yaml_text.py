@@ -14,6 +14,15 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from trak_cli.user_files import read_text
+from trak_cli.user_yaml import MAX_BYTES, require_simple
+
+
+class UnusableYamlError(YAMLError):  # type: ignore[misc]
+    """A YAML text that is too long, nested too deeply, or whose aliases stand for too many values."""
 
 
 def read_tree(path: Path) -> DictConfig | ListConfig:
@@ -22,7 +31,21 @@ def read_tree(path: Path) -> DictConfig | ListConfig:
     Raises:
         YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError: the file cannot be read.
     """
-    return tree_of(path.read_text(encoding="utf-8"))
+    return tree_of(read_yaml_text(path))
+
+
+def read_yaml_text(path: Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        YAMLError, UnicodeDecodeError, OSError: the file cannot be read, or is too long.
+    """
+    try:
+        return read_text(path, limit=MAX_BYTES)
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise UnusableYamlError(str(error)) from error
 
 
 def tree_of(text: str) -> DictConfig | ListConfig:
@@ -46,4 +69,10 @@ _Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 @functools.lru_cache(maxsize=256)
 def _parsed(text: str) -> DictConfig | ListConfig:
     """The tree that is copied. PyYAML takes milliseconds for it."""
-    return OmegaConf.load(io.StringIO(text))
+    try:
+        require_simple(text)  # before OmegaConf, which copies what an alias stands for
+        return OmegaConf.load(io.StringIO(text))
+    except (YAMLError, OmegaConfBaseException):
+        raise
+    except (ValueError, AssertionError, RecursionError, LookupError, TypeError, AttributeError) as error:  # of OmegaConf
+        raise UnusableYamlError(str(error) or "text that OmegaConf cannot use") from error

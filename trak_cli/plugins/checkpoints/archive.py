@@ -11,16 +11,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.formats.kinds import Format, format_of
 from trak_cli.plugins.checkpoints.formats.pickles import foreign_classes, load_pickle, may_be_allowed
-from trak_cli.user_errors import first_line
-
-#: Exceptions of torch.load(weights_only=True) for a damaged file or one of another format, besides UnpicklingError.
-_DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, zipfile.BadZipFile)
+from trak_cli.user_files import parsing, require_plausible
 
 _EXPECTED = "tensors in a .safetensors, .npz, or torch.save file"
 _SAVE = "save only the state_dict: torch.save(model.state_dict(), path)"
@@ -49,24 +45,27 @@ def read_archive(path: Path) -> object:
     """
     if not path.is_file():
         raise InputError(Problem(str(path), "no such file", "a file", "correct the path"))
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        kind = format_of(path)
-        if kind is Format.SAFETENSORS:
-            return load_file(path)
-        if kind is not Format.TORCH:
-            raise InputError(_other_format(path, kind))
-        return load_pickle(path)
-    except UnpicklingError as error:
-        raise _refused(path, error) from error
-    except OSError as error:
-        found = f"a file that cannot be read ({error})"
-        raise InputError(Problem(str(path), found, "a readable file", "check its permissions and the disk")) from error
-    except (SafetensorError, *_DAMAGED) as error:
-        found = f"a damaged file, or one of another format ({first_line(error)})"
-        raise InputError(Problem(str(path), found, _EXPECTED, "copy or write the file again")) from error
+    with parsing(path, _EXPECTED):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            require_plausible(str(path), unpacked, path.stat().st_size)
+        try:
+            return _content(path)
+        except UnpicklingError as error:
+            raise _refused(path, error) from error
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    kind = format_of(path)
+    if kind is Format.SAFETENSORS:
+        return load_file(path)
+    if kind is not Format.TORCH:
+        raise InputError(_other_format(path, kind))
+    return load_pickle(path)
 
 
 def _other_format(path: Path, kind: Format) -> Problem:

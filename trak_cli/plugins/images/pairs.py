@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from trak_cli.plugins.new_samples import by_role
 from trak_cli.plugins.optional import needed
 from trak_cli.plugins.samples import sample_id
 from trak_cli.user_errors import first_line
+from trak_cli.user_files import parse_json
 
 #: Mean and standard deviation of the channels for OpenAI's CLIP and most later CLIP models.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -155,10 +155,10 @@ def _rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             if table.suffix == ".jsonl":
-                rows = [json.loads(line) for line in file if line.strip()]
+                rows = [parse_json(line) for line in file if line.strip()]
             else:
                 rows = list(csv.DictReader(file, strict=True))
-    except (csv.Error, ValueError, RecursionError) as error:
+    except (csv.Error, ValueError) as error:
         found = f"a file that cannot be read as a table ({error})"
         raise InputError(Problem(str(table), found, "CSV or JSONL", "fix the file")) from error
     for number, row in enumerate(rows):

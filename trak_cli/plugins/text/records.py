@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plugins.optional import needed
 from trak_cli.plurals import counted
 from trak_cli.user_errors import first_line
+from trak_cli.user_files import parse_json
 
 _FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -82,8 +82,8 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 where = f"{file} line {number}"
                 raise InputError(Problem(where, f"{error}", "one JSON object", "correct or remove the line")) from error
             if not isinstance(row, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plurals import counted
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.types import BoolArray, IntArray
+from trak_cli.user_files import parse_json
 
 _TEXT = (".txt", ".csv", ".json")
 
@@ -105,7 +105,7 @@ def _numbers(option: str, path: Path) -> Any:
     text = _text(option, path)
     try:
         if path.suffix == ".json":
-            return json.loads(text)
+            return parse_json(text)
         return [float(word) for word in text.split()]
     except ValueError as error:
         raise _refused(option, path, f"no numbers ({error})", "one row number in each line") from error
@@ -115,7 +115,7 @@ def _pairs(option: str, path: Path) -> list[tuple[int, int]]:
     text = _text(option, path)
     if path.suffix == ".csv":
         return [(int(line["target"]), int(line["row"])) for line in csv.DictReader(text.splitlines())]
-    content = json.loads(text)
+    content = parse_json(text)
     lists = content.items() if isinstance(content, dict) else enumerate(content)
     return [(int(target), int(row)) for target, rows in lists for row in rows]
 

@@ -130,7 +130,8 @@ def matrix_table(path: Path, scores: Any, targets: Any = None) -> ScoreTable:
         found = f"{scores.dtype} of shape {scores.shape}"
         raise InputError(Problem(str(path), found, "numbers with two dimensions", "save the scores of all targets as a matrix"))
     shape = (int(scores.shape[0]), int(scores.shape[1]))
-    rows = None if targets is None else np.asarray(targets)
+    same_length = targets is None or tuple(np.shape(targets) if isinstance(targets, list) else targets.shape) == shape[:1]
+    rows = None if targets is None else np.asarray(targets if same_length else [])
     if rows is not None and (rows.dtype.kind not in "iu" or rows.shape != shape[:1]):
         raise unreadable(path, f"targets: {rows.dtype} of shape {rows.shape}", counted(shape[0], "row number"))
     known = None if rows is None else rows.tolist()

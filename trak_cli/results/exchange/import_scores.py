@@ -15,7 +15,7 @@ from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import ArrayStream, Source
 from trak_cli.results.exchange.formats.npz import write_arrays
 from trak_cli.results.exchange.ground_truth import read_truth
-from trak_cli.results.exchange.registry import chosen_format
+from trak_cli.results.exchange.registry import chosen_format, read_table
 from trak_cli.results.exchange.staging import require_free, staged
 from trak_cli.results.exchange.store_scores import Destination, digest_of, known_rows, store_scores
 from trak_cli.stages.scoring.score_notes import write_notes
@@ -23,6 +23,7 @@ from trak_cli.store.atomic_write import writing
 from trak_cli.store.failures import reading
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, Reporter
+from trak_cli.user_files import parsing
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def import_scores(loaded: Loaded, reporter: Reporter, *, of: Import) -> ImportSu
     identity = {"format": name, "experiment": of.experiment, "negated": of.negate, "sha256": digest}
     to = Destination(layout, split, of.name, of.negate, of.group, of.overwrite)
     with _scratch(layout.root) as scratch, reading(of.file, "importing"):
-        table = format.load().read(Source(of.file, of.experiment, scratch))
+        table = read_table(format, Source(of.file, of.experiment, scratch))
         files = store_scores(table, str(of.file), identity, to, reporter)
     write_notes(layout, of.name, split, table.notes, {"imported": {**identity, "path": str(of.file)}})
     targets, rows = table.shape
@@ -109,7 +110,8 @@ def import_scores(loaded: Loaded, reporter: Reporter, *, of: Import) -> ImportSu
 def _import_truth(layout: Layout, split: str, of: Import) -> ImportSummary:
     path = layout.imported_truth(of.name)
     require_free(path, of.overwrite, lambda _: False)
-    masks, outputs, kind = read_truth(of.file, known_rows(layout, TRAIN))
+    with parsing(of.file, "a ground truth of dattri, or of MadryLab/trak"):
+        masks, outputs, kind = read_truth(of.file, known_rows(layout, TRAIN))
     expected = (known_rows(layout, TRAIN) or masks.shape[1], known_rows(layout, split) or outputs.shape[1])
     if (masks.shape[1], outputs.shape[1]) != expected:
         found = f"{counted(masks.shape[1], 'training row')} and {counted(outputs.shape[1], 'target')}"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from trak_cli.config.wording import one_of, unknown
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.results.exchange.contract import ScoreTable, Source
+from trak_cli.types import AnyArray, Rows
+from trak_cli.user_files import parsing
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,23 @@ def chosen_format(path: Path, name: str | None, *, to_write: bool) -> tuple[str,
             Problem("--format", "nothing, and the path does not tell", one_of(known), "say which format the file has")
         )
     return name, FORMATS[name]
+
+
+def read_table(format: Format, source: Source) -> ScoreTable:
+    """The scores of a file or folder; exceptions of the packages that read it become user errors, also while blocks are read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    expected, remedy = "scores of this format", "correct --file or --format, or write the file again"
+    with parsing(source.path, expected, remedy):
+        table: ScoreTable = format.load().read(source)
+
+    def block(targets: Rows, rows: Rows) -> AnyArray:
+        with parsing(source.path, expected, remedy):
+            return np.asarray(table.read(targets, rows))
+
+    return replace(table, read=block)
 
 
 def _fits(path: Path, name: str) -> bool:

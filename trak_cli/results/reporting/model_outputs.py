@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trak_cli.results.scored import Scored
+from trak_cli.stages.index.fingerprints import read_fingerprint
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import digest
-from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.types import FloatArray, Json
 
@@ -38,7 +38,7 @@ class Outputs:
 def scored_checkpoints(scored: Scored) -> dict[str, Json]:
     """The checkpoints of the store whose features the scores are made from, with their fingerprints; maybe none."""
     used = set(scored.fingerprint.get("checkpoints", ()))
-    every = {name: read_json(scored.layout.fingerprint(name)) for name in scored.layout.checkpoints()}
+    every = {name: read_fingerprint(scored.layout, name) for name in scored.layout.checkpoints()}
     return {name: fingerprint for name, fingerprint in every.items() if digest(fingerprint) in used}
 
 

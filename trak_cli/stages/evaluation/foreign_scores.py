@@ -54,14 +54,15 @@ class ForeignScores:
         every = np.arange(self.targets)
         if path.is_dir():
             raise InputError(_folder(where, path))
-        if not (path.is_file() and is_store_file(path)):
+        real = path.resolve()  # the file may be a link; what the scores consist of may not
+        if not (path.is_file() and is_store_file(real)):
             scores = read_array_file(path, ("scores",))["scores"]
             self._check_shape(where, scores.shape, scores.dtype, self.targets)
             block = (Rows(0, self.targets), Rows(0, self.training_rows), scores)
             return ScoreSource(name, where, None, every, False, self.training_rows, lambda: _finite(where, iter([block])))
-        if read_header(path).kind != VIRTUAL:
-            raise InputError(_incomplete(where, path))
-        whole = open_scores(path.resolve())
+        if read_header(real).kind != VIRTUAL:
+            raise InputError(_incomplete(where, real))
+        whole = open_scores(real)
         chosen = whole.target_rows
         self._check_shape(where, whole.shape, np.dtype(np.float32), self.targets if chosen is None else whole.shape[0])
         _require_inside(where, whole)

@@ -13,6 +13,7 @@ import torch
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.archive import read_archive
+from trak_cli.user_files import parsing
 from trak_cli.user_hdf5 import read_user_hdf5
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
@@ -81,11 +82,11 @@ def _as_array(where: str, value: np.ndarray[Any, Any] | torch.Tensor) -> np.ndar
 
 
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        found = f"an unreadable array ({error})"
-        raise InputError(Problem(str(path), found, "a .npy file of numbers", "save it with numpy.save")) from error
+    with parsing(path, "a .npy file of numbers", "save it with numpy.save"):
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of several arrays")
+        return array
 
 
 def transposed_copy(path: Path, names: Sequence[str], name: str, order: Sequence[int]) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trak_cli.store.header import LEAST_BYTES
-from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, Json, Rows
+from trak_cli.types import TRAIN, Rows
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ def list_features(layout: Layout, checkpoint: str, split: str, shards: Sequence[
     Raises:
         StoreError, MachineError: the fingerprint of the checkpoint, or a folder, cannot be read.
     """
-    row_bytes = _row_bytes(read_json(layout.fingerprint(checkpoint)), split)
+    row_bytes = _row_bytes(layout, checkpoint, split)
     sizes = layout.feature_sizes(checkpoint, split)
-    stored = [(sizes[index], len(rows)) for index, rows in enumerate(shards) if index in sizes]
+    stored = [(size, len(shards[index])) for index, size in sizes.items() if index < len(shards)]
     damaged = sum(size < LEAST_BYTES for size, _ in stored)
     done = sum(size >= LEAST_BYTES + rows * row_bytes for size, rows in stored)
     missing = len(shards) - done - damaged
@@ -57,7 +56,7 @@ def unfinished_shards(layout: Layout, checkpoint: str, split: str, shards: Seque
     Raises:
         StoreError, MachineError: as for :func:`list_features`.
     """
-    row_bytes = _row_bytes(read_json(layout.fingerprint(checkpoint)), split)
+    row_bytes = _row_bytes(layout, checkpoint, split)
     sizes = layout.feature_sizes(checkpoint, split)
     return [index for index, rows in enumerate(shards) if sizes.get(index, 0) < LEAST_BYTES + len(rows) * row_bytes]
 
@@ -70,10 +69,10 @@ def verify_features(
     Raises:
         StoreError, MachineError: as for :func:`list_features`, or a shard cannot be read.
     """
-    from trak_cli.stages.index.fingerprints import shard_fingerprint
+    from trak_cli.stages.index.fingerprints import read_fingerprint, shard_fingerprint
     from trak_cli.store.shards import Condition, inspect_features
 
-    expected = shard_fingerprint(read_json(layout.fingerprint(checkpoint)), split)
+    expected = shard_fingerprint(read_fingerprint(layout, checkpoint), split)
     count: Counter[Condition] = Counter()
     for index, rows in enumerate(shards):
         count[inspect_features(layout.features(checkpoint, split, index), rows, expected).condition] += 1
@@ -83,10 +82,11 @@ def verify_features(
     return FeatureStatus(checkpoint, split, shards[-1].stop, len(shards), done, missing, damaged, foreign)
 
 
-def _row_bytes(fingerprint: Json, split: str) -> int:
+def _row_bytes(layout: Layout, checkpoint: str, split: str) -> int:
     """Bytes of the features of one row, its per-token terms or other classes included."""
-    from trak_cli.stages.index.fingerprints import curvature_of
+    from trak_cli.stages.index.fingerprints import curvature_of, read_fingerprint
     from trak_cli.store.dtypes import row_bytes
 
+    fingerprint = read_fingerprint(layout, checkpoint)
     curvature = curvature_of(fingerprint) is not None and split == TRAIN
     return row_bytes(str(fingerprint["dtype"]), int(fingerprint["projection"]["dim"])) * (1 + curvature)

@@ -8,15 +8,20 @@ from trak_cli.attribution.estimator.simulated_training import FLOW_ROWS, FLOW_VE
 from trak_cli.attribution.estimator.spec import EstimatorSpec, choices, gram_key
 from trak_cli.attribution.estimator.threshold import REFERENCE_ROWS
 from trak_cli.stages.index.fingerprint_differences import stored_differences
+from trak_cli.store.dtypes import FEATURE_DTYPES
 from trak_cli.store.failures import ForeignError
 from trak_cli.store.fingerprint import digest, require_same
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.json_files import read_json, write_json_once
 from trak_cli.store.layout import Layout
+from trak_cli.store.records import is_count, require_fields
 from trak_cli.types import Json
 
 #: What training rows may have besides features, in fingerprints: per-token terms, or other classes.
 CURVATURE = ("terms", "classes")
+
+#: Fields of a fingerprint of features that are used, besides being compared.
+_FEATURES = {"dtype": lambda value: value in FEATURE_DTYPES, "projection.dim": is_count}
 
 
 def curvature_of(features: Json) -> str | None:
@@ -71,6 +76,16 @@ def _estimator(estimator: EstimatorSpec, features: Sequence[Json]) -> Json:
     if estimator.soft_threshold:
         written["reference_rows"] = REFERENCE_ROWS
     return written
+
+
+def read_fingerprint(layout: Layout, checkpoint: str) -> Json:
+    """The expected fingerprint of a checkpoint's features.
+
+    Raises:
+        StoreError, MachineError: there is none, it cannot be read, or it is not one of features.
+    """
+    path = layout.fingerprint(checkpoint)
+    return require_fields(path, read_json(path), _FEATURES, "a fingerprint of features")
 
 
 def record_fingerprint(layout: Layout, checkpoint: str, fingerprint: Json) -> None:

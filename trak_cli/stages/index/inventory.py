@@ -13,21 +13,23 @@ from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.plurals import counted
 from trak_cli.stages.index.feature_status import unfinished_shards
 from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
-from trak_cli.stages.index.fingerprints import curvature_of, shard_fingerprint
+from trak_cli.stages.index.fingerprints import curvature_of, read_fingerprint, shard_fingerprint
 from trak_cli.stages.index.run_plan import RunPlan, require_plan
-from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.index.split_sizes import rows_of, split_shards
 from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.store.fingerprint import differences, require_same, shown
-from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import CURVATURE_COLUMNS, Condition, FeatureShard, inspect_features, read_features
-from trak_cli.types import TRAIN, IntArray, Json, Rows, by_numbers, listed, shards_of
+from trak_cli.types import TRAIN, IntArray, Json, Rows, by_numbers, listed
 
 #: The digest in the name of a checkpoint's folder; the name of an ensemble member goes on after it.
 _DIGEST = re.compile(r"-[0-9a-f]{8}(?=$|\+)")
 
 #: Number of problems of one kind that are shown; the others are only counted.
 SHOWN = 5
+
+#: With more shards missing than this, none is looked for: a number of rows in a store of somebody else may be anything.
+_MOST_MISSING = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Inventory:
     plan: RunPlan
     features: Mapping[str, Json]
     rows: int
-    _shards: dict[str, list[Rows]] = field(default_factory=dict, repr=False)
+    _shards: dict[str, Sequence[Rows]] = field(default_factory=dict, repr=False)
 
     @property
     def checkpoints(self) -> list[str]:
@@ -78,10 +80,10 @@ class Inventory:
         chosen = sorted(self.features, key=by_numbers)[:count]
         return replace(self, features={name: one for name, one in self.features.items() if name in chosen})
 
-    def shards(self, split: str) -> list[Rows]:
+    def shards(self, split: str) -> Sequence[Rows]:
         """The shards of a split; its length is read once."""
         if split not in self._shards:
-            self._shards[split] = list(shards_of(rows_of(self.layout, split), self.plan.shard_rows))
+            self._shards[split] = split_shards(self.layout, split, self.plan.shard_rows)
         return self._shards[split]
 
     def read(self, checkpoint: str, split: str, index: int, with_curvature: bool = False) -> FeatureShard:
@@ -111,7 +113,7 @@ class Inventory:
             raise StoreError(Problem(str(path), f"no features of {wanted}", expected, remedy))
         return shard
 
-    def shards_in(self, split: str, rows: Rows) -> list[Rows]:
+    def shards_in(self, split: str, rows: Rows) -> Sequence[Rows]:
         """The shards of a split that hold some of a range of rows."""
         length = self.plan.shard_rows
         return self.shards(split)[rows.start // length : -(-rows.stop // length)]
@@ -152,7 +154,7 @@ def take_inventory(layout: Layout, patterns: Sequence[str]) -> Inventory:
         expected = f"patterns for: {', '.join(known) or 'no checkpoint has features yet'}"
         remedy = "fix the patterns, or run trak featurize first"
         raise StoreError(Problem("estimator.average_over", f"{list(patterns)}, which matches none", expected, remedy))
-    features = {name: read_json(layout.fingerprint(name)) for name in checkpoints}
+    features = {name: read_fingerprint(layout, name) for name in checkpoints}
     _require_alike(features)
     _require_distinct(layout, features)
     return Inventory(layout, plan, features, rows_of(layout, TRAIN))
@@ -171,6 +173,7 @@ def require_stored(inventory: Inventory, splits: Sequence[str]) -> None:
         StoreError: names the shards that are missing, and those of them that are too short and damaged.
     """
     layout = inventory.layout
+    _require_most(inventory, splits)
     doubtful = [
         (checkpoint, split, index)
         for checkpoint in inventory.checkpoints
@@ -186,6 +189,7 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
     Raises:
         StoreError: names the shards that are missing, damaged or another run's.
     """
+    _require_most(inventory, splits)
     _require(
         inventory,
         [
@@ -195,6 +199,16 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
             for index in range(len(inventory.shards(split)))
         ],
     )
+
+
+def _require_most(inventory: Inventory, splits: Sequence[str]) -> None:
+    """Refuse a store that lacks most shards, before each of them is looked for."""
+    layout = inventory.layout
+    for checkpoint in inventory.checkpoints:
+        for split in splits:
+            lacking = len(inventory.shards(split)) - len(layout.feature_sizes(checkpoint, split))
+            if lacking > _MOST_MISSING:
+                raise StoreError(_missing_shards(lacking, [str(layout.features_folder(checkpoint, split))]))
 
 
 def _require(inventory: Inventory, shards: Iterable[tuple[str, str, int]]) -> None:
@@ -210,12 +224,14 @@ def _require(inventory: Inventory, shards: Iterable[tuple[str, str, int]]) -> No
         else:
             problems += state.problems
     if missing:
-        found = f"nothing (or too few rows) at {listed(missing, SHOWN)}"
-        remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"
-        problems.append(
-            Problem(f"{counted(len(missing), 'shard')} of features", found, "every shard of every checkpoint", remedy)
-        )
+        problems.append(_missing_shards(len(missing), missing))
     StoreError.raise_for(problems)
+
+
+def _missing_shards(count: int, places: Sequence[str]) -> Problem:
+    found = f"nothing (or too few rows) at {listed(places, SHOWN)}"
+    remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"
+    return Problem(f"{counted(count, 'shard')} of features", found, "every shard of every checkpoint", remedy)
 
 
 def _require_alike(features: Mapping[str, Json]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trak_cli.errors import Problem, StoreError
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
+from trak_cli.store.records import is_count, is_number, is_text, require_fields
 from trak_cli.types import Json
 
 VERSION = 3
@@ -22,6 +24,22 @@ SHARD_SECONDS, LEAST_ROWS, MOST_ROWS = 120.0, 16, 1024
 
 #: Shards of a split, at most, as long as they have fewer rows than ``MOST_ROWS``.
 SHARDS = 2**14
+
+
+def _are_trials(value: Any) -> bool:
+    kinds = {"engine": is_text, "microbatch": is_count, "seconds": is_number}
+    trials = value if isinstance(value, list) else [None]
+    return all(isinstance(one, dict) and all(kind(one.get(name)) for name, kind in kinds.items()) for one in trials)
+
+
+#: The fields of the file, besides the version.
+_FIELDS = {
+    "engine": is_text,
+    "microbatch": is_count,
+    "shard_rows": is_count,
+    "strategies": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
+    "measured": _are_trials,
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,8 @@ def read_plan(layout: Layout) -> RunPlan | None:
     if stored.pop("version", None) != VERSION:
         remedy = "use the trak that made this store"
         raise StoreError(Problem(str(layout.plan), str(stored), f"a run plan of version {VERSION}", remedy))
-    return RunPlan(**stored)
+    require_fields(layout.plan, stored, _FIELDS, "a run plan")
+    return RunPlan(**{name: stored[name] for name in _FIELDS})
 
 
 def require_plan(layout: Layout) -> RunPlan:

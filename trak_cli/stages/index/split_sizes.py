@@ -5,7 +5,7 @@ A split may grow. It may not become shorter than its shards; a recorded length b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from shlex import quote
 
@@ -14,8 +14,12 @@ from trak_cli.plurals import counted
 from trak_cli.store.atomic_write import remove
 from trak_cli.store.json_files import read_json, replace_json, write_json_once
 from trak_cli.store.layout import Layout
+from trak_cli.store.records import is_count, require_fields
 from trak_cli.store.shards import inspect_features
-from trak_cli.types import TRAIN
+from trak_cli.types import TRAIN, Rows, shards_of
+
+#: Shards of a split, at most: a number of rows in a store of somebody else may be anything.
+MOST_SHARDS = 1 << 24
 
 
 def check_rows(layout: Layout, split: str, rows: int) -> None:
@@ -80,6 +84,20 @@ def _noted(layout: Layout, split: str) -> int:
     return rows_of(layout, split) if layout.split(split).exists() else 0
 
 
+def split_shards(layout: Layout, split: str, shard_rows: int) -> Sequence[Rows]:
+    """The rows of every shard of a split.
+
+    Raises:
+        StoreError: the store knows no such split, or it would have more shards than a store can have.
+    """
+    shards = shards_of(rows_of(layout, split), shard_rows)
+    if len(shards) > MOST_SHARDS:
+        found = f"{len(shards):,} shards of {shard_rows:,} rows"
+        remedy = "use more features.shard_rows in another store"
+        raise StoreError(Problem(str(layout.split(split)), found, f"at most {MOST_SHARDS:,} shards", remedy))
+    return shards
+
+
 def rows_of(layout: Layout, split: str) -> int:
     """The number of rows of a split.
 
@@ -91,7 +109,4 @@ def rows_of(layout: Layout, split: str) -> int:
         known = ", ".join(layout.described_splits()) or "none"
         remedy = "run trak featurize with this split first"
         raise StoreError(Problem(f"split {split}", "no features of it", f"one of: {known}", remedy))
-    rows = read_json(path).get("rows")
-    if not isinstance(rows, int) or rows < 1:
-        raise StoreError(Problem(str(path), repr(rows), "a number of rows", "run trak featurize again"))
-    return rows
+    return int(require_fields(path, read_json(path), {"rows": is_count}, "the description of a split")["rows"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.types import TRAIN, Rows, shards_of
@@ -17,7 +17,7 @@ def part_rows(given: int | None, dim: int) -> int:
     return given or min(max(_PRODUCTS // dim**2, _LEAST_ROWS), _MOST_ROWS)
 
 
-def parts_of_shards(given: int | None, inventory: Inventory) -> Iterator[Rows]:
+def parts_of_shards(given: int | None, inventory: Inventory) -> Sequence[Rows]:
     """The training rows in parts of at least that many rows that are whole shards."""
     length = inventory.plan.shard_rows
     shards = -(-part_rows(given, inventory.dim) // length)

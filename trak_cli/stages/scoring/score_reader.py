@@ -10,9 +10,17 @@ import numpy as np
 from trak_cli.attribution.topk import Extremes, TopBottom, TopK
 from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.store.container import read_image
+from trak_cli.store.failures import foreign
 from trak_cli.store.layout import Layout
+from trak_cli.store.records import are_texts, is_count, is_mapping, is_text, require_arrays, require_fields, understanding
 from trak_cli.store.virtual import open_scores, read_fingerprint, score_blocks
 from trak_cli.types import Float32, IntArray, Json, Rows
+
+#: Fields of a fingerprint of scores that are used, besides being compared.
+SCORES = {"rows": is_count, "targets": is_count, "split": is_text, "checkpoints": are_texts, "estimator": is_mapping}
+
+_KEPT = ("top_rows", "top_scores", "bottom_rows", "bottom_scores")
+_KEPT_SCORES = "the highest and lowest scores of each target"
 
 
 def stored_scores(layout: Layout, estimator: str, split: str) -> tuple[Path, Json]:
@@ -25,7 +33,7 @@ def stored_scores(layout: Layout, estimator: str, split: str) -> tuple[Path, Jso
     path = dense if dense.exists() else kept
     if not path.exists():
         raise no_scores(layout, estimator, split)
-    return path, read_fingerprint(path)
+    return path, require_fields(path, read_fingerprint(path), SCORES, "the fingerprint of scores")
 
 
 def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int], k: int) -> list[TopBottom]:
@@ -44,8 +52,9 @@ def read_extremes(layout: Layout, estimator: str, split: str, rows: Sequence[int
         found: dict[int, TopBottom] = {}
         for places, blocks in read_rows(dense, rows):
             best = TopK(len(places), k)
-            for train, scores in blocks:
-                best.update(scores, train.start)
+            with understanding(dense, "finite scores"):
+                for train, scores in blocks:
+                    best.update(scores, train.start)
             found |= zip(places.tolist(), best.result().each(), strict=True)
         return [found[place] for place in range(len(rows))]
     kept = layout.scores_top(estimator, split)
@@ -68,7 +77,14 @@ def read_kept(layout: Layout, estimator: str, split: str) -> tuple[TopBottom, in
     if not path.exists():
         raise no_scores(layout, estimator, split)
     image = read_image(path)
-    return TopBottom.of(image.arrays), int(image.fingerprint["rows"])
+    require_fields(path, image.fingerprint, SCORES, "the fingerprint of scores")
+    training = int(image.fingerprint["rows"])
+    require_arrays(image, dict.fromkeys(_KEPT, (None, None)), _KEPT_SCORES)
+    rows = [image.arrays[f"{end}_rows"] for end in ("top", "bottom")]
+    inside = all(one.dtype == np.int64 and one.min(initial=0) >= 0 and one.max(initial=0) < training for one in rows)
+    if not inside or len({image.shapes[name] for name in _KEPT}) > 1:
+        raise foreign(path, f"shapes {image.shapes}, or rows outside {training} training rows", _KEPT_SCORES)
+    return TopBottom.of(image.arrays), training
 
 
 def read_rows(path: Path, rows: Sequence[int]) -> Iterator[tuple[IntArray, Iterator[tuple[Rows, Float32]]]]:

@@ -22,13 +22,13 @@ from trak_cli.stages.index.feature_status import unfinished_shards
 from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.index.run_plan import read_plan
-from trak_cli.stages.index.split_sizes import rows_of
+from trak_cli.stages.index.split_sizes import rows_of, split_shards
 from trak_cli.stages.scoring.gram_store import gram_path
 from trak_cli.stages.scoring.result_status import list_scores
 from trak_cli.store.fingerprint import differences
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_fingerprint
-from trak_cli.types import TRAIN, Json, shards_of
+from trak_cli.types import TRAIN, Json
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _featurize(loaded: Loaded) -> Progress:
     total = 0
     for checkpoint in checkpoints:
         for split in names:
-            shards = list(shards_of(rows_of(layout, split), plan.shard_rows))
+            shards = split_shards(layout, split, plan.shard_rows)
             total += len(shards)
             missing += [layout.features(checkpoint, split, i) for i in unfinished_shards(layout, checkpoint, split, shards)]
     return Progress("shards", total, missing)

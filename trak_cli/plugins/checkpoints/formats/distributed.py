@@ -23,6 +23,9 @@ from trak_cli.plugins.checkpoints.formats.folders import INDEX
 from trak_cli.plugins.checkpoints.formats.tensors import StoredTensor
 from trak_cli.plurals import counted
 from trak_cli.user_errors import first_line
+from trak_cli.user_files import parsing
+
+_EXPECTED = "what torch.distributed.checkpoint.save wrote"
 
 _PACKAGE = "torch.distributed.checkpoint."
 _RECORDS = {
@@ -56,9 +59,10 @@ class _IndexUnpickler(pickle.Unpickler):
 
 def files_of_folder(folder: Path) -> list[Path]:
     """The index and all shards, sorted by name. A shard holds pieces of the weights and possibly of the optimizer's state."""
-    _, pieces_of = _contents(folder)
-    pieces = (info for pieces in pieces_of.values() for _, info in pieces)
-    return [folder / INDEX, *sorted({folder / info.relative_path for info in pieces})]
+    with parsing(folder, _EXPECTED):
+        _, pieces_of = _contents(folder)
+        pieces = (info for pieces in pieces_of.values() for _, info in pieces)
+        return [folder / INDEX, *sorted({folder / info.relative_path for info in pieces})]
 
 
 def read_folder(folder: Path) -> dict[str, StoredTensor]:
@@ -67,13 +71,14 @@ def read_folder(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         InputError: the index or a shard is missing, damaged, or of another kind.
     """
-    entries, pieces = _contents(folder)
-    tensors: dict[str, StoredTensor] = {}
-    for name, entry in entries.items():
-        shape = getattr(entry, "size", None)
-        if isinstance(shape, torch.Size):
-            tensors[name] = StoredTensor(shape, partial(_read, folder, name, shape, pieces.get(name, [])))
-    return tensors
+    with parsing(folder, _EXPECTED):
+        entries, pieces = _contents(folder)
+        tensors: dict[str, StoredTensor] = {}
+        for name, entry in entries.items():
+            shape = getattr(entry, "size", None)
+            if isinstance(shape, torch.Size):
+                tensors[name] = StoredTensor(shape, partial(_read, folder, name, shape, pieces.get(name, [])))
+        return tensors
 
 
 def read_values(folder: Path, part: str) -> dict[str, Any]:
@@ -82,6 +87,11 @@ def read_values(folder: Path, part: str) -> dict[str, Any]:
     Raises:
         InputError: the index or a shard is missing, damaged, or of another kind.
     """
+    with parsing(folder, _EXPECTED):
+        return _plain_values(folder, part)
+
+
+def _plain_values(folder: Path, part: str) -> dict[str, Any]:
     entries, pieces = _contents(folder)
     names = [name for name, entry in entries.items() if not hasattr(entry, "size")]
     return {name: _value(folder, pieces[name][0][1]) for name in names if part in name.split(".") and name in pieces}
@@ -127,17 +137,19 @@ def _contents(folder: Path) -> tuple[Mapping[str, Any], dict[str, list[tuple[tup
 
 
 def _read(folder: Path, name: str, shape: torch.Size, pieces: list[tuple[tuple[int, ...], Any]]) -> Tensor:
-    whole: Tensor | None = None
-    filled = 0
-    for offset, piece in _loaded(folder, name, pieces):
-        if whole is None:
-            whole = torch.empty(shape, dtype=piece.dtype)
-        place = tuple(slice(start, start + size) for start, size in zip(offset or [0] * piece.dim(), piece.shape, strict=True))
-        whole[place] = piece
-        filled += piece.numel()
-    if whole is None or filled != math.prod(shape):
-        raise _damaged(folder / INDEX, f"{filled:,} of {counted(math.prod(shape), 'number')} of {name}")
-    return whole
+    with parsing(folder, _EXPECTED):
+        whole: Tensor | None = None
+        filled = 0
+        for offset, piece in _loaded(folder, name, pieces):
+            if whole is None:
+                whole = torch.empty(shape, dtype=piece.dtype)
+            starts = offset or [0] * piece.dim()
+            place = tuple(slice(start, start + size) for start, size in zip(starts, piece.shape, strict=True))
+            whole[place] = piece
+            filled += piece.numel()
+        if whole is None or filled != math.prod(shape):
+            raise _damaged(folder / INDEX, f"{filled:,} of {counted(math.prod(shape), 'number')} of {name}")
+        return whole
 
 
 def _loaded(folder: Path, name: str, pieces: list[tuple[tuple[int, ...], Any]]) -> Iterator[tuple[tuple[int, ...], Tensor]]:
@@ -153,5 +165,4 @@ def _loaded(folder: Path, name: str, pieces: list[tuple[tuple[int, ...], Any]]) 
 
 
 def _damaged(path: Path, found: str) -> InputError:
-    expected = "what torch.distributed.checkpoint.save wrote"
-    return InputError(Problem(str(path), found, expected, "copy or save the folder again"))
+    return InputError(Problem(str(path), found, _EXPECTED, "copy or save the folder again"))

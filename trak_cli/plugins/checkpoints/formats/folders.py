@@ -5,12 +5,12 @@ save_pretrained and the Trainer of Hugging Face, Accelerate, DeepSpeed and torch
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from trak_cli.plugins.checkpoints.formats.sharded import INDEX_SUFFIX
+from trak_cli.user_files import parse_json, read_text
 
 #: The index in a folder of torch.distributed.checkpoint.
 INDEX = ".metadata"
@@ -46,8 +46,10 @@ _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.\w+")
 def weights_in(folder: Path) -> Path | None:
     """The file of weights in a folder, or the folder of torch.distributed.checkpoint in it; None if none is recognised."""
     places = list(_PLACES)
-    with suppress(OSError, UnicodeDecodeError):
-        places.append(f"{(folder / _LATEST).read_text(encoding='utf-8').strip()}/mp_rank_00_model_states.pt")
+    with suppress(OSError, ValueError):
+        latest = read_text(folder / _LATEST).strip()
+        if Path(latest).name == latest:  # a folder in this one
+            places.append(f"{latest}/mp_rank_00_model_states.pt")
     weights = next((folder / place for place in places if (folder / place).is_file()), None)
     return weights.parent if weights is not None and weights.name == INDEX else weights
 
@@ -63,7 +65,7 @@ def index_of(path: Path) -> Path | None:
         return None
     for index in sorted(path.parent.glob(f"*{INDEX_SUFFIX}")):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            names = parse_json(read_text(index))["weight_map"].values()
             if path.name in names:
                 return index
     return None

@@ -17,25 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.plugins.checkpoints.formats.numpy_values import Array, Dtype, empty_array, number
 from trak_cli.user_errors import error_summary
 
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-
-#: The functions that build a NumPy number and an array.
-_MAKERS: tuple[Any, ...] = (np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0])
 
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, slice, range, object)
 
 #: Name in a pickle -> the class or function that is used for it.
 _HARMLESS: dict[str, Any] = {
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    **{f"{package}.multiarray.{maker.__name__}": maker for package in ("numpy.core", "numpy._core") for maker in _MAKERS},
-    **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__ if name != "ObjectDType"},
+    "numpy.ndarray": Array,
+    "numpy.dtype": Dtype,
+    **{f"{package}.multiarray._reconstruct": empty_array for package in ("numpy.core", "numpy._core")},
+    **{f"{package}.multiarray.scalar": number for package in ("numpy.core", "numpy._core")},
     **{f"{module}.{name}": pathlib.PurePosixPath for module in ("pathlib", "pathlib._local") for name in _PATHS},
     **{f"builtins.{kind.__name__}": kind for kind in _PLAIN},
     "typing.Any": Any,

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
 
 from trak_cli.results.exchange.contract import ScoreStream, ScoreTable, Source, unreadable
 from trak_cli.results.exchange.staging import reserve
 from trak_cli.types import AnyArray, Json, Rows
+from trak_cli.user_files import parse_json, read_bytes, read_text
+from trak_cli.user_yaml import parse_yaml
 
 #: The files of the folder.
 FILES = ("scores.bin", "info.json", "config.yaml")
@@ -80,7 +81,7 @@ def read(source: Source) -> ScoreTable:
 
 def _info(path: Path) -> Json:
     try:
-        info = json.loads((path / "info.json").read_bytes())
+        info = parse_json(read_bytes(path / "info.json"))
         counts = [info["num_items"], info["num_rows"], info["num_scores"]]
         if not all(isinstance(count, int) and count > 0 for count in counts) or not isinstance(info["dtype"], dict):
             raise ValueError("without positive counts and a dtype")
@@ -97,6 +98,8 @@ def _records(path: Path, info: Json) -> Any:
         dtype: np.dtype[Any] = np.dtype(cast(Any, layout))
         if dtype.hasobject:
             raise ValueError("objects")
+        if 2 * info["num_scores"] > len(dtype.names or ()):
+            raise ValueError(f"{info['num_scores']} scores in a record of {len(dtype.names or ())} fields")
         names = [f"{kind}_{target}" for target in range(info["num_scores"]) for kind in ("score", "written")]
         if dtype.names is None or set(names) - set(dtype.names):
             raise ValueError("a dtype without score_0, written_0, …")
@@ -136,9 +139,9 @@ def _orientation(path: Path) -> bool | None:
     if not file.exists():
         return None
     try:
-        steps = yaml.safe_load(file.read_text(encoding="utf-8"))["steps"]
+        steps = parse_yaml(read_text(file))["steps"]
         configs = [command.get("score_cfg") for step in steps for command in step.values() if command]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable(file, f"no steps of bergson ({type(error).__name__})", "the config.yaml that bergson wrote") from error
     chosen = next((config for config in configs if config is not None), None)
     return None if chosen is None else bool(chosen.get("higher_is_better", True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from trak_cli.plurals import counted
 from trak_cli.results.exchange.contract import ScoreStream, ScoreTable, Source, matrix_table, unreadable
 from trak_cli.results.exchange.staging import spilled
 from trak_cli.types import Float64
+from trak_cli.user_files import parse_json
 
 _NUMBERS_AT_ONCE = 65_536
 _CHARACTERS_AT_ONCE = 1 << 20
@@ -64,9 +64,10 @@ def _rows(path: Path) -> Iterator[Float64]:
         rest = rest[1:] if nested else rest
         first = True
         while True:
-            while "]" not in rest and (more := file.read(_CHARACTERS_AT_ONCE)):
-                rest += more
-            text, closed, rest = rest.partition("]")
+            parts = [rest]
+            while "]" not in parts[-1] and (more := file.read(_CHARACTERS_AT_ONCE)):
+                parts.append(more)
+            text, closed, rest = "".join(parts).partition("]")
             if not closed:
                 raise unreadable(path, "a file that ends inside a list", "a complete JSON list")
             if nested and not text.strip():
@@ -86,7 +87,7 @@ def _rows(path: Path) -> Iterator[Float64]:
 
 def _numbers(path: Path, text: str) -> Float64:
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         array = np.array(values)
     except ValueError as error:
         raise unreadable(path, f"no list of numbers ({error})", "a JSON list of scores") from error

@@ -20,6 +20,7 @@ from trak_cli.results.exchange.contract import (
 from trak_cli.results.exchange.staging import array_on_disk
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.types import AnyArray
+from trak_cli.user_files import require_plausible
 
 
 def write(path: Path, stream: ScoreStream) -> None:
@@ -66,6 +67,8 @@ def _extracted(source: Source) -> dict[str, Path]:
     files = {}
     try:
         with zipfile.ZipFile(source.path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            require_plausible(str(source.path), size, source.path.stat().st_size)
             for name in {"scores", "targets"} & {member.removesuffix(".npy") for member in archive.namelist()}:
                 files[name] = source.scratch / f"{name}.npy"
                 with archive.open(f"{name}.npy") as packed, files[name].open("wb") as unpacked:

@@ -11,8 +11,12 @@ import numpy as np
 from trak_cli.plugins.optional import needed
 from trak_cli.results.exchange.contract import ArrayStream, LongRows, ScoreStream, ScoreTable, Source, long_rows, unreadable
 from trak_cli.results.exchange.formats.long_scores import COLUMNS, collect
+from trak_cli.user_files import require_plausible
 
 _ROWS_AT_ONCE = 1_000_000
+
+#: Of a row in memory: two int64 and a float32.
+_ROW_BYTES = 20
 
 
 def write(path: Path, stream: ScoreStream) -> None:
@@ -61,6 +65,7 @@ def read(source: Source) -> ScoreTable:
     try:
         with parquet.ParquetFile(source.path) as file:
             kinds = {field.name: field.type for field in file.schema_arrow}
+            require_plausible(str(source.path), _ROW_BYTES * file.metadata.num_rows, source.path.stat().st_size)
     except (OSError, arrow.ArrowException) as error:
         raise unreadable(source.path, f"a file that cannot be read ({error})", "a Parquet file") from error
     if missing := [name for name in COLUMNS if name not in kinds]:

@@ -5,7 +5,6 @@ The scores are (training rows, targets), float32 or float16, in the file format 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.results.exchange.contract import ScoreTable, Source, matrix_table, unreadable
 from trak_cli.types import Json
+from trak_cli.user_files import parse_json, read_bytes
 
 
 def read(source: Source) -> ScoreTable:
@@ -28,6 +28,8 @@ def read(source: Source) -> ScoreTable:
     if not isinstance(described, dict) or described.get("scores_finalized") != 1:
         remedy = f"call TRAKer.finalize_scores(exp_name={name!r}) first"
         raise InputError(Problem(str(source.path / "experiments.json"), f"{name} is not finalized", "finished scores", remedy))
+    if Path(name).name != name:
+        raise unreadable(source.path / "experiments.json", f"the experiment {name!r}", "the name of a file in scores/")
     path = source.path / "scores" / f"{name}.mmap"  # the listed path may be of another machine
     try:
         scores = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -52,7 +54,7 @@ def _chosen(source: Source, experiments: Json) -> str:
 
 def _document(path: Path) -> Json:
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(read_bytes(path))
     except (OSError, ValueError) as error:
         raise unreadable(path, f"no JSON ({error})", "a save directory of traker") from error
     if not isinstance(document, dict):

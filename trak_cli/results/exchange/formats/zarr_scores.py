@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from trak_cli.results.exchange.contract import (
     score_arrays,
     unreadable,
 )
+from trak_cli.user_files import parse_json, read_bytes, require_plausible
 
 #: Length of a chunk in every dimension, at most.
 _CHUNK = 1024
+
+#: Chunks for each file, at most; those without a file have a constant value.
+_MOST_EMPTY = 100
 
 #: The codecs that are read. None of them runs code of the file.
 _CODECS = {"bytes", "transpose", "blosc", "zstd", "gzip", "crc32c", "sharding_indexed"}
@@ -60,13 +64,26 @@ def read(source: Source) -> ScoreTable:
     if (source.path / "targets").exists():
         _check(source.path / "targets")
         targets = group["targets"]
+        _require_stored(source.path / "targets", targets)
+    _require_stored(source.path / "scores", group["scores"])
     return matrix_table(source.path, group["scores"], targets)
+
+
+def _require_stored(folder: Path, array: Any) -> None:
+    """Refuse an array that is much larger than its files: chunks without a file have a constant value."""
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    stored = sum(sizes)
+    parts = math.prod(-(-size // part) for size, part in zip(array.shape, array.shards or array.chunks, strict=True))
+    if parts > _MOST_EMPTY * len(sizes):
+        raise unreadable(folder, f"{parts:,} chunks in {len(sizes):,} files", "a file for each chunk")
+    require_plausible(str(folder), math.prod(array.shape) * array.dtype.itemsize, stored)
+    require_plausible(f"{folder}: chunk", math.prod(array.chunks) * array.dtype.itemsize, stored)
 
 
 def _check(folder: Path) -> None:
     """Refuse what is no Zarr of format 3, and every codec that may do more than decode numbers."""
     try:
-        described = json.loads((folder / "zarr.json").read_bytes())
+        described = parse_json(read_bytes(folder / "zarr.json"))
         if described["zarr_format"] != 3:
             raise ValueError("another format than 3")
         unknown = set(_codecs(described.get("codecs", []))) - _CODECS
