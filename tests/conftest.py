@@ -93,7 +93,7 @@ def _cannot_import(module: str) -> str | None:
 @pytest.fixture(scope="session", autouse=True)
 def _damage_is_no_delay() -> Iterator[None]:
     """Readers do not wait for damaged files to become whole, as on a shared file system: the tests of that say so."""
-    from trak_cli.store import visibility
+    from trak_cli.store.safety import visibility
 
     before, visibility.PAUSES = visibility.PAUSES, ()
     yield

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trak_cli.errors import MachineError, Problem
+from trak_cli.store.safety.visibility import wait_until_visible
 from trak_cli.store.temp_files import clean, temporary_of
-from trak_cli.store.visibility import wait_until_visible
 
 #: Every step of writing a file, in order; ``on_step`` is called right after each, and after a file is removed.
 STEPS: tuple[str, ...] = ("created", "half-written", "written", "synced", "promoted", "unlinked", "folder-synced", "cleaned")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trak_cli.store.failures import damaged, foreign
-from trak_cli.store.visibility import open_stored, patiently
+from trak_cli.store.safety.visibility import open_stored, patiently
 
 HEADER_BYTES = 512
 FORMAT_VERSION = 2

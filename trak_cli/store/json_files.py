@@ -11,7 +11,7 @@ from pathlib import Path
 from trak_cli.store.atomic_write import replace, write_once
 from trak_cli.store.failures import damaged, foreign
 from trak_cli.store.fingerprint import digest, parse
-from trak_cli.store.visibility import open_stored, patiently
+from trak_cli.store.safety.visibility import open_stored, patiently
 from trak_cli.types import Json
 from trak_cli.user_files import MAX_TEXT
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.store.failures import reading
-from trak_cli.store.links import link_in_store, require_no_link
+from trak_cli.store.safety.links import link_in_store, require_no_link
 
 #: Largest number of shards in one folder.
 GROUP_SHARDS = 1000

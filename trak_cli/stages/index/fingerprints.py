@@ -14,7 +14,7 @@ from trak_cli.store.fingerprint import digest, require_same
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.json_files import read_json, write_json_once
 from trak_cli.store.layout import Layout
-from trak_cli.store.records import is_count, require_fields
+from trak_cli.store.safety.records import is_count, require_fields
 from trak_cli.types import Json
 
 #: What training rows may have besides features, in fingerprints: per-token terms, or other classes.

@@ -14,7 +14,7 @@ from typing import Any
 from trak_cli.errors import Problem, StoreError
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
-from trak_cli.store.records import is_count, is_number, is_text, require_fields
+from trak_cli.store.safety.records import is_count, is_number, is_text, require_fields
 from trak_cli.types import Json
 
 VERSION = 3

@@ -14,7 +14,7 @@ from trak_cli.plurals import counted
 from trak_cli.store.atomic_write import remove
 from trak_cli.store.json_files import read_json, replace_json, write_json_once
 from trak_cli.store.layout import Layout
-from trak_cli.store.records import is_count, require_fields
+from trak_cli.store.safety.records import is_count, require_fields
 from trak_cli.store.shards import inspect_features
 from trak_cli.types import TRAIN, Rows, shards_of
 

@@ -6,6 +6,7 @@ A file holds the eigendecomposition V diag(σ) Vᵀ, so that another ridge costs
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from trak_cli.stages.index.provenance import provenance
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import differences, require_same
 from trak_cli.store.publish import write_image
-from trak_cli.types import Float32, Json
+from trak_cli.store.safety.records import is_count, require_shapes, understanding
+from trak_cli.types import AnyArray, Float32, Json
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ def write_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str, 
 _STALE = {"rows", "simulated_training.version"}
 
 
+_GRAM = "a Gram matrix of these features"
+
+
 def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -> Finalized | None:
     """The stored result for a checkpoint, or None when it is missing or out of date.
 
@@ -91,10 +96,17 @@ def find_gram(inventory: Inventory, estimator: EstimatorSpec, checkpoint: str) -
     image = read_image(path)
     expected = _expected(inventory, estimator, checkpoint)
     changed = {key for key, _, _ in differences(image.fingerprint, expected)}
-    if changed and changed <= _STALE and image.fingerprint["rows"] <= inventory.rows:
+    if changed and changed <= _STALE and is_count(image.fingerprint["rows"]) and image.fingerprint["rows"] <= inventory.rows:
         return None
     require_same(path, image.fingerprint, expected)
-    arrays = image.arrays
+    ranks = image.shapes.get("eigenvalues", ())
+    shapes = dict.fromkeys(("rows", "mean_diagonal", "mean_square"), (1,))
+    require_shapes(path, image.shapes, {"eigenvalues": (None,), "eigenvectors": (inventory.dim, *ranks), **shapes}, _GRAM)
+    with understanding(path, _GRAM):
+        return _finalized(image.arrays, inventory, estimator)
+
+
+def _finalized(arrays: Mapping[str, AnyArray], inventory: Inventory, estimator: EstimatorSpec) -> Finalized:
     over = "terms" if "terms" in arrays else "classes" if covers_classes(inventory, estimator) else "samples"
     numbers = {key: float(arrays[key][0]) for key in ("mean_diagonal", "mean_square")}
     spectrum = Spectrum(

@@ -12,7 +12,15 @@ from trak_cli.errors import ConfigError, Problem, StoreError
 from trak_cli.store.container import read_image
 from trak_cli.store.failures import foreign
 from trak_cli.store.layout import Layout
-from trak_cli.store.records import are_texts, is_count, is_mapping, is_text, require_arrays, require_fields, understanding
+from trak_cli.store.safety.records import (
+    are_texts,
+    is_count,
+    is_mapping,
+    is_text,
+    require_fields,
+    require_shapes,
+    understanding,
+)
 from trak_cli.store.virtual import open_scores, read_fingerprint, score_blocks
 from trak_cli.types import Float32, IntArray, Json, Rows
 
@@ -79,7 +87,7 @@ def read_kept(layout: Layout, estimator: str, split: str) -> tuple[TopBottom, in
     image = read_image(path)
     require_fields(path, image.fingerprint, SCORES, "the fingerprint of scores")
     training = int(image.fingerprint["rows"])
-    require_arrays(image, dict.fromkeys(_KEPT, (None, None)), _KEPT_SCORES)
+    require_shapes(image, dict.fromkeys(_KEPT, (None, None)), _KEPT_SCORES)
     rows = [image.arrays[f"{end}_rows"] for end in ("top", "bottom")]
     inside = all(one.dtype == np.int64 and one.min(initial=0) >= 0 and one.max(initial=0) < training for one in rows)
     if not inside or len({image.shapes[name] for name in _KEPT}) > 1:

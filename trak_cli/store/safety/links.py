@@ -1,7 +1,7 @@
 """Symbolic links inside a store are refused: in a store from somebody else they may lead anywhere.
 
 The folder of the store itself may be a link. The last part of a path is checked where the file is opened
-(:func:`~trak_cli.store.visibility.open_stored`).
+(:func:`~trak_cli.store.safety.visibility.open_stored`).
 """
 
 from __future__ import annotations

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trak_cli.errors import TrakError
 from trak_cli.store.failures import foreign
 from trak_cli.types import Json
 from trak_cli.user_errors import first_line
-
-if TYPE_CHECKING:
-    from trak_cli.store.container import Image
 
 #: Numbers of rows, features and the like are at most this: floating-point numbers count so far.
 MAX_COUNT = 1 << 53
@@ -66,17 +63,23 @@ def require_fields(path: Path, document: Json, fields: Mapping[str, Kind], what:
     return document
 
 
-def require_arrays(image: Image, shapes: Mapping[str, tuple[int | None, ...]], what: str) -> None:
-    """Refuse a file in which an array of numbers is missing or of another shape. None stands for any length.
+def require_shapes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], expected_shapes: Mapping[str, tuple[int | None, ...]], what: str
+) -> None:
+    """Refuse a file in which an array is missing or of another shape.
+
+    Args:
+        shapes: of the arrays of the file.
+        expected_shapes: None stands for any length.
 
     Raises:
         ForeignError: with what was found.
     """
-    for name, expected in shapes.items():
-        found = image.shapes.get(name)
+    for name, expected in expected_shapes.items():
+        found = shapes.get(name)
         fits = found is not None and len(found) == len(expected)
         if not fits or any(size not in (None, one) for size, one in zip(expected, found or (), strict=True)):
-            raise foreign(image.path, f"{name} of shape {found}", f"shape {expected}, in {what}")
+            raise foreign(path, f"{name} of shape {found}", f"shape {expected}, in {what}")
 
 
 @contextmanager
