@@ -87,7 +87,8 @@ def read_kept(layout: Layout, estimator: str, split: str) -> tuple[TopBottom, in
     image = read_image(path)
     require_fields(path, image.fingerprint, SCORES, "the fingerprint of scores")
     training = int(image.fingerprint["rows"])
-    require_shapes(image, dict.fromkeys(_KEPT, (None, None)), _KEPT_SCORES)
+    matrices: dict[str, tuple[int | None, ...]] = dict.fromkeys(_KEPT, (None, None))
+    require_shapes(path, image.shapes, matrices, _KEPT_SCORES)
     rows = [image.arrays[f"{end}_rows"] for end in ("top", "bottom")]
     inside = all(one.dtype == np.int64 and one.min(initial=0) >= 0 and one.max(initial=0) < training for one in rows)
     if not inside or len({image.shapes[name] for name in _KEPT}) > 1:
