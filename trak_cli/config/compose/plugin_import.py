@@ -49,7 +49,8 @@ def imported_again() -> Iterator[None]:
 
 def _own_modules() -> dict[str, ModuleType]:
     """The loaded modules whose top-level module or package lies directly in the user's folder."""
-    tops = {name.partition(".")[0] for name in sys.modules}
+    beside = {path.stem for path in _folders[0].glob("*")} if _folders else set()
+    tops = {top for name in sys.modules if (top := name.partition(".")[0]) in beside}
     own = {top: path for top in tops if (path := _own_file(top)) is not None}
     own = {top: path for top, path in own.items() if Path(str(getattr(sys.modules.get(top), "__file__", ""))).resolve() == path}
     return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
