@@ -58,7 +58,15 @@ PROJECTIONS = {
 }
 #: Models with more parameters are not run with the original library's CPU projector, which would take too long.
 ORIGINAL_LIMIT = 5_000_000
-MODELS = {"resnet9": 32, "bert-small": 16, "bert-long": 16, "resnet50": 8, "gpt2-small": 4}
+MODELS = {
+    "resnet9": 32,
+    "bert-small": 16,
+    "bert-long": 16,
+    "resnet18-small": 16,
+    "resnet50-small": 16,
+    "resnet50": 8,
+    "gpt2-small": 4,
+}
 #: Models for a CUDA device, and their batch sizes.
 LARGE = {"resnet18": 128, "vit-base": 64, "clip-base": 128, "bert-base": 64, "mt5-small": 64}
 #: Microbatches of a shard on a GPU: more than one, because samples are read ahead of the computation.

@@ -59,8 +59,9 @@ def task_of(name: str) -> Task:
 def make(name: str, batch: int) -> tuple[nn.Module, list[Any]]:
     """Return a model in evaluation mode and ``batch`` samples for it."""
     torch.manual_seed(0)
-    if name in ("resnet18", "resnet50", "vit-base"):
-        return _image_classifier(name), [(torch.randn(3, 224, 224), i % 1000) for i in range(batch)]
+    if name in ("resnet18", "resnet50", "vit-base", "resnet18-small", "resnet50-small"):
+        side = 64 if name.endswith("-small") else 224
+        return _image_classifier(name.removesuffix("-small")), [(torch.randn(3, side, side), i % 1000) for i in range(batch)]
     if name in ("gpt2-small", "bert-base", "mt5-small"):
         return _text_model(name, batch)
     if name == "clip-base":

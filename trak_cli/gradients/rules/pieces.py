@@ -8,7 +8,7 @@ from collections.abc import Iterator
 PIECE_BYTES = {"cpu": 2**24, "cuda": 2**28}
 
 #: The same for convolutions, which unfold their input again for every piece.
-FILTER_BYTES = {"cpu": 2**26, "cuda": 2**28}
+FILTER_BYTES = {"cpu": 30 * 2**20, "cuda": 2**28}
 
 #: Bytes of a convolution's unfolded input that exist at once.
 UNFOLDED_BYTES = {"cpu": 6 * 2**20, "cuda": 2**28}
