@@ -31,6 +31,7 @@ from bench_projection import machine, table
 from torch import Tensor, nn
 
 from trak_cli.gradients.contract import Engine, ModelOutput
+from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.strategies import Strategies, outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
@@ -39,6 +40,9 @@ from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import ScaledEngine, SecondMoments
 from trak_cli.gradients.transforms.autocast import AUTOCAST, with_autocast
+from trak_cli.gradients.tuning.allocator import keep_freed_memory
+from trak_cli.gradients.tuning.clock import clock_of
+from trak_cli.gradients.tuning.forms import fastest_forms
 from trak_cli.plugins.samples import collate
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
@@ -82,6 +86,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(peak(json.loads(arguments.one))))
         return
+    keep_freed_memory()  # as the command does; the training step benefits too
     torch.set_num_threads(arguments.threads)
     print(machine().strip() + f", {arguments.threads} threads, {arguments.device}\n")
     if arguments.memory:
@@ -102,6 +107,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--adam", action="store_true", help="measure gradients.optimizer=adam too")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--projections", nargs="+", default=list(PROJECTIONS), choices=list(PROJECTIONS))
+    parser.add_argument("--fixed-forms", action="store_true", help="do not measure the forms of convolutions")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead of speed (CPU only)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -136,7 +142,9 @@ def speed(name: str, size: int, arguments: argparse.Namespace) -> None:
         with torch.no_grad():
             task.bind(task.context(model, [batch]))
     function = with_autocast(task, model, device, arguments.autocast)
-    strategies = find_strategies(model, function, parameters, batch)
+    strategies = dict(find_strategies(model, function, parameters, batch))
+    if not arguments.fixed_forms:
+        strategies |= fastest_forms(HooksEngine(model, function, parameters, strategies), batch, clock_of(device.type))
     of_shards: set[str] = set()
     works: dict[str, Work] = {"step": lambda: step(model, task, parameters, batch)}
     if on_gpu:

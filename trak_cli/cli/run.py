@@ -47,6 +47,9 @@ class Stage(Protocol[Result]):
 #: Width of tables written to a pipe or a file, in characters.
 PIPE_WIDTH = 240
 
+#: The stages that compute many gradients, for which the process keeps its memory.
+_OF_GRADIENTS = ("featurize", "run")
+
 #: How many problems of an error are printed; a checkpoint of another architecture has one for each of its tensors.
 SHOWN_PROBLEMS = 24
 
@@ -125,6 +128,10 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
         loaded = load(name, call.config_name, call.config_dir, call.overrides or [])
         work = stage()
         raise_on_interrupt()
+        if name in _OF_GRADIENTS:
+            from trak_cli.gradients.tuning.allocator import keep_freed_memory
+
+            keep_freed_memory()
         if not gc.isenabled():
             gc.freeze()  # what was imported is no garbage, and searching it would take time at every collection
             gc.enable()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from trak_cli.errors import InputError
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
-from trak_cli.gradients.engines.hooks.strategies import describe_strategies
+from trak_cli.gradients.engines.hooks.strategies import FORM, describe_strategies
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.parameters import select
@@ -22,12 +22,13 @@ from trak_cli.gradients.rules import pieces as rule_pieces
 from trak_cli.types import Block, RowBlock
 
 
-def agree(model: nn.Module, batch: Any, tolerance: float = 1e-4) -> dict[str, str]:
-    """Compare hooks with the loop on every sample; returns the strategies."""
+def agree(model: nn.Module, batch: Any, tolerance: float = 1e-4, form: str | None = None) -> dict[str, str]:
+    """Compare hooks, with a form of the rules, with the loop on every sample; returns the strategies without the form."""
     model.eval()
     parameters = select(model, ["*"])
     strategies = find_strategies(model, Sum(), parameters, batch)
-    hooked = make_engine("hooks", model, Sum(), parameters, strategies).per_sample(batch)
+    forms = {} if form is None else dict.fromkeys(parameters, FORM + form)
+    hooked = make_engine("hooks", model, Sum(), parameters, {**strategies, **forms}).per_sample(batch)
     looped = make_engine("loop", model, Sum(), parameters).per_sample(batch)
     torch.testing.assert_close(hooked.outputs, looped.outputs, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(hooked.out_to_loss, looped.out_to_loss, atol=tolerance, rtol=tolerance)
@@ -44,7 +45,7 @@ def agree(model: nn.Module, batch: Any, tolerance: float = 1e-4) -> dict[str, st
 @given(
     dims=st.integers(1, 3),
     groups=st.sampled_from([1, 1, 2, 3]),
-    channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.tuples(st.integers(1, 3), st.sampled_from([1, 2, 3, 17])),
     kernel=st.integers(1, 3),
     stride=st.integers(1, 3),
     dilation=st.integers(1, 2),
@@ -52,8 +53,9 @@ def agree(model: nn.Module, batch: Any, tolerance: float = 1e-4) -> dict[str, st
     mode=st.sampled_from(["zeros", "circular", "reflect", "replicate"]),
     bias=st.booleans(),
     pieces=st.sampled_from([1, 2**25]),
+    form=st.sampled_from([None, "unfold", "library"]),
 )
-def test_convolutions_of_every_shape(
+def test_convolutions_of_every_shape_by_every_form(
     dims: int,
     groups: int,
     channels: tuple[int, int],
@@ -64,6 +66,7 @@ def test_convolutions_of_every_shape(
     mode: str,
     bias: bool,
     pieces: int,
+    form: str | None,
 ) -> None:
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
     torch.manual_seed(0)
@@ -80,9 +83,56 @@ def test_convolutions_of_every_shape(
     )
     x = torch.randn(3, channels[0] * groups, *(7, 6, 5)[:dims])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(rule_pieces.FILTER_BYTES, "cpu", pieces)
+        patch.setitem(rule_pieces.MOST_BYTES, "cpu", pieces)
         patch.setitem(rule_pieces.UNFOLDED_BYTES, "cpu", pieces)
-        assert agree(layer, x) == {}
+        assert agree(layer, x, form=form) == {}
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    dims=st.integers(1, 3),
+    groups=st.sampled_from([1, 1, 2, 3]),
+    channels=st.tuples(st.sampled_from([1, 2, 17]), st.integers(1, 3)),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    padding=st.integers(0, 1),
+    longer=st.booleans(),
+    pieces=st.sampled_from([1, 2**25]),
+)
+def test_transposed_convolutions_of_every_shape(
+    dims: int,
+    groups: int,
+    channels: tuple[int, int],
+    kernel: int,
+    stride: int,
+    dilation: int,
+    padding: int,
+    longer: bool,
+    pieces: int,
+) -> None:
+    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1]
+    torch.manual_seed(0)
+    longer = longer and stride > 1
+    layer = kind(
+        channels[0] * groups,
+        channels[1] * groups,
+        kernel + padding,
+        stride,
+        padding,
+        output_padding=int(longer),
+        groups=groups,
+        dilation=dilation,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(rule_pieces.MOST_BYTES, "cpu", pieces)
+        assert agree(layer, torch.randn(3, channels[0] * groups, *(4, 3, 3)[:dims])) == {}
+
+
+def test_a_transposed_convolution_with_an_output_size_for_each_call() -> None:
+    layer = nn.ConvTranspose1d(2, 3, 2, stride=2)
+    model = Net(lambda net, x: net.layer(x, output_size=[9])[..., 1:] * net.layer(x, output_size=[8]), layer=layer)
+    assert agree(model, torch.randn(3, 2, 4)) == {}
 
 
 @pytest.mark.parametrize(
@@ -327,5 +377,9 @@ def test_strategies_are_described_in_a_sentence() -> None:
     assert told == (
         "2 of 6 parameter tensors by the rules of their layers; b by vmap over block; c by vmap over the model;"
         " d by the loop; e not used by the model"
+    )
+    forms = {"a": FORM + "unfold", "b": FORM + "library", "c": FORM + "library"}
+    assert describe_strategies(["a", "b", "c", "d"], forms) == (
+        "4 of 4 parameter tensors by the rules of their layers (2 by form library, 1 by form unfold)"
     )
     assert describe_strategies(["a", "b", "c", "d"], dict.fromkeys("abcd", "m")) == "a, b, c and 1 more by vmap over m"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from trak_cli.gradients.rules.pieces import PIECE_BYTES, runs
+from trak_cli.gradients.rules.pieces import pieces_of_product
 from trak_cli.gradients.rules.registry import Blocks, Names, register_gradient_rule
 from trak_cli.types import Block, FactorBlock
 
@@ -37,6 +37,6 @@ def linear(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Blocks:
 def outer(name: str, left: Tensor, right: Tensor) -> Blocks:
     """Σ_t left_t ⊗ right_t, (B, m, n) flattened, in runs of its m rows. left (B, t, m), right (B, t, n)."""
     batch, m, n = len(left), left.shape[-1], right.shape[-1]
-    for rows in runs(m, n * batch * right.element_size(), PIECE_BYTES[left.device.type]):
+    for rows in pieces_of_product(m, left.shape[1], n * batch * right.element_size(), left.device.type):
         product = torch.bmm(left[..., rows].transpose(1, 2), right)
         yield Block(name, product.flatten(1), rows.start * n)

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.rules.recurrent import covers
-from trak_cli.types import Block, FactorBlock, RowBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
 #: Name of a parameter in the layer -> its canonical name in the model. It holds only the parameters that are wanted.
 Names = Mapping[str, str]
@@ -40,6 +41,7 @@ class GradientRule:
     parameters: tuple[str, ...]
     where: Callable[[nn.Module], bool] | None
     factors: Factors | None
+    forms: Mapping[str, Compute]
     batch_first: bool
 
     def applies_to(self, module: nn.Module) -> bool:
@@ -51,6 +53,30 @@ class GradientRule:
             matches = self.layer is nn.Module or (isinstance(module, self.layer) and kind.forward is self.layer.forward)
         return matches and (self.where is None or self.where(module))
 
+    def form(self, name: str | None) -> Compute:
+        """The form of this name, or the rule itself for None.
+
+        Raises:
+            InputError: there is no form of this name.
+        """
+        if name is not None and name not in self.forms:
+            where = f"gradient rule {getattr(self.compute, '__qualname__', self.compute)}"
+            known = f"one of {', '.join(self.forms)}" if self.forms else "a rule with forms"
+            remedy = "use the trak and the extensions that made this store, or another store"
+            raise InputError(Problem(where, f"no form {name!r}, which the run plan names", known, remedy))
+        return self.compute if name is None else self.forms[name]
+
+
+@dataclass(frozen=True)
+class RuleCall:
+    """The arguments of a rule for one call of a layer."""
+
+    layer: nn.Module
+    rule: GradientRule
+    x: Tensor
+    g: Tensor
+    names: Names
+
 
 #: In the order of registration; the last one that applies is used.
 _RULES: list[GradientRule] = []
@@ -61,6 +87,7 @@ def register_gradient_rule(
     parameters: tuple[str, ...] = ("weight", "bias"),
     where: Callable[[nn.Module], bool] | None = None,
     factors: Factors | None = None,
+    forms: Mapping[str, Compute] | None = None,
     batch_first: bool = False,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the gradient rule of some layer classes.
@@ -77,6 +104,8 @@ def register_gradient_rule(
         parameters: the parameters that the rule can compute, by their names in the layer.
         where: restricts the rule to layers for which this function returns True.
         factors: the weight's gradient as a sum of outer products, for ``projection=factored``.
+        forms: other functions for the same gradients, by name. ``trak featurize`` times all of them for each layer, and the run
+            plan names the one to use if it is faster than the decorated function.
         batch_first: the rule needs samples along the first axis of the layer's own input. By default another batch axis is
             moved to the front before the rule sees it.
 
@@ -87,7 +116,7 @@ def register_gradient_rule(
         raise ValueError("a gradient rule needs layer classes; nn.Module needs a condition, where=")
 
     def register(compute: Function) -> Function:
-        _RULES.extend(GradientRule(layer, compute, parameters, where, factors, batch_first) for layer in layers)
+        _RULES.extend(GradientRule(layer, compute, parameters, where, factors, forms or {}, batch_first) for layer in layers)
         return compute
 
     return register
@@ -119,3 +148,26 @@ def factors_of(module: nn.Module) -> Factors | None:
 
 def _is_complex(module: nn.Module) -> bool:
     return any(parameter.is_complex() for parameter in module.parameters(recurse=False))
+
+
+def check_block(block: AnyBlock, rule: GradientRule, sizes: Mapping[str, int]) -> None:
+    """Refuse a block of another parameter, or of coordinates that its parameter does not have.
+
+    Args:
+        sizes: canonical name -> coordinates of each parameter that the rule was asked for.
+
+    Raises:
+        InputError: the block does not fit.
+    """
+    size = sizes.get(block.name, 0)
+    if isinstance(block, Block):
+        fits = block.gradient.dim() == 2 and 0 <= block.offset <= block.offset + block.gradient.shape[1] <= size
+    else:
+        fits = (
+            isinstance(block, RowBlock) and block.values.dim() == 2 and size > 0 and size % max(block.values.shape[1], 1) == 0
+        )
+    if not fits:
+        known = ", ".join(f"{name} ({size:,} coordinates)" for name, size in sizes.items())
+        found = f"a block for {block.name!r} that does not fit"
+        where = f"gradient rule {getattr(rule.compute, '__qualname__', rule.compute)}"
+        raise InputError(Problem(where, found, f"blocks (B, d) for {known}", "fix the rule, or use gradients=loop"))

@@ -14,7 +14,7 @@ from trak_cli.batches import JoinedBatch, first_repeated
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.parameters import only
-from trak_cli.gradients.rules.pieces import FILTER_BYTES
+from trak_cli.gradients.rules.pieces import MOST_BYTES
 from trak_cli.gradients.transforms.autocast import Autocast
 
 #: The tensors that autograd saves are at most about half of what exists at the peak of a backward pass. Gradients count twice
@@ -104,7 +104,7 @@ def _needed(engine: str, size: int, saved: int, gradients: int, materialized: in
     """Bytes that a microbatch of ``size`` samples needs."""
     if engine == "hooks":
         # Activations count a third time for the gradients at the outputs of the layers, which are kept with their inputs.
-        pieces = min(_PIECES * FILTER_BYTES["cpu"], _TWICE * size * gradients)
+        pieces = min(_PIECES * MOST_BYTES["cpu"], _TWICE * size * gradients)
         return size * ((_TWICE + 1) * saved + _TWICE * materialized) + pieces
     if engine == "vmap":
         return size * _TWICE * (saved + gradients)

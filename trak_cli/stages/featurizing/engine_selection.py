@@ -11,10 +11,12 @@ import torch
 
 from trak_cli.errors import ConfigError, InputError, MachineError, Problem, StoreError
 from trak_cli.gradients.checks.agreement import check_agreement
+from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.strategies import Strategies, describe_strategies, materialized_parameters
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.options import ENGINES, REPRESENTATION
 from trak_cli.gradients.tuning.clock import clock_of, timed
+from trak_cli.gradients.tuning.forms import LEAST_SAMPLES, fastest_forms
 from trak_cli.gradients.tuning.measure import EQUAL, SIZES, Candidate, Trial, choose, measure
 from trak_cli.gradients.tuning.memory import GradientWork, choose_microbatch
 from trak_cli.plurals import counted
@@ -150,7 +152,11 @@ class EngineSelector:
             check_agreement(build_engine(setup, engine, {}), setup.model, setup.function, setup.selected, batch)
             return {}
         batch = self._compared(STRATEGY_SAMPLES)
-        strategies = find_strategies(setup.model, setup.function, setup.selected, batch, setup.matrices)
+        strategies = dict(find_strategies(setup.model, setup.function, setup.selected, batch, setup.matrices))
+        if not setup.gradients.microbatch and self.samples >= LEAST_SAMPLES:
+            built = HooksEngine(setup.model, setup.function, setup.selected, strategies, setup.matrices)
+            size = min(SIZES[0], self._largest_microbatch(engine, strategies))
+            strategies |= fastest_forms(built, self._typical_batch(size), clock_of(setup.device.type))
         self.reporter.log(f"gradients=hooks: {describe_strategies(setup.selected, strategies)}")
         return strategies
 

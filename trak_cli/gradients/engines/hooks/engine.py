@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trak_cli.batches import batch_size, refuse_joined
-from trak_cli.errors import InputError, Problem
+from trak_cli.errors import InputError
 from trak_cli.gradients.contract import ModelOutput, PerSample, as_real
 from trak_cli.gradients.engines.hooks.batch_dims import Axes, Survey, survey
 from trak_cli.gradients.engines.hooks.graph_coverage import reached
 from trak_cli.gradients.engines.hooks.recorder import Call, NotSeparableError, Recorder
 from trak_cli.gradients.engines.hooks.recurrent_calls import recurrent_blocks
 from trak_cli.gradients.engines.hooks.shares import check_shares, joined, rule_arguments
-from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, owners
+from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, forms_in, owners
 from trak_cli.gradients.engines.hooks.vmap_submodule import submodule_blocks
 from trak_cli.gradients.engines.vmap import VmapEngine
 from trak_cli.gradients.loop import LoopEngine, one_microbatch
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector
-from trak_cli.gradients.rules.registry import GradientRule, rule_of
+from trak_cli.gradients.rules.registry import GradientRule, RuleCall, check_block, rule_of
 from trak_cli.gradients.transforms.autocast import Autocast
-from trak_cli.types import AnyBlock, Block, RowBlock
+from trak_cli.types import AnyBlock, Block
 from trak_cli.user_errors import first_line, is_out_of_memory
 
 
@@ -54,7 +55,9 @@ class HooksEngine:
         self._task = task
         self._parameters = dict(parameters)
         self._factored = frozenset(factored)
-        self.strategies = dict(first_strategies(model, parameters) if strategies is None else strategies)
+        chosen = first_strategies(model, parameters) if strategies is None else strategies
+        self._forms = forms_in(chosen)
+        self.strategies = {name: strategy for name, strategy in chosen.items() if name not in self._forms}
         modules = dict(model.named_modules())
         self._by_rule: dict[str, dict[str, str]] = {}  # module -> a parameter's name in it -> canonical name
         self._by_module: dict[str, dict[str, str]] = {}  # module -> canonical name -> name inside the module
@@ -84,6 +87,20 @@ class HooksEngine:
     def attempt(self, batch: Any, refuse: Callable[[NotSeparableError], None]) -> PerSample:
         """Like :meth:`per_sample`, but a call whose samples do not separate is passed to ``refuse`` and left out."""
         return self._one_pass(batch, batch_size(batch), refuse)
+
+    def calls_with_forms(self, batch: Any) -> Iterator[RuleCall]:
+        """The calls of the layers whose rule has several forms for a parameter, without those that do not separate."""
+        with exact(), only(self._model, self._followed()), torch.enable_grad():
+            outputs, recorder = self._forward(batch, batch_size(batch))
+            recorder.backward(outputs, {})
+        while recorder.calls:
+            call = recorder.calls.pop()
+            rule, names = rule_of(call.module), self._by_rule.get(call.site[0], {})
+            names = {local: name for local, name in names.items() if name not in self._factored}
+            if rule is not None and rule.forms and names:
+                with suppress(NotSeparableError):
+                    for x, g in self._rule_arguments([call], rule, batch_size(batch)):
+                        yield RuleCall(call.module, rule, x, g, names)
 
     def escaping(self, batch: Any) -> set[str]:
         """The parameters that reach the outputs by a path that the recorded calls do not cover.
@@ -198,8 +215,9 @@ class HooksEngine:
         if rule.factors is not None and names.get("weight") in self._factored:
             yield from rule.factors(module, x, g, names["weight"])
             names = {local: name for local, name in names.items() if local != "weight"}
-        for block in rule.compute(module, x, g, names):
-            self._check_block(block, rule, names)
+        form = next((self._forms[name] for name in names.values() if name in self._forms), None)
+        for block in rule.form(form)(module, x, g, names):
+            check_block(block, rule, {name: self._parameters[name].numel() for name in names.values()})
             yield block
 
     def _axes(self, call: Call) -> Axes:
@@ -214,24 +232,6 @@ class HooksEngine:
             raise NotSeparableError(call.site, "it is not clear which axis counts samples")
         call.check_unchanged()
         return axes
-
-    def _check_block(self, block: AnyBlock, rule: GradientRule, names: Mapping[str, str]) -> None:
-        """Refuse a block of another parameter, or of coordinates that its parameter does not have."""
-        size = self._parameters[block.name].numel() if block.name in names.values() else 0
-        if isinstance(block, Block):
-            fits = block.gradient.dim() == 2 and 0 <= block.offset <= block.offset + block.gradient.shape[1] <= size
-        else:
-            fits = (
-                isinstance(block, RowBlock)
-                and block.values.dim() == 2
-                and size > 0
-                and size % max(block.values.shape[1], 1) == 0
-            )
-        if not fits:
-            known = ", ".join(f"{name} ({self._parameters[name].numel():,} coordinates)" for name in names.values())
-            found = f"a block for {block.name!r} that does not fit"
-            where = f"gradient rule {getattr(rule.compute, '__qualname__', rule.compute)}"
-            raise InputError(Problem(where, found, f"blocks (B, d) for {known}", "fix the rule, or use gradients=loop"))
 
 
 def _raise(error: NotSeparableError) -> None:

@@ -12,12 +12,16 @@ A strategy is accepted if its gradients equal the loop's for the first samples a
 outputs to the parameter passes through the recorded calls. The second condition is needed because a gate that is closed for
 these samples makes all gradients behind it zero, by any strategy.
 
+A rule may have several forms, of which ``trak featurize`` chooses the fastest for each layer
+(:mod:`~trak_cli.gradients.tuning.forms`).
+
 A parameter that the first samples do not use and that has no rule is ``UNUSED``: its gradient is not computed, and a later
 sample that uses it is refused.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
@@ -29,10 +33,11 @@ from trak_cli.gradients.rules.registry import factors_of, has_rule
 from trak_cli.plurals import counted
 from trak_cli.types import listed
 
-#: Canonical parameter name -> the name of the enclosing module, or VMAP, LOOP or UNUSED. Parameters with rules have no entry.
+#: Canonical parameter name -> the name of the enclosing module, or VMAP, LOOP or UNUSED. Parameters with rules have no entry,
+#: or FORM followed by the name of a form of the rule.
 Strategies = Mapping[str, str]
 
-VMAP, LOOP, UNUSED = ":vmap", ":loop", ":unused"
+VMAP, LOOP, UNUSED, FORM = ":vmap", ":loop", ":unused", ":form "
 
 
 @dataclass(frozen=True)
@@ -117,17 +122,32 @@ def _enclosing(modules: Iterable[str]) -> str:
     return ".".join(steps[0] for steps in same)
 
 
+def forms_in(strategies: Strategies) -> dict[str, str]:
+    """The parameters that are computed by a certain form of their rule: name -> the name of the form."""
+    return {name: strategy.removeprefix(FORM) for name, strategy in strategies.items() if strategy.startswith(FORM)}
+
+
 def materialized_parameters(parameters: Mapping[str, Tensor], strategies: Strategies) -> list[Tensor]:
     """The parameters whose per-sample gradients for a microbatch exist in memory all at once: those not computed by rules."""
-    return [parameter for name, parameter in parameters.items() if strategies.get(name, UNUSED) != UNUSED]
+    ruled = {UNUSED, *(strategy for strategy in strategies.values() if strategy.startswith(FORM))}
+    return [parameter for name, parameter in parameters.items() if strategies.get(name, UNUSED) not in ruled]
 
 
 def describe_strategies(parameters: Iterable[str], strategies: Strategies) -> str:
     """One sentence for the log: how many parameter tensors are computed by which strategy."""
     names = list(parameters)
+    forms = forms_in(strategies)
+    strategies = {name: strategy for name, strategy in strategies.items() if name not in forms}
     ruled = sum(name not in strategies for name in names)
-    parts = [f"{ruled} of {counted(len(names), 'parameter tensor')} by the rules of their layers"] if ruled else []
+    rules = f"by the rules of their layers{_counted(forms)}"
+    parts = [f"{ruled} of {counted(len(names), 'parameter tensor')} {rules}"] if ruled else []
     ways = {VMAP: "by vmap over the model", LOOP: "by the loop", UNUSED: "not used by the model"}
     used = {way: listed([name for name in names if strategies.get(name) == way]) for way in dict.fromkeys(strategies.values())}
     parts += [f"{tensors} {ways.get(strategy, f'by vmap over {strategy}')}" for strategy, tensors in used.items() if tensors]
     return "; ".join(parts)
+
+
+def _counted(forms: Mapping[str, str]) -> str:
+    """How many parameters each form computes, in parentheses."""
+    counts = Counter(forms.values())
+    return f" ({', '.join(f'{count} by form {form}' for form, count in sorted(counts.items()))})" if counts else ""
