@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +23,14 @@ class _Commands(LocalExecutor):
     """Starts commands; nothing is pickled."""
 
     def start(self, command: str) -> LocalJob[None]:
-        """Start a command in a process of its own."""
-        return self._submit_command(command)
+        """Start a command in a process of its own, which Ctrl-C does not reach."""
+        if threading.current_thread() is not threading.main_thread():
+            return self._submit_command(command)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return self._submit_command(command)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 class LocalTasks:
@@ -64,6 +71,7 @@ class LocalTasks:
                     job._process.send_signal(signal.SIGTERM)
         while any(not job.done() for _, job in self._running.values()):
             time.sleep(0.05)
+        self._running.clear()  # submitit's objects must not outlive its modules
 
     def _start(self, index: int, place: int) -> LocalJob[None]:
         resources = self._array.resources

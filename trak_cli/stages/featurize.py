@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from trak_cli.config.load import Loaded
+from trak_cli.config.schema import ClusterConfig, WorkerConfig
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
 from trak_cli.plurals import counted
 from trak_cli.projection.factored import describe_factors
@@ -114,7 +115,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         plan = settle_plan(layout, selector)
     for name, fingerprint in fingerprints.items():
         record_fingerprint(layout, name, fingerprint)
-    write_once(layout.config, loaded.yaml.encode())  # for people
+    write_once(layout.config, _of_all_workers(loaded).yaml.encode())  # for people
     replace_splits(layout, replaced, reporter)
     work = list_work(layout, inputs, fingerprints, plan.shard_rows, share, reporter)
     reporter.log(
@@ -140,6 +141,11 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         kernel,
         inputs.device_name,
     )
+
+
+def _of_all_workers(loaded: Loaded) -> Loaded:
+    """The configuration without what differs between workers, so that it does not tell which one was first."""
+    return replace(loaded, config=replace(loaded.config, worker=WorkerConfig(), cluster=ClusterConfig()))
 
 
 def _log_setup(setup: FeatureSetup, reporter: Reporter) -> None:
