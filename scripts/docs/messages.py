@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "trak_cli"
 
 #: Headings, and the packages whose messages they hold; the first that fits a file.
 PARTS = (
+    ("Clusters", ("cluster", "cli/cluster", "config/validate/cluster", "stages/submit")),
     ("Configuration and command line", ("config", "cli", "projection", "attribution/estimator")),
     ("Text", ("plugins/text", "tasks/language", "tasks/tokens")),
     ("Images", ("plugins/images",)),
