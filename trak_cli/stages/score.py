@@ -26,6 +26,7 @@ from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.block_scorer import BlockScorer
 from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit
+from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, Reporter, shards_of
 
@@ -130,7 +131,8 @@ def _score_split(files: ScoreFiles, scorer: BlockScorer, share: Share, reporter:
     with reporter.meter(f"score {files.split}, {files.estimator}", total, "scores") as meter:
         for unit in _by_block(pending):
             if not files.is_done(unit):  # meanwhile by another worker: shares overlap where a Slurm array is an irregular list
-                files.write(unit, scorer.scores(unit))
+                with unit_of_work():
+                    files.write(unit, scorer.scores(unit))
                 written += 1
             meter.advance(len(unit.targets) * len(unit.rows))
     complete, others, checkpoints = files.complete(), len(files.units()) - len(mine), len(files.fingerprint["checkpoints"])

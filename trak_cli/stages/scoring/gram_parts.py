@@ -22,6 +22,7 @@ from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.scoring.gram_store import Finalized, find_gram, write_gram
 from trak_cli.stages.scoring.gram_sums import Weighting, estimate_weighting, factorised, sum_gram, sum_rows
+from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.atomic_write import remove, remove_empty_folders, sync_folder
 from trak_cli.store.container import Image, read_image
 from trak_cli.store.failures import DamagedError, MissingError
@@ -76,8 +77,9 @@ class GramParts:
                 progress(len(unit.rows))
             elif find_gram(self.inventory, self.estimator, unit.checkpoint) is None:
                 weighting = self._weighting(unit.checkpoint)
-                part, q = sum_rows(self.inventory, self.estimator, unit.checkpoint, unit.rows, weighting, progress)
-                self._write(self._path(unit), _arrays(part, q), self._fingerprint(unit))
+                with unit_of_work():
+                    part, q = sum_rows(self.inventory, self.estimator, unit.checkpoint, unit.rows, weighting, progress)
+                    self._write(self._path(unit), _arrays(part, q), self._fingerprint(unit))
         return None
 
     def missing(self, checkpoint: str) -> int:
