@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_project import ROWS, TARGETS, Project, weights
+from tiny_project import ROWS, TARGETS, Project, call, weights
 from torch import nn
 from torch.func import functional_call, jacrev
 
@@ -21,6 +23,23 @@ from trak_cli.types import Json
 USAGE, STORE, INPUT = 2, 3, 4
 PLAIN = ("estimator=dot", "refine.name=mine", "refine.tolerance=1e-5")
 SIMULATED = ("estimator=early_training", "estimator.shrinkage=0", "estimator.normalize_targets=false")
+
+
+@pytest.fixture(scope="module")
+def refined_folder(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with Gram matrices and the refined scores of every target, under the name mine; to be copied."""
+    folder = Path(shutil.copytree(finished["finalize"], tmp_path_factory.mktemp("refined") / "project"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        outcome = call(folder, monkeypatch, "refine", *PLAIN, "--json")
+    assert outcome.code == 0, outcome.stderr
+    (folder / "report.json").write_text(outcome.stdout)
+    return folder
+
+
+@pytest.fixture
+def refined(refined_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it, with report.json, what the command said."""
+    return Project(Path(shutil.copytree(refined_folder, tmp_path / "refined")), monkeypatch)
 
 
 class Net(nn.Module):
@@ -87,11 +106,11 @@ def scores(project: Project, name: str = "mine") -> np.ndarray:
     return read_scores(Layout(project.store).scores(name, "test"))
 
 
-def test_scores_are_those_of_dense_systems(featurized: Project) -> None:
-    found = report(featurized)
+def test_scores_are_those_of_dense_systems(refined: Project) -> None:
+    found = json.loads((refined.folder / "report.json").read_text())
     ridges = [one["ridge"] for one in found["reports"]]
     expected = dense_scores(ridges)
-    np.testing.assert_allclose(scores(featurized), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(scores(refined), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     assert (found["complete"], found["warnings"], found["systems"]) == (True, [], TARGETS)
     assert all(one["residual"] <= 1e-5 and one["unsolved"] == 0 for one in found["reports"])
 
@@ -111,26 +130,23 @@ def test_blocks_sampled_directions_and_batches_change_rounding_only(finalized: P
     np.testing.assert_allclose(scores(finalized, "other"), scores(finalized), rtol=1e-3, atol=1e-6)
 
 
-def test_a_group_has_the_mean_of_the_scores_of_its_targets(featurized: Project) -> None:
-    report(featurized)
-    report(featurized, "refine.name=group", "refine.group=true", "refine.targets=[7,2,5]")
-    np.testing.assert_allclose(scores(featurized, "group"), scores(featurized)[[7, 2, 5]].mean(0)[None], rtol=1e-3, atol=1e-6)
-    whole = open_scores(Layout(featurized.store).scores("group", "test"))
+def test_a_group_has_the_mean_of_the_scores_of_its_targets(refined: Project) -> None:
+    report(refined, "refine.name=group", "refine.group=true", "refine.targets=[7,2,5]")
+    np.testing.assert_allclose(scores(refined, "group"), scores(refined)[[7, 2, 5]].mean(0)[None], rtol=1e-3, atol=1e-6)
+    whole = open_scores(Layout(refined.store).scores("group", "test"))
     assert (whole.group, None if whole.target_rows is None else whole.target_rows.tolist()) == (True, [7, 2, 5])
 
 
-def test_chosen_targets_have_their_own_scores(featurized: Project) -> None:
-    report(featurized)
-    report(featurized, "refine.name=some", "refine.targets=[9,0]")
-    np.testing.assert_allclose(scores(featurized, "some"), scores(featurized)[[9, 0]], rtol=1e-3, atol=1e-6)
+def test_chosen_targets_have_their_own_scores(refined: Project) -> None:
+    report(refined, "refine.name=some", "refine.targets=[9,0]")
+    np.testing.assert_allclose(scores(refined, "some"), scores(refined)[[9, 0]], rtol=1e-3, atol=1e-6)
 
 
-def test_candidates_are_ranked_by_their_refined_scores(finalized: Project) -> None:
-    finalized.done("score", "estimator=dot")
-    report(finalized)
-    report(finalized, "refine.name=best", "refine.candidates=10")
-    before, after = scores(finalized, "dot"), scores(finalized)
-    shown = json.loads(finalized.done("top", "estimator.name=best", "-k", "4", "--json").stdout)["targets"]
+def test_candidates_are_ranked_by_their_refined_scores(refined: Project) -> None:
+    refined.done("score", "estimator=dot")
+    report(refined, "refine.name=best", "refine.candidates=10")
+    before, after = scores(refined, "dot"), scores(refined)
+    shown = json.loads(refined.done("top", "estimator.name=best", "-k", "4", "--json").stdout)["targets"]
     for target in shown:
         order = np.argsort(before[target["row"]])
         candidates = np.sort(np.r_[order[:10], order[-10:]])
@@ -138,30 +154,28 @@ def test_candidates_are_ranked_by_their_refined_scores(finalized: Project) -> No
         assert [one["row"] for one in target["helpful"]] == ranked[:4].tolist()
 
 
-def test_workers_share_the_blocks_and_give_the_bytes_of_one(featurized: Project) -> None:
-    report(featurized, "refine.name=alone")
+def test_workers_share_the_blocks_and_give_the_bytes_of_one(refined: Project) -> None:
     for index in (0, 1):
-        done = report(featurized, f"worker.index={index}", "worker.count=2")
+        done = report(refined, "refine.name=shared", f"worker.index={index}", "worker.count=2")
         assert done["complete"] == bool(index)
-    np.testing.assert_array_equal(scores(featurized), scores(featurized, "alone"))
-    assert not (featurized.store / "refined" / "mine" / "test").exists()
+    np.testing.assert_array_equal(scores(refined, "shared"), scores(refined))
+    assert not (refined.store / "refined" / "shared" / "test").exists()
 
 
-def test_a_finished_run_solves_nothing_again(featurized: Project) -> None:
-    first = report(featurized)
-    before = featurized.files()
-    again = report(featurized)
+def test_a_finished_run_solves_nothing_again(refined: Project) -> None:
+    first = json.loads((refined.folder / "report.json").read_text())
+    before = refined.files()
+    again = report(refined)
     assert (again["solved"], again["reports"]) == (0, first["reports"])
-    assert featurized.files() == before
+    assert refined.files() == before
 
 
-def test_an_interrupted_run_continues_with_the_stored_blocks(featurized: Project) -> None:
-    report(featurized, "worker.index=0", "worker.count=2")
-    (unit,) = (featurized.store / "refined").rglob("*.h5")
+def test_an_interrupted_run_continues_with_the_stored_blocks(refined: Project) -> None:
+    report(refined, "refine.name=later", "worker.index=0", "worker.count=2")
+    (unit,) = (refined.store / "refined" / "later").rglob("*.h5")
     assert unit.name == "0000.h5"
-    assert report(featurized)["solved"] == 1
-    report(featurized, "refine.name=alone")
-    np.testing.assert_array_equal(scores(featurized), scores(featurized, "alone"))
+    assert report(refined, "refine.name=later")["solved"] == 1
+    np.testing.assert_array_equal(scores(refined, "later"), scores(refined))
 
 
 def test_replaced_targets_are_solved_again(featurized: Project) -> None:
@@ -196,12 +210,11 @@ def test_what_cannot_be_refined_is_refused(
     featurized.refused(code, "refine", *PLAIN, *options, says=says)
 
 
-def test_other_settings_under_the_same_name_are_refused(featurized: Project) -> None:
-    report(featurized)
-    featurized.refused(
+def test_other_settings_under_the_same_name_are_refused(refined: Project) -> None:
+    refined.refused(
         STORE, "refine", *PLAIN, "refine.ridge=3", says=("refined.ridge", "refine.name=NAME", "refine.overwrite=true")
     )
-    report(featurized, "refine.ridge=3", "refine.overwrite=true")
+    report(refined, "refine.ridge=3", "refine.overwrite=true")
 
 
 def test_features_must_be_there(project: Project) -> None:

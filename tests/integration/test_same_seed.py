@@ -304,9 +304,10 @@ def test_both_protocols_have_their_place_in_one_store(retrained: Project) -> Non
 
 def test_tune_takes_the_run_as_its_ground_truth(retrained: Project) -> None:
     retrained.done("retrain", *FEW, "retrain.subsets=6")
-    found = retrained.done("tune", "retrain.same_seed=true", "tune.grid={ridge: [0.1, 10.0]}", "--json")
+    small = "averaging: [kernels], shrinkage: [0], soft_threshold: [0], gram_exponent: [0]"
+    found = retrained.done("tune", "retrain.same_seed=true", f"tune.grid={{ridge: [0.1, 10.0], {small}}}", "--json")
     assert json.loads(found.stdout)["ground_truth"].endswith("run_0")
-    few = ("retrain.same_seed=true", "tune.grid={ridge: [0.1]}")
+    few = ("retrain.same_seed=true", f"tune.grid={{ridge: [0.1], {small}}}")
     found = retrained.done("tune", *few, "lds.targets=[2, 3, 5, 7, 11]", "--json")
     assert json.loads(found.stdout)["targets"] == [2, 3]
     retrained.refused(USAGE, "tune", *few, "lds.group=true", says=("lds.group", "lds.targets"))

@@ -83,6 +83,5 @@ def test_the_installed_program_is_the_one_that_runs(installed: Path, tmp_path: P
 def test_the_pipeline_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     run(tmp_path, installed / "trak", "train", "experiment=digits", "train.count=1", "trainer.epochs=1")
-    for stage in ("featurize", "finalize", "score"):
-        run(tmp_path, installed / "trak", stage, "experiment=digits", "projection.dim=128")
+    run(tmp_path, installed / "trak", "run", "experiment=digits", "projection.dim=128")
     assert list((tmp_path / "runs" / "digits" / "scores").glob("*/*.h5"))
