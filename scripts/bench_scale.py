@@ -1,12 +1,15 @@
 """How a run scales: features of many rows, finalize and top-k scores; and what narrow dtypes change in the scores.
 
+    python scripts/bench_scale.py --rows 10000 100000 1000000 --dtype bfloat16 --bare
     python scripts/bench_scale.py --rows 1000000 --dtype float16
     python scripts/bench_scale.py --rows 100000 --compare
 
 Features are drawn, not computed: each row is normal, with directions of decreasing length, times a log-normal size that
 varies over several orders of magnitude, like the gradients of confident and uncertain samples. They are written by the function
 that `trak featurize` uses; `trak finalize` and `trak score` then run as usual. ``--compare`` writes the same rows as float32,
-float16 and int8, and compares the scores. The store is in a temporary folder and is deleted at the end.
+float16 and int8, and compares the scores. ``--bare`` (float32 and bfloat16) alternates each stage with the same arithmetic on
+plain reads (scripts/bare_pass.py), and compares the least times: processor time of all threads, and elapsed time. Files come
+from the cache of the operating system. The store is in a temporary folder and is deleted at the end.
 """
 
 from __future__ import annotations
@@ -14,18 +17,25 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bare_pass
 import numpy as np
+from bare_pass import Plain
 
 from trak_cli.config.load import load
 from trak_cli.stages.finalize import finalize
+from trak_cli.stages.index.inventory import take_inventory
 from trak_cli.stages.index.run_plan import VERSION
 from trak_cli.stages.score import score
+from trak_cli.stages.scoring.block_scorer import CheckpointTargets
+from trak_cli.stages.scoring.score_reader import read_kept
+from trak_cli.store.dtypes import decode_rows, encode_rows
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.json_files import write_json_once
 from trak_cli.store.layout import Layout
@@ -41,18 +51,71 @@ SPREAD = 1.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="training rows")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000], help="training rows of each run")
     parser.add_argument("--k", type=int, default=512, help="features per row")
     parser.add_argument("--dtype", default="float16", help="features.dtype")
     parser.add_argument("--top-k", type=int, default=100, help="score.top_k; 0: dense scores")
+    parser.add_argument("--estimator", default="trak")
+    parser.add_argument("--bare", action="store_true", help="compare with plain reads")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each with --bare")
     parser.add_argument("--compare", action="store_true", help="compare dense scores of float16 and int8 with those of float32")
     parser.add_argument("--folder", help="where the temporary store is put (default: the system's)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        if options.compare:
-            print(json.dumps(compare(Path(folder), options.rows, options.k), indent=2))
-        else:
-            print(json.dumps(run(Path(folder), options.rows, options.k, options.dtype, options.top_k), indent=2))
+    for rows in options.rows:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            if options.compare:
+                report = compare(Path(folder), rows, options.k)
+            elif options.bare:
+                report = beside_bare(Path(folder), rows, options)
+            else:
+                report = run(Path(folder), rows, options.k, options.dtype, options.top_k)
+            print(json.dumps(report, indent=2), flush=True)
+
+
+def beside_bare(folder: Path, rows: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Each stage and its bare pass in turns; the results of both must agree."""
+    layout = Layout(folder / options.dtype)
+    write_store(layout, rows, options.k, options.dtype)
+    overrides = [f"store={layout.root}", f"estimator={options.estimator}"]
+    configs = {"finalize": load("finalize", None, None, overrides)}
+    configs["score"] = load("score", None, None, [*overrides, f"score.top_k={options.top_k}"])
+    spec = configs["finalize"].config.estimator.spec
+    shards = Plain([layout.features("drawn", TRAIN, index) for index in layout.shards("drawn", TRAIN)], options.k)
+    targets, results = drawn(Rows(0, TARGETS), options.k, "test").features, {}
+    seconds: dict[str, list[tuple[float, float]]] = {}
+
+    def measure(name: str, work: Callable[[], Any]) -> None:
+        wall, processor = time.perf_counter(), time.process_time()
+        results[name] = work()
+        seconds.setdefault(name, []).append((time.process_time() - processor, time.perf_counter() - wall))
+
+    for _ in range(options.repeats):
+        shutil.rmtree(layout.root / "finalized", ignore_errors=True)
+        measure("bare finalize", lambda: bare_pass.finalize(shards, rows, spec))
+        measure("finalize", lambda: finalize(configs["finalize"], Silent()))
+    inventory = take_inventory(layout, ["*"])
+    opened = CheckpointTargets(inventory, spec, "drawn")
+    factor = opened.factor(decoded(targets, options.dtype))
+    for _ in range(options.repeats):
+        shutil.rmtree(layout.root / "scores", ignore_errors=True)
+        measure("bare score", lambda: bare_pass.score(shards, factor, opened.sample_weight, spec.shrinkage, options.top_k))
+        measure("score", lambda: score(configs["score"], Silent()))
+    kept, _ = read_kept(layout, spec.name, "test")
+    least = {name: tuple(min(column) for column in zip(*times, strict=True)) for name, times in seconds.items()}
+    report: dict[str, Any] = {"rows": rows, "k": options.k, "dtype": options.dtype, "estimator": spec.name}
+    for name in ("finalize", "score"):
+        for place, kind in enumerate(("processor", "elapsed")):
+            own, bare = least[name][place], least[f"bare {name}"][place]
+            report[f"{name} {kind}"] = {"s": round(own, 2), "bare_s": round(bare, 2), "ratio": round(own / bare, 2)}
+        report[f"{name} microseconds of a row"] = round(1e6 * least[name][0] / rows, 2)
+    report["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    report["same_top"] = float((kept.top.indices == results["bare score"].top.indices).mean())
+    return report
+
+
+def decoded(features: Float32, dtype: str) -> Float32:
+    """Features as they are read from a store of this dtype."""
+    return decode_rows(encode_rows(features, dtype), dtype)
 
 
 def run(folder: Path, rows: int, k: int, dtype: str, top_k: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trak_cli.attribution.estimator.registry import lengths_of
-from trak_cli.attribution.estimator.rows import training_rows, unit_rows
-from trak_cli.attribution.estimator.shrinkage import cosines, shrinkage_factor
+from trak_cli.attribution.estimator.rows import clip_factors, lengths_of_rows, unit_rows
+from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.linalg.spectrum import Spectrum
 from trak_cli.errors import InputError, Problem
@@ -27,19 +27,29 @@ class TargetFactor:
     """The targets of one checkpoint, ready to be multiplied by training features.
 
     Attributes:
-        rows: (t, k) float32; ``rows`` times ``scale`` is B t_j. The separate scale keeps float32 in range for gradients of any
-            unit: A⁻¹ grows with the inverse square of it.
+        stacked: ``rows``, and below them ``unit`` if scores are shrunk: one product with training features gives both.
         scale: (t, 1) float64.
         length: (t, 1) float64, (t_jᵀ B t_j)^(1/2).
         clip_threshold: the length to which training features are clipped under this checkpoint; infinite for none.
-        unit: (t, k) float32, the t_j at unit length, if scores are shrunk.
     """
 
-    rows: Float32
+    stacked: Float32
     scale: Float64
     length: Float64
     clip_threshold: float = math.inf
-    unit: Float32 | None = None
+
+    @property
+    def rows(self) -> Float32:
+        """(t, k); ``rows`` times ``scale`` is B t_j.
+
+        The separate scale keeps float32 in range for gradients of any unit: A⁻¹ grows with the inverse square of it.
+        """
+        return self.stacked[: len(self.scale)]
+
+    @property
+    def unit(self) -> Float32 | None:
+        """(t, k), the t_j at unit length; None if scores are not shrunk."""
+        return self.stacked[len(self.scale) :] if len(self.stacked) > len(self.scale) else None
 
 
 def normalize_targets(spec: EstimatorSpec, factors: Sequence[TargetFactor]) -> list[TargetFactor]:
@@ -91,8 +101,8 @@ def target_factor(
     length = lengths_of(features, rows)
     _, exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
     scale = np.ldexp(1.0, exponents - 1)
-    unit = unit_rows(features).astype(np.float32) if spec.shrinkage else None
-    return TargetFactor((rows / scale).astype(np.float32), scale, length, clip_threshold, unit)
+    stacked = [rows / scale, unit_rows(features)] if spec.shrinkage else [rows / scale]
+    return TargetFactor(np.concatenate(stacked, dtype=np.float32, casting="same_kind"), scale, length, clip_threshold)
 
 
 def score_block(
@@ -115,13 +125,14 @@ def score_block(
     per_checkpoint = sample_weight.ndim == 2
     count = 0
     for factor, features in zip(targets, train, strict=True):
-        kernel = factor.rows @ training_rows(spec, features, factor.clip_threshold).T
+        kernel, cosine, clip = _products(spec, factor, features)
         scaled = np.multiply(kernel, factor.scale, dtype=np.float64)
         if per_checkpoint:
-            scaled *= sample_weight[count]
+            scaled *= sample_weight[count] * clip
+        else:
+            scaled *= clip
         total = scaled if total is None else np.add(total, scaled, out=total)
-        if factor.unit is not None:
-            cosine = cosines(factor.unit, features)
+        if cosine is not None:
             similarity = cosine if similarity is None else np.add(similarity, cosine, out=similarity)
         count += 1
     if total is None:
@@ -134,3 +145,18 @@ def score_block(
         found = "a score that is too large for float32"
         raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger ridge, e.g. estimator.ridge=10"))
     return total.astype(np.float32)
+
+
+def _products(spec: EstimatorSpec, factor: TargetFactor, features: Float32) -> tuple[Float32, Float32 | None, Float64]:
+    """Products (t, r) of the targets with training rows before clipping, cosines (t, r), and the factors of clipping (r,)."""
+    targets, unit = len(factor.scale), factor.unit
+    if spec.unit_norm:
+        features = unit_rows(features)
+    if unit is None and math.isinf(factor.clip_threshold):
+        return factor.stacked @ features.T, None, np.ones(len(features))
+    lengths = lengths_of_rows(features)
+    products = factor.stacked @ features.T
+    cosine = None if unit is None else products[targets:]
+    if cosine is not None:
+        cosine /= np.where(lengths == 0, 1.0, lengths).astype(np.float32)
+    return products[:targets], cosine, clip_factors(lengths, factor.clip_threshold)

@@ -34,11 +34,15 @@ def clip_rows(features: npt.NDArray[Real], clip_threshold: float) -> npt.NDArray
 
     Shorter rows keep every bit. Returns a new array of the same dtype.
     """
-    lengths = lengths_of_rows(features)
-    factors = np.divide(clip_threshold, lengths, out=np.ones_like(lengths), where=lengths > clip_threshold)
+    factors = clip_factors(lengths_of_rows(features), clip_threshold)
     clipped = np.empty_like(features)
     np.multiply(features, factors[:, None], out=clipped, dtype=np.float64, casting="same_kind")
     return clipped
+
+
+def clip_factors(lengths: Float64, clip_threshold: float) -> Float64:
+    """The factors (r,) that scale rows of these lengths down to ``clip_threshold``: 1 for shorter rows."""
+    return np.divide(clip_threshold, lengths, out=np.ones_like(lengths), where=lengths > clip_threshold)
 
 
 def clip_threshold(spec: EstimatorSpec, features: npt.NDArray[np.floating[Any]]) -> float:
