@@ -84,8 +84,8 @@ def test_scores_without_the_features_of_their_store_are_taken_with_a_note(projec
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("dataset.train.seed=7",), ("split train", f"{ROWS} samples that differ", "first in row 0")),
-        (("dataset.targets.test.seed=7",), ("split test", f"{TARGETS} samples that differ")),
+        (("dataset.train.seed=7",), ("split train", f"{ROWS} samples unlike those of", "first in row 0")),
+        (("dataset.targets.test.seed=7",), ("split test", f"{TARGETS} samples unlike those of")),
         (("+dataset.train.edit=37",), ("split train", "1 sample unlike those", "first in row 37")),
     ],
     ids=["train", "targets", "one sample"],
@@ -103,7 +103,7 @@ def test_the_same_samples_in_another_order_are_refused_as_such(project: Project)
         "        return super().__getitem__((row + 1) % self.rows if 0 <= row < self.rows else row)\n"
     )
     make_other(project, "dataset.train._target_=turned.Turned")
-    says = ("split train", f"{ROWS} samples that differ", "the same samples in another order", "one order in both stores")
+    says = ("split train", f"{ROWS} samples unlike those of", "the same samples in another order", "one order in both stores")
     refusal = project.refused(INPUT, "eval-lds", TRUTH, SCORES, says=says)
     assert "python -c" not in refusal, "the rows of a copy would be in that other order too"
 
