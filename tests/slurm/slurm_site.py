@@ -70,5 +70,6 @@ class Site:
         assert [name for name, one in found.items() if self.expected[name] != one] == []
 
     def log(self, stage: str, job: str, task: int) -> str:
-        """What a task has printed."""
-        return (self.store / "logs" / stage / f"{job}_{task}_0_log.out").read_text()
+        """What a task has printed; empty before it begins."""
+        path = self.store / "logs" / stage / f"{job}_{task}_0_log.out"
+        return path.read_text() if path.exists() else ""
