@@ -155,6 +155,7 @@ FILES: dict[str, Callable[[Path], None]] = {
 #: Page -> commands that it expects to have been run.
 BEFORE = {
     "docs/evaluate.md": "trak retrain -d my_project retrain.same_seed=true 'retrain.remove_top=[early_training]'"
+    " 'retrain.flip_top=[early_training]'"
     " 'lds.targets=[0]'",
     "docs/migration.md": "trak score -d my_project estimator=dot",
 }

@@ -281,6 +281,72 @@ def test_removals_are_evaluated_with_the_predictions_that_they_flip(retrained: P
     retrained.refused(USAGE, "evaluate", "--removal", says=("retrain.same_seed=true", "retrain.remove_top"))
 
 
+FLIPS = ("retrain.same_seed=true", "trainer.epochs=15", "trainer.batch_size=16", "retrain.subsets=1")
+
+
+@pytest.fixture
+def learnable(project: Project) -> Project:
+    """The scored project with labels that follow from the inputs, so that some predictions are right."""
+    plugin = project.folder / "tiny_plugin.py"
+    text = plugin.read_text()
+    plugin.write_text(text.replace("int(torch.randint(3, (), generator=generator))", "int(inputs[:3].argmax())"))
+    assert plugin.read_text() != text
+    project.done("featurize")
+    project.done("score", "estimator=dot")
+    return project
+
+
+def flip_files(project: Project, estimator: str = "dot") -> dict[int, dict[int, np.ndarray]]:
+    """Target -> number of removed samples -> weights and f."""
+    folder = layout(project).retrained_flip(0, estimator, "test", 0, 1).parent.parent
+    found: dict[int, dict[int, np.ndarray]] = {}
+    for path in folder.rglob("*.h5"):
+        found.setdefault(int(path.parent.name), {})[int(path.stem)] = arrays(path)
+    return found
+
+
+def test_bisection_finds_the_smallest_removal_that_flips_a_prediction(learnable: Project) -> None:
+    command = ("retrain", *FLIPS, "retrain.flip_top=[dot]", "retrain.flip_most=0.5", "lds.targets=[5, 0, 1, 3, 2, 4]")
+    for worker in range(2):
+        told = learnable.done(*command, f"worker.index={worker}", "worker.count=2").stdout
+        assert "the smallest removal that flips it for 3 targets" in told
+    scores = read_scores(layout(learnable).scores("dot", "test"))
+    before = arrays(layout(learnable).retrained_full(0))["outputs_test"][0]
+    files = flip_files(learnable)
+    assert set(files) == set(np.flatnonzero(before[:6] > 0).tolist()), "targets that were wrong before are not searched"
+    smallest = {}
+    for row, by_count in files.items():
+        for count, model in by_count.items():
+            highest = np.argsort(-scores[row], kind="stable")[:count]
+            assert set(np.flatnonzero(model["weights"] == 0).tolist()) == set(highest.tolist())
+        flipped = [count for count, model in by_count.items() if model["outputs_test"][0, row] <= 0]
+        smallest[row] = min(flipped) if ROWS // 2 in flipped else np.inf
+    assert np.isfinite(list(smallest.values())).any(), "the test needs a prediction that flips"
+    stamps = {path: path.stat().st_mtime_ns for path in learnable.store.rglob("*.h5")}
+    learnable.done(*command)
+    assert {path: path.stat().st_mtime_ns for path in learnable.store.rglob("*.h5")} == stamps
+    evaluate_it = ("evaluate", "estimator=dot", "retrain.same_seed=true", "retrain.flip_most=0.5", NONE, "--removal", "--json")
+    metrics = {one["name"]: one for one in json.loads(learnable.done(*evaluate_it).stdout)["metrics"]}
+    found = metrics["brittleness (median smallest removal)"]
+    assert found["count"] == len(smallest)
+    expected = float(np.median(list(smallest.values())))
+    assert found["value"]["estimate"] == (expected if np.isfinite(expected) else None)
+    flips = metrics[f"flipped predictions without up to {ROWS // 2} highest"]["per_target"]
+    assert {int(row): value for row, value in flips.items() if value is not None} == {
+        row: float(np.isfinite(count)) for row, count in smallest.items()
+    }
+
+
+def test_flips_are_of_single_targets_of_one_run(scored: Project) -> None:
+    for options, says in (
+        (("retrain.flip_top=[dot]",), "retrain.same_seed=true"),
+        ((*FLIPS, "retrain.flip_top=[dot]", "lds.group=true"), "a mean of f is no prediction"),
+        ((*FLIPS, "retrain.flip_most=1.5"), "retrain.flip_most"),
+    ):
+        scored.refused(USAGE, "retrain", *options, says=(says,))
+    scored.refused(STORE, "retrain", *FLIPS, "retrain.flip_top=[cosine]", says=("cosine", "trak score"))
+
+
 def test_removals_made_from_other_scores_are_refused(retrained: Project) -> None:
     retrained.done("score", "estimator=dot", "estimator.unit_norm=true", "score.overwrite=true")
     says = ("without/dot/test", "highest scores now", "remove")

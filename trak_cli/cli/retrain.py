@@ -27,7 +27,9 @@ EXAMPLES = """Examples:
 
   trak retrain experiment=digits retrain.same_seed=true retrain.drop=0.01
 
-  trak retrain experiment=digits retrain.same_seed=true retrain.drop=0.01 'retrain.remove_top=[early_training, dot]'"""
+  trak retrain experiment=digits retrain.same_seed=true retrain.drop=0.01 'retrain.remove_top=[early_training, dot]'
+
+  trak retrain experiment=digits retrain.same_seed=true 'retrain.flip_top=[early_training]' 'lds.targets=[0, 1, 2]'"""
 
 
 def show(summary: RetrainSummary, console: Console) -> None:
@@ -40,6 +42,8 @@ def show(summary: RetrainSummary, console: Console) -> None:
         )
         if summary.removals:
             what += f" random ones; {summary.removals} times without the {left_out:,} highest scores"
+        if summary.searched:
+            what += f"; the smallest removal that flips it for {counted(summary.searched, 'target')}"
     else:
         subsets = f"{counted(summary.subsets, 'subset')} of {summary.subset_rows:,} of {counted(summary.rows, 'row')}"
         what = f"{subsets}, {counted(summary.models_per_subset, 'model')} each"

@@ -337,6 +337,12 @@ class RetrainConfig:
         "same_seed only: estimators whose scores are tested too: the run is retrained without the highest scores of each of "
         "lds.targets (or of their mean, with lds.group), as many samples as a subset leaves out",
     )
+    flip_top: list[str] = key(
+        [],
+        "same_seed only: estimators whose brittleness is measured: for each of lds.targets, the run is retrained without its "
+        "highest scores, and bisection finds the smallest number of them, up to a tenth, whose removal turns f to 0 or below",
+    )
+    flip_most: float = key(0.3, "largest share of the training set that flip_top removes, between 0 and 1")
 
     @property
     def kept(self) -> float:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.plugins import target_of
 from trak_cli.errors import InputError, Problem
-from trak_cli.plugins.checkpoints.identity import sha256
 from trak_cli.plugins.checkpoints.state import dump
+from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
+from trak_cli.stages.evaluation.flips import FlipSearch, open_search
 from trak_cli.stages.evaluation.ground_truth import evaluated_split
-from trak_cli.stages.evaluation.removals import removals, require_top
+from trak_cli.stages.evaluation.removals import Removal, removals, require_top
+from trak_cli.stages.evaluation.score_source import ScoreSource
 from trak_cli.stages.evaluation.sources import ScoredSplit
 from trak_cli.stages.evaluation.target_choice import choose_targets
 from trak_cli.stages.index.provenance import provenance
@@ -24,16 +27,15 @@ from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.training.checkpoint_files import checkpoint_path
-from trak_cli.stages.training.retrained_units import SEED_OFFSET, Unit, run_seeds, subset_size, subset_units
+from trak_cli.stages.training.retrained_units import Unit, retrained_fingerprint, run_seeds, subset_size, subset_units
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.container import read_image
 from trak_cli.store.fingerprint import require_same
-from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.layout import Layout
 from trak_cli.store.publish import write_image
 from trak_cli.store.temp_files import sweep
-from trak_cli.types import TRAIN, Float32, Json, Meter, Reporter
+from trak_cli.types import TRAIN, Float32, Json, Meter, Reporter, Silent
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class RetrainSummary:
         removals: models without the highest scores of a target or a group, over all estimators.
         same_seed: whether a run of `trak train` was retrained.
         trained: files that this call wrote, each with the models of one subset or removal.
+        searched: targets whose smallest flipping removal is known, over all estimators (``retrain.flip_top``).
         left_to_others: files of other workers.
     """
 
@@ -57,6 +60,7 @@ class RetrainSummary:
     removals: int
     same_seed: bool
     trained: int
+    searched: int
     left_to_others: int
 
 
@@ -93,6 +97,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
                 with unit_of_work():
                     models.train(unit, meter)
                 trained += 1
+    searched, files = models.search_flips(_searches(config, layout, training, reporter), share)
     sweep(folder)
     return RetrainSummary(
         folder,
@@ -102,9 +107,26 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
         config.retrain.models_per_subset,
         len(without),
         config.retrain.same_seed,
-        trained,
+        trained + files,
+        searched,
         len(units) - len(own),
     )
+
+
+def _open_scores(
+    config: TrakConfig, layout: Layout, training: Training, names: list[str], reporter: Reporter
+) -> tuple[str, list[ScoreSource], EvaluatedTargets]:
+    """The evaluated split, the scores of these names on it, and the chosen targets."""
+    split = evaluated_split(config, layout)
+    if split not in training.splits:
+        known = ", ".join(name for name in training.splits if name != TRAIN)
+        raise InputError(Problem("lds.split", split, f"a split of dataset.targets: {known}", "give lds.split=NAME"))
+    total = len(training.splits[split])
+    names = list(dict.fromkeys(names))
+    files = {name: config.lds.scores[name] for name in names if name in config.lds.scores}
+    scored = ScoredSplit(layout, split, total, training.rows)
+    sources = scored.open([name for name in names if name not in files], files, reporter)
+    return split, sources, choose_targets(config.lds, split, total, sources)
 
 
 def _without_top(config: TrakConfig, layout: Layout, training: Training, reporter: Reporter) -> list[Unit]:
@@ -112,23 +134,23 @@ def _without_top(config: TrakConfig, layout: Layout, training: Training, reporte
     run = config.retrain.own_run
     if run is None or not config.retrain.remove_top:
         return []
-    split = evaluated_split(config, layout)
-    if split not in training.splits:
-        known = ", ".join(name for name in training.splits if name != TRAIN)
-        raise InputError(Problem("lds.split", split, f"a split of dataset.targets: {known}", "give lds.split=NAME"))
-    total = len(training.splits[split])
-    names = list(dict.fromkeys(config.retrain.remove_top))
-    files = {name: config.lds.scores[name] for name in names if name in config.lds.scores}
-    scored = ScoredSplit(layout, split, total, training.rows)
-    sources = scored.open([name for name in names if name not in files], files, reporter)
-    targets = choose_targets(config.lds, split, total, sources)
+    split, sources, targets = _open_scores(config, layout, training, config.retrain.remove_top, reporter)
     count = training.rows - subset_size(training.rows, config.retrain.kept)
-    reporter.log(f"{', '.join(names)}: {targets} of {split}, each without the {count} highest scores")
-    return [
-        Unit(removal.path, run_seeds(config), partial(np.asarray, removal.left_out), removal.entry)
-        for source in sources
-        for removal in removals(layout, run, split, source, targets, count)
-    ]
+    names = ", ".join(source.name for source in sources)
+    reporter.log(f"{names}: {targets} of {split}, each without the {count} highest scores")
+    return [_unit(config, one) for source in sources for one in removals(layout, run, split, source, targets, count)]
+
+
+def _unit(config: TrakConfig, removal: Removal) -> Unit:
+    return Unit(removal.path, run_seeds(config), partial(np.asarray, removal.left_out), removal.entry)
+
+
+def _searches(config: TrakConfig, layout: Layout, training: Training, reporter: Reporter) -> list[FlipSearch]:
+    """What ``retrain.flip_top`` asks for."""
+    if config.retrain.own_run is None or not config.retrain.flip_top:
+        return []
+    split, sources, targets = _open_scores(config, layout, training, config.retrain.flip_top, reporter)
+    return [open_search(config, layout, split, source, targets) for source in sources]
 
 
 class _Models:
@@ -140,7 +162,7 @@ class _Models:
         self._device = device
         self._reporter = reporter
         self._samples = sample_arrays(training.splits)
-        self._fingerprint = _fingerprint(config, training)
+        self._fingerprint = retrained_fingerprint(config, training)
 
     def require_own(self, path: Path, entry: Json | None = None) -> dict[str, Array]:
         """The arrays of a file, which must be of this run.
@@ -192,6 +214,30 @@ class _Models:
         arrays |= self._samples | {name: np.stack(arrays) for name, arrays in values.items()}
         write_image(unit.path, arrays, self._fingerprint | unit.entry, provenance(self._device))
 
+    def search_flips(self, searches: Sequence[FlipSearch], share: Share) -> tuple[int, int]:
+        """Train the models of this worker's targets, one after the other; how many targets, and how many new files."""
+        own = share.of([(search, place) for search in searches for place in range(len(search.targets.rows))])
+        if not own:
+            return 0, 0
+        full = Unit(searches[0].layout.retrained_full(searches[0].run), run_seeds(self._config), lambda: np.empty(0, np.int64))
+        files = 0
+        with self._reporter.meter("flips", len(own), "targets") as meter:
+
+            def train(unit: Unit) -> None:
+                nonlocal files
+                if not self.stored(unit):
+                    with unit_of_work():
+                        self.train(unit, Silent())
+                    files += 1
+
+            train(full)  # another worker may not have it yet
+            before = [search.before() for search in searches]
+            for search, place in own:
+                if before[searches.index(search)][place] > 0:
+                    search.search(place, lambda removal: train(_unit(self._config, removal)))
+                meter.advance()
+        return len(own), files
+
     def _compare_with_checkpoint(self, model: torch.nn.Module, seed: int) -> None:
         """Log if the run, trained again, is not the checkpoint that `trak train` has stored."""
         path = checkpoint_path(self._config.train, seed)
@@ -201,27 +247,3 @@ class _Models:
                 " device or threads have changed since. The results are not of that checkpoint; to train it again, remove it"
                 " and run trak train"
             )
-
-
-def _fingerprint(config: TrakConfig, training: Training) -> Json:
-    targets = {name: len(dataset) for name, dataset in training.splits.items()}
-    run = config.retrain.own_run
-    return {
-        "kind": "retrained",
-        "format": FORMAT_VERSION,
-        "model": target_of(config.model),
-        "task": target_of(config.task),
-        "trainer": target_of(config.trainer),
-        "rows": targets,
-        "fraction": config.retrain.kept,
-        "models_per_subset": config.retrain.models_per_subset,
-        "seed": config.seed + SEED_OFFSET,
-        **({} if run is None else {"run": config.seed + run}),
-        **_beginning(config),
-    }
-
-
-def _beginning(config: TrakConfig) -> Json:
-    """The start and the trained parameters, where models are not trained as a whole from scratch."""
-    start = {} if config.train.start is None else {"start": sha256(Path(config.train.start))}
-    return {**start, "parameters": asdict(config.parameters)} if config.train.only_parameters else start

@@ -12,7 +12,7 @@
       unrolled/ESTIMATOR/SPLIT/NAME
       lds/retrained/SUBSET.h5  SPLIT.json  SPLIT.png  tuned/SPLIT.json
       lds/imported/NAME.npz
-      lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5
+      lds/run_RUN/SUBSET.h5  full.h5  without/ESTIMATOR/SPLIT/TARGET.h5  flips/ESTIMATOR/SPLIT/TARGET/COUNT.h5
       checkpoints/
       logs/STAGE/JOB.sbatch  JOB_TASK_0_log.out
 
@@ -167,6 +167,11 @@ class Layout:
         """The outputs of a run that is retrained without the highest scores of one target, or of a group of targets."""
         folder = self.retrained_folder(run) / "without" / check_name(estimator, "estimator") / check_name(split, "split")
         return folder / f"{targets}.h5"
+
+    def retrained_flip(self, run: int, estimator: str, split: str, target: int, count: int) -> Path:
+        """The same without the ``count`` highest scores of one target, by the search of the smallest number that flips it."""
+        folder = self.retrained_folder(run) / "flips" / check_name(estimator, "estimator") / check_name(split, "split")
+        return folder / f"{target:05}" / f"{count:06}.h5"
 
     def lds_report(self, split: str) -> Path:
         return self._inside("lds", f"{check_name(split, 'split')}.json")

@@ -184,15 +184,22 @@ def _field_problems(spec: EstimatorSpec, item: str, key: str) -> Iterator[Proble
 
 def _retrain(config: TrakConfig) -> Iterator[Problem]:
     retrain = config.retrain
-    for key, share in (("fraction", retrain.fraction), ("drop", retrain.drop)):
+    for key, share in (("fraction", retrain.fraction), ("drop", retrain.drop), ("flip_most", retrain.flip_most)):
         if share is not None and not 0 < share < 1:
             expected = "a number between 0 and 1, both excluded"
             yield Problem(f"retrain.{key}", shown(share), expected, f"give retrain.{key}=0.5")
+    if retrain.flip_top and config.lds.group:
+        found = f"{shown(retrain.flip_top)}, with lds.group=true"
+        yield Problem("retrain.flip_top", found, "single targets: a mean of f is no prediction", "give lds.group=false")
     if retrain.fraction is not None and retrain.drop is not None and not math.isclose(retrain.fraction + retrain.drop, 1):
         found = f"{shown(retrain.drop)}, with retrain.fraction={shown(retrain.fraction)}"
         yield Problem("retrain.drop", found, "one of the two, or two shares that add up to 1", "leave out retrain.fraction")
     if not retrain.same_seed:
-        for key, given in (("run", retrain.run != 0), ("remove_top", bool(retrain.remove_top))):
+        for key, given in (
+            ("run", retrain.run != 0),
+            ("remove_top", bool(retrain.remove_top)),
+            ("flip_top", bool(retrain.flip_top)),
+        ):
             if given:
                 found = f"{shown(getattr(retrain, key))}, with retrain.same_seed=false"
                 expected = "its default, because models of other seeds are no run"

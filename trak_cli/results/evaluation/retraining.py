@@ -12,10 +12,15 @@ from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.plurals import counted
 from trak_cli.results.evaluation.contract import Evaluated, Metric, single
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
+from trak_cli.stages.evaluation.flips import open_search, stored_flips
 from trak_cli.stages.evaluation.removals import RemovalOutputs, evaluate_removals, removal_outputs
+from trak_cli.stages.evaluation.score_source import ScoreSource
 from trak_cli.stages.evaluation.sources import ScoredSplit
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.types import BoolArray, IntArray
+
+#: The name of the metric, from a file and from models of the store.
+BRITTLENESS = "brittleness (median smallest removal)"
 
 
 def leave_one_out(evaluated: Evaluated, path: Path) -> list[Metric]:
@@ -60,6 +65,9 @@ def counterfactual_removal(evaluated: Evaluated) -> list[Metric]:
     sources = split.open([scored.estimator], {}, evaluated.reporter)
     targets = EvaluatedTargets(tuple(sorted(scored.target_rows)), scored.group is not None)
     result = evaluate_removals(config, scored.layout, scored.split, sources, targets)
+    flips = [] if targets.group else _smallest_flips(evaluated, sources[0], targets)
+    if result is None and flips:
+        return flips
     if result is None:
         where = f"models without the highest scores of {scored.estimator} on {scored.split}"
         remedy = f"run trak retrain retrain.same_seed=true 'retrain.remove_top=[{scored.estimator}]' lds.split={scored.split}"
@@ -74,7 +82,22 @@ def counterfactual_removal(evaluated: Evaluated) -> list[Metric]:
     if targets.group:  # a mean of f is no prediction
         return metrics
     outputs = removal_outputs(config, scored.layout, scored.split, sources[0], targets)
-    return metrics + _flips(evaluated, outputs)
+    return [*metrics, *_flips(evaluated, outputs), *flips]
+
+
+def _smallest_flips(evaluated: Evaluated, source: ScoreSource, targets: EvaluatedTargets) -> list[Metric]:
+    """The smallest removals that ``retrain.flip_top`` has found; nothing if no target was searched."""
+    config, scored = evaluated.loaded.config, evaluated.scored
+    search = open_search(config, scored.layout, scored.split, source, targets)
+    smallest = stored_flips(search)
+    known = smallest[~np.isnan(smallest)]
+    if not known.size:
+        return []
+    flipped = np.where(np.isnan(smallest), np.nan, np.isfinite(smallest))
+    return [
+        single(BRITTLENESS, float(np.median(known)), len(known), "targets", None),
+        evaluated.mean(f"flipped predictions without up to {search.most} highest", flipped, list(targets.rows), None),
+    ]
 
 
 def _flips(evaluated: Evaluated, outputs: RemovalOutputs) -> list[Metric]:
@@ -92,7 +115,7 @@ def brittleness(evaluated: Evaluated, path: Path) -> list[Metric]:
     rows = list(evaluated.scored.target_rows)
     flipped = flipped[:, rows]
     smallest = smallest_flips(counts, flipped)
-    metrics = [single("brittleness (median smallest removal)", float(np.median(smallest)), len(rows), "targets", None)]
+    metrics = [single(BRITTLENESS, float(np.median(smallest)), len(rows), "targets", None)]
     for count, one in zip(counts.tolist(), flipped, strict=True):
         metrics.append(evaluated.mean(f"flipped predictions without the {count} highest", one.astype(np.float64), rows, None))
     return metrics

@@ -7,13 +7,17 @@ its own. With the same seed, one run of `trak train` is trained again on all sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from trak_cli.config.schema import TrakConfig
+from trak_cli.config.validate.plugins import target_of
+from trak_cli.plugins.checkpoints.identity import sha256
+from trak_cli.stages.training.trainer_run import Training
+from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.layout import Layout
 from trak_cli.types import BoolArray, IntArray, Json
 
@@ -79,3 +83,28 @@ def _outside(config: TrakConfig, rows: int, subset: int) -> IntArray:
 
 def _nothing() -> IntArray:
     return np.empty(0, np.int64)
+
+
+def retrained_fingerprint(config: TrakConfig, training: Training) -> Json:
+    """What determines the outputs of retrained models, but for the samples that are left out."""
+    targets = {name: len(dataset) for name, dataset in training.splits.items()}
+    run = config.retrain.own_run
+    return {
+        "kind": "retrained",
+        "format": FORMAT_VERSION,
+        "model": target_of(config.model),
+        "task": target_of(config.task),
+        "trainer": target_of(config.trainer),
+        "rows": targets,
+        "fraction": config.retrain.kept,
+        "models_per_subset": config.retrain.models_per_subset,
+        "seed": config.seed + SEED_OFFSET,
+        **({} if run is None else {"run": config.seed + run}),
+        **_beginning(config),
+    }
+
+
+def _beginning(config: TrakConfig) -> Json:
+    """The start and the trained parameters, where models are not trained as a whole from scratch."""
+    start = {} if config.train.start is None else {"start": sha256(Path(config.train.start))}
+    return {**start, "parameters": asdict(config.parameters)} if config.train.only_parameters else start
