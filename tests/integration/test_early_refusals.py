@@ -219,3 +219,10 @@ def test_a_check_of_the_configuration_says_what_it_did_not_check(project: Projec
     text = shown(project, "config", "--check", stage, "trainer={_target_: trak_cli.plugins.SGDTrainer}", code=0)
     assert f"ok for {stage}" in text
     assert "not checked: " in text
+
+
+def test_a_check_of_the_configuration_looks_for_the_files_of_data_sets(project: Project) -> None:
+    data = "dataset.train={_target_: trak_cli.plugins.SampleFile, path: none.npz}"
+    text = shown(project, "config", "--check", "featurize", "~dataset.train", f"+{data}", code=2)
+    assert "dataset.train.path" in text
+    assert "no file or folder in" in text

@@ -62,7 +62,7 @@ def command(
         text = f"ok for {check}\nnot checked: {UNCHECKED[check]}\n" if check else summary.yaml
         console.print(text, markup=False, soft_wrap=True, end="")
 
-    call = Call(overrides, config_name, config_dir, as_json)
+    call = Call(overrides, config_name, config_dir, as_json, check=check is not None)
     run(check or NAME, call, lambda: _summarize, show)
 
 

@@ -88,6 +88,7 @@ class Call:
     config_dir: Path | None
     as_json: bool
     verbose: bool = False
+    check: bool = False  # of the files of data sets too
 
 
 def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
@@ -125,7 +126,7 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
     with guarded(reporter):
         from trak_cli.config.load import load
 
-        loaded = load(name, call.config_name, call.config_dir, call.overrides or [])
+        loaded = load(name, call.config_name, call.config_dir, call.overrides or [], data_files=call.check)
         work = stage()
         raise_on_interrupt()
         if name in _OF_GRADIENTS:

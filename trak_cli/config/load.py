@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def load(
     config_dir: Path | None,
     overrides: Sequence[str],
     values: Mapping[str, Any] | None = None,
+    data_files: bool = False,
 ) -> Loaded:
     """Compose the configuration and check everything that the stage uses, before any work.
 
@@ -73,6 +74,7 @@ def load(
         config_dir: the user's folder of YAML files and plugin modules, searched before the shipped files.
         overrides: ``key=value``, ``+key=value``, ``~key`` and ``group=option``, in the syntax of Hydra.
         values: dotted key -> Python value, set after the overrides; a text for a group selects its option.
+        data_files: also check that the files of shipped data sets exist, which a stage finds when it builds them.
 
     Raises:
         ConfigError: something is wrong; it carries every problem.
@@ -100,7 +102,7 @@ def load(
     parsed.dropped.update(problem.where for problem in texts)
     problems += [*texts, *overruled(source, parsed.choices, parsed.changes, tree), *apply_changes(tree, parsed.changes)]
     complete_targets(tree, source, parsed.changes)
-    return _checked(STAGES[stage], tree, source, parsed, problems)
+    return _checked(replace(STAGES[stage], data_files=data_files), tree, source, parsed, problems)
 
 
 def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, problems: list[Problem]) -> Loaded:
@@ -158,7 +160,7 @@ def _needed(needs: Needs, config: TrakConfig, base: Path, dropped: set[str], sou
         for key, item in nodes.items():
             if plugin == TARGETS or item not in (None, MISSING):
                 yield from plugin_problems(item, key)
-                if "dataset.train" in needs.required:
+                if needs.data_files:
                     yield from data_path_problems(item, key, base)
     waits_for_name = config.name == MISSING and "${" in str(config.checkpoints.files)
     if "checkpoints" in needs.required and not waits_for_name:

@@ -80,12 +80,13 @@ class Project:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(dedent(text).replace("plug.", f"{self.module}."), encoding="utf-8")
 
-    def load(self, *overrides: str, stage: str = "featurize") -> Loaded:
-        return load(stage, self.name, self.folder, [text.replace("plug.", f"{self.module}.") for text in overrides])
+    def load(self, *overrides: str, stage: str = "featurize", data_files: bool = False) -> Loaded:
+        changes = [text.replace("plug.", f"{self.module}.") for text in overrides]
+        return load(stage, self.name, self.folder, changes, data_files=data_files)
 
-    def problems(self, *overrides: str, stage: str = "featurize") -> dict[str, Problem]:
+    def problems(self, *overrides: str, stage: str = "featurize", data_files: bool = False) -> dict[str, Problem]:
         with pytest.raises(ConfigError) as caught:
-            self.load(*overrides, stage=stage)
+            self.load(*overrides, stage=stage, data_files=data_files)
         return by_key(caught.value)
 
 

@@ -337,10 +337,11 @@ def test_checkpoint_patterns_must_match_files(project: Project) -> None:
 )
 def test_files_of_shipped_data_sets_must_exist(project: Project, override: str, key: str, remedy: str) -> None:
     project.write("data/train/one.txt", "")
-    problem = project.problems(override)[f"dataset.train.{key}"]
+    problem = project.problems(override, data_files=True)[f"dataset.train.{key}"]
     assert "no file or folder in " in problem.found
     assert remedy in problem.remedy
-    assert project.load(override, stage="score")  # which does not read it
+    assert project.load(override, stage="score", data_files=True)  # which does not read it
+    assert project.load(override)  # the data set says it when it is built
 
 
 @pytest.mark.parametrize("path", ["glue", "data/train", "${store}"])
@@ -348,7 +349,9 @@ def test_a_data_set_of_the_hub_and_a_folder_need_no_file(project: Project, path:
     project.write("data/train/one.txt", "")
     kind = "ImageFolder" if path.startswith("data") else "text.CausalTexts"
     more = ", tokenizer: gpt2" if kind.startswith("text") else ""
-    assert project.load("+dataset.targets.other={_target_: trak_cli.plugins." + f"{kind}, path: '{path}'{more}" + "}")
+    assert project.load(
+        "+dataset.targets.other={_target_: trak_cli.plugins." + f"{kind}, path: '{path}'{more}" + "}", data_files=True
+    )
 
 
 def test_interpolations_without_a_value(project: Project) -> None:

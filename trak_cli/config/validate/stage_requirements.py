@@ -20,11 +20,13 @@ class Needs:
             machine that has neither the code of the model nor the data.
         imports: whether these plugins are imported and their arguments checked. `trak config` only prints them, and does
             not import PyTorch for that.
+        data_files: whether the files of shipped data sets must exist.
     """
 
     required: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     imports: bool = True
+    data_files: bool = False
 
     def reads(self, key: str) -> bool:
         """Whether the stage reads this key."""
