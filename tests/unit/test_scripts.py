@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from fresh_process import fresh_python
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 #: Scripts of one folder import each other by name.
 FOLDERS = sorted({path.parent for path in SCRIPTS.rglob("*.py")})
 
-#: Imports every script of a folder, in one process, because importing torch takes most of the time.
+#: Imports every script of a folder, in one process.
 IMPORT_ALL = """
 import importlib, pathlib, sys, traceback
 folder = pathlib.Path(sys.argv[1])
@@ -30,22 +31,15 @@ sys.exit(f"cannot be imported: {', '.join(failed)}" if failed else 0)
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=SCRIPTS.parent, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(SCRIPTS.parent).as_posix())
 def test_every_script_can_be_imported(folder: Path) -> None:
-    outcome = run("-c", IMPORT_ALL, str(folder))
+    outcome = fresh_python(SCRIPTS.parent, "-c", IMPORT_ALL, str(folder))
     assert outcome.returncode == 0, outcome.stderr
 
 
 @pytest.mark.parametrize("script", ["bench_lds.py", "bench_projection.py", "bench_featurize.py"])
 def test_a_benchmark_explains_its_options(script: str) -> None:
-    outcome = run(str(SCRIPTS / script), "--help")
+    outcome = fresh_python(SCRIPTS.parent, str(SCRIPTS / script), "--help")
     assert outcome.returncode == 0, outcome.stderr
     assert "options:" in outcome.stdout
 

@@ -93,3 +93,9 @@ def test_no_text_of_the_repository_uses_a_phrase_that_readers_stumble_over() -> 
         if (match := pattern.search(line))
     ]
     assert found == [], "\n".join(found)
+
+
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    """They are modules without a package, so pytest could import one of them only."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
