@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -14,6 +15,7 @@ from submitit import LocalExecutor
 from submitit.local.local import LocalJob
 
 from trak_cli.cluster.tasks import TaskArray, TaskState, ending
+from trak_cli.errors import MachineError, Problem
 
 #: Time limit in minutes where none is given: a year.
 _FOREVER = 525_600
@@ -37,9 +39,18 @@ class LocalTasks:
     """The tasks of one stage; at most ``parallel`` run at a time."""
 
     def __init__(self, array: TaskArray) -> None:
+        """Tasks that are not started yet.
+
+        Raises:
+            MachineError: there are not enough GPUs for one task.
+        """
         self._array = array
         self._waiting = list(range(array.count))
-        self._places = list(range(array.resources.parallel or array.count))
+        self._gpus = _require_gpus(array.resources.gpus)
+        places = array.resources.parallel or array.count
+        if array.resources.gpus:
+            places = min(places, len(self._gpus) // array.resources.gpus)
+        self._places = list(range(places))
         self._running: dict[int, tuple[int, LocalJob[None]]] = {}
         self._logs: dict[int, Path] = {}
 
@@ -77,13 +88,12 @@ class LocalTasks:
         resources = self._array.resources
         executor = _Commands(self._array.folder)
         minutes = resources.minutes or _FOREVER
-        gpus = range(place * resources.gpus, (place + 1) * resources.gpus)
         executor.update_parameters(
             timeout_min=minutes,
             signal_delay_s=resources.notice,
             stderr_to_stdout=True,
             gpus_per_node=resources.gpus,
-            visible_gpus=list(gpus),
+            visible_gpus=self._gpus[place * resources.gpus : (place + 1) * resources.gpus],
         )
         script = "\n".join([*resources.setup, f"exec {self._array.command(index)}"])
         return executor.start(shlex.join([sys.executable, "-m", "trak_cli.cluster.local_task", script]))
@@ -95,3 +105,19 @@ class LocalTasks:
             return TaskState(index, "PENDING")
         end = ending(self._logs[index])
         return TaskState(index, "COMPLETED" if end is not None and end.code == 0 else "FAILED", ended=True)
+
+
+def _require_gpus(wanted: int) -> list[int]:
+    """The numbers of the GPUs that tasks may use, at least ``wanted``; none if none is wanted."""
+    if not wanted:
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        found = [int(number) for number in named.split(",") if number.strip().isdecimal()]
+    else:
+        folder = Path("/proc/driver/nvidia/gpus")
+        found = list(range(len(list(folder.iterdir())))) if folder.is_dir() else []
+    if len(found) < wanted:
+        expected = f"at most {len(found)}, the GPUs of this machine (CUDA_VISIBLE_DEVICES)"
+        raise MachineError(Problem("cluster.gpus", str(wanted), expected, f"give cluster.gpus={len(found)}"))
+    return found

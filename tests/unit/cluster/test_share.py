@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trak_cli.cluster.environment import local_rank
 from trak_cli.cluster.share import share_from
 from trak_cli.errors import ConfigError
 
@@ -200,3 +201,21 @@ def test_variables_without_a_worker_number_are_named(environment: dict[str, str]
     with pytest.raises(ConfigError) as refused:
         share_from(None, None, environment)
     assert [problem.where for problem in refused.value.problems] == [named]
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({}, 0),
+        ({"LOCAL_RANK": "3", "SLURM_LOCALID": "0"}, 3),  # torchrun in a Slurm step
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "2", "SLURM_LOCALID": "0"}, 2),
+        ({"SLURM_LOCALID": "1"}, 1),
+    ],
+)
+def test_the_rank_on_a_node_is_that_of_the_innermost_launcher(variables: dict[str, str], rank: int) -> None:
+    assert local_rank(variables) == rank
+
+
+def test_a_rank_on_a_node_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match="LOCAL_RANK"):
+        local_rank({"LOCAL_RANK": "first"})

@@ -162,7 +162,8 @@ def _failures(part: Followed, failed: Sequence[TaskState]) -> Iterator[Problem]:
         logs = [part.tasks.log(state.index) for state in tasks]
         there = [str(log) for log in logs if log.exists()]
         remedy = f"read {listed(there, 2)}; then {_AGAIN}" if there else _AGAIN
-        yield Problem(f"trak {part.stage}: {job}task {numbers}", found, "COMPLETED", remedy)
+        word = "task" if len(tasks) == 1 else "tasks"
+        yield Problem(f"trak {part.stage}: {job}{word} {numbers}", found, "COMPLETED", remedy)
 
 
 class Announcer:
@@ -184,4 +185,4 @@ class Announcer:
             text += f" ({', '.join(reasons)})" if reasons else ""
             if text and self._last.get(part.stage) != text:
                 self._last[part.stage] = text
-                self._reporter.log(f"{part.stage}: tasks {text}")
+                self._reporter.log(f"tasks of {part.stage}: {text}")
