@@ -76,7 +76,7 @@ def _write_file(path: Path, data: bytes, once: bool) -> bool:
                     return False
                 won = _publish(path, data, link_first if once else _rename_over)
                 if not won:
-                    wait_until_visible(path)
+                    wait_until_visible([path])
                 return won
             except OSError as error:
                 # A writer that finishes first removes the temporaries of the others. Or another process has removed the
@@ -133,8 +133,9 @@ def link_first(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        # A network file system may repeat a request whose answer was lost: then the existing file is ours.
-        return os.path.samefile(temporary, path)
+        # A network file system may repeat a request whose answer was lost: then the existing file is ours. Its name may not
+        # be visible here yet, but a second name of the temporary file is.
+        return os.stat(temporary).st_nlink > 1
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

@@ -19,6 +19,7 @@ from trak_cli.stages.index.split_sizes import rows_of, split_shards
 from trak_cli.stages.inputs.reading_ahead import ahead
 from trak_cli.store.fingerprint import differences, require_same, shown
 from trak_cli.store.layout import Layout
+from trak_cli.store.safety.visibility import wait_until_visible
 from trak_cli.store.shards import CURVATURE_COLUMNS, Condition, FeatureShard, inspect_features, read_features
 from trak_cli.types import TRAIN, IntArray, Json, Rows, by_numbers, listed
 
@@ -30,6 +31,9 @@ SHOWN = 5
 
 #: With more shards missing than this, none is looked for: a number of rows in a store of somebody else may be anything.
 _MOST_MISSING = 10_000
+
+#: Checkpoint, split and number of a shard.
+_Shard = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -211,21 +215,30 @@ def _require_most(inventory: Inventory, splits: Sequence[str]) -> None:
                 raise StoreError(_missing_shards(lacking, [str(layout.features_folder(checkpoint, split))]))
 
 
-def _require(inventory: Inventory, shards: Iterable[tuple[str, str, int]]) -> None:
-    """Check some shards: (checkpoint, split, number)."""
+def _require(inventory: Inventory, shards: Iterable[_Shard]) -> None:
+    """Check some shards."""
     problems: list[Problem] = []
-    missing: list[str] = []
+    missing = _missing(inventory, shards, problems)
+    if missing and wait_until_visible([inventory.layout.features(*shard) for shard in missing]):
+        missing = _missing(inventory, missing, problems)
+    if missing:
+        places = [str(inventory.layout.features(*shard)) for shard in missing]
+        problems.append(_missing_shards(len(missing), places))
+    StoreError.raise_for(problems)
+
+
+def _missing(inventory: Inventory, shards: Iterable[_Shard], problems: list[Problem]) -> list[_Shard]:
+    """Those of the shards that are missing or too short; the problems of the others are added."""
+    missing = []
     for checkpoint, split, index in shards:
         path = inventory.layout.features(checkpoint, split, index)
         features, rows = inventory.features[checkpoint], inventory.shards(split)[index]
         state = inspect_features(path, rows, shard_fingerprint(features, split))
         if state.condition in (Condition.MISSING, Condition.SHORTER):
-            missing.append(str(path))
+            missing.append((checkpoint, split, index))
         else:
             problems += state.problems
-    if missing:
-        problems.append(_missing_shards(len(missing), missing))
-    StoreError.raise_for(problems)
+    return missing
 
 
 def _missing_shards(count: int, places: Sequence[str]) -> Problem:

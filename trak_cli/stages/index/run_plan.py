@@ -15,6 +15,7 @@ from trak_cli.errors import Problem, StoreError
 from trak_cli.store.json_files import read_json
 from trak_cli.store.layout import Layout
 from trak_cli.store.safety.records import is_count, is_number, is_text, require_fields
+from trak_cli.store.safety.visibility import wait_until_visible
 from trak_cli.types import Json
 
 VERSION = 3
@@ -105,6 +106,8 @@ def require_plan(layout: Layout) -> RunPlan:
     Raises:
         StoreError: there is none.
     """
+    if layout.root.is_dir():
+        wait_until_visible([layout.plan])
     plan = read_plan(layout)
     if plan is None:
         expected = "a store that trak featurize has filled"

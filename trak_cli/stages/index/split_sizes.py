@@ -15,6 +15,7 @@ from trak_cli.store.atomic_write import remove
 from trak_cli.store.json_files import read_json, replace_json, write_json_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.safety.records import is_count, require_fields
+from trak_cli.store.safety.visibility import wait_until_visible
 from trak_cli.store.shards import inspect_features
 from trak_cli.types import TRAIN, Rows, shards_of
 
@@ -105,7 +106,7 @@ def rows_of(layout: Layout, split: str) -> int:
         StoreError: the store knows no such split.
     """
     path = layout.split(split)
-    if not path.exists():
+    if not (layout.root.is_dir() and wait_until_visible([path])):
         known = ", ".join(layout.described_splits()) or "none"
         remedy = "run trak featurize with this split first"
         raise StoreError(Problem(f"split {split}", "no features of it", f"one of: {known}", remedy))

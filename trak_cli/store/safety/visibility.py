@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -66,12 +66,13 @@ def patiently(path: Path, read: Callable[[], Value]) -> Value:
     return read()
 
 
-def wait_until_visible(path: Path) -> None:
-    """Wait for a short time for a name that another writer has taken already."""
+def wait_until_visible(paths: Sequence[Path]) -> bool:
+    """Wait for a short time for files that another machine may have written; whether all of them are there."""
     for pause in PAUSES:
-        if path.exists():
-            return
+        if all(path.exists() for path in paths):
+            return True
         time.sleep(pause)
+    return all(path.exists() for path in paths)
 
 
 def _is_young(path: Path) -> bool:
