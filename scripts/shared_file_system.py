@@ -125,15 +125,6 @@ def run(work: Path, cases: int, seed: int) -> list[str]:
         what, codes, faults = case(pipeline, folder, stage, rng)
         kind = case.__name__.removesuffix("_case")
         ends[f"{kind} {'ended' if not any(codes) else 'refused'}"] += 1
-            print(
-                what,
-                codes,
-                *[
-                    (folder.with_name(f"{folder.name}-said-{i}") / "stderr").read_text()[-500:]
-                    for i, c in enumerate(codes)
-                    if c
-                ],
-            )
         failures += [f"case {number}, {what}: {fault}" for fault in faults]
         for path in work.glob(f"{folder.name}*"):
             shutil.rmtree(path)

@@ -48,7 +48,7 @@ def weights_in(folder: Path) -> Path | None:
     places = list(_PLACES)
     with suppress(OSError, ValueError):
         latest = read_text(folder / _LATEST).strip()
-        if Path(latest).name == latest:  # a folder in this one
+        if Path(latest).name == latest != "..":  # a folder in this one
             places.append(f"{latest}/mp_rank_00_model_states.pt")
     weights = next((folder / place for place in places if (folder / place).is_file()), None)
     return weights.parent if weights is not None and weights.name == INDEX else weights

@@ -45,7 +45,7 @@ class Array(np.ndarray):
         fits = all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 32
         if not fits or math.prod(shape) * dtype.itemsize != len(raw):
             raise ValueError(f"an array of shape {shape!r:.60} in {len(raw):,} bytes")
-        super().__setstate__((version, shape, dtype, np.bool_(fortran), raw))
+        super().__setstate__((version, shape, dtype, fortran, raw))  # type: ignore[arg-type]  # NumPy refuses its own bool
 
 
 def empty_array(*_: object) -> Array:
