@@ -131,9 +131,29 @@ def test_an_answer_can_be_a_page(scored: Project) -> None:
     for number, (shown, target) in enumerate(zip(page["targets"], summary["targets"], strict=True)):
         own = page["samples"][shown["i"]]
         assert (own["s"], own["r"], own["m"][0]) == ("new", number, summary["predicted"][number][0])
+        assert own["l"] == 1, "a number, as the labels of the training set are"
         assert own["f"] == pytest.approx(summary["outputs"][number], rel=1e-4)
         for end, name in (("a", "helpful"), ("b", "harmful")):
             assert [page["samples"][place]["r"] for place, _ in shown[end]] == [one["row"] for one in target[name]]
+
+
+@pytest.mark.parametrize(("named", "label"), [("cat", "cat"), ("1", "cat"), ("0", "dog")])
+def test_labels_on_the_page_have_the_form_of_those_of_the_training_set(scored: Project, named: str, label: str) -> None:
+    pytest.importorskip("jinja2")
+    plugin = scored.folder / "tiny_plugin.py"
+    more = """
+    classes = ["dog", "cat", "cow"]
+
+    def describe(self, row):
+        return {"label": self.classes[self[row][1]]}
+"""
+    plugin.write_text(plugin.read_text() + more)
+    told = scored.done("ask", "--row", "1,2,3,4,5,6,7,8", "--label", named, "--report", "page.html", "--json").stdout
+    page = data(scored, "page.html")
+    own = page["samples"][page["targets"][0]["i"]]
+    assert own["l"] == label
+    assert own["m"][0] == json.loads(told)["predicted"][0][0]
+    assert {sample["l"] for sample in page["samples"]} <= {"dog", "cat", "cow"}
 
 
 def test_an_image_is_shown_on_the_page_and_named_in_the_terminal(tmp_path: Path) -> None:

@@ -66,9 +66,10 @@ def ask(
     found = score_new(loaded, reporter, made, k)
     words, training = Samples(made.split, made), open_samples(loaded.config, TRAIN)
     described = describer(training)
-    predicted = _predicted(found.model, getattr(like.dataset, "classes", None), len(made))
+    names = getattr(like.dataset, "classes", None)
+    predicted = _predicted(found.model, names, len(made))
     if report is not None:
-        write_page(report, found, made, training, predicted)
+        write_page(report, found, made, training, predicted, names)
     inventory = found.inventory
     return AskSummary(
         store=inventory.layout.root,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from trak_cli.plurals import counted
+
 if TYPE_CHECKING:
     from trak_cli.types import Meter, Reporter
 
@@ -48,7 +50,7 @@ class TerminalReporter:
         with Progress(*columns, console=self._console, transient=True) as progress:
             bar = _Bar(progress, label, total, unit)
             yield bar
-        self.log(f"{label}: {bar.done:,} {unit} in {bar.elapsed:.1f} s{bar.rate(', ')}")
+        self.log(f"{label}: {counted(bar.done, unit.removesuffix('s'))} in {bar.elapsed:.1f} s{bar.rate(', ')}")
 
 
 class PlainReporter:
@@ -61,7 +63,7 @@ class PlainReporter:
     def meter(self, label: str, total: int, unit: str) -> Iterator[Meter]:
         count = _Lines(self, label, total, unit)
         yield count
-        self.log(f"{label}: {count.done:,} {unit} in {count.elapsed:.1f} s{count.rate(', ')}")
+        self.log(f"{label}: {counted(count.done, unit.removesuffix('s'))} in {count.elapsed:.1f} s{count.rate(', ')}")
 
 
 class _Count:

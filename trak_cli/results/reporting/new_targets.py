@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trak_cli.results.reporting.describing import Describer
 from trak_cli.results.reporting.facts import config_text, facts_of_features
 from trak_cli.results.reporting.model_outputs import means, read_outputs
 from trak_cli.results.reporting.reliability import of_any_scores
-from trak_cli.results.samples import Samples
+from trak_cli.results.samples import LABELS, Samples
 from trak_cli.store.atomic_write import replace
 from trak_cli.types import TRAIN
 
@@ -27,9 +28,18 @@ NEW = "new"
 
 
 def write_page(
-    path: Path, found: NewScores, made: NewSamples, training: Samples | None, predicted: Sequence[tuple[Label, float] | None]
+    path: Path,
+    found: NewScores,
+    made: NewSamples,
+    training: Samples | None,
+    predicted: Sequence[tuple[Label, float] | None],
+    names: Any,
 ) -> None:
-    """Write the page. ``predicted``: the most probable class of each new target and its probability, where it is known.
+    """Write the page.
+
+    Args:
+        predicted: the most probable class of each new target and its probability, where it is known.
+        names: of the classes, as a data set may have them; None without.
 
     Raises:
         InputError: a data set cannot describe a row.
@@ -39,14 +49,15 @@ def write_page(
     layout, count = inventory.layout, len(made)
     ends = [helpful_and_harmful(one) for one in found.extremes.each()]
     rows = sorted({row for both in ends for end in both for row, _ in end})
+    labels = _Labels(training.label(rows[0]) if training is not None and rows else None, [str(name) for name in names or ()])
     outputs = {
         NEW: means(range(count), np.stack([found.model.outputs, found.model.out_to_loss], axis=1)),
         TRAIN: read_outputs(layout, inventory.checkpoints, TRAIN, rows),
     }
     describe = Describer(
-        {NEW: Samples(NEW, _Shown(made)), TRAIN: training},
+        {NEW: Samples(NEW, _Shown(made, labels)), TRAIN: training},
         outputs,
-        predicted={(NEW, row): one for row, one in enumerate(predicted) if one is not None},
+        predicted={(NEW, row): (labels.shown(one[0]), one[1]) for row, one in enumerate(predicted) if one is not None},
     )
     payload = Payload(describe, TRAIN, budget=1 << 40)
     for row, (helpful, harmful) in enumerate(ends):
@@ -73,11 +84,29 @@ def write_page(
     replace(path, render(page, payload.json()).encode())
 
 
+@dataclass(frozen=True)
+class _Labels:
+    """Labels in the form of those of the training set, so that a page can compare them: names or numbers of classes."""
+
+    like: Label | None
+    names: Sequence[str]
+
+    def shown(self, label: Label) -> Label:
+        """The label in that form, as far as it is known."""
+        text = str(label)
+        if isinstance(self.like, str):
+            number = int(text) if text.isdecimal() else len(self.names)
+            return self.names[number] if text not in self.names and number < len(self.names) else text
+        if text in self.names:
+            return self.names.index(text)
+        return int(text) if text.isdecimal() else label
+
+
 class _Shown:
     """The new targets as a data set that describes them for a page."""
 
-    def __init__(self, samples: NewSamples) -> None:
-        self._samples = samples
+    def __init__(self, samples: NewSamples, labels: _Labels) -> None:
+        self._samples, self._labels = samples, labels
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -86,4 +115,5 @@ class _Shown:
         return self._samples[i]
 
     def describe(self, i: int) -> dict[str, Any]:
-        return self._samples.shown(i)
+        shown = self._samples.shown(i)
+        return {name: self._labels.shown(value) if name in LABELS else value for name, value in shown.items()}
