@@ -68,7 +68,7 @@ def test_values_that_are_not_numbers_are_refused_by_row_and_column(tmp_path: Pat
 
 def test_lines_of_unequal_length_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n1,2\n3\n")
-    with pytest.raises(InputError, match=r"row 1 of .*found 1 values"):
+    with pytest.raises(InputError, match=r"row 1 of .*found 1 value"):
         Table(str(tmp_path / "t.csv"), ["x"], "y")
     with pytest.raises(InputError, match="no such file"):
         Table(str(tmp_path / "nothing.csv"), ["x"], "y")
