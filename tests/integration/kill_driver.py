@@ -133,9 +133,9 @@ def compose_once() -> None:
     """Compose the configuration in the first run only: it takes longer than all else, and kills do not concern it."""
     compose, composed = config.load, []
 
-    def load(*arguments: Any) -> config.Loaded:
+    def load(*arguments: Any, **options: Any) -> config.Loaded:
         if not composed:
-            composed.append(compose(*arguments))
+            composed.append(compose(*arguments, **options))
         return dataclasses.replace(composed[0], base=Path.cwd())
 
     config.load = load
