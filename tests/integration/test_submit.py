@@ -215,3 +215,14 @@ def test_the_configuration_of_the_page_is_valid(project: Project) -> None:
     jobs = planned(project)["jobs"]
     assert [(job["stage"], job["tasks"]) for job in jobs] == [("featurize", 64), ("finalize", 4), ("score", 8)]
     assert "#SBATCH --constraint=a100" in jobs[0]["script"]
+
+
+@pytest.mark.parametrize("place", ["logs", "logs/featurize"])
+def test_logs_are_not_written_through_a_link(project: Project, tmp_path: Path, place: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = project.store / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    project.refused(3, "submit", "featurize", "cluster=local", f"store={project.store}", says=(place, "symbolic link"))
+    assert not list(outside.iterdir())

@@ -92,6 +92,8 @@ def submit(request: Request, options: Options, reporter: Reporter) -> SubmitSumm
     """
     needed("submitit", "slurm", "trak submit")
     kind = request.loaded.config.cluster.kind
+    for stage in request.stages:  # refuses a folder of logs that is a link
+        request.layout.submitted(stage)
     work = list(remaining(request, options.everything))
     if options.dry_run:
         jobs = _scripts(work, kind)

@@ -70,7 +70,7 @@ class Layout:
 
     def submitted(self, stage: str) -> list[int]:
         """Numbers of the jobs that were submitted for a stage."""
-        return _numbers(_stems(self.logs(stage), ".sbatch"))
+        return _numbers(_stems(self.logs(stage), ".sbatch")) if stage in _folders(self.root / "logs") else []
 
     @property
     def trained(self) -> Path:

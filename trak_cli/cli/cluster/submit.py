@@ -43,7 +43,7 @@ def command(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[STAGE]... [KEY=VALUE]...",
+            metavar="STAGE|KEY=VALUE",
             help="Stages, in any order, and overrides.",
             show_default=False,
             autocompletion=complete_override,
