@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_project import DIM, ROWS, SHARD_ROWS, TARGETS, Project, weights
 
+from trak_cli.stages.featurizing import units
 from trak_cli.store.container import Image, read_image
 from trak_cli.store.failures import DamagedError, ForeignError
 
@@ -51,6 +52,23 @@ def test_a_damaged_shard_is_set_aside_and_computed_again(featurized: Project) ->
     assert again.fingerprint == whole.fingerprint
     assert values(again) == values(whole)
     assert others.items() <= featurized.files().items(), "no other shard is touched"
+
+
+def test_of_very_many_stored_shards_only_some_are_read_before_featurize_and_all_of_them_by_finalize(
+    featurized: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "INSPECTED", 2)  # the first and the last shard
+    shards = [featurized.shard("train", index) for index in range(4)]
+    spoilt = bytearray(shards[1].read_bytes())
+    spoilt[-40] ^= 0x10
+    shards[1].write_bytes(spoilt)
+    shards[2].unlink()
+    shards[3].write_bytes(shards[3].read_bytes()[:700])
+    outcome = featurized.done("featurize")
+    assert f"{shards[3].name} is damaged" in outcome.stderr, "too small"
+    assert shards[1].read_bytes() == spoilt
+    assert shards[2].exists()
+    featurized.refused(STORE, "finalize", says=(str(shards[1].relative_to(featurized.folder)), "run the stage again"))
 
 
 def test_a_flipped_byte_is_found_wherever_it_is(featurized: Project, tmp_path: Path) -> None:

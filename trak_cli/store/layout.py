@@ -99,6 +99,12 @@ class Layout:
         """One shard of features."""
         return _shard(self.features_folder(checkpoint, split), shard)
 
+    def feature_shards(self, checkpoint: str, split: str, count: int) -> list[Path]:
+        """The first shards of features, in order; faster than one after another."""
+        folder = self.features_folder(checkpoint, split)
+        groups = [folder / f"{group:03}" for group in range(-(-count // GROUP_SHARDS))]
+        return [groups[shard // GROUP_SHARDS] / f"{shard:05}.h5" for shard in range(count)]
+
     def finalized_folder(self, gram: str) -> Path:
         return self._inside("finalized", check_name(gram, "gram"))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trak_cli.cluster.share import Share
 from trak_cli.errors import InputError, Problem, StoreError
 from trak_cli.stages.featurizing.replaced_splits import offer_replacement
+from trak_cli.stages.index.feature_status import least_bytes
 from trak_cli.stages.index.fingerprints import shard_fingerprint
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.run_inputs import RunInputs
@@ -17,7 +19,10 @@ from trak_cli.stages.inputs.split import Split
 from trak_cli.store.atomic_write import set_aside
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, State, inspect_features
-from trak_cli.types import Json, Reporter, Rows, shards_of
+from trak_cli.types import Json, Reporter, Rows, evenly_spaced, shards_of
+
+#: Stored shards whose bytes are checked before the work begins; of more, evenly spaced ones.
+INSPECTED = 1000
 
 
 @dataclass(frozen=True)
@@ -65,18 +70,13 @@ def list_work(
         StoreError: shards of another run are stored at the same paths; all of them are named.
         InputError: the data set no longer has the samples from which the shards were computed.
     """
-    units = [
-        Unit(
-            checkpoint,
-            split,
-            rows,
-            layout.features(checkpoint.name, split.name, index),
-            shard_fingerprint(fingerprints[checkpoint.name], split.name),
-        )
-        for checkpoint in inputs.checkpoints
-        for split in inputs.splits
-        for index, rows in enumerate(shards_of(split.rows, shard_rows))
-    ]
+    units = []
+    for checkpoint in inputs.checkpoints:
+        for split in inputs.splits:
+            shards = list(shards_of(split.rows, shard_rows))
+            paths = layout.feature_shards(checkpoint.name, split.name, len(shards))
+            fingerprint = shard_fingerprint(fingerprints[checkpoint.name], split.name)
+            units += [Unit(checkpoint, split, rows, path, fingerprint) for rows, path in zip(shards, paths, strict=True)]
     own = share.of(units)
     return Work(units, own, pending_units(own, reporter))
 
@@ -85,7 +85,7 @@ def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
     """The units that are not stored as a whole.
 
     A damaged shard is set aside (renamed, not deleted) and computed again. A shard that ends before the split does, because
-    the split has grown, is computed again and replaced.
+    the split has grown, is computed again and replaced. Of very many shards, not all are read (:func:`_to_inspect`).
 
     Raises:
         StoreError, InputError: see :func:`list_work`.
@@ -93,7 +93,7 @@ def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
     pending: list[Unit] = []
     foreign: list[Problem] = []
     changed: list[Problem] = []
-    for unit in units:
+    for unit in _to_inspect(units):
         stored = unit.inspect()
         if stored.condition is Condition.FOREIGN:
             foreign += stored.problems
@@ -110,3 +110,30 @@ def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
     StoreError.raise_for(foreign)
     InputError.raise_for(changed)
     return pending
+
+
+def _to_inspect(units: Sequence[Unit]) -> list[Unit]:
+    """The units that are not stored, by the sizes of their files, and at most :data:`INSPECTED` of the others.
+
+    Reading all shards of a large store would take longer than the work of a worker that starts. finalize and score check
+    every byte that they read.
+    """
+    least: dict[tuple[str, str], Callable[[Rows], int]] = {}
+    stored = []
+    for number, unit in enumerate(units):
+        key = unit.checkpoint.name, unit.split.name
+        if key not in least:
+            least[key] = least_bytes(unit.fingerprint, unit.split.name)
+        if _size(unit.path) >= least[key](unit.rows):
+            stored.append(number)
+    if len(stored) <= INSPECTED:
+        return list(units)
+    certain = set(stored) - {stored[place] for place in evenly_spaced(len(stored), INSPECTED)}
+    return [unit for number, unit in enumerate(units) if number not in certain]
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trak_cli.store.header import LEAST_BYTES
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, Rows
+from trak_cli.types import TRAIN, Json, Rows
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def list_features(layout: Layout, checkpoint: str, split: str, shards: Sequence[
     Raises:
         StoreError, MachineError: the fingerprint of the checkpoint, or a folder, cannot be read.
     """
-    row_bytes = _row_bytes(layout, checkpoint, split)
+    least = _least_bytes(layout, checkpoint, split)
     sizes = layout.feature_sizes(checkpoint, split)
-    stored = [(size, len(shards[index])) for index, size in sizes.items() if index < len(shards)]
+    stored = [(size, shards[index]) for index, size in sizes.items() if index < len(shards)]
     damaged = sum(size < LEAST_BYTES for size, _ in stored)
-    done = sum(size >= LEAST_BYTES + rows * row_bytes for size, rows in stored)
+    done = sum(size >= least(rows) for size, rows in stored)
     missing = len(shards) - done - damaged
     return FeatureStatus(checkpoint, split, shards[-1].stop, len(shards), done, missing, damaged, None)
 
@@ -56,9 +56,9 @@ def unfinished_shards(layout: Layout, checkpoint: str, split: str, shards: Seque
     Raises:
         StoreError, MachineError: as for :func:`list_features`.
     """
-    row_bytes = _row_bytes(layout, checkpoint, split)
+    least = _least_bytes(layout, checkpoint, split)
     sizes = layout.feature_sizes(checkpoint, split)
-    return [index for index, rows in enumerate(shards) if sizes.get(index, 0) < LEAST_BYTES + len(rows) * row_bytes]
+    return [index for index, rows in enumerate(shards) if sizes.get(index, 0) < least(rows)]
 
 
 def verify_features(
@@ -82,11 +82,17 @@ def verify_features(
     return FeatureStatus(checkpoint, split, shards[-1].stop, len(shards), done, missing, damaged, foreign)
 
 
-def _row_bytes(layout: Layout, checkpoint: str, split: str) -> int:
-    """Bytes of the features of one row, its per-token terms or other classes included."""
-    from trak_cli.stages.index.fingerprints import curvature_of, read_fingerprint
+def least_bytes(fingerprint: Json, split: str) -> Callable[[Rows], int]:
+    """The size of a shard of these features, at least, as a function of its rows."""
+    from trak_cli.stages.index.fingerprints import curvature_of
     from trak_cli.store.dtypes import row_bytes
 
-    fingerprint = read_fingerprint(layout, checkpoint)
     curvature = curvature_of(fingerprint) is not None and split == TRAIN
-    return row_bytes(str(fingerprint["dtype"]), int(fingerprint["projection"]["dim"])) * (1 + curvature)
+    of_a_row = row_bytes(str(fingerprint["dtype"]), int(fingerprint["projection"]["dim"])) * (1 + curvature)
+    return lambda rows: LEAST_BYTES + len(rows) * of_a_row
+
+
+def _least_bytes(layout: Layout, checkpoint: str, split: str) -> Callable[[Rows], int]:
+    from trak_cli.stages.index.fingerprints import read_fingerprint
+
+    return least_bytes(read_fingerprint(layout, checkpoint), split)
