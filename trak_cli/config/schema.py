@@ -446,6 +446,11 @@ class TrakConfig:
     name: str = key(MISSING, "name of the run; with a store and no name, the name of the store's folder", not_empty=True)
     store: str = key("runs/${name}", "folder of the run: features, scores and everything else", not_empty=True)
     device: str = key("auto", "auto (cuda if a GPU is available, else cpu), cpu, cuda or cuda:N")
+    device_map: Any = key(
+        None,
+        "for a model larger than a GPU: module -> cpu, cuda:N or offload (its weights stay in CPU memory or in the file "
+        "and are copied to `device` for each call), the rest is on `device`; auto: fill the GPUs in order, then offload",
+    )
     threads: int | None = key(None, "CPU threads; null: PyTorch's default", at_least=1)
     seed: int = key(
         0, "seed of the projection, training, retraining (see retrain.same_seed), ensembles and resampling", at_least=0

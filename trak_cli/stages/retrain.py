@@ -24,6 +24,7 @@ from trak_cli.stages.evaluation.sources import ScoredSplit
 from trak_cli.stages.evaluation.target_choice import choose_targets
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.inputs.device import set_up_device
+from trak_cli.stages.inputs.placement import refuse_device_map
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.training.checkpoint_files import checkpoint_path
@@ -78,6 +79,7 @@ def retrain(loaded: Loaded, reporter: Reporter) -> RetrainSummary:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
     config = loaded.config
+    refuse_device_map(config, "retrain")
     device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     layout = Layout(Path(config.store))

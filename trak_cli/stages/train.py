@@ -11,6 +11,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.trainers.contract import AfterEpoch
 from trak_cli.stages.inputs.device import set_up_device
+from trak_cli.stages.inputs.placement import refuse_device_map
 from trak_cli.stages.training.checkpoint_files import checkpoint_path
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.atomic_write import write_once
@@ -35,6 +36,7 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
         ConfigError, InputError, MachineError: see the classes.
     """
     config = loaded.config
+    refuse_device_map(config, "train")
     device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     seeds = range(config.seed, config.seed + config.train.count)

@@ -21,6 +21,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.index.split_sizes import lengths_recorded
 from trak_cli.stages.inputs.device import set_up_device
+from trak_cli.stages.inputs.placement import refuse_device_map
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.score_notes import write_notes
 from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit
@@ -46,6 +47,7 @@ def unroll(loaded: Loaded, reporter: Reporter) -> UnrollSummary:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
     config = loaded.config
+    refuse_device_map(config, "unroll")
     device, _ = set_up_device(config.device, config.threads)
     training = Training(config, device)
     targets = choose_targets(config.unroll, training.splits)

@@ -25,10 +25,14 @@ from trak_cli.store.layout import check_name
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
+#: The values of ``device_map``.
+_PLACE = re.compile(r"cpu|cuda:\d+|offload")
+
 
 def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     """Every value, or combination of values, that no stage could work with."""
     yield from _device(config.device)
+    yield from _device_map(config)
     yield from _splits(config.dataset.targets)
     yield from _replaced(config)
     yield from _representation(config)
@@ -90,6 +94,22 @@ def _replaced(config: TrakConfig) -> Iterator[Problem]:
 def _device(device: str) -> Iterator[Problem]:
     if not _DEVICE.fullmatch(device):
         yield Problem("device", shown(device), "auto, cpu, cuda or cuda:N", "give device=auto to use a GPU where there is one")
+
+
+def _device_map(config: TrakConfig) -> Iterator[Problem]:
+    """Problems with the form of ``device_map``, and with an engine that cannot use it."""
+    chosen = config.device_map
+    if chosen is None:
+        return
+    where = {"device_map": chosen} if not isinstance(chosen, dict) else {f"device_map.{name}": chosen[name] for name in chosen}
+    for key, value in where.items():
+        accepted = value == "auto" if key == "device_map" else isinstance(value, str) and _PLACE.fullmatch(value)
+        if not accepted:
+            expected = "auto, or a mapping from modules to devices" if key == "device_map" else "cpu, cuda:N or offload"
+            yield Problem(key, shown(value), expected, "give e.g. device_map=auto, or 'device_map={encoder: offload}'")
+    if config.gradients.engine == "vmap":
+        remedy = "use gradients=hooks, gradients=loop or gradients=auto, or remove device_map"
+        yield Problem("gradients.engine", "vmap with device_map", "an engine that can copy weights during a call", remedy)
 
 
 def _scale(ensemble: EnsembleConfig) -> Iterator[Problem]:

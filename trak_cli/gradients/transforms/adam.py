@@ -96,12 +96,12 @@ class ScaledEngine:
 def scaled(block: AnyBlock, scale: Scale) -> AnyBlock:
     """A block of gradients multiplied by the scale of its parameter, in the block's dtype."""
     if isinstance(block, Block):
-        part = scale.part(block.offset, block.gradient.shape[1])
+        part = scale.to(block.gradient.device).part(block.offset, block.gradient.shape[1])
         return replace(block, gradient=block.gradient * part.to(block.gradient.dtype))
     if isinstance(block, FactorBlock):
-        left, right = scale.rows.to(block.left.dtype), scale.columns.to(block.right.dtype)
+        left, right = scale.rows.to(block.left), scale.columns.to(block.right)
         return replace(block, left=block.left * left, right=block.right * right)
-    return replace(block, values=block.values * scale.of_rows(block.row).to(block.values.dtype))
+    return replace(block, values=block.values * scale.to(block.values.device).of_rows(block.row).to(block.values.dtype))
 
 
 def scales_of_moments(

@@ -76,7 +76,7 @@ def saved_names(model: nn.Module) -> set[str]:
     return set(_tensors(model) if names is None else names.values())
 
 
-def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | None = None) -> Place:
+def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | None = None, *, assign: bool = False) -> Place:
     """Put the weights of a checkpoint into a model, in place, in the model's dtypes and on its device.
 
     The weights are the tensors that have all names and shapes of the model and no others; they may lie anywhere in the file
@@ -88,6 +88,8 @@ def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | N
         state: the result of :func:`load`, or a state_dict.
         path: the checkpoint's file, for messages.
         key: ``checkpoints.key``: where in the file the weights lie; None: wherever they fit.
+        assign: make the tensors of ``state`` the weights, in the model's dtypes, instead of copying them. Those of a
+            .safetensors file are mapped into memory, and the system reads and drops their pages as it needs to.
 
     Returns:
         Where the weights were found.
@@ -116,8 +118,27 @@ def apply(model: nn.Module, state: Mapping[str, Entry], path: Path, key: str | N
         weights = {names[name]: value for name, value in weights.items()}
     # Not strict, because names of tied weights may be missing. Copying into ``own`` instead would have no effect on a model
     # whose state_dict hooks return copies.
-    model.load_state_dict(weights, strict=False)
+    if assign:
+        _assign(model, {name: value.to(everything[name].dtype) for name, value in weights.items()})
+    else:
+        model.load_state_dict(weights, strict=False)
     return place
+
+
+def _assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Make tensors the weights of a model, and tie again what shared one parameter."""
+    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                holders.setdefault(id(parameter), []).append((module, name))
+    shared = [places for places in holders.values() if len(places) > 1]
+    before = [module._parameters[name] for (module, name), *_ in shared]
+    model.load_state_dict(weights, strict=False, assign=True)
+    for places, old in zip(shared, before, strict=True):
+        new = next((module._parameters[name] for module, name in places if module._parameters[name] is not old), old)
+        for module, name in places:
+            module._parameters[name] = new
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

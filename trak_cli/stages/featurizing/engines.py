@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.curvature.other_classes import OtherClasses
 from trak_cli.gradients.engines.hooks.strategies import Strategies
@@ -16,6 +18,7 @@ from trak_cli.gradients.transforms.adam import ScaledEngine, Scales
 from trak_cli.gradients.transforms.autocast import with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.projection.contract import ProjectionJob, Projector
+from trak_cli.projection.placed import PlacedProjector
 from trak_cli.projection.registry import make_projector
 from trak_cli.stages.featurizing.featurizer import Featurizer, SecondPass
 from trak_cli.stages.featurizing.setup import FeatureSetup, place_of
@@ -60,7 +63,13 @@ def build_second_pass(setup: FeatureSetup, plan: RunPlan, checkpoint: Checkpoint
 def build_projector(setup: FeatureSetup, checkpoint: Checkpoint) -> Projector:
     """The projection under a checkpoint."""
     job = ProjectionJob(setup.spec, checkpoint.sha256, setup.sizes, setup.device, setup.threads, setup.matrices)
-    return make_projector(job, setup.kernel)
+    if not setup.components.models.placed:
+        return make_projector(job, setup.kernel)
+
+    def on(device: torch.device) -> Projector:
+        return make_projector(replace(job, device=device), setup.kernel if device.type == setup.device.type else "auto")
+
+    return PlacedProjector(on, setup.device)
 
 
 def _gradient_engine(setup: FeatureSetup, name: str, strategies: Strategies, function: ModelOutput) -> Engine:

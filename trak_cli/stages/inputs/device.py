@@ -24,8 +24,8 @@ def set_up_device(name: str, threads: int | None) -> tuple[torch.device, str]:
     return device, device_name(device)
 
 
-def choose_device(name: str) -> torch.device:
-    """The torch device called ``name``; ``auto`` is CUDA if available, else the CPU.
+def choose_device(name: str, key: str = "device") -> torch.device:
+    """The torch device called ``name``, the value of a key of the config; ``auto`` is CUDA if available, else the CPU.
 
     Without a number, each process that a launcher starts on a node with several GPUs takes its own.
 
@@ -39,8 +39,8 @@ def choose_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{name}, but PyTorch sees {counted(torch.cuda.device_count(), 'CUDA device')}"
-        remedy = "use device=cpu or device=auto, or install a CUDA build of PyTorch"
-        raise MachineError(Problem("device", found, "a device of this machine", remedy))
+        remedy = f"use {'device=cpu or device=auto' if key == 'device' else key + '=auto'}, or install a CUDA build of PyTorch"
+        raise MachineError(Problem(key, found, "a device of this machine", remedy))
     return device
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -23,6 +23,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.placement import Placement, empty_parameters
 from trak_cli.tasks import Task
 from trak_cli.user_errors import report_user_errors
 
@@ -35,17 +36,26 @@ class Models:
         task: calls the model, when modules are lazy.
         batch: returns a small training batch on the device, for lazy modules.
         device: where models are.
+        placement: where their parts are instead; None: all on ``device``.
 
     Attributes:
         checkpoints: those of the run, after :meth:`check`.
         key: where in the file the weights of the checkpoint lie that was loaded last; "." for the outermost mapping.
     """
 
-    def __init__(self, plugin: Callable[[], nn.Module], task: Task, batch: Callable[[], Any], device: torch.device) -> None:
+    def __init__(
+        self,
+        plugin: Callable[[], nn.Module],
+        task: Task,
+        batch: Callable[[], Any],
+        device: torch.device,
+        placement: Placement | None = None,
+    ) -> None:
         self._plugin = plugin
         self._task = task
         self._batch = batch
         self._device = device
+        self._placement = placement
         self._current: nn.Module | None = None
         self._checkpoint: Checkpoint | None = None
         self.checkpoints: Sequence[Checkpoint] = ()
@@ -61,16 +71,25 @@ class Models:
             raise RuntimeError("no checkpoint is loaded")
         return self._current
 
+    @property
+    def placed(self) -> bool:
+        """Whether parts of the model may lie on other devices."""
+        return self._placement is not None
+
     def build(self) -> nn.Module:
-        """A new model on the device, in training mode, with all parameters initialised.
+        """A new model on the device, in training mode, with all parameters initialised; without memory if it is placed later.
 
         Raises:
             InputError: the plugin raises an exception or returns no module, or a lazy module stays uninitialised.
         """
         with report_user_errors("model", library=True):
-            model = self._plugin()
+            with nullcontext() if self._placement is None else empty_parameters():
+                model = self._plugin()
             model = model if model.training else model.train()
-            model = model.to(self._device)
+            model = model if self._placement is not None else model.to(self._device)
+        if self._placement is not None and uninitialised(model):
+            remedy = "remove device_map, or give the layers their sizes"
+            raise InputError(Problem("device_map", "a model with lazy modules", "a model whose weights have shapes", remedy))
         if self._created_by_call or uninitialised(model):
             _call_once(model, self._task, self._batch())
         return model
@@ -84,7 +103,9 @@ class Models:
         self.checkpoints = checkpoints
         files = [checkpoint for checkpoint in checkpoints if checkpoint.member is None]
         model = self.build()
-        problems = _misfits(model, files)
+        problems = self._misfits(model, files)
+        if problems and self._placement is not None:
+            raise InputError(problems)
         if problems and not self._fit_after_a_call(set(model.state_dict()), files):
             raise InputError(problems)
         if len(files) == 1 and not problems:
@@ -95,7 +116,7 @@ class Models:
         self._created_by_call = True
         with suppress(InputError):
             model = self.build()
-            return set(model.state_dict()) != set(names) and not _misfits(model, files)
+            return set(model.state_dict()) != set(names) and not self._misfits(model, files)
         return False
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -108,7 +129,10 @@ class Models:
         known, self._checked = self._checked, None
         model = known[1] if known is not None and known[0] is checkpoint else self._loaded(checkpoint)
         del known
-        self._current, self._checkpoint = self._evaluated(model), checkpoint
+        model = self._evaluated(model)
+        if self._placement is not None:
+            self._placement.place(model)
+        self._current, self._checkpoint = model, checkpoint
 
     def reload(self) -> None:
         """Put a new model with the weights of the same checkpoint into use."""
@@ -119,8 +143,28 @@ class Models:
     def _loaded(self, checkpoint: Checkpoint) -> nn.Module:
         """A new model with the weights of ``checkpoint``, in training mode."""
         model = self.build()
-        self.key = _load(model, checkpoint)
+        self.key = self._load(model, checkpoint)
         return model
+
+    def _load(self, model: nn.Module, checkpoint: Checkpoint) -> str:
+        """Load a checkpoint, and return the key of the weights in its file."""
+        with report_user_errors(f"{checkpoint.path}, loaded into the model", library=True):
+            state, assign = load(checkpoint.path, checkpoint.allow), self._placement is not None
+            place = apply(model, state, checkpoint.path, checkpoint.key, assign=assign)
+            if checkpoint.member is not None:
+                with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
+                    derive(model, checkpoint.member, checkpoint.sha256)
+        return place.key
+
+    def _misfits(self, model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:
+        """The problems of all files that cannot be loaded into the model."""
+        problems: list[Problem] = []
+        for checkpoint in files:
+            try:
+                self._load(model, checkpoint)
+            except InputError as error:
+                problems += error.problems
+        return problems
 
     def _evaluated(self, model: nn.Module) -> nn.Module:
         """The model in evaluation mode, with the buffers of :meth:`restore_buffers`."""
@@ -136,7 +180,10 @@ class Models:
         if self._checkpoint is None:
             raise RuntimeError("no checkpoint is loaded")
         self._release()
-        return self._loaded(self._checkpoint)
+        model = self._loaded(self._checkpoint)
+        if self._placement is not None:
+            self._placement.place(model)
+        return model
 
     def _release(self) -> None:
         """Drop the model in use, before the next one is built."""
@@ -168,27 +215,6 @@ def evaluated(model: nn.Module) -> nn.Module:
         remedy = f"let {type(model).__name__}.train(mode) call super().train(mode)"
         raise InputError(Problem("model", "training mode after model.eval()", "evaluation mode", remedy))
     return model
-
-
-def _load(model: nn.Module, checkpoint: Checkpoint) -> str:
-    """Load a checkpoint, and return the key of the weights in its file."""
-    with report_user_errors(f"{checkpoint.path}, loaded into the model", library=True):
-        place = apply(model, load(checkpoint.path, checkpoint.allow), checkpoint.path, checkpoint.key)
-        if checkpoint.member is not None:
-            with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
-                derive(model, checkpoint.member, checkpoint.sha256)
-    return place.key
-
-
-def _misfits(model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:
-    """The problems of all files that cannot be loaded into the model."""
-    problems: list[Problem] = []
-    for checkpoint in files:
-        try:
-            _load(model, checkpoint)
-        except InputError as error:
-            problems += error.problems
-    return problems
 
 
 def _call_once(model: nn.Module, task: Task, batch: Any) -> None:

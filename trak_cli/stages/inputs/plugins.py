@@ -16,6 +16,7 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
 from trak_cli.stages.inputs.joined import JoinedCollate, joined_task, joins
 from trak_cli.stages.inputs.models import Models
+from trak_cli.stages.inputs.placement import Placement
 from trak_cli.stages.inputs.probes import spread_rows
 from trak_cli.tasks import Task
 from trak_cli.types import TRAIN
@@ -57,7 +58,8 @@ def make_components(config: TrakConfig, device: torch.device) -> Components:
         with report_user_errors("collating the first samples of train", any_code=True):
             return to_device(together([train[row] for row in range(min(2, len(train)))]), device)
 
-    return Components(Models(lambda: make_model(config), task, batch, device), task, splits, together)
+    placement = None if config.device_map is None else Placement(config.device_map, device)
+    return Components(Models(lambda: make_model(config), task, batch, device, placement), task, splits, together)
 
 
 def make_model(config: TrakConfig) -> nn.Module:

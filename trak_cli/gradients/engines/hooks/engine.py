@@ -28,6 +28,7 @@ from trak_cli.gradients.rules.registry import GradientRule, RuleCall, check_bloc
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.types import AnyBlock, Block
 from trak_cli.user_errors import first_line, is_out_of_memory
+from trak_cli.weight_copies import copied_weights
 
 
 class HooksEngine:
@@ -151,13 +152,15 @@ class HooksEngine:
         with torch.no_grad():
             ratio = self._task.out_to_loss_grad(self._model, batch, outputs)
         ratio = checked_vector(ratio, size, "out_to_loss_grad").detach()
-        return PerSample(outputs, ratio, self._blocks(recorder.calls, batch, size, refuse))
+        return PerSample(outputs, ratio, self._blocks(recorder.calls, batch, outputs, refuse))
 
     def _blocks(
-        self, calls: list[Call], batch: Any, size: int, refuse: Callable[[NotSeparableError], None]
+        self, calls: list[Call], batch: Any, outputs: Tensor, refuse: Callable[[NotSeparableError], None]
     ) -> Iterator[AnyBlock]:
+        size = len(outputs)
         first, parameter = next(iter(self._parameters.items()))
-        yield Block(first, as_real(parameter).new_zeros(size, 0))  # a projector needs a block, even if no output has a layer
+        # A projector needs a block, even if no output has a layer.
+        yield Block(first, as_real(parameter).new_zeros(size, 0, device=outputs.device))
         while calls:
             call = calls.pop()  # the last layer first; its tensors are freed
             module, several = call.site[0], [call]
@@ -165,7 +168,8 @@ class HooksEngine:
                 several += [other for other in calls if other.site[0] == module]
                 calls[:] = [other for other in calls if other.site[0] != module]
             try:
-                yield from computing(self._of_module(several, size))
+                with copied_weights(call.module, _device_of(several) or outputs.device):
+                    yield from computing(self._of_module(several, size))
             except NotSeparableError as error:
                 refuse(error)
             except RuntimeError as error:  # the rule does not cover this use of the layer
@@ -232,6 +236,11 @@ class HooksEngine:
             raise NotSeparableError(call.site, "it is not clear which axis counts samples")
         call.check_unchanged()
         return axes
+
+
+def _device_of(calls: list[Call]) -> torch.device | None:
+    """The device on which the layer of these calls has computed; None if nothing depends on its outputs."""
+    return next((gradient.device for call in calls for gradient in call.gradients if gradient is not None), None)
 
 
 def _raise(error: NotSeparableError) -> None:
