@@ -12,7 +12,8 @@ FIXED = ("gradients.microbatch=4", "checkpoints=checkpoints/a.safetensors")
 @pytest.mark.parametrize(("engine", "device_map"), [("hooks", "{first: offload, second: cpu}"), ("loop", "auto")])
 def test_features_do_not_depend_on_the_placement(project: Project, engine: str, device_map: str) -> None:
     project.done("featurize", f"gradients.engine={engine}", *FIXED)
-    assert_identical(elsewhere(project, f"gradients.engine={engine}", *FIXED, f"device_map={device_map}"), read_store(project.store))
+    placed = elsewhere(project, f"gradients.engine={engine}", *FIXED, f"device_map={device_map}")
+    assert_identical(placed, read_store(project.store))
 
 
 def test_a_placed_store_goes_on_without_placement(project: Project) -> None:
@@ -22,7 +23,9 @@ def test_a_placed_store_goes_on_without_placement(project: Project) -> None:
 
 
 def test_what_cannot_be_placed_is_refused(project: Project) -> None:
-    project.refused(2, "featurize", "gradients.engine=vmap", "device_map=auto", says=("gradients.engine", "vmap with device_map"))
+    project.refused(
+        2, "featurize", "gradients.engine=vmap", "device_map=auto", says=("gradients.engine", "vmap with device_map")
+    )
     project.refused(2, "featurize", "device_map={first: gpu}", says=("device_map.first", "'gpu'", "cpu, cuda:N or offload"))
     project.refused(2, "featurize", "device_map={frist: cpu}", says=("device_map", "did you mean first?"))
     project.refused(2, "refine", "device_map=auto", says=("device_map", "in trak refine"))

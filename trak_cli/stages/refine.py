@@ -22,7 +22,7 @@ from trak_cli.stages.featurizing.adam_scales import scales_of, stored_scales
 from trak_cli.stages.featurizing.engines import build_engine
 from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.inputs.checkpoints import Checkpoint
-from trak_cli.stages.inputs.placement import refuse_device_map
+from trak_cli.stages.inputs.device import refuse_device_map
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.refining.combining import CheckpointReport, combine
 from trak_cli.stages.refining.directions import combinations, simulated_weights

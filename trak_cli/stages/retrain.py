@@ -23,8 +23,7 @@ from trak_cli.stages.evaluation.score_source import ScoreSource
 from trak_cli.stages.evaluation.sources import ScoredSplit
 from trak_cli.stages.evaluation.target_choice import choose_targets
 from trak_cli.stages.index.provenance import provenance
-from trak_cli.stages.inputs.device import set_up_device
-from trak_cli.stages.inputs.placement import refuse_device_map
+from trak_cli.stages.inputs.device import refuse_device_map, set_up_device
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples, sample_arrays
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.training.checkpoint_files import checkpoint_path

@@ -10,8 +10,7 @@ from torch import nn
 from trak_cli.config.load import Loaded
 from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.trainers.contract import AfterEpoch
-from trak_cli.stages.inputs.device import set_up_device
-from trak_cli.stages.inputs.placement import refuse_device_map
+from trak_cli.stages.inputs.device import refuse_device_map, set_up_device
 from trak_cli.stages.training.checkpoint_files import checkpoint_path
 from trak_cli.stages.training.trainer_run import Training
 from trak_cli.store.atomic_write import write_once

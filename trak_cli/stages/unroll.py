@@ -20,8 +20,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.stages.index.split_sizes import lengths_recorded
-from trak_cli.stages.inputs.device import set_up_device
-from trak_cli.stages.inputs.placement import refuse_device_map
+from trak_cli.stages.inputs.device import refuse_device_map, set_up_device
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.score_notes import write_notes
 from trak_cli.stages.scoring.score_store import ScoreFiles, ScoreUnit

@@ -9,7 +9,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from trak_cli.cluster.environment import local_rank
-from trak_cli.errors import MachineError, Problem
+from trak_cli.config.schema import TrakConfig
+from trak_cli.errors import ConfigError, MachineError, Problem
 from trak_cli.plurals import counted
 
 
@@ -56,3 +57,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()})"
+
+
+def refuse_device_map(config: TrakConfig, stage: str) -> None:
+    """Refuse ``device_map`` in a stage that needs the whole model on one device.
+
+    Raises:
+        ConfigError: the key has a value.
+    """
+    if config.device_map is not None:
+        found = f"{config.device_map!r} in trak {stage}, which needs the whole model on one device"
+        raise ConfigError(Problem("device_map", found, "null", "give device_map=null"))

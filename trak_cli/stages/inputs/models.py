@@ -22,8 +22,8 @@ from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.plugins.placement import Placement, empty_parameters
 from trak_cli.stages.inputs.checkpoints import Checkpoint
-from trak_cli.stages.inputs.placement import Placement, empty_parameters
 from trak_cli.tasks import Task
 from trak_cli.user_errors import report_user_errors
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from trak_cli.batches import to_device
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.placement import Placement
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
+from trak_cli.stages.inputs.device import choose_device
 from trak_cli.stages.inputs.joined import JoinedCollate, joined_task, joins
 from trak_cli.stages.inputs.models import Models
-from trak_cli.stages.inputs.placement import Placement
 from trak_cli.stages.inputs.probes import spread_rows
 from trak_cli.tasks import Task
 from trak_cli.types import TRAIN
@@ -58,7 +60,9 @@ def make_components(config: TrakConfig, device: torch.device) -> Components:
         with report_user_errors("collating the first samples of train", any_code=True):
             return to_device(together([train[row] for row in range(min(2, len(train)))]), device)
 
-    placement = None if config.device_map is None else Placement(config.device_map, device)
+    placement = (
+        None if config.device_map is None else Placement(config.device_map, device, partial(choose_device, key="device_map"))
+    )
     return Components(Models(lambda: make_model(config), task, batch, device, placement), task, splits, together)
 
 

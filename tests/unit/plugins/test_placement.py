@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from trak_cli.errors import ConfigError, InputError, MachineError
 from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.plugins.placement import Placement, auto_map, empty_parameters
 from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.device import choose_device
 from trak_cli.stages.inputs.models import Models
-from trak_cli.stages.inputs.placement import Placement, auto_map, empty_parameters
 from trak_cli.tasks import Classification
 
 CPU = torch.device("cpu")
@@ -64,7 +66,9 @@ def sharded(tmp_path: Path) -> tuple[Path, Net]:
 
 
 def loaded(path: Path, device_map: Any, plugin: Any = Net) -> nn.Module:
-    models = Models(plugin, Classification(), lambda: None, CPU, Placement(device_map, CPU))
+    models = Models(
+        plugin, Classification(), lambda: None, CPU, Placement(device_map, CPU, partial(choose_device, key="device_map"))
+    )
     checkpoint = Checkpoint(path, "0" * 64, "a")
     models.check([checkpoint])
     models.load(checkpoint)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from trak_cli.config.schema import TrakConfig
-from trak_cli.config.wording import nearest
 from trak_cli.errors import ConfigError, InputError, Problem
-from trak_cli.stages.inputs.device import choose_device
 from trak_cli.types import listed
 from trak_cli.weight_copies import compute_on, return_to
 
@@ -30,10 +28,12 @@ class Placement:
     """Attributes:
     device_map: dotted name of a module -> its device, or OFFLOAD; or "auto". Everything else is at ``home``.
     home: the device of inputs and outputs, and where parts compute that are offloaded.
+    device: the device of a name; refuses one that does not exist.
     """
 
     device_map: Mapping[str, str] | str
     home: torch.device
+    device: Callable[[str], torch.device] = torch.device
 
     def place(self, model: nn.Module) -> None:
         """Put the parts of a model on their devices; calls then move what they compute from one to the next.
@@ -50,9 +50,7 @@ class Placement:
             raise InputError(Problem("device_map", found, "a checkpoint that holds every parameter", remedy))
         chosen = auto_map(model, _budgets(self.home)) if isinstance(self.device_map, str) else self.device_map
         ConfigError.raise_for(_name_problems(chosen, [name for name, _ in model.named_modules() if name]))
-        devices = {
-            name: self.home if where == OFFLOAD else choose_device(where, "device_map") for name, where in chosen.items()
-        }
+        devices = {name: self.home if where == OFFLOAD else self.device(where) for name, where in chosen.items()}
         taken: set[int] = set()
         for name, device in devices.items():
             part = model.get_submodule(name)
@@ -72,17 +70,6 @@ class Placement:
             self._hook(child, f"{name}.{local}" if name else local, devices)
 
 
-def refuse_device_map(config: TrakConfig, stage: str) -> None:
-    """Refuse ``device_map`` in a stage that needs the whole model on one device.
-
-    Raises:
-        ConfigError: the key has a value.
-    """
-    if config.device_map is not None:
-        found = f"{config.device_map!r} in trak {stage}, which needs the whole model on one device"
-        raise ConfigError(Problem("device_map", found, "null", "give device_map=null"))
-
-
 def _move(module: nn.Module, device: torch.device, taken: set[int]) -> None:
     """Move the tensors of a module, except for those in ``taken``."""
     for tensor in _tensors(module):
@@ -99,8 +86,8 @@ def _name_problems(device_map: Mapping[str, str], names: Sequence[str]) -> Itera
     for name in device_map:
         outer = [other for other in device_map if name.startswith(f"{other}.")]
         if name not in names:
-            meant = nearest(name, names)
-            remedy = f"did you mean {meant}?" if meant else f"choose one of them, for example {listed(names)}"
+            meant = difflib.get_close_matches(name, names, n=1)
+            remedy = f"did you mean {meant[0]}?" if meant else f"choose one of them, for example {listed(names)}"
             yield Problem("device_map", f"{name!r}", "dotted names of modules of the model", remedy)
         elif outer:
             yield Problem(
