@@ -74,12 +74,20 @@ class LocalTasks:
         """The log of a task that was started."""
         return self._logs.get(index, self._array.folder)
 
+    def finish(self) -> None:
+        """Start no further task, and wait for those that run."""
+        self._waiting.clear()
+        self._wait()
+
     def stop(self) -> None:
         """Tell the running tasks to stop, and wait until they have."""
         for _, job in self._running.values():
             if job._process is not None:
                 with suppress(ProcessLookupError):
                     job._process.send_signal(signal.SIGTERM)
+        self._wait()
+
+    def _wait(self) -> None:
         while any(not job.done() for _, job in self._running.values()):
             time.sleep(0.05)
         self._running.clear()  # submitit's objects must not outlive its modules

@@ -92,8 +92,6 @@ def submit(request: Request, options: Options, reporter: Reporter) -> SubmitSumm
     """
     needed("submitit", "slurm", "trak submit")
     kind = request.loaded.config.cluster.kind
-    for stage in request.stages:  # refuses a folder of logs that is a link
-        request.layout.submitted(stage)
     work = list(remaining(request, options.everything))
     if options.dry_run:
         jobs = _scripts(work, kind)
@@ -144,6 +142,7 @@ def _run_here(request: Request, work: Sequence[StageWork], reporter: Reporter) -
         tasks = LocalTasks(one.tasks)
         try:
             follow([Followed(one.stage, request.stages[one.stage], tasks)], reporter)
+            tasks.finish()
         finally:
             tasks.stop()
     return [StageJob(one.stage, None, one.tasks.count, _missing(one)) for one in work]

@@ -66,11 +66,11 @@ class Layout:
 
     def logs(self, stage: str) -> Path:
         """The folder of the logs that the tasks of a stage write under `trak submit`, and of their batch scripts."""
-        return self._inside("logs") / stage
+        return self._inside("logs", stage)
 
     def submitted(self, stage: str) -> list[int]:
         """Numbers of the jobs that were submitted for a stage."""
-        return _numbers(_stems(self.logs(stage), ".sbatch")) if stage in _folders(self.root / "logs") else []
+        return _numbers(_stems(self.logs(stage), ".sbatch"))
 
     @property
     def trained(self) -> Path:
