@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     from readers import other_readers
     from stored import store_readers
 
+    from trak_cli.store.safety import visibility
+
+    visibility.PAUSES = ()  # damage lasts: waiting for a file to become whole only takes time
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100_000, help="of all readers together")
     parser.add_argument("--seed", type=int, default=0)

@@ -125,7 +125,10 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
     reporter = make_reporter()
     with guarded(reporter):
         from trak_cli.config.load import load
+        from trak_cli.config.store_configs import code_from_store
 
+        if warning := code_from_store(call.config_name, call.config_dir):
+            reporter.log(warning)
         loaded = load(name, call.config_name, call.config_dir, call.overrides or [], data_files=call.check)
         work = stage()
         raise_on_interrupt()

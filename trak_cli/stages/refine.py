@@ -32,6 +32,7 @@ from trak_cli.stages.refining.systems import Refined, Systems
 from trak_cli.stages.scoring.gram_store import require_gram
 from trak_cli.stages.scoring.score_notes import read_notes
 from trak_cli.stop_signals import unit_of_work
+from trak_cli.store.safety.records import understanding
 from trak_cli.types import Meter, Reporter
 from trak_cli.user_errors import report_user_errors
 
@@ -81,7 +82,8 @@ def refine(loaded: Loaded, reporter: Reporter) -> RefineSummary:
     solved = _solve(run, pending, reporter)
     complete = combine(run, blocks_done)
     notes = read_notes(files.layout, files.estimator, files.split) if complete else {}
-    reports = [CheckpointReport(**report) for report in notes.get("checkpoints", [])]
+    with understanding(files.layout.scores_notes(files.estimator, files.split), "the notes of trak refine"):
+        reports = [CheckpointReport(**report) for report in notes.get("checkpoints", [])]
     return RefineSummary(
         store=files.layout.root,
         estimator=settings.name,

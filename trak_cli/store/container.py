@@ -23,6 +23,17 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _serial = itertools.count()
 
 
+class Arrays(dict[str, AnyArray]):
+    """Arrays of a file by name. One that is missing is an error that names the file: its digest does not say what it holds."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, AnyArray]) -> None:
+        super().__init__(arrays)
+        self.path = path
+
+    def __missing__(self, name: str) -> AnyArray:
+        raise foreign(self.path, f"no dataset {name!r}", "all datasets of this kind of file")
+
+
 @dataclass(frozen=True)
 class Image:
     """The contents of one file; nothing in it was evaluated or unpickled.
@@ -98,7 +109,9 @@ def read_image(path: Path, only: Collection[str] | None = None, skip: Collection
         raise foreign(path, f"no dataset {', '.join(map(repr, absent))}", "all datasets of this kind of file")
     return Image(
         path=path,
-        arrays={name: extents[name].read(data) for name in extents if (only is None or name in only) and name not in skip},
+        arrays=Arrays(
+            path, {name: extents[name].read(data) for name in extents if (only is None or name in only) and name not in skip}
+        ),
         fingerprint=parse(structure.texts["fingerprint"]),
         provenance=parse(structure.texts["provenance"]),
         digest=header.digest,

@@ -113,8 +113,7 @@ class Layout:
 
     def gram_parts_folder(self, gram: str, checkpoint: str) -> Path:
         """The folder of the partial Gram matrices of a checkpoint."""
-        path = self.finalized(gram, checkpoint)
-        return path.with_name(f"{path.stem}.parts")
+        return self._inside("finalized", check_name(gram, "gram"), f"{check_name(checkpoint, 'checkpoint')}.parts")
 
     def gram_part(self, gram: str, checkpoint: str, part: int) -> Path:
         """The Gram matrix of a range of training rows."""
@@ -151,7 +150,9 @@ class Layout:
 
     def refined(self, name: str, split: str, checkpoint: str, block: int) -> Path:
         """The solved systems of one block of targets under one checkpoint, multiplied by the training rows."""
-        return self.refined_folder(name, split) / check_name(checkpoint, "checkpoint") / f"{block:04}.h5"
+        folder = self.refined_folder(name, split) / check_name(checkpoint, "checkpoint")
+        require_no_link(folder)
+        return folder / f"{block:04}.h5"
 
     def unrolled(self, estimator: str, split: str, name: str) -> Path:
         """One of the files of ``trak unroll`` that are no scores."""
@@ -298,6 +299,7 @@ def _fault_of(name: str) -> str | None:
 
 def _shard(folder: Path, shard: int) -> Path:
     group = folder / f"{shard // GROUP_SHARDS:03}"
+    require_no_link(folder)
     require_no_link(group)
     return group / f"{shard:05}.h5"
 

@@ -11,6 +11,8 @@ from trak_cli.report.plots import Interval
 from trak_cli.results.scored import Scored
 from trak_cli.store.failures import MissingError
 from trak_cli.store.json_files import read_json
+from trak_cli.store.safety.records import understanding
+from trak_cli.types import Json
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ def read_lds(scored: Scored) -> LdsPanel | None:
         report = read_json(scored.layout.lds_report(scored.split))
     except MissingError:
         return None
+    with understanding(scored.layout.lds_report(scored.split), "the report of trak eval-lds"):
+        return _panel(scored, report)
+
+
+def _panel(scored: Scored, report: Json) -> LdsPanel:
     entries = [_entry(one, scored.estimator) for one in report["scores"] if one["lds"]["estimate"] is not None]
     alike = "the same run, retrained with its own seed" if report["same_seed"] else "models retrained with other seeds"
     models = "" if report["models_per_subset"] is None else f", {report['models_per_subset']} of them for each"

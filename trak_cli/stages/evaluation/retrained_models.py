@@ -13,6 +13,7 @@ from trak_cli.errors import Problem, StoreError
 from trak_cli.stages.inputs.sample_identity import Array, changed_samples
 from trak_cli.store.container import read_image
 from trak_cli.store.layout import Layout
+from trak_cli.store.safety.records import understanding
 from trak_cli.types import Float32, SubsetWeights
 
 
@@ -73,8 +74,9 @@ def read_models(paths: Sequence[Path], split: str) -> RetrainedModels:
         losses.append(arrays.get(f"losses_{split}"))
     known_losses = [array for array in losses if array is not None]
     complete = len(known_losses) == len(paths)
-    stacked: Any = np.stack(weights)  # of one dtype, or float32
-    return RetrainedModels(stacked, np.stack(outputs), np.stack(known_losses) if complete else None)
+    with understanding(paths[0].parent, "models retrained with one data set and one number of models"):
+        stacked: Any = np.stack(weights)  # of one dtype, or float32
+        return RetrainedModels(stacked, np.stack(outputs), np.stack(known_losses) if complete else None)
 
 
 def compact_weights(weights: Array) -> SubsetWeights:

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"-[0-9a-f]{8}(?=$|\+)")
 SHOWN = 5
 
 #: With more shards missing than this, none is looked for: a number of rows in a store of somebody else may be anything.
-_MOST_MISSING = 10_000
+_MOST_MISSING = 1_000
 
 #: Checkpoint, split and number of a shard.
 _Shard = tuple[str, str, int]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from trak_cli.store.failures import MissingError
 from trak_cli.store.json_files import read_json, replace_json
 from trak_cli.store.layout import Layout
+from trak_cli.store.safety.records import understanding
 from trak_cli.types import Json
 
 _WARNINGS = "warnings"
@@ -39,4 +40,5 @@ def read_warnings(layout: Layout, estimator: str, split: str) -> list[str]:
     Raises:
         StoreError, MachineError: the file is damaged or cannot be read.
     """
-    return [str(warning) for warning in read_notes(layout, estimator, split).get(_WARNINGS, [])]
+    with understanding(layout.scores_notes(estimator, split), "the notes of scores"):
+        return [str(warning) for warning in read_notes(layout, estimator, split).get(_WARNINGS, [])]
