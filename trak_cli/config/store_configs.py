@@ -1,4 +1,4 @@
-"""Configurations that come with a store: they may be of whoever made it, and a configuration runs the code that it names."""
+"""Configurations that come with a store: somebody else may have made it, and a configuration runs the code that it names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def code_from_store(config_name: str | None, config_dir: Path | None) -> str | N
         return None
     return (
         f"warning: {source.own_file} comes with the store {store}, and runs the code that it names: {listed(named, 8)}; use it"
-        " only if you would run a script of whoever made the store"
+        " only if you would run a script of the person who made the store"
     )
 
 
