@@ -50,7 +50,7 @@ class UserHdf5Rows:
         Raises:
             InputError: the file is damaged there.
         """
-        with parsing(self._path, "an HDF5 file"), _read_errors(self._path):
+        with _read_errors(self._path):
             return np.asarray(self._dataset[row])
 
 
@@ -85,7 +85,7 @@ def _opened(path: Path) -> h5py.File:
 def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         remedy = "correct the path, or copy the file again"
         if "already open for write" in str(error):
             remedy = f"close it in the program that writes it; if that program has ended, run: h5clear -s {quote(str(path))}"
