@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from page_blocks import blocks
 from small_project import assert_identical, read_store, type_command
-from tiny_project import Project
+from tiny_project import Project, weights
 
 pytest.importorskip("submitit", reason="pip install 'trak-cli[slurm]'")
 
@@ -76,8 +77,12 @@ def test_features_that_the_store_has_not_heard_of_are_submitted(scored: Project,
     assert work(scored, override)[0] == ("featurize", 4, None)
 
 
-def test_a_checkpoint_that_is_newer_than_its_features_is_submitted(scored: Project) -> None:
-    os.utime(scored.folder / "checkpoints" / "b.pt", (2**31, 2**31))
+def test_a_checkpoint_that_was_trained_again_is_submitted(scored: Project) -> None:
+    checkpoint = scored.folder / "checkpoints" / "b.pt"
+    os.utime(checkpoint, (2**31, 2**31))
+    assert work(scored, "featurize") == [], "only its date has changed"
+    torch.save(weights(2), checkpoint)
+    os.utime(checkpoint, (2**31, 2**31 + 1))
     assert work(scored, "featurize") == [("featurize", 4, None)]
 
 
@@ -99,9 +104,16 @@ def test_other_stages_are_chained_by_what_they_read(scored: Project) -> None:
     assert [(job["stage"], job["after"]) for job in jobs] == [
         ("featurize", []),
         ("score", ["JOB_OF_FEATURIZE"]),
-        ("refine", ["JOB_OF_FEATURIZE", "JOB_OF_SCORE"]),
-        ("retrain", ["JOB_OF_SCORE"]),
+        ("refine", ["JOB_OF_FEATURIZE"]),
+        ("retrain", []),
         ("unroll", []),
+    ]
+    scores = ("refine.candidates=5", "retrain.same_seed=true", "retrain.remove_top=[early_training]")
+    jobs = planned(scored, "retrain", "score", "refine", "--all", *options, *scores)["jobs"]
+    assert [(job["stage"], job["after"]) for job in jobs] == [
+        ("score", []),
+        ("refine", ["JOB_OF_SCORE"]),
+        ("retrain", ["JOB_OF_SCORE"]),
     ]
     assert work(scored, "retrain", *options) == [("retrain", 7, 7)]
 

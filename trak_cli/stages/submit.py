@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trak_cli.config.validate.cluster import SHARED
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.optional import needed
 from trak_cli.plurals import counted
 from trak_cli.stages.submitting.following import Followed, follow
 from trak_cli.stages.submitting.jobs import Request, StageWork, remaining
+from trak_cli.stages.submitting.progress import inputs_of
 from trak_cli.store.atomic_write import write_once
 from trak_cli.types import Reporter
 
@@ -94,7 +94,7 @@ def submit(request: Request, options: Options, reporter: Reporter) -> SubmitSumm
     kind = request.loaded.config.cluster.kind
     work = list(remaining(request, options.everything))
     if options.dry_run:
-        jobs = _scripts(work, kind)
+        jobs = _scripts(request, work, kind)
     elif kind == "local":
         jobs = _run_here(request, work, reporter)
     else:
@@ -119,12 +119,13 @@ def _announce(jobs: Sequence[StageJob], request: Request, reporter: Reporter) ->
         reporter.log(f"{one.stage}: job {one.job}, {counted(one.tasks, 'task')}, logs in {request.layout.logs(one.stage)}")
 
 
-def _scripts(work: Sequence[StageWork], kind: str) -> list[StageJob]:
+def _scripts(request: Request, work: Sequence[StageWork], kind: str) -> list[StageJob]:
     from trak_cli.cluster.slurm import batch_script
 
     jobs: list[StageJob] = []
     for one in work:
-        after = [f"JOB_OF_{earlier.stage.upper()}" for earlier in jobs if earlier.stage in SHARED[one.stage]]
+        inputs = inputs_of(one.stage, request.stages[one.stage].config)
+        after = [f"JOB_OF_{earlier.stage.upper()}" for earlier in jobs if earlier.stage in inputs]
         commands = [one.tasks.command(index) for index in range(one.tasks.count)]
         script = batch_script(one.tasks, after) if kind == "slurm" else "\n".join([*one.tasks.resources.setup, *commands])
         jobs.append(StageJob(one.stage, None, one.tasks.count, _missing(one), after, script=script))
@@ -160,7 +161,8 @@ def _submit(request: Request, work: Sequence[StageWork]) -> tuple[list[StageJob]
     followed: list[Followed] = []
     for one in work:
         tasks = _queued(request, one)
-        after = [earlier.job for earlier in jobs if earlier.stage in SHARED[one.stage] and earlier.job is not None]
+        inputs = inputs_of(one.stage, request.stages[one.stage].config)
+        after = [earlier.job for earlier in jobs if earlier.stage in inputs and earlier.job is not None]
         queued = tasks is not None
         if tasks is None:
             one.tasks.folder.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def _request(stages: list[str], overrides: list[str], config_name: str | None, c
         if stage not in SHARED:
             meant = nearest(stage, SHARED)
             remedy = f"did you mean {meant}?" if meant else "name stages, and KEY=VALUE for overrides"
-            problems.append(Problem(stage, "no stage that is shared", one_of(list(SHARED)), remedy))
+            problems.append(Problem(stage, "no stage that is shared", one_of(SHARED), remedy))
     loaded, arguments = {}, []
     known = [stage for stage in stages if stage in SHARED] or DEFAULT_STAGES
     for stage in SHARED:

@@ -16,15 +16,8 @@ from trak_cli.config.wording import nearest, one_of, shown
 from trak_cli.errors import Problem
 from trak_cli.plurals import counted
 
-#: The stages that several processes can share, in the order in which they are run. Stage -> the stages whose results it reads.
-SHARED: dict[str, tuple[str, ...]] = {
-    "featurize": (),
-    "finalize": ("featurize",),
-    "score": ("featurize", "finalize"),
-    "refine": ("featurize", "finalize", "score"),
-    "retrain": ("score",),
-    "unroll": (),
-}
+#: The stages that several processes can share, in the order in which they are run.
+SHARED = ("featurize", "finalize", "score", "refine", "retrain", "unroll")
 
 #: Shared stages that load no model, and so use no GPU.
 WITHOUT_MODEL = ("finalize", "score")
@@ -67,7 +60,7 @@ def cluster_problems(cluster: ClusterConfig) -> Iterator[Problem]:
     for stage, values in cluster.stages.items():
         key = f"cluster.stages.{stage}"
         if stage not in SHARED:
-            yield Problem(key, "no stage that is shared", one_of(list(SHARED)), f"remove {stage}, or name one of those")
+            yield Problem(key, "no stage that is shared", one_of(SHARED), f"remove {stage}, or name one of those")
         elif not isinstance(values, dict):
             yield Problem(key, shown(values), "a mapping of keys of cluster to values", f"write e.g. {key}={{tasks: 1}}")
         elif unknown := [name for name in values if name not in known]:

@@ -11,9 +11,8 @@ from typing import Protocol
 
 from trak_cli.cluster.tasks import TaskState, ending
 from trak_cli.config.load import Loaded
-from trak_cli.config.validate.cluster import SHARED
 from trak_cli.errors import Problem, StoreError
-from trak_cli.stages.submitting.progress import Progress, progress_of
+from trak_cli.stages.submitting.progress import Progress, inputs_of, progress_of
 from trak_cli.types import Meter, Reporter, listed
 
 #: Seconds between two looks at the store, at least. A look that takes long makes the pauses longer.
@@ -137,7 +136,7 @@ def _problems(
     incomplete: list[str] = []
     for part in parts:
         left = progress[part.stage]
-        if left.complete or any(earlier in incomplete for earlier in SHARED[part.stage]):
+        if left.complete or any(earlier in incomplete for earlier in inputs_of(part.stage, part.loaded.config)):
             continue
         incomplete.append(part.stage)
         yield from _failures(part, _failed(states[part.stage]))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from trak_cli.cluster.tasks import Resources, TaskArray
 from trak_cli.config.load import Loaded
-from trak_cli.config.validate.cluster import SHARED, cluster_of
+from trak_cli.config.validate.cluster import cluster_of
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.stages.submitting.progress import Progress, progress_of
+from trak_cli.stages.submitting.progress import Progress, inputs_of, progress_of
 from trak_cli.store.layout import Layout
 
 
@@ -74,7 +74,7 @@ def remaining(request: Request, everything: bool) -> Iterator[StageWork]:
     begun: list[str] = []
     for stage, loaded in request.stages.items():
         progress = progress_of(stage, loaded)
-        if everything or not progress.complete or any(earlier in begun for earlier in SHARED[stage]):
+        if everything or not progress.complete or any(earlier in begun for earlier in inputs_of(stage, loaded.config)):
             begun.append(stage)
             yield StageWork(stage, progress, _tasks(request, stage, progress, exact=not everything))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.domain import get
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.plugins.checkpoints.files import find
-from trak_cli.plugins.checkpoints.identity import name_of
+from trak_cli.plugins.checkpoints.identity import name_of, sha256
 from trak_cli.plugins.checkpoints.member import Member
 from trak_cli.stages.index.feature_status import unfinished_shards
 from trak_cli.stages.index.fingerprints import scores_fingerprint
@@ -56,6 +55,17 @@ class Progress:
         return 0 if self.total is None else self.total - len(self.missing)
 
 
+def inputs_of(stage: str, config: TrakConfig) -> tuple[str, ...]:
+    """The shared stages whose results a stage reads."""
+    retrain = config.retrain
+    scores_first = {"refine": config.refine.candidates is not None, "retrain": bool(retrain.remove_top or retrain.flip_top)}
+    return (*_READS.get(stage, ()), *(("score",) if scores_first.get(stage) else ()))
+
+
+#: Stage -> the stages whose results it reads in any case.
+_READS = {"finalize": ("featurize",), "score": ("featurize", "finalize"), "refine": ("featurize", "finalize")}
+
+
 def progress_of(stage: str, loaded: Loaded) -> Progress:
     """How much of a stage is stored.
 
@@ -84,25 +94,31 @@ def _featurize(loaded: Loaded) -> Progress:
 
 
 def _checkpoints(loaded: Loaded, layout: Layout) -> list[str] | None:
-    """The folders in the store of the checkpoints in the configuration; None if one is missing or older than its file."""
+    """The folders in the store of the checkpoints in the configuration; None if one is missing."""
     config = loaded.config
-    ensemble, stored = config.ensemble, layout.checkpoints()
+    ensemble, stored = config.ensemble, set(layout.checkpoints())
     members = ["", *(Member(ensemble.kind, ensemble.scale, config.seed, i + 1).suffix for i in range(ensemble.members))]
-    names = []
-    for path in find(config.checkpoints.files, loaded.base):
-        prefix = re.escape(name_of(path, "").removesuffix("-"))
-        for member in members:
-            found = [name for name in stored if re.fullmatch(f"{prefix}-[0-9a-f]{{8}}{re.escape(member)}", name)]
-            if len(found) != 1 or not _is_older(path, layout.fingerprint(found[0])):
-                return None
-            names += found
-    return list(dict.fromkeys(names))
+    files = [_stored_name(path, config.checkpoints.key, layout) for path in find(config.checkpoints.files, loaded.base)]
+    names = [f"{name}{member}" for name in dict.fromkeys(files) for member in members]
+    return names if set(names) <= stored else None
 
 
-def _is_older(path: Path, than: Path) -> bool:
+def _stored_name(path: Path, key: str | None, layout: Layout) -> str:
+    """The name of a checkpoint in the store; its file is read only if it may have changed since its features were made."""
+    prefix = re.escape(name_of(path, "").removesuffix("-"))
+    found = [name for name in layout.checkpoints() if re.fullmatch(f"{prefix}-[0-9a-f]{{8}}", name)]
+    status = path.stat()
     with suppress(OSError):
-        return os.stat(path).st_mtime <= os.stat(than).st_mtime
-    return False
+        if len(found) == 1 and path.is_file() and status.st_mtime <= layout.fingerprint(found[0]).stat().st_mtime:
+            return found[0]
+    return name_of(path, _digest(path, key, (status.st_ino, status.st_size, status.st_mtime_ns)))
+
+
+@cache
+def _digest(path: Path, key: str | None, stamp: tuple[int, ...]) -> str:
+    """The digest of a checkpoint, which is read once for each state of its file."""
+    del stamp
+    return sha256(path, key)
 
 
 def _inventory(config: TrakConfig) -> Inventory | None:
@@ -185,7 +201,7 @@ def _scores_of(section: str, default: Callable[[TrakConfig], str]) -> Callable[[
 def _retrain(loaded: Loaded) -> Progress:
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     run = config.retrain.own_run
-    if config.retrain.remove_top:  # the scores decide which models are trained
+    if config.retrain.remove_top or config.retrain.flip_top:  # the scores decide which models are trained
         return Progress("files of retrained models", None)
     paths = [layout.retrained(subset, run) for subset in range(config.retrain.subsets)]
     if run is not None:
