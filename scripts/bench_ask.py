@@ -16,6 +16,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bench_scale import drawn, write_store
 from trak_cli.attribution.topk import TopK
 from trak_cli.config.load import load
 from trak_cli.results.new_scores import NewTargetScorer
+from trak_cli.stages.featurizing.new_targets import ModelOutputs
 from trak_cli.stages.finalize import finalize
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.scoring.block_scorer import prepare_targets
@@ -38,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000, help="training rows")
     parser.add_argument("--k", type=int, default=512, help="features per row")
-    parser.add_argument("--dtype", default="float16", help="features.dtype")
+    parser.add_argument("--dtype", default="bfloat16", help="features.dtype")
     parser.add_argument("--estimator", default="early_training")
     parser.add_argument("--targets", type=int, nargs="+", default=[1, 8], help="new targets at a time")
     parser.add_argument("--threads", type=int, default=1, help="shards that are read at a time")
@@ -60,8 +62,9 @@ def measure(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
     for count in options.targets:
         features = drawn(Rows(0, count), inventory.dim, "new").features
         targets = prepare_targets(inventory, estimator, dict.fromkeys(inventory.checkpoints, features).__getitem__)
-        scorer = NewTargetScorer(inventory, estimator.name, np.zeros(count, np.float32), targets, options.threads)
-        seconds = [(timed(lambda: read(inventory)), timed(lambda scorer=scorer: best(scorer))) for _ in range(REPEATS)]
+        outputs = ModelOutputs(*np.zeros((2, 1, count), np.float32), None)
+        scorer = NewTargetScorer(inventory, estimator.name, outputs, targets, options.threads)
+        seconds = [(timed(lambda: read(inventory)), timed(partial(best, scorer, count))) for _ in range(REPEATS)]
         reading, asking = (min(column) for column in zip(*seconds, strict=True))
         report[f"targets {count}"] = {"read_s": reading, "ask_s": asking, "ratio": round(asking / reading, 2)}
     report["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -82,9 +85,9 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def best(scorer: NewTargetScorer) -> None:
-    """The highest and lowest scores, as `trak ask` collects them."""
-    found = TopK(len(scorer.outputs), K)
+def best(scorer: NewTargetScorer, count: int) -> None:
+    """The highest and lowest scores of so many targets, as `trak ask` collects them."""
+    found = TopK(count, K)
     for rows, scores in scorer.blocks():
         found.update(scores, rows.start)
 

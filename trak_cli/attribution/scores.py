@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trak_cli.attribution.estimator.registry import lengths_of
-from trak_cli.attribution.estimator.rows import clip_factors, lengths_of_rows, unit_rows
+from trak_cli.attribution.estimator.rows import clip_factors, float32_lengths, unit_rows
 from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.linalg.spectrum import Spectrum
@@ -154,7 +154,7 @@ def _products(spec: EstimatorSpec, factor: TargetFactor, features: Float32) -> t
         features = unit_rows(features)
     if unit is None and math.isinf(factor.clip_threshold):
         return factor.stacked @ features.T, None, np.ones(len(features))
-    lengths = lengths_of_rows(features)
+    lengths = float32_lengths(features)
     products = factor.stacked @ features.T
     cosine = None if unit is None else products[targets:]
     if cosine is not None:

@@ -112,8 +112,8 @@ class TopK:
         return TopBottom(top, Extremes(bottom.indices, -bottom.values))
 
     def _keep(self, top: _Keys, bottom: _Keys) -> None:
-        self._top = _largest(np.concatenate([self._top, _largest(top, self._k)], axis=1), self._k)
-        self._bottom = _largest(np.concatenate([self._bottom, _largest(bottom, self._k)], axis=1), self._k)
+        self._top = _joined(self._top, top, self._k)
+        self._bottom = _joined(self._bottom, bottom, self._k)
 
 
 def _candidates(scores: Float32, start_row: int, kept: _Keys, k: int) -> _Keys:
@@ -125,6 +125,8 @@ def _candidates(scores: Float32, start_row: int, kept: _Keys, k: int) -> _Keys:
         return _keys(scores, np.arange(start_row, start_row + scores.shape[1], dtype=np.uint64))
     least = _scores(kept.min(axis=1))
     target, column = np.nonzero(scores >= least[:, None])
+    if not len(target):
+        return kept[:, :0]
     counts = np.bincount(target, minlength=len(scores))
     found = np.zeros((len(scores), counts.max(initial=0)), np.uint64)
     place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -136,6 +138,10 @@ def _keys(scores: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.uint64]) -
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0 makes −0 equal to 0
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return (ordered.astype(np.uint64) << _ROW_BITS) | (_ROW_MASK - rows)
+
+
+def _joined(kept: _Keys, new: _Keys, k: int) -> _Keys:
+    return _largest(np.concatenate([kept, _largest(new, k)], axis=1), k) if new.shape[1] else kept
 
 
 def _largest(keys: _Keys, k: int) -> _Keys:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trak_cli.attribution.estimator.rows import clip_rows, clip_threshold, median_length, training_rows, unit_rows
+from trak_cli.attribution.estimator.rows import (
+    clip_rows,
+    clip_threshold,
+    float32_lengths,
+    lengths_of_rows,
+    median_length,
+    training_rows,
+    unit_rows,
+)
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 
 
@@ -50,3 +58,11 @@ def test_no_clipping_and_rows_of_zeros():
     assert clip_threshold(EstimatorSpec("a", clip_norm=2.0), np.zeros((9, 3))) == math.inf
     assert training_rows(EstimatorSpec("a"), rows, math.inf) is rows
     np.testing.assert_array_equal(training_rows(EstimatorSpec("a", unit_norm=True), rows, math.inf), unit_rows(rows))
+
+
+@pytest.mark.parametrize("unit", [1e-38, 1e-20, 1e-3, 1.0, 1e18, 1e37])
+def test_float32_lengths_are_the_lengths_to_float32_precision_in_any_unit(unit: float) -> None:
+    features = np.random.default_rng(3).standard_normal((40, 300)).astype(np.float32) * np.float32(unit)
+    features[7] = 0
+    features[9] *= np.float32(1e-3)
+    np.testing.assert_allclose(float32_lengths(features), lengths_of_rows(features), rtol=2e-6)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trak_cli.attribution.estimator.simulated_training import flow_rows
 from trak_cli.attribution.estimator.spec import EstimatorSpec
-from trak_cli.types import Float64
+from trak_cli.types import Float32, Float64
 
 Real = TypeVar("Real", bound=np.floating[Any])
 
@@ -69,4 +69,18 @@ def training_rows(spec: EstimatorSpec, features: npt.NDArray[Real], clip_thresho
 def lengths_of_rows(features: npt.NDArray[np.floating[Any]]) -> Float64:
     """The lengths of the rows of (r, k): (r,) float64."""
     lengths: Float64 = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
+    return lengths
+
+
+def float32_lengths(features: Float32) -> Float64:
+    """The lengths of the rows of (r, k) to float32 precision, four times as fast: (r,) float64.
+
+    A row whose square is near the ends of float32 is computed in float64.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("rk,rk->r", features, features).astype(np.float64)
+    outside = ~((squares > 1e-30) & (squares < 1e30))
+    if outside.any():
+        squares[outside] = np.square(lengths_of_rows(features[outside]))
+    lengths: Float64 = np.sqrt(squares)
     return lengths
