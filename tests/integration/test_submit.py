@@ -116,6 +116,7 @@ def test_other_stages_are_chained_by_what_they_read(scored: Project) -> None:
         ("retrain", ["JOB_OF_SCORE"]),
     ]
     assert work(scored, "retrain", *options) == [("retrain", 7, 7)]
+    assert work(scored, "unroll", "unroll.removals=5", "unroll.directions=1") == [("unroll", 4, 7)]
 
 
 def test_each_stage_gets_what_the_configuration_says(project: Project) -> None:

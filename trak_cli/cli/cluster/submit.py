@@ -110,7 +110,7 @@ def show(summary: SubmitSummary, console: Results) -> None:
     if not summary.jobs:
         console.print(f"nothing to do: {', '.join(summary.complete)} complete in {summary.store}", soft_wrap=True)
         return
-    rows = table("stage", "job", "#tasks", "#files missing", "after")
+    rows = table("stage", "job", "#tasks", "#files to write", "after")
     for job in summary.jobs:
         number = (job.job or "this machine") + (" (in the queue)" if job.queued_before else "")
         missing = "unknown" if job.missing is None else str(job.missing)

@@ -12,7 +12,6 @@ from pathlib import Path
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.domain import get
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.plugins.checkpoints.identity import name_of, sha256
@@ -182,20 +181,31 @@ def _fingerprint(path: Path, stamp: tuple[int, ...]) -> Json:
     return read_fingerprint(path)
 
 
-def _scores_of(section: str, default: Callable[[TrakConfig], str]) -> Callable[[Loaded], Progress]:
-    """The progress of a stage that scores chosen targets of one split."""
+def _refine(loaded: Loaded) -> Progress:
+    config = loaded.config
+    return _of_one_split(loaded, config.refine.split, config.refine.name or f"{config.estimator.name}_refined")
 
-    def progress(loaded: Loaded) -> Progress:
-        config, layout = loaded.config, Layout(Path(loaded.config.store))
-        section_values = get(config, section)
-        splits = list(config.dataset.targets) if section_values.split is None else [section_values.split]
-        if len(splits) != 1:  # the stage refuses
-            return Progress("sets of scores", None)
-        name = section_values.name or default(config)
-        complete = splits[0] in layout.begun_scores(name) and list_scores(layout, name, splits[0], None).complete
-        return Progress("sets of scores", 1, [] if complete else [layout.scores(name, splits[0])])
 
-    return progress
+def _unroll(loaded: Loaded) -> Progress:
+    unroll, layout = loaded.config.unroll, Layout(Path(loaded.config.store))
+    scores = _of_one_split(loaded, unroll.split, unroll.name)
+    if scores.total is None:
+        return scores
+    split = unroll.split or next(iter(loaded.config.dataset.targets))
+    checks = [f"without_{number:05}.h5" for number in range(unroll.removals)]
+    checks += [f"direction_{number:05}.h5" for number in range(unroll.directions)]
+    paths = [layout.unrolled(unroll.name, split, name) for name in checks]
+    missing = [*scores.missing, *(path for path in paths if not path.exists())]
+    return Progress("files of scores and checks", scores.total + len(paths), missing)
+
+
+def _of_one_split(loaded: Loaded, split: str | None, name: str) -> Progress:
+    """The progress of a stage that scores targets of one split, the only one if it is not named."""
+    layout, splits = Layout(Path(loaded.config.store)), list(loaded.config.dataset.targets) if split is None else [split]
+    if len(splits) != 1:  # the stage refuses
+        return Progress("sets of scores", None)
+    complete = splits[0] in layout.begun_scores(name) and list_scores(layout, name, splits[0], None).complete
+    return Progress("sets of scores", 1, [] if complete else [layout.scores(name, splits[0])])
 
 
 def _retrain(loaded: Loaded) -> Progress:
@@ -213,7 +223,7 @@ _STAGES: dict[str, Callable[[Loaded], Progress]] = {
     "featurize": _featurize,
     "finalize": _finalize,
     "score": _score,
-    "refine": _scores_of("refine", lambda config: f"{config.estimator.name}_refined"),
+    "refine": _refine,
     "retrain": _retrain,
-    "unroll": _scores_of("unroll", lambda config: config.unroll.name),
+    "unroll": _unroll,
 }
