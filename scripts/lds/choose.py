@@ -1,20 +1,25 @@
 """How the default estimator was chosen: its constants varied, other ridges and other members of the family, on every setting.
 
-python scripts/lds/choose.py [SETTING ...]      after scripts/bench_lds.py has prepared the settings
+python scripts/lds/choose.py [SETTING ...] [--checkpoints 10]      after scripts/bench_lds.py has prepared the settings
 
-The settings are those of the benchmark, the reference digits, and the six of :data:`setting.UNTUNED`. Writes to docs/results:
+The settings are those of the benchmark, the reference digits, and those of :data:`setting.UNTUNED`. One checkpoint is the mean
+over up to five checkpoints, each alone: single ones differ much (default_checkpoints.csv). Writes to docs/results:
 
 - default_rules.csv: for every variant, its LDS relative to the best ridge of each setting: mean and worst over the settings;
 - default_settings.csv: for every setting, the default, the best ridge and the best member with q of the checkpoint;
+- default_checkpoints.csv: for every setting, the default with each checkpoint alone, and with all;
+- default_tried.csv: for every setting, rules that looked better on those of :data:`CHOICE`;
 - default_left_out.csv: rules chosen with one setting left out, and their relative LDS on that setting.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,7 @@ import numpy as np
 from kernels import CACHE, Kernels, kernels, truth
 from reference import reference_settings
 from setting import UNTUNED, names
-from variants import BASE, DEFAULT, OLD, SHRINKAGES, WEIGHTINGS, Problem, Rule, Weighting, rules
+from variants import BASE, DEFAULT, WEIGHTINGS, WIENER, Problem, Rule, Weighting, fit, rules
 
 from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
@@ -30,62 +35,102 @@ from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 Array = np.ndarray[Any, Any]
 
 COUNTS = (1, 5, 10)
+#: Checkpoints that are measured alone, and all that variants of the weights are measured with.
+FEW = 5
 RESULTS = Path("docs/results")
-
 
 MEMBERS = ("dot", "cosine", "balanced", "trak")
 
-#: setting -> count -> variant -> LDS
+#: Settings on which the rules of :data:`TRIED` were chosen; the others tested them.
+CHOICE = ("affairs", "visits", "schools", "travel", "cancer", "digits_mlp")
+TRIED = tuple(Rule(BASE, ridge, 0.1) for ridge in (DEFAULT.ridge, fit(0.4, 1.0), *WIENER))
+
+#: setting -> count -> variant -> LDS; and under "alone", the number of a checkpoint -> LDS of the default.
 Results = dict[str, dict[str, dict[str, float]]]
 
 
-def measure(name: str) -> dict[str, dict[str, float]]:
+@dataclass
+class _Sums:
+    """Over checkpoints: kernels (t, n) by rule, and q (n,) of the samples by weighting."""
+
+    kernels: dict[tuple[Weighting, str], Array] = field(default_factory=dict)
+    samples: dict[Weighting, Array] = field(default_factory=dict)
+    members: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    cosines: Array | float = 0.0
+    count: int = 0
+
+    def add(self, one: _Sums) -> None:
+        """Add those of another checkpoint."""
+        for key, kernel in one.kernels.items():
+            self.kernels[key] = self.kernels.get(key, 0.0) + kernel
+        for weighting, q in one.samples.items():
+            self.samples[weighting] = self.samples.get(weighting, 0.0) + q
+        for label, (kernel, q) in one.members.items():
+            before = self.members.get(label, (0.0, 0.0))
+            self.members[label] = (before[0] + kernel, before[1] + q)
+        self.cosines = self.cosines + one.cosines
+        self.count += one.count
+
+    def scores(self, rule: Rule) -> Array:
+        """(t, n) up to a factor."""
+        scores = self.kernels[rule.weighting, rule.ridge] * self.samples[rule.weighting]
+        if not rule.shrinkage:
+            return scores
+        return scores * shrinkage_factor(np.asarray(self.cosines) / self.count, rule.shrinkage, self.count)
+
+    def measured(self, masks: Array, outputs: Array, weightings: Sequence[Weighting]) -> dict[str, float]:
+        """{variant: LDS} of the rules with these weightings, and of the members."""
+        found = {label_of(rule): _lds(self.scores(rule), masks, outputs) for rule in rules() if rule.weighting in weightings}
+        for label, (kernel, q) in self.members.items():
+            weight = np.sign(q) * np.abs(q) ** {"balanced": 0.5, "cosine": 0.0}.get(label, 1.0)
+            found[label] = _lds(kernel * weight, masks, outputs)
+        return found
+
+
+def measure(name: str, checkpoints: int) -> dict[str, dict[str, float]]:
     """{count: {variant: LDS}}"""
     masks, outputs = truth(name)
-    sums: dict[tuple[Weighting, str], Array] = {}
-    samples: dict[Weighting, Array] = {}
-    members: dict[str, tuple[Array, Array]] = {}
-    cosines: Array = np.zeros(())
-    found: dict[str, dict[str, float]] = {}
-    by_pair = sorted({(rule.weighting, rule.ridge) for rule in rules()})
-    for count, one in enumerate(kernels(name), start=1):
-        cosines = cosines + one.cosines
-        for weighting in WEIGHTINGS:
-            if weighting != BASE and count > 5:
-                continue
-            problem = Problem(one, weighting)
-            samples[weighting] = samples.get(weighting, 0.0) + problem.sample
-            by_ridge: dict[float, Array] = {}
-            for pair in by_pair:
-                if pair[0] == weighting:
-                    ridge = problem.ridge(pair[1])
-                    by_ridge[ridge] = by_ridge[ridge] if ridge in by_ridge else problem.kernel(ridge)
-                    sums[pair] = sums.get(pair, 0.0) + by_ridge[ridge]
-        for label, (kernel, q) in _members(one).items():
-            before = members.get(label, (0.0, 0.0))
-            members[label] = (before[0] + kernel, before[1] + q)
-        if count in COUNTS:
-            row = found.setdefault(str(count), {})
-            factors = {κ: shrinkage_factor(cosines / count, κ, count) if κ else 1.0 for κ in SHRINKAGES}
-            for rule in rules():
-                if rule.weighting == BASE or count <= 5:
-                    scores = sums[rule.weighting, rule.ridge] * samples[rule.weighting] / count * factors[rule.shrinkage]
-                    row[label_of(rule)] = lds_of_predictions(subset_predictions(scores, masks), outputs).mean
-            for label, (kernel, q) in members.items():
-                mean = q / count
-                weight = np.sign(mean) * np.abs(mean) ** {"balanced": 0.5, "cosine": 0.0}.get(label, 1.0)
-                row[label] = lds_of_predictions(subset_predictions(kernel * weight, masks), outputs).mean
-    return found
+    total, single, alone, found = _Sums(), [], [], {}
+    for number, one in enumerate(kernels(name, checkpoints)):
+        weightings = WEIGHTINGS if number < FEW else [BASE]
+        sums = _of(one, weightings)
+        total.add(sums)
+        alone.append(_lds(sums.scores(DEFAULT), masks, outputs))
+        if number < FEW:
+            single.append(sums.measured(masks, outputs, weightings))
+        if total.count in COUNTS[1:]:
+            found[str(total.count)] = total.measured(masks, outputs, weightings)
+    found["1"] = {label: float(np.mean([row[label] for row in single])) for label in single[0]}
+    return found | {"alone": {str(number): value for number, value in enumerate(alone)}}
+
+
+def _of(one: Kernels, weightings: Sequence[Weighting]) -> _Sums:
+    """Of one checkpoint."""
+    sums = _Sums(members=_members(one), cosines=one.cosines, count=1)
+    for weighting in weightings:
+        problem = Problem(one, weighting)
+        sums.samples[weighting] = problem.sample
+        known: dict[tuple[float, bool], Array] = {}
+        for ridge in {rule.ridge for rule in rules() if rule.weighting == weighting}:
+            key = problem.ridge(ridge), ridge in WIENER
+            known[key] = known[key] if key in known else problem.kernel(ridge)
+            sums.kernels[weighting, ridge] = known[key]
+    return sums
+
+
+def _lds(scores: Array, masks: Array, outputs: Array) -> float:
+    return lds_of_predictions(subset_predictions(scores, masks), outputs).mean
 
 
 def _members(one: Kernels) -> dict[str, tuple[Array, Array]]:
     """(kernel, q) of the members of the family with q of the checkpoint."""
-    found = {"dot": (one.C, one.q), "cosine": (one.cosines, np.sign(one.q))}
+    K, C = one.K[: one.n, : one.n], one.C[:, : one.n]
+    found = {"dot": (C, one.q), "cosine": (one.cosines, np.sign(one.q))}
     for label, w in (("balanced", np.abs(one.q)), ("trak", np.ones(len(one.q)))):
         root = np.sqrt(np.maximum(w, 1e-9))
-        values, U = np.linalg.eigh(one.K * root[:, None] * root)
-        ridge = float(w @ np.diag(one.K)) / len(w)
-        found[label] = (((one.C * root) @ U / (values.clip(min=0) + ridge)) @ (U.T / root), one.q)
+        values, U = np.linalg.eigh(K * root[:, None] * root)
+        ridge = float(w @ np.diag(K)) / len(w)
+        found[label] = (((C * root) @ U / (values.clip(min=0) + ridge)) @ (U.T / root), one.q)
     return found
 
 
@@ -100,11 +145,11 @@ def described(rule: Rule) -> str:
     return f"first {rule.weighting.window:.0%}, {clip}, κ = {rule.shrinkage:g}, {ridge}".replace("%", " %")
 
 
-def measured(name: str) -> dict[str, dict[str, float]]:
+def measured(name: str, checkpoints: int) -> dict[str, dict[str, float]]:
     path = CACHE.parent / f"{name}.json"
     if not path.exists():
         print(f"{name}: every variant", file=sys.stderr, flush=True)
-        path.write_text(json.dumps(measure(name)))
+        path.write_text(json.dumps(measure(name, checkpoints)))
     return dict(json.loads(path.read_text()))
 
 
@@ -112,14 +157,16 @@ def base_ridges(row: dict[str, float]) -> float:
     """The LDS of the best ridge, the other choices being those of the default."""
     chosen = label_of(DEFAULT)
     start, end = chosen.split(" | ")[0], chosen.split(" | ")[2]
-    return max(value for label, value in row.items() if label.startswith(f"{start} | ") and label.endswith(f" | {end}"))
+    ridges = {label: value for label, value in row.items() if label not in {label_of(Rule(BASE, rule, 0.1)) for rule in WIENER}}
+    return max(value for label, value in ridges.items() if label.startswith(f"{start} | ") and label.endswith(f" | {end}"))
 
 
-def relative(results: Results, count: int) -> dict[str, Array]:
-    """{variant: LDS over that of the best ridge, by setting}, of the variants that were measured everywhere."""
-    rows = [result[str(count)] for result in results.values()]
-    labels = [label for label in rows[0] if all(label in row for row in rows)]
-    return {label: np.array([row[label] / base_ridges(row) for row in rows]) for label in labels}
+def relative(results: Results, count: int) -> tuple[list[str], dict[str, Array]]:
+    """The settings with that many checkpoints, and {variant: LDS over that of the best ridge, by setting}."""
+    rows = {name: result[str(count)] for name, result in results.items() if str(count) in result}
+    labels = dict.fromkeys(label for row in rows.values() for label in row)
+    by_all = [label for label in labels if all(label in row for row in rows.values())]
+    return list(rows), {label: np.array([row[label] / base_ridges(row) for row in rows.values()]) for label in by_all}
 
 
 #: Criteria for choosing a rule, computed from its relative LDS (settings,).
@@ -131,8 +178,9 @@ CRITERIA: dict[str, Callable[[Array], float]] = {
 
 
 def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
-    table = {label: values for label, values in relative(results, count).items() if " | R² " in label}
-    labels, settings = list(table), list(results)
+    settings, every = relative(results, count)
+    table = {label: values for label, values in every.items() if " | R² " in label}
+    labels = list(table)
     in_words = {label_of(rule): described(rule) for rule in rules()}
     for criterion, judge in CRITERIA.items():
         chosen = max(labels, key=lambda label: judge(table[label]))
@@ -148,12 +196,10 @@ def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
 
 def by_rule(results: Results) -> Iterator[list[str]]:
     tables = {count: relative(results, count) for count in COUNTS}
-    settings = list(results)
     for rule in dict.fromkeys((DEFAULT, *rules())):
-        label = label_of(rule)
         row = [described(rule)]
-        for count in COUNTS:
-            values = tables[count].get(label)
+        for settings, table in tables.values():
+            values = table.get(label_of(rule))
             row += (
                 ["", "", ""] if values is None else [f"{values.mean():.3f}", f"{values.min():.3f}", settings[values.argmin()]]
             )
@@ -164,20 +210,46 @@ def by_setting(results: Results) -> Iterator[list[str]]:
     for name, result in results.items():
         row = [name]
         for count in COUNTS:
+            if str(count) not in result:
+                row += [""] * 4
+                continue
             found = result[str(count)]
             best = max(MEMBERS, key=lambda member: found[member])
-            numbers = (found[label_of(DEFAULT)], found[label_of(Rule(BASE, OLD[0], 0.1))], base_ridges(found), found[best])
-            row += [*(f"{number:.3f}" for number in numbers), best]
+            row += [*(f"{number:.3f}" for number in (found[label_of(DEFAULT)], base_ridges(found), found[best])), best]
+        yield row
+
+
+def by_checkpoint(results: Results) -> Iterator[list[str]]:
+    for name, result in results.items():
+        alone = list(result["alone"].values())
+        last = str(len(alone))
+        together = f"{result[last][label_of(DEFAULT)]:.3f}" if last in result and last != "1" else ""
+        numbers = (alone[0], np.mean(alone), np.std(alone), min(alone), max(alone))
+        yield [name, last, *(f"{number:.3f}" for number in numbers), together]
+
+
+def tried(results: Results) -> Iterator[list[str]]:
+    for name, result in sorted(results.items(), key=lambda item: item[0] not in CHOICE):
+        row = [name, "choice" if name in CHOICE else "test"]
+        for rule in TRIED:
+            row += [f"{result[str(count)][label_of(rule)]:.3f}" if str(count) in result else "" for count in (1, 10)]
         yield row
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [*names(), *reference_settings(), *UNTUNED]
-    results = {name: measured(name) for name in wanted}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", default=[*names(), *reference_settings(), *UNTUNED])
+    parser.add_argument("--checkpoints", type=int, default=10, help="of a setting that was not measured before")
+    arguments = parser.parse_args()
+    results = {name: measured(name, arguments.checkpoints) for name in arguments.settings}
     counted = [f"{what}_{count}" for count in COUNTS for what in ("mean", "worst", "where")]
     _write("default_rules", ["rule", *counted], by_rule(results))
-    columns = [f"{what}_{count}" for count in COUNTS for what in ("default", "fixed", "best_ridge", "member", "which")]
+    columns = [f"{what}_{count}" for count in COUNTS for what in ("default", "best_ridge", "member", "which")]
     _write("default_settings", ["setting", *columns], by_setting(results))
+    columns = ["setting", "checkpoints", "first", "mean", "sd", "smallest", "largest", "together"]
+    _write("default_checkpoints", columns, by_checkpoint(results))
+    columns = [f"{what}_{count}" for what in ("default", "larger", "wiener_larger", "wiener") for count in (1, 10)]
+    _write("default_tried", ["setting", "group", *columns], tried(results))
     _write("default_left_out", ["criterion", "rule", "mean", "worst", "left_mean", "left_worst", "where"], left_out(results))
 
 

@@ -1,7 +1,8 @@
 """What the estimator family needs of a checkpoint, as matrices over samples instead of features.
 
 With K = X Xᵀ, C = T Xᵀ and weights w > 0, T (Xᵀ diag(w) X + λI)⁻¹ Xᵀ = C (diag(w) K + λI)⁻¹. So every weight and ridge can be
-tried on n × n matrices, whatever k is. The matrices and the simulated trainings are kept in runs/lds/choose.
+tried on n × n matrices, whatever k is. For three classes or more, X has a second row for each sample, of its other classes. The
+matrices and the simulated trainings are kept in runs/lds/choose.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from reference import Reference, reference_settings
 from setting import Features, Setting, open_setting
 
 from trak_cli.attribution.estimator.simulated_training import follows_log_loss, simulate
+from trak_cli.attribution.estimator.weights import ClassRows
 
 Array = np.ndarray[Any, Any]
 
@@ -46,8 +48,9 @@ class Flow:
 
 @dataclass(frozen=True)
 class Kernels:
-    """One checkpoint: K (n, n) and C (t, n), not clipped; tt (t,) squared lengths of the targets; f and q (n,).
+    """One checkpoint: K (m, m) and C (t, m), not clipped; tt (t,) squared lengths of the targets; f and q (n,).
 
+    m is n, or 2 n with the rows of the other classes, which follow those of f; their ``residuals`` (n,) are empty without them.
     ``flows`` are the simulated trainings by clipping; empty where q does not follow from f.
     """
 
@@ -56,17 +59,25 @@ class Kernels:
     tt: Array
     f: Array
     q: Array
+    residuals: Array
     flows: dict[float, Flow]
+
+    @property
+    def n(self) -> int:
+        """Training samples."""
+        return len(self.f)
 
     @cached_property
     def cosines(self) -> Array:
         """(t, n)."""
-        lengths = np.sqrt(self.tt)[:, None] * np.sqrt(np.diag(self.K))
-        return np.divide(self.C, lengths, out=np.zeros_like(self.C), where=lengths > 0)
+        products = self.C[:, : self.n]
+        lengths = np.sqrt(self.tt)[:, None] * np.sqrt(np.diag(self.K)[: self.n])
+        return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
 
     def clip_factors(self, clip: float) -> Array:
-        """(n,) the factor of every training sample that clipping at ``clip`` median lengths applies."""
-        return _clip_factors(np.sqrt(np.diag(self.K)), clip)
+        """(m,) the factor of every row that clipping at ``clip`` median lengths applies; 1 for other classes."""
+        factors = _clip_factors(np.sqrt(np.diag(self.K)[: self.n]), clip)
+        return np.append(factors, np.ones(len(self.K) - self.n))
 
 
 def open_any(name: str) -> Setting | Reference:
@@ -100,12 +111,16 @@ def _matrices(name: str, number: int) -> dict[str, Array]:
         found = _products(setting.features(setting.checkpoints[number]))
         np.savez(path, **{key: array.astype(np.float32) for key, array in found.items()})
     with np.load(path) as arrays:
-        return {key: arrays[key].astype(np.float64) for key in ("K", "C", "tt", "f", "q")}
+        return {key: arrays[key].astype(np.float64) for key in ("K", "C", "tt", "f", "q", "residuals")}
 
 
 def _products(stored: Features) -> dict[str, Array]:
     X, T = stored.train.astype(np.float64), stored.targets.astype(np.float64)
-    return {"K": X @ X.T, "C": T @ X.T, "tt": (T * T).sum(axis=1), "f": stored.outputs, "q": stored.out_to_loss}
+    residuals = np.zeros(0)
+    if isinstance(stored.curvature, ClassRows):
+        X, residuals = np.concatenate([X, stored.curvature.features]), stored.curvature.residuals
+    found = {"K": X @ X.T, "C": T @ X.T, "tt": (T * T).sum(axis=1), "f": stored.outputs, "q": stored.out_to_loss}
+    return found | {"residuals": residuals}
 
 
 def _flow(name: str, number: int, clip: float) -> Flow | None:
@@ -113,7 +128,8 @@ def _flow(name: str, number: int, clip: float) -> Flow | None:
     path = CACHE / name / f"flow_{clip:g}_{number}.npz"
     if not path.exists():
         found = _matrices(name, number)
-        np.savez(path, **_simulate(found["K"], found["f"], found["q"], clip))
+        n = len(found["f"])
+        np.savez(path, **_simulate(found["K"][:n, :n], found["f"], found["q"], clip))
     with np.load(path) as arrays:
         times, f, end = arrays["times"], arrays["path"].astype(np.float64), float(arrays["end"])
     if not len(times):
