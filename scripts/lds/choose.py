@@ -43,7 +43,12 @@ MEMBERS = ("dot", "cosine", "balanced", "trak")
 
 #: Settings on which the rules of :data:`TRIED` were chosen; the others tested them.
 CHOICE = ("affairs", "visits", "schools", "travel", "cancer", "digits_mlp")
-TRIED = tuple(Rule(BASE, ridge, 0.1) for ridge in (DEFAULT.ridge, fit(0.4, 1.0), *WIENER))
+TRIED = {
+    "default": DEFAULT.ridge,
+    "larger_ridge": fit(0.4, 0.3),
+    "larger_bound": fit(0.4, 1.0),
+    "wiener": WIENER[-1],
+}
 
 #: setting -> count -> variant -> LDS; and under "alone", the number of a checkpoint -> LDS of the default.
 Results = dict[str, dict[str, dict[str, float]]]
@@ -179,6 +184,8 @@ CRITERIA: dict[str, Callable[[Array], float]] = {
 
 def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
     settings, every = relative(results, count)
+    if not settings:
+        return
     table = {label: values for label, values in every.items() if " | R² " in label}
     labels = list(table)
     in_words = {label_of(rule): described(rule) for rule in rules()}
@@ -222,8 +229,10 @@ def by_setting(results: Results) -> Iterator[list[str]]:
 def by_checkpoint(results: Results) -> Iterator[list[str]]:
     for name, result in results.items():
         alone = list(result["alone"].values())
+        if len(alone) < 2:
+            continue
         last = str(len(alone))
-        together = f"{result[last][label_of(DEFAULT)]:.3f}" if last in result and last != "1" else ""
+        together = f"{result[last][label_of(DEFAULT)]:.3f}" if last in result else ""
         numbers = (alone[0], np.mean(alone), np.std(alone), min(alone), max(alone))
         yield [name, last, *(f"{number:.3f}" for number in numbers), together]
 
@@ -231,8 +240,8 @@ def by_checkpoint(results: Results) -> Iterator[list[str]]:
 def tried(results: Results) -> Iterator[list[str]]:
     for name, result in sorted(results.items(), key=lambda item: item[0] not in CHOICE):
         row = [name, "choice" if name in CHOICE else "test"]
-        for rule in TRIED:
-            row += [f"{result[str(count)][label_of(rule)]:.3f}" if str(count) in result else "" for count in (1, 10)]
+        for label in (label_of(Rule(BASE, ridge, 0.1)) for ridge in TRIED.values()):
+            row += [f"{result[str(count)][label]:.3f}" if str(count) in result else "" for count in (1, 10)]
         yield row
 
 
@@ -248,7 +257,7 @@ def main() -> None:
     _write("default_settings", ["setting", *columns], by_setting(results))
     columns = ["setting", "checkpoints", "first", "mean", "sd", "smallest", "largest", "together"]
     _write("default_checkpoints", columns, by_checkpoint(results))
-    columns = [f"{what}_{count}" for what in ("default", "larger", "wiener_larger", "wiener") for count in (1, 10)]
+    columns = [f"{what}_{count}" for what in TRIED for count in (1, 10)]
     _write("default_tried", ["setting", "group", *columns], tried(results))
     _write("default_left_out", ["criterion", "rule", "mean", "worst", "left_mean", "left_worst", "where"], left_out(results))
 

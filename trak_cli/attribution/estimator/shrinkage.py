@@ -7,7 +7,7 @@ unrelated to the target, and a sum over a subset accumulates it. So every score 
     |c| / (|c| + κ / √M),      c_ij = mean_m cos(x_{m,i}, t_{m,j}).
 
 The factor is close to 1 where the gradients are similar and ½ where |c| = κ / √M. Averaging over M checkpoints reduces the
-specific part by √M. The estimator's field ``shrinkage`` is κ; docs/benchmarks.md has the measurements.
+specific part by √M. The estimator's field ``shrinkage`` is κ; docs/default.md has the measurements.
 """
 
 from __future__ import annotations

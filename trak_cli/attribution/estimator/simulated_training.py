@@ -28,7 +28,7 @@ import numpy as np
 from trak_cli.attribution.linalg.spectrum import of_rows
 from trak_cli.types import Float64, FloatArray, IntArray, evenly_spaced
 
-#: The part of the training time over which q is averaged; chosen by experiment (docs/benchmarks.md).
+#: The part of the training time over which q is averaged; chosen by experiment (docs/default.md).
 WINDOW = 0.15
 
 #: Maximal number of rows that the flow is computed from.

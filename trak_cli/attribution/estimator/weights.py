@@ -71,7 +71,7 @@ def weigh(
         features: (r, k) as the estimator uses them (:func:`~trak_cli.attribution.estimator.rows.training_rows`).
         out_to_loss: (r,) q at the checkpoint.
         curvature: as stored. With other classes, the weight is the geometric mean of the simulated q and the residuals: with
-            many classes, the simulation alone makes weights too unequal (docs/benchmarks.md).
+            many classes, the simulation alone makes weights too unequal (docs/all_classes.md).
     """
     q = out_to_loss.astype(np.float64)
     if not spec.simulates_training:
