@@ -179,13 +179,13 @@ def _one(reader: Reader, folder: Path, case: int, seed: int, expected: bytes, ou
         outcome.fault(_described(error), case)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        shutil.rmtree(path.parent)
 
 
 def place(reader: Reader, folder: Path, case: int, seed: int) -> Path:
     """The damaged file or folder of a case."""
     intact, path = folder / "intact" / reader.file, folder / "case" / reader.file
-    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(path.parent, ignore_errors=True)  # of a process that died
+    path.parent.mkdir(parents=True)
     if intact.is_dir():
         shutil.copytree(intact, path)
     else:

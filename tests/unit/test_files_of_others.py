@@ -26,6 +26,7 @@ from trak_cli.results.exchange.registry import FORMATS, read_table
 from trak_cli.stages.evaluation.user_arrays import read_array_file
 from trak_cli.store.json_files import read_json, write_json_once
 from trak_cli.store.layout import Layout
+from trak_cli.types import Rows
 from trak_cli.user_files import parse_json, read_text
 from trak_cli.user_hdf5 import read_user_hdf5
 from trak_cli.user_yaml import parse_yaml
@@ -231,6 +232,32 @@ def test_a_named_file_of_a_checkpoint_or_of_scores_is_never_elsewhere(tmp_path: 
 
     with pytest.raises(InputError, match="files beside the index"):
         files_of_index(folder / "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("offsets", [value, 4]) for value in (2**31 - 1, 2**31 - 5, -4, -(2**31), 2**62, "0", 5)),
+        *(("itemsize", value) for value in (1, 4, 2**31, -8, None)),
+        *(("formats", [value, "bool"]) for value in ("O", "V9", "(9999,)f4", "f4,f4", "S4", 3)),
+        ("names", ["score_0"]),
+    ],
+)
+def test_a_record_whose_fields_lie_outside_it_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    dtype = {"names": ["score_0", "written_0"], "formats": ["float32", "bool"], "offsets": [0, 4], "itemsize": 8}
+    for described, right in ((dtype, True), ({**dtype, key: value}, False)):
+        info = {"attribute_tokens": False, "num_items": 2, "num_rows": 2, "num_scores": 1, "dtype": described}
+        (folder / "info.json").write_text(json.dumps(info))
+        (folder / "scores.bin").write_bytes(struct.pack("<f?xxx", 1.5, True) * 2)
+        if right:
+            assert read_table(FORMATS["bergson"], Source(folder, None, tmp_path)).read(Rows(0, 1), Rows(0, 2)).tolist() == [
+                [1.5, 1.5]
+            ]
+        else:
+            with pytest.raises(InputError):
+                read_table(FORMATS["bergson"], Source(folder, None, tmp_path))
 
 
 @pytest.mark.parametrize("place", ["features", "features/a", "features/a/train", "scores", "splits", "finalized", "lds"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -92,20 +92,37 @@ def _info(path: Path) -> Json:
 
 
 def _records(path: Path, info: Json) -> Any:
-    # bfloat16 is read as its bits, because NumPy has no such dtype.
-    layout = {**info["dtype"], "formats": ["<u2" if kind == "bfloat16" else kind for kind in info["dtype"].get("formats", [])]}
     try:
-        dtype: np.dtype[Any] = np.dtype(cast(Any, layout))
-        if dtype.hasobject:
-            raise ValueError("objects")
-        if 2 * info["num_scores"] > len(dtype.names or ()):
-            raise ValueError(f"{info['num_scores']} scores in a record of {len(dtype.names or ())} fields")
-        names = [f"{kind}_{target}" for target in range(info["num_scores"]) for kind in ("score", "written")]
-        if dtype.names is None or set(names) - set(dtype.names):
+        dtype = _record(info["dtype"])
+        names = set(dtype.names or ())
+        if 2 * info["num_scores"] > len(names):
+            raise ValueError(f"{info['num_scores']} scores in a record of {len(names)} fields")
+        if {f"{kind}_{target}" for target in range(info["num_scores"]) for kind in ("score", "written")} - names:
             raise ValueError("a dtype without score_0, written_0, …")
         return np.memmap(path / "scores.bin", dtype, "r", shape=(info["num_rows"],))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise unreadable(path / "scores.bin", f"other records than info.json says ({error})", "the records of it") from error
+
+
+def _record(described: Json) -> np.dtype[Any]:
+    """The dtype of a record, from its parts. NumPy does not notice a field that lies far outside the record.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is no record of numbers.
+    """
+    # bfloat16 is read as its bits, because NumPy has no such dtype.
+    formats = [np.dtype("<u2" if kind == "bfloat16" else str(kind)) for kind in described["formats"]]
+    names, offsets, size = described["names"], described["offsets"], described["itemsize"]
+    whole = [size, *offsets]
+    if not all(type(number) is int and 0 <= number < 2**31 for number in whole) or not all(map(_is_plain, formats)):
+        raise ValueError("a record that does not consist of numbers")
+    if any(offset + kind.itemsize > size for offset, kind in zip(offsets, formats, strict=True)):
+        raise ValueError("a field outside its record")
+    return np.dtype({"names": [str(name) for name in names], "formats": formats, "offsets": offsets, "itemsize": size})
+
+
+def _is_plain(kind: np.dtype[Any]) -> bool:
+    return kind.kind in "fiub" and kind.subdtype is None
 
 
 def _bounds(path: Path, info: Json) -> Any:
