@@ -86,10 +86,10 @@ def _compose_each_once() -> None:
     compose = config.load
     composed: dict[str, config.Loaded] = {}
 
-    def load(*arguments: Any) -> config.Loaded:
-        key = repr(arguments)
+    def load(*arguments: Any, **options: Any) -> config.Loaded:
+        key = repr((arguments, options))
         if key not in composed:
-            composed[key] = compose(*arguments)
+            composed[key] = compose(*arguments, **options)
         return dataclasses.replace(composed[key], base=Path.cwd())
 
     config.load = load
