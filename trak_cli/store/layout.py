@@ -31,7 +31,7 @@ from pathlib import Path
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.store.failures import reading
-from trak_cli.store.safety.links import link_in_store, require_no_link
+from trak_cli.store.safety.links import link_in_store, no_links
 
 #: Largest number of shards in one folder.
 GROUP_SHARDS = 1000
@@ -52,9 +52,7 @@ class Layout:
         Raises:
             ForeignError: one is.
         """
-        for count in range(1, len(names) + 1):
-            require_no_link(self.root.joinpath(*names[:count]))
-        return self.root.joinpath(*names)
+        return no_links(self.root, *names)
 
     @property
     def config(self) -> Path:
@@ -150,9 +148,7 @@ class Layout:
 
     def refined(self, name: str, split: str, checkpoint: str, block: int) -> Path:
         """The solved systems of one block of targets under one checkpoint, multiplied by the training rows."""
-        folder = self.refined_folder(name, split) / check_name(checkpoint, "checkpoint")
-        require_no_link(folder)
-        return folder / f"{block:04}.h5"
+        return no_links(self.refined_folder(name, split), check_name(checkpoint, "checkpoint")) / f"{block:04}.h5"
 
     def unrolled(self, estimator: str, split: str, name: str) -> Path:
         """One of the files of ``trak unroll`` that are no scores."""
@@ -298,10 +294,7 @@ def _fault_of(name: str) -> str | None:
 
 
 def _shard(folder: Path, shard: int) -> Path:
-    group = folder / f"{shard // GROUP_SHARDS:03}"
-    require_no_link(folder)
-    require_no_link(group)
-    return group / f"{shard:05}.h5"
+    return no_links(folder.parent, folder.name, f"{shard // GROUP_SHARDS:03}") / f"{shard:05}.h5"
 
 
 def _shard_sizes(folder: Path) -> dict[int, int]:

@@ -1,37 +1,32 @@
 """Symbolic links inside a store are refused: in a store from somebody else they may lead anywhere.
 
-The folder of the store itself may be a link. The last part of a path is checked where the file is opened
+The folder of the store itself may be a link. A file is checked again where it is opened
 (:func:`~trak_cli.store.safety.visibility.open_stored`).
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import stat
-from contextlib import suppress
 from pathlib import Path
 
 from trak_cli.errors import Problem
 from trak_cli.store.failures import ForeignError
 
-#: Folders that were found to be no links; a store has few of them.
-_known: set[Path] = set()
 
-
-def require_no_link(path: Path) -> None:
-    """Refuse a link; what does not exist or cannot be examined is left to those who open it.
+@functools.lru_cache(maxsize=1 << 14)
+def no_links(root: Path, *names: str) -> Path:
+    """The path ``root/NAME/NAME/…``; each is examined once in a process. What does not exist yet is no link.
 
     Raises:
-        ForeignError: it is a link.
+        ForeignError: a part of it below ``root`` is a link.
     """
-    if path in _known:
-        return
-    with suppress(OSError):
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
+    path = root
+    for name in names:
+        path = path / name
+        if os.path.islink(path):
             raise link_in_store(path)
-        if stat.S_ISDIR(mode):
-            _known.add(path)
+    return path
 
 
 def link_in_store(path: Path) -> ForeignError:
