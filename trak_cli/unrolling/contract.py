@@ -41,6 +41,15 @@ class StepRun(Protocol):
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         """Parameters and state after a step, differentiable; the gradient is None where the loss does not reach a parameter."""
 
+    def pullback(
+        self, grads: Sequence[Tensor | None], after: Mapping[str, list[Tensor]], index: int
+    ) -> Callable[[Sequence[Tensor], Mapping[str, list[Tensor]]], Sequence[Tensor | None]] | None:
+        """The derivative of :meth:`advance` in closed form, for the state after the step; None if only autograd knows it.
+
+        It takes ∂f/∂(parameters) and ∂f/∂(state) from after the step to before it, in place, with the gradients held fixed,
+        and returns ∂f/∂(gradients).
+        """
+
 
 class StoredStates(Protocol):
     """States of a training that are stored outside the process, by the number of steps that lead to them."""

@@ -17,8 +17,8 @@ from trak_cli.autograd_settings import as_float64, as_in_evaluation, in_float64
 from trak_cli.batches import map_leaves
 from trak_cli.errors import InputError, Problem
 from trak_cli.unrolling.contract import Output, StepRun
-from trak_cli.unrolling.model_state import ModelState, State, is_differentiable
-from trak_cli.unrolling.step_graph import dense, packed, unpacked
+from trak_cli.unrolling.model_state import ModelState, State, is_differentiable, packed, unpacked
+from trak_cli.unrolling.step_graph import dense
 
 #: Relative length of a step of finite differences, and by how much the initial weights are moved first: away from zeros.
 _STEP, _MOVE = 1e-6, 0.05

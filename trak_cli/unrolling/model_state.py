@@ -103,6 +103,21 @@ def is_differentiable(value: Tensor) -> bool:
     return value.is_floating_point() or value.is_complex()
 
 
+def packed(state: Mapping[str, Sequence[Tensor]]) -> State:
+    """The state of an optimizer under the names that :data:`State` has for it."""
+    return {f"state/{name}/{number}": value for name, values in state.items() for number, value in enumerate(values)}
+
+
+def unpacked(state: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """The inverse of :func:`packed`."""
+    found: dict[str, list[Tensor]] = {}
+    for name, value in state.items():
+        kind, _, rest = name.partition("/")
+        if kind == "state":
+            found.setdefault(rest.rpartition("/")[0], []).append(value)
+    return found
+
+
 def _places(model: nn.Module, kind: str, tensors: Mapping[str, Tensor]) -> _Places:
     """Every module and attribute that holds each tensor: several for a tied one."""
     by_id = {id(tensor): name for name, tensor in tensors.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,8 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.types import listed
 from trak_cli.unrolling.batch_norm import Statistics, differentiable_statistics
 from trak_cli.unrolling.contract import StepRun
-from trak_cli.unrolling.model_state import ModelState, State, is_differentiable
+from trak_cli.unrolling.model_state import ModelState, State, is_differentiable, packed, unpacked
+from trak_cli.unrolling.update_derivative import ClosedForm, UpdateGraph
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,19 @@ class StepGraph:
             derivative: (T, n) float64; ∂f/∂w of the samples of this step is added.
             keep: whether the graph is used again.
         """
-        update, count = self.update(), len(derivative)
+        update, count = self.update_derivative(), len(derivative)
         for target in range(count):
             last = target + 1 == count
             of_target = {name: value[target] for name, value in adjoint.items()}
-            slopes, to_grads = update.pull(of_target, retain=not last)
-            weights = self._pull(of_target, slopes, to_grads, retain=keep or not last)
-            for name, value in of_target.items():
-                slope = slopes.get(name)
-                if slope is None:
-                    value.zero_()
-                else:
-                    value.copy_(slope)
+            to_grads = update.pull(of_target, retain=not last)
+            weights = self._pull(of_target, to_grads, retain=keep or not last)
             if weights is not None:
                 derivative[target].index_add_(0, self.positions, weights.to("cpu", torch.float64))
+
+    def update_derivative(self) -> UpdateGraph | ClosedForm:
+        """The derivative of the update of this step: in closed form if the trainer has one, else by its graph."""
+        pullback = self.run.pullback(self.grads, unpacked(self.values), self.index)
+        return self.update() if pullback is None else ClosedForm(pullback)
 
     def update(self) -> UpdateGraph:
         """The update of this step, with its graph."""
@@ -77,11 +77,12 @@ class StepGraph:
         """What the graph ends in: the gradients and the buffers."""
         return [value for value in (*self.grads, *self.buffers.values()) if value is not None and value.requires_grad]
 
-    def _pull(
-        self, adjoint: Mapping[str, Tensor], slopes: dict[str, Tensor | None], to_grads: Sequence[Tensor | None], retain: bool
-    ) -> Tensor | None:
-        """Add to the slopes what goes through the gradients and the buffers; returns the slope of the weights."""
-        pairs = [*zip(self.grads, to_grads, strict=True), *((value, adjoint.get(name)) for name, value in self.buffers.items())]
+    def _pull(self, adjoint: State, to_grads: Sequence[Tensor | None], retain: bool) -> Tensor | None:
+        """Add to the adjoint what goes through the gradients and the buffers; returns the slope of the weights."""
+        to_buffers = {name: adjoint[name].clone() for name in self.buffers if name in adjoint}
+        for name in to_buffers:
+            adjoint[name].zero_()
+        pairs = [*zip(self.grads, to_grads, strict=True), *((self.buffers[name], to) for name, to in to_buffers.items())]
         known = [(value, to) for value, to in pairs if value is not None and to is not None and value.requires_grad]
         leaves = {name: leaf for name, leaf in self.before.items() if leaf.requires_grad}
         if not known:
@@ -94,45 +95,9 @@ class StepGraph:
             allow_unused=True,
         )
         for name, slope in zip(leaves, found[:-1], strict=True):
-            before = slopes.get(name)
-            slopes[name] = slope if before is None else before if slope is None else before + slope
+            if slope is not None:
+                adjoint[name].add_(slope)
         return found[-1]
-
-
-@dataclass(frozen=True)
-class UpdateGraph:
-    """The graph of an update: the optimizer's part of a step.
-
-    Attributes:
-        before: leaves: parameters and the optimizer's state before the step.
-        grads: leaves.
-        after: parameters and the optimizer's state after the step, differentiable.
-    """
-
-    before: State
-    grads: Sequence[Tensor | None]
-    after: State
-
-    def outputs(self, among: Collection[str]) -> dict[str, Tensor]:
-        """The differentiable results with these names."""
-        return {name: value for name, value in self.after.items() if name in among and value.requires_grad}
-
-    def pull(self, adjoint: Mapping[str, Tensor], retain: bool) -> tuple[dict[str, Tensor | None], Sequence[Tensor | None]]:
-        """The derivative in the state before, by name, and in the gradients, for ∂f/∂(state after)."""
-        outputs = self.outputs(adjoint)
-        inputs = {name: leaf for name, leaf in self.before.items() if name in adjoint}
-        grads = [grad for grad in self.grads if grad is not None]
-        if not outputs:
-            return {}, [None] * len(self.grads)
-        found = torch.autograd.grad(
-            list(outputs.values()),
-            [*inputs.values(), *grads],
-            [adjoint[name] for name in outputs],
-            retain_graph=retain,
-            allow_unused=True,
-        )
-        rest = iter(found[len(inputs) :])
-        return dict(zip(inputs, found, strict=False)), [None if grad is None else next(rest) for grad in self.grads]
 
 
 def make_step(run: StepRun, model: ModelState, index: int, before: Mapping[str, Tensor]) -> StepGraph:
@@ -207,21 +172,6 @@ def _check_marks(before: Mapping[str, object], after: Mapping[str, object], inde
         expected = "parameters that only the optimizer changes, and buffers that change in every step or in none"
         remedy = "compute the changed value without storing it (for an embedding, leave out max_norm)"
         raise InputError(Problem("model", found, expected, remedy))
-
-
-def packed(state: Mapping[str, Sequence[Tensor]]) -> State:
-    """The state of an optimizer under the names that :data:`State` has for it."""
-    return {f"state/{name}/{number}": value for name, values in state.items() for number, value in enumerate(values)}
-
-
-def unpacked(state: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-    """The inverse of :func:`packed`."""
-    found: dict[str, list[Tensor]] = {}
-    for name, value in state.items():
-        kind, _, rest = name.partition("/")
-        if kind == "state":
-            found.setdefault(rest.rpartition("/")[0], []).append(value)
-    return found
 
 
 def _leaf(value: Tensor) -> Tensor:

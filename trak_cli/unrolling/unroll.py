@@ -21,9 +21,9 @@ from trak_cli.unrolling.contract import NoStates, Output, StepRun, StoredStates,
 from trak_cli.unrolling.difference_check import check_derivatives
 from trak_cli.unrolling.live_memory import LiveMemory, trim
 from trak_cli.unrolling.memory_plan import Budget, MemoryPlan, cuts, plan, target_block
-from trak_cli.unrolling.model_state import ModelState, State
+from trak_cli.unrolling.model_state import ModelState, State, packed
 from trak_cli.unrolling.probe import probe
-from trak_cli.unrolling.step_graph import StepGraph, make_step, make_values, packed
+from trak_cli.unrolling.step_graph import StepGraph, make_step, make_values
 from trak_cli.unrolling.sweep_state import SweepState
 
 

@@ -28,7 +28,9 @@ def measured(training: Callable[[float], Tensor], h: float = 0.5) -> float:
         (lambda z: torch.tensor([3 * z, min(z, 0.5), 0.0]), 6 / 7),  # one of the changes 3 and 0.5 stops on the way
     ],
 )
-def test_it_is_the_agreement_of_signs_weighted_by_how_far_parameters_move(training: Callable[[float], Tensor], expected: float) -> None:
+def test_it_is_the_agreement_of_signs_weighted_by_how_far_parameters_move(
+    training: Callable[[float], Tensor], expected: float
+) -> None:
     assert measured(training) == pytest.approx(expected)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from trak_cli.errors import Problem
 from trak_cli.plugins.trainers.contract import Augment
+from trak_cli.plugins.trainers.pullbacks import Pullback, pullback_of
 from trak_cli.plugins.trainers.step_trainer import State, Step, StepTrainer, at_least
 
 
@@ -76,6 +77,36 @@ class AdamWTrainer(StepTrainer):
             means.append(mean)
             squares.append(square)
         return new, {"mean": means, "square": squares}
+
+    @pullback_of(update)
+    def _pullback(self, grads: Sequence[Tensor], after: State, step: Step) -> Pullback:
+        """The derivative of :meth:`update`: p' − p (1 − lr λ) = −(lr / c₁) m' / d, with d = √v' / c₂ + ε.
+
+        Its derivative in m' is −(lr / c₁) / d, and in v' it is (lr / c₁) m' / (2 c₂ √v' d²), taken as 0 where v' is.
+        """
+        first, second = self.betas
+        corrections = 1 - first ** (step.index + 1), (1 - second ** (step.index + 1)) ** 0.5
+        length, decay = step.lr / corrections[0], 1 - step.lr * self.weight_decay
+        by_mean, by_square = [], []
+        for mean, square in zip(after["mean"], after["square"], strict=True):
+            root = square.sqrt()
+            slope = (root / corrections[1]).add_(self.eps).reciprocal_()
+            curve = (slope * mean).mul_(slope).div_(root).mul_(0.5 * length / corrections[1])
+            by_mean.append(slope.mul_(-length))
+            by_square.append(curve.masked_fill_(root == 0, 0.0))
+
+        def pull(params: Sequence[Tensor], state: Mapping[str, Sequence[Tensor]]) -> list[Tensor]:
+            to_grads = []
+            for number, (param, grad) in enumerate(zip(params, grads, strict=True)):
+                mean = state["mean"][number].addcmul_(param, by_mean[number])
+                square = state["square"][number].addcmul_(param, by_square[number])
+                to_grads.append((grad * square).mul_(2 * (1 - second)).add_(mean, alpha=1 - first))
+                mean.mul_(first)
+                square.mul_(second)
+                param.mul_(decay)
+            return to_grads
+
+        return pull
 
 
 def _root(square: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
 }
 
+#: Added to a norm that gradients are divided by.
+SMALL_NORM = 1e-6
+
 
 def factor(schedule: str, index: int, steps: int, warmup_steps: int) -> float:
     """The factor of the learning rate in step ``index`` of ``steps``.
@@ -29,5 +32,5 @@ def factor(schedule: str, index: int, steps: int, warmup_steps: int) -> float:
 def clipped(grads: Sequence[Tensor], limit: float) -> list[Tensor]:
     """The gradients times min(1, limit / (‖g‖ + 10⁻⁶)), where ‖g‖ is the norm of all of them (``clip_grad_norm_``)."""
     norms = torch.stack([torch.linalg.vector_norm(grad) for grad in grads])
-    scale = torch.clamp(limit / (torch.linalg.vector_norm(norms) + 1e-6), max=1.0)
+    scale = torch.clamp(limit / (torch.linalg.vector_norm(norms) + SMALL_NORM), max=1.0)
     return [grad * scale.to(grad.dtype) for grad in grads]

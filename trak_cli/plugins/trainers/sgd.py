@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from trak_cli.errors import Problem
 from trak_cli.plugins.trainers.contract import Augment
+from trak_cli.plugins.trainers.pullbacks import Pullback, pullback_of
 from trak_cli.plugins.trainers.step_trainer import State, Step, StepTrainer, at_least
 
 
@@ -74,3 +75,25 @@ class SGDTrainer(StepTrainer):
             else:
                 grads = buffers
         return [torch.add(param, grad, alpha=-step.lr) for param, grad in zip(params, grads, strict=True)], state
+
+    @pullback_of(update)
+    def _pullback(self, grads: Sequence[Tensor], after: State, step: Step) -> Pullback:
+        """The derivative of :meth:`update`, which is linear: it does not depend on the state."""
+        del grads, after
+        ahead = self.momentum if self.nesterov else 1.0
+
+        def pull(params: Sequence[Tensor], state: Mapping[str, Sequence[Tensor]]) -> list[Tensor]:
+            to_grads = []
+            for number, param in enumerate(params):
+                if self.momentum:
+                    buffer = state["momentum"][number].add_(param, alpha=-step.lr * ahead)
+                    to_grad = torch.add(buffer, param, alpha=-step.lr) if self.nesterov else buffer.clone()
+                    buffer.mul_(self.momentum)
+                else:
+                    to_grad = param * -step.lr
+                if self.weight_decay:
+                    param.add_(to_grad, alpha=self.weight_decay)
+                to_grads.append(to_grad)
+            return to_grads
+
+        return pull

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,10 +15,12 @@ from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import Indexed
 from trak_cli.plugins.trainers.contract import Augment, Collate, Loss
 from trak_cli.plugins.trainers.plan import random_states_kept, set_random_states
+from trak_cli.plugins.trainers.pullbacks import pull_clipped, pullback_maker
 from trak_cli.plugins.trainers.reading import reader
 from trak_cli.plugins.trainers.schedules import clipped
 
 _State = Mapping[str, list[Tensor]]
+_Pullback = Callable[[Sequence[Tensor], _State], list[Tensor | None]]
 
 
 class _Steps(Protocol):
@@ -114,6 +116,35 @@ class StepRun:
             return list(new), dict(changed)
         aligned = {name: state[name] if len(values) == len(params) else values for name, values in changed.items()}
         return _kept(grads, new, params), {name: _kept(grads, changed[name], before) for name, before in aligned.items()}
+
+    def pullback(self, grads: Sequence[Tensor | None], after: _State, index: int) -> _Pullback | None:
+        """The derivative of :meth:`advance` in closed form; None if there is none, as for a trainer with its own ``update``.
+
+        Args:
+            after: the state of the optimizer after the step.
+
+        Returns:
+            A function that takes ∂f/∂(parameters) and ∂f/∂(state) from after the step to before it, in place, with its
+            gradients held fixed, and returns ∂f/∂(gradients).
+        """
+        reached = [number for number, grad in enumerate(grads) if grad is not None]
+        raw = [grad.detach() for grad in grads if grad is not None]
+        make, limit = pullback_maker(self._trainer), self._trainer.clip_grad
+        if make is None or any(grad.is_sparse or grad.is_complex() for grad in raw):
+            return None
+        used = clipped(raw, limit) if limit is not None and raw else raw
+        of_reached = {name: [values[number] for number in reached] for name, values in after.items()}
+        pull = make(self._trainer, used, of_reached, self._trainer.step(index, self.steps))
+
+        def pulled(params: Sequence[Tensor], state: _State) -> list[Tensor | None]:
+            states = {name: [values[number] for number in reached] for name, values in state.items()}
+            found = pull([params[number] for number in reached], states)
+            if limit is not None and raw:
+                found = pull_clipped(raw, found, limit)
+            rest = iter(found)
+            return [None if grad is None else next(rest) for grad in grads]
+
+        return pulled
 
     def train_step(self, index: int, state: _State, weights: Tensor | None) -> _State:
         """Make step ``index`` in place, and return the state of the optimizer; ``weights`` (rows,) or None: all 1."""

@@ -20,7 +20,7 @@ from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.types import TRAIN, Json
 
 #: Version of the derivative; another one invalidates stored scores.
-VERSION = 1
+VERSION = 2
 
 
 def run_fingerprint(config: TrakConfig, splits: Mapping[str, Any]) -> Json:
