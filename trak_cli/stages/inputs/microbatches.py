@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from trak_cli.stages.inputs.split import Split
@@ -75,9 +76,11 @@ def _copies(split: Split, row: int, size: int) -> Microbatch:
 
 def _grid(split: Split, rows: Rows, size: int) -> Iterator[Microbatch]:
     """Runs of ``size`` rows that start at multiples of ``size``; the last run of the split is padded."""
-    for start in range(rows.start // size * size, rows.stop, size):
-        numbers = list(range(start, min(start + size, split.rows)))
-        samples = split.samples(numbers)
+    first, last = rows.start // size * size, min(-(-rows.stop // size) * size, split.rows)
+    stream = split.stream(range(first, last), size)
+    for start in range(first, last, size):
+        numbers = list(range(start, min(start + size, last)))
+        samples = list(islice(stream, len(numbers)))
         yield Microbatch(numbers, samples + samples[-1:] * (size - len(numbers)))
 
 
@@ -86,9 +89,11 @@ def _held_samples(split: Split, rows: Iterable[int], size: int) -> Iterator[list
     held: list[_SizedSample] = []
     count = 0
     numbers = list(rows)
+    stream = split.stream(numbers, size)
     for start in range(0, len(numbers), size):
         chosen = numbers[start : start + size]
-        added = [_SizedSample(row, item, split.size(item)) for row, item in zip(chosen, split.samples(chosen), strict=True)]
+        read = islice(stream, len(chosen))
+        added = [_SizedSample(row, item, split.size(item)) for row, item in zip(chosen, read, strict=True)]
         held += added
         count += sum(item.size for item in added)
         if count >= HELD_NUMBERS:

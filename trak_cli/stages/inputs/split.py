@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -52,6 +53,23 @@ class Split:
     def samples(self, rows: Iterable[int]) -> list[Any]:
         """The samples of some rows, read by ``readers`` threads."""
         return in_threads(self.sample, rows, self.readers)
+
+    def stream(self, rows: Iterable[int], count: int) -> Iterator[Any]:
+        """The samples of some rows, in order; with several readers, up to ``count`` of them are read ahead."""
+        if self.readers < 2:
+            yield from map(self.sample, rows)
+            return
+        coming: deque[Future[Any]] = deque()
+        pool = ThreadPoolExecutor(self.readers)
+        try:
+            for row in rows:
+                coming.append(pool.submit(self.sample, row))
+                if len(coming) > count:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def collated(self, samples: list[Any], rows: Iterable[int] = ()) -> Any:
         """The batch of these samples in CPU memory; an error message names ``rows``.
