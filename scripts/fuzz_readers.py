@@ -4,7 +4,8 @@
     python scripts/fuzz_readers.py --cases 5000 --only "checkpoint .pt"
     python scripts/fuzz_readers.py --only "checkpoint .pt" --keep 17 FOLDER     the damaged file of one case
 
-The cases are functions of the seed, the reader and their number. Exits with 1 if there is a fault.
+With --forged, the HDF5 library parses what nobody has checked; where it does not return, the process is killed. The cases are
+functions of the seed, the reader and their number. Exits with 1 if there is a fault.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
     from harness import fuzz, in_order, place
     from readers import other_readers
-    from stored import store_readers
+    from stored import forged_readers, store_readers
 
     from trak_cli.store.safety import visibility
 
@@ -32,10 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=100_000, help="of all readers together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="readers whose names match this pattern")
+    parser.add_argument("--forged", action="store_true", help="HDF5 files of a store under digests computed again")
     parser.add_argument("--keep", nargs=2, metavar=("CASE", "FOLDER"), help="write the damaged file of one case instead")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
-    readers = [reader for reader in (*store_readers(), *other_readers()) if re.search(options.only, reader.name)]
+    every = forged_readers() if options.forged else [*store_readers(), *other_readers()]
+    readers = [reader for reader in every if re.search(options.only, reader.name)]
     if options.keep:
         case, folder = options.keep
         intact = Path(folder) / "intact" / readers[0].file

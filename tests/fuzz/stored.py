@@ -79,14 +79,13 @@ def _sealed() -> list[Reader]:
 def _lying() -> list[Reader]:
     """Values are changed and the digest corrected, as by somebody who means harm: any value or refusal, but no harm."""
     documents = [name for name in FILES if FILES[name].endswith(".json")]
+    return [Reader(f"lying {name}", "store", copy_store, _commands, _liar(FILES[name]), share=0.05) for name in documents]
+
+
+def forged_readers() -> list[Reader]:
+    """Readers of HDF5 files whose bytes were changed under a digest that was computed again: HDF5 parses them."""
     images = [name for name in FILES if not FILES[name].endswith(".json")]
-    return [
-        *(Reader(f"lying {name}", "store", copy_store, _commands, _liar(FILES[name]), share=0.05) for name in documents),
-        *(
-            Reader(f"lying {name}, in HDF5", "store", copy_store, _commands, _forger(FILES[name]), share=0.05)
-            for name in images
-        ),
-    ]
+    return [Reader(f"forged {name}", "store", copy_store, _commands, _forger(FILES[name])) for name in images]
 
 
 def _everything(root: Path) -> Any:
@@ -150,4 +149,4 @@ def _forger(file: str) -> Callable[[Path, random.Random], None]:
 
 
 def _plain(image: Any) -> Any:
-    return {**vars(image), "path": None}
+    return {**vars(image), "path": None, "arrays": dict(image.arrays)}

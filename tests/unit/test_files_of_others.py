@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -88,6 +89,17 @@ def test_a_checkpoint_that_calls_a_function_is_refused(tmp_path: Path, function:
     with pytest.raises(InputError):
         read_archive(tmp_path / "c.pt")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_name_of_megabytes_in_a_checkpoint_is_refused_at_once(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        archive.writestr("c/data.pkl", b"\x80\x02c" + b"m" * (4 << 20) + b"\nf\n.")
+        archive.writestr("c/version", b"3\n")
+        archive.writestr("c/byteorder", b"little")
+    begun = time.monotonic()
+    with pytest.raises(InputError):
+        read_archive(tmp_path / "c.pt")
+    assert time.monotonic() - begun < 20
 
 
 def test_arrays_of_numbers_and_texts_are_read_from_a_pickle_and_no_others(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import _weights_only_unpickler
 
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.checkpoints.formats.numpy_values import Array, Dtype, empty_array, number
@@ -46,6 +48,16 @@ _DANGEROUS = {
     *("builtins", "commands", "importlib", "pickle", "runpy"),
     *("nt", "os", "posix", "pty", "shutil", "socket", "subprocess", "sys"),
 }
+
+
+class _ShortError(UnpicklingError):
+    """A refusal with a message of bounded length: PyTorch searches it in a time that grows with the square of its length."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message[:2000])
+
+
+_weights_only_unpickler.UnpicklingError = _ShortError  # type: ignore[assignment, attr-defined, misc]
 
 
 class _Placeholder:
