@@ -57,7 +57,7 @@ class _ShortError(UnpicklingError):
         super().__init__(message[:2000])
 
 
-_weights_only_unpickler.UnpicklingError = _ShortError  # type: ignore[assignment, attr-defined, misc]
+_weights_only_unpickler.UnpicklingError = _ShortError  # type: ignore[assignment, attr-defined]
 
 
 class _Placeholder:
