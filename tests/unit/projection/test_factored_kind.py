@@ -216,4 +216,4 @@ def test_strategies_are_summarised_in_a_sentence() -> None:
         "1 of 5 parameter tensors from both sides, to at most 4 × 3; b, c, d and 1 more (1,042 coordinates) by the sparse"
         " matrix alone"
     )
-    assert describe_factors(SPEC, {"w": 77}, {"w": (11, 7)}) == "1 of 1 parameter tensors from both sides, to at most 4 × 3"
+    assert describe_factors(SPEC, {"w": 77}, {"w": (11, 7)}) == "1 of 1 parameter tensor from both sides, to at most 4 × 3"
