@@ -48,7 +48,7 @@ def before(finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         pytest.param("finalize", (), 2, id="finalize"),
         # Two shards, and the complete scores.
         pytest.param("score", ("score.target_block=12",), 3, id="score"),
-        pytest.param("score", ("score.target_block=12", "score.top_k=3"), 3, id="score-top-k"),
+        pytest.param("score", ("score.target_block=12", "score.top_k=3", "worker.part_rows=16"), 3, id="score-top-k"),
         # The full run, and two random subsets.
         pytest.param("retrain", ("retrain.same_seed=true", "retrain.subsets=2", "trainer.epochs=1"), 3, id="retrain"),
         # Two splits, the comparison with the checkpoint; three states of the training, two of the sweep and the document that
@@ -70,6 +70,6 @@ def test_killed_anywhere_and_restarted(
     assert set(report["steps"]) == {*STEPS, *({REMOVED} if removed else ())}
     assert report["steps"].get(REMOVED, 0) == removed
     assert report["steps"]["created"] == files + int(stage == "unroll")
-    assert report["states"] >= 5 * files, "an empty, a half and a whole temporary file; the file with both names, and with one"
+    assert report["states"] > 4 * files, "of each file: an empty, a half and a whole one, with a temporary name or its own"
     assert report["random"] == 10
     assert report["interrupted"] >= 3, "most of the random moments are meant to lie before the end of the run"
