@@ -18,7 +18,7 @@ from trak_cli.types import Rows
 
 #: Of training rows: per-token terms where f is a sum, and the other classes where there are three or more.
 SECOND = ("term_features", "terms", "class_features", "residuals")
-COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", *SECOND)
+COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "predicted", "predicted_probability", *SECOND)
 
 #: (checkpoint, split) -> all rows of it.
 Everything = dict[tuple[str, str], FeatureRows]

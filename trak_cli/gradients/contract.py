@@ -33,11 +33,13 @@ class PerSample:
             complex parameter counts as pairs of real ones. A parameter tensor may come in several blocks; overlapping blocks
             are added up (a weight used in several places), and coordinates without a block are zero. The iterator can be
             read once. Each block is freed when the next one is requested, so memory falls while blocks are consumed.
+        logits: (B, C) of all classes, from an engine whose pass cannot be reused afterwards; None otherwise.
     """
 
     outputs: Tensor
     out_to_loss: Tensor
     blocks: Iterator[AnyBlock]
+    logits: Tensor | None = None
 
 
 class Engine(Protocol):

@@ -25,6 +25,9 @@ _COLUMNS = ("features", "out_to_loss", "outputs", "sample_ids", "rows")
 CURVATURE_COLUMNS = {"terms": ("term_features", "terms"), "classes": ("class_features", "residuals")}
 _CURVATURE = tuple(CURVATURE_COLUMNS.values())
 
+#: Datasets of a shard whose task predicts classes, and their dtypes.
+PREDICTED = {"predicted": "int32", "predicted_probability": "float32"}
+
 #: Datasets that are stored as the dtype of the features; each has a dataset of scales where this dtype has scales.
 _ENCODED = ("features", *(features for features, _ in _CURVATURE))
 
@@ -48,6 +51,8 @@ class FeatureRows:
         terms: (rows,) float32, number of per-token terms of each sample, likewise.
         class_features: (rows, k) float32, features of a random combination of the other classes; None without them.
         residuals: (rows,) float32, the mean of 1 − p of the label near the beginning of training, likewise.
+        predicted: (rows,) int32, the most probable class; None if the task has no classes or an earlier version wrote it.
+        predicted_probability: (rows,) float32, its probability, likewise.
     """
 
     rows: Rows
@@ -59,6 +64,8 @@ class FeatureRows:
     terms: Float32 | None = None
     class_features: Float32 | None = None
     residuals: Float32 | None = None
+    predicted: npt.NDArray[np.int32] | None = None
+    predicted_probability: Float32 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +155,8 @@ def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
             columns[of_rows] = numbers
             encoded[name] = features
     count, first = len(values.rows), values.rows.start
-    every: list[AnyArray] = [*columns.values(), *encoded.values(), values.sample_ids]
+    predicted = {name: array for name in PREDICTED if (array := getattr(values, name)) is not None}
+    every: list[AnyArray] = [*columns.values(), *encoded.values(), *predicted.values(), values.sample_ids]
     lengths = {len(array) for array in every}
     if values.features.ndim != 2 or lengths != {count}:
         raise ValueError(f"rows {values.rows} with arrays of other lengths: {sorted(lengths)}")
@@ -156,6 +164,8 @@ def _arrays_of(values: FeatureRows, dtype: str) -> dict[str, AnyArray]:
         "sample_ids": np.asarray(values.sample_ids, dtype=np.uint64),
         "rows": np.array([values.rows.start, values.rows.stop], dtype=np.int64),
     }
+    for name, array in predicted.items():
+        arrays[name] = np.asarray(array, dtype=PREDICTED[name])
     for name, column in columns.items():
         check_values(column, first, name)
         arrays[name] = np.asarray(column, dtype=np.float32)
@@ -180,14 +190,16 @@ def read_features(path: Path, with_curvature: bool = True) -> FeatureShard:
         skip=() if with_curvature else [part for name, numbers in _CURVATURE for part in (name, numbers, _scales_of(name))],
     )
     rows = _rows_of(image)
+    columns = [*(numbers for _, numbers in _CURVATURE), *PREDICTED]
+    optional: dict[str, Any] = {name: image.arrays[name] for name in columns if name in image.arrays}
+    optional |= {name: _decoded(image, name) for name, numbers in _CURVATURE if numbers in image.arrays}
     return FeatureShard(
         rows=rows,
         features=_decoded(image, "features"),
         out_to_loss=image.arrays["out_to_loss"],
         outputs=image.arrays["outputs"],
         sample_ids=image.arrays["sample_ids"],
-        **{name: _decoded(image, name) for name, numbers in _CURVATURE if numbers in image.arrays},
-        **{numbers: image.arrays[numbers] for _, numbers in _CURVATURE if numbers in image.arrays},
+        **optional,
         fingerprint=image.fingerprint,
     )
 
@@ -234,10 +246,12 @@ def _rows_of(image: Image) -> Rows:
     encoded = [name for name in _ENCODED if name in shapes]
     scales = [_scales_of(name) for name in encoded] if dtype in SCALED_DTYPES else []
     curvature = [pair for pair in _CURVATURE if pair[1] in shapes]
-    if set(shapes) != {*_COLUMNS, *(name for pair in curvature for name in pair), *scales} or shapes["rows"] != (2,):
+    predicted = PREDICTED if "predicted" in shapes else {}
+    expected = {*_COLUMNS, *(name for pair in curvature for name in pair), *scales, *predicted}
+    if set(shapes) != expected or shapes["rows"] != (2,):
         raise foreign(image.path, f"the datasets {sorted(shapes)}", "a feature shard")
     rows = Rows(*(int(bound) for bound in image.arrays["rows"]))
-    columns = {"out_to_loss": "float32", "outputs": "float32", "sample_ids": "uint64"}
+    columns = {"out_to_loss": "float32", "outputs": "float32", "sample_ids": "uint64", **predicted}
     columns |= dict.fromkeys([*(numbers for _, numbers in curvature), *scales], "float32")
     fits = (
         0 <= rows.start < rows.stop
@@ -245,7 +259,7 @@ def _rows_of(image: Image) -> Rows:
         and len(shapes["features"]) == 2
         and shapes["features"][0] == len(rows)
         and all(shapes[name] == shapes["features"] and dtypes[name] == dtype for name in encoded)
-        and all(shapes[name] == (len(rows),) and dtypes[name] == expected for name, expected in columns.items())
+        and all(shapes[name] == (len(rows),) and dtypes[name] == wanted for name, wanted in columns.items())
         and dtypes["rows"] == "int64"
     )
     if not fits:

@@ -58,6 +58,14 @@ class Classification(Task):
         own, base = type(self), Classification
         return own.output is base.output and (own.losses, own.loss) == (base.losses, Task.loss)
 
+    def predicts_classes(self) -> bool:
+        """True, unless a derived class has another f, which may not be made from logits."""
+        return type(self).output is Classification.output
+
+    def class_logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """(B, C)."""
+        return _checked(self.logits(model, batch))
+
     def losses(self, model: nn.Module, batch: Any) -> Tensor:
         """The cross entropy, (B,)."""
         logits = _checked(self.logits(model, batch))
@@ -133,6 +141,15 @@ class BinaryClassification(Task):
         labels = field(batch, self.label, _ARGUMENTS).to(logit.dtype).reshape(logit.shape)
         sign: Tensor = 2 * labels - 1
         return sign * logit
+
+    def predicts_classes(self) -> bool:
+        """True, unless a derived class has another f."""
+        return type(self).output is BinaryClassification.output
+
+    def class_logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """(B, 2): 0 for class 0, the logit for class 1."""
+        logit = widened(single_value(call_model(model, batch, self.inputs, _ARGUMENTS)))
+        return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
     def quality(self, model: nn.Module, batches: Iterable[Any]) -> Quality:
         """The accuracy."""

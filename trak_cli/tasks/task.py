@@ -96,6 +96,18 @@ class Task(ABC):
         """
         return False
 
+    def predicts_classes(self) -> bool:
+        """Whether :meth:`class_logits` says which class the model predicts. Default: :meth:`has_classes`."""
+        return self.has_classes()
+
+    def class_logits(self, model: nn.Module, batch: Any) -> Tensor:
+        """The logits (B, C) of all classes of every sample, for the predicted classes that reports show.
+
+        `trak featurize` calls it without gradients if :meth:`predicts_classes`. If it calls the model like :meth:`output` does,
+        the model does not run again. Default: the logits of :meth:`predictions`.
+        """
+        return self.predictions(model, batch)[0][:, 0]
+
     def predictions(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """What the loss of a sample is a function of, and what is true of it; `trak refine` computes the curvature from it.
 

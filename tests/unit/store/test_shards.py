@@ -62,6 +62,31 @@ def test_terms_read_back_with_the_other_arrays(tmp_path: Path, values: FeatureRo
     assert inspect_features(tmp_path / "with.h5", values.rows, {"terms": 1}).condition is Condition.WHOLE
 
 
+def test_predicted_classes_read_back_and_are_unknown_in_shards_without_them(tmp_path: Path, values: FeatureRows) -> None:
+    count = len(values.rows)
+    classes, chances = np.arange(count, dtype=np.int32), np.linspace(0.3, 1, count).astype(np.float32)
+    known = changed(values, predicted=classes, predicted_probability=chances)
+    write_features(tmp_path / "with.h5", known, {}, {})
+    write_features(tmp_path / "without.h5", values, {}, {})
+    shard, plain = read_features(tmp_path / "with.h5"), read_features(tmp_path / "without.h5")
+    assert shard.predicted is not None
+    assert shard.predicted_probability is not None
+    np.testing.assert_array_equal(shard.predicted, classes)
+    np.testing.assert_array_equal(shard.predicted_probability, chances)
+    assert (shard.predicted.dtype, shard.predicted_probability.dtype) == ("i4", "f4")
+    assert (plain.predicted, plain.predicted_probability) == (None, None)
+    part = shard.cut(Rows(values.rows.start + 2, values.rows.stop))
+    assert part.predicted is not None
+    assert part.predicted.tolist() == classes[2:].tolist()
+
+
+def test_a_shard_with_classes_and_no_probabilities_is_refused(tmp_path: Path, values: FeatureRows) -> None:
+    half = changed(values, predicted=np.zeros(len(values.rows), np.int32))
+    write_features(tmp_path / "half.h5", half, {}, {})
+    with pytest.raises(ForeignError, match="feature shard"):
+        read_features(tmp_path / "half.h5")
+
+
 def test_terms_that_are_not_finite_or_do_not_fit_are_refused(tmp_path: Path, values: FeatureRows) -> None:
     bad = with_terms(values)
     assert bad.term_features is not None

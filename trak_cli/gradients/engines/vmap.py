@@ -14,6 +14,7 @@ from trak_cli.batches import batch_size, leaves, map_leaves, one_sample, refuse_
 from trak_cli.gradients.contract import ModelOutput, PerSample, draining
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.numerics import batchable, exact
+from trak_cli.gradients.predicted import output_with_logits
 from trak_cli.gradients.refusals import checked_vector, not_for_vmap, out_of_memory, random_output
 from trak_cli.gradients.transforms.autocast import Autocast
 from trak_cli.user_errors import first_line, is_out_of_memory
@@ -27,12 +28,13 @@ class _Bound(nn.Module):
         self.model = model
         self.task = task
 
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """(f, q), each (1,), of a batch of one."""
-        output = checked_vector(self.task.output(self.model, batch), 1, "output")
+    def forward(self, batch: Any) -> tuple[Tensor, ...]:
+        """(f, q), each (1,), of a batch of one, and the logits (1, C) of its classes, if the task has classes."""
+        found, logits = output_with_logits(self.task, self.model, batch)
+        output = checked_vector(found, 1, "output")
         with torch.no_grad():
             ratio = self.task.out_to_loss_grad(self.model, batch, output.detach())
-        return output, checked_vector(ratio, 1, "out_to_loss_grad")
+        return output, checked_vector(ratio, 1, "out_to_loss_grad"), *(() if logits is None else (logits,))
 
 
 class VmapEngine:
@@ -62,25 +64,25 @@ class VmapEngine:
                 raise not_for_vmap(f"{type(leaf).__name__} instead of a tensor", where=name)
         try:
             with exact(), batchable(self._model), differentiable(self._model), torch.no_grad():
-                gradients, (outputs, ratios) = self._vectorised(batch)
+                gradients, (outputs, ratios, *logits) = self._vectorised(batch)
         except RuntimeError as error:
             raise self._explained(error, batch, size) from error
-        return PerSample(outputs, ratios, draining(gradients))
+        return PerSample(outputs, ratios, draining(gradients), *logits)
 
-    def _vectorised(self, batch: Any) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    def _vectorised(self, batch: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         tensors = tuple(leaf for _, leaf in leaves(batch))
 
-        def of_one(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        def of_one(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
             rest = iter(sample)
             single = map_leaves(lambda _: next(rest).unsqueeze(0), batch)
             weights = {f"model.{name}": value for name, value in parameters.items()}
-            output, ratio = functional_call(self._bound, weights, (single,))
-            return output.squeeze(0), (output.detach().squeeze(0), ratio.detach().squeeze(0))
+            found = functional_call(self._bound, weights, (single,))
+            return found[0].squeeze(0), tuple(part.detach().squeeze(0) for part in found)
 
         parameters = {name: parameter.detach() for name, parameter in self._parameters.items()}
         each = vmap(grad(of_one, has_aux=True), in_dims=(None, 0), randomness="error")
-        gradients, (outputs, ratios) = each(parameters, tensors)
-        return dict(gradients), (outputs, ratios)
+        gradients, found = each(parameters, tensors)
+        return dict(gradients), found
 
     def _explained(self, error: RuntimeError, batch: Any, size: int) -> Exception:
         """What to raise for an error inside vmap: the model's own error when it fails without vmap as well."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -28,9 +29,13 @@ class Autocast:
         self._task = task
         self._device = device
 
+    def narrowed(self) -> AbstractContextManager[None]:
+        """Inside, torch.autocast is on."""
+        return torch.autocast(self._device.type, self.dtype)
+
     def output(self, model: nn.Module, batch: Any) -> Tensor:
         """f, (B,), float32 (or float64, where the task gives that)."""
-        with torch.autocast(self._device.type, self.dtype):
+        with self.narrowed():
             output: Any = self._task.output(model, batch)  # of any type until an engine has checked it
             return output.float() if isinstance(output, Tensor) and output.dtype == self.dtype else output
 

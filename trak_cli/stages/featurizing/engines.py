@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,7 @@ from trak_cli.gradients.engines.representation import RepresentationEngine
 from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import ScaledEngine, Scales
-from trak_cli.gradients.transforms.autocast import with_autocast
+from trak_cli.gradients.transforms.autocast import Autocast, with_autocast
 from trak_cli.gradients.transforms.token_signs import SignedTokenSum
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.placed import PlacedProjector
@@ -41,7 +42,8 @@ def make_featurizer(
         engine = ScaledEngine(engine, scales)
         second = None if second is None else replace(second, engine=ScaledEngine(second.engine, scales))
     projector = build_projector(setup, checkpoint)
-    return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, second)
+    autocast = setup.function.narrowed if setup.uses_gradients and isinstance(setup.function, Autocast) else nullcontext
+    return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, second, autocast)
 
 
 def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engine:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trak_cli.batches import to_device
 from trak_cli.gradients.checks.finite import check_finite
 from trak_cli.gradients.contract import Engine, PerSample
 from trak_cli.gradients.numerics import exact
+from trak_cli.gradients.predicted import ClassPredictor
 from trak_cli.projection.contract import Projector
 from trak_cli.stages.inputs.microbatches import Microbatch, microbatches
 from trak_cli.stages.inputs.prefetch import ReadBatch, read_batch, read_batches
@@ -50,15 +52,17 @@ class Featurizer:
         parameters: p, the number of selected coordinates.
         microbatch: samples per gradient computation.
         second: the second pass over training samples, for their per-token terms or other classes; None without.
+        context: the numerics of a forward pass, such as autocast.
     """
 
-    model: torch.nn.Module
+    model: nn.Module
     task: Task
     engine: Engine
     projector: Projector
     parameters: int
     microbatch: int
     second: SecondPass | None = None
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def rows(self, split: Split, rows: Rows, progress: Callable[[int], None]) -> FeatureRows:
         """The features of ``rows``, in their order, whatever the order of computation.
@@ -90,28 +94,30 @@ class Featurizer:
         rows, batch = read.rows, to_device(read.host, split.device)
         names = [f"sample {row} of {split.name}" for row in rows]
         where = names[0] if len(rows) == 1 else f"samples {', '.join(map(str, rows))} of {split.name}"
-        with report_user_errors(where, library=True):
+        with report_user_errors(where, library=True), exact():  # once for the batch, not for every block
             validate_batch(self.task, self.model, batch, split, rows)
-            features, gradients = self._projected(self.engine, batch, names, "per-sample gradient")
+            gradients, predicted = ClassPredictor(self.model, self.task, self.context).with_predictions(self.engine, batch)
+            features = self._projected(gradients, names, "per-sample gradient")
             columns = {
                 "features": features,
                 "out_to_loss": _checked(gradients.out_to_loss, names, "out-to-loss gradient"),
                 "outputs": _checked(gradients.outputs, names, "model output"),
                 "sample_ids": read.sample_ids,
             }
+            if predicted is not None:
+                columns["predicted"] = predicted[0][: len(names)].cpu().numpy()
+                columns["predicted_probability"] = _checked(predicted[1], names, "probability of the predicted class")
             if self.second is not None and split.name == TRAIN:
                 padded = torch.tensor(rows + rows[-1:] * (read.size - len(rows)), device=split.device)
                 of_rows, numbers = CURVATURE_COLUMNS[self.second.curvature]
                 what, what_number = _SECOND[self.second.curvature]
-                columns[of_rows], gradients = self._projected(self.second.engine, (batch, padded), names, what)
+                gradients = self.second.engine.per_sample((batch, padded))
+                columns[of_rows] = self._projected(gradients, names, what)
                 columns[numbers] = _checked(gradients.out_to_loss, names, what_number)
         return columns
 
-    def _projected(self, engine: Engine, batch: Any, names: list[str], what: str) -> tuple[AnyArray, PerSample]:
-        with exact():  # once for the batch, not for every block
-            gradients = engine.per_sample(batch)
-            features = self.projector.project(gradients.blocks) / self.parameters**0.5
-        return _checked(features, names, what), gradients
+    def _projected(self, gradients: PerSample, names: list[str], what: str) -> AnyArray:
+        return _checked(self.projector.project(gradients.blocks) / self.parameters**0.5, names, what)
 
 
 def _checked(tensor: torch.Tensor, names: list[str], what: str) -> AnyArray:

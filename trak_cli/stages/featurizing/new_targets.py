@@ -104,14 +104,15 @@ def compute_new_targets(loaded: Loaded, inventory: Inventory, samples: Indexed, 
 
 def _probabilities(featurizer: Featurizer, split: Split, rows: Rows) -> Float32 | None:
     """(rows, C) probabilities under the weights in the model, from a forward pass; None if the task has no classes."""
-    if not featurizer.task.has_classes():
+    task, model = featurizer.task, featurizer.model
+    if not task.predicts_classes():
         return None
     found: dict[int, Float32] = {}
     for read in read_batches(split, microbatches(split, rows, featurizer.microbatch)):
         batch = to_device(read.host, split.device)
         with report_user_errors(f"samples {', '.join(map(str, read.rows))} of {split.name}", library=True), torch.no_grad():
-            logits, _ = featurizer.task.predictions(featurizer.model, batch)
-            probabilities = torch.softmax(logits[: len(read.rows), 0].float(), dim=-1).cpu().numpy()
+            logits = task.class_logits(model, batch)[: len(read.rows)]
+            probabilities = torch.softmax(logits.float(), dim=-1).cpu().numpy()
         found.update(zip(read.rows, probabilities, strict=True))
     return np.stack([found[row] for row in range(rows.start, rows.stop)])
 
