@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trak_cli.gradients.tuning.allocator import keep_freed_memory
 from trak_cli.plugins import AdamWTrainer, SGDTrainer, StepTrainer
 from trak_cli.plugins.samples import collate
 from trak_cli.stages.unrolling.replay import unroll_budget
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, nargs="+", default=[1, 4])
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the command does
     memory, cost = [], []
     for kind in options.kinds:
         for budget in options.budgets:

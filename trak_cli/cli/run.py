@@ -48,7 +48,7 @@ class Stage(Protocol[Result]):
 PIPE_WIDTH = 240
 
 #: The stages that compute many gradients, for which the process keeps its memory.
-_OF_GRADIENTS = ("featurize", "run")
+_OF_GRADIENTS = ("featurize", "run", "unroll")
 
 #: How many problems of an error are printed; a checkpoint of another architecture has one for each of its tensors.
 SHOWN_PROBLEMS = 24
