@@ -11,6 +11,7 @@ functions of the seed, the reader and their number. Exits with 1 if there is a f
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import tempfile
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     each = options.cases / sum(reader.share for reader in readers)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
-        outcomes = in_order(fuzz(reader, Path(work), range(round(each * reader.share)), options.seed) for reader in readers)
+        outcomes = in_order(fuzz(reader, Path(work), range(math.ceil(each * reader.share)), options.seed) for reader in readers)
     faults = sum(outcome.faults.total() for outcome in outcomes)
     print(f"{sum(outcome.cases for outcome in outcomes):,} cases of {len(outcomes)} readers: {faults} faults")
     return int(faults > 0)

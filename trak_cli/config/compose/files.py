@@ -59,7 +59,10 @@ def config_groups(config_dir: Path | None = None) -> dict[str, list[str]]:
 def option_exists(group: str, option: str, config_dir: Path | None) -> bool:
     """Whether ``group=option`` names a file, which may be in a sub-folder of the group."""
     name = f"{group}/{option}".removesuffix(SUFFIX) + SUFFIX
-    return any(root.joinpath(name).is_file() for root in _roots(config_dir))
+    try:
+        return any(root.joinpath(name).is_file() for root in _roots(config_dir))
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def read_option(group: str, option: str, config_dir: Path | None) -> dict[str, Any]:

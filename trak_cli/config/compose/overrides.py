@@ -133,12 +133,22 @@ def _refusal(text: str) -> Problem | None:
     """A problem if the text is an option or a key of Hydra itself, which are refused before parsing."""
     if text in ("-m", "--multirun"):
         return Problem(text, "a sweep", NO_SWEEPS, "run trak once per value, each with its own name=…")
+    if not _is_unicode(text):
+        return Problem(ascii(text)[:80], "bytes that are no text in UTF-8", "UTF-8", "rename what it names, or correct it")
     if text.startswith("-"):
         return Problem(text, "an option", "key=value", "put options before the overrides; --help lists them")
     key = text.partition("=")[0].lstrip("+~")
     if key == "hydra" or key.startswith(("hydra.", "hydra/", "hydra@")):
         return Problem(key, repr(text), NO_HYDRA, f"leave {key} out; the folder of a run is store=…")
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bad_syntax(text: str, error: Exception) -> Problem:
