@@ -1,6 +1,6 @@
 """All stages on a shared file system at its worst: late visibility, short reads and writes, and calls that fail.
 
-    python scripts/shared_file_system.py                  300 cases, some minutes
+    python scripts/shared_file_system.py                  200 cases, some minutes
     python scripts/shared_file_system.py --cases 10 --seed 7
 
 tests/faults/shared_fs.c, compiled with gcc and preloaded, changes the file system for the processes of a tiny project. In half
@@ -136,7 +136,7 @@ def run(work: Path, cases: int, seed: int) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=300)
+    parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
