@@ -31,7 +31,7 @@ EXAMPLES = """Examples:
 
 def show(summary: ScoreSummary, console: Results) -> None:
     console.print(f"estimator {summary.estimator}{f': {summary.formula}' if console.verbose else ''}", soft_wrap=True)
-    rows = table("split", "#checkpoints", "#targets", "#training rows", "#shards written", "#already there")
+    rows = table("split", "#checkpoints", "#targets", "#training rows", "#files written", "#already there")
     for split in summary.splits:
         rows.add_row(
             split.name,
@@ -43,7 +43,7 @@ def show(summary: ScoreSummary, console: Results) -> None:
         )
     show_table(console, rows)
     for split in summary.splits:
-        left = f"{split.name}: {counted(split.left_to_others, 'shard')} left to other workers"
+        left = f"{split.name}: {counted(split.left_to_others, 'file')} left to other workers"
         console.print(str(split.path) if split.complete else left, soft_wrap=True)
 
 
