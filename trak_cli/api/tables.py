@@ -11,10 +11,11 @@ from trak_cli.results.samples import Samples
 if TYPE_CHECKING:
     import pandas
 
+    from trak_cli.report.payload import Prediction
     from trak_cli.results.suspects import SuspectsSummary
     from trak_cli.results.top import TopSummary
 
-_FIRST = ("target", "row", "score", "label", "description")
+_FIRST = ("target", "row", "score", "label", "predicted", "predicted_probability", "description")
 
 
 def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
@@ -29,6 +30,7 @@ def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
             "row": one.row,
             "score": one.score,
             "description": one.description,
+            **_predicted(one.predicted),
             **_described(samples, one.row),
         }
         for found in summary.targets
@@ -42,7 +44,7 @@ def suspects_table(summary: SuspectsSummary) -> pandas.DataFrame:
     """A row for each suspect, with a column for each criterion."""
     rows = [{name: value for name, value in (vars(one) | one.values).items() if name != "values"} for one in summary.suspects]
     frame = _table(rows, {"by": summary.by, "split": summary.split, "notes": summary.notes}, "suspects")
-    for name in ("label", "proposed"):  # whole numbers, although some are missing
+    for name in ("label", "predicted", "proposed"):  # whole numbers, although some are missing
         frame[name] = frame[name].convert_dtypes()
     return frame
 
@@ -53,6 +55,11 @@ def _table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], where: s
     frame: pandas.DataFrame = needed("pandas", "tables", where).DataFrame(rows, columns=columns)
     frame.attrs = dict(about)
     return frame
+
+
+def _predicted(predicted: Prediction | None) -> dict[str, Any]:
+    """The class that the model predicts and its probability; empty where they are not known."""
+    return {} if predicted is None else {"predicted": predicted.label, "predicted_probability": predicted.probability}
 
 
 def _described(samples: Samples | None, row: int) -> dict[str, Any]:

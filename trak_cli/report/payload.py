@@ -18,6 +18,15 @@ Scored = tuple[int, float]
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """The class that the model predicts: its name or number, its probability, and whether it is the label, if that is known."""
+
+    label: Label
+    probability: float
+    correct: bool | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One sample, as a page shows it.
 
@@ -27,7 +36,7 @@ class Sample:
         output: f, the mean over checkpoints; None if it is not known.
         probability: of the label, likewise.
         self_influence: score of the sample on itself, likewise.
-        predicted: the most probable label and its probability, likewise.
+        predicted: by the model, likewise.
     """
 
     values: Sequence[Value] = ()
@@ -35,7 +44,7 @@ class Sample:
     output: float | None = None
     probability: float | None = None
     self_influence: float | None = None
-    predicted: tuple[Label, float] | None = None
+    predicted: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ class Payload:
                 "r": row,
                 **({} if sample.label is None else {"l": sample.label}),
                 **{name: _score(number) for name, number in numbers.items() if number is not None},
-                **({} if sample.predicted is None else {"m": [sample.predicted[0], _score(sample.predicted[1])]}),
+                **({} if sample.predicted is None else {"m": _predicted(sample.predicted)}),
                 "v": [encoded(value) for value in sample.values],
             }
         )
@@ -147,6 +156,10 @@ class Payload:
         for key, text in new.items():
             self._places[key] = len(self._samples)
             self._samples[key] = text
+
+
+def _predicted(prediction: Prediction) -> list[Label | bool | None]:
+    return [prediction.label, _score(prediction.probability), prediction.correct]
 
 
 def dumps(value: Any) -> str:

@@ -13,9 +13,10 @@ from trak_cli.config.validate.plugins import instantiate
 from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError
 from trak_cli.report.page import require_packages
-from trak_cli.results.neighbours import TargetTop, describer, target_top
+from trak_cli.results.neighbours import TargetTop, describer, target_top, with_predictions
 from trak_cli.results.new_samples import make_samples
 from trak_cli.results.new_scores import score_new
+from trak_cli.results.outputs.predictions import ClassNames, class_names, read_predictions
 from trak_cli.results.reporting.new_targets import write_page
 from trak_cli.results.samples import Samples, dataset_key, open_samples
 from trak_cli.stages.featurizing.new_targets import ModelOutputs
@@ -66,11 +67,14 @@ def ask(
     found = score_new(loaded, reporter, made, k)
     words, training = Samples(made.split, made), open_samples(loaded.config, TRAIN)
     described = describer(training)
-    names = getattr(like.dataset, "classes", None)
+    names = class_names(like.dataset, None)
     predicted = _predicted(found.model, names, len(made))
     if report is not None:
         write_page(report, found, made, training, predicted, names)
     inventory = found.inventory
+    targets = [target_top(None, words.words(place), ends, described) for place, ends in enumerate(found.extremes.each())]
+    rows = [one.row for target in targets for one in (*target.helpful, *target.harmful)]
+    known = read_predictions(inventory.layout, inventory.checkpoints, TRAIN, rows, training)
     return AskSummary(
         store=inventory.layout.root,
         estimator=found.estimator,
@@ -78,19 +82,19 @@ def ask(
         split=made.split,
         rows=inventory.rows,
         outputs=found.model.outputs.mean(axis=0).tolist(),
-        targets=[target_top(None, words.words(place), ends, described) for place, ends in enumerate(found.extremes.each())],
+        targets=[with_predictions(target, {}, known) for target in targets],
         predicted=predicted,
         report=report,
     )
 
 
-def _predicted(model: ModelOutputs, names: Any, count: int) -> list[tuple[str | int, float] | None]:
-    """The most probable class of each target. ``names``: of the classes, as a data set may have them."""
+def _predicted(model: ModelOutputs, names: ClassNames, count: int) -> list[tuple[str | int, float] | None]:
+    """The most probable class of each target, by its name if the data set names every class."""
     if model.probabilities is None:
         return [None] * count
     best = model.probabilities.argmax(axis=1).tolist()
-    named = isinstance(names, Sequence) and len(names) == model.probabilities.shape[1]
-    return [(str(names[one]) if named else one, float(row[one])) for one, row in zip(best, model.probabilities, strict=True)]
+    named = len(names.names) == model.probabilities.shape[1]
+    return [(names.names[one] if named else one, float(row[one])) for one, row in zip(best, model.probabilities, strict=True)]
 
 
 def _like(config: TrakConfig, split: str | None) -> Samples:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from trak_cli.attribution.topk import TopBottom
+from trak_cli.report.payload import Prediction
 from trak_cli.results.samples import Samples
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training row, its score, and the dataset's description of it (may be empty)."""
+    """A training row, its score, the dataset's description of it (may be empty), and the model's prediction, if it is known."""
 
     row: int
     score: float
     description: str
+    predicted: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class TargetTop:
     description: str
     helpful: list[Neighbour]
     harmful: list[Neighbour]
+    predicted: Prediction | None = None
 
 
 def target_top(row: int | None, description: str, ends: TopBottom, describe: Callable[[int], str]) -> TargetTop:
@@ -40,6 +43,15 @@ def target_top(row: int | None, description: str, ends: TopBottom, describe: Cal
     """
     helpful, harmful = ([Neighbour(row, score, describe(row)) for row, score in pairs] for pairs in helpful_and_harmful(ends))
     return TargetTop(row, description, helpful, harmful)
+
+
+def with_predictions(target: TargetTop, own: Mapping[int, Prediction], training: Mapping[int, Prediction]) -> TargetTop:
+    """The target with the predictions for itself and its training rows, as far as they are known, by row."""
+    helpful, harmful = (
+        [replace(one, predicted=training.get(one.row)) for one in side] for side in (target.helpful, target.harmful)
+    )
+    predicted = None if target.row is None else own.get(target.row)
+    return replace(target, helpful=helpful, harmful=harmful, predicted=predicted)
 
 
 def describer(samples: Samples | None) -> Callable[[int], str]:

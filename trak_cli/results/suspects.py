@@ -15,6 +15,8 @@ import numpy as np
 from trak_cli.config.load import Loaded
 from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError, Problem
+from trak_cli.report.payload import Prediction
+from trak_cli.results.outputs.predictions import read_predictions
 from trak_cli.results.records import check_table, write_table
 from trak_cli.results.samples import Samples, open_samples
 from trak_cli.results.scored import Scored, likely_split, open_scored
@@ -65,6 +67,7 @@ class Suspect:
 
     Attributes:
         rank: from 1.
+        predicted: the class that the model predicts for it, and its probability; None if the store does not have it.
         proposed: of a class, the label whose samples contradict it the most; None where left_out is at most 1, so that the
             other samples agree with its label.
         disagreement: the share of its neighbours' scores that is negative; None if they were not searched.
@@ -80,6 +83,8 @@ class Suspect:
     neighbours: list[int]
     values: dict[str, float]
     description: str
+    predicted: Label = None
+    predicted_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,9 @@ def describe_suspects(
     if k and inventory is not None and rows:
         searched = list(find_neighbours(inventory, loaded.config.estimator.spec, rows, k, reporter))
     labels: dict[int, Label] = {}
+    predicted: dict[int, Prediction] = {}
+    if inventory is not None:
+        predicted = read_predictions(inventory.layout, inventory.checkpoints, TRAIN, rows, samples)
 
     def label(row: int) -> Label:
         if row not in labels:
@@ -241,6 +249,8 @@ def describe_suspects(
             neighbours=[] if found is None else found.rows,
             values={name: float(values[row]) for name, values in ranking.values.items()},
             description="" if samples is None else samples.words(row),
+            predicted=one.label if (one := predicted.get(row)) is not None else None,
+            predicted_probability=one.probability if one is not None else None,
         )
         for place, (row, found) in enumerate(zip(rows, searched, strict=True), 1)
     ]

@@ -10,7 +10,9 @@ from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.plurals import counted
-from trak_cli.results.neighbours import TargetTop, describer, target_top
+from trak_cli.results.neighbours import TargetTop, describer, target_top, with_predictions
+from trak_cli.results.outputs.model_outputs import scored_checkpoints
+from trak_cli.results.outputs.predictions import read_predictions
 from trak_cli.results.samples import SampleSets
 from trak_cli.results.scored import Scored, open_scored
 from trak_cli.stages.index.inventory import take_inventory
@@ -66,7 +68,19 @@ def top(
         target_top(target, "" if target is None else described(target), one, training)
         for target, one in zip(targets or (None,), ends, strict=True)
     ]
+    found = _predicted(scored, found, samples)
     return TopSummary(scored.layout.root, scored.estimator, scored.split, found, scored.group, scored.warnings)
+
+
+def _predicted(scored: Scored, found: Sequence[TargetTop], samples: SampleSets) -> list[TargetTop]:
+    """The targets and their training rows with what the model predicts."""
+    checkpoints = scored_checkpoints(scored)
+    shown = {
+        scored.split: [one.row for one in found if one.row is not None],
+        TRAIN: [near.row for one in found for near in (*one.helpful, *one.harmful)],
+    }
+    known = {split: read_predictions(scored.layout, checkpoints, split, rows, samples[split]) for split, rows in shown.items()}
+    return [with_predictions(one, known[scored.split], known[TRAIN]) for one in found]
 
 
 def _log_other_checkpoints(config: TrakConfig, shown: Scored, reporter: Reporter) -> None:

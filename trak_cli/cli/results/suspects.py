@@ -78,11 +78,17 @@ def show(summary: SuspectsSummary, console: Console) -> None:
 
 
 def _table(summary: SuspectsSummary, criteria: Sequence[str]) -> Table:
-    rows = table("#row", "label", "proposed", *(f"#{_SHORT.get(name, name)}" for name in criteria), "description")
+    known = ["predicted"] if any(one.predicted is not None for one in summary.suspects) else []
+    rows = table("#row", "label", *known, "proposed", *(f"#{_SHORT.get(name, name)}" for name in criteria), "description")
     for one in summary.suspects:
         values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in criteria]
-        rows.add_row(str(one.row), _shown(one.label), _shown(one.proposed), *values, _described(one))
+        predicted = [_predicted(one)] if known else []
+        rows.add_row(str(one.row), _shown(one.label), *predicted, _shown(one.proposed), *values, _described(one))
     return rows
+
+
+def _predicted(one: Suspect) -> str:
+    return "" if one.predicted_probability is None else f"{_shown(one.predicted)} ({one.predicted_probability:.2f})"
 
 
 def _described(one: Suspect) -> str:

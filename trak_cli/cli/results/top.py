@@ -16,6 +16,7 @@ from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
+    from trak_cli.report.payload import Prediction
     from trak_cli.results.neighbours import TargetTop
     from trak_cli.results.pictures import Image
     from trak_cli.results.samples import SampleSets
@@ -93,7 +94,8 @@ def command(
 
 def show(summary: TopSummary, console: Console, images: Images) -> None:
     for target in summary.targets:
-        about = f" ({target.description})" if target.description else ""
+        about = "; ".join(text for text in (target.description, predicted_text(target.predicted, "predicted ")) if text)
+        about = f" ({about})" if about else ""
         shown = f"target {target.row}" if summary.group is None else f"the mean over {counted(len(summary.group), 'target')}"
         console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
         if target.row is not None and images.get((summary.split, target.row)) is not None:
@@ -105,18 +107,27 @@ def show(summary: TopSummary, console: Console, images: Images) -> None:
 
 def show_neighbours(target: TargetTop, console: Console, images: Images) -> None:
     """Print the training rows of one target as a table, after their images."""
-    rows = table("", "#row", "#score", "description")
+    known = any(one.predicted is not None for one in (*target.helpful, *target.harmful))
+    rows = table("", "#row", "#score", *(["predicted"] if known else []), "description")
     for sign, colour, neighbours in (("+", "green", target.helpful), ("−", "red", target.harmful)):
         found = [images.get(("train", one.row)) for one in neighbours]
         pictures = strip(found, [f"{sign} {one.row}" for one in neighbours], console.width)
         if pictures:
             console.print(pictures)
         for one in neighbours:
-            rows.add_row(Text(sign, colour), str(one.row), Text(f"{one.score:+.4g}", colour), one.description)
+            predicted = [predicted_text(one.predicted)] if known else []
+            rows.add_row(Text(sign, colour), str(one.row), Text(f"{one.score:+.4g}", colour), *predicted, one.description)
     console.print(rows)
     for neighbours, size in ((target.helpful, "positive"), (target.harmful, "negative")):
         if not neighbours:
             console.print(f"no training sample has a {size} score")
+
+
+def predicted_text(predicted: Prediction | None, before: str = "") -> str:
+    """The predicted class with its probability, and whether it is another one than the label; empty if it is not known."""
+    if predicted is None:
+        return ""
+    return f"{before}{predicted.label} ({predicted.probability:.2f}){', wrong' if predicted.correct is False else ''}"
 
 
 def _images(samples: SampleSets, summary: TopSummary) -> Images:

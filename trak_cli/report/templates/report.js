@@ -117,6 +117,8 @@
   const own = (target) => (target.g ? null : samples[target.i]);
   const labelOf = (target) => own(target)?.l;
   const probabilityOf = (target) => own(target)?.p;
+  const wrongOf = (sample) => (known(sample?.m) && known(sample.m[2]) ? !sample.m[2] : null);
+  const predictedText = (sample) => `${typeof sample.m[0] === "number" ? digits(sample.m[0], 5) : sample.m[0]} (${sample.m[1].toFixed(2)})`;
   function agreementOf(target) {
     const label = labelOf(target);
     const labels = target.a.map(([place]) => samples[place].l).filter(known);
@@ -137,7 +139,7 @@
     if (known(sample.l)) box.append(chip("label", typeof sample.l === "number" ? digits(sample.l, 5) : sample.l, "strong"));
     if (known(sample.p)) box.append(chip("p(label)", sample.p.toFixed(sample.p > 0.995 || sample.p < 0.005 ? 4 : 2), sample.p < 0.5 ? "low" : ""));
     else if (known(sample.f)) box.append(chip("f", digits(sample.f)));
-    if (known(sample.m)) box.append(chip("predicted", `${sample.m[0]} (${sample.m[1].toFixed(2)})`, sample.m[0] === sample.l ? "" : "low"));
+    if (known(sample.m)) box.append(chip(wrongOf(sample) ? "predicted, wrong:" : "predicted", predictedText(sample), wrongOf(sample) ? "low" : ""));
     if (known(sample.q)) box.append(chip("self-influence", digits(sample.q)));
     return box;
   }
@@ -151,10 +153,12 @@
     bar.style.setProperty("--share", `${strongest ? 100 * Math.abs(score) / strongest : 0}%`);
     const facts = [known(sample.l) ? `label ${typeof sample.l === "number" ? digits(sample.l, 5) : sample.l}` : null,
       known(sample.p) ? `p ${sample.p.toFixed(2)}` : null].filter(known);
+    const guess = known(sample.m) ? `predicted ${predictedText(sample)}${wrongOf(sample) ? ", wrong" : ""}` : "";
     const self = known(sample.q) ? `self ${digits(sample.q, 2)}` : "";
     return element("li", { class: `tile ${score < 0 ? "harms" : "helps"}` }, contents(sample),
       element("div", { class: "caption" }, element("p", { class: "score", text: signed(score) }), bar,
         element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(" · "))),
+        guess ? element("p", { class: "small" }, isolated(guess)) : null,
         self ? element("p", { class: "small", text: self }) : null,
         differs ? element("p", { class: "differs", text: "other label" }) : null));
   }
@@ -207,6 +211,7 @@
     if (chosen("model") && !known(probabilityOf(target))) return false;
     if (chosen("model") === "likely" && probabilityOf(target) < 0.5) return false;
     if (chosen("model") === "unlikely" && probabilityOf(target) >= 0.5) return false;
+    if (chosen("wrong") && wrongOf(own(target)) !== (chosen("wrong") === "wrong")) return false;
     if (!query) return true;
     const exact = query.includes(":") && searched[number].some((place) => nameOf(place) === query);
     return exact || (target.g ?? [target.i]).some((place) => wordsOf(place).includes(query));
@@ -250,6 +255,7 @@
   options("split", [...new Set(targets.map((target) => target.s))]);
   byId("agreement").closest("label").hidden = numeric || !targets.some((target) => agreementOf(target) !== null);
   byId("model").closest("label").hidden = !targets.some((target) => known(probabilityOf(target)));
+  byId("wrong").closest("label").hidden = !targets.some((target) => wrongOf(own(target)) !== null);
   for (const option of byId("order").options) {
     option.hidden = (option.value === "probability" && byId("model").closest("label").hidden) ||
       (option.value === "agreement" && byId("agreement").closest("label").hidden);

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trak_cli.report.payload import Label, Sample
+from trak_cli.report.payload import Label, Prediction, Sample
 from trak_cli.report.values import Value
-from trak_cli.results.reporting.model_outputs import Outputs
+from trak_cli.results.outputs.model_outputs import Outputs
 from trak_cli.results.samples import LABELS, Samples
 from trak_cli.types import TRAIN, Float64
 
@@ -21,13 +21,13 @@ class Describer:
         samples: of each split; None if the configuration has no such data set.
         outputs: of the model, of each split.
         self_influence: (n,) of training rows; None if it is not known.
-        predicted: the most probable label and its probability, where they are known: by split and row.
+        predicted: what the model predicts, where it is known: of each split, by row.
     """
 
     samples: Mapping[str, Samples | None]
     outputs: Mapping[str, Outputs]
     self_influence: Float64 | None = None
-    predicted: Mapping[tuple[str, int], tuple[Label, float]] = field(default_factory=dict)
+    predicted: Mapping[str, Mapping[int, Prediction]] = field(default_factory=dict)
 
     def __call__(self, split: str, row: int) -> Sample:
         """One sample.
@@ -44,7 +44,7 @@ class Describer:
             outputs.outputs.get(row),
             outputs.probabilities.get(row),
             float(self.self_influence[row]) if self.self_influence is not None and split == TRAIN else None,
-            self.predicted.get((split, row)),
+            self.predicted.get(split, {}).get(row),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import numpy as np
 
 from trak_cli.plurals import counted
 from trak_cli.report.page import Page, render
-from trak_cli.report.payload import Label, Payload, Target
+from trak_cli.report.payload import Label, Payload, Prediction, Target
 from trak_cli.results.neighbours import helpful_and_harmful
 from trak_cli.results.new_samples import NewSamples
 from trak_cli.results.new_scores import NewScores
+from trak_cli.results.outputs.model_outputs import means, read_outputs
+from trak_cli.results.outputs.predictions import ClassNames, named_predictions
 from trak_cli.results.reporting.describing import Describer
 from trak_cli.results.reporting.facts import config_text, facts_of_features
-from trak_cli.results.reporting.model_outputs import means, read_outputs
 from trak_cli.results.reporting.reliability import of_any_scores
 from trak_cli.results.samples import LABELS, Samples
 from trak_cli.store.atomic_write import replace
@@ -33,13 +33,13 @@ def write_page(
     made: NewSamples,
     training: Samples | None,
     predicted: Sequence[tuple[Label, float] | None],
-    names: Any,
+    names: ClassNames,
 ) -> None:
     """Write the page.
 
     Args:
         predicted: the most probable class of each new target and its probability, where it is known.
-        names: of the classes, as a data set may have them; None without.
+        names: of the classes.
 
     Raises:
         InputError: a data set cannot describe a row.
@@ -49,15 +49,21 @@ def write_page(
     layout, count = inventory.layout, len(made)
     ends = [helpful_and_harmful(one) for one in found.extremes.each()]
     rows = sorted({row for both in ends for end in both for row, _ in end})
-    labels = _Labels(training.label(rows[0]) if training is not None and rows else None, [str(name) for name in names or ()])
+    labels = ClassNames(training.label(rows[0]) if training is not None and rows else None, names.names)
     outputs = {
         NEW: means(range(count), np.stack([found.model.outputs, found.model.out_to_loss], axis=1)),
         TRAIN: read_outputs(layout, inventory.checkpoints, TRAIN, rows),
     }
+    new = Samples(NEW, _Shown(made, labels))
+    asked = {}
+    for row, one in enumerate(predicted):
+        if one is not None:
+            label, given = labels.shown(one[0]), new.label(row)
+            asked[row] = Prediction(label, one[1], None if given is None else given == label)
     describe = Describer(
-        {NEW: Samples(NEW, _Shown(made, labels)), TRAIN: training},
+        {NEW: new, TRAIN: training},
         outputs,
-        predicted={(NEW, row): (labels.shown(one[0]), one[1]) for row, one in enumerate(predicted) if one is not None},
+        predicted={NEW: asked, TRAIN: named_predictions(outputs[TRAIN], training)},
     )
     payload = Payload(describe, TRAIN, budget=1 << 40)
     for row, (helpful, harmful) in enumerate(ends):
@@ -84,28 +90,10 @@ def write_page(
     replace(path, render(page, payload.json()).encode())
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Labels in the form of those of the training set, so that a page can compare them: names or numbers of classes."""
-
-    like: Label | None
-    names: Sequence[str]
-
-    def shown(self, label: Label) -> Label:
-        """The label in that form, as far as it is known."""
-        text = str(label)
-        if isinstance(self.like, str):
-            number = int(text) if text.isdecimal() else len(self.names)
-            return self.names[number] if text not in self.names and number < len(self.names) else text
-        if text in self.names:
-            return self.names.index(text)
-        return int(text) if text.isdecimal() else label
-
-
 class _Shown:
     """The new targets as a data set that describes them for a page."""
 
-    def __init__(self, samples: NewSamples, labels: _Labels) -> None:
+    def __init__(self, samples: NewSamples, labels: ClassNames) -> None:
         self._samples, self._labels = samples, labels
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trak_cli.config.load import Loaded
 from trak_cli.report.payload import Target
 from trak_cli.results.neighbours import helpful_and_harmful
-from trak_cli.results.reporting.model_outputs import Outputs, read_outputs, scored_checkpoints
+from trak_cli.results.outputs.model_outputs import Outputs, read_outputs, scored_checkpoints
 from trak_cli.results.reporting.reliability import LdsPanel, read_lds
 from trak_cli.results.reporting.score_pass import ScoreEnds, read_ends
 from trak_cli.results.reporting.targets import Choice, choose_targets

@@ -47,9 +47,11 @@ class Suspicion:
         if not self.suspects:
             return None
         proposed = any(one.proposed is not None for one in self.suspects)
-        columns = [*(["proposed label"] if proposed else []), *(name.replace("_", " ") for name in self.criteria)]
+        predicted = any(one.predicted is not None for one in self.suspects)
+        names = [name for name, shown in (("predicted", predicted), ("proposed label", proposed)) if shown]
+        columns = [*names, *(name.replace("_", " ") for name in self.criteria)]
         rows = [
-            (place, [*([one.proposed] if proposed else []), *(one.values[name] for name in self.criteria)])
+            (place, [*([one.predicted] if predicted else []), *([one.proposed] if proposed else []), *one.values.values()])
             for place, one in zip(places, self.suspects, strict=True)
         ]
         return page.Suspects(columns, rows, _about(self.criteria, self.notes, proposed))
