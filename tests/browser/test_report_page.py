@@ -96,6 +96,19 @@ def test_filters_work_by_mouse(opened: Opened, kind: str) -> None:
     assert opened.shown() >= 1
 
 
+def test_the_filter_shows_the_targets_that_the_model_gets_wrong(opened: Opened) -> None:
+    shown = {}
+    for choice in ("wrong", "right"):
+        opened.page.select_option("#wrong", choice)
+        cards = opened.page.locator(".card .own .chips")
+        shown[choice] = cards.count()
+        texts = [cards.nth(place).inner_text() for place in range(shown[choice])]
+        assert all("predicted" in text for text in texts)
+        assert all(("wrong" in text) == (choice == "wrong") for text in texts)
+    assert shown["wrong"] > 0
+    assert opened.page.locator(".tile .caption", has_text="predicted").count() > 0
+
+
 def test_everything_works_by_keyboard(opened: Opened) -> None:
     keyboard = opened.page.keyboard
     focused = "document.activeElement.id || document.activeElement.className"

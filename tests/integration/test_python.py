@@ -30,6 +30,8 @@ CHOICES: dict[str, Any] = {
     "progress": False,
 }
 
+PREDICTED = ("predicted", "predicted_probability")
+
 
 class Net(nn.Module):
     """The model of the tiny project."""
@@ -193,13 +195,13 @@ def test_the_highest_and_lowest_scores_are_a_table(scored: Project) -> None:
     store = trak.open_store(scored.store, datasets={"train": TRAIN})
     table = store.top([3, 5], k=2)
     scores = store.scores()
-    assert table.columns.tolist() == ["target", "row", "score", "label", "description", "text"]
+    assert table.columns.tolist() == ["target", "row", "score", "label", *PREDICTED, "description", "text"]
     assert table["target"].tolist() == [3] * 4 + [5] * 4
     order = np.argsort(-scores.of(3))
     assert table["row"].tolist()[:4] == [*order[:2], *order[-2:]]
     assert table["text"].tolist() == [f"sample {row}" for row in table["row"]]
     assert table["label"].tolist() == [int(TRAIN.labels[row]) for row in table["row"]]
-    assert trak.open_store(scored.store).top(k=1).columns.tolist() == ["target", "row", "score", "description"]
+    assert trak.open_store(scored.store).top(k=1).columns.tolist() == ["target", "row", "score", *PREDICTED, "description"]
     with pytest.raises(trak.ConfigError, match=r"^split: found nothing|^target: found 99"):
         store.top(99)
 
