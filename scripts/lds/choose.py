@@ -96,7 +96,7 @@ def measure(name: str, checkpoints: int) -> dict[str, dict[str, float]]:
     """{count: {variant: LDS}}"""
     masks, outputs = truth(name)
     total, single, alone, found = _Sums(), [], [], {}
-    for number, one in enumerate(kernels(name, checkpoints)):
+    for number, one in enumerate(kernels(name, checkpoints, FEW)):
         weightings = WEIGHTINGS if number < FEW else [BASE]
         sums = _of(one, weightings)
         total.add(sums)

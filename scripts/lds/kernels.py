@@ -25,6 +25,8 @@ Array = np.ndarray[Any, Any]
 CACHE = Path("runs/lds/choose/kernels")
 #: Training features are clipped at these multiples of their median length; 0: not at all.
 CLIPS = (1.5, 0.0)
+#: Eigenvalues below this share of the largest are rounding errors of float32.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,11 @@ def truth(name: str) -> tuple[Array, Array]:
         return arrays["masks"], arrays["models"].mean(axis=1)
 
 
-def kernels(name: str, count: int = 10) -> Iterator[Kernels]:
-    """Of the first ``count`` checkpoints of a setting."""
+def kernels(name: str, count: int = 10, unclipped: int = 10) -> Iterator[Kernels]:
+    """Of the first ``count`` checkpoints of a setting. Training is simulated also without clipping for ``unclipped`` of them."""
     for number in range(count):
-        yield Kernels(**_matrices(name, number), flows={clip: flow for clip in CLIPS if (flow := _flow(name, number, clip))})
+        clips = CLIPS if number < unclipped else CLIPS[:1]
+        yield Kernels(**_matrices(name, number), flows={clip: flow for clip in clips if (flow := _flow(name, number, clip))})
 
 
 def _matrices(name: str, number: int) -> dict[str, Array]:
@@ -146,7 +149,8 @@ def _simulate(K: Array, f: Array, q: Array, clip: float) -> dict[str, Array]:
         return {"times": np.zeros(0), "path": np.zeros((0, len(f))), "end": np.array(0.0)}
     factors = _clip_factors(np.sqrt(np.diag(K)), clip)
     values, vectors = np.linalg.eigh(K * factors[:, None] * factors)
-    rows = vectors * np.sqrt(values.clip(min=0))
+    above = values > ROUNDING * values[-1]
+    rows = vectors[:, above] * np.sqrt(values[above])
     whole = simulate(rows, f, len(f), window=1.0)
     return {"times": whole.times, "path": (rows @ whole.parameters).T.astype(np.float32), "end": whole.times[-1]}
 

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from kernels import Kernels
+from kernels import ROUNDING, Kernels
 
 Array = np.ndarray[Any, Any]
 
@@ -36,9 +36,6 @@ class Rule(NamedTuple):
 def fit(share: float, cap: float) -> str:
     return f"R² {share:g}, at most max(2w, {cap:g}n)"
 
-
-#: Eigenvalues below this share of the largest are rounding errors of float32.
-_ROUNDING = 1e-6
 
 BASE = Weighting(0.15, 1.5)
 DEFAULT = Rule(BASE, fit(0.5, 0.3), 0.1)
@@ -71,7 +68,7 @@ class Problem:
         factors, roots = of.clip_factors(weighting.clip), np.tile(root, len(of.K) // n)
         K, C = of.K * factors[:, None] * factors, of.C * factors
         values, U = np.linalg.eigh((K * roots[:, None] * roots).astype(np.float32))
-        above = values > _ROUNDING * values[-1]
+        above = values > ROUNDING * values[-1]
         self.values, self.U = values[above].astype(np.float64), U[:, above].astype(np.float64)
         self.mean_square = float(np.trace(K)) / n
         self.weighted = float(roots**2 @ np.diag(K)) / n
