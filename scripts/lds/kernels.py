@@ -100,7 +100,7 @@ def truth(name: str) -> tuple[Array, Array]:
 
 
 def kernels(name: str, count: int = 10, unclipped: int = 10) -> Iterator[Kernels]:
-    """Of the first ``count`` checkpoints of a setting. Training is simulated also without clipping for ``unclipped`` of them."""
+    """Of the first ``count`` checkpoints of a setting; ``unclipped`` of them have a simulated training without clipping too."""
     for number in range(count):
         clips = CLIPS if number < unclipped else CLIPS[:1]
         yield Kernels(**_matrices(name, number), flows={clip: flow for clip in clips if (flow := _flow(name, number, clip))})
