@@ -69,6 +69,20 @@ def value_of(name: str, value: Any) -> Value | None:
     return Value(name, "text", str(value)) if array is None else _of_array(name, array)
 
 
+def value_of_sample(sample: Any) -> Value | None:
+    """The input of a sample that nothing describes: an image, or a series of floats; None for anything else.
+
+    Args:
+        sample: an array or a tensor, or a sequence whose first item is one.
+    """
+    first = sample[0] if isinstance(sample, tuple | list) and sample else sample
+    array = _array(first) if hasattr(first, "__array__") else None
+    if array is None or not (array.dtype.kind == "f" or (array.ndim == 3 and array.dtype == np.uint8)):
+        return None
+    value = _of_array("input", array)
+    return value if value.kind in ("image", "series") else None
+
+
 def _of_array(name: str, array: AnyArray) -> Value:
     if array.size == 1 and array.ndim < 2:
         number = array.item()

@@ -11,9 +11,10 @@ import numpy as np
 
 from trak_cli.errors import ConfigError, MachineError, Problem
 from trak_cli.plugins.optional import needed
+from trak_cli.report.encoding import SERIES_CHANNELS
 from trak_cli.results.neighbours import TargetTop
 from trak_cli.results.samples import Samples, SampleSets
-from trak_cli.types import TRAIN
+from trak_cli.types import TRAIN, Float64
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,14 @@ def image_of(samples: Samples | None, row: int) -> Image | None:
     first = sample[0] if isinstance(sample, tuple | list) and len(sample) else sample
     array = np.asarray(first.detach().cpu()) if hasattr(first, "detach") else first
     return as_image(array.transpose(1, 2, 0)) if isinstance(array, np.ndarray) and array.ndim == 3 else None
+
+
+def picture_of(samples: Samples | None, row: int) -> Image | Float64 | None:
+    """The image of a sample, else its first series, (channels, time); None if it has neither."""
+    image = image_of(samples, row)
+    if image is not None or samples is None:
+        return image
+    return next((value.content[:SERIES_CHANNELS] for value in samples.values(row) if value.kind == "series"), None)
 
 
 def as_image(array: np.ndarray[Any, Any]) -> Image | None:
@@ -80,7 +89,7 @@ def require_picture(path: Path) -> None:
 def draw(samples: SampleSets, split: str, targets: Sequence[TargetTop], path: Path) -> None:
     """Draw one line for each target: the target, its helpful training samples, its harmful ones.
 
-    A cell shows the image of a sample, else its description.
+    A cell shows the image of a sample or a plot of its series, else its description.
 
     Raises:
         MachineError: the file cannot be written.
@@ -98,10 +107,10 @@ def draw(samples: SampleSets, split: str, targets: Sequence[TargetTop], path: Pa
     grid = figure.add_gridspec(len(targets), len(widths), width_ratios=widths, hspace=0.45, **edges)
     for line, target in enumerate(targets):
         axes = figure.add_subplot(grid[line, 0])
-        image = None if target.row is None else image_of(test, target.row)
+        picture = None if target.row is None else picture_of(test, target.row)
         _cell(
             axes,
-            image,
+            picture,
             target.description,
             _caption(f"{split} {target.row}" if target.row is not None else split, test, target.row),
             INK,
@@ -109,7 +118,7 @@ def draw(samples: SampleSets, split: str, targets: Sequence[TargetTop], path: Pa
         for first, side, colour in ((2, target.helpful, HELPFUL), (3 + k, target.harmful, HARMFUL)):
             for column, one in enumerate(side):
                 axes = figure.add_subplot(grid[line, first + column])
-                _cell(axes, image_of(train, one.row), one.description, _caption(f"{one.score:+.2g}", train, one.row), colour)
+                _cell(axes, picture_of(train, one.row), one.description, _caption(f"{one.score:+.2g}", train, one.row), colour)
     for column, text, colour in (
         (0, "target", INK),
         (2, "training samples that raised f the most", HELPFUL),
@@ -130,10 +139,12 @@ def _caption(text: str, samples: Samples | None, row: int | None) -> str:
     return text if label is None else f"{str(label)[:18]}   {text}"
 
 
-def _cell(axes: Axes, image: Image | None, description: str, caption: str, colour: str) -> None:
+def _cell(axes: Axes, picture: Image | Float64 | None, description: str, caption: str, colour: str) -> None:
     """One sample in a coloured frame with a caption under it."""
-    if image is not None:
-        axes.imshow(image, interpolation="nearest")
+    if picture is not None and picture.ndim == 3:
+        axes.imshow(picture, interpolation="nearest")
+    elif picture is not None:
+        axes.plot(picture.T, linewidth=0.8)
     else:
         text = textwrap.fill(textwrap.shorten(description, _CHARACTERS, placeholder=" …"), 22)
         axes.text(0.04, 0.96, text, fontsize=5.5, va="top", color=INK, transform=axes.transAxes, clip_on=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
-from trak_cli.report.values import Value, value_of
+from trak_cli.report.values import Value, value_of, value_of_sample
 from trak_cli.types import TRAIN
 from trak_cli.user_errors import report_user_errors
 
@@ -72,8 +72,12 @@ class Samples:
         return described
 
     def values(self, row: int) -> list[Value]:
-        """What the data set describes, each with its kind: image, series, text, number or marked tokens."""
+        """What the data set describes, each with its kind: image, series, text, number or marked tokens; without a description,
+        the input of the sample if it is an image or a series."""
         described = self.description(row)
+        if not described:
+            value = value_of_sample(self.sample(row))
+            return [] if value is None else [value]
         with report_user_errors(f"{self._key}: describe({row})", any_code=True):
             values = [value_of(name, value) for name, value in described.items()]
         return [value for value in values if value is not None]

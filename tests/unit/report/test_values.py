@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from trak_cli.report.encoding import SERIES_CHANNELS, SERIES_POINTS, TEXT_CHARACTERS, TEXT_TOKENS, as_bytes, encoded
-from trak_cli.report.values import value_of
+from trak_cli.report.values import value_of, value_of_sample
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,24 @@ def test_predicted_tokens_may_be_marked_by_truth_values() -> None:
     value = value_of("story", {"tokens": ["a", "b", "c"], "predicted": [True, False, True]})
     assert value is not None
     assert encoded(value)["p"] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("sample", "kind", "shape"),
+    [
+        ((np.zeros(30, np.float32), 1), "series", (1, 30)),
+        ([torch.zeros(2, 50), 1], "series", (2, 50)),
+        (torch.zeros(3, 32, 32), "image", (32, 32, 3)),
+        ((np.zeros((8, 8, 3), np.uint8), 0), "image", (8, 8, 3)),
+        ((torch.zeros(28, 28), 4), "image", (28, 28)),
+    ],
+)
+def test_the_input_of_a_sample_that_nothing_describes_is_shown(sample: object, kind: str, shape: tuple[int, ...]) -> None:
+    value = value_of_sample(sample)
+    assert value is not None
+    assert (value.kind, value.content.shape) == (kind, shape)
+
+
+@pytest.mark.parametrize("sample", [(torch.arange(9), 1), {"input_ids": [1, 2]}, "text", (), (1.5, 2), torch.zeros(2, 3, 4, 5)])
+def test_tokens_texts_and_numbers_are_no_pictures(sample: object) -> None:
+    assert value_of_sample(sample) is None
