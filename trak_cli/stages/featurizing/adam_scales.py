@@ -106,6 +106,6 @@ def joined(scales: Scales) -> dict[str, Tensor]:
 def split_scales(arrays: Mapping[str, AnyArray], parameters: Mapping[str, Tensor], device: torch.device) -> Scales:
     """The scales of each parameter, from the arrays that :func:`joined` returned."""
     shapes = [matrix_shape(parameter) for parameter in parameters.values()]
-    rows = torch.split(torch.from_numpy(arrays["rows"]).to(device), [m for m, _ in shapes])
-    columns = torch.split(torch.from_numpy(arrays["columns"]).to(device), [n for _, n in shapes])
+    rows = torch.split(torch.from_numpy(arrays["rows"].copy()).to(device), [m for m, _ in shapes])
+    columns = torch.split(torch.from_numpy(arrays["columns"].copy()).to(device), [n for _, n in shapes])
     return {name: Scale(*pair) for name, *pair in zip(parameters, rows, columns, strict=True)}

@@ -39,7 +39,7 @@ def bind_context(cache: StatisticsCache, components: Components, checkpoint: Che
         task.bind(compute())
         return
     arrays = cache.load_or_compute(path, checkpoint.name, rows, compute)
-    task.bind({name: torch.from_numpy(array).to(train.device) for name, array in arrays.items()})
+    task.bind({name: torch.from_numpy(array.copy()).to(train.device) for name, array in arrays.items()})
 
 
 def make_context(task: Task, model: nn.Module, train: Split, rows: Sequence[int]) -> dict[str, Tensor]:
