@@ -4,8 +4,8 @@ python scripts/simulate_scale.py            writes docs/results/scaling*.csv, do
 
 Every GPU is a process of featurize: it reads the samples of its next block while it computes, and then writes the shards of
 the block. All of them share storage of limited bandwidth and one metadata server, which creates files and lists folders. A GPU
-that fails loses the shard it works on, waits for a restart, lists what is stored and goes on. finalize and score read the
-features back on the CPU cores of the same machines.
+that fails loses the shard it works on, waits for a restart, looks up its own shards and goes on. finalize and score read the
+features back on the CPU cores of the same machines, in parts of worker.part_rows rows, whose results one process merges.
 
 Rates are in docs/results/scale_rates.csv, and samples a second in featurize_gpu.csv. Needs simpy and matplotlib (extra dev).
 """
@@ -32,10 +32,17 @@ CHANNELS = 64
 
 #: Operations of the metadata server for a shard: create, link and remove a name, and twice write a folder.
 OPERATIONS_OF_A_SHARD = 5
-#: Shards are this many times as long with the changes for scale.
-LONGER = 64
+#: Rows that finalize reads before it sums, in order to simulate the training: evenly spaced, so each lies in another shard.
+SAMPLED_ROWS = 4096
+#: Bytes of a candidate of score: highest and lowest scores of a target, in float32, and their rows.
+CANDIDATE_BYTES = 12
+#: score.top_k and score.target_block.
+TOP_K, TARGET_BLOCK = 100, 4096
 
 GPUS = (1, 10, 100, 1_000, 10_000)
+#: Numbers of processes of finalize and score that are tried.
+COUNTS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+PROGRAMS = ("by default", "best settings", "with the changes")
 K = 4096
 #: Bytes of a feature, which is stored in float16 or bfloat16.
 FEATURE_BYTES = 2
@@ -75,6 +82,10 @@ class Rates:
     finalize_flops: float
     score_flops: float
     score_row_seconds: float
+    candidate_seconds: float
+    part_write: float
+    merge: float
+    shard_seconds: float
     eigen_flops: float
     start_seconds: float
     shard_rows_measured: float
@@ -153,15 +164,15 @@ class Cluster:
             yield self.env.timeout(seconds)
             self.metadata += seconds
 
-    def compute(self, seconds: float, lost: float, names: float) -> Process:
-        """Compute for so long. After a failure, up to ``lost`` seconds of work are repeated, and so many names listed."""
+    def compute(self, seconds: float, lost: float, start: float, names: float) -> Process:
+        """Compute for so long. After a failure a process starts again, looks up names, and repeats up to ``lost`` seconds."""
         left = seconds
         while left > 0:
             alive = self.random.exponential(self.rates.failure_hours * 3600) if self.rates.failure_hours else math.inf
             if alive >= left:
                 yield self.env.timeout(left)
                 break
-            yield self.env.timeout(alive + self.rates.restart_seconds + self.rates.start_seconds)
+            yield self.env.timeout(alive + self.rates.restart_seconds + start)
             yield self.env.process(self.serve(names / self.rates.listing))
             self.failures += 1
             left -= max(0.0, alive - self.random.uniform(0, min(lost, alive)))
@@ -170,24 +181,40 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the work is cut: GPUs, rows of a shard, and whether the changes for scale are made (docs/scaling.md): then a process
-    lists its own shards instead of the whole store, and the rows of one checkpoint are shared by processes of finalize."""
+    """How the work is cut.
+
+    Attributes:
+        part_rows: rows of a unit of work of finalize and score.
+        workers: processes of finalize and of score, at most.
+        changed: whether what docs/scaling.md calls not built is there: finalize and score list their own shards, sampled rows
+            and weights are read where they are needed, and parts are merged in a tree.
+    """
 
     gpus: int
     shard_rows: int
-    changed: bool
+    part_rows: int
+    workers: tuple[int, int]
+    changed: bool = False
 
     def shards(self, work: Work) -> float:
         """In the store."""
         return work.samples * work.checkpoints / self.shard_rows
 
-    def listed(self, work: Work) -> float:
-        """By one process that starts on the complete store."""
-        return self.shards(work) / (self.gpus if self.changed else 1)
+    def parts(self, work: Work) -> int:
+        """Of the training rows under one checkpoint."""
+        return math.ceil(work.samples / self.part_rows)
 
     def finalizers(self, work: Work) -> int:
-        """Processes of finalize."""
-        return self.gpus if self.changed else min(self.gpus, work.checkpoints)
+        """Processes of finalize that have work."""
+        return min(self.workers[0], self.parts(work) * work.checkpoints)
+
+    def blocks(self, work: Work) -> int:
+        """Of targets."""
+        return math.ceil(work.targets / TARGET_BLOCK)
+
+    def scorers(self, work: Work) -> int:
+        """Processes of score that have work."""
+        return min(self.workers[1], self.parts(work) * self.blocks(work))
 
 
 def featurize(work: Work, plan: Plan, rates: Rates, seed: int = 0) -> Cluster:
@@ -195,14 +222,15 @@ def featurize(work: Work, plan: Plan, rates: Rates, seed: int = 0) -> Cluster:
     cluster = Cluster(rates, seed)
     rows = work.samples * work.checkpoints / plan.gpus / BLOCKS
     files = rows / plan.shard_rows * OPERATIONS_OF_A_SHARD / rates.file_operations
+    start = rates.start_seconds + plan.shards(work) * rates.shard_seconds
 
     def gpu() -> Process:
-        yield cluster.env.timeout(rates.start_seconds)
+        yield cluster.env.timeout(start)
         yield cluster.env.process(cluster.transfer(rows * work.sample_bytes))
         for block in range(BLOCKS):
             ahead = rows * work.sample_bytes if block + 1 < BLOCKS else 0.0
-            stored = plan.listed(work) * block / BLOCKS
-            compute = cluster.env.process(cluster.compute(rows / rates.gpu, plan.shard_rows / rates.gpu, stored))
+            stored = plan.shards(work) / plan.gpus * block / BLOCKS
+            compute = cluster.env.process(cluster.compute(rows / rates.gpu, plan.shard_rows / rates.gpu, start, stored))
             yield compute & cluster.env.process(cluster.transfer(ahead))
             yield cluster.env.process(cluster.transfer(rows * work.row_bytes))
             yield cluster.env.process(cluster.serve(files))
@@ -219,29 +247,61 @@ def undisturbed_seconds(work: Work, plan: Plan, rates: Rates) -> float:
     bandwidth = min(rates.link, rates.storage / CHANNELS)
     reading, computing = rows * work.sample_bytes / bandwidth, rows / rates.gpu
     writing = rows * work.row_bytes / bandwidth + rows / plan.shard_rows * OPERATIONS_OF_A_SHARD / rates.file_operations
-    return rates.start_seconds + reading + (BLOCKS - 1) * max(computing, reading) + computing + BLOCKS * writing
+    start = rates.start_seconds + plan.shards(work) * rates.shard_seconds
+    return start + reading + (BLOCKS - 1) * max(computing, reading) + computing + BLOCKS * writing
+
+
+def part_rows(samples: int, shard_rows: int) -> int:
+    """The rows of a unit of work of finalize and score by default: at least a shard."""
+    return min(samples, max(2**14, shard_rows))
+
+
+def merge_seconds(sizes: float, merges: float, rates: Rates, tree: bool) -> float:
+    """Seconds to merge so many results of a size of bytes: one after the other, or in a tree of the processes."""
+    return (math.ceil(math.log2(max(1.0, merges))) if tree else merges) * sizes / rates.merge
 
 
 def finalize_seconds(work: Work, plan: Plan, rates: Rates) -> float:
-    """Seconds of finalize: the Gram matrices by the cores of the machines, merged in a tree, and their decompositions."""
-    workers = plan.finalizers(work)
-    rows = work.samples * work.checkpoints / workers
+    """Seconds of finalize: every process sums parts with all cores; one process merges those of a checkpoint."""
+    workers, parts = plan.finalizers(work), plan.parts(work)
+    own = math.ceil(parts * work.checkpoints / workers)
+    rows = own * work.samples / parts
+    bandwidth = min(rates.link, rates.storage / workers)
     summing = rows * work.features * K * K / (rates.finalize_flops * rates.cores_per_gpu)  # half of the matrix: k² operations
-    reading = rows * work.row_bytes / min(rates.link, rates.storage / workers)
-    levels = math.ceil(math.log2(max(1.0, workers / work.checkpoints)))
-    decomposing = math.ceil(work.checkpoints / workers) * 10 * K**3 / rates.eigen_flops
-    listing = workers * plan.listed(work) / rates.listing
-    return rates.start_seconds + listing + max(summing, reading) + levels * K * K * 8 / rates.link + decomposing
+    size = K * (K + 1) / 2 * 8
+    names = plan.shards(work) / workers if plan.changed else plan.shards(work) + parts * work.checkpoints
+    # Every process needs the sampled rows of each checkpoint that it has parts of before the first one stores the result.
+    sampled = 0 if plan.changed else min(work.samples, SAMPLED_ROWS * plan.shard_rows) * K * FEATURE_BYTES
+    each = math.ceil(work.checkpoints / workers)
+    return (
+        rates.start_seconds
+        + workers * names / rates.listing
+        + min(own, work.checkpoints) * sampled / bandwidth
+        + max(summing, rows * work.row_bytes / bandwidth)
+        + (own * size / rates.part_write if parts > 1 else 0.0)
+        + (each * merge_seconds(size, parts, rates, plan.changed) if parts > 1 else 0.0)
+        + each * 10 * K**3 / rates.eigen_flops
+    )
 
 
 def score_seconds(work: Work, plan: Plan, rates: Rates) -> float:
-    """Seconds of score: the products with all targets by the cores of the machines, keeping the highest of each target."""
-    rows = work.samples * work.checkpoints / plan.gpus
-    product = 2 * K * work.targets / rates.score_flops
+    """Seconds of score: products with a block of targets by all cores, keeping candidates; one process merges them."""
+    workers, parts, blocks = plan.scorers(work), plan.parts(work), plan.blocks(work)
+    own = math.ceil(parts * blocks / workers)
+    rows = own * work.samples / parts * work.checkpoints  # features are read again for each block
+    bandwidth = min(rates.link, rates.storage / workers)
+    product = 2 * K * work.targets / blocks / rates.score_flops
     computing = rows * (product + rates.score_row_seconds * K / 512) / rates.cores_per_gpu
-    reading = rows * work.row_bytes / work.features / min(rates.link, rates.storage / plan.gpus)
-    listing = plan.gpus * plan.listed(work) / rates.listing
-    return rates.start_seconds + listing + max(computing, reading)
+    reading = rows * work.row_bytes / work.features / bandwidth
+    weights = work.samples * 4 / (workers if plan.changed else 1)
+    factors = min(own, blocks) * work.checkpoints * (K * K * 8 + weights) / bandwidth
+    candidates = work.targets * 2 * TOP_K
+    if plan.changed:
+        merging = math.ceil(math.log2(parts)) * candidates / workers * rates.candidate_seconds if parts > 1 else 0.0
+    else:
+        merging = parts * candidates * max(rates.candidate_seconds, CANDIDATE_BYTES / rates.link)
+    listing = plan.shards(work) * (1 if plan.changed else workers) / rates.listing
+    return rates.start_seconds + listing + factors + max(computing, reading) + merging
 
 
 def simulate(work: Work, plan: Plan, rates: Rates) -> Times:
@@ -274,11 +334,10 @@ def main() -> None:
     rows = []
     for work in WORK:
         rates = read_rates(work.model)
-        for changed in (False, True):
+        for program in PROGRAMS:
             for gpus in GPUS:
-                largest = int(rates.shard_rows_measured) * (LONGER if changed else 1)
-                plan = Plan(gpus, min(largest, work.samples // gpus + 1), changed)
-                rows.append(row_of(work, plan, rates, simulate(work, plan, rates)))
+                plan = plan_of(work, program, gpus, rates)
+                rows.append(row_of(work, program, plan, rates))
                 print(*rows[-1].values(), flush=True)
     with (RESULTS / "scaling.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -287,18 +346,55 @@ def main() -> None:
     draw(rows)
 
 
-def row_of(work: Work, plan: Plan, rates: Rates, times: Times) -> dict[str, str]:
+def plan_of(work: Work, program: str, gpus: int, rates: Rates) -> Plan:
+    """How a program cuts the work: by default; or with the shards, parts and processes that take the least time."""
+    longest = int(rates.shard_rows_measured)
+    default = plan_with(work, gpus, longest, None, (gpus, gpus))
+    if program == PROGRAMS[0]:
+        return default
+    counts = sorted({min(gpus, count) for count in COUNTS})
+    plans = [
+        plan_with(work, gpus, longest * longer, parts, (finalizers, scorers), program == PROGRAMS[2])
+        for longer in (1, 4, 16, 64)
+        for parts in (None, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+        for finalizers in counts
+        for scorers in counts
+    ]
+    return min(plans, key=lambda plan: undisturbed_seconds(work, plan, rates) + after_seconds(work, plan, rates))
+
+
+def plan_with(work: Work, gpus: int, longest: int, parts: int | None, workers: tuple[int, int], changed: bool = False) -> Plan:
+    """A plan with shards of at most so many rows, and with so many parts for each checkpoint (None: the default)."""
+    shard_rows = min(longest, work.samples // gpus + 1)
+    least = part_rows(work.samples, shard_rows)
+    return Plan(gpus, shard_rows, least if parts is None else max(least, math.ceil(work.samples / parts)), workers, changed)
+
+
+def after_seconds(work: Work, plan: Plan, rates: Rates) -> float:
+    """Seconds of finalize and score."""
+    return finalize_seconds(work, plan, rates) + score_seconds(work, plan, rates)
+
+
+def row_of(work: Work, program: str, plan: Plan, rates: Rates) -> dict[str, str]:
     """One line of the table."""
+    times = simulate(work, plan, rates)
     disk = work.samples * work.checkpoints * work.row_bytes
-    network = work.samples * work.checkpoints * (work.sample_bytes + 3 * work.row_bytes)  # written once, read twice
-    hours = (times.featurize + times.score) / 3600 * plan.gpus + times.finalize / 3600 * plan.finalizers(work)
+    # Features are written once, read by finalize, and read by score for each block of targets, without those of curvature.
+    passes = 2 + plan.blocks(work) / work.features
+    network = work.samples * work.checkpoints * (work.sample_bytes + passes * work.row_bytes)
+    machines = plan.finalizers(work) * times.finalize + plan.scorers(work) * times.score
+    hours = (times.featurize * plan.gpus + machines) / 3600
     dollars = hours * rates.gpu_hour + disk / 1e9 * rates.gigabyte_month
     return {
         "work": work.name,
-        "program": "with the changes" if plan.changed else "today",
+        "program": program,
         "gpus": f"{plan.gpus:,}",
         **{stage: f"{getattr(times, stage) / 3600:.3g}" for stage in ("featurize", "finalize", "score", "total")},
         "limit": times.limit,
+        "shard_rows": f"{plan.shard_rows:,}",
+        "part_rows": f"{plan.part_rows:,}",
+        "finalize_tasks": f"{plan.finalizers(work):,}",
+        "score_tasks": f"{plan.scorers(work):,}",
         "busy": f"{times.busy:.0%}",
         "failures": str(times.failures),
         "undisturbed": f"{undisturbed_seconds(work, plan, rates) / times.featurize:.0%}",
@@ -312,33 +408,51 @@ def draw(rows: list[dict[str, str]]) -> None:
     """Hours and money against the number of GPUs."""
     from matplotlib.figure import Figure
 
-    names = [work.name for work in WORK]
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
-        for program, line in (("today", "--"), ("with the changes", "-")):
-            own = [row for row in rows if row["work"] == name and row["program"] == program]
-            for stage, colour in (("featurize", "tab:blue"), ("finalize", "tab:orange"), ("score", "tab:green")):
-                label = stage if line == "-" else None
-                hours = [float(row[stage]) for row in own]
-                axes.loglog(GPUS, hours, line, color=colour, label=label, marker="o", markersize=3)
-        axes.set(title=name, xlabel="GPUs", ylabel="hours")
-        axes.grid(alpha=0.3)
-    axes.plot([], [], "k--", label="today")
-    axes.plot([], [], "k-", label="with the changes")
-    axes.legend(fontsize=8)
+    def values(work: str, program: str, column: str) -> list[float]:
+        return [float(row[column].replace(",", "")) for row in rows if (row["work"], row["program"]) == (work, program)]
+
+    names, lines = [work.name for work in WORK], dict(zip(PROGRAMS, (":", "--", "-"), strict=True))
+    stages = {"featurize": "tab:blue", "finalize": "tab:orange", "score": "tab:green"}
+    # One below the other, so that the text can be read on a narrow screen.
+    figure = Figure(figsize=(6.4, 11), layout="constrained")
+    for axes, name in zip(figure.subplots(len(names), 1), names, strict=True):
+        for program, line in lines.items():
+            for stage, colour in stages.items():
+                axes.loglog(GPUS, values(name, program, stage), line, color=colour, linewidth=2)
+        axes.set_title(name, fontsize=14)
+        style(axes, "hours")
+    axes.legend(handles=[*(key(name, colour) for name, colour in stages.items()), *keys(lines)], fontsize=11, ncol=2)
     figure.savefig(DOCS / "scaling.png", dpi=110)
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = figure.subplots()
-    for name, colour in zip(names, ("tab:blue", "tab:orange", "tab:green"), strict=True):
-        for program, line in (("today", "--"), ("with the changes", "-")):
-            own = [row for row in rows if row["work"] == name and row["program"] == program]
-            money = [float(row["dollars"].replace(",", "")) for row in own]
-            axes.loglog(GPUS, money, line, color=colour, marker="o", markersize=3, label=name if line == "-" else None)
-    axes.plot([], [], "k--", label="today")
-    axes.set(xlabel="GPUs", ylabel="US dollars")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    colours = dict(zip(names, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    for name, colour in colours.items():
+        for program, line in lines.items():
+            axes.loglog(GPUS, values(name, program, "dollars"), line, color=colour, linewidth=2)
+    style(axes, "US dollars")
+    handles = [*(key(name, colour) for name, colour in colours.items()), *keys(lines)]
+    figure.legend(handles=handles, fontsize=11, ncol=2, loc="outside upper center")
     figure.savefig(DOCS / "scaling_cost.png", dpi=110)
+
+
+def style(axes: Any, label: str) -> None:
+    """Axes with labels that are large enough for a narrow screen."""
+    axes.set_xlabel("number of GPUs", fontsize=13)
+    axes.set_ylabel(label, fontsize=13)
+    axes.tick_params(labelsize=12)
+    axes.grid(alpha=0.3)
+
+
+def key(label: str, colour: str, line: str = "-") -> Any:
+    """A line of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, linestyle=line, linewidth=2, label=label)
+
+
+def keys(lines: dict[str, str]) -> list[Any]:
+    """The lines of a legend for the programs."""
+    return [key(program, "black", line) for program, line in lines.items()]
 
 
 if __name__ == "__main__":

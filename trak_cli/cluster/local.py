@@ -103,7 +103,7 @@ class LocalTasks:
             gpus_per_node=resources.gpus,
             visible_gpus=self._gpus[place * resources.gpus : (place + 1) * resources.gpus],
         )
-        script = "\n".join([*resources.setup, f"exec {self._array.command(index)}"])
+        script = "\n".join([*resources.setup_script(), f"exec {self._array.command(index)}"])
         return executor.start(shlex.join([sys.executable, "-m", "trak_cli.cluster.local_task", script]))
 
     def _state(self, index: int) -> TaskState:

@@ -72,7 +72,7 @@ def batch_script(array: TaskArray, after: Sequence[str] = ()) -> str:
         mem=None if resources.memory_gb is None else f"{round(resources.memory_gb * 1024)}M",
         signal_delay_s=resources.notice,
         wckey=None,
-        setup=list(resources.setup) or None,
+        setup=resources.setup_script() or None,
         srun_args=["--open-mode=append", *([f"--cpus-per-task={resources.cpus}"] if resources.cpus else [])],
         stderr_to_stdout=True,
         array_parallelism=resources.parallel or array.count,

@@ -19,6 +19,13 @@ _TAIL = 8192
 STOPPED_CODES = (75, 140, 143)
 
 
+#: Bash: what happens if a command of ``setup`` fails.
+_ON_ERROR = (
+    """trap 'code=$?; echo "trak submit: cluster.setup failed: $BASH_COMMAND"; """
+    """echo "trak submit: exit code $code"; exit "$code"' ERR"""
+)
+
+
 @dataclass(frozen=True)
 class Resources:
     """What each task gets; None leaves the choice to the scheduler."""
@@ -35,6 +42,12 @@ class Resources:
     requeues: int = 10
     setup: Sequence[str] = ()
     sbatch: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+    def setup_script(self) -> list[str]:
+        """The lines of ``setup``; the task ends at the first one that fails, and its log names the command."""
+        # A bare true or false of YAML is a boolean there, whose text is capitalised.
+        lines = [line.lower() if line in ("True", "False") else line for line in self.setup]
+        return [_ON_ERROR, *lines, "trap - ERR"] if lines else []
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,9 @@ def _scripts(request: Request, work: Sequence[StageWork], kind: str) -> list[Sta
         inputs = inputs_of(one.stage, request.stages[one.stage].config)
         after = [f"JOB_OF_{earlier.stage.upper()}" for earlier in jobs if earlier.stage in inputs]
         commands = [one.tasks.command(index) for index in range(one.tasks.count)]
-        script = batch_script(one.tasks, after) if kind == "slurm" else "\n".join([*one.tasks.resources.setup, *commands])
+        script = (
+            batch_script(one.tasks, after) if kind == "slurm" else "\n".join([*one.tasks.resources.setup_script(), *commands])
+        )
         jobs.append(StageJob(one.stage, None, one.tasks.count, _missing(one), after, script=script))
     return jobs
 
