@@ -97,6 +97,12 @@ def _teardown(requeues: int) -> list[str]:
     ]
 
 
+def _reason(text: str) -> str:
+    """What squeue tells about a task; Slurm writes None until it has looked at the task."""
+    reason = text.strip("()")
+    return "" if reason == "None" else reason
+
+
 def submit(script: str) -> str:
     """Submit a batch script; returns the number of the job.
 
@@ -109,8 +115,10 @@ def submit(script: str) -> str:
         raise MachineError(Problem("sbatch", "no answer: not installed, or it took too long", "Slurm on this machine", remedy))
     job = done.stdout.strip().partition(";")[0]
     if done.returncode or not job.isdecimal():
-        found = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-        raise MachineError(Problem("sbatch", found, "the number of the job", "correct the keys of cluster, and submit again"))
+        lines = [line.removeprefix("sbatch: ").strip() for line in (done.stderr or done.stdout).splitlines()]
+        found = "; ".join(line.removeprefix("error: ") for line in lines if line) or f"exit code {done.returncode}"
+        remedy = "correct the keys of cluster (--dry-run prints the script), and submit again; sinfo lists partitions and nodes"
+        raise MachineError(Problem("sbatch", found, "a job that Slurm accepts", remedy))
     return job
 
 
@@ -134,7 +142,7 @@ def task_states(jobs: Collection[str], name: str | None = None) -> dict[str, lis
     for line in done.stdout.splitlines():
         job, index, state, reason, called = (line.split("|", 4) + [""] * 4)[:5]
         if job in jobs and index.isdecimal() and name in (None, called):
-            states.setdefault(job, []).append(TaskState(int(index), state, reason.strip("()"), state in _ENDED))
+            states.setdefault(job, []).append(TaskState(int(index), state, _reason(reason), state in _ENDED))
     return states
 
 

@@ -89,6 +89,15 @@ def test_a_task_that_was_told_to_stop_is_queued_again_and_no_other(
         assert (tmp_path / "queued").read_text() == "requeue 77\n"
 
 
+def test_a_line_of_setup_that_fails_ends_the_batch_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "srun", f"touch {tmp_path}/began")
+    script = batch_script(replace(ARRAY, resources=Resources(setup=["true", "(exit 4)"])))
+    done = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "cluster.setup failed" in done.stdout
+    assert not (tmp_path / "began").exists()
+
+
 def test_the_number_of_the_job_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, monkeypatch, "sbatch", "cat > /dev/null; echo '421;main'")
     assert submit("#!/bin/bash\n") == "421"

@@ -37,6 +37,17 @@ def test_as_many_tasks_run_at_a_time_as_allowed_and_each_has_its_log(tmp_path: P
         assert (lines[0], lines[-1]) == ("begun", "trak submit: exit code 0")
 
 
+@pytest.mark.parametrize("line", ["false", "False", "no-such-program --here", "cd /no/such/folder", "[ 1 = 2 ]"])
+def test_a_task_ends_at_the_first_line_of_setup_that_fails(tmp_path: Path, line: str) -> None:
+    """``setup: [false]`` arrives as the text of a boolean of YAML."""
+    tasks = LocalTasks(array(tmp_path, 1, Resources(setup=["true", line, "echo further"])))
+    assert finish(tasks)[0] == ["FAILED"]
+    log = tasks.log(0).read_text()
+    assert f"trak submit: cluster.setup failed: {line.lower()}" in log
+    assert "further" not in log
+    assert log.splitlines()[-1].startswith("trak submit: exit code ")
+
+
 def test_each_running_task_has_gpus_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7,9")
     setup = ['echo "GPUs $CUDA_VISIBLE_DEVICES"']
