@@ -121,8 +121,11 @@ def test_other_stages_are_chained_by_what_they_read(scored: Project) -> None:
 
 def test_each_stage_gets_what_the_configuration_says(project: Project) -> None:
     stages = "cluster.stages={finalize: {tasks: 1, memory_gb: 64, partition: cpu}, score: {gpus: 1}}"
-    summary = planned(project, "cluster.gpus=2", "cluster.partition=gpu", "cluster.setup=[module load cuda]", stages)
+    summary = planned(
+        project, "cluster.gpus=2", "cluster.partition=gpu", "cluster.setup=[module load cuda]", stages, "worker.part_rows=50"
+    )
     scripts = {job["stage"]: job["script"] for job in summary["jobs"]}
+    assert "finalize -d . worker.part_rows=50 worker.index=" in scripts["finalize"]
     assert "--gpus-per-node=2" in scripts["featurize"]
     assert "module load cuda" in scripts["featurize"]
     assert "--gpus-per-node" not in scripts["finalize"]

@@ -54,9 +54,9 @@ def task_arguments(folder: Path | None, name: str | None, overrides: Sequence[st
         ConfigError: an override divides the work, which the tasks do.
     """
     ConfigError.raise_for(
-        Problem(text.partition("=")[0], text, "nothing: each task has its own", "set cluster.tasks=N instead")
+        Problem(text.partition("=")[0], text, "no share: each task has its own", "set cluster.tasks=N instead")
         for text in overrides
-        if re.match(r"\+*worker(\.|=|$)", text)
+        if re.match(r"\+*worker(\.(?!part_rows=)|=|$)", text)
     )
     options = [*([] if folder is None else ["-d", str(folder)]), *([] if name is None else ["-n", name])]
     return [*options, *(text for text in overrides if not re.match(r"[+~]*cluster(\.|=|$)", text))]
