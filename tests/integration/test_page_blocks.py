@@ -63,8 +63,9 @@ LANGUAGES = {"sh", "yaml", "python"}
 #: Pages with such blocks.
 PICTURES = {"docs/architecture.md", "docs/formats.md", "docs/migration.md"}
 
-#: What is different in the small project: it has fewer rows and checkpoints, and other names.
+#: What is different in the small project: it has fewer rows and checkpoints, other names, and no cluster.
 SMALLER = {
+    "trak submit -d": "trak submit --dry-run -d",
     "[0,7,42]": "[0,7,4]",
     "candidates=100": "candidates=5",
     "[1, 5, 10]": "[1, 2]",
