@@ -34,5 +34,5 @@ def test_a_table_is_replaced_between_its_marks() -> None:
     fill = runpy.run_path(str(SCRIPT))["fill"]
     table = {"csv": "demo.csv", "where": {"estimator": ["cosine"]}, "columns": [["name", "{estimator}"], ["LDS", "{lds}"]]}
     page = "before\n<!-- table: one -->\nold\n<!-- end of table -->\nafter\n"
-    expected = "before\n<!-- table: one -->\n| name | LDS |\n| --- | --- |\n| cosine | 0.161 |\n<!-- end of table -->\nafter\n"
+    expected = "before\n<!-- table: one -->\n| name | LDS |\n| --- | --- |\n| cosine | 0.159 |\n<!-- end of table -->\nafter\n"
     assert fill(page, {"one": table}) == expected
