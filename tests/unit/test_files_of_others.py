@@ -290,6 +290,18 @@ def test_a_link_inside_a_store_is_refused_wherever_it_is(tmp_path: Path, place: 
         calls[place.partition("/")[0]]()
 
 
+def test_a_relative_store_is_examined_again_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("own", "foreign"):
+        (tmp_path / name / "store").mkdir(parents=True)
+    (tmp_path / "foreign" / "store" / "scores").symlink_to(tmp_path)
+    layout = Layout(Path("store"))
+    monkeypatch.chdir(tmp_path / "own")
+    assert layout.estimators() == []
+    monkeypatch.chdir(tmp_path / "foreign")
+    with pytest.raises(StoreError, match="a symbolic link to"):
+        layout.estimators()
+
+
 def test_a_link_in_place_of_a_file_of_a_store_is_refused_and_the_folder_of_a_store_may_be_one(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "store")
     write_json_once(tmp_path / "elsewhere.json", {"rows": 3})

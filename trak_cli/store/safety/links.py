@@ -14,17 +14,22 @@ from trak_cli.errors import Problem
 from trak_cli.store.failures import ForeignError
 
 
-@functools.lru_cache(maxsize=1 << 14)
 def no_links(root: Path, *names: str) -> Path:
     """The path ``root/NAME/NAME/…``; each is examined once in a process. What does not exist yet is no link.
 
     Raises:
         ForeignError: a part of it below ``root`` is a link.
     """
+    return _examined(root, names, "" if root.is_absolute() else os.getcwd())
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _examined(root: Path, names: tuple[str, ...], folder: str) -> Path:
+    """As :func:`no_links`, for a ``root`` relative to ``folder``, the current one."""
     path = root
     for name in names:
         path = path / name
-        if os.path.islink(path):
+        if os.path.islink(os.path.join(folder, path)):
             raise link_in_store(path)
     return path
 
