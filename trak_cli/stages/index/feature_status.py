@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trak_cli.store.header import LEAST_BYTES
@@ -50,14 +50,18 @@ def list_features(layout: Layout, checkpoint: str, split: str, shards: Sequence[
     return FeatureStatus(checkpoint, split, shards[-1].stop, len(shards), done, missing, damaged, None)
 
 
-def unfinished_shards(layout: Layout, checkpoint: str, split: str, shards: Sequence[Rows]) -> list[int]:
+def unfinished_shards(
+    layout: Layout, checkpoint: str, split: str, shards: Sequence[Rows], sizes: Mapping[int, int]
+) -> list[int]:
     """The numbers of the shards that :func:`list_features` does not count as done, in order.
+
+    Args:
+        sizes: from ``layout.feature_sizes(checkpoint, split)``.
 
     Raises:
         StoreError, MachineError: as for :func:`list_features`.
     """
     least = _least_bytes(layout, checkpoint, split)
-    sizes = layout.feature_sizes(checkpoint, split)
     return [index for index, rows in enumerate(shards) if sizes.get(index, 0) < least(rows)]
 
 

@@ -176,13 +176,10 @@ def require_stored(inventory: Inventory, splits: Sequence[str]) -> None:
     Raises:
         StoreError: names the shards that are missing, and those of them that are too short and damaged.
     """
-    layout = inventory.layout
-    _require_most(inventory, splits)
     doubtful = [
         (checkpoint, split, index)
-        for checkpoint in inventory.checkpoints
-        for split in splits
-        for index in unfinished_shards(layout, checkpoint, split, inventory.shards(split))
+        for checkpoint, split, sizes in _listed(inventory, splits)
+        for index in unfinished_shards(inventory.layout, checkpoint, split, inventory.shards(split), sizes)
     ]
     _require(inventory, doubtful)
 
@@ -193,26 +190,30 @@ def require_shards(inventory: Inventory, splits: Sequence[str]) -> None:
     Raises:
         StoreError: names the shards that are missing, damaged or another run's.
     """
-    _require_most(inventory, splits)
     _require(
         inventory,
         [
             (checkpoint, split, index)
-            for checkpoint in inventory.checkpoints
-            for split in splits
+            for checkpoint, split, _ in _listed(inventory, splits)
             for index in range(len(inventory.shards(split)))
         ],
     )
 
 
-def _require_most(inventory: Inventory, splits: Sequence[str]) -> None:
-    """Refuse a store that lacks most shards, before each of them is looked for."""
+def _listed(inventory: Inventory, splits: Sequence[str]) -> Iterator[tuple[str, str, dict[int, int]]]:
+    """The sizes of the stored shards of each checkpoint and split, listed once.
+
+    Raises:
+        StoreError: most shards are missing; they are not looked for one by one.
+    """
     layout = inventory.layout
     for checkpoint in inventory.checkpoints:
         for split in splits:
-            lacking = len(inventory.shards(split)) - len(layout.feature_sizes(checkpoint, split))
+            sizes = layout.feature_sizes(checkpoint, split)
+            lacking = len(inventory.shards(split)) - len(sizes)
             if lacking > _MOST_MISSING:
                 raise StoreError(_missing_shards(lacking, [str(layout.features_folder(checkpoint, split))]))
+            yield checkpoint, split, sizes
 
 
 def _require(inventory: Inventory, shards: Iterable[_Shard]) -> None:

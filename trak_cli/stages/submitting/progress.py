@@ -88,7 +88,8 @@ def _featurize(loaded: Loaded) -> Progress:
         for split in names:
             shards = split_shards(layout, split, plan.shard_rows)
             total += len(shards)
-            missing += [layout.features(checkpoint, split, i) for i in unfinished_shards(layout, checkpoint, split, shards)]
+            unfinished = unfinished_shards(layout, checkpoint, split, shards, layout.feature_sizes(checkpoint, split))
+            missing += [layout.features(checkpoint, split, index) for index in unfinished]
     return Progress("shards", total, missing)
 
 
