@@ -57,21 +57,13 @@ def test_the_kind_of_a_language_model_follows_from_its_folder(architecture: str,
     assert config.gradients.optimizer == "adam"
 
 
+#: Options of a project for the table rows.csv.
+TABLE = ("--checkpoints", "mine.pt", "--model", "train.Net", "--kind", "table", "--train", "rows.csv", "--targets", "rows.csv")
+
+
 def test_a_table_with_names_of_classes(tmp_path: Path) -> None:
     Path("rows.csv").write_text("a,b,class\n1,2,yes\n3,4,no\n")
-    given = (
-        "--checkpoints",
-        "mine.pt",
-        "--model",
-        "train.Net",
-        "--kind",
-        "table",
-        "--train",
-        "rows.csv",
-        "--targets",
-        "rows.csv",
-    )
-    assert init("project", *given)[0] == 0
+    assert init("project", *TABLE)[0] == 0
     train = load("config", None, Path("project"), []).config.dataset.train
     assert (train["inputs"], train["label"], train["classes"]) == (["a", "b"], "class", ["no", "yes"])
     assert "trak featurize -d project" in Path("project/run.sh").read_text()
@@ -80,21 +72,9 @@ def test_a_table_with_names_of_classes(tmp_path: Path) -> None:
 def test_files_are_read_as_the_data_sets_read_them() -> None:
     """A byte order mark belongs to no column, and a line that is no row is refused by its number."""
     Path("rows.csv").write_text("label,a\n1,2\n", encoding="utf-8-sig")
-    given = (
-        "--checkpoints",
-        "mine.pt",
-        "--model",
-        "train.Net",
-        "--kind",
-        "table",
-        "--train",
-        "rows.csv",
-        "--targets",
-        "rows.csv",
-    )
-    assert init("project", *given)[0] == 0
+    assert init("project", *TABLE)[0] == 0
     Path("rows.csv").write_text("label,a\n1,2,3\n")
-    code, text = init("other", *given)
+    code, text = init("other", *TABLE)
     assert (code, "rows.csv line 2" in text, Path("other").exists()) == (4, True, False)
 
 
