@@ -99,13 +99,15 @@ def score(shards: Plain, factor: TargetFactor, q: Float32 | None, shrinkage: flo
     for start, shard in shards:
         features = shard["features"]
         weight = shard["out_to_loss"] if q is None else q[start : start + len(features)]
-        lengths = np.sqrt(np.einsum("rk,rk->r", features, features, dtype=np.float64))
-        clip = np.minimum(1, factor.clip_threshold / lengths)
-        scores = np.multiply(factor.rows @ features.T, factor.scale, dtype=np.float64)
-        scores *= weight * clip
+        products = factor.stacked @ features.T
+        scores = products[: len(factor.scale)] * factor.scale
+        scores *= weight
+        if factor.unit is not None or math.isfinite(factor.clip_threshold):
+            lengths = np.sqrt(np.einsum("rk,rk->r", features, features))
+            scores *= np.minimum(1, factor.clip_threshold / lengths)
         if factor.unit is not None:
-            cosine = factor.unit @ features.T
-            cosine /= lengths.astype(np.float32)
+            cosine = products[len(factor.scale) :]
+            cosine /= lengths
             np.abs(cosine, out=cosine)
             scores *= cosine / (cosine + np.float32(shrinkage))
         best.update(scores.astype(np.float32), start)

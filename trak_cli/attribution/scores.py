@@ -126,10 +126,11 @@ def score_block(
     count = 0
     for factor, features in zip(targets, train, strict=True):
         kernel, cosine, clip = _products(spec, factor, features)
-        scaled = np.multiply(kernel, factor.scale, dtype=np.float64)
+        scaled = kernel.astype(np.float64)
+        scaled *= factor.scale
         if per_checkpoint:
-            scaled *= sample_weight[count] * clip
-        else:
+            clip = sample_weight[count] * (1.0 if clip is None else clip)
+        if clip is not None:
             scaled *= clip
         total = scaled if total is None else np.add(total, scaled, out=total)
         if cosine is not None:
@@ -141,22 +142,28 @@ def score_block(
     if similarity is not None:
         similarity /= count
         total *= shrinkage_factor(similarity, spec.shrinkage, count)
-    if not np.abs(total).max(initial=0.0) <= np.finfo(np.float32).max:
+    with np.errstate(over="ignore"):
+        scores = total.astype(np.float32)
+    if not np.isfinite(scores).all():
         found = "a score that is too large for float32"
         raise InputError(Problem("estimator.ridge", found, "finite scores", "set a larger ridge, e.g. estimator.ridge=10"))
-    return total.astype(np.float32)
+    return scores
 
 
-def _products(spec: EstimatorSpec, factor: TargetFactor, features: Float32) -> tuple[Float32, Float32 | None, Float64]:
-    """Products (t, r) of the targets with training rows before clipping, cosines (t, r), and the factors of clipping (r,)."""
+def _products(spec: EstimatorSpec, factor: TargetFactor, features: Float32) -> tuple[Float32, Float32 | None, Float64 | None]:
+    """Products (t, r) of the targets with training rows before clipping, cosines (t, r), and the factors of clipping (r,).
+
+    None for the cosines if scores are not shrunk, and for the factors if no row is clipped.
+    """
     targets, unit = len(factor.scale), factor.unit
     if spec.unit_norm:
         features = unit_rows(features)
     if unit is None and math.isinf(factor.clip_threshold):
-        return factor.stacked @ features.T, None, np.ones(len(features))
+        return factor.stacked @ features.T, None, None
     lengths = float32_lengths(features)
     products = factor.stacked @ features.T
     cosine = None if unit is None else products[targets:]
     if cosine is not None:
         cosine /= np.where(lengths == 0, 1.0, lengths).astype(np.float32)
-    return products[:targets], cosine, clip_factors(lengths, factor.clip_threshold)
+    clip = None if math.isinf(factor.clip_threshold) else clip_factors(lengths, factor.clip_threshold)
+    return products[:targets], cosine, clip

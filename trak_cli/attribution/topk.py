@@ -69,15 +69,15 @@ class TopK:
 
     def __init__(self, targets: int, k: int) -> None:
         self._k = k
-        self._top: _Keys = np.empty((targets, 0), np.uint64)
-        self._bottom: _Keys = np.empty((targets, 0), np.uint64)
+        self._top = _LargestKeys(targets, k)
+        self._bottom = _LargestKeys(targets, k)
 
     @classmethod
     def restore(cls, result: TopBottom, k: int) -> TopK:
         """A collector that has this ``result``."""
         restored = cls(len(result.top.values), k)
-        restored._top = _keys(result.top.values, result.top.indices.astype(np.uint64))
-        restored._bottom = _keys(-result.bottom.values, result.bottom.indices.astype(np.uint64))
+        restored._top.add(_keys(result.top.values, result.top.indices.astype(np.uint64)))
+        restored._bottom.add(_keys(-result.bottom.values, result.bottom.indices.astype(np.uint64)))
         return restored
 
     def update(self, scores: Float32, start_row: int) -> None:
@@ -94,7 +94,8 @@ class TopK:
             raise ValueError("NaN among the scores")
         if start_row + scores.shape[1] > int(_ROW_MASK):
             raise ValueError("more than 2^32 - 1 training rows")
-        self._keep(_candidates(scores, start_row, self._top, self._k), _candidates(-scores, start_row, self._bottom, self._k))
+        for largest, lowest in ((self._top, False), (self._bottom, True)):
+            largest.add(_candidates(scores, start_row, largest.least, self._k, lowest))
 
     def merge(self, other: TopK) -> None:
         """Add the scores of another collector, of the same targets and k but of other rows.
@@ -104,33 +105,64 @@ class TopK:
         """
         if other._k != self._k:
             raise ValueError(f"k = {other._k} cannot be merged into k = {self._k}")
-        self._keep(other._top, other._bottom)
+        self._top.add(other._top.keys())
+        self._bottom.add(other._bottom.keys())
 
     def result(self) -> TopBottom:
         """The highest and lowest scores so far."""
-        top, bottom = _extremes(self._top), _extremes(self._bottom)
+        top, bottom = _extremes(self._top.keys()), _extremes(self._bottom.keys())
         return TopBottom(top, Extremes(bottom.indices, -bottom.values))
 
-    def _keep(self, top: _Keys, bottom: _Keys) -> None:
-        self._top = _joined(self._top, top, self._k)
-        self._bottom = _joined(self._bottom, bottom, self._k)
 
+class _LargestKeys:
+    """The k largest keys of every target. Up to 2 k are kept before the largest of them are chosen, which takes longer than
+    finding the candidates of a block.
 
-def _candidates(scores: Float32, start_row: int, kept: _Keys, k: int) -> _Keys:
-    """The keys of a block that may be among the k largest: those of scores not below the least of k that are kept.
-
-    Rows of fewer candidates are padded with 0, which is no score's key.
+    Attributes:
+        least: (t, 1) a lower bound of the scores that may still be among the k largest; None while there are fewer.
     """
-    if kept.shape[1] < k:
-        return _keys(scores, np.arange(start_row, start_row + scores.shape[1], dtype=np.uint64))
-    least = _scores(kept.min(axis=1))
-    target, column = np.nonzero(scores >= least[:, None])
-    if not len(target):
-        return kept[:, :0]
-    counts = np.bincount(target, minlength=len(scores))
-    found = np.zeros((len(scores), counts.max(initial=0)), np.uint64)
-    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
-    found[target, place] = _keys(scores[target, column], (start_row + column).astype(np.uint64))
+
+    def __init__(self, targets: int, k: int) -> None:
+        self._k = k
+        self._parts: list[_Keys] = [np.empty((targets, 0), np.uint64)]
+        self.least: Float32 | None = None
+
+    def add(self, keys: _Keys) -> None:
+        """Add keys (t, m) of other rows; 0 stands for none."""
+        if not keys.shape[1]:
+            return
+        self._parts.append(keys)
+        columns = sum(part.shape[1] for part in self._parts)
+        if columns > 2 * self._k or (self.least is None and columns >= self._k):
+            self.least = _scores(self.keys().min(axis=1, keepdims=True))
+
+    def keys(self) -> _Keys:
+        """The k largest keys, or all if there are fewer: (t, at most k), in no order."""
+        keys = np.concatenate(self._parts, axis=1)
+        if keys.shape[1] > self._k:
+            keys = np.partition(keys, keys.shape[1] - self._k, axis=1)[:, keys.shape[1] - self._k :]
+        self._parts = [keys]
+        return keys
+
+
+def _candidates(scores: Float32, start_row: int, least: Float32 | None, k: int, lowest: bool) -> _Keys:
+    """The keys of a block that may be among the k largest: those of scores not below ``least`` (t, 1), or of all for None.
+
+    Rows of fewer candidates are padded with 0, which is no score's key. ``lowest``: of the scores times -1.
+    """
+    targets, width = scores.shape
+    if least is None and width > k:
+        place = k - 1 if lowest else width - k
+        bound = np.partition(scores, place, axis=1)[:, place, None]
+        least = -bound if lowest else bound
+    if least is None:
+        return _keys(-scores if lowest else scores, np.arange(start_row, start_row + width, dtype=np.uint64))
+    target, column = np.divmod(np.flatnonzero(scores <= -least if lowest else scores >= least), width)
+    counts = np.bincount(target, minlength=targets)
+    found = np.zeros((targets, counts.max(initial=0)), np.uint64)
+    place_of = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values = scores[target, column]
+    found[target, place_of] = _keys(-values if lowest else values, (start_row + column).astype(np.uint64))
     return found
 
 
@@ -138,16 +170,6 @@ def _keys(scores: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.uint64]) -
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.uint32)  # + 0 makes −0 equal to 0
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return (ordered.astype(np.uint64) << _ROW_BITS) | (_ROW_MASK - rows)
-
-
-def _joined(kept: _Keys, new: _Keys, k: int) -> _Keys:
-    return _largest(np.concatenate([kept, _largest(new, k)], axis=1), k) if new.shape[1] else kept
-
-
-def _largest(keys: _Keys, k: int) -> _Keys:
-    if keys.shape[1] <= k:
-        return keys
-    return np.partition(keys, keys.shape[1] - k, axis=1)[:, keys.shape[1] - k :]
 
 
 def _extremes(keys: _Keys) -> Extremes:

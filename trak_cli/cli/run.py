@@ -47,8 +47,8 @@ class Stage(Protocol[Result]):
 #: Width of tables written to a pipe or a file, in characters.
 PIPE_WIDTH = 240
 
-#: The stages that compute many gradients, for which the process keeps its memory.
-_OF_GRADIENTS = ("featurize", "run", "unroll")
+#: The stages that need large arrays again and again, for which the process keeps its memory.
+_KEEP_MEMORY = ("featurize", "finalize", "score", "run", "unroll")
 
 #: How many problems of an error are printed; a checkpoint of another architecture has one for each of its tensors.
 SHOWN_PROBLEMS = 24
@@ -132,7 +132,7 @@ def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callab
         loaded = load(name, call.config_name, call.config_dir, call.overrides or [], data_files=call.check)
         work = stage()
         raise_on_interrupt()
-        if name in _OF_GRADIENTS:
+        if name in _KEEP_MEMORY:
             from trak_cli.gradients.tuning.allocator import keep_freed_memory
 
             keep_freed_memory()

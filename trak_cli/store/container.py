@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from trak_cli.store.failures import foreign
-from trak_cli.store.fingerprint import canonical, parse
+from trak_cli.store.fingerprint import canonical
 from trak_cli.store.hdf5_validation import structure_of
 from trak_cli.store.header import CREATED_BY, HEADER_BYTES, PLAIN, load, seal
 from trak_cli.types import AnyArray, Json
@@ -41,7 +41,7 @@ class Image:
     Attributes:
         path: the file.
         arrays: the datasets that were read, by name.
-        fingerprint: what determines the values.
+        fingerprint: what determines the values. What it holds must not be changed in place: images of alike files share it.
         provenance: program, device and host that wrote it; never compared.
         digest: sha256 of the file, hexadecimal.
         content: digest of the arrays and the fingerprint alone: equal for equal content, whatever the provenance.
@@ -112,8 +112,8 @@ def read_image(path: Path, only: Collection[str] | None = None, skip: Collection
         arrays=Arrays(
             path, {name: extents[name].read(data) for name in extents if (only is None or name in only) and name not in skip}
         ),
-        fingerprint=parse(structure.texts["fingerprint"]),
-        provenance=parse(structure.texts["provenance"]),
+        fingerprint=structure.documents["fingerprint"].copy(),
+        provenance=structure.documents["provenance"].copy(),
         digest=header.digest,
         content=header.content,
         dtypes={name: extent.logical for name, extent in extents.items()},

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from trak_cli.store.failures import ForeignError, foreign, reading
 from trak_cli.store.fingerprint import parse
 from trak_cli.store.header import CREATED_BY, HEADER_BYTES, PLAIN, VIRTUAL
-from trak_cli.types import AnyArray
+from trak_cli.types import AnyArray, Json
 
 MAX_DATASETS = 64
 MAX_RANK = 8
@@ -66,15 +66,15 @@ class Extent:
 
 @dataclass(frozen=True)
 class Structure:
-    """The datasets and the texts of a plain file.
+    """The datasets and the documents of a plain file.
 
     Attributes:
         extents: of the datasets, by name.
-        texts: the attributes of the root, by name.
+        documents: the JSON objects in the attributes of the root, by name; files of the same structure share them.
     """
 
     extents: dict[str, Extent]
-    texts: dict[str, str]
+    documents: dict[str, Json]
 
 
 class _Known:
@@ -115,7 +115,8 @@ def structure_of(path: Path, data: bytes) -> Structure:
     found = _known.find(data)
     if found is None:
         with opened(path, data, PLAIN) as file:
-            found = Structure({name: _extent(path, file[name], len(data)) for name in file}, root_texts(path, file, PLAIN))
+            extents = {name: _extent(path, file[name], len(data)) for name in file}
+            found = Structure(extents, root_documents(path, file, PLAIN))
         _known.add(data, found)
     return found
 
@@ -132,8 +133,8 @@ def opened(path: Path, data: bytes, kind: int) -> Iterator[h5py.File]:
             raise foreign(path, f"HDF5 that cannot be read ({error})", "a file that this program wrote") from error
 
 
-def root_texts(path: Path, file: h5py.File, kind: int) -> dict[str, str]:
-    """The attributes of the root of an open file, whose values other than ``created_by`` are JSON objects.
+def root_documents(path: Path, file: h5py.File, kind: int) -> dict[str, Json]:
+    """The JSON objects in the attributes of the root of an open file, other than ``created_by``.
 
     Raises:
         ForeignError, ValueError: they are not.
@@ -141,9 +142,7 @@ def root_texts(path: Path, file: h5py.File, kind: int) -> dict[str, str]:
     texts = {name: text_attribute(path, file, name) for name in ROOT_TEXTS[kind]}
     if (creator := texts.pop("created_by")) != CREATED_BY:
         raise foreign(path, f"a file created by {creator!r}", f"one created by {CREATED_BY!r}")
-    for text in texts.values():
-        parse(text)
-    return texts
+    return {name: parse(text) for name, text in texts.items()}
 
 
 def _extent(path: Path, dataset: h5py.Dataset, length: int) -> Extent:

@@ -21,8 +21,8 @@ from trak_cli.store.atomic_write import replace
 from trak_cli.store.chosen_targets import ChosenTargets
 from trak_cli.store.container import hdf5_payload, read_image, write_text
 from trak_cli.store.failures import ForeignError, MissingError, foreign, missing, reading
-from trak_cli.store.fingerprint import canonical, parse
-from trak_cli.store.hdf5_validation import opened, root_texts
+from trak_cli.store.fingerprint import canonical
+from trak_cli.store.hdf5_validation import opened, root_documents
 from trak_cli.store.header import CREATED_BY, VIRTUAL, load, read_header, seal
 from trak_cli.store.tiling import Source, bounds, overlap, require_tiling
 from trak_cli.types import Float32, IntArray, Json, Rows
@@ -131,8 +131,8 @@ def open_scores(path: Path) -> WholeScores:
         if list(file) != [DATASET] or len(file[DATASET].shape) != 2 or file[DATASET].dtype != np.float32:
             raise foreign(path, f"the datasets {list(file)}", f"{DATASET!r} alone, (targets, n) float32")
         rows, columns = file[DATASET].shape
-        texts = {name: parse(text) for name, text in root_texts(path, file, VIRTUAL).items()}
-        fingerprint, provenance, listed = texts["fingerprint"], texts["provenance"], texts["sources"]["sources"]
+        documents = root_documents(path, file, VIRTUAL)
+        fingerprint, provenance, listed = documents["fingerprint"], documents["provenance"], documents["sources"]["sources"]
         mapped = {mapping.file_name.replace("%%", "%") for mapping in file[DATASET].virtual_sources()}
         if mapped != {str(entry["path"]) for entry in listed}:
             raise foreign(path, "a virtual dataset over other files than the listed ones", "the listed sources")

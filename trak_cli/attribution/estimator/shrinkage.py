@@ -45,7 +45,7 @@ def shrinkage_factor(cosine: npt.NDArray[Real], shrinkage: float, checkpoints: i
     Returns:
         An array of the shape and dtype of ``cosine``.
     """
-    size = np.abs(cosine)
+    factor: npt.NDArray[Real] = np.abs(cosine)
     half = cosine.dtype.type(shrinkage / math.sqrt(checkpoints))
-    factor: npt.NDArray[Real] = size / (size + half)
+    factor /= factor + half
     return factor
