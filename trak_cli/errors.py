@@ -6,8 +6,14 @@ bug in this program and keeps its traceback (exit code 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
+
+#: How many problems of an error are printed; a checkpoint of another architecture has one for each of its tensors.
+SHOWN_PROBLEMS = 24
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,23 @@ class TrakError(Exception):
         """Raise this error with all of the problems, if there are any."""
         if found := tuple(problems):
             raise cls(found)
+
+    def lines(self) -> Iterator[tuple[Literal["headline", "place", "detail"], str]]:
+        """What people read, line by line: of every problem its place, what was found, what was expected and what to do."""
+        count = len(self.problems)
+        yield "headline", self.headline + (f" ({count} problems)" if count > 1 else "")
+        for problem in self.problems[:SHOWN_PROBLEMS]:
+            yield "place", f"  {problem.where}"
+            for label, text in (("found", problem.found), ("expected", problem.expected), ("do", problem.remedy)):
+                yield "detail", f"    {label + ':':<10}{text}"
+        if count > SHOWN_PROBLEMS:
+            yield "place", f"  and {count - SHOWN_PROBLEMS} more"
+
+    def _render_traceback_(self) -> list[str]:
+        """The lines that IPython and Jupyter show: the problems without a traceback, which TRAK_TRACEBACK adds."""
+        whole = traceback.format_exception(self) if os.environ.get("TRAK_TRACEBACK") else []
+        colours, kind = {"headline": "\x1b[1;31m", "place": "\x1b[1m", "detail": ""}, {"headline": f"{type(self).__name__}: "}
+        return [*whole, *(f"{colours[style]}{kind.get(style, '')}{text}\x1b[0m" for style, text in self.lines())]
 
 
 class ConfigError(TrakError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -20,12 +21,16 @@ _HELPERS = tuple(str(Path(_PROGRAM, file)) for file in ("batches.py", "types.py"
 #: Parts of this program that user code calls, as it calls a library.
 _CALLED_BY_USERS = (*(str(Path(_PROGRAM, package)) for package in ("tasks", "plugins")), *_HELPERS)
 
+#: The names under which IPython and Jupyter compile a cell.
+_CELL = re.compile(r"^<ipython-input-|[/\\]ipykernel_\d+[/\\]")
+
 #: Exceptions that pass unchanged: Ctrl-C, and errors that are reported already.
 _PASS = (KeyboardInterrupt, TrakError)
 
 
 def user_code_location(error: BaseException) -> str | None:
-    """FILE:LINE in FUNCTION of the innermost traceback frame in user code: neither this program's nor a library's.
+    """FILE:LINE in FUNCTION of the innermost traceback frame in user code: neither this program's nor a library's; the line
+    itself, if it is in a notebook cell, which has no file.
 
     None if there is no such frame, or if a frame of this program lies further in. That happens when user code calls back
     into the program, for example when a gradient hook raises inside a layer of the user's model: the bug is the program's.
@@ -34,6 +39,8 @@ def user_code_location(error: BaseException) -> str | None:
         # Compared with the program first, which may itself be installed among the libraries.
         if _is_program(frame.filename):
             return None
+        if _CELL.search(frame.filename):
+            return f"line {frame.lineno} of a cell, in {frame.name}: {frame.line}"
         if not (frame.filename.startswith((*_CALLED_BY_USERS, *_LIBRARIES, "<")) or "site-packages" in frame.filename):
             return f"{frame.filename}:{frame.lineno} in {frame.name}"
     return None

@@ -118,9 +118,14 @@ def test_the_answer_names_the_predicted_class_with_its_probability(scored: Proje
     rows = ["--row", "1,2,3,4,5,6,7,8", "--row", "[0,0,0,0,1,1,1,1]", "--label", "1"]
     summary = json.loads(scored.done("ask", *rows, "--json").stdout)
     expected = predictions(scored, [[1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 0, 0, 1, 1, 1, 1.0]])
-    assert [one for one, _ in summary["predicted"]] == expected.argmax(1).tolist()
-    np.testing.assert_allclose([p for _, p in summary["predicted"]], expected.max(1).values, rtol=1e-4)
-    assert f"predicted {summary['predicted'][0][0]} (p = " in scored.done("ask", *rows).stdout
+    predicted = [target["predicted"] for target in summary["targets"]]
+    assert [one["label"] for one in predicted] == expected.argmax(1).tolist()
+    assert [one["correct"] for one in predicted] == (expected.argmax(1) == 1).tolist()
+    np.testing.assert_allclose([one["probability"] for one in predicted], expected.max(1).values, rtol=1e-4)
+    printed = scored.done("ask", *rows).stdout
+    for one in predicted:
+        says = f"predicted {'with' if one['correct'] else 'as ' + str(one['label'])}"
+        assert says in printed
 
 
 def test_an_answer_can_be_a_page(scored: Project) -> None:
@@ -130,7 +135,7 @@ def test_an_answer_can_be_a_page(scored: Project) -> None:
     page = data(scored, "page.html")
     for number, (shown, target) in enumerate(zip(page["targets"], summary["targets"], strict=True)):
         own = page["samples"][shown["i"]]
-        assert (own["s"], own["r"], own["m"][0]) == ("new", number, summary["predicted"][number][0])
+        assert (own["s"], own["r"], own["m"][0]) == ("new", number, target["predicted"]["label"])
         assert own["l"] == 1, "a number, as the labels of the training set are"
         assert own["f"] == pytest.approx(summary["outputs"][number], rel=1e-4)
         for end, name in (("a", "helpful"), ("b", "harmful")):
@@ -152,7 +157,7 @@ def test_labels_on_the_page_have_the_form_of_those_of_the_training_set(scored: P
     page = data(scored, "page.html")
     own = page["samples"][page["targets"][0]["i"]]
     assert own["l"] == label
-    assert own["m"][0] == json.loads(told)["predicted"][0][0]
+    assert own["m"][0] == json.loads(told)["targets"][0]["predicted"]["label"]
     assert {sample["l"] for sample in page["samples"]} <= {"dog", "cat", "cow"}
 
 

@@ -13,6 +13,7 @@ import torch
 from small_project import read_store
 from tiny_project import ROWS, TARGETS, Project, weights
 
+from trak_cli.report.payload import Prediction
 from trak_cli.results.outputs.model_outputs import means
 from trak_cli.results.outputs.predictions import class_names
 from trak_cli.store.layout import Layout
@@ -72,10 +73,16 @@ def test_every_command_shows_the_same_prediction(scored: Project) -> None:
         assert (one["predicted"]["label"], one["predicted"]["probability"]) == (number, pytest.approx(chance, abs=1e-4))
     printed = scored.done("top", "--target", "3").stdout
     assert "predicted" in printed
-    assert f"predicted {truth['test'][3][0]} ({truth['test'][3][1]:.2f})" in printed
+    number, chance = truth["test"][3]
+    wrong, right = f"predicted as {number} ({chance:.2f}), wrong", f"predicted with {chance:.2f}"
+    assert (right if top["predicted"]["correct"] else wrong) in printed
     for one in json.loads(scored.done("suspects", "--json").stdout)["suspects"]:
         number, chance = truth["train"][one["row"]]
-        assert (one["predicted"], one["predicted_probability"]) == (number, pytest.approx(chance, abs=1e-4))
+        assert one["predicted"] == {
+            "label": number,
+            "probability": pytest.approx(chance, abs=1e-4),
+            "correct": number == one["label"],
+        }
     assert "predicted" in scored.done("suspects").stdout
 
 
@@ -130,3 +137,31 @@ def test_classes_are_named_as_labels_are(like: Any, classes: list[str] | None, s
         dataset.classes = classes  # type: ignore[attr-defined]
     names = class_names(torch.utils.data.Subset(dataset, [0]), like)  # type: ignore[arg-type]
     assert (names.of_class(1), names.agree(like, 1)) == (shown, agrees)
+
+
+def test_classes_without_a_list_are_named_by_the_labels_of_rows_that_are_predicted_as_labelled(scored: Project) -> None:
+    plugin = scored.folder / "tiny_plugin.py"
+    more = """
+    def describe(self, row):
+        return {"label": ["dog", "cat", "cow"][self[row][1]]}
+"""
+    plugin.write_text(plugin.read_text() + more)
+    names, truth = ["dog", "cat", "cow"], expected("train")
+    found = json.loads(scored.done("top", "--target", "3", "-k", "2", "--json").stdout)["targets"][0]
+    for one in (*found["helpful"], *found["harmful"]):
+        assert one["predicted"]["label"] == names[truth[one["row"]][0]]
+    asked = json.loads(scored.done("ask", "--row", "1,2,3,4,5,6,7,8", "--label", "1", "--json").stdout)["targets"][0]
+    assert asked["predicted"]["label"] in names
+    assert asked["predicted"]["correct"] == (asked["predicted"]["label"] == "cat")
+
+
+def test_a_prediction_is_repeated_only_where_it_is_another_class_than_the_label() -> None:
+    assert (str(Prediction("cat", 0.931, True)), Prediction("cat", 0.931, True).clause()) == (
+        "as labelled (0.93)",
+        "predicted with 0.93",
+    )
+    assert (str(Prediction("dog", 0.8, False)), Prediction("dog", 0.8, False).clause()) == (
+        "dog (0.80), wrong",
+        "predicted as dog (0.80), wrong",
+    )
+    assert str(Prediction(3, 0.5)) == "3 (0.50)"

@@ -57,7 +57,8 @@ def as_dataset(data: Any, key: str, problems: list[Problem]) -> Indexed:
         lengths = [len(values) for values in (data.values() if isinstance(data, Mapping) else data)]
         if len(set(lengths)) > 1:
             found = f"columns of {', '.join(map(str, lengths))} entries"
-            problems.append(Problem(key, found, "one entry per sample in each column", "give columns of equal length"))
+            remedy = "give columns of equal length, or [SAMPLE] if this is one sample"
+            problems.append(Problem(key, found, "one entry per sample in each column", remedy))
         return Columns(data)
     problem = _refusal(data, key)
     if problem is not None:
@@ -67,7 +68,7 @@ def as_dataset(data: Any, key: str, problems: list[Problem]) -> Indexed:
 
 def as_splits(targets: Any, problems: list[Problem]) -> dict[str, Indexed]:
     """Split name -> data set; targets without names are the split :data:`TARGETS`."""
-    if isinstance(targets, Mapping) and not _is_columns(targets):
+    if isinstance(targets, Mapping) and not _is_columns(targets) and not _is_sample(targets):
         if not targets or TRAIN in targets:
             found = f"a split named {TRAIN!r}" if targets else "an empty mapping"
             expected = f"data sets by the names of their splits, other than {TRAIN!r}"
@@ -93,8 +94,22 @@ def _is_columns(data: Any) -> bool:
     return all(isinstance(value, Tensor | np.ndarray) and value.ndim > 0 for value in values)
 
 
+def _is_sample(data: Any) -> bool:
+    """Whether a tuple or mapping holds a number or a text beside its arrays, as a sample does and a data set does not."""
+    if not isinstance(data, tuple | Mapping):
+        return False
+    values = list(data.values() if isinstance(data, Mapping) else data)
+    plain = [isinstance(value, str | int | float | np.generic) or getattr(value, "ndim", None) == 0 for value in values]
+    return any(plain) and all(one or hasattr(value, "shape") for one, value in zip(plain, values, strict=True))
+
+
 def _refusal(data: Any, key: str) -> Problem | None:
     kind = type(data).__name__
+    if _is_sample(data):
+        what = (
+            f"a {kind} of {', '.join(type(value).__name__ for value in (data.values() if isinstance(data, Mapping) else data))}"
+        )
+        return Problem(key, f"{what}, which is one sample", _EXPECTED, "give a list: [SAMPLE] for one sample")
     if isinstance(data, DataLoader):
         found = f"a {kind}, whose order and batches may differ from those of its data set"
         return Problem(key, found, _EXPECTED, "give LOADER.dataset, and collate=LOADER.collate_fn")

@@ -32,6 +32,11 @@ def node_of(key: str, **identity: Any) -> Json:
     return {"_target_": f"{held.__module__}.{held.__name__}", "key": key, **identity}
 
 
+def is_object(node: Any) -> bool:
+    """Whether a node stands for an object of a process, as those of :func:`node_of` do."""
+    return isinstance(node, Mapping) and node.get("_target_") == node_of("")["_target_"]
+
+
 def same(value: Any) -> Make:
     """A function that returns this object each time."""
     return lambda: value

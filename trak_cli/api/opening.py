@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trak_cli.api.live import node_of, same
+from trak_cli.api.live import is_object, node_of, same
 from trak_cli.api.store import Store
 from trak_cli.config.compose.plugin_import import use_folder
 from trak_cli.config.stored import read_stored
 from trak_cli.config.validate.plugins import instantiate
-from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.results.samples import dataset_key
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN
@@ -47,7 +47,9 @@ def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, 
     else:
         section = read_stored(layout.config).get("dataset", {}) if datasets else {}
         nodes = {TRAIN: section.get("train"), **(section.get("targets") or {})}
-        given = {split: instantiate(node, dataset_key(split)) for split, node in nodes.items() if node is not None}
+        nodes = {split: node for split, node in nodes.items() if node is not None}
+        _refuse_objects(nodes)
+        given = {split: instantiate(node, dataset_key(split)) for split, node in nodes.items()}
     ConfigError.raise_for(
         Problem("datasets", f"the split {split!r}", f"splits of the store: {', '.join(splits)}", "correct the name")
         for split in given
@@ -58,3 +60,12 @@ def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, 
     if estimator := read_stored(layout.config).get("estimator"):
         values["estimator"] = estimator
     return Store(root, values, {dataset_key(split): same(data) for split, data in given.items()})
+
+
+def _refuse_objects(nodes: Mapping[str, Any]) -> None:
+    """Refuse to build data sets that were objects in the memory of a process, as those of :func:`trak_cli.attribute` are."""
+    objects = {split: node for split, node in nodes.items() if is_object(node)}
+    if objects:
+        expected, remedy = "data sets that config.yaml names as plugins", ", ".join(f"{split!r}: DATA" for split in nodes)
+        found = f"objects of the process that made the store: {', '.join(objects)}"
+        raise InputError(Problem("datasets", found, expected, f"give your own objects: datasets={{{remedy}}}"))

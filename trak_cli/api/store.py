@@ -14,7 +14,7 @@ from trak_cli.api.live import holding
 from trak_cli.api.progress import reporter_of
 from trak_cli.api.scores import Scores
 from trak_cli.api.stages import with_gradients
-from trak_cli.api.wording import as_arguments
+from trak_cli.api.wording import as_arguments, count_problems, options_of
 from trak_cli.config.load import Loaded, load
 from trak_cli.errors import ConfigError, InputError, Problem
 from trak_cli.results.samples import SampleSets
@@ -23,8 +23,6 @@ from trak_cli.user_errors import report_user_errors
 
 if TYPE_CHECKING:
     import pandas
-
-    from trak_cli.results.evaluation.contract import Metric
 
 
 class Store(StoreContent):
@@ -55,6 +53,7 @@ class Store(StoreContent):
         from trak_cli.api.tables import top_table
         from trak_cli.results.top import top
 
+        ConfigError.raise_for(count_problems(k=k))
         targets = () if target is None else [int(row) for row in np.atleast_1d(target)]
         with self._reading(estimator) as loaded:
             samples = SampleSets(loaded.config)
@@ -80,6 +79,7 @@ class Store(StoreContent):
         from trak_cli.api.tables import suspects_table
         from trak_cli.results.suspects import suspects
 
+        ConfigError.raise_for(count_problems(k=k))
         with self._reading(estimator) as loaded:
             return suspects_table(suspects(loaded, reporter_of(True), split=split, by=by, k=k))
 
@@ -98,7 +98,7 @@ class Store(StoreContent):
 
         path = None if out is None else Path(out)
         with self._reading(estimator) as loaded:
-            return select(loaded, reporter_of(False), choice=Choice(**choice), out=path).rows
+            return select(loaded, reporter_of(False), choice=options_of(Choice, choice), out=path).rows
 
     def report(self, out: str | Path, *, estimator: str | None = None, **options: Any) -> Path:
         """Write an HTML page of targets beside their most helpful and harmful training samples, as `trak report` does.
@@ -114,7 +114,8 @@ class Store(StoreContent):
         from trak_cli.results.report import ReportOptions, report
 
         with self._reading(estimator) as loaded:
-            return report(loaded, reporter_of(True), options=ReportOptions(Path(out), **options)).path
+            chosen = options_of(ReportOptions, {"out": Path(out), **options})
+            return report(loaded, reporter_of(True), options=chosen).path
 
     def export(self, out: str | Path, *, estimator: str | None = None, **options: Any) -> Path:
         """Write the scores, or features, in the files of another program, as `trak export` does.
@@ -130,24 +131,30 @@ class Store(StoreContent):
         from trak_cli.results.exchange.export import Export, export
 
         with self._reading(estimator) as loaded:
-            export(loaded, reporter_of(True), to=Export(Path(out), **options))
+            export(loaded, reporter_of(True), to=options_of(Export, {"out": Path(out), **options}))
         return Path(out)
 
-    def evaluate(self, *, split: str | None = None, estimator: str | None = None, **inputs: Any) -> list[Metric]:
-        """The metrics of `trak evaluate` for which something is known about the data.
+    def evaluate(self, *, split: str | None = None, estimator: str | None = None, **inputs: Any) -> pandas.DataFrame:
+        """The metrics of `trak evaluate` for which something is known about the data (extra ``tables``).
 
         Args:
-            inputs: fields of :class:`~trak_cli.results.evaluation.contract.Inputs`: ``flipped="rows.txt"``, ``classes=True``, …
+            inputs: fields of :class:`~trak_cli.results.evaluation.contract.Inputs`: ``flipped=[3, 17]`` or a file,
+                ``classes=True``, …
+
+        Returns:
+            A row for each metric: its name, its value with a 95 % interval, how many targets or training samples it is over,
+            and what it is for perfect scores. ``attrs["per_target"]`` has the values of single targets by metric.
 
         Raises:
             ConfigError, StoreError, InputError: see the classes.
         """
+        from trak_cli.api.tables import metrics_table
         from trak_cli.results.evaluate import evaluate
         from trak_cli.results.evaluation.contract import Inputs
 
         given: dict[str, Any] = {name: Path(value) if isinstance(value, str) else value for name, value in inputs.items()}
         with self._reading(estimator) as loaded:
-            return evaluate(loaded, reporter_of(True), inputs=Inputs(**given), split=split).metrics
+            return metrics_table(evaluate(loaded, reporter_of(True), inputs=options_of(Inputs, given), split=split))
 
     def score(self, targets: Any, *, progress: bool | Reporter = True) -> Scores:
         """The scores of new targets against the finished store, which is not changed.
@@ -169,7 +176,7 @@ class Store(StoreContent):
         problems: list[Problem] = []
         samples = as_dataset(targets, "targets", problems)
         InputError.raise_for(problems)
-        with holding(self._objects), report_user_errors("your code"), with_gradients():
+        with as_arguments(), holding(self._objects), report_user_errors("your code"), with_gradients():
             new = open_new(load("ask", None, None, (), self._values), reporter_of(progress), samples)
             found = np.concatenate([block for _, block in new.blocks()], axis=1)
         return Scores((new.estimator, "new targets"), range(len(found)), found.shape[1], lambda *rows: found[np.ix_(*rows)])

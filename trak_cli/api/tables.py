@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     import pandas
 
     from trak_cli.report.payload import Prediction
+    from trak_cli.results.evaluate import EvaluateSummary
     from trak_cli.results.suspects import SuspectsSummary
     from trak_cli.results.top import TopSummary
 
-_FIRST = ("target", "row", "score", "label", "predicted", "predicted_probability", "description")
+_FIRST = ("rank", "target", "row", "score", "label", "predicted", "predicted_probability", "description")
 
 
 def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
@@ -42,11 +43,26 @@ def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
 
 def suspects_table(summary: SuspectsSummary) -> pandas.DataFrame:
     """A row for each suspect, with a column for each criterion."""
-    rows = [{name: value for name, value in (vars(one) | one.values).items() if name != "values"} for one in summary.suspects]
+    hidden = ("values", "predicted")
+    rows = [
+        {name: value for name, value in (vars(one) | one.values).items() if name not in hidden} | _predicted(one.predicted)
+        for one in summary.suspects
+    ]
     frame = _table(rows, {"by": summary.by, "split": summary.split, "notes": summary.notes}, "suspects")
-    for name in ("label", "predicted", "proposed"):  # whole numbers, although some are missing
+    for name in {"label", "predicted", "proposed", "harm_count"} & set(frame):  # whole numbers, although some are missing
         frame[name] = frame[name].convert_dtypes()
     return frame
+
+
+def metrics_table(summary: EvaluateSummary) -> pandas.DataFrame:
+    """A row for each metric, with its interval."""
+    rows = [
+        {"metric": one.name, "value": one.value.estimate, "low": one.value.low, "high": one.value.high}
+        | {"count": one.count, "of": one.of, "perfect": one.perfect}
+        for one in summary.metrics
+    ]
+    single = {one.name: one.per_target for one in summary.metrics if one.per_target}
+    return _table(rows, {"estimator": summary.estimator, "split": summary.split, "per_target": single}, "evaluate")
 
 
 def _table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], where: str) -> pandas.DataFrame:

@@ -6,14 +6,27 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from typing import Any, TypeVar
 
-from trak_cli.errors import Problem, TrakError
+from trak_cli.config.wording import nearest, one_of
+from trak_cli.errors import ConfigError, Problem, TrakError
+
+Options = TypeVar("Options")
 
 #: An option of a command, with its value if there is one.
-_OPTION = re.compile(r"(?<![\w-])--?([a-z]+)(?: (-?[\w.]+(?:-[\w.]+)*))?(?![\w-])")
+_OPTION = re.compile(r"(?<![\w-])--?([a-z]+(?:-[a-z]+)*)(?: (?!or |and )(-?[\w.]+(?:-[\w.]+)*))?(?![\w-])")
 
 #: A dotted key with its value.
 _KEY = re.compile(r"'?(?<![\w./-])([a-z]\w*(?:\.\w+)+)=(\[[^\]]*\]|[^\s,;:)']+)'?")
+
+#: A dotted key without a value: the place of a problem, or a proposal.
+_PLACE, _MEANT = re.compile(r"(?!dataset\.)[a-z]\w*(?:\.\w+)+"), re.compile(r"(?<=did you mean )[a-z]\w*(?:\.\w+)+(?=\?)")
+
+#: Commands that a remedy names, which the call of attribute does.
+_STAGES, _TRAIN = re.compile(r"\brun `?trak (featurize|finalize|score)\b`?"), re.compile(r", or run `trak train`")
+
+#: Options that are numbers of samples.
+_COUNTS = ("k", "most", "top")
 
 _PYTHON = {"true": "True", "false": "False", "null": "None"}
 
@@ -25,14 +38,15 @@ _OBJECT = re.compile(r"fingerprint (model|task|collate)\b")
 def as_arguments() -> Iterator[None]:
     """Name arguments where errors name options and keys.
 
-    ``--split test`` becomes ``split='test'``, ``-k 3`` becomes ``k=3``, and ``score.overwrite=true`` becomes
-    ``score__overwrite=True``. Where a store was made with another model, task or collate function, which have no keys here,
-    the remedy is to give the same object.
+    ``--split test`` becomes ``split='test'``, ``-k 3`` becomes ``k=3``, ``score.overwrite=true`` becomes
+    ``score__overwrite=True``, and "run trak score" becomes "call trak.attribute, or trak.score,". Where a store was made with
+    another model, task or collate function, which have no keys here, the remedy is to give the same object.
     """
     try:
         yield
     except TrakError as error:
-        raise type(error)(dict.fromkeys(map(_with_arguments, error.problems))) from error
+        renamed = type(error)(dict.fromkeys(map(_with_arguments, error.problems)))
+        raise renamed.with_traceback(error.__traceback__) from error.__cause__  # not a second traceback of the same error
 
 
 def _with_arguments(problem: Problem) -> Problem:
@@ -41,13 +55,21 @@ def _with_arguments(problem: Problem) -> Problem:
         return replace(problem, remedy=f"give the {name} that the store was made with, or another store")
     texts = {item.name: getattr(problem, item.name) for item in fields(Problem)}
     where = texts.pop("where")
-    where = where.lstrip("-") if _OPTION.fullmatch(where) else where
-    return Problem(where, **{name: _KEY.sub(_keyword, _OPTION.sub(_argument, text)) for name, text in texts.items()})
+    where = where.lstrip("-").replace("-", "_") if _OPTION.fullmatch(where) else where
+    where = where.replace(".", "__") if _PLACE.fullmatch(where) else where
+    return Problem(where, **{name: _in_python(text) for name, text in texts.items()})
+
+
+def _in_python(text: str) -> str:
+    text = _MEANT.sub(lambda key: key.group().replace(".", "__"), _TRAIN.sub("", text))
+    text = _STAGES.sub(r"call trak.attribute, or trak.\1,", text)
+    text = text.replace("dataset.collate a function", "collate=FUNCTION")
+    return _KEY.sub(_keyword, _OPTION.sub(_argument, text))
 
 
 def _argument(option: re.Match[str]) -> str:
-    name, value = option.groups()
-    return str(name) if value is None else f"{name}={_literal(value)}"
+    name, value = option.group(1).replace("-", "_"), option.group(2)
+    return name if value is None else f"{name}={_literal(value)}"
 
 
 def _keyword(key: re.Match[str]) -> str:
@@ -60,3 +82,29 @@ def _literal(value: str) -> str:
         return f"[{', '.join(_literal(item.strip()) for item in value[1:-1].split(',') if item.strip())}]"
     plain = re.fullmatch(r"-?[\d.]+(e-?\d+)?|[A-Z_]+", value) is not None
     return value if plain else _PYTHON.get(value) or repr(value)
+
+
+def count_problems(**counts: Any) -> Iterator[Problem]:
+    """Numbers of samples that are no whole numbers of at least 1."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
+            yield Problem(name, repr(count), "a whole number of at least 1", f"give {name}=5")
+
+
+def options_of(kind: type[Options], given: Any) -> Options:
+    """An object of a dataclass of options from keyword arguments; one value may stand for a sequence of one.
+
+    Raises:
+        ConfigError: an argument that the class does not have.
+    """
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    problems = []
+    for name in [name for name in given if name not in known]:
+        meant = nearest(name, known)
+        remedy = f"did you mean {meant}?" if meant else "leave it out"
+        problems.append(Problem(name, "an unknown argument", one_of([*known]), remedy))
+    ConfigError.raise_for(
+        [*problems, *count_problems(**{name: given[name] for name in _COUNTS if given.get(name) is not None})]
+    )
+    single = {name for name, item in known.items() if item.default == () and isinstance(given.get(name), str | int)}
+    return kind(**{name: (value,) if name in single else value for name, value in given.items()})

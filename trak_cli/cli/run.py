@@ -26,7 +26,6 @@ from trak_cli.cli.terminal.completion import complete_config_name, complete_over
 from trak_cli.cli.terminal.progress import make_reporter
 from trak_cli.errors import MachineError, Problem, TrakError
 from trak_cli.interrupts import INTERRUPTED, raise_on_interrupt
-from trak_cli.plurals import counted
 from trak_cli.stop_signals import STOPPED, StopRequested, raised_stop_signals
 from trak_cli.user_errors import report_user_errors
 
@@ -50,8 +49,8 @@ PIPE_WIDTH = 240
 #: The stages that need large arrays again and again, for which the process keeps its memory.
 _KEEP_MEMORY = ("featurize", "finalize", "score", "run", "unroll")
 
-#: How many problems of an error are printed; a checkpoint of another architecture has one for each of its tensors.
-SHOWN_PROBLEMS = 24
+#: Styles of the lines of an error.
+_STYLES = {"headline": "bold red", "place": "bold", "detail": ""}
 
 Overrides = Annotated[
     list[str] | None,
@@ -211,14 +210,8 @@ def show_problems(error: TrakError) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if os.environ.get("TRAK_TRACEBACK") and error.__cause__ is not None:
         console.print(Text("".join(traceback.format_exception(error.__cause__)).rstrip()))
-    count = len(error.problems)
-    console.print(Text(f"trak: {error.headline}" + (f" ({counted(count, 'problem')})" if count > 1 else ""), style="bold red"))
-    for problem in error.problems[:SHOWN_PROBLEMS]:
-        console.print(Text(f"  {problem.where}", style="bold"))
-        for label, text in (("found", problem.found), ("expected", problem.expected), ("do", problem.remedy)):
-            console.print(Text(f"    {label + ':':<10}{text}"))
-    if count > SHOWN_PROBLEMS:
-        console.print(Text(f"  and {count - SHOWN_PROBLEMS} more", style="bold"))
+    for style, text in error.lines():
+        console.print(Text(f"trak: {text}" if style == "headline" else text, style=_STYLES[style]))
 
 
 def table(*headings: str, title: str | None = None) -> Table:

@@ -115,12 +115,17 @@ def _checked(needs: Needs, tree: DictConfig, source: Source, parsed: Parsed, pro
     problems += checker.problems
     base = Path.cwd()
     for problem in [*_value_problems(config), *_needed(needs, config, base, parsed.dropped, source)]:
-        # Skip problems that are caused by an earlier one: a refused key keeps its default.
-        if not any(covers(known.where, problem.where) for known in problems):
+        # Skip problems that are caused by an earlier one: a refused key keeps its default. A list has a problem for each item.
+        if not any(covers(known.where, problem.where) and not _alike(known, problem) for known in problems):
             problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return Loaded(config, frozenset(checker.raw), base)
+
+
+def _alike(one: Problem, other: Problem) -> bool:
+    """Whether two problems are the same one, of different values of a key."""
+    return (one.where, one.expected) == (other.where, other.expected) and one.found != other.found
 
 
 def _value_problems(config: TrakConfig) -> Iterator[Problem]:

@@ -59,7 +59,7 @@ def check_repeatable(dataset: Indexed, indices: Sequence[int], name: str = "the 
         seconds: after half of them, no further index is read for the first time, if there were nine at least.
 
     Raises:
-        InputError: names every index whose values changed, or the first one that cannot be read.
+        InputError: names the first index whose values changed, with their number, or the first one that cannot be read.
     """
     first: dict[int, int] = {}
     start = time.perf_counter()
@@ -67,12 +67,11 @@ def check_repeatable(dataset: Indexed, indices: Sequence[int], name: str = "the 
         first[index] = _read_id(dataset, index, name)
         if time.perf_counter() - start > seconds / 2 and len(first) >= _AT_LEAST:
             break
-    found, expected = "different values when it was read again", "the same values every time"
-    InputError.raise_for(
-        Problem(f"sample {index} of {name}", found, expected, "remove random augmentation from this data set")
-        for index, before in first.items()
-        if _read_id(dataset, index, name) != before
-    )
+    changed = [index for index, before in first.items() if _read_id(dataset, index, name) != before]
+    if changed:
+        others = f", as in {len(changed) - 1} more of the {len(first)} samples that were read" if len(changed) > 1 else ""
+        found, remedy = f"different values when it was read again{others}", "remove random augmentation from this data set"
+        raise InputError(Problem(f"sample {changed[0]} of {name}", found, "the same values every time", remedy))
 
 
 def _read_id(dataset: Indexed, index: int, name: str) -> int:

@@ -25,6 +25,16 @@ class Prediction:
     probability: float
     correct: bool | None = None
 
+    def __str__(self) -> str:
+        """For a table in which the label stands too: "as labelled (0.93)", "dog (0.80), wrong"."""
+        label = f"{self.label:.6g}" if isinstance(self.label, float) else self.label
+        wrong = ", wrong" if self.correct is False else ""
+        return f"{'as labelled' if self.correct else label} ({self.probability:.2f}){wrong}"
+
+    def clause(self) -> str:
+        """To follow the label in a sentence: "predicted with 0.93", "predicted as dog (0.80), wrong"."""
+        return f"predicted with {self.probability:.2f}" if self.correct else f"predicted as {self}"
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -69,18 +69,32 @@ def value_of(name: str, value: Any) -> Value | None:
     return Value(name, "text", str(value)) if array is None else _of_array(name, array)
 
 
-def value_of_sample(sample: Any) -> Value | None:
-    """The input of a sample that nothing describes: an image, or a series of floats; None for anything else.
+def values_of_sample(sample: Any) -> dict[str, Any]:
+    """What can be shown of a sample that nothing describes, by name: its texts, its images and its series of floats.
 
     Args:
-        sample: an array or a tensor, or a sequence whose first item is one.
+        sample: an input, a mapping, or a sequence of inputs whose last item may be the label.
     """
-    first = sample[0] if isinstance(sample, tuple | list) and sample else sample
-    array = _array(first) if hasattr(first, "__array__") else None
-    if array is None or not (array.dtype.kind == "f" or (array.ndim == 3 and array.dtype == np.uint8)):
+    if isinstance(sample, Mapping):
+        named = {str(name): _plain(value) for name, value in sample.items()}
+        return {name: value.content for name, value in named.items() if value is not None}
+    inputs = [sample] if not isinstance(sample, tuple | list) else list(sample[:-1] if len(sample) > 1 else sample)
+    found = [value for value in map(_plain, inputs) if value is not None]
+    texts = [value.content for value in found if value.kind == "text"]
+    others: dict[str, Any] = {value.kind: value.content for value in reversed(found) if value.kind != "text"}
+    return {**others, **({"text": "\n".join(texts)} if texts else {})}
+
+
+def _plain(value: Any) -> Value | None:
+    """A text, an image or a series of floats; None for anything else, such as token ids."""
+    if isinstance(value, str):
+        return Value("text", "text", value)
+    image = type(value).__module__.startswith("PIL.")
+    array = _array(value) if image or hasattr(value, "__array__") else None
+    if array is None or not (image or array.dtype.kind == "f" or (array.ndim == 3 and array.dtype == np.uint8)):
         return None
-    value = _of_array("input", array)
-    return value if value.kind in ("image", "series") else None
+    found = _of_array("input", array)
+    return found if found.kind in ("image", "series") else None
 
 
 def _of_array(name: str, array: AnyArray) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from trak_cli.config.validate.plugins import instantiate
 from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError
 from trak_cli.report.page import require_packages
+from trak_cli.report.payload import Prediction
 from trak_cli.results.neighbours import TargetTop, describer, target_top, with_predictions
 from trak_cli.results.new_samples import make_samples
 from trak_cli.results.new_scores import score_new
-from trak_cli.results.outputs.predictions import ClassNames, class_names, read_predictions
+from trak_cli.results.outputs.predictions import ClassNames, class_names, read_predictions, stored_names
 from trak_cli.results.reporting.new_targets import write_page
 from trak_cli.results.samples import Samples, dataset_key, open_samples
 from trak_cli.stages.featurizing.new_targets import ModelOutputs
@@ -31,8 +32,6 @@ class AskSummary:
         split: whose data set made the samples.
         rows: number of training rows.
         outputs: f of every target, the mean over the checkpoints.
-        predicted: the most probable class of every target, by its name if the data set has names, and its probability, the mean
-            over the checkpoints; None if the task has no classes.
         report: the page that was written.
     """
 
@@ -43,7 +42,6 @@ class AskSummary:
     rows: int
     outputs: list[float]
     targets: list[TargetTop]
-    predicted: list[tuple[str | int, float] | None]
     report: Path | None
 
 
@@ -67,12 +65,16 @@ def ask(
     found = score_new(loaded, reporter, made, k)
     words, training = Samples(made.split, made), open_samples(loaded.config, TRAIN)
     described = describer(training)
-    names = class_names(like.dataset, None)
-    predicted = _predicted(found.model, names, len(made))
+    inventory = found.inventory
+    names = stored_names(inventory.layout, inventory.checkpoints, TRAIN, training)
+    names = replace(names, names=names.names or class_names(like.dataset, None).names)
+    predicted = _predicted(found.model, names, words)
     if report is not None:
         write_page(report, found, made, training, predicted, names)
-    inventory = found.inventory
-    targets = [target_top(None, words.words(place), ends, described) for place, ends in enumerate(found.extremes.each())]
+    targets = [
+        replace(target_top(None, words.words(place), ends, described), predicted=predicted.get(place))
+        for place, ends in enumerate(found.extremes.each())
+    ]
     rows = [one.row for target in targets for one in (*target.helpful, *target.harmful)]
     known = read_predictions(inventory.layout, inventory.checkpoints, TRAIN, rows, training)
     return AskSummary(
@@ -82,19 +84,18 @@ def ask(
         split=made.split,
         rows=inventory.rows,
         outputs=found.model.outputs.mean(axis=0).tolist(),
-        targets=[with_predictions(target, {}, known) for target in targets],
-        predicted=predicted,
+        targets=[with_predictions(target, known) for target in targets],
         report=report,
     )
 
 
-def _predicted(model: ModelOutputs, names: ClassNames, count: int) -> list[tuple[str | int, float] | None]:
-    """The most probable class of each target, by its name if the data set names every class."""
-    if model.probabilities is None:
-        return [None] * count
-    best = model.probabilities.argmax(axis=1).tolist()
-    named = len(names.names) == model.probabilities.shape[1]
-    return [(names.names[one] if named else one, float(row[one])) for one, row in zip(best, model.probabilities, strict=True)]
+def _predicted(model: ModelOutputs, names: ClassNames, asked: Samples) -> dict[int, Prediction]:
+    """The most probable class of each target, by number of the target; empty if the task has no classes."""
+    found = {}
+    for place, row in enumerate(() if model.probabilities is None else model.probabilities):
+        label, given = names.of_class(int(row.argmax())), asked.label(place)
+        found[place] = Prediction(label, float(row.max()), None if given is None else names.shown(given) == label)
+    return found
 
 
 def _like(config: TrakConfig, split: str | None) -> Samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
@@ -46,7 +47,7 @@ def evaluate(loaded: Loaded, reporter: Reporter, *, inputs: Inputs, split: str |
     scored = open_scored(loaded, split)
     evaluated = Evaluated(loaded, scored, inputs, reporter)
     metrics: list[Metric] = []
-    by_file: list[tuple[Path | None, Callable[[Evaluated, Path], list[Metric]], bool]] = [
+    by_file: list[tuple[Any, Callable[[Evaluated, Any], list[Metric]], bool]] = [
         (inputs.flipped, mislabel_detection, False),
         (inputs.planted, planted_sources, True),
         (inputs.subclasses, subclass_detection, True),
@@ -70,8 +71,8 @@ def evaluate(loaded: Loaded, reporter: Reporter, *, inputs: Inputs, split: str |
 
 def _require_inputs(inputs: Inputs) -> None:
     problems = []
-    given = (inputs.flipped, inputs.planted, inputs.subclasses, inputs.shortcut, inputs.randomized, inputs.leave_one_out)
-    if not any(given) and inputs.flips is None and not inputs.classes and not inputs.removal:
+    given = [inputs.flipped, inputs.planted, inputs.subclasses, inputs.shortcut, inputs.randomized, inputs.leave_one_out]
+    if all(one is None for one in [*given, inputs.flips]) and not inputs.classes and not inputs.removal:
         remedy = "say what you know about the data; docs/evaluate.md has an example of each"
         problems.append(Problem("trak evaluate", "nothing to compare the scores with", f"one of {_INPUTS}", remedy))
     if inputs.shortcut_targets is not None and inputs.shortcut is None:

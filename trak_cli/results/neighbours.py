@@ -45,13 +45,12 @@ def target_top(row: int | None, description: str, ends: TopBottom, describe: Cal
     return TargetTop(row, description, helpful, harmful)
 
 
-def with_predictions(target: TargetTop, own: Mapping[int, Prediction], training: Mapping[int, Prediction]) -> TargetTop:
-    """The target with the predictions for itself and its training rows, as far as they are known, by row."""
+def with_predictions(target: TargetTop, training: Mapping[int, Prediction]) -> TargetTop:
+    """The target with the predictions for its training rows, as far as they are known, by row."""
     helpful, harmful = (
         [replace(one, predicted=training.get(one.row)) for one in side] for side in (target.helpful, target.harmful)
     )
-    predicted = None if target.row is None else own.get(target.row)
-    return replace(target, helpful=helpful, harmful=harmful, predicted=predicted)
+    return replace(target, helpful=helpful, harmful=harmful)
 
 
 def describer(samples: Samples | None) -> Callable[[int], str]:

@@ -33,16 +33,8 @@ def image_of(samples: Samples | None, row: int) -> Image | None:
     """The image of a sample, (H, W, 3) uint8: of its description, else of the sample itself; None if there is none."""
     if samples is None:
         return None
-    described = samples.description(row)
-    for value in described.values():
-        if isinstance(value, np.ndarray) and (image := as_image(value)) is not None:
-            return image
-    if described:
-        return None
-    sample = samples.sample(row)
-    first = sample[0] if isinstance(sample, tuple | list) and len(sample) else sample
-    array = np.asarray(first.detach().cpu()) if hasattr(first, "detach") else first
-    return as_image(array.transpose(1, 2, 0)) if isinstance(array, np.ndarray) and array.ndim == 3 else None
+    images = (as_image(value.content) for value in samples.values(row) if value.kind == "image")
+    return next((image for image in images if image is not None), None)
 
 
 def picture_of(samples: Samples | None, row: int) -> Image | Float64 | None:

@@ -10,7 +10,8 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.report.page import render, require_packages
 from trak_cli.report.payload import Payload
-from trak_cli.results.outputs.predictions import named_predictions
+from trak_cli.results.outputs.model_outputs import scored_checkpoints
+from trak_cli.results.outputs.predictions import named_predictions, stored_names
 from trak_cli.results.reporting.describing import Describer
 from trak_cli.results.reporting.page_contents import page_of, shown_targets
 from trak_cli.results.reporting.part import Part, SplitTargets, open_part
@@ -105,7 +106,8 @@ def _describer(samples: Mapping[str, Samples | None], parts: Sequence[Part], sus
     outputs = {part.scored.split: part.outputs(part.scored.split, part.rows) for part in parts}
     training = {row for part in parts for row in part.training_rows} | {one.row for one in suspicion.suspects}
     outputs[TRAIN] = parts[0].outputs(TRAIN, sorted(training))
-    predicted = {split: named_predictions(one, samples[split]) for split, one in outputs.items()}
+    names = stored_names(parts[0].scored.layout, scored_checkpoints(parts[0].scored), TRAIN, samples[TRAIN]).names
+    predicted = {split: named_predictions(one, samples[split], names) for split, one in outputs.items()}
     return Describer(samples, outputs, suspicion.self_influence, predicted)
 
 

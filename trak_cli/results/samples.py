@@ -9,7 +9,7 @@ import numpy as np
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
-from trak_cli.report.values import Value, value_of, value_of_sample
+from trak_cli.report.values import Value, value_of, values_of_sample
 from trak_cli.types import TRAIN
 from trak_cli.user_errors import report_user_errors
 
@@ -43,7 +43,8 @@ class Samples:
     def description(self, row: int) -> dict[str, Any]:
         """What ``describe`` of the data set returns: texts, numbers and arrays by name; a text alone is named "text".
 
-        Empty if the data set describes nothing.
+        A data set without ``describe`` is described by the texts, images and series of the sample itself, after its label;
+        empty if it has none of them.
         """
         if row != self._described[0]:
             self._described = (row, self._describe(row))
@@ -51,7 +52,10 @@ class Samples:
 
     def _describe(self, row: int) -> dict[str, Any]:
         if not hasattr(self.dataset, "describe"):
-            return {}
+            sample = self.sample(row)
+            shown = {name: value for name, value in values_of_sample(sample).items() if name not in LABELS}
+            label = _label_of(sample)
+            return {**({} if label is None else {"label": label}), **shown} if shown else {}
         with report_user_errors(f"{self._key}: describe({row})", any_code=True):
             described = self.dataset.describe(row)
         if isinstance(described, Mapping):
@@ -72,22 +76,17 @@ class Samples:
         return described
 
     def values(self, row: int) -> list[Value]:
-        """What the data set describes, each with its kind: image, series, text, number or marked tokens; without a description,
-        the input of the sample if it is an image or a series."""
+        """The description, each value with its kind: image, series, text, number or marked tokens."""
         described = self.description(row)
-        if not described:
-            value = value_of_sample(self.sample(row))
-            return [] if value is None else [value]
         with report_user_errors(f"{self._key}: describe({row})", any_code=True):
             values = [value_of(name, value) for name, value in described.items()]
         return [value for value in values if value is not None]
 
     def words(self, row: int) -> str:
         """The description in one line: its texts and numbers, without images and other arrays; without any, the label."""
-        described = self.description(row)
-        if not described and (label := self.label(row)) is not None:
+        words = {key: value for key, value in self.description(row).items() if isinstance(value, str | int | float)}
+        if not words and (label := self.label(row)) is not None:
             return f"label {label}"
-        words = {key: value for key, value in described.items() if isinstance(value, str | int | float)}
         if list(words) == ["text"]:
             return str(words["text"])
         return ", ".join(f"{key} {value}" for key, value in words.items())
@@ -95,12 +94,7 @@ class Samples:
     def label(self, row: int) -> str | int | float | None:
         """The label: of the description, else of a sample (input, label) or with a key such as "label"; None without one."""
         described = _named_label(self.description(row))
-        if described is not None:
-            return described
-        sample = self.sample(row)
-        if isinstance(sample, Mapping):
-            return _named_label(sample)
-        return _number(sample[1]) if isinstance(sample, tuple | list) and len(sample) == 2 else None
+        return _label_of(self.sample(row)) if described is None else described
 
 
 class SampleSets:
@@ -130,6 +124,13 @@ def open_samples(config: TrakConfig, split: str) -> Samples | None:
 def dataset_key(split: str) -> str:
     """The config key of the data set of a split."""
     return "dataset.train" if split == TRAIN else f"dataset.targets.{split}"
+
+
+def _label_of(sample: Any) -> str | int | float | None:
+    """The label of a sample: (input, label), or a mapping with a key such as "label"; None without one."""
+    if isinstance(sample, Mapping):
+        return _named_label(sample)
+    return _number(sample[1]) if isinstance(sample, tuple | list) and len(sample) == 2 else None
 
 
 def _named_label(values: Mapping[str, Any]) -> str | int | float | None:

@@ -67,7 +67,7 @@ class Suspect:
 
     Attributes:
         rank: from 1.
-        predicted: the class that the model predicts for it, and its probability; None if the store does not have it.
+        predicted: what the model predicts for it; None if the store does not have it.
         proposed: of a class, the label whose samples contradict it the most; None where left_out is at most 1, so that the
             other samples agree with its label.
         disagreement: the share of its neighbours' scores that is negative; None if they were not searched.
@@ -83,8 +83,7 @@ class Suspect:
     neighbours: list[int]
     values: dict[str, float]
     description: str
-    predicted: Label = None
-    predicted_probability: float | None = None
+    predicted: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -249,8 +248,7 @@ def describe_suspects(
             neighbours=[] if found is None else found.rows,
             values={name: float(values[row]) for name, values in ranking.values.items()},
             description="" if samples is None else samples.words(row),
-            predicted=one.label if (one := predicted.get(row)) is not None else None,
-            predicted_probability=one.probability if one is not None else None,
+            predicted=predicted.get(row),
         )
         for place, (row, found) in enumerate(zip(rows, searched, strict=True), 1)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trak_cli.config.load import Loaded
@@ -80,7 +80,8 @@ def _predicted(scored: Scored, found: Sequence[TargetTop], samples: SampleSets) 
         TRAIN: [near.row for one in found for near in (*one.helpful, *one.harmful)],
     }
     known = {split: read_predictions(scored.layout, checkpoints, split, rows, samples[split]) for split, rows in shown.items()}
-    return [with_predictions(one, known[scored.split], known[TRAIN]) for one in found]
+    own = [None if one.row is None else known[scored.split].get(one.row) for one in found]
+    return [replace(with_predictions(one, known[TRAIN]), predicted=mine) for one, mine in zip(found, own, strict=True)]
 
 
 def _log_other_checkpoints(config: TrakConfig, shown: Scored, reporter: Reporter) -> None:

@@ -209,6 +209,10 @@ def _integer_labels(labels: Any) -> Tensor:
     if isinstance(labels, Tensor) and labels.dim() == 1 and not (labels.is_floating_point() or labels.is_complex()):
         return labels
     remedy = "return one int per sample from the dataset"
+    if isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels):
+        remedy = "number the classes in the dataset or in its collate function: CLASSES.index(label)"
+    if isinstance(labels, Tensor) and labels.is_floating_point():
+        remedy += "; if they are numbers to predict, give task=regression"
     if isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point() and labels.shape[1] > 1:
         remedy += "; for a label at each position, with -100 where none counts, give task=token_classification"
     raise InputError(Problem("labels", _kind(labels), "a tensor of integers, (B,)", remedy))

@@ -30,8 +30,8 @@ class Quality:
 
     @property
     def near_chance(self) -> bool:
-        """Whether the number is within two standard deviations of chance, or worse."""
-        return self.knowledge is not None and self.knowledge < 2 * self._relative_noise
+        """Whether the number is within two standard deviations of chance, or worse; False for too few samples to tell."""
+        return self.knowledge is not None and self.knowledge < 2 * self._relative_noise < 0.5
 
     def far_from(self, other: Quality) -> bool:
         """Whether the advantage over chance is less than half of that on ``other`` samples, beyond noise."""

@@ -67,6 +67,10 @@ def test_a_mapping_of_arrays_has_samples_by_name() -> None:
         ("train.csv", "an object of type str"),
         ({"train": [1], "test": [2]}, "the keys 'train', 'test'"),
         (7, "an object of type int"),
+        ((X[0], 1), "[SAMPLE]"),
+        ((X.numpy(), Y.numpy()[0]), "[SAMPLE]"),
+        (("a text", "positive"), "a tuple of str, str, which is one sample"),
+        ({"input_ids": X[0], "labels": Y[0]}, "[SAMPLE]"),
     ],
 )
 def test_what_has_no_numbered_samples_is_refused_with_what_to_give(data: Any, says: str) -> None:
@@ -81,6 +85,13 @@ def test_targets_have_one_split_or_the_named_ones() -> None:
     assert list(as_splits((X, Y), [])) == ["targets"]
     assert list(as_splits({"x": X, "y": Y}, [])) == ["targets"]
     assert list(as_splits({"test": TensorDataset(X, Y), "mine": [(X[0], 1)]}, [])) == ["test", "mine"]
+
+
+def test_one_sample_is_no_mapping_of_splits() -> None:
+    problems: list[Problem] = []
+    as_splits({"x": X[0], "label": 1}, problems)
+    assert [problem.where for problem in problems] == ["targets"]
+    assert "[SAMPLE]" in problems[0].remedy
 
 
 @pytest.mark.parametrize("targets", [{}, {"train": TensorDataset(X, Y)}])

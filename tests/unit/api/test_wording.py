@@ -17,6 +17,10 @@ from trak_cli.errors import ConfigError, Problem, StoreError
         ("leave out --target", "leave out target"),
         ("set score.overwrite=true, or give projection.dim=64", "set score__overwrite=True, or give projection__dim=64"),
         ("give 'dataset.replace=[a, b]' or estimator.name=NAME", "give dataset__replace=['a', 'b'] or estimator__name=NAME"),
+        ("did you mean projection.dim?", "did you mean projection__dim?"),
+        ("run trak score with this split first", "call trak.attribute, or trak.score, with this split first"),
+        ("--leave-one-out FILE, --removal or --flips FILE", "leave_one_out=FILE, removal or flips=FILE"),
+        ("give dataset.collate a function that pads", "give collate=FUNCTION that pads"),
         ("see /a.b/c.d=e.pt -- or not, e-mail, 1 -2", "see /a.b/c.d=e.pt -- or not, e-mail, 1 -2"),
     ],
 )
@@ -25,6 +29,16 @@ def test_options_become_arguments(written: str, expected: str) -> None:
         raise ConfigError(Problem("--split", "nothing", "a split", written))
     (problem,) = refused.value.problems
     assert (problem.where, problem.remedy) == ("split", expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [("projection.dims", "projection__dims"), ("a.b/c.pt", "a.b/c.pt"), ("dataset.train", "dataset.train")],
+)
+def test_the_place_of_a_key_is_an_argument(place: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as refused, as_arguments():
+        raise ConfigError(Problem(place, "nothing", "a value", "correct it"))
+    assert refused.value.problems[0].where == expected
 
 
 def test_the_kind_of_error_stays() -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from trak_cli.report.encoding import SERIES_CHANNELS, SERIES_POINTS, TEXT_CHARACTERS, TEXT_TOKENS, as_bytes, encoded
-from trak_cli.report.values import value_of, value_of_sample
+from trak_cli.report.values import value_of, values_of_sample
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,30 @@ def test_predicted_tokens_may_be_marked_by_truth_values() -> None:
         (torch.zeros(3, 32, 32), "image", (32, 32, 3)),
         ((np.zeros((8, 8, 3), np.uint8), 0), "image", (8, 8, 3)),
         ((torch.zeros(28, 28), 4), "image", (28, 28)),
+        ((Image.new("RGB", (6, 4)), "a cat"), "image", (4, 6, 3)),
     ],
 )
 def test_the_input_of_a_sample_that_nothing_describes_is_shown(sample: object, kind: str, shape: tuple[int, ...]) -> None:
-    value = value_of_sample(sample)
+    ((name, content),) = values_of_sample(sample).items()
+    assert (name, content.shape) == (kind, shape)
+    value = value_of(name, content)
     assert value is not None
-    assert (value.kind, value.content.shape) == (kind, shape)
+    assert value.kind == kind
 
 
-@pytest.mark.parametrize("sample", [(torch.arange(9), 1), {"input_ids": [1, 2]}, "text", (), (1.5, 2), torch.zeros(2, 3, 4, 5)])
-def test_tokens_texts_and_numbers_are_no_pictures(sample: object) -> None:
-    assert value_of_sample(sample) is None
+@pytest.mark.parametrize(
+    ("sample", "shown"),
+    [
+        ("a text", {"text": "a text"}),
+        (("a text", "positive"), {"text": "a text"}),
+        (("a premise", "a hypothesis", 2), {"text": "a premise\na hypothesis"}),
+        ({"question": "why?", "input_ids": torch.arange(4)}, {"question": "why?"}),
+    ],
+)
+def test_the_texts_of_a_sample_that_nothing_describes_are_shown(sample: object, shown: dict[str, str]) -> None:
+    assert values_of_sample(sample) == shown
+
+
+@pytest.mark.parametrize("sample", [(torch.arange(9), 1), {"input_ids": [1, 2]}, (), (1.5, 2), torch.zeros(2, 3, 4, 5)])
+def test_tokens_and_numbers_are_not_shown(sample: object) -> None:
+    assert values_of_sample(sample) == {}

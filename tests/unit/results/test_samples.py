@@ -45,5 +45,21 @@ def test_a_text_data_set_gives_the_row_of_its_table_as_it_is() -> None:
         samples.record(2)
 
 
+@pytest.mark.parametrize(
+    ("sample", "words", "names"),
+    [
+        (("a dull film", "negative"), "label negative, text a dull film", ["label", "text"]),
+        ((np.zeros((3, 8, 8), np.float32), np.int64(4)), "label 4", ["label", "image"]),
+        (("a text",), "a text", ["text"]),
+        ({"text": "a text", "label": 1}, "label 1, text a text", ["label", "text"]),
+        (([1, 2, 3], 5), "label 5", []),
+    ],
+)
+def test_a_sample_that_nothing_describes_shows_its_texts_and_images(sample: Any, words: str, names: list[str]) -> None:
+    samples = Samples("train", [sample])
+    assert samples.words(0) == words
+    assert list(samples.description(0)) == names
+
+
 def test_other_data_sets_give_the_texts_and_numbers_of_the_description_and_the_label() -> None:
     assert Samples("train", Images()).record(0) == {"file": "a.png", "label": 7}

@@ -122,6 +122,9 @@ def test_a_classifier_whose_output_uses_no_logits_is_judged_by_its_output(inputs
         (Quality("loss per token", 6.9, 0.0, math.log(1000), 0.025 * math.log(1000)), True),
         (Quality("loss per token", 4.9, 0.0, math.log(1000), 0.025 * math.log(1000)), False),
         (Quality("share of f > 0", 0.0, 1.0), False),
+        (accuracy(1, 1, 2), False),  # too few samples to tell
+        (accuracy(2, 5, 2), False),
+        (accuracy(1, 5, 10), True),
     ],
 )
 def test_near_chance_is_what_a_model_that_knows_nothing_gets(quality: Quality, near: bool) -> None:

@@ -82,10 +82,9 @@ def command(
 
 
 def show(summary: AskSummary, console: Console) -> None:
-    answers = zip(summary.targets, summary.outputs, summary.predicted, strict=True)
-    for number, (target, output, predicted) in enumerate(answers):
-        says = "" if predicted is None else f", predicted {predicted[0]} (p = {predicted[1]:.2f})"
-        about = f"new target {number} ({target.description}), f = {output:.4g}{says}, estimator {summary.estimator}"
+    for number, (target, output) in enumerate(zip(summary.targets, summary.outputs, strict=True)):
+        says = "" if target.predicted is None else f", {target.predicted.clause()}"
+        about = f"new target {number} ({target.description}{says}), f = {output:.4g}, estimator {summary.estimator}"
         console.print(about, soft_wrap=True)
         show_neighbours(target, console, {})
     console.print(

@@ -82,13 +82,9 @@ def _table(summary: SuspectsSummary, criteria: Sequence[str]) -> Table:
     rows = table("#row", "label", *known, "proposed", *(f"#{_SHORT.get(name, name)}" for name in criteria), "description")
     for one in summary.suspects:
         values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in criteria]
-        predicted = [_predicted(one)] if known else []
+        predicted = [str(one.predicted or "")] if known else []
         rows.add_row(str(one.row), _shown(one.label), *predicted, _shown(one.proposed), *values, _described(one))
     return rows
-
-
-def _predicted(one: Suspect) -> str:
-    return "" if one.predicted_probability is None else f"{_shown(one.predicted)} ({one.predicted_probability:.2f})"
 
 
 def _described(one: Suspect) -> str:

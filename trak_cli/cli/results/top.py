@@ -16,7 +16,6 @@ from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
     from trak_cli.config.load import Loaded
-    from trak_cli.report.payload import Prediction
     from trak_cli.results.neighbours import TargetTop
     from trak_cli.results.pictures import Image
     from trak_cli.results.samples import SampleSets
@@ -94,7 +93,8 @@ def command(
 
 def show(summary: TopSummary, console: Console, images: Images) -> None:
     for target in summary.targets:
-        about = "; ".join(text for text in (target.description, predicted_text(target.predicted, "predicted ")) if text)
+        predicted = "" if target.predicted is None else target.predicted.clause()
+        about = ", ".join(text for text in (target.description, predicted) if text)
         about = f" ({about})" if about else ""
         shown = f"target {target.row}" if summary.group is None else f"the mean over {counted(len(summary.group), 'target')}"
         console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
@@ -115,19 +115,12 @@ def show_neighbours(target: TargetTop, console: Console, images: Images) -> None
         if pictures:
             console.print(pictures)
         for one in neighbours:
-            predicted = [predicted_text(one.predicted)] if known else []
+            predicted = [str(one.predicted or "")] if known else []
             rows.add_row(Text(sign, colour), str(one.row), Text(f"{one.score:+.4g}", colour), *predicted, one.description)
     console.print(rows)
     for neighbours, size in ((target.helpful, "positive"), (target.harmful, "negative")):
         if not neighbours:
             console.print(f"no training sample has a {size} score")
-
-
-def predicted_text(predicted: Prediction | None, before: str = "") -> str:
-    """The predicted class with its probability, and whether it is another one than the label; empty if it is not known."""
-    if predicted is None:
-        return ""
-    return f"{before}{predicted.label} ({predicted.probability:.2f}){', wrong' if predicted.correct is False else ''}"
 
 
 def _images(samples: SampleSets, summary: TopSummary) -> Images:

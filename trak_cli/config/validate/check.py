@@ -207,7 +207,8 @@ def _metadata(schema: type[Any], name: str) -> Mapping[str, Any]:
 
 def _unknown(name: str, prefix: str, siblings: list[str]) -> Problem:
     keys = all_keys()
-    beside = nearest(name, siblings)
+    inside = {key.replace(".", "_"): key for key in keys if name.startswith(f"{key.split('.')[0]}_")}  # projection_dim
+    beside = inside.get(nearest(name, inside) or "") or nearest(name, siblings)
     elsewhere = next((key for key in keys if key.rpartition(".")[2] == name), None) or nearest(join(prefix, name), keys)
     meant = _MEANT.get(join(prefix, name)) or (join(prefix, beside) if beside else elsewhere)
     remedy = f"did you mean {meant}?" if meant else "remove the key"

@@ -118,6 +118,7 @@
   const labelOf = (target) => own(target)?.l;
   const probabilityOf = (target) => own(target)?.p;
   const wrongOf = (sample) => (known(sample?.m) && known(sample.m[2]) ? !sample.m[2] : null);
+  const labelText = (sample) => (typeof sample.l === "number" ? digits(sample.l, 5) : sample.l);
   const predictedText = (sample) => `${typeof sample.m[0] === "number" ? digits(sample.m[0], 5) : sample.m[0]} (${sample.m[1].toFixed(2)})`;
   function agreementOf(target) {
     const label = labelOf(target);
@@ -136,10 +137,12 @@
   }
   function chips(sample) {
     const box = element("p", { class: "chips" });
-    if (known(sample.l)) box.append(chip("label", typeof sample.l === "number" ? digits(sample.l, 5) : sample.l, "strong"));
-    if (known(sample.p)) box.append(chip("p(label)", sample.p.toFixed(sample.p > 0.995 || sample.p < 0.005 ? 4 : 2), sample.p < 0.5 ? "low" : ""));
+    const wrong = wrongOf(sample);
+    if (known(sample.l)) box.append(chip("label", labelText(sample), "strong"));
+    if (known(sample.p) && wrong !== false) box.append(chip("p(label)", sample.p.toFixed(sample.p > 0.995 || sample.p < 0.005 ? 4 : 2), sample.p < 0.5 ? "low" : ""));
     else if (known(sample.f)) box.append(chip("f", digits(sample.f)));
-    if (known(sample.m)) box.append(chip(wrongOf(sample) ? "predicted, wrong:" : "predicted", predictedText(sample), wrongOf(sample) ? "low" : ""));
+    if (wrong === false) box.append(chip("predicted with", sample.m[1].toFixed(2)));
+    else if (known(sample.m)) box.append(chip(wrong ? "predicted, wrong:" : "predicted", predictedText(sample), wrong ? "low" : ""));
     if (known(sample.q)) box.append(chip("self-influence", digits(sample.q)));
     return box;
   }
@@ -151,14 +154,15 @@
     button.addEventListener("click", () => { byId("search").value = `${sample.s}:${sample.r}`; select("targets"); refresh(); byId("search").focus(); });
     const bar = element("span", { class: "meter", "aria-hidden": "true" });
     bar.style.setProperty("--share", `${strongest ? 100 * Math.abs(score) / strongest : 0}%`);
-    const facts = [known(sample.l) ? `label ${typeof sample.l === "number" ? digits(sample.l, 5) : sample.l}` : null,
-      known(sample.p) ? `p ${sample.p.toFixed(2)}` : null].filter(known);
-    const guess = known(sample.m) ? `predicted ${predictedText(sample)}${wrongOf(sample) ? ", wrong" : ""}` : "";
+    const wrong = wrongOf(sample);
+    const facts = [known(sample.l) ? `label ${labelText(sample)}` : null, wrong === false ? `predicted with ${sample.m[1].toFixed(2)}`
+      : known(sample.p) ? `p ${sample.p.toFixed(2)}` : null].filter(known);
+    const guess = known(sample.m) && wrong !== false ? `predicted ${predictedText(sample)}${wrong ? ", wrong" : ""}` : "";
     const self = known(sample.q) ? `self ${digits(sample.q, 2)}` : "";
     return element("li", { class: `tile ${score < 0 ? "harms" : "helps"}` }, contents(sample),
       element("div", { class: "caption" }, element("p", { class: "score", text: signed(score) }), bar,
-        element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(" · "))),
-        guess ? element("p", { class: "small" }, isolated(guess)) : null,
+        element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(wrong === false ? ", " : " · "))),
+        guess ? element("p", { class: wrong ? "wrong" : "small" }, isolated(guess)) : null,
         self ? element("p", { class: "small", text: self }) : null,
         differs ? element("p", { class: "differs", text: "other label" }) : null));
   }

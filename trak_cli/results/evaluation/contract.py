@@ -20,7 +20,7 @@ class Inputs:
     """What the user gave for the evaluations; what is missing is not evaluated.
 
     Attributes:
-        flipped: training rows that are mislabelled.
+        flipped: training rows that are mislabelled, or a file with them.
         planted: the training rows that are the sources of each target.
         k: of recall@k and hit@k.
         classes: whether the labels of samples are their classes.
@@ -34,14 +34,14 @@ class Inputs:
         flips: models without different numbers of the highest scores.
     """
 
-    flipped: Path | None = None
+    flipped: Path | Sequence[int] | None = None
     planted: Path | None = None
     k: int = 10
     classes: bool = False
     subclasses: Path | None = None
     top: int = 5
-    shortcut: Path | None = None
-    shortcut_targets: Path | None = None
+    shortcut: Path | Sequence[int] | None = None
+    shortcut_targets: Path | Sequence[int] | None = None
     randomized: Path | None = None
     leave_one_out: Path | None = None
     removal: bool = False

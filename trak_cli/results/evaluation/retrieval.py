@@ -34,7 +34,7 @@ def planted_sources(evaluated: Evaluated, path: Path) -> list[Metric]:
     ]
 
 
-def shortcut_detection(evaluated: Evaluated, path: Path) -> list[Metric]:
+def shortcut_detection(evaluated: Evaluated, path: Path | Sequence[int]) -> list[Metric]:
     """The mean average precision of the training samples with a shortcut, over the targets that fall for it."""
     scored, chosen = evaluated.scored, evaluated.inputs.shortcut_targets
     flags = read_flags("--shortcut", path, scored.rows)

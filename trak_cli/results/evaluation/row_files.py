@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ from trak_cli.user_files import parse_json
 _TEXT = (".txt", ".csv", ".json")
 
 
-def read_flags(option: str, path: Path, rows: int) -> BoolArray:
-    """Which training rows a file names, (rows,): row numbers, one a line or in a list; or a 0 or 1 for every row.
+def read_flags(option: str, path: Path | Sequence[int], rows: int) -> BoolArray:
+    """Which training rows a file or a list names, (rows,): row numbers, one a line or in a list; or a 0 or 1 for every row.
 
     Args:
         option: for messages.
-        path: .txt or .csv with a number a line, .json with a list, or .npy.
+        path: .txt or .csv with a number a line, .json with a list, or .npy; or the numbers themselves.
 
     Raises:
         InputError: the file cannot be read, names other rows, or names none or all of them.
     """
-    values = np.asarray(_numbers(option, path))
+    values = np.asarray(_numbers(option, path) if isinstance(path, Path) else path)
     whole = (
         values.ndim == 1
         and values.size
@@ -124,8 +125,13 @@ def _text(option: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise _refused(option, path, f"a file that cannot be read ({error})", f"one of {', '.join(_TEXT)}") from error
+        missing = isinstance(error, FileNotFoundError)
+        found = "no such file" if missing else f"a file that cannot be read ({error})"
+        expected, remedy = f"a text file ({', '.join(_TEXT)})", "correct the path" if missing else "correct the file"
+        raise InputError(Problem(f"{option} {path}", found, expected, remedy)) from error
 
 
-def _refused(option: str, path: Path, found: str, expected: str) -> InputError:
-    return InputError(Problem(f"{option} {path}", found, expected, "correct the file"))
+def _refused(option: str, path: Path | Sequence[int], found: str, expected: str) -> InputError:
+    file = isinstance(path, Path)
+    place, remedy = (f"{option} {path}", "correct the file") if file else (option, "correct the list")
+    return InputError(Problem(place, found, expected, remedy))

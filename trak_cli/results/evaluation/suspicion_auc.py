@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trak_cli.attribution.metrics.detection import detection_auc, inspection_area
@@ -13,7 +13,7 @@ from trak_cli.results.suspicion.harm import harm_on
 from trak_cli.types import Float64
 
 
-def mislabel_detection(evaluated: Evaluated, path: Path) -> list[Metric]:
+def mislabel_detection(evaluated: Evaluated, path: Path | Sequence[int]) -> list[Metric]:
     """The AUC of every criterion that the store can give, and the area under the curve of inspected samples."""
     rows = evaluated.scored.rows
     flags = read_flags("--flipped", path, rows)

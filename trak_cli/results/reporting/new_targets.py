@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from trak_cli.plurals import counted
 from trak_cli.report.page import Page, render
-from trak_cli.report.payload import Label, Payload, Prediction, Target
+from trak_cli.report.payload import Payload, Prediction, Target
 from trak_cli.results.neighbours import helpful_and_harmful
 from trak_cli.results.new_samples import NewSamples
 from trak_cli.results.new_scores import NewScores
@@ -32,13 +32,13 @@ def write_page(
     found: NewScores,
     made: NewSamples,
     training: Samples | None,
-    predicted: Sequence[tuple[Label, float] | None],
+    predicted: Mapping[int, Prediction],
     names: ClassNames,
 ) -> None:
     """Write the page.
 
     Args:
-        predicted: the most probable class of each new target and its probability, where it is known.
+        predicted: of the new targets, as far as it is known.
         names: of the classes.
 
     Raises:
@@ -49,21 +49,15 @@ def write_page(
     layout, count = inventory.layout, len(made)
     ends = [helpful_and_harmful(one) for one in found.extremes.each()]
     rows = sorted({row for both in ends for end in both for row, _ in end})
-    labels = ClassNames(training.label(rows[0]) if training is not None and rows else None, names.names)
     outputs = {
         NEW: means(range(count), np.stack([found.model.outputs, found.model.out_to_loss], axis=1)),
         TRAIN: read_outputs(layout, inventory.checkpoints, TRAIN, rows),
     }
-    new = Samples(NEW, _Shown(made, labels))
-    asked = {}
-    for row, one in enumerate(predicted):
-        if one is not None:
-            label, given = labels.shown(one[0]), new.label(row)
-            asked[row] = Prediction(label, one[1], None if given is None else given == label)
+    new = Samples(NEW, _Shown(made, names))
     describe = Describer(
         {NEW: new, TRAIN: training},
         outputs,
-        predicted={NEW: asked, TRAIN: named_predictions(outputs[TRAIN], training)},
+        predicted={NEW: predicted, TRAIN: named_predictions(outputs[TRAIN], training, names.names)},
     )
     payload = Payload(describe, TRAIN, budget=1 << 40)
     for row, (helpful, harmful) in enumerate(ends):

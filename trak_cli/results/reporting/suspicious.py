@@ -51,7 +51,14 @@ class Suspicion:
         names = [name for name, shown in (("predicted", predicted), ("proposed label", proposed)) if shown]
         columns = [*names, *(name.replace("_", " ") for name in self.criteria)]
         rows = [
-            (place, [*([one.predicted] if predicted else []), *([one.proposed] if proposed else []), *one.values.values()])
+            (
+                place,
+                [
+                    *([None if one.predicted is None else str(one.predicted)] if predicted else []),
+                    *([one.proposed] if proposed else []),
+                    *one.values.values(),
+                ],
+            )
             for place, one in zip(places, self.suspects, strict=True)
         ]
         return page.Suspects(columns, rows, _about(self.criteria, self.notes, proposed))

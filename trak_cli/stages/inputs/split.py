@@ -86,6 +86,10 @@ class Split:
                 if "stack expects each tensor to be equal size" not in str(error):
                     raise
                 raise InputError(_unequal(where, error)) from error
+            except TypeError as error:
+                if not str(error).startswith("default_collate: "):
+                    raise
+                raise InputError(_not_tensors(where, error)) from error
         _check_count(batch, len(samples), where)
         return batch
 
@@ -112,6 +116,13 @@ def _unequal(where: str, error: RuntimeError) -> Problem:
     """The problem of samples of different sizes that are collated without padding."""
     remedy = "give dataset.collate a function that pads samples and masks the padding, or set gradients.microbatch=1"
     return Problem(where, error_summary(error), "samples of one size, or a collate function that pads them", remedy)
+
+
+def _not_tensors(where: str, error: TypeError) -> Problem:
+    """The problem of samples that PyTorch's default collate function cannot make a batch of."""
+    found = error_summary(error).rpartition("found ")[2]
+    remedy = "convert it in the data set (torchvision.transforms.ToTensor() for an image), or give dataset.collate a function"
+    return Problem(where, found, "tensors, arrays or numbers in a sample, or a collate function that makes them", remedy)
 
 
 def _check_count(batch: Any, count: int, where: str) -> None:
