@@ -195,13 +195,13 @@ def test_the_highest_and_lowest_scores_are_a_table(scored: Project) -> None:
     store = trak.open_store(scored.store, datasets={"train": TRAIN})
     table = store.top([3, 5], k=2)
     scores = store.scores()
-    assert table.columns.tolist() == ["target", "row", "score", "label", *PREDICTED, "description", "text"]
+    assert table.columns.tolist() == ["target", "row", "score", "label", *PREDICTED, "text"]
     assert table["target"].tolist() == [3] * 4 + [5] * 4
     order = np.argsort(-scores.of(3))
     assert table["row"].tolist()[:4] == [*order[:2], *order[-2:]]
     assert table["text"].tolist() == [f"sample {row}" for row in table["row"]]
     assert table["label"].tolist() == [int(TRAIN.labels[row]) for row in table["row"]]
-    assert trak.open_store(scored.store).top(k=1).columns.tolist() == ["target", "row", "score", *PREDICTED, "description"]
+    assert trak.open_store(scored.store).top(k=1).columns.tolist() == ["target", "row", "score", *PREDICTED]
     with pytest.raises(trak.ConfigError, match=r"^split: found nothing|^target: found 99"):
         store.top(99)
 
@@ -262,6 +262,7 @@ def test_suspects_are_a_table(result: trak.Store) -> None:
     pytest.importorskip("pandas")
     table = result.suspects(k=4)
     assert len(table) == 4
+    assert table["text"].tolist() == [f"sample {row}" for row in table["row"]]
     assert {"row", "label", "proposed", table.attrs["by"]} <= set(table.columns)
 
 
@@ -345,7 +346,7 @@ def test_a_class_of_a_task_is_a_task() -> None:
 
     found = attribute(task=Classification, checkpoints=weights(0), targets=[TEST[0]])
     assert found.estimators
-    with pytest.raises(trak.ConfigError, match="did you mean task=classification"):
+    with pytest.raises(trak.ConfigError, match="did you mean task='classification'"):
         attribute(task="clasification")
     with pytest.raises(trak.InputError, match=r"derive its class from trak_cli.tasks.Task"):
         attribute(task=nn.CrossEntropyLoss())

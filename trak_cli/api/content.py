@@ -121,10 +121,12 @@ class StoreContent:
 
     def _about(self) -> dict[str, str]:
         scored = [(name, split) for name, splits in self.estimators.items() for split in splits]
+        names = [f"{name} of {', '.join(splits)}" for name, splits in self.estimators.items()]
         return {
+            **({} if self._folder is None else {"folder": "temporary, removed with this object; store=PATH keeps it"}),
             "splits": ", ".join(f"{name} ({rows:,})" for name, rows in self.splits.items()),
             "checkpoints": listed(self.checkpoints, 5),
-            "scores": ", ".join(f"{name} of {split}" for name, split in scored) or "none yet",
+            "scores": "; ".join(names) or "none yet",
             **{
                 f"warning {number} about {name} of {split}": warning
                 for name, split in scored

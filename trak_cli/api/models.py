@@ -100,7 +100,8 @@ def _written(folder: Path, number: int, payload: bytes) -> Path:
     path = folder / f"weights_{number}.safetensors"
     if not write_once(path, payload) and path.read_bytes() != payload:
         found, expected = "other weights, of an earlier call", "the weights of this call"
-        raise InputError(Problem(str(path), found, expected, "give another store, or the weights that the store was made with"))
+        remedy = "give another store (a model that was trained again has other weights), or those that the store was made with"
+        raise InputError(Problem(str(path), found, expected, remedy))
     return path
 
 

@@ -39,7 +39,8 @@ def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, 
     splits = layout.described_splits()
     if not splits and not layout.config.is_file():
         found = "a folder without config.yaml and splits" if root.is_dir() else "no such folder"
-        raise StoreError(Problem(str(root), found, "the store of a run", "correct the path, or run trak featurize first"))
+        remedy = "correct the path, or make the store with trak.attribute(…, store=PATH)"
+        raise StoreError(Problem(str(root), found, "the store of a run", remedy))
     if config_dir is not None:
         use_folder(Path(config_dir))
     if isinstance(datasets, Mapping):

@@ -42,9 +42,9 @@ class Store(StoreContent):
             split, estimator: as for :meth:`scores`.
 
         Returns:
-            A row for each sample, the most helpful first: ``target``, ``row`` of the training set, ``score``, ``label``,
-            ``description``, and what the data set describes, such as ``text`` or ``image``. ``attrs`` has estimator, split and
-            warnings.
+            A row for each sample, the most helpful first: ``target``, ``row`` of the training set, ``score``, ``label``, what
+            the model predicts, and what the data set describes, such as ``text`` or ``image``. ``attrs`` has estimator, split
+            and warnings.
 
         Raises:
             ConfigError: no such split or target, or fewer than k were kept.
@@ -71,7 +71,8 @@ class Store(StoreContent):
             split, estimator: of the scores that give the harm, as for :meth:`scores`.
 
         Returns:
-            A row for each sample, the most suspicious first, with a proposed label and every criterion (extra ``tables``).
+            A row for each sample, the most suspicious first, with a proposed label, every criterion, and what the data set
+            describes (extra ``tables``).
 
         Raises:
             ConfigError, StoreError, InputError: see the classes.
@@ -81,7 +82,8 @@ class Store(StoreContent):
 
         ConfigError.raise_for(count_problems(k=k))
         with self._reading(estimator) as loaded:
-            return suspects_table(suspects(loaded, reporter_of(True), split=split, by=by, k=k))
+            summary = suspects(loaded, reporter_of(True), split=split, by=by, k=k)
+            return suspects_table(summary, SampleSets(loaded.config)[TRAIN])
 
     def select(self, *, estimator: str | None = None, out: str | Path | None = None, **choice: Any) -> list[int]:
         """The rows of the training samples that help a group of targets most, best first, as `trak select` chooses them.

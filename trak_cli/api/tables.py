@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trak_cli.results.suspects import SuspectsSummary
     from trak_cli.results.top import TopSummary
 
-_FIRST = ("rank", "target", "row", "score", "label", "predicted", "predicted_probability", "description")
+_FIRST = ("rank", "target", "row", "score", "label", "proposed", "predicted", "predicted_probability")
 
 
 def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
@@ -26,14 +26,7 @@ def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
         samples: the training set; None if it is not at hand.
     """
     rows = [
-        {
-            "target": found.row,
-            "row": one.row,
-            "score": one.score,
-            "description": one.description,
-            **_predicted(one.predicted),
-            **_described(samples, one.row),
-        }
+        _with_sample({"target": found.row, "row": one.row, "score": one.score, **_predicted(one.predicted)}, samples)
         for found in summary.targets
         for one in [*found.helpful, *reversed(found.harmful)]
     ]
@@ -41,13 +34,18 @@ def top_table(summary: TopSummary, samples: Samples | None) -> pandas.DataFrame:
     return _table(rows, about, "top")
 
 
-def suspects_table(summary: SuspectsSummary) -> pandas.DataFrame:
-    """A row for each suspect, with a column for each criterion."""
-    hidden = ("values", "predicted")
-    rows = [
+def suspects_table(summary: SuspectsSummary, samples: Samples | None) -> pandas.DataFrame:
+    """A row for each suspect, with a column for each criterion.
+
+    Args:
+        samples: the training set; None if it is not at hand.
+    """
+    hidden = ("values", "predicted", "description")
+    found = [
         {name: value for name, value in (vars(one) | one.values).items() if name not in hidden} | _predicted(one.predicted)
         for one in summary.suspects
     ]
+    rows = [_with_sample(one, samples) for one in found]
     frame = _table(rows, {"by": summary.by, "split": summary.split, "notes": summary.notes}, "suspects")
     for name in {"label", "predicted", "proposed", "harm_count"} & set(frame):  # whole numbers, although some are missing
         frame[name] = frame[name].convert_dtypes()
@@ -78,10 +76,11 @@ def _predicted(predicted: Prediction | None) -> dict[str, Any]:
     return {} if predicted is None else {"predicted": predicted.label, "predicted_probability": predicted.probability}
 
 
-def _described(samples: Samples | None, row: int) -> dict[str, Any]:
-    """The label of a training sample and what its data set describes, mappings as dict; empty without a data set."""
+def _with_sample(found: dict[str, Any], samples: Samples | None) -> dict[str, Any]:
+    """What was found about a training sample, its label, and what its data set describes, under names that are not taken."""
     if samples is None:
-        return {}
-    described = samples.description(row).items()
-    values = {name: dict(value) if isinstance(value, Mapping) else value for name, value in described}
-    return {"label": samples.label(row), **values}
+        return found
+    row = found["row"]
+    described = {name: dict(value) if isinstance(value, Mapping) else value for name, value in samples.description(row).items()}
+    named = {f"data_{name}" if name in found and name != "label" else name: value for name, value in described.items()}
+    return {**found, "label": samples.label(row), **named}

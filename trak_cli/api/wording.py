@@ -22,8 +22,15 @@ _KEY = re.compile(r"'?(?<![\w./-])([a-z]\w*(?:\.\w+)+)=(\[[^\]]*\]|[^\s,;:)']+)'
 #: A dotted key without a value: the place of a problem, or a proposal.
 _PLACE, _MEANT = re.compile(r"(?!dataset\.)[a-z]\w*(?:\.\w+)+"), re.compile(r"(?<=did you mean )[a-z]\w*(?:\.\w+)+(?=\?)")
 
+#: A proposal of a key with a value, and the space between two of them.
+_CHOICE = re.compile(r"\b(did you mean|give) ([a-z]+)=([a-z][\w.-]*)(?=[?;,]|$)")
+_BETWEEN = re.compile(r"(?<=') (?=[a-z]\w*__\w+=)")
+
 #: Commands that a remedy names, which the call of attribute does.
 _STAGES, _TRAIN = re.compile(r"\brun `?trak (featurize|finalize|score)\b`?"), re.compile(r", or run `trak train`")
+
+#: Options without a value.
+_FLAGS = ("balance", "bottom", "classes", "features", "overwrite", "removal")
 
 #: Options that are numbers of samples.
 _COUNTS = ("k", "most", "top")
@@ -62,14 +69,15 @@ def _with_arguments(problem: Problem) -> Problem:
 
 def _in_python(text: str) -> str:
     text = _MEANT.sub(lambda key: key.group().replace(".", "__"), _TRAIN.sub("", text))
+    text = _CHOICE.sub(lambda key: f"{key.group(1)} {key.group(2)}={_literal(key.group(3))}", text)
     text = _STAGES.sub(r"call trak.attribute, or trak.\1,", text)
     text = text.replace("dataset.collate a function", "collate=FUNCTION")
-    return _KEY.sub(_keyword, _OPTION.sub(_argument, text))
+    return _BETWEEN.sub(", ", _KEY.sub(_keyword, _OPTION.sub(_argument, text)))
 
 
 def _argument(option: re.Match[str]) -> str:
     name, value = option.group(1).replace("-", "_"), option.group(2)
-    return name if value is None else f"{name}={_literal(value)}"
+    return (f"{name}=True" if name in _FLAGS else name) if value is None else f"{name}={_literal(value)}"
 
 
 def _keyword(key: re.Match[str]) -> str:
