@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trak_cli.attribution.linalg.spectrum import of_rows
+from trak_cli.attribution.linalg.weighted_systems import WeightedSystems
 from trak_cli.types import Float64, FloatArray, IntArray, evenly_spaced
 
 #: The part of the training time over which q is averaged; chosen by experiment (docs/default.md).
@@ -121,15 +122,12 @@ def simulate(features: FloatArray, outputs: FloatArray, rows: int, window: float
 
 def _flow(X: Float64, first: float, last: float, weight: float) -> Iterator[tuple[float, Float64]]:
     """(time, v) of gradient flow by implicit steps: v += h (I + h H)⁻¹ Σ q x, H = Σ q (1 − q) x xᵀ."""
-    v, before = np.zeros(X.shape[1]), 0.0
+    v, before, systems = np.zeros(X.shape[1]), 0.0, WeightedSystems(X)
     for number in range(math.ceil(_PER_DECADE * math.log10(last / first))):
         time = first * 10 ** (number / _PER_DECADE)
         step = (time - before) * weight
         q = _sigmoid(-(X @ v))
-        weighted = X * np.sqrt(step * q * (1 - q))[:, None]
-        system = weighted.T @ weighted  # a product of a matrix with its own transpose: BLAS uses syrk
-        system[np.diag_indices_from(system)] += 1
-        v = v + step * np.linalg.solve(system, X.T @ q)
+        v = v + step * systems.solve(step * q * (1 - q), X.T @ q)
         before = time
         yield time, v
 
