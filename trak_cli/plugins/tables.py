@@ -91,7 +91,18 @@ class Table(Dataset[tuple[Tensor, Tensor]]):
     def describe(self, i: int) -> dict[str, Any]:
         """What a report shows of sample i: its columns by name."""
         inputs = dict(zip(self._names, self._inputs[i].tolist(), strict=True))
-        return {**inputs, self._label: self._labels[i].item()}
+        label = self._labels[i].item()
+        return {**inputs, self._label: self.classes[int(label)] if self.classes else label}
+
+    @property
+    def label_name(self) -> str:
+        """The name of the label in a description."""
+        return self._label
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes; empty if the label is a number."""
+        return list(self._places)
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:

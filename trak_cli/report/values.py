@@ -18,6 +18,9 @@ SERIES = ("series", "signal", "signals", "waveform", "audio", "time_series")
 #: A two-dimensional array of another name is a series of channels if it has at most this many, and is this many times longer.
 _CHANNELS, _LONGER = 12, 5
 
+#: An array of at most this many floats is shown as numbers where nothing describes it.
+_FEW = 8
+
 #: Numbers of channels of an image.
 _COLOURS = (1, 3, 4)
 
@@ -70,7 +73,8 @@ def value_of(name: str, value: Any) -> Value | None:
 
 
 def values_of_sample(sample: Any) -> dict[str, Any]:
-    """What can be shown of a sample that nothing describes, by name: its texts, its images and its series of floats.
+    """What can be shown of a sample that nothing describes, by name: its texts, its images and its series of floats; a few
+    floats as text under the name "input".
 
     Args:
         sample: an input, a mapping, or a sequence of inputs whose last item may be the label.
@@ -80,8 +84,8 @@ def values_of_sample(sample: Any) -> dict[str, Any]:
         return {name: value.content for name, value in named.items() if value is not None}
     inputs = [sample] if not isinstance(sample, tuple | list) else list(sample[:-1] if len(sample) > 1 else sample)
     found = [value for value in map(_plain, inputs) if value is not None]
-    texts = [value.content for value in found if value.kind == "text"]
-    others: dict[str, Any] = {value.kind: value.content for value in reversed(found) if value.kind != "text"}
+    texts = [value.content for value in found if value.name == "text"]
+    others = {value.name: value.content for value in reversed(found) if value.name != "text"}
     return {**others, **({"text": "\n".join(texts)} if texts else {})}
 
 
@@ -93,8 +97,10 @@ def _plain(value: Any) -> Value | None:
     array = _array(value) if image or hasattr(value, "__array__") else None
     if array is None or not (image or array.dtype.kind == "f" or (array.ndim == 3 and array.dtype == np.uint8)):
         return None
+    if array.ndim == 1 and 0 < array.size <= _FEW:
+        return Value("input", "text", ", ".join(f"{number:.4g}" for number in array.tolist()))
     found = _of_array("input", array)
-    return found if found.kind in ("image", "series") else None
+    return Value(found.kind, found.kind, found.content) if found.kind in ("image", "series") else None
 
 
 def _of_array(name: str, array: AnyArray) -> Value:

@@ -50,14 +50,21 @@ class Samples:
             self._described = (row, self._describe(row))
         return self._described[1]
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Under which names a description may have the label, the attribute ``label_name`` of the data set first."""
+        own = getattr(_origin(self.dataset, 0)[0], "label_name", None)
+        return (own, *LABELS) if isinstance(own, str) else LABELS
+
     def _describe(self, row: int) -> dict[str, Any]:
-        if not hasattr(self.dataset, "describe"):
+        dataset, place = _origin(self.dataset, row)
+        if not hasattr(dataset, "describe"):
             sample = self.sample(row)
             shown = {name: value for name, value in values_of_sample(sample).items() if name not in LABELS}
             label = _label_of(sample)
             return {**({} if label is None else {"label": label}), **shown} if shown else {}
         with report_user_errors(f"{self._key}: describe({row})", any_code=True):
-            described = self.dataset.describe(row)
+            described = dataset.describe(place)
         if isinstance(described, Mapping):
             return {str(key): value for key, value in described.items()}
         return {"text": described} if isinstance(described, str) else {}
@@ -71,7 +78,9 @@ class Samples:
             if isinstance(found, Mapping):
                 return dict(found)
         described = {name: value for name, value in self.description(row).items() if isinstance(value, str | int | float)}
-        if not set(described) & set(LABELS) and (label := self.label(row)) is not None:
+        if not hasattr(_origin(self.dataset, row)[0], "describe"):
+            described.pop("input", None)  # a few rounded numbers
+        if not set(described) & set(self.label_names) and (label := self.label(row)) is not None:
             described["label"] = label
         return described
 
@@ -82,10 +91,16 @@ class Samples:
             values = [value_of(name, value) for name, value in described.items()]
         return [value for value in values if value is not None]
 
-    def words(self, row: int) -> str:
-        """The description in one line: its texts and numbers, without images and other arrays; without any, the label."""
+    def words(self, row: int, *, labelled: bool = True) -> str:
+        """The description in one line: its texts and numbers, without images and other arrays; without any, the label.
+
+        Args:
+            labelled: False: without the label.
+        """
         words = {key: value for key, value in self.description(row).items() if isinstance(value, str | int | float)}
-        if not words and (label := self.label(row)) is not None:
+        if not labelled:
+            words = {key: value for key, value in words.items() if key not in self.label_names}
+        elif not words and (label := self.label(row)) is not None:
             return f"label {label}"
         if list(words) == ["text"]:
             return str(words["text"])
@@ -93,7 +108,7 @@ class Samples:
 
     def label(self, row: int) -> str | int | float | None:
         """The label: of the description, else of a sample (input, label) or with a key such as "label"; None without one."""
-        described = _named_label(self.description(row))
+        described = _named_label(self.description(row), self.label_names)
         return _label_of(self.sample(row)) if described is None else described
 
 
@@ -133,8 +148,15 @@ def _label_of(sample: Any) -> str | int | float | None:
     return _number(sample[1]) if isinstance(sample, tuple | list) and len(sample) == 2 else None
 
 
-def _named_label(values: Mapping[str, Any]) -> str | int | float | None:
-    for name in LABELS:
+def _origin(dataset: Any, row: int) -> tuple[Any, int]:
+    """The data set that describes a row, and its row there: of a subset, as random_split makes them, the whole data set."""
+    while not hasattr(dataset, "describe") and hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
+        dataset, row = dataset.dataset, int(dataset.indices[row])
+    return dataset, row
+
+
+def _named_label(values: Mapping[str, Any], names: tuple[str, ...] = LABELS) -> str | int | float | None:
+    for name in names:
         if (found := _number(values.get(name))) is not None:
             return found
     return None

@@ -247,7 +247,7 @@ def describe_suspects(
             disagreement=None if found is None else found.disagreement,
             neighbours=[] if found is None else found.rows,
             values={name: float(values[row]) for name, values in ranking.values.items()},
-            description="" if samples is None else samples.words(row),
+            description="" if samples is None else samples.words(row, labelled=False),
             predicted=predicted.get(row),
         )
         for place, (row, found) in enumerate(zip(rows, searched, strict=True), 1)

@@ -126,6 +126,7 @@ def test_the_input_of_a_sample_that_nothing_describes_is_shown(sample: object, k
         ("a text", {"text": "a text"}),
         (("a text", "positive"), {"text": "a text"}),
         (("a premise", "a hypothesis", 2), {"text": "a premise\na hypothesis"}),
+        ((torch.tensor([1.5, -2.0, 1 / 3]), 1), {"input": "1.5, -2, 0.3333"}),
         ({"question": "why?", "input_ids": torch.arange(4)}, {"question": "why?"}),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.data import Subset
 
 from trak_cli.errors import InputError
 from trak_cli.results.samples import Samples
@@ -59,6 +60,34 @@ def test_a_sample_that_nothing_describes_shows_its_texts_and_images(sample: Any,
     samples = Samples("train", [sample])
     assert samples.words(0) == words
     assert list(samples.description(0)) == names
+
+
+class Reviews:
+    """A data set that names its label in its own way."""
+
+    label_name = "sentiment"
+    rows = ("a dull film", "bad"), ("a fine film", "good")
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return np.zeros(3), ["bad", "good"].index(self.rows[i][1])
+
+    def describe(self, i: int) -> dict[str, Any]:
+        return dict(zip(("review", "sentiment"), self.rows[i], strict=True))
+
+
+def test_a_data_set_may_name_its_label() -> None:
+    samples = Samples("train", Reviews())
+    assert (samples.label(1), samples.words(1)) == ("good", "review a fine film, sentiment good")
+    assert samples.words(1, labelled=False) == "review a fine film"
+    assert samples.record(1) == {"review": "a fine film", "sentiment": "good"}
+
+
+def test_a_subset_is_described_by_its_data_set() -> None:
+    samples = Samples("train", Subset(Subset(Reviews(), [1, 0]), [0]))  # type: ignore[arg-type]
+    assert samples.words(0) == "review a fine film, sentiment good"
 
 
 def test_other_data_sets_give_the_texts_and_numbers_of_the_description_and_the_label() -> None:

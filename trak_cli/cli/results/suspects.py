@@ -16,7 +16,7 @@ from trak_cli.cli.run import AsJson, Call, ConfigDir, ConfigName, Overrides, imp
 from trak_cli.plurals import counted
 
 if TYPE_CHECKING:
-    from trak_cli.results.suspects import Suspect, SuspectsSummary
+    from trak_cli.results.suspects import SuspectsSummary
 
 NAME = "suspects"
 HELP = """List training samples that are likely to be mislabelled or harmful. Nothing is deleted.
@@ -82,15 +82,9 @@ def _table(summary: SuspectsSummary, criteria: Sequence[str]) -> Table:
     rows = table("#row", "label", *known, "proposed", *(f"#{_SHORT.get(name, name)}" for name in criteria), "description")
     for one in summary.suspects:
         values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in criteria]
-        predicted = [str(one.predicted or "")] if known else []
-        rows.add_row(str(one.row), _shown(one.label), *predicted, _shown(one.proposed), *values, _described(one))
+        predicted = [str(one.predicted or "").removesuffix(", wrong")] if known else []
+        rows.add_row(str(one.row), _shown(one.label), *predicted, _shown(one.proposed), *values, one.description)
     return rows
-
-
-def _described(one: Suspect) -> str:
-    """The description without the label, which has a column of its own."""
-    label = f"label {_shown(one.label)}"
-    return "" if one.description == label else one.description.removeprefix(f"{label}, ")
 
 
 def _shown(label: str | int | float | None) -> str:

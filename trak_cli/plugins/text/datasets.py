@@ -53,6 +53,16 @@ class ClassifiedTexts(Texts):
         return {**sample, "labels": torch.tensor(self._number(i), dtype=torch.int64)}
 
     @property
+    def label_name(self) -> str:
+        """The name of the label in a description."""
+        return self._label
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes; empty if the label is a number."""
+        return list(self._classes or ())
+
+    @property
     def roles(self) -> dict[str, str]:
         """See :attr:`~trak_cli.plugins.text.texts.Texts.roles`."""
         return {**dict(zip(("text", "pair"), self._texts, strict=False)), "label": self._label}

@@ -139,8 +139,8 @@
     const box = element("p", { class: "chips" });
     const wrong = wrongOf(sample);
     if (known(sample.l)) box.append(chip("label", labelText(sample), "strong"));
-    if (known(sample.p) && wrong !== false) box.append(chip("p(label)", sample.p.toFixed(sample.p > 0.995 || sample.p < 0.005 ? 4 : 2), sample.p < 0.5 ? "low" : ""));
-    else if (known(sample.f)) box.append(chip("f", digits(sample.f)));
+    if (wrong !== false && known(sample.p)) box.append(chip("p(label)", sample.p.toFixed(sample.p > 0.995 || sample.p < 0.005 ? 4 : 2), sample.p < 0.5 ? "low" : ""));
+    else if (wrong !== false && known(sample.f)) box.append(chip("f", digits(sample.f)));
     if (wrong === false) box.append(chip("predicted with", sample.m[1].toFixed(2)));
     else if (known(sample.m)) box.append(chip(wrong ? "predicted, wrong:" : "predicted", predictedText(sample), wrong ? "low" : ""));
     if (known(sample.q)) box.append(chip("self-influence", digits(sample.q)));
@@ -148,7 +148,7 @@
   }
   function tile([place, score], label, strongest) {
     const sample = samples[place];
-    const differs = known(label) && known(sample.l) && sample.l !== label;
+    const differs = !(numeric || labels.length > MOST_CLASSES) && known(label) && known(sample.l) && sample.l !== label;
     const button = element("button", { type: "button", class: "link", title: "Show the targets for which this sample is listed" },
       isolated(named(sample)));
     button.addEventListener("click", () => { byId("search").value = `${sample.s}:${sample.r}`; select("targets"); refresh(); byId("search").focus(); });

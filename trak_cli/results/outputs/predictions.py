@@ -8,7 +8,7 @@ from typing import Any
 
 from trak_cli.report.payload import Label, Prediction
 from trak_cli.results.outputs.model_outputs import Outputs, read_outputs
-from trak_cli.results.samples import LABELS, Samples
+from trak_cli.results.samples import Samples
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.layout import Layout
 
@@ -124,7 +124,7 @@ def stored_names(layout: Layout, checkpoints: Collection[str], split: str, sampl
 
 def _label(samples: Samples | None, row: int) -> Label | None:
     """The label as the data set describes it; of a data set that describes nothing, that of the sample."""
-    if samples is None or (samples.description(row) and not set(samples.description(row)) & set(LABELS)):
+    if samples is None or (samples.description(row) and not set(samples.description(row)) & set(samples.label_names)):
         return None
     return samples.label(row)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from trak_cli.report.payload import Label, Prediction, Sample
 from trak_cli.report.values import Value
 from trak_cli.results.outputs.model_outputs import Outputs
-from trak_cli.results.samples import LABELS, Samples
+from trak_cli.results.samples import Samples
 from trak_cli.types import TRAIN, Float64
 
 
@@ -37,9 +37,9 @@ class Describer:
         """
         samples, outputs = self.samples[split], self.outputs[split]
         label = _finite(samples.label(row)) if samples is not None else None
-        values = () if samples is None else samples.values(row)
+        values = () if samples is None else _shown(samples.values(row), samples.label_names)
         return Sample(
-            _shown(values),
+            values,
             label,
             outputs.outputs.get(row),
             outputs.probabilities.get(row),
@@ -48,14 +48,14 @@ class Describer:
         )
 
 
-def _shown(values: Sequence[Value]) -> list[Value]:
+def _shown(values: Sequence[Value], label_names: Sequence[str]) -> list[Value]:
     """Without the label, which is shown by itself, and without texts that are repeated with marked tokens."""
     marked = "".join("".join(value.content.tokens) for value in values if value.kind == "tokens")
     repeated = "".join(marked.split())
     return [
         value
         for value in values
-        if not (value.kind in ("text", "number") and value.name in LABELS)
+        if not (value.kind in ("text", "number") and value.name in label_names)
         and not (value.kind == "text" and value.content.strip() and "".join(value.content.split()) in repeated)
     ]
 
