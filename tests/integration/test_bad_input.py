@@ -54,10 +54,12 @@ def test_a_damaged_shard_is_set_aside_and_computed_again(featurized: Project) ->
     assert others.items() <= featurized.files().items(), "no other shard is touched"
 
 
+@pytest.mark.parametrize("most", [{"INSPECTED": 2}, {"INSPECTED": 7, "INSPECTED_BYTES": 5}])
 def test_of_very_many_stored_shards_only_some_are_read_before_featurize_and_all_of_them_by_finalize(
-    featurized: Project, monkeypatch: pytest.MonkeyPatch
+    featurized: Project, monkeypatch: pytest.MonkeyPatch, most: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(units, "INSPECTED", 2)  # the first and the last shard
+    for name, value in most.items():
+        monkeypatch.setattr(units, name, value)  # the first and the last shard
     shards = [featurized.shard("train", index) for index in range(4)]
     spoilt = bytearray(shards[1].read_bytes())
     spoilt[-40] ^= 0x10

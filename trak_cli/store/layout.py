@@ -25,7 +25,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -303,10 +302,12 @@ def _shard_sizes(folder: Path) -> dict[int, int]:
     for group in _numbers(_folders(folder)):
         within = _shard(folder, group * GROUP_SHARDS).parent
         for entry in _entries(within):
-            stem, dot, suffix = entry.name.partition(".")
-            if f"{dot}{suffix}" == ".h5" and re.fullmatch("[0-9]+", stem) and int(stem) // GROUP_SHARDS == group:
-                with suppress(FileNotFoundError):  # removed meanwhile
+            stem = entry.name.removesuffix(".h5")
+            if stem != entry.name and stem.isascii() and stem.isdigit() and int(stem) // GROUP_SHARDS == group:
+                try:
                     sizes[int(stem)] = entry.stat().st_size
+                except FileNotFoundError:  # removed meanwhile
+                    continue
     return sizes
 
 

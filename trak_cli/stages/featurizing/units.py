@@ -21,8 +21,9 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, State, inspect_features
 from trak_cli.types import Json, Reporter, Rows, evenly_spaced, shards_of
 
-#: Stored shards whose bytes are checked before the work begins; of more, evenly spaced ones.
+#: Stored shards whose bytes are checked before the work begins; of more, evenly spaced ones, and at most so many bytes.
 INSPECTED = 1000
+INSPECTED_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -113,22 +114,25 @@ def pending_units(units: Sequence[Unit], reporter: Reporter) -> list[Unit]:
 
 
 def _to_inspect(units: Sequence[Unit]) -> list[Unit]:
-    """The units that are not stored, by the sizes of their files, and at most :data:`INSPECTED` of the others.
+    """The units that are not stored, by the sizes of their files, and some of the others if there are more than
+    :data:`INSPECTED`.
 
     Reading all shards of a large store would take longer than the work of a worker that starts. finalize and score check
     every byte that they read.
     """
     least: dict[tuple[str, str], Callable[[Rows], int]] = {}
-    stored = []
+    stored, largest = [], 1
     for number, unit in enumerate(units):
         key = unit.checkpoint.name, unit.split.name
         if key not in least:
             least[key] = least_bytes(unit.fingerprint, unit.split.name)
-        if _size(unit.path) >= least[key](unit.rows):
+        if (size := _size(unit.path)) >= least[key](unit.rows):
             stored.append(number)
+            largest = max(largest, size)
     if len(stored) <= INSPECTED:
         return list(units)
-    certain = set(stored) - {stored[place] for place in evenly_spaced(len(stored), INSPECTED)}
+    count = max(min(INSPECTED, INSPECTED_BYTES // largest), 2)
+    certain = set(stored) - {stored[place] for place in evenly_spaced(len(stored), count)}
     return [unit for number, unit in enumerate(units) if number not in certain]
 
 
