@@ -99,7 +99,7 @@ def show(summary: TopSummary, console: Console, images: Images) -> None:
         shown = f"target {target.row}" if summary.group is None else f"the mean over {counted(len(summary.group), 'target')}"
         console.print(f"{shown} of {summary.split}{about}, estimator {summary.estimator}", soft_wrap=True)
         if target.row is not None and images.get((summary.split, target.row)) is not None:
-            console.print(strip([images[summary.split, target.row]], [""], console.width))
+            console.print(strip([images[summary.split, target.row]], [""], console.width) or "")
         show_neighbours(target, console, images)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
@@ -112,7 +112,7 @@ def show_neighbours(target: TargetTop, console: Console, images: Images) -> None
     for sign, colour, neighbours in (("+", "green", target.helpful), ("−", "red", target.harmful)):
         found = [images.get(("train", one.row)) for one in neighbours]
         pictures = strip(found, [f"{sign} {one.row}" for one in neighbours], console.width)
-        if pictures:
+        if pictures is not None:
             console.print(pictures)
         for one in neighbours:
             predicted = [str(one.predicted or "")] if known else []

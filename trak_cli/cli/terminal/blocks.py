@@ -1,4 +1,4 @@
-"""Images in a terminal, as coloured half blocks: each character shows two pixels, one above the other."""
+"""Images in a terminal: pixels where it draws them, else coloured half blocks, of which each shows two pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import RenderableType
 from rich.style import Style
 from rich.text import Text
 
@@ -24,13 +25,17 @@ def shows_images(wanted: bool) -> bool:
     return wanted and coloured and encoding == "utf8" and sys.stdout.isatty()
 
 
-def strip(images: Sequence[Image | None], captions: Sequence[str], width: int) -> Text:
-    """Images side by side with a caption under each, as many as fit into ``width`` characters; empty without images."""
+def strip(images: Sequence[Image | None], captions: Sequence[str], width: int) -> RenderableType | None:
+    """Images side by side with a caption under each, as many as fit into ``width`` characters; None without images."""
     shown = [(image, caption) for image, caption in zip(images, captions, strict=True) if image is not None]
     shown = shown[: max(1, (width + 1) // (COLUMNS + 1))]
-    result = Text()
     if not shown:
-        return result
+        return None
+    from trak_cli.cli.terminal.graphics import drawing, drawn_strip  # imports NumPy
+
+    if (kind := drawing()) is not None:
+        return drawn_strip(kind, shown, COLUMNS)
+    result = Text()
     pixels = [_resized(image, COLUMNS) for image, _ in shown]
     for line in range(0, COLUMNS, 2):
         for picture in pixels:
