@@ -16,3 +16,10 @@ def test_examples_are_printed_as_they_are_typed(name: str) -> None:
     assert found.exit_code == 0
     for word in EXAMPLES[name].split():
         assert word in found.stdout, word
+
+
+def test_paragraphs_fill_the_width_of_the_terminal() -> None:
+    """The texts have line ends where the source has them, which are none in a terminal of another width."""
+    found = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
+    lines = [line.strip() for line in found.stdout.splitlines()]
+    assert any(line.startswith("Store scores of") and line.endswith("lds.ground_truth`.") for line in lines)

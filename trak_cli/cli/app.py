@@ -71,7 +71,8 @@ def _subcommand(name: str) -> Any:
     module = _MODULES[name]
     examples = re.sub(r"\[(?=[a-z])", r"\[", module.EXAMPLES)  # a list of names is no markup
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    single.command(name, cls=SplitNaming, help=module.HELP, epilog=examples, no_args_is_help=False)(module.command)
+    help_text = re.sub(r"(?<=\S)\n(?=[\w`(]|--)", " ", module.HELP)  # Rich would keep the line ends of the source
+    single.command(name, cls=SplitNaming, help=help_text, epilog=examples, no_args_is_help=False)(module.command)
     return typer.main.get_command(single)
 
 
