@@ -79,6 +79,7 @@ def test_the_list_is_printed_and_written_with_labels_and_descriptions(scored: Pr
         rows = list(csv.DictReader(file))
     assert [int(row["row"]) for row in rows] == [one["row"] for one in summary["suspects"]]
     assert [row["label"] for row in rows] == [str(one["label"]) for one in summary["suspects"]]
+    assert [row["predicted"] for row in rows] == [str(one["predicted"]["label"]) for one in summary["suspects"]]
     for one in summary["suspects"]:
         assert (one["proposed"] is None) or (one["values"]["left_out"] > 1 and one["proposed"] != one["label"])
         assert len(set(one["neighbours"]) - {one["row"]}) == 20

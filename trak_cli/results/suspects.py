@@ -155,7 +155,9 @@ def suspects(
         notes=ranking.notes,
     )
     if out is not None:
-        columns = ["rank", "row", "label", "proposed", "disagreement", *ranking.values, "description"]
+        known = any(one.predicted is not None for one in summary.suspects)
+        predicted = ["predicted", "predicted_probability"] if known else []
+        columns = ["rank", "row", "label", *predicted, "proposed", "disagreement", *ranking.values, "description"]
         write_table(out, columns, [_record(suspect) for suspect in summary.suspects])
     return summary
 
@@ -255,4 +257,7 @@ def describe_suspects(
 
 
 def _record(suspect: Suspect) -> dict[str, Any]:
-    return {**vars(suspect), **suspect.values}
+    known = suspect.predicted
+    predicted = (None, None) if known is None else (known.label, known.probability)
+    named = dict(zip(("predicted", "predicted_probability"), predicted, strict=True))
+    return {**vars(suspect), **suspect.values, **named}

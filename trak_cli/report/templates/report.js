@@ -155,13 +155,13 @@
     const bar = element("span", { class: "meter", "aria-hidden": "true" });
     bar.style.setProperty("--share", `${strongest ? 100 * Math.abs(score) / strongest : 0}%`);
     const wrong = wrongOf(sample);
-    const facts = [known(sample.l) ? `label ${labelText(sample)}` : null, wrong === false ? `predicted with ${sample.m[1].toFixed(2)}`
-      : known(sample.p) ? `p ${sample.p.toFixed(2)}` : null].filter(known);
+    const chance = wrong === false ? sample.m[1] : sample.p; // of the label, which is the predicted class or not
+    const facts = [known(sample.l) ? `label ${labelText(sample)}` : null, known(chance) ? `p ${chance.toFixed(2)}` : null].filter(known);
     const guess = known(sample.m) && wrong !== false ? `predicted ${predictedText(sample)}${wrong ? ", wrong" : ""}` : "";
     const self = known(sample.q) ? `self ${digits(sample.q, 2)}` : "";
     return element("li", { class: `tile ${score < 0 ? "harms" : "helps"}` }, contents(sample),
       element("div", { class: "caption" }, element("p", { class: "score", text: signed(score) }), bar,
-        element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(wrong === false ? ", " : " · "))),
+        element("p", {}, button), element("p", { class: "small" }, isolated(facts.join(" · "))),
         guess ? element("p", { class: wrong ? "wrong" : "small" }, isolated(guess)) : null,
         self ? element("p", { class: "small", text: self }) : null,
         differs ? element("p", { class: "differs", text: "other label" }) : null));
