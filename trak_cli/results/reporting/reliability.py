@@ -88,6 +88,11 @@ def _lds_sentences(scored: Scored, lds: LdsPanel | None) -> list[str]:
     interval = "" if own.low is None or own.high is None else f" (95 % interval {own.low:.2f} to {own.high:.2f})"
     said = [f"The LDS of these scores is {own.estimate:.2f}{interval}: the rank correlation of predicted and actual outputs of"
             " retrained models, where 0 means no relation and 1 a perfect prediction."]  # fmt: skip
+    if lds.ceiling is None:
+        said.append(
+            "Retrained models differ by chance, so a perfect predictor would stay below 1, too; how far is not known, because it"
+            " takes two models per subset (retrain.models_per_subset=2)."
+        )
     if lds.ceiling is not None and 0 < lds.ceiling < 1:
         said.append(
             f"A perfect predictor would reach about {lds.ceiling:.2f} here, because retrained models differ by chance;"
