@@ -90,8 +90,8 @@ def _lds_sentences(scored: Scored, lds: LdsPanel | None) -> list[str]:
             " retrained models, where 0 means no relation and 1 a perfect prediction."]  # fmt: skip
     if lds.ceiling is None:
         said.append(
-            "Retrained models differ by chance, so a perfect predictor would stay below 1, too; how far is not known, because it"
-            " takes two models per subset (retrain.models_per_subset=2)."
+            "Retrained models differ by chance, so a perfect predictor stays below 1, too. How far is not known: that takes"
+            " two models per subset (retrain.models_per_subset=2)."
         )
     if lds.ceiling is not None and 0 < lds.ceiling < 1:
         said.append(
