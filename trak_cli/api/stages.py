@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from trak_cli.api.html import show_summaries
 from trak_cli.api.live import Make, holding
 from trak_cli.api.progress import reporter_of
 from trak_cli.config.load import load
@@ -81,7 +82,9 @@ class Stage(Generic[Summary]):
             loaded = load(self.name, config_name, folder, overrides, values)
             function = self._function
             with with_gradients():
-                return function(loaded, reporter_of(progress))  # type: ignore[no-any-return]
+                summary: Summary = function(loaded, reporter_of(progress))
+        show_summaries(type(summary))
+        return summary
 
     def with_objects(self, values: Mapping[str, Any], objects: Mapping[str, Make], progress: bool | Reporter) -> Summary:
         """Run the stage with values by dotted key, and with objects in the place of the plugins that ``node_of`` names."""

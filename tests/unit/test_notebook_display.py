@@ -1,13 +1,16 @@
-"""Errors as people read them in a notebook."""
+"""Errors and summaries as people read them in a notebook."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trak_cli.api.html import show_summaries
 from trak_cli.api.wording import as_arguments, count_problems, options_of
 from trak_cli.errors import ConfigError, InputError
 from trak_cli.results.evaluation.contract import Inputs
@@ -93,3 +96,35 @@ def test_one_value_stands_for_a_list_of_one() -> None:
 @pytest.mark.parametrize(("count", "refused"), [(1, False), (0, True), (-2, True), (2.5, True), ("3", True), (True, True)])
 def test_numbers_of_samples_are_whole_and_positive(count: Any, refused: bool) -> None:
     assert bool(list(count_problems(k=count))) == refused
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Whole:
+    path: Path
+    rows: int
+    parts: list[Part]
+    warnings: list[str]
+
+
+def test_a_notebook_shows_a_summary_as_tables() -> None:
+    pytest.importorskip("IPython")
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    try:
+        show_summaries(Whole)
+        summary = Whole(Path("runs/<a>"), 12000, [Part("train", 0.123456), Part("test", None)], [])
+        html = shell.display_formatter.format(summary)[0]["text/html"]
+    finally:
+        InteractiveShell.clear_instance()
+    assert "<b>Whole</b>" in html
+    assert "runs/&lt;a&gt;" in html
+    assert "12,000" in html
+    assert "0.1235" in html
+    assert "warnings" not in html
