@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 from small_project import read_store, stamps
@@ -45,10 +46,11 @@ def test_scores_of_fewer_checkpoints_are_shown_with_a_note(featurized: Project) 
     featurized.refused(3, "score", *TWO, says=("a list of", "score.overwrite=true"))
 
 
-def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project) -> None:
+@pytest.mark.parametrize(("kind", "scale"), [("noise", 0.05), ("fresh", 0.5)])
+def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project, kind: str, scale: float) -> None:
     """The same weights, written as a checkpoint file: up to the random matrix, which is the checkpoint's own."""
-    project.done("featurize", *TWO, "projection.kind=none")
-    member = Member("noise", 0.05, 0, 1)
+    project.done("featurize", "ensemble.members=1", f"ensemble.kind={kind}", f"ensemble.scale={scale}", "projection.kind=none")
+    member = Member(kind, scale, 0, 1)
     layout = Layout(project.store)
     (name,) = [one for one in layout.checkpoints() if one.startswith("a-") and one.endswith(".1")]
     digest = json.loads(layout.fingerprint(name).read_text())["checkpoint"]
@@ -60,12 +62,35 @@ def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project
 
     model = Net()
     model.load_state_dict(weights(0))
-    derive(model, member, digest)
+    derive(model, member, digest, Net)
     save_file(model.state_dict(), project.folder / "written.safetensors")
     project.done("featurize", "projection.kind=none", "checkpoints=written.safetensors", "store=runs/other")
     written = read_store(project.folder / "runs" / "other")
     ((_, expected),) = [item for item in written.items() if item[0][1] == "train"]
     np.testing.assert_allclose(read_store(project.store)[name, "train"].features, expected.features, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("engine", ["hooks", "vmap", "loop"])
+def test_a_blended_member_has_the_outputs_of_its_checkpoint(project: Project, engine: str) -> None:
+    """Under its own weights, which are half random, f and q would say nothing about the model."""
+    project.done("featurize", "ensemble.members=1", "ensemble.kind=fresh", f"gradients.engine={engine}")
+    shards = read_store(project.store)
+    members = [(name, split) for name, split in shards if "+fresh0.5.0.1" in name]
+    assert len(members) == 4
+    for name, split in members:
+        member, checkpoint = shards[name, split], shards[name.partition("+")[0], split]
+        assert not np.allclose(member.features, checkpoint.features, rtol=0.1)
+        for column in ("outputs", "out_to_loss", "residuals", "predicted", "predicted_probability"):
+            values = getattr(checkpoint, column)
+            assert (values is None) == (column == "residuals" and split == "test")
+            if values is not None:
+                np.testing.assert_allclose(getattr(member, column), values, rtol=1e-5, atol=1e-6)
+
+
+def test_blends_need_weights_that_training_starts_from(project: Project) -> None:
+    fresh = ("featurize", "ensemble.members=1", "ensemble.kind=fresh")
+    project.refused(2, *fresh, "train.start=a.pt", says=("ensemble.kind", "train.start", "ensemble.kind=mask"))
+    project.refused(2, *fresh, "device_map=auto", says=("ensemble.kind", "device_map", "ensemble.kind=mask"))
 
 
 def test_bad_scales_are_refused(project: Project) -> None:

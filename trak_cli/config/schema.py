@@ -13,7 +13,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.datamodels import BASELINES
 from trak_cli.config.keys import MISSING, key
 from trak_cli.gradients.options import AUTOCAST_DTYPES, ENGINES, MOMENTS, OPTIMIZERS, REPRESENTATION, SIDES
-from trak_cli.plugins.checkpoints.member import KINDS
+from trak_cli.plugins.checkpoints.member import KINDS, SCALES
 from trak_cli.projection.spec import KERNEL_NAMES, ProjectionSpec
 from trak_cli.store.dtypes import FEATURE_DTYPES
 
@@ -140,13 +140,22 @@ class EnsembleConfig:
 
     members: int = key(0, "derived checkpoints for each checkpoint", at_least=0)
     kind: str = key(
-        "mask", "mask (zeroes single weights), noise (added to the weights) or dropout (zeroes units)", choices=KINDS
+        "mask",
+        "mask (zeroes single weights), noise (added to the weights), dropout (zeroes units) or fresh (blends the weights with "
+        "new initial ones, for models that are trained from the random weights of the model plugin)",
+        choices=KINDS,
     )
-    scale: float = key(
-        0.1,
+    scale: float | None = key(
+        None,
         "mask and dropout: the share that is zeroed; "
-        "noise: standard deviation relative to the root mean square of each weight tensor",
+        "noise: standard deviation relative to the root mean square of each weight tensor; "
+        "fresh: the share of the variance that is new; null: 0.5 for fresh, otherwise 0.1",
     )
+
+    @property
+    def scale_in_use(self) -> float:
+        """``scale``, or that of the kind."""
+        return SCALES.get(self.kind, 0.0) if self.scale is None else self.scale
 
 
 @dataclass

@@ -124,7 +124,8 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     )
     if len(inputs.checkpoints) == 1:
         reporter.log(
-            "only one checkpoint: ensemble.members=4 usually improves scores, and takes five times as long to featurize"
+            "only one checkpoint: ensemble.members=4 usually improves scores, and takes five times as long to featurize; add "
+            "ensemble.kind=fresh if training starts from random weights that the model plugin returns"
         )
     run = FeaturizeRun(inputs, setup, plan, selector, cache, work, config.features.dtype)
     with lengths_recorded(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples

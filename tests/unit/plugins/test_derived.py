@@ -11,14 +11,18 @@ DIGEST = "a" * 64
 LARGE = 200
 
 
+def initial() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, LARGE), nn.ReLU(), nn.LayerNorm(LARGE), nn.Linear(LARGE, 3))
+
+
 def net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, LARGE), nn.ReLU(), nn.LayerNorm(LARGE), nn.Linear(LARGE, 3))
+    return initial()
 
 
 def derived(member: Member, model: nn.Module | None = None) -> dict[str, torch.Tensor]:
     model = model or net()
-    derive(model, member, member.digest(DIGEST))
+    derive(model, member, member.digest(DIGEST), initial)
     return model.state_dict()
 
 
@@ -64,7 +68,47 @@ def test_expected_outputs_of_a_linear_layer_stay(kind):
     assert float((total / 400 - expected).norm() / expected.norm()) < 0.06
 
 
-@pytest.mark.parametrize("kind", ["noise", "dropout", "mask"])
+@pytest.mark.parametrize("scale", [0.2, 0.5, 0.9])
+def test_fresh_keeps_the_variance_of_random_weights_and_a_share_of_the_weights(scale):
+    before, after = (weights["0.weight"].flatten() for weights in (net().state_dict(), derived(Member("fresh", scale, 0, 1))))
+    assert float(after.std() / before.std()) == pytest.approx(1, rel=0.08)
+    assert float(torch.corrcoef(torch.stack([before, after]))[0, 1]) == pytest.approx((1 - scale) ** 0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("scale", [0.19, 0.75])
+def test_fresh_moves_weights_that_start_at_one_value_toward_it(scale):
+    model = net()
+    with torch.no_grad():
+        model[2].weight.fill_(3.0)
+        model[2].bias.fill_(-1.0)
+    after, kept = derived(Member("fresh", scale, 0, 1), model), (1 - scale) ** 0.5
+    torch.testing.assert_close(after["2.weight"], torch.full((LARGE,), 1 + kept * 2))
+    torch.testing.assert_close(after["2.bias"], torch.full((LARGE,), -kept))
+
+
+def test_fresh_leaves_frozen_weights_and_buffers():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    model(torch.randn(16, 8))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    member = Member("fresh", 0.5, 0, 1)
+    derive(model, member, member.digest(DIGEST), lambda: nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"2.weight", "2.bias"}
+
+
+def test_fresh_leaves_the_random_numbers_of_the_caller_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    model = nn.Linear(3, 2)
+    torch.manual_seed(3)
+    derive(model, Member("fresh", 0.5, 0, 1), DIGEST, lambda: nn.Linear(3, 2))
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize("kind", ["noise", "dropout", "mask", "fresh"])
 def test_a_member_is_a_function_of_its_identity(kind):
     member = Member(kind, 0.2, 0, 1)
     torch.manual_seed(7)  # the state of the global generator does not matter
@@ -79,7 +123,7 @@ def test_a_member_is_a_function_of_its_identity(kind):
     assert member.digest("b" * 64) != member.digest(DIGEST)
 
 
-@pytest.mark.parametrize("kind", ["noise", "mask", "dropout"])
+@pytest.mark.parametrize("kind", ["noise", "mask", "dropout", "fresh"])
 def test_tied_weights_stay_tied_and_are_changed_once(kind):
     class Tied(nn.Module):
         def __init__(self) -> None:
@@ -89,9 +133,10 @@ def test_tied_weights_stay_tied_and_are_changed_once(kind):
 
     model = Tied()
     before = model.first.weight.detach().clone()
-    after = derived(Member(kind, 0.5, 0, 1), model)
+    derive(model, Member(kind, 0.5, 0, 1), Member(kind, 0.5, 0, 1).digest(DIGEST), Tied)
+    after = model.state_dict()
     assert model.first.weight is model.second.weight
     assert float(after["first.weight"].abs().max()) <= float(before.abs().max()) * 2 + 3
-    if kind != "noise":
+    if kind in ("mask", "dropout"):
         kept = after["first.weight"] != 0
         torch.testing.assert_close(after["first.weight"][kept], 2 * before[kept])

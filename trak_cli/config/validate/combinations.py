@@ -13,13 +13,14 @@ from omegaconf import MISSING
 from trak_cli.attribution.estimator import validation
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import share_from
-from trak_cli.config.schema import EnsembleConfig, EstimatorConfig, GradientsConfig, RefineConfig, TrakConfig, TuneConfig
+from trak_cli.config.schema import EstimatorConfig, GradientsConfig, RefineConfig, TrakConfig, TuneConfig
 from trak_cli.config.validate.cluster import cluster_problems
 from trak_cli.config.validate.domain import get
 from trak_cli.config.validate.unrolling import unroll_problems
 from trak_cli.config.wording import one_of, shown
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.options import REPRESENTATION
+from trak_cli.plugins.checkpoints.member import KINDS
 from trak_cli.projection.spec import spec_problems
 from trak_cli.store.layout import check_name
 
@@ -39,7 +40,7 @@ def combination_problems(config: TrakConfig) -> Iterator[Problem]:
     yield from _autocast(config.gradients)
     yield from _moments(config.gradients)
     yield from spec_problems(config.projection.spec)
-    yield from _scale(config.ensemble)
+    yield from _ensemble(config)
     yield from _estimator(config.estimator)
     yield from _compared(config)
     yield from _output(config)
@@ -112,11 +113,17 @@ def _device_map(config: TrakConfig) -> Iterator[Problem]:
         yield Problem("gradients.engine", "vmap with device_map", "an engine that can copy weights during a call", remedy)
 
 
-def _scale(ensemble: EnsembleConfig) -> Iterator[Problem]:
+def _ensemble(config: TrakConfig) -> Iterator[Problem]:
+    ensemble = config.ensemble
     most = math.inf if ensemble.kind == "noise" else 1.0
-    if not 0 < ensemble.scale < most:
+    if ensemble.kind in KINDS and not 0 < ensemble.scale_in_use < most:
         expected = "a number above 0" if ensemble.kind == "noise" else "a share between 0 and 1, both excluded"
         yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
+    if ensemble.members and ensemble.kind == "fresh":
+        for key in ("train.start", "train.only_parameters", "device_map"):
+            if value := get(config, key):
+                expected = "models that are trained from the weights of the model plugin, and fit on one device"
+                yield Problem("ensemble.kind", f"fresh, with {key}={shown(value)}", expected, "give ensemble.kind=mask")
 
 
 def _representation(config: TrakConfig) -> Iterator[Problem]:

@@ -2,20 +2,25 @@
 
 An ensemble of independently trained checkpoints gives better scores than one checkpoint; members that share a training are much
 cheaper and give part of the improvement (Deng et al. 2024, "Efficient Ensembles Improve Training Data Attribution", arXiv
-2405.17293, who use dropout). There are three ways to derive one from trained weights, each with one number, ``scale``:
+2405.17293, who use dropout). There are four ways to derive one from trained weights, each with one number, ``scale``:
 
 - ``noise``: every parameter tensor W becomes W + scale · rms(W) · N(0, 1).
 - ``dropout``: units are dropped with probability ``scale``, the same ones for all samples: in every weight with two axes or
   more, their rows and the entries of the bias become zero, and the other rows are divided by 1 − scale. The last layer keeps
   all its units, which are the outputs.
 - ``mask``: single weights are dropped likewise (Wan et al. 2013, DropConnect).
+- ``fresh``: the weights are blended with those of models that the plugin initialises anew. With c = √(1 − scale), W becomes
+  c W + a A + b B, where A and B are two initialisations, a + b = 1 − c and a² + b² = 1 − c². So a weight that is random at
+  initialisation keeps the variance of one, of which ``scale`` is fresh, and a weight that always starts from the same value
+  moves toward it, by 1 − c of the way.
 
-Every random number is a function of the checkpoint's digest, the member and the parameter's name.
+Every random number is a function of the checkpoint's digest, the member and, except for ``fresh``, the parameter's name.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,13 +30,17 @@ from trak_cli.plugins.checkpoints.member import Member
 from trak_cli.types import Float64
 
 
-def derive(model: nn.Module, member: Member, digest: str) -> None:
+def derive(model: nn.Module, member: Member, digest: str, build: Callable[[], nn.Module]) -> None:
     """Turn a model with the weights of a checkpoint into a member, in place. Buffers are unchanged.
 
     Args:
         digest: the result of :meth:`Member.digest` for that checkpoint.
+        build: returns a new model, initialised with PyTorch's random numbers; called for ``fresh`` only.
     """
     with torch.no_grad():
+        if member.kind == "fresh":
+            _blend(model, member.scale, digest, build)
+            return
         if member.kind == "dropout":
             _drop_units(model, member.scale, digest)
             return
@@ -44,6 +53,27 @@ def derive(model: nn.Module, member: Member, digest: str) -> None:
                 parameter.add_(_as(parameter, member.scale * size * generator.standard_normal(tuple(parameter.shape))))
             elif parameter.dim() > 1:
                 parameter.mul_(_as(parameter, _kept(generator, tuple(parameter.shape), member.scale)))
+
+
+def _blend(model: nn.Module, scale: float, digest: str, build: Callable[[], nn.Module]) -> None:
+    """Frozen parameters stay as they are."""
+    kept = (1 - scale) ** 0.5
+    spread = (2 * scale - (1 - kept) ** 2) ** 0.5
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad and weight.is_floating_point()}
+    blended = {name: kept * weight.double() for name, weight in weights.items()}
+    for number, share in enumerate(((1 - kept + spread) / 2, (1 - kept - spread) / 2)):
+        initial = dict(_initialised(build, int(_generator(digest, f"fresh {number}").integers(2**63))).named_parameters())
+        for name, total in blended.items():
+            total.add_(initial[name].double(), alpha=share)
+    for name, weight in weights.items():
+        weight.copy_(blended[name])
+
+
+def _initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A new model with these random numbers; the state of PyTorch's generators is restored."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        return build()
 
 
 def _drop_units(model: nn.Module, scale: float, digest: str) -> None:

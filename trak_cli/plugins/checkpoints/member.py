@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-#: Values of ``ensemble.kind``.
-KINDS = ("noise", "dropout", "mask")
+#: Value of ``ensemble.kind`` -> the scale that it has unless ``ensemble.scale`` is set.
+SCALES = {"noise": 0.1, "dropout": 0.1, "mask": 0.1, "fresh": 0.5}
+KINDS = tuple(SCALES)
 
 #: Version of the derivation: increase it when the same member would get different weights.
 _VERSION = 1
@@ -20,6 +21,11 @@ class Member:
     scale: float
     seed: int
     index: int
+
+    @property
+    def blended(self) -> bool:
+        """Whether the weights are mixed with fresh ones, so that outputs under them say nothing about the checkpoint's."""
+        return self.kind == "fresh"
 
     @property
     def suffix(self) -> str:

@@ -11,6 +11,7 @@ import torch
 from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.curvature.other_classes import OtherClasses
 from trak_cli.gradients.engines.hooks.strategies import Strategies
+from trak_cli.gradients.engines.other_outputs import OtherOutputs
 from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.engines.representation import RepresentationEngine
 from trak_cli.gradients.options import REPRESENTATION
@@ -43,13 +44,15 @@ def make_featurizer(
         second = None if second is None else replace(second, engine=ScaledEngine(second.engine, scales))
     projector = build_projector(setup, checkpoint)
     autocast = setup.function.narrowed if setup.uses_gradients and isinstance(setup.function, Autocast) else nullcontext
-    return Featurizer(setup.model, setup.task, engine, projector, setup.parameters, plan.microbatch, second, autocast)
+    unblended = setup.components.models.unblended
+    observed = setup.model if unblended is None else unblended
+    return Featurizer(observed, setup.task, engine, projector, setup.parameters, plan.microbatch, second, autocast)
 
 
 def build_engine(setup: FeatureSetup, name: str, strategies: Strategies) -> Engine:
     """The engine ``name`` for the model output function; it reads representations if the setup does."""
     if name == REPRESENTATION:
-        return RepresentationEngine(setup.model, setup.task, place_of(setup.gradients))
+        return _with_outputs(setup, RepresentationEngine(setup.model, setup.task, place_of(setup.gradients)), setup.task)
     return _gradient_engine(setup, name, strategies, setup.function)
 
 
@@ -76,4 +79,10 @@ def build_projector(setup: FeatureSetup, checkpoint: Checkpoint) -> Projector:
 
 def _gradient_engine(setup: FeatureSetup, name: str, strategies: Strategies, function: ModelOutput) -> Engine:
     selected = select(setup.model, setup.patterns.include, setup.patterns.exclude)
-    return make_engine(name, setup.model, function, selected, strategies, setup.matrices)
+    return _with_outputs(setup, make_engine(name, setup.model, function, selected, strategies, setup.matrices), function)
+
+
+def _with_outputs(setup: FeatureSetup, engine: Engine, function: ModelOutput) -> Engine:
+    """The engine, with the outputs of the checkpoint if the weights in use are blended with fresh ones."""
+    unblended = setup.components.models.unblended
+    return engine if unblended is None else OtherOutputs(engine, unblended, function)

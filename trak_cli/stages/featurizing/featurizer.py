@@ -49,6 +49,8 @@ class Featurizer:
     """Everything that turns rows of a split into features under one checkpoint.
 
     Attributes:
+        model: whose outputs are stored; its gradients too, unless it has the weights of a checkpoint and ``engine`` those of a
+            member that is blended from it.
         parameters: p, the number of selected coordinates.
         microbatch: samples per gradient computation.
         second: the second pass over training samples, for their per-token terms or other classes; None without.

@@ -31,6 +31,12 @@ class Checkpoint:
     allow: tuple[str, ...] = ()
 
 
+def members_of(config: TrakConfig) -> list[Member]:
+    """The members that are derived from each checkpoint."""
+    ensemble = config.ensemble
+    return [Member(ensemble.kind, ensemble.scale_in_use, config.seed, index) for index in range(1, ensemble.members + 1)]
+
+
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
     """The checkpoints of the config in natural order, each file followed by the ensemble members derived from it.
 
@@ -41,8 +47,7 @@ def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
     for path in find(chosen.files, base):
         digest = sha256(path, chosen.key)
         by_digest.setdefault(digest, Checkpoint(path, digest, name_of(path, digest), None, chosen.key, tuple(chosen.allow)))
-    ensemble = config.ensemble
-    members = [Member(ensemble.kind, ensemble.scale, config.seed, index) for index in range(1, ensemble.members + 1)]
+    members = members_of(config)
     checkpoints: list[Checkpoint] = []
     for digest, file in by_digest.items():
         checkpoints.append(file)

@@ -10,6 +10,7 @@ import gc
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -40,6 +41,8 @@ class Models:
 
     Attributes:
         checkpoints: those of the run, after :meth:`check`.
+        unblended: the model of the checkpoint from which the one in use is derived, if that has weights blended with fresh
+            ones, whose outputs mean nothing; None otherwise.
         key: where in the file the weights of the checkpoint lie that was loaded last; "." for the outermost mapping.
     """
 
@@ -59,6 +62,7 @@ class Models:
         self._current: nn.Module | None = None
         self._checkpoint: Checkpoint | None = None
         self.checkpoints: Sequence[Checkpoint] = ()
+        self.unblended: nn.Module | None = None
         self.key = "."
         self._restored: frozenset[str] = frozenset()
         self._created_by_call = False
@@ -132,6 +136,8 @@ class Models:
         model = self._evaluated(model)
         if self._placement is not None:
             self._placement.place(model)
+        if checkpoint.member is not None and checkpoint.member.blended:
+            self.unblended = self._evaluated(self._loaded(replace(checkpoint, member=None)))
         self._current, self._checkpoint = model, checkpoint
 
     def reload(self) -> None:
@@ -153,7 +159,7 @@ class Models:
             place = apply(model, state, checkpoint.path, checkpoint.key, assign=assign)
             if checkpoint.member is not None:
                 with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
-                    derive(model, checkpoint.member, checkpoint.sha256)
+                    derive(model, checkpoint.member, checkpoint.sha256, self.build)
         return place.key
 
     def _misfits(self, model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:
@@ -188,7 +194,7 @@ class Models:
     def _release(self) -> None:
         """Drop the model in use, before the next one is built."""
         modules = [] if self._current is None else [weakref.ref(module) for module in self._current.modules()]
-        self._current = None
+        self._current = self.unblended = None
         if any(module() is not None for module in modules):
             gc.collect()  # modules and their hooks form reference cycles; otherwise this would only cost time
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from trak_cli.config.schema import TrakConfig
-from trak_cli.stages.inputs.checkpoints import Checkpoint, find_checkpoints
+from trak_cli.errors import ConfigError, Problem
+from trak_cli.stages.inputs.checkpoints import Checkpoint, find_checkpoints, members_of
 from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.plugins import Components, make_components
 from trak_cli.stages.inputs.split import Split
+from trak_cli.types import TRAIN
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,14 @@ class RunInputs:
         return len(self.checkpoints) * sum(split.rows for split in self.splits)
 
 
+def _require_single_samples(config: TrakConfig, components: Components) -> None:
+    """Raise if outputs compare a sample with others, whose embeddings under a blended member are not the checkpoint's."""
+    if any(member.blended for member in members_of(config)) and components.task.context_rows(len(components.splits[TRAIN])):
+        found = f"{config.ensemble.kind}, with the task {type(components.task).__name__}, which compares a sample with others"
+        expected = "a task whose outputs depend on one sample"
+        raise ConfigError(Problem("ensemble.kind", found, expected, "give ensemble.kind=mask"))
+
+
 def open_inputs(config: TrakConfig, base: Path) -> RunInputs:
     """Build the plugins and check that every checkpoint fits the model. Relative paths start at ``base``.
 
@@ -53,6 +63,7 @@ def open_inputs(config: TrakConfig, base: Path) -> RunInputs:
     splits = [
         Split(name, dataset, len(dataset), components.collate, device, readers) for name, dataset in components.splits.items()
     ]
+    _require_single_samples(config, components)
     checkpoints = find_checkpoints(config, base)
     components.models.check(checkpoints)
     components.models.load(checkpoints[0])

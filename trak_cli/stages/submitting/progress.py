@@ -15,12 +15,12 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.plugins.checkpoints.identity import name_of, sha256
-from trak_cli.plugins.checkpoints.member import Member
 from trak_cli.stages.index.feature_status import unfinished_shards
 from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.stages.index.split_sizes import rows_of, split_shards
+from trak_cli.stages.inputs.checkpoints import members_of
 from trak_cli.stages.scoring.gram_store import gram_path
 from trak_cli.stages.scoring.result_status import list_scores
 from trak_cli.store.fingerprint import differences
@@ -95,9 +95,8 @@ def _featurize(loaded: Loaded) -> Progress:
 
 def _checkpoints(loaded: Loaded, layout: Layout) -> list[str] | None:
     """The folders in the store of the checkpoints in the configuration; None if one is missing."""
-    config = loaded.config
-    ensemble, stored = config.ensemble, set(layout.checkpoints())
-    members = ["", *(Member(ensemble.kind, ensemble.scale, config.seed, i + 1).suffix for i in range(ensemble.members))]
+    config, stored = loaded.config, set(layout.checkpoints())
+    members = ["", *(member.suffix for member in members_of(config))]
     files = [_stored_name(path, config.checkpoints.key, layout) for path in find(config.checkpoints.files, loaded.base)]
     names = [f"{name}{member}" for name in dict.fromkeys(files) for member in members]
     return names if set(names) <= stored else None
