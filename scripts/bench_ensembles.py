@@ -50,6 +50,7 @@ KINDS = (
     *(("noise", scale) for scale in (0.03, 0.1, 0.3, 0.6)),
     *(("dropout", scale) for scale in (0.1, 0.3)),
     *(("mask", scale) for scale in (0.03, 0.1, 0.2, 0.3)),
+    ("fresh", 0.5),
 )
 
 

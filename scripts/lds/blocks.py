@@ -26,6 +26,9 @@ from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
 Array = np.ndarray[Any, Any]
 
 SETTINGS = ("affairs", "visits", "schools", "cancer")
+#: The weight and bias of every layer, from the first.
+Weights = list[tuple[Array, Array]]
+
 CHECKPOINTS = 4
 RIDGES = (0.1, 0.3, 0.6, 1.2, 2.4)
 
@@ -55,11 +58,11 @@ def measured(name: str) -> Iterator[list[str]]:
     assert isinstance(setting, Setting)
     masks, outputs = truth(name)
     kernel: dict[tuple[str, float], list[Array]] = {}
-    weights = []
+    samples = []
     for number, one in enumerate(kernels(name, CHECKPOINTS)):
         problem = Problem(one, BASE)
         w = np.ones(one.n) if (one.q < 0).any() else problem.sample
-        train, targets = (gradients(setting, number, split) for split in ("train", "test"))
+        train, targets = (gradients(setting, weights(setting, number), split) for split in ("train", "test"))
         factors = clipped(train)
         train = [Layer(layer.d * factors[:, None], layer.a) for layer in train]
         unit = float(sum((layer.rows**2).sum() for layer in train)) / one.n
@@ -67,24 +70,28 @@ def measured(name: str) -> Iterator[list[str]]:
             found = scores(X, T, w, [ridge * unit for ridge in RIDGES], curvature == "Kronecker")
             for ridge, one_kernel in zip(RIDGES, found, strict=True):
                 kernel.setdefault((curvature, ridge), []).append(one_kernel)
-        weights.append(problem.sample)
+        samples.append(problem.sample)
 
     def lds(matrix: Array) -> float:
         return lds_of_predictions(subset_predictions(matrix, masks), outputs).mean
 
     for (curvature, ridge), several in kernel.items():
-        alone = np.mean([lds(one * q) for one, q in zip(several, weights, strict=True)])
-        together = lds(np.mean(several, axis=0) * np.mean(weights, axis=0))
+        alone = np.mean([lds(one * q) for one, q in zip(several, samples, strict=True)])
+        together = lds(np.mean(several, axis=0) * np.mean(samples, axis=0))
         yield [name, curvature, f"{ridge:g}", f"{alone:.3f}", f"{together:.3f}"]
 
 
-def gradients(setting: Setting, number: int, split: str) -> list[Layer]:
-    """Of f at one checkpoint, by layer."""
+def weights(setting: Setting, number: int) -> Weights:
+    """Of one checkpoint."""
     state = load_file(setting.checkpoint_file(setting.checkpoints[number]))
-    layers = [
+    return [
         (state[f"layers.{i}.weight"].astype(np.float64), state[f"layers.{i}.bias"].astype(np.float64))
         for i in range(len(state) // 2)
     ]
+
+
+def gradients(setting: Setting, layers: Weights, split: str) -> list[Layer]:
+    """Of f with these weights, by layer."""
     data = np.load(setting.root.parent / "data" / f"{setting.name}_{split}.npz")
     inputs = [data["x"].reshape(len(data["x"]), -1).astype(np.float64)]
     for weight, bias in layers[:-1]:

@@ -134,7 +134,16 @@ def _flow(name: str, number: int, clip: float) -> Flow | None:
         n = len(found["f"])
         np.savez(path, **_simulate(found["K"][:n, :n], found["f"], found["q"], clip))
     with np.load(path) as arrays:
-        times, f, end = arrays["times"], arrays["path"].astype(np.float64), float(arrays["end"])
+        return _until_its_end(dict(arrays))
+
+
+def simulated(K: Array, f: Array, q: Array, clip: float) -> Flow | None:
+    """The whole simulated training from rows whose products are K, not clipped; None where q does not follow from f."""
+    return _until_its_end(_simulate(K, f, q, clip))
+
+
+def _until_its_end(arrays: dict[str, Array]) -> Flow | None:
+    times, f, end = arrays["times"], arrays["path"].astype(np.float64), float(arrays["end"])
     if not len(times):
         return None
     inside = int(np.searchsorted(times, end))

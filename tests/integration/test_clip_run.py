@@ -127,3 +127,9 @@ def test_doctor_and_retrain_use_the_context_and_write_none(project: Project) -> 
     assert project.files() == before
     project.done("retrain")
     assert contexts(project) == {}
+
+
+def test_blends_with_fresh_weights_are_refused(project: Project) -> None:
+    """The embeddings of other samples under such weights are not those that f compares with."""
+    fresh = ("ensemble.members=1", "ensemble.kind=fresh")
+    project.refused(2, "featurize", *fresh, says=("ensemble.kind", "compares a sample with others", "ensemble.kind=mask"))

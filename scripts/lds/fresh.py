@@ -1,0 +1,162 @@
+"""The default with members that are blended from a checkpoint and fresh initial weights (``ensemble.kind=fresh``).
+
+python scripts/lds/fresh.py [SETTING ...] [--checkpoints 10] [--starts 3] [--most 16]      after `make lds`
+
+Writes docs/results/fresh_members.csv, one row for each setting: the LDS of the first checkpoint, without members and with 4
+and 16; the means over the first three checkpoints, each with its own members; and all checkpoints together, without members and
+with four each. ``ekfac``: EK-FAC with ten checkpoints and the best of three dampings, as `make lds` measured it. Empty cells
+were not measured (``--checkpoints 0``, ``--most 4``). What a setting lacks is computed once and kept in runs/lds/fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from choose import CHOICE
+from kernels import open_any, truth
+from ours import Part, part, together
+from projected import projected
+from reference import Reference, reference_settings
+from setting import FOLDER, HALVES, UNTUNED, Features, Setting, names
+
+from trak_cli.attribution.estimator.weights import ClassRows
+from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
+from trak_cli.config.estimators import shipped_estimators
+from trak_cli.config.load import load as load_config
+from trak_cli.config.schema import TrakConfig
+from trak_cli.plugins.checkpoints.derived import derive
+from trak_cli.plugins.checkpoints.identity import sha256
+from trak_cli.plugins.checkpoints.member import SCALES, Member
+from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.stages.featurize import featurize
+from trak_cli.types import Silent
+
+Array = np.ndarray[Any, Any]
+
+RESULTS = Path("docs/results")
+CACHE = Path("runs/lds/fresh")
+SPEC = shipped_estimators()["early_training"]
+FEW, MANY = 4, 16
+ROWS = ("alone", "few", "many", "together", "together_few")
+COLUMNS = ("setting", "group", "ekfac", "first", "first_few", "first_many", *ROWS)
+
+
+class Bench:
+    """One setting, with the parts of every checkpoint and member that were needed so far."""
+
+    def __init__(self, name: str) -> None:
+        self.of = open_any(name)
+        self.masks, self.outputs = truth(name)
+        self._known: dict[tuple[int, int], Part] = {}
+
+    def lds(self, wanted: Sequence[tuple[int, int]]) -> float:
+        """LDS of some (checkpoint, member) together; member 0 is the checkpoint itself."""
+        parts = [self._part(*one) for one in wanted]
+        return lds_of_predictions(subset_predictions(together(parts, SPEC), self.masks), self.outputs).mean
+
+    def _part(self, checkpoint: int, member: int) -> Part:
+        if (checkpoint, member) not in self._known:
+            features = _of_reference if isinstance(self.of, Reference) else _of_setting
+            self._known[checkpoint, member] = part(features(self.of, checkpoint, member), SPEC)  # type: ignore[arg-type]
+        return self._known[checkpoint, member]
+
+    def make(self, checkpoints: int, members: int) -> None:
+        """Compute the features of a setting that are missing."""
+        if isinstance(self.of, Setting):
+            files = ",".join(str(self.of.checkpoint_file(name).absolute()) for name in self.of.checkpoints[:checkpoints])
+            options = [f"store={_store(self.of).root}", f"checkpoints=[{files}]"]
+            ensemble = [f"ensemble.members={members}", "ensemble.kind=fresh"]
+            featurize(load_config("featurize", self.of.name, FOLDER, [*options, *ensemble]), Silent())
+
+
+def _store(setting: Setting) -> Setting:
+    return Setting(setting.name, setting.root.absolute() / "fresh")
+
+
+def _of_setting(setting: Setting, checkpoint: int, member: int) -> Features:
+    name = setting.checkpoints[checkpoint]
+    return _store(setting).features(f"{name}{_member(member).suffix}" if member else name)
+
+
+def _of_reference(reference: Reference, checkpoint: int, member: int) -> Features:
+    model, task, batches, files = reference.parts()
+    path = files[checkpoint]
+    apply(model, load(path), path)
+    digest, default = sha256(path), TrakConfig().projection
+    kinds = [(default.kind, default.dim, default.nonzeros)]
+    if not member:
+        return next(projected(model, task, batches, digest, kinds, 1))[1]
+    own = _of_reference(reference, checkpoint, 0)
+    chosen = _member(member)
+    derive(model, chosen, chosen.digest(digest), type(model))
+    ((_, found),) = projected(model.eval(), task, batches, chosen.digest(digest), kinds, 1)
+    assert isinstance(found.curvature, ClassRows)
+    assert isinstance(own.curvature, ClassRows)
+    curvature = ClassRows(found.curvature.features, own.curvature.residuals)
+    return replace(found, out_to_loss=own.out_to_loss, outputs=own.outputs, curvature=curvature)
+
+
+def _member(index: int) -> Member:
+    return Member("fresh", SCALES["fresh"], 0, index)
+
+
+def measured(name: str, checkpoints: int, starts: int, most: int) -> dict[str, list[float]]:
+    """LDS of every row, for each starting checkpoint or of all checkpoints; no row without its checkpoints or members."""
+    path = CACHE / f"{name}.json"
+    if not path.exists():
+        print(name, file=sys.stderr, flush=True)
+        bench = Bench(name)
+        bench.make(max(checkpoints, starts), FEW)
+        bench.make(starts, most)
+        rows = {
+            label: [bench.lds([(start, member) for member in range(count + 1)]) for start in range(starts)]
+            for label, count in zip(ROWS[:3], (0, FEW, MANY), strict=True)
+            if count <= most
+        }
+        for label, count in zip(ROWS[3:], (0, FEW), strict=True):
+            every = [(one, member) for one in range(checkpoints) for member in range(count + 1)]
+            rows |= {label: [bench.lds(every)]} if every else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rows))
+    return dict(json.loads(path.read_text()))
+
+
+def ekfac() -> dict[str, float]:
+    """Setting -> LDS of EK-FAC with ten checkpoints, the best of its dampings."""
+    best: dict[str, float] = {}
+    with (RESULTS / "lds.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["protocol"] == HALVES and row["method"].startswith("EK-FAC") and row["checkpoints"] == "10":
+                best[row["setting"]] = max(best.get(row["setting"], -1.0), float(row["lds"]))
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", default=[*names(), *reference_settings(), *UNTUNED])
+    parser.add_argument("--checkpoints", type=int, default=10)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--most", type=int, default=MANY, choices=(FEW, MANY))
+    arguments = parser.parse_args()
+    best = ekfac()
+    with (RESULTS / "fresh_members.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(COLUMNS)
+        for name in arguments.settings:
+            rows = measured(name, arguments.checkpoints, arguments.starts, arguments.most)
+            numbers = [best.get(name), *(rows.get(label, [None])[0] for label in ROWS[:3])]
+            numbers += [float(np.mean(rows[label])) if label in rows else None for label in ROWS]
+            shown = ["" if number is None else f"{number:.3f}" for number in numbers]
+            out.writerow([name, "choice" if name in CHOICE else "test", *shown])
+
+
+if __name__ == "__main__":
+    main()
