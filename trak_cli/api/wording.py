@@ -17,14 +17,14 @@ Options = TypeVar("Options")
 _OPTION = re.compile(r"(?<![\w-])--?([a-z]+(?:-[a-z]+)*)(?: (?!or |and )(-?[\w.]+(?:-[\w.]+)*))?(?![\w-])")
 
 #: A dotted key with its value.
-_KEY = re.compile(r"'?(?<![\w./-])([a-z]\w*(?:\.\w+)+)=(\[[^\]]*\]|[^\s,;:)']+)'?")
+_KEY = re.compile(r"'?(?<![\w./-])([a-z]\w*(?:\.\w+)+)=(\[[^\]]*\]|\{[^}]*\}|[^\s,;:)']+)'?")
 
 #: A dotted key without a value: the place of a problem, or a proposal.
 _PLACE, _MEANT = re.compile(r"(?!dataset\.)[a-z]\w*(?:\.\w+)+"), re.compile(r"(?<=did you mean )[a-z]\w*(?:\.\w+)+(?=\?)")
 
 #: A proposal of a key with a value, and the space between two of them.
 _CHOICE = re.compile(r"\b(did you mean|give) ([a-z]+)=([a-z][\w.-]*)(?=[?;,]|$)")
-_BETWEEN = re.compile(r"(?<=') (?=[a-z]\w*__\w+=)")
+_BETWEEN = re.compile(r"(?<=['}\]]) (?=[a-z]\w*__\w+=)")
 
 #: Commands that a remedy names, which the call of attribute does.
 _STAGES, _TRAIN = re.compile(r"\brun `?trak (featurize|finalize|score)\b`?"), re.compile(r", or run `trak train`")
@@ -88,6 +88,9 @@ def _literal(value: str) -> str:
     """The value of an option or key as Python writes it; a word in capitals stands for a value and stays."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{', '.join(_literal(item.strip()) for item in value[1:-1].split(',') if item.strip())}]"
+    if value.startswith("{") and value.endswith("}"):
+        pairs = (item.split(":") for item in value[1:-1].split(",") if ":" in item)
+        return f"{{{', '.join(f'{name.strip()!r}: {_literal(held.strip())}' for name, held in pairs)}}}"
     plain = re.fullmatch(r"-?[\d.]+(e-?\d+)?|[A-Z_]+", value) is not None
     return value if plain else _PYTHON.get(value) or repr(value)
 

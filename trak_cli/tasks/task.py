@@ -241,4 +241,5 @@ def _named_parts(keys: list[Any], arguments: Sequence[str]) -> str:
     if len(inputs) == 1:
         return f"name the parts: task.{arguments[0]}={inputs[0]} task.{arguments[1]}={label}"
     by_name = ", ".join(f"{key}: {key}" for key in inputs)  # by name: an order that does not fit would go unnoticed
-    return f"name the parts, inputs by the model's arguments: 'task.{arguments[0]}={{{by_name}}}' task.{arguments[1]}={label}"
+    named = f"name the parts, inputs by the model's arguments: 'task.{arguments[0]}={{{by_name}}}' task.{arguments[1]}={label}"
+    return f"for a classifier of transformers, give task=text_classification; else {named}" if "input_ids" in keys else named

@@ -19,11 +19,15 @@ def call(model: nn.Module, batch: Any, without: Collection[str]) -> Tensor:
     """The logits of a model for a batch of keyword arguments.
 
     Raises:
-        InputError: the batch is not a mapping, or the model returns no logits.
+        InputError: the batch is not a mapping of tensors, or the model returns no logits.
     """
     if not isinstance(batch, Mapping):
         remedy = "return mappings with input_ids, attention_mask and labels from the dataset"
         raise InputError(Problem("batch", type(batch).__name__, "a mapping of the model's arguments", remedy))
+    for key, value in batch.items():
+        if isinstance(value, list | tuple) and value and all(isinstance(item, Tensor) for item in value):
+            remedy = "give dataset.collate a function that pads, such as transformers.DataCollatorWithPadding(tokenizer)"
+            raise InputError(Problem(f"batch: {key}", f"a {type(value).__name__} of tensors", "one tensor, (B, T)", remedy))
     result = model(**{key: value for key, value in batch.items() if key not in without})
     return logits_of(result, "load the model with the class that fits the task")
 

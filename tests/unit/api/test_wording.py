@@ -22,6 +22,7 @@ from trak_cli.errors import ConfigError, Problem, StoreError
         ("did you mean task=classification?", "did you mean task='classification'?"),
         ("--leave-one-out FILE, --removal or --flips FILE", "leave_one_out=FILE, removal=True or flips=FILE"),
         ("name the parts: task.inputs=image task.label=label", "name the parts: task__inputs='image', task__label='label'"),
+        ("'task.inputs={a: a, b: c}' task.label=y", "task__inputs={'a': 'a', 'b': 'c'}, task__label='y'"),
         ("predict numbers; give task=regression", "predict numbers; give task='regression'"),
         ("give another, or --overwrite", "give another, or overwrite=True"),
         ("give dataset.collate a function that pads", "give collate=FUNCTION that pads"),

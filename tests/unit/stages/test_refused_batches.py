@@ -12,7 +12,7 @@ from torch import nn
 from trak_cli.errors import InputError
 from trak_cli.plugins.samples import collate
 from trak_cli.stages.inputs.split import Split
-from trak_cli.tasks import Classification
+from trak_cli.tasks import Classification, TextClassification
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,15 @@ def test_labels_of_another_kind_are_refused_with_a_way_to_give_them(labels: Any,
     with pytest.raises(InputError) as refused:
         Classification().validate(nn.Linear(3, 2), (torch.zeros(2, 3), labels))
     assert says in str(refused.value)
+
+
+def test_lists_of_tokens_that_nothing_pads_are_named() -> None:
+    batch = {"input_ids": [torch.zeros(2), torch.zeros(2)], "labels": torch.zeros(2, dtype=torch.int64)}
+    with pytest.raises(InputError, match=r"batch: input_ids.*DataCollatorWithPadding"):
+        TextClassification().output(nn.Linear(3, 2), batch)
+
+
+def test_a_batch_of_transformers_is_referred_to_its_task() -> None:
+    batch = {name: torch.zeros(2, dtype=torch.int64) for name in ("input_ids", "attention_mask", "labels")}
+    with pytest.raises(InputError, match="give task=text_classification"):
+        Classification().validate(nn.Linear(3, 2), batch)
