@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trak_cli.api.attribute import attribute as attribute
     from trak_cli.api.opening import open_store as open_store
     from trak_cli.api.scores import Scores as Scores
+    from trak_cli.api.stages import compress as compress
     from trak_cli.api.stages import doctor as doctor
     from trak_cli.api.stages import eval_lds as eval_lds
     from trak_cli.api.stages import featurize as featurize
@@ -40,6 +41,7 @@ _NAMES = {
     "api.attribute": ("attribute",),
     "api.scores": ("Scores",),
     "api.stages": (
+        "compress",
         "doctor",
         "eval_lds",
         "featurize",

@@ -16,6 +16,7 @@ from trak_cli.types import Reporter
 from trak_cli.user_errors import report_user_errors
 
 if TYPE_CHECKING:
+    from trak_cli.stages.compress import CompressSummary
     from trak_cli.stages.doctor import DoctorSummary
     from trak_cli.stages.evaluation.summary import EvalSummary
     from trak_cli.stages.featurize import FeaturizeSummary
@@ -40,7 +41,20 @@ def with_gradients() -> Iterator[None]:
         yield
 
 
-__all__ = ["doctor", "eval_lds", "featurize", "finalize", "refine", "retrain", "run", "score", "train", "tune", "unroll"]
+__all__ = [
+    "compress",
+    "doctor",
+    "eval_lds",
+    "featurize",
+    "finalize",
+    "refine",
+    "retrain",
+    "run",
+    "score",
+    "train",
+    "tune",
+    "unroll",
+]
 
 
 class Stage(Generic[Summary]):
@@ -106,6 +120,9 @@ featurize: Stage[FeaturizeSummary] = Stage(
 )
 finalize: Stage[FinalizeSummary] = Stage("finalize", "Sum the Gram matrix of the training features and factorise it.")
 score: Stage[ScoreSummary] = Stage("score", "Compute and store the scores of every training sample for every target.")
+compress: Stage[CompressSummary] = Stage(
+    "compress", "Store a compressed copy of the training features, from which `trak ask --candidates` chooses rows."
+)
 refine: Stage[RefineSummary] = Stage("refine", "Compute scores of chosen targets in the space of all parameters.")
 eval_lds: Stage[EvalSummary] = Stage("eval-lds", "Measure how well scores predict models retrained on random subsets (LDS).")
 tune: Stage[TuneSummary] = Stage("tune", "Search the estimator with a ground truth.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,8 +106,22 @@ def target_factor(
     return TargetFactor(np.concatenate(stacked, dtype=np.float32, casting="same_kind"), scale, length, clip_threshold)
 
 
+class Products(NamedTuple):
+    """Products of t targets with r training rows under one checkpoint.
+
+    Attributes:
+        kernel: (t, r) float32, of ``TargetFactor.rows``, before clipping.
+        cosine: (t, r) float32; None if scores are not shrunk.
+        clip: (r,) float64, the factors of clipping; None if no row is clipped.
+    """
+
+    kernel: Float32
+    cosine: Float32 | None
+    clip: Float64 | None
+
+
 def score_block(
-    spec: EstimatorSpec, targets: Iterable[TargetFactor], train: Iterable[Float32], sample_weight: Float64
+    spec: EstimatorSpec, targets: Sequence[TargetFactor], train: Iterable[Float32], sample_weight: Float64
 ) -> Float32:
     """Scores of t targets on r training samples, (t, r) float32, before any soft threshold.
 
@@ -120,12 +135,17 @@ def score_block(
     Raises:
         InputError: a score is too large for float32.
     """
+    every = (products(spec, factor, features) for factor, features in zip(targets, train, strict=True))
+    return combine(spec, targets, every, sample_weight)
+
+
+def combine(spec: EstimatorSpec, targets: Iterable[TargetFactor], every: Iterable[Products], sample_weight: Float64) -> Float32:
+    """Like :func:`score_block`, from the products under each checkpoint, which are changed in place."""
     total: Float64 | None = None
     similarity: Float32 | None = None
     per_checkpoint = sample_weight.ndim == 2
     count = 0
-    for factor, features in zip(targets, train, strict=True):
-        kernel, cosine, clip = _products(spec, factor, features)
+    for factor, (kernel, cosine, clip) in zip(targets, every, strict=True):
         scaled = kernel.astype(np.float64)
         scaled *= factor.scale
         if per_checkpoint:
@@ -150,20 +170,17 @@ def score_block(
     return scores
 
 
-def _products(spec: EstimatorSpec, factor: TargetFactor, features: Float32) -> tuple[Float32, Float32 | None, Float64 | None]:
-    """Products (t, r) of the targets with training rows before clipping, cosines (t, r), and the factors of clipping (r,).
-
-    None for the cosines if scores are not shrunk, and for the factors if no row is clipped.
-    """
+def products(spec: EstimatorSpec, factor: TargetFactor, features: Float32) -> Products:
+    """The products of targets with training rows (r, k)."""
     targets, unit = len(factor.scale), factor.unit
     if spec.unit_norm:
         features = unit_rows(features)
     if unit is None and math.isinf(factor.clip_threshold):
-        return factor.stacked @ features.T, None, None
+        return Products(factor.stacked @ features.T, None, None)
     lengths = float32_lengths(features)
-    products = factor.stacked @ features.T
-    cosine = None if unit is None else products[targets:]
+    both = factor.stacked @ features.T
+    cosine = None if unit is None else both[targets:]
     if cosine is not None:
         cosine /= np.where(lengths == 0, 1.0, lengths).astype(np.float32)
     clip = None if math.isinf(factor.clip_threshold) else clip_factors(lengths, factor.clip_threshold)
-    return products[:targets], cosine, clip
+    return Products(both[:targets], cosine, clip)

@@ -80,22 +80,24 @@ class TopK:
         restored._bottom.add(_keys(-result.bottom.values, result.bottom.indices.astype(np.uint64)))
         return restored
 
-    def update(self, scores: Float32, start_row: int) -> None:
+    def update(self, scores: Float32, rows: int | IntArray) -> None:
         """Add a block of scores.
 
         Args:
-            scores: (t, r); column c is training row ``start_row`` + c. No row may be added twice.
-            start_row: the first training row of the block.
+            scores: (t, r). No training row may be added twice.
+            rows: the training row of every column, or of the first one if the others follow it.
 
         Raises:
             ValueError: a score is NaN, or a row number does not fit 32 bits.
         """
         if np.isnan(scores).any():
             raise ValueError("NaN among the scores")
-        if start_row + scores.shape[1] > int(_ROW_MASK):
+        numbers = np.arange(rows, rows + scores.shape[1]) if isinstance(rows, int) else rows
+        if numbers.max(initial=0) >= int(_ROW_MASK):
             raise ValueError("more than 2^32 - 1 training rows")
+        columns = numbers.astype(np.uint64)
         for largest, lowest in ((self._top, False), (self._bottom, True)):
-            largest.add(_candidates(scores, start_row, largest.least, self._k, lowest))
+            largest.add(_candidates(scores, columns, largest.least, self._k, lowest))
 
     def merge(self, other: TopK) -> None:
         """Add the scores of another collector, of the same targets and k but of other rows.
@@ -145,7 +147,7 @@ class _LargestKeys:
         return keys
 
 
-def _candidates(scores: Float32, start_row: int, least: Float32 | None, k: int, lowest: bool) -> _Keys:
+def _candidates(scores: Float32, rows: npt.NDArray[np.uint64], least: Float32 | None, k: int, lowest: bool) -> _Keys:
     """The keys of a block that may be among the k largest: those of scores not below ``least`` (t, 1), or of all for None.
 
     Rows of fewer candidates are padded with 0, which is no score's key. ``lowest``: of the scores times -1.
@@ -156,13 +158,13 @@ def _candidates(scores: Float32, start_row: int, least: Float32 | None, k: int, 
         bound = np.partition(scores, place, axis=1)[:, place, None]
         least = -bound if lowest else bound
     if least is None:
-        return _keys(-scores if lowest else scores, np.arange(start_row, start_row + width, dtype=np.uint64))
+        return _keys(-scores if lowest else scores, rows)
     target, column = np.divmod(np.flatnonzero(scores <= -least if lowest else scores >= least), width)
     counts = np.bincount(target, minlength=targets)
     found = np.zeros((targets, counts.max(initial=0)), np.uint64)
     place_of = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
     values = scores[target, column]
-    found[target, place_of] = _keys(-values if lowest else values, (start_row + column).astype(np.uint64))
+    found[target, place_of] = _keys(-values if lowest else values, rows[column])
     return found
 
 

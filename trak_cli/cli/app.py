@@ -27,7 +27,7 @@ from trak_cli.cli import (
     unroll,
 )
 from trak_cli.cli.cluster import submit
-from trak_cli.cli.results import ask, evaluate, export, import_scores, report, select, status, suspects, top
+from trak_cli.cli.results import ask, compress, evaluate, export, import_scores, report, select, status, suspects, top
 from trak_cli.cli.terminal.help import SplitNaming
 
 EXIT_CODES = (
@@ -47,6 +47,7 @@ COMMANDS = (
     eval_lds,
     tune,
     top,
+    compress,
     ask,
     suspects,
     select,

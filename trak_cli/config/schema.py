@@ -442,8 +442,8 @@ class WorkerConfig:
     count: int | None = key(None, "number of processes; null: from the scheduler or launcher", at_least=1)
     part_rows: int | None = key(
         None,
-        "training rows of a unit of work of finalize, and of score with score.top_k; null: 16,384 to 65,536, fewer with more "
-        "features; Gram matrices of other parts differ in their last bits",
+        "training rows of a unit of work of finalize, of compress, and of score with score.top_k; null: 16,384 to 65,536, "
+        "fewer with more features; Gram matrices of other parts differ in their last bits",
         at_least=1,
     )
 

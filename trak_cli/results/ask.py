@@ -12,14 +12,16 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate
 from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError
+from trak_cli.plurals import counted
 from trak_cli.report.page import require_packages
 from trak_cli.report.payload import Prediction
 from trak_cli.results.neighbours import TargetTop, describer, target_top, with_predictions
 from trak_cli.results.new_samples import make_samples
-from trak_cli.results.new_scores import score_new
+from trak_cli.results.new_scores import Candidates, score_new
 from trak_cli.results.outputs.predictions import ClassNames, class_names, read_predictions, stored_names
 from trak_cli.results.reporting.new_targets import write_page
 from trak_cli.results.samples import Samples, dataset_key, open_samples
+from trak_cli.stages.compressing.recall import MOST
 from trak_cli.stages.featurizing.new_targets import ModelOutputs
 from trak_cli.types import TRAIN, Reporter
 
@@ -33,6 +35,7 @@ class AskSummary:
         rows: number of training rows.
         outputs: f of every target, the mean over the checkpoints.
         report: the page that was written.
+        candidates: which training rows were scored; None for all.
     """
 
     store: Path
@@ -43,34 +46,70 @@ class AskSummary:
     outputs: list[float]
     targets: list[TargetTop]
     report: Path | None
+    candidates: CandidateSummary | None
 
 
-def ask(
-    loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: str | None, k: int, report: Path | None = None
-) -> AskSummary:
-    """The k highest and k lowest scores of new targets. Nothing is added to the store.
+@dataclass(frozen=True)
+class CandidateSummary:
+    """The training rows that were scored.
+
+    Attributes:
+        count: rows of each end of every target that approximate scores chose.
+        scored: how many rows these are together.
+        recall: the share of the highest and lowest scores, as many as are shown (at most 100), that this many candidates
+            contained when `trak compress` measured it; None if it did not, for this estimator.
+        targets: how many targets it was measured with; None likewise.
+        split: whose targets these were; None likewise.
+    """
+
+    count: int
+    scored: int
+    recall: float | None
+    targets: int | None
+    split: str | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the answer has.
+
+    Attributes:
+        k: highest and lowest scores of every target.
+        candidates: training rows of each end that are scored, chosen by compressed features; None: all rows are scored.
+        report: an HTML file to write, with the new targets beside these training samples.
+    """
+
+    k: int = 5
+    candidates: int | None = None
+    report: Path | None = None
+
+
+def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: str | None, shown: Shown) -> AskSummary:
+    """The highest and lowest scores of new targets. Nothing is added to the store.
 
     Args:
-        report: an HTML file to write, with the new targets beside these training samples.
         records: for each sample, its values by name, or the sample as lists and numbers.
         split: the split whose data set makes the samples from them; None: the only target split, else the first.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
-    if report is not None:
+    if shown.report is not None:
         require_packages()
     like = _like(loaded.config, split)
     made = make_samples(like, records)
-    found = score_new(loaded, reporter, made, k)
+    found = score_new(loaded, reporter, made, shown.k, candidates=shown.candidates)
+    candidates = None if found.candidates is None else _candidates(found.candidates, shown.k)
+    if candidates is not None:
+        reporter.log(_about(candidates, found.inventory.rows, shown.k))
     words, training = Samples(made.split, made), open_samples(loaded.config, TRAIN)
     described = describer(training)
     inventory = found.inventory
     names = stored_names(inventory.layout, inventory.checkpoints, TRAIN, training)
     names = replace(names, names=names.names or class_names(like.dataset, None).names)
     predicted = _predicted(found.model, names, words)
-    if report is not None:
-        write_page(report, found, made, training, predicted, names)
+    if shown.report is not None:
+        write_page(shown.report, found, made, training, predicted, names)
     targets = [
         replace(target_top(None, words.words(place), ends, described), predicted=predicted.get(place))
         for place, ends in enumerate(found.extremes.each())
@@ -85,8 +124,25 @@ def ask(
         rows=inventory.rows,
         outputs=found.model.outputs.mean(axis=0).tolist(),
         targets=[with_predictions(target, known) for target in targets],
-        report=report,
+        report=shown.report,
+        candidates=candidates,
     )
+
+
+def _candidates(found: Candidates, k: int) -> CandidateSummary:
+    recall = found.recall
+    if recall is None:
+        return CandidateSummary(found.count, found.scored, None, None, None)
+    return CandidateSummary(found.count, found.scored, recall.of(k, found.count), len(recall.ranks), recall.split)
+
+
+def _about(candidates: CandidateSummary, rows: int, k: int) -> str:
+    """What is known about the candidates, in a sentence."""
+    scored = f"{candidates.scored:,} of {rows:,} training rows scored, the {candidates.count:,} best candidates of each end"
+    if candidates.recall is None:
+        return f"{scored}; their recall was not measured for this estimator: run trak compress with the same options"
+    extremes = f"the {min(k, MOST)} highest and lowest scores of {counted(candidates.targets or 0, 'target')}"
+    return f"{scored}; by the measurement of trak compress, they contain {candidates.recall:.1%} of {extremes} of {candidates.split}"
 
 
 def _predicted(model: ModelOutputs, names: ClassNames, asked: Samples) -> dict[int, Prediction]:

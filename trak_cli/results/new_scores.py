@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.config.load import Loaded
+from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.samples import Indexed
+from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
+from trak_cli.stages.compressing.compressed_store import open_compressed
+from trak_cli.stages.compressing.exact_rows import ExactRows
+from trak_cli.stages.compressing.recall import Recall, find_recall
 from trak_cli.stages.featurizing.new_targets import ModelOutputs, compute_new_targets
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.inputs.device import use_threads
+from trak_cli.stages.inputs.reading_ahead import in_order
 from trak_cli.stages.scoring.block_scorer import PreparedTargets, prepare_targets
 from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.store.layout import Layout
 from trak_cli.types import TRAIN, Float32, Reporter, Rows
 
-Result = TypeVar("Result")
+
+@dataclass(frozen=True)
+class Candidates:
+    """The training rows that were scored, where not all of them were.
+
+    Attributes:
+        count: rows with the highest approximate scores, and as many with the lowest, of every target.
+        scored: how many rows these are together.
+        recall: measured by `trak compress`; None if it was not measured for this estimator.
+    """
+
+    count: int
+    scored: int
+    recall: Recall | None
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class NewScores:
 
     Attributes:
         inventory: the store and the checkpoints.
+        candidates: which rows were scored; None for all.
         model: what the model says about the targets.
         extremes: the k highest and k lowest scores of every target.
     """
@@ -38,29 +55,49 @@ class NewScores:
     estimator: str
     model: ModelOutputs
     extremes: TopBottom
+    candidates: Candidates | None = None
 
 
-def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int) -> NewScores:
+def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int, *, candidates: int | None = None) -> NewScores:
     """The highest and lowest scores of new targets on the training set of a finished store, which is not changed.
 
-    The features are read once, shard by shard, and only the highest and lowest scores are kept.
+    The features are read once, shard by shard, and only the highest and lowest scores are kept. With ``candidates``, compressed
+    features (`trak compress`) choose the training rows whose features are read.
 
     Args:
         loaded: the configuration with which the store was made; its estimator must be finalised.
         samples: samples as a target data set returns them: a list, or a map-style data set. All of them are scored at a time,
             so thousands of them are better made a target split.
         k: how many of the highest and of the lowest scores are kept; at most all of them.
+        candidates: how many training rows with the highest approximate scores of each target are scored, and as many with the
+            lowest; None, or as many as there are: all.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
-    new = open_new(loaded, reporter, samples)
+    if candidates is not None and candidates < k:
+        expected = f"at least {k}, as many as are shown of each end (-k)"
+        raise ConfigError(Problem("--candidates", str(candidates), expected, f"give --candidates {max(10 * k, 1000)}"))
+    new = open_new(loaded, reporter, samples, candidates)
+    if candidates is not None and candidates < new.inventory.rows:
+        return _among_candidates(new, reporter, k, candidates)
     best = TopK(new.model.outputs.shape[1], min(k, new.inventory.rows))
     with reporter.meter("scores", new.inventory.rows, "training rows") as meter:
         for rows, scores in new.blocks():
             best.update(scores, rows.start)
             meter.advance(len(rows))
     return NewScores(new.inventory, new.estimator, new.model, best.result())
+
+
+def _among_candidates(new: NewTargetScorer, reporter: Reporter, k: int, count: int) -> NewScores:
+    store = open_compressed(new.inventory)
+    scorer = CompressedScorer.of(new.targets, store)
+    with reporter.meter("candidates", new.inventory.rows, "training rows") as meter:
+        rows = find_candidates(scorer, count, new.threads, meter)
+    with reporter.meter("scores", len(rows), "training rows") as meter:
+        extremes = ExactRows(new.targets, store, new.threads).best(rows, k, meter)
+    recall = find_recall(store, replace(new.targets.estimator, name=new.estimator))
+    return NewScores(new.inventory, new.estimator, new.model, extremes, Candidates(count, len(rows), recall))
 
 
 @dataclass(frozen=True)
@@ -87,11 +124,13 @@ class NewTargetScorer:
         """
         shards = self.inventory.shards(TRAIN)
         _ = self.targets.thresholds  # computed before the threads ask for it
-        yield from zip(shards, _in_order(self.targets.final_scores, len(shards), self.threads), strict=True)
+        yield from zip(shards, in_order(self.targets.final_scores, range(len(shards)), self.threads), strict=True)
 
 
-def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed) -> NewTargetScorer:
+def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed, candidates: int | None = None) -> NewTargetScorer:
     """Compute the features of new targets and prepare their scores.
+
+    ``candidates``: of which scores will be computed; there must be compressed features then.
 
     Raises:
         ConfigError, InputError, StoreError, MachineError: see the classes.
@@ -103,22 +142,9 @@ def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed) -> NewTargetS
     inventory = take_inventory(Layout(Path(config.store)), config.estimator.average_over).first(count)
     if estimator.needs_gram:
         require_grams(inventory, estimator)
+    if candidates is not None and candidates < inventory.rows:
+        open_compressed(inventory)
     new = compute_new_targets(loaded, inventory, samples, reporter)
     targets = prepare_targets(inventory, estimator, new.features.__getitem__)
     threads = config.threads or os.cpu_count() or 1
     return NewTargetScorer(inventory, name, new.outputs, targets, min(threads, 4))
-
-
-def _in_order(function: Callable[[int], Result], count: int, threads: int) -> Iterator[Result]:
-    """``function`` of 0..count−1, in order. As many calls as threads run ahead of the caller."""
-    if threads == 1:
-        yield from map(function, range(count))
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[Result]] = deque()
-        for index in range(count):
-            coming.append(pool.submit(function, index))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()

@@ -47,6 +47,7 @@ class Image:
         content: digest of the arrays and the fingerprint alone: equal for equal content, whatever the provenance.
         dtypes: logical dtype of every dataset, by name ("bfloat16" if the array holds its bits as uint16).
         shapes: shape of every dataset, by name, those that were not read included.
+        starts: offset in the file of the first value of every dataset, likewise.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Image:
     content: str
     dtypes: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
 
 
 def build_image(arrays: Mapping[str, AnyArray], fingerprint: Json, provenance: Json, bfloat16: Collection[str] = ()) -> bytes:
@@ -118,6 +120,7 @@ def read_image(path: Path, only: Collection[str] | None = None, skip: Collection
         content=header.content,
         dtypes={name: extent.logical for name, extent in extents.items()},
         shapes={name: extent.shape for name, extent in extents.items()},
+        starts={name: extent.start for name, extent in extents.items()},
     )
 
 

@@ -20,9 +20,11 @@ import numpy as np
 from trak_cli.errors import InputError, Problem
 from trak_cli.types import AnyArray, BoolArray, Float32
 
-#: Bytes of one value, by dtype.
-_ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
-FEATURE_DTYPES = tuple(_ITEM_BYTES)
+#: What a value is stored as, by dtype.
+STORED_AS = {
+    name: np.dtype(code) for name, code in {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int8": "i1"}.items()
+}
+FEATURE_DTYPES = tuple(STORED_AS)
 
 #: The dtypes whose rows have a scale.
 SCALED_DTYPES = ("float16", "int8")
@@ -97,7 +99,7 @@ def decode_rows(encoded: EncodedRows, dtype: str) -> Float32:
 
 def row_bytes(dtype: str, k: int) -> int:
     """Bytes of one stored row of k features, its scale included."""
-    return k * _ITEM_BYTES[dtype] + (4 if dtype in SCALED_DTYPES else 0)
+    return k * STORED_AS[dtype].itemsize + (4 if dtype in SCALED_DTYPES else 0)
 
 
 def check_values(values: Float32, first_row: int, what: str) -> None:

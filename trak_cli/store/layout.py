@@ -7,6 +7,8 @@
       features/CHECKPOINT/SPLIT/GROUP/SHARD.h5
       finalized/GRAM/CHECKPOINT.h5
       finalized/GRAM/CHECKPOINT.parts/weighting.h5  GROUP/PART.h5  until the Gram matrix is complete
+      compressed/CHECKPOINT/basis.h5  GROUP/PART.h5
+      compressed/ESTIMATOR.recall.h5
       scores/ESTIMATOR/SPLIT/BLOCK/GROUP/SHARD.h5  SPLIT.h5  SPLIT.topk.h5  SPLIT.notes.json
       refined/ESTIMATOR/SPLIT/CHECKPOINT/BLOCK.h5  until the scores are complete
       unrolled/ESTIMATOR/SPLIT/NAME
@@ -116,6 +118,21 @@ class Layout:
         """The Gram matrix of a range of training rows."""
         return _shard(self.gram_parts_folder(gram, checkpoint), part)
 
+    def compressed_folder(self, checkpoint: str) -> Path:
+        """The folder of the compressed training features under a checkpoint."""
+        return self._inside("compressed", check_name(checkpoint, "checkpoint"))
+
+    def compressed_basis(self, checkpoint: str) -> Path:
+        return self.compressed_folder(checkpoint) / "basis.h5"
+
+    def compressed_part(self, checkpoint: str, part: int) -> Path:
+        """Some training rows, compressed."""
+        return _shard(self.compressed_folder(checkpoint), part)
+
+    def compressed_recall(self, estimator: str) -> Path:
+        """How many of the highest and lowest scores candidates contain."""
+        return self._inside("compressed") / f"{check_name(estimator, 'estimator')}.recall.h5"
+
     def scores_folder(self, estimator: str, split: str) -> Path:
         return self._inside("scores", check_name(estimator, "estimator"), check_name(split, "split"))
 
@@ -218,6 +235,14 @@ class Layout:
     def gram_parts(self, gram: str, checkpoint: str) -> list[int]:
         """Numbers of the stored parts of a Gram matrix."""
         return sorted(_shard_sizes(self.gram_parts_folder(gram, checkpoint)))
+
+    def compressed_checkpoints(self) -> list[str]:
+        """Checkpoints with compressed features."""
+        return _folders(self._inside("compressed"))
+
+    def compressed_parts(self, checkpoint: str) -> list[int]:
+        """Numbers of the stored parts of compressed features."""
+        return sorted(_shard_sizes(self.compressed_folder(checkpoint)))
 
     def estimators(self) -> list[str]:
         """Estimators that have a scores folder."""

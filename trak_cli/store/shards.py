@@ -16,6 +16,7 @@ from trak_cli.store.dtypes import FEATURE_DTYPES, SCALED_DTYPES, EncodedRows, ch
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
 from trak_cli.store.fingerprint import problems_between
 from trak_cli.store.publish import write_image
+from trak_cli.store.single_rows import PlaceInFile
 from trak_cli.types import AnyArray, Float32, Json, Rows
 
 #: Datasets of every shard.
@@ -70,9 +71,15 @@ class FeatureRows:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureShard(FeatureRows):
-    """One shard as it was read; ``fingerprint``: what determines the values."""
+    """One shard as it was read.
+
+    Attributes:
+        fingerprint: what determines the values.
+        place: where its features lie.
+    """
 
     fingerprint: Json
+    place: PlaceInFile
 
     def cut(self, rows: Rows) -> FeatureShard:
         """The rows of the shard that are in ``rows``."""
@@ -201,6 +208,7 @@ def read_features(path: Path, with_curvature: bool = True) -> FeatureShard:
         sample_ids=image.arrays["sample_ids"],
         **optional,
         fingerprint=image.fingerprint,
+        place=PlaceInFile(image.digest, image.starts["features"], image.starts.get(_scales_of("features"), 0)),
     )
 
 

@@ -35,7 +35,9 @@ EXAMPLES = """Examples:
 
   trak ask -d my_project --sample '{"source": "Guten Tag", "target": "good day"}' --json
 
-  trak ask -d my_project --file questions.jsonl --report answers.html"""
+  trak ask -d my_project --file questions.jsonl --report answers.html
+
+  trak ask -d my_project --text "a dull film" --label 0 --candidates 1000     (after trak compress)"""
 
 _MANY = "may be repeated"
 
@@ -64,6 +66,14 @@ def command(
     split: Annotated[
         str | None, typer.Option("--split", "-s", help="The split whose data set makes the samples (default: the first).")
     ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            "--candidates",
+            min=1,
+            help="Score only so many training samples of each end, chosen by compressed features (see trak compress).",
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write an HTML page, as that of trak report.")
     ] = None,
@@ -76,7 +86,9 @@ def command(
 
     def stage() -> Stage[AskSummary]:
         records = _records({name: values for name, values in named.items() if values}, field or [], sample or [], file)
-        return imported(NAME, "results", records=records, split=split, k=k, report=report)
+        from trak_cli.results.ask import Shown
+
+        return imported(NAME, "results", records=records, split=split, shown=Shown(k, candidates, report))
 
     run(NAME, Call(overrides, config_name, config_dir, as_json), stage, show)
 

@@ -17,10 +17,10 @@ from trak_cli.errors import Problem
 from trak_cli.plurals import counted
 
 #: The stages that several processes can share, in the order in which they are run.
-SHARED = ("featurize", "finalize", "score", "refine", "retrain", "unroll")
+SHARED = ("featurize", "finalize", "score", "compress", "refine", "retrain", "unroll")
 
 #: Shared stages that load no model, and so use no GPU.
-WITHOUT_MODEL = ("finalize", "score")
+WITHOUT_MODEL = ("finalize", "score", "compress")
 
 #: Keys of ``cluster`` that hold for all stages.
 _COMMON = ("kind", "stages")

@@ -1,4 +1,4 @@
-"""How many training rows a unit of work of finalize, or of score with candidates, has."""
+"""How many training rows a unit of work of finalize, of compress, or of score with candidates, has."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class PreparedTargets:
 
     def scores(self, index: int, some: IntArray | None = None) -> Float32:
         """(targets, rows of that shard) float32, before any threshold; ``some``: of these rows of the shard only."""
-        return self._scores(self._read(self.inventory.shards(TRAIN)[index], some))
+        return self.scores_of(self._read(self.inventory.shards(TRAIN)[index], some))
 
     def _read(self, at: Rows, some: IntArray | None = None) -> list[tuple[Float32, FloatArray]]:
         """Features and q of a shard, under each checkpoint."""
@@ -47,7 +47,8 @@ class PreparedTargets:
             parts.append((shard.features[chosen], q[chosen]))
         return parts
 
-    def _scores(self, read: Sequence[tuple[Float32, FloatArray]]) -> Float32:
+    def scores_of(self, read: Sequence[tuple[Float32, FloatArray]]) -> Float32:
+        """(targets, r) float32 of r training rows, before any threshold, from their features and q under each checkpoint."""
         weights = sample_weight(self.estimator, [q for _, q in read])
         return score_block(self.estimator, self.factors, (features for features, _ in read), weights)
 
@@ -75,7 +76,7 @@ class PreparedTargets:
         """The final scores of the shards with some training rows: (rows of a shard, (targets, rows) float32), read ahead."""
         _ = self.thresholds  # needs a pass of its own
         for at, read in ahead((at, self._read(at)) for at in self.inventory.shards_in(TRAIN, rows)):
-            yield at, self._final(self._scores(read))
+            yield at, self._final(self.scores_of(read))
 
     def _final(self, scores: Float32) -> Float32:
         return scores if self.thresholds is None else soften(scores, self.thresholds)

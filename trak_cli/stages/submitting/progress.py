@@ -21,6 +21,7 @@ from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.stages.index.split_sizes import rows_of, split_shards
 from trak_cli.stages.inputs.checkpoints import members_of
+from trak_cli.stages.index.work_parts import parts_of_shards
 from trak_cli.stages.scoring.gram_store import gram_path
 from trak_cli.stages.scoring.result_status import list_scores
 from trak_cli.store.fingerprint import differences
@@ -62,7 +63,10 @@ def inputs_of(stage: str, config: TrakConfig) -> tuple[str, ...]:
 
 
 #: Stage -> the stages whose results it reads in any case.
-_READS = {"finalize": ("featurize",), "score": ("featurize", "finalize"), "refine": ("featurize", "finalize")}
+_READS = {
+    "finalize": ("featurize",),
+    **dict.fromkeys(("score", "compress", "refine"), ("featurize", "finalize")),
+}
 
 
 def progress_of(stage: str, loaded: Loaded) -> Progress:
@@ -181,6 +185,18 @@ def _fingerprint(path: Path, stamp: tuple[int, ...]) -> Json:
     return read_fingerprint(path)
 
 
+def _compress(loaded: Loaded) -> Progress:
+    config, inventory = loaded.config, _inventory(loaded.config)
+    if inventory is None:
+        return Progress("parts and recall", None)
+    name, count = config.estimator.shown
+    inventory, layout = inventory.first(count), inventory.layout
+    numbers = range(len(parts_of_shards(config.worker.part_rows, inventory)))
+    paths = [layout.compressed_part(checkpoint, number) for checkpoint in inventory.checkpoints for number in numbers]
+    paths.append(layout.compressed_recall(name))
+    return Progress("parts and recall", len(paths), [path for path in paths if not _has(path, {"rows": inventory.rows})])
+
+
 def _refine(loaded: Loaded) -> Progress:
     config = loaded.config
     return _of_one_split(loaded, config.refine.split, config.refine.name or f"{config.estimator.name}_refined")
@@ -223,6 +239,7 @@ _STAGES: dict[str, Callable[[Loaded], Progress]] = {
     "featurize": _featurize,
     "finalize": _finalize,
     "score": _score,
+    "compress": _compress,
     "refine": _refine,
     "retrain": _retrain,
     "unroll": _unroll,

@@ -1,0 +1,257 @@
+"""Compressed copies of the training features in a store: one basis of each checkpoint, and parts of many rows.
+
+The copy belongs to the features, and serves every estimator. It can be deleted at any time: nothing else needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trak_cli.attribution.compressed import (
+    COMPRESSION_VERSION,
+    PER_BYTE,
+    Basis,
+    CompressedRows,
+    compress,
+    make_basis,
+    unit_gram,
+)
+from trak_cli.errors import Problem, StoreError
+from trak_cli.stages.index.inventory import Inventory
+from trak_cli.stages.index.provenance import provenance
+from trak_cli.stages.index.work_parts import parts_of_shards
+from trak_cli.stop_signals import unit_of_work
+from trak_cli.store.atomic_write import remove
+from trak_cli.store.container import Image, read_image
+from trak_cli.store.failures import DamagedError, MissingError, foreign
+from trak_cli.store.fingerprint import canonical
+from trak_cli.store.header import FORMAT_VERSION
+from trak_cli.store.publish import write_image
+from trak_cli.store.safety.records import is_count, require_fields, require_shapes
+from trak_cli.store.single_rows import PlaceInFile, row_digests
+from trak_cli.types import TRAIN, AnyArray, Float32, Json, Rows, evenly_spaced
+
+#: The basis is computed from about this many rows for each feature, of evenly spaced shards.
+_SAMPLE_ROWS, _SAMPLE_SHARDS = 16, 512
+
+_PART, _BASIS = "a part of compressed features", "the basis of compressed features"
+_ROWS = {"scales": "float32", "lengths": "float32", "out_to_loss": "float32", "row_digests": "uint64"}
+
+
+@dataclass(frozen=True)
+class CompressedPart:
+    """Some training rows under one checkpoint.
+
+    Attributes:
+        out_to_loss: (r,) float32, q, as the shards have it.
+        row_digests: (r,) of the features of each row.
+        places: of the features in each shard.
+    """
+
+    rows: Rows
+    compressed: CompressedRows
+    out_to_loss: Float32
+    row_digests: npt.NDArray[np.uint64]
+    places: list[PlaceInFile]
+
+
+@dataclass(frozen=True)
+class CompressedStore:
+    """The compressed features of the checkpoints of an inventory.
+
+    Attributes:
+        part_rows: training rows of a part, before it is filled up to whole shards.
+    """
+
+    inventory: Inventory
+    part_rows: int
+    _bases: dict[str, tuple[Basis, str]] = field(default_factory=dict, repr=False)
+
+    @property
+    def parts(self) -> Sequence[Rows]:
+        """The training rows of each part: whole shards."""
+        return parts_of_shards(self.part_rows, self.inventory)
+
+    def missing(self, checkpoint: str) -> int:
+        """How many parts of a checkpoint are not stored, by their names."""
+        total = len(self.parts)
+        return total - sum(number < total for number in self.inventory.layout.compressed_parts(checkpoint))
+
+    def require(self) -> None:
+        """Check that there is a copy of all training rows, by the names of the files.
+
+        Raises:
+            StoreError: a checkpoint lacks one; names the command that makes it.
+        """
+        total = len(self.parts)
+        StoreError.raise_for(
+            _incomplete(self.inventory, name, f"{total - absent} of {total} parts of it")
+            for name in self.inventory.checkpoints
+            if (absent := self.missing(name))
+        )
+
+    def basis(self, checkpoint: str) -> Basis:
+        """The stored basis of a checkpoint.
+
+        Raises:
+            StoreError: it is missing, damaged, or of other features.
+        """
+        return self._basis(checkpoint)[0]
+
+    def read(self, checkpoint: str, number: int) -> CompressedPart:
+        """One part.
+
+        Raises:
+            StoreError: it is missing, damaged, or of other features.
+        """
+        path = self.inventory.layout.compressed_part(checkpoint, number)
+        image = self._current(path, checkpoint, self._part(checkpoint, number))
+        return _part_of(path, image, self.parts[number], (self.inventory.plan.shard_rows, self.inventory.dim))
+
+    def prepare(self, checkpoint: str) -> None:
+        """Compute and store the basis of a checkpoint, if it is not there: the first worker does it for all.
+
+        Parts of another basis, as before the training set grew, are removed.
+        """
+        path, fingerprint = self.inventory.layout.compressed_basis(checkpoint), self._common(checkpoint, "basis")
+        if not _is_stored(path, fingerprint):
+            gram = np.zeros((self.inventory.dim, self.inventory.dim))
+            for rows in self._sample(checkpoint):
+                gram += unit_gram(rows)
+            for number in self.inventory.layout.compressed_parts(checkpoint):
+                remove(self.inventory.layout.compressed_part(checkpoint, number))
+            arrays = make_basis(gram, self.inventory.rows)._asdict()
+            write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
+
+    def add(self, checkpoint: str, number: int) -> bool:
+        """Compress and store one part; False if it was there."""
+        path, fingerprint = self.inventory.layout.compressed_part(checkpoint, number), self._part(checkpoint, number)
+        if _is_stored(path, fingerprint):
+            return False
+        with unit_of_work():
+            write_image(path, self._compressed(checkpoint, number), fingerprint, provenance(), overwrite=path.exists())
+        return True
+
+    def fingerprint(self) -> list[str]:
+        """What identifies the bases of all checkpoints."""
+        return [self._basis(name)[1] for name in self.inventory.checkpoints]
+
+    def _basis(self, checkpoint: str) -> tuple[Basis, str]:
+        """The basis, and the digest of its content."""
+        if checkpoint not in self._bases:
+            path, k = self.inventory.layout.compressed_basis(checkpoint), self.inventory.dim
+            image = self._current(path, checkpoint, self._common(checkpoint, "basis"))
+            require_shapes(path, image.shapes, dict.fromkeys(Basis._fields, (k, k)), _BASIS)
+            basis = Basis(*(image.arrays[name] for name in Basis._fields))
+            if not all(one.dtype == np.float32 and np.isfinite(one).all() for one in basis):
+                raise foreign(path, "matrices that are not finite float32", _BASIS)
+            self._bases[checkpoint] = basis, image.content
+        return self._bases[checkpoint]
+
+    def _current(self, path: Path, checkpoint: str, fingerprint: Json) -> Image:
+        """The file with this fingerprint."""
+        try:
+            image = read_image(path)
+        except MissingError:
+            raise StoreError(_incomplete(self.inventory, checkpoint, f"nothing at {path}")) from None
+        if canonical(image.fingerprint) != canonical(fingerprint):
+            raise StoreError(_incomplete(self.inventory, checkpoint, f"a copy of other features, or of fewer rows, at {path}"))
+        return image
+
+    def _sample(self, checkpoint: str) -> Iterator[Float32]:
+        """Features of evenly spaced training rows."""
+        shards = self.inventory.shards(TRAIN)
+        chosen = evenly_spaced(len(shards), _SAMPLE_SHARDS)
+        each = math.ceil(_SAMPLE_ROWS * self.inventory.dim / len(chosen))
+        for shard in self.inventory.read_some(checkpoint, TRAIN, [shards[index] for index in chosen.tolist()]):
+            yield shard.features[evenly_spaced(len(shard.rows), each)]
+
+    def _compressed(self, checkpoint: str, number: int) -> dict[str, AnyArray]:
+        """The datasets of a part."""
+        basis, parts, places = self.basis(checkpoint), [], []
+        for shard in self.inventory.read_range(checkpoint, TRAIN, self.parts[number]):
+            parts.append((*compress(basis, shard.features), shard.out_to_loss, row_digests(shard.features)))
+            places.append(shard.place)
+        names = (*CompressedRows._fields, "out_to_loss", "row_digests")
+        arrays: dict[str, AnyArray] = {
+            name: np.concatenate(columns) for name, columns in zip(names, zip(*parts, strict=True), strict=True)
+        }
+        arrays["shard_digests"] = np.array([list(bytes.fromhex(place.digest)) for place in places], np.uint8)
+        arrays["shard_starts"] = np.array([(place.start, place.scales) for place in places], np.int64)
+        return arrays
+
+    def _common(self, checkpoint: str, kind: str) -> Json:
+        return {
+            "kind": f"compressed {kind}",
+            "format": FORMAT_VERSION,
+            "version": COMPRESSION_VERSION,
+            "features": self.inventory.features[checkpoint],
+            "rows": self.inventory.rows,
+            "part_rows": self.part_rows,
+        }
+
+    def _part(self, checkpoint: str, number: int) -> Json:
+        rows = self.parts[number]
+        part = {"part": [rows.start, rows.stop], "basis": self._basis(checkpoint)[1]}
+        return self._common(checkpoint, "part") | part
+
+
+def open_compressed(inventory: Inventory) -> CompressedStore:
+    """The compressed features of an inventory, all parts of which are there by their names.
+
+    Raises:
+        StoreError: a checkpoint lacks some; names the command that makes them.
+    """
+    first = inventory.checkpoints[0]
+    path = inventory.layout.compressed_basis(first)
+    try:
+        fingerprint = read_image(path, only=()).fingerprint
+    except MissingError:
+        raise StoreError(_incomplete(inventory, first, "none")) from None
+    store = CompressedStore(inventory, require_fields(path, fingerprint, {"part_rows": is_count}, _BASIS)["part_rows"])
+    store.basis(first)  # of these rows
+    store.require()
+    return store
+
+
+def _incomplete(inventory: Inventory, checkpoint: str, found: str) -> Problem:
+    expected = f"a copy of all {inventory.rows:,} training rows, as the store has them"
+    remedy = "run trak compress with the same options, or ask without --candidates"
+    return Problem(f"compressed features of {checkpoint}", found, expected, remedy)
+
+
+def _is_stored(path: Path, fingerprint: Json) -> bool:
+    """Whether an intact file with this fingerprint is there; a damaged one is removed."""
+    if not path.exists():
+        return False
+    try:
+        return canonical(read_image(path, only=()).fingerprint) == canonical(fingerprint)
+    except MissingError:
+        return False
+    except DamagedError:
+        remove(path)
+        return False
+
+
+def _part_of(path: Path, image: Image, rows: Rows, sizes: tuple[int, int]) -> CompressedPart:
+    """A part, once its values fit together; ``sizes``: rows of a shard, and k."""
+    shards, width = math.ceil(len(rows) / sizes[0]), math.ceil(sizes[1] / PER_BYTE)
+    expected: dict[str, tuple[int | None, ...]] = dict.fromkeys(_ROWS, (len(rows),))
+    expected |= {"codes": (len(rows), width), "shard_digests": (shards, 32), "shard_starts": (shards, 2)}
+    require_shapes(path, image.shapes, expected, _PART)
+    arrays = image.arrays
+    dtypes = _ROWS | {"codes": "uint8", "shard_digests": "uint8", "shard_starts": "int64"}
+    fits = all(image.dtypes[name] == dtype for name, dtype in dtypes.items())
+    if not fits or not all(np.isfinite(arrays[name]).all() for name, dtype in _ROWS.items() if dtype == "float32"):
+        raise foreign(path, f"dtypes {image.dtypes}, or values that are not finite", _PART)
+    starts = arrays["shard_starts"].tolist()
+    digests = [bytes(digest).hex() for digest in arrays["shard_digests"]]
+    places = [PlaceInFile(digest, *start) for digest, start in zip(digests, starts, strict=True)]
+    compressed = CompressedRows(*(arrays[name] for name in CompressedRows._fields))
+    return CompressedPart(rows, compressed, arrays["out_to_loss"], arrays["row_digests"], places)
