@@ -163,8 +163,11 @@ def compare(folder: Path, rows: int, k: int) -> dict[str, Any]:
     return report
 
 
-def write_store(layout: Layout, rows: int, k: int, dtype: str) -> None:
-    """Features of one checkpoint."""
+def write_store(
+    layout: Layout, rows: int, k: int, dtype: str, draw: Callable[[Rows, int, str], FeatureRows] | None = None
+) -> None:
+    """Features of one checkpoint, as ``draw`` makes them: by default :func:`drawn`."""
+    draw = draw or drawn
     plan = {"version": VERSION, "engine": "loop", "microbatch": 64, "shard_rows": SHARD_ROWS, "strategies": {}, "measured": []}
     write_json_once(layout.plan, plan)
     fingerprint = {
@@ -179,7 +182,7 @@ def write_store(layout: Layout, rows: int, k: int, dtype: str) -> None:
         write_json_once(layout.split(split), {"rows": length})
         for index, part in enumerate(shards_of(length, SHARD_ROWS)):
             path = layout.features("drawn", split, index)
-            write_features(path, drawn(part, k, split), {**fingerprint, "split": split}, {}, dtype)
+            write_features(path, draw(part, k, split), {**fingerprint, "split": split}, {}, dtype)
 
 
 def drawn(rows: Rows, k: int, split: str) -> FeatureRows:

@@ -191,6 +191,19 @@ def rewrite(path: Path, name: str, change: object) -> None:
     write_image(path, arrays, image.fingerprint, image.provenance, overwrite=True)
 
 
+def test_status_lists_the_copy_and_its_damage(finalized: Project) -> None:
+    finalized.done("compress", *PARTS)
+    assert "compressed features: 4 parts under 2 checkpoints\n" in finalized.done("status").stdout
+    for path in ((finalized.store / "compressed").rglob("basis.h5"), (finalized.store / "compressed").glob("*.recall.h5")):
+        file = next(path)
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    damaged = json.loads(finalized.done("status", "--verify", "--json").stdout)["compressed"]["damaged"]
+    assert sorted(Path(path).name for path in damaged) == ["basis.h5", "early_training.recall.h5"]
+    finalized.refused(3, "ask", *ROW, "--candidates", "5", says=("basis.h5",))
+    assert json.loads(finalized.done("compress", *PARTS, "--json").stdout)["recall"]
+    finalized.done("ask", *ROW, "--candidates", "5")
+
+
 def test_the_copy_can_be_deleted(finalized: Project) -> None:
     expected = json.loads(finalized.done("ask", *ROW, "--json").stdout)
     finalized.done("compress")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.config.load import Loaded
 from trak_cli.stages.compressing.compressed_store import CompressedStore
 from trak_cli.stages.compressing.recall import TARGETS, Recall, find_recall, measure_recall
@@ -15,6 +17,7 @@ from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.store.dtypes import row_bytes
+from trak_cli.store.failures import DamagedError
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import TRAIN, Reporter
@@ -91,7 +94,7 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
                 meter.advance(len(store.parts[number]))
         sweep(layout.compressed_folder(checkpoint))
     missing = sum(map(store.missing, inventory.checkpoints))
-    recall = None if missing else find_recall(store, estimator) or measure_recall(store, estimator, reporter)
+    recall = None if missing else _recall(store, estimator, reporter)
     part = layout.compressed_part(inventory.checkpoints[0], 0)
     return CompressSummary(
         store=layout.root,
@@ -107,6 +110,14 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
         targets=len(recall.ranks) if recall else TARGETS,
         recall=_table(recall, inventory.rows) if recall else [],
     )
+
+
+def _recall(store: CompressedStore, estimator: EstimatorSpec, reporter: Reporter) -> Recall:
+    """The recall, which is measured again if its file is damaged."""
+    with suppress(DamagedError):
+        if (found := find_recall(store, estimator)) is not None:
+            return found
+    return measure_recall(store, estimator, reporter)
 
 
 def _table(recall: Recall, rows: int) -> list[CandidateRecall]:

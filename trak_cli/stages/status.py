@@ -10,8 +10,11 @@ from trak_cli.stages.index.feature_status import FeatureStatus, list_features, v
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.stages.index.split_sizes import rows_of, split_shards
 from trak_cli.stages.scoring.result_status import (
+    CompressedStatus,
     GramStatus,
     ScoreStatus,
+    compressed_files,
+    compressed_status,
     gram_files,
     gram_status,
     list_scores,
@@ -30,6 +33,7 @@ class StatusSummary:
     verified: bool
     features: list[FeatureStatus]
     grams: list[GramStatus]
+    compressed: CompressedStatus
     scores: list[ScoreStatus]
 
 
@@ -58,15 +62,17 @@ def status(loaded: Loaded, reporter: Reporter, *, verify: bool = False) -> Statu
             False,
             [list_features(layout, *part) for part in parts],
             [gram_status(layout, key) for key in grams],
+            compressed_status(layout),
             [list_scores(layout, *one, rows) for one in scored],
         )
     files = sum(len(shards) for _, _, shards in parts) + sum(len(gram_files(layout, key)) for key in grams)
-    files += sum(len(score_files(layout, *one)) for one in scored)
+    files += sum(len(score_files(layout, *one)) for one in scored) + len(compressed_files(layout))
     with reporter.meter("status", files, "files") as meter:
         return StatusSummary(
             layout.root,
             True,
             [verify_features(layout, *part, meter.advance) for part in parts],
             [gram_status(layout, key, meter.advance) for key in grams],
+            compressed_status(layout, meter.advance),
             [verify_scores(layout, *one, meter.advance) for one in scored],
         )

@@ -240,6 +240,10 @@ class Layout:
         """Checkpoints with compressed features."""
         return _folders(self._inside("compressed"))
 
+    def compressed_recalls(self) -> list[str]:
+        """Estimators whose recall by compressed features was measured."""
+        return [stem.removesuffix(".recall") for stem in _stems(self._inside("compressed"), ".recall.h5")]
+
     def compressed_parts(self, checkpoint: str) -> list[int]:
         """Numbers of the stored parts of compressed features."""
         return sorted(_shard_sizes(self.compressed_folder(checkpoint)))

@@ -49,6 +49,9 @@ def show(summary: StatusSummary, console: Console) -> None:
         console.print(
             f"Gram {gram.key}: {counted(len(gram.checkpoints), 'checkpoint')}{_damaged(gram.damaged)}", soft_wrap=True
         )
+    if copies := summary.compressed.checkpoints:
+        about = f"{counted(summary.compressed.parts, 'part')} under {counted(len(copies), 'checkpoint')}"
+        console.print(f"compressed features: {about}{_damaged(summary.compressed.damaged)}", soft_wrap=True)
     for scores in summary.scores:
         state = "complete" if scores.complete else "incomplete"
         if scores.targets is not None:

@@ -25,6 +25,15 @@ class GramStatus:
 
 
 @dataclass(frozen=True)
+class CompressedStatus:
+    """Compressed copies of the training features; ``damaged``: paths inside the store."""
+
+    checkpoints: list[str]
+    parts: int
+    damaged: list[str]
+
+
+@dataclass(frozen=True)
 class ScoreStatus:
     """The scores of one estimator on one split.
 
@@ -52,12 +61,24 @@ def gram_files(layout: Layout, key: str) -> list[Path]:
 
 def gram_status(layout: Layout, key: str, advance: Advance | None = None) -> GramStatus:
     """The status by names and sizes, or with every byte checked and ``advance`` called after each file."""
-    damaged = [
-        path
-        for path in gram_files(layout, key)
-        if (_size(path) < LEAST_BYTES if advance is None else _content(path, advance) is None)
-    ]
-    return GramStatus(key, layout.finalized_checkpoints(key), _inside(layout, damaged))
+    return GramStatus(key, layout.finalized_checkpoints(key), _inside(layout, _damaged(gram_files(layout, key), advance)))
+
+
+def compressed_files(layout: Layout) -> list[Path]:
+    """The files of compressed features, and of their recall."""
+    files = [layout.compressed_recall(estimator) for estimator in layout.compressed_recalls()]
+    for checkpoint in layout.compressed_checkpoints():
+        basis = layout.compressed_basis(checkpoint)
+        files += [basis] if basis.exists() else []
+        files += [layout.compressed_part(checkpoint, part) for part in layout.compressed_parts(checkpoint)]
+    return files
+
+
+def compressed_status(layout: Layout, advance: Advance | None = None) -> CompressedStatus:
+    """The status by names and sizes, or with every byte checked and ``advance`` called after each file."""
+    checkpoints = layout.compressed_checkpoints()
+    parts = sum(len(layout.compressed_parts(checkpoint)) for checkpoint in checkpoints)
+    return CompressedStatus(checkpoints, parts, _inside(layout, _damaged(compressed_files(layout), advance)))
 
 
 def score_files(layout: Layout, estimator: str, split: str) -> list[Path]:
@@ -161,6 +182,10 @@ def _refers_to(dense: Path, contents: Mapping[Path, str | None]) -> bool:
         return all(contents.get(source.path) == content for source, content in open_scores(dense).sources)
     except StoreError:
         return False
+
+
+def _damaged(files: list[Path], advance: Advance | None) -> list[Path]:
+    return [path for path in files if (_size(path) < LEAST_BYTES if advance is None else _content(path, advance) is None)]
 
 
 def _inside(layout: Layout, paths: list[Path]) -> list[str]:
