@@ -15,10 +15,15 @@ from readers import damage_bytes
 
 from trak_cli.config.load import Loaded, load
 from trak_cli.results.top import top
+from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
+from trak_cli.stages.compressing.compressed_store import open_compressed
+from trak_cli.stages.compressing.exact_rows import ExactRows
+from trak_cli.stages.compressing.recall import find_recall
 from trak_cli.stages.index.inventory import require_shards, take_inventory
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.score import score
+from trak_cli.stages.scoring.block_scorer import prepare_targets
 from trak_cli.stages.scoring.gram_store import find_gram
 from trak_cli.stages.scoring.score_reader import read_extremes, read_kept
 from trak_cli.stages.status import status
@@ -39,6 +44,9 @@ FILES = {
     "part of scores": "scores/trak/test/0000/000/00000.h5",
     "complete scores": "scores/trak/test.h5",
     "top-k scores": "scores/dot/test.topk.h5",
+    "basis": "compressed/a/basis.h5",
+    "compressed part": "compressed/a/000/00001.h5",
+    "recall": "compressed/trak.recall.h5",
     "run plan": "plan.json",
     "split": "splits/train.json",
     "fingerprint": "features/a/fingerprint.json",
@@ -61,6 +69,7 @@ def _sealed() -> list[Reader]:
         "shard": lambda path: [*vars(read_features(path)).values(), inspect_features(path, None, None)],
         "Gram matrix": lambda path: _plain(read_image(path)),
         "part of scores": lambda path: _plain(read_image(path)),
+        "compressed part": lambda path: _plain(read_image(path)),
         "run plan": read_json,
         "split": read_json,
         "fingerprint": read_json,
@@ -97,7 +106,7 @@ def _everything(root: Path) -> Any:
     estimator = _loaded("score", root).config.estimator.spec
     grams = [find_gram(inventory, estimator, name) for name in inventory.checkpoints]
     values = [read_scores(layout.scores("trak", "test")), read_kept(layout, "dot", "test")]
-    return shards, grams, values, read_plan(layout), rows_of(layout, "train"), rows_of(layout, "test")
+    return shards, grams, values, _candidates(root), read_plan(layout), rows_of(layout, "train"), rows_of(layout, "test")
 
 
 def _commands(root: Path) -> Any:
@@ -108,6 +117,17 @@ def _commands(root: Path) -> Any:
     shutil.rmtree(root / "scores" / "again")
     top(_loaded("top", root), Silent(), split=None, targets=[0], k=2)
     read_extremes(Layout(root), "dot", "test", [0], 2)
+    _candidates(root)
+
+
+def _candidates(root: Path) -> Any:
+    """What `trak ask --candidates` reads, for targets of the store."""
+    inventory, estimator = take_inventory(Layout(root), ["*"]), _loaded("score", root).config.estimator.spec
+    store = open_compressed(inventory)
+    targets = prepare_targets(inventory, estimator, lambda name: inventory.read(name, "test", 0).features)
+    rows = find_candidates(CompressedScorer.of(targets, store), 2, 1, Silent())
+    best, recall = ExactRows(targets, store, 1).best(rows, 1, Silent()), find_recall(store, estimator)
+    return rows, best.arrays(), None if recall is None else recall.ranks
 
 
 _known: dict[str, Loaded] = {}

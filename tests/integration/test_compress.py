@@ -126,6 +126,15 @@ def test_workers_share_the_parts_and_the_last_one_measures_the_recall(finalized:
     assert {path: path.read_bytes() for path in parts} == before
 
 
+def test_submit_counts_the_parts_and_the_recall(finalized: Project) -> None:
+    pytest.importorskip("submitit", reason="pip install 'trak-cli[slurm]'")
+    asked = ("submit", "--dry-run", "--json", *PARTS, "compress")
+    (job,) = json.loads(finalized.done(*asked).stdout)["jobs"]
+    assert (job["stage"], job["missing"]) == ("compress", 5)
+    finalized.done("compress", *PARTS)
+    assert json.loads(finalized.done(*asked).stdout)["complete"] == ["compress"]
+
+
 def test_candidates_without_compressed_features_are_refused_with_the_command_that_makes_them(finalized: Project) -> None:
     asked = ("ask", *ROW, "--candidates", "5")
     finalized.refused(3, *asked, says=("compressed features of a-", "none", "run trak compress"))

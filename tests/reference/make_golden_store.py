@@ -2,7 +2,7 @@
 
     python tests/reference/make_golden_store.py
 
-It has features in float32, float16 and int8, Gram matrices, dense scores and top-k scores. ``golden_store.npz`` holds the
+It has features in float32, float16 and int8, Gram matrices, dense scores, top-k scores and compressed features. ``golden_store.npz`` holds the
 values that a reader must get. Run this only for a new format version, and keep the stores of the older ones.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trak_cli.config.load import load
+from trak_cli.stages.compress import compress
 from trak_cli.stages.finalize import finalize
 from trak_cli.stages.index.run_plan import VERSION
 from trak_cli.stages.score import score
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def write_store(layout: Layout, dtype: str) -> None:
-    """Features; of those in float32 also Gram matrices and scores."""
+    """Features; of those in float32 also Gram matrices, scores and a compressed copy."""
     plan = {"version": VERSION, "engine": "loop", "microbatch": 4, "shard_rows": SHARD_ROWS, "strategies": {}, "measured": []}
     write_json_once(layout.plan, plan)
     for split, length in LENGTHS.items():
@@ -64,6 +65,7 @@ def write_store(layout: Layout, dtype: str) -> None:
             finalize(load("finalize", None, None, [store, f"estimator={estimator}"]), Silent())
         score(load("score", None, None, [store, "estimator=trak"]), Silent())
         score(load("score", None, None, [store, "estimator=dot", f"score.top_k={TOP_K}"]), Silent())
+        compress(load("compress", None, None, [store, "estimator=trak", f"worker.part_rows={SHARD_ROWS}"]), Silent())
 
 
 def drawn(rows: Rows, checkpoint: int) -> FeatureRows:

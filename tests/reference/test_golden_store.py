@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trak_cli.attribution.estimator.spec import EstimatorSpec
+from trak_cli.stages.compressing.compressed_store import open_compressed
+from trak_cli.stages.compressing.recall import find_recall
 from trak_cli.stages.index.inventory import require_shards, take_inventory
 from trak_cli.stages.scoring.score_reader import read_extremes
 from trak_cli.store.container import read_image
@@ -18,7 +21,7 @@ FOLDER = Path(__file__).with_name("golden_store")
 
 
 def read_store(layout: Layout) -> dict[str, np.ndarray]:
-    """Features, Gram matrices and scores of a store, by name."""
+    """Features, Gram matrices, compressed features and scores of a store, by name."""
     values: dict[str, np.ndarray] = {}
     inventory = take_inventory(layout, ["*"])
     require_shards(inventory, ["train", "test"])
@@ -31,6 +34,15 @@ def read_store(layout: Layout) -> dict[str, np.ndarray]:
         for checkpoint in layout.finalized_checkpoints(key):
             arrays = read_image(layout.finalized(key, checkpoint)).arrays
             values[f"gram/{key}/{checkpoint}"] = (arrays["eigenvectors"] * arrays["eigenvalues"]) @ arrays["eigenvectors"].T
+    if layout.compressed_checkpoints():
+        store = open_compressed(inventory)
+        for checkpoint in inventory.checkpoints:
+            parts = [store.read(checkpoint, number) for number in range(len(store.parts))]
+            values[f"compressed/{checkpoint}/codes"] = np.concatenate([part.compressed.codes for part in parts])
+            values[f"compressed/{checkpoint}/row_digests"] = np.concatenate([part.row_digests for part in parts])
+        recall = find_recall(store, EstimatorSpec("trak"))
+        assert recall is not None
+        values["compressed/ranks"] = recall.ranks
     if layout.scores("trak", "test").exists():
         values["scores/trak"] = read_scores(layout.scores("trak", "test"))
         both = read_extremes(layout, "dot", "test", [0, 1, 2], 2)

@@ -142,7 +142,7 @@ def _about(candidates: CandidateSummary, rows: int, k: int) -> str:
     if candidates.recall is None:
         return f"{scored}; their recall was not measured for this estimator: run trak compress with the same options"
     extremes = f"the {min(k, MOST)} highest and lowest scores of {counted(candidates.targets or 0, 'target')}"
-    return f"{scored}; by the measurement of trak compress, they contain {candidates.recall:.1%} of {extremes} of {candidates.split}"
+    return f"{scored}; trak compress found {candidates.recall:.1%} of {extremes} of {candidates.split} among so many"
 
 
 def _predicted(model: ModelOutputs, names: ClassNames, asked: Samples) -> dict[int, Prediction]:

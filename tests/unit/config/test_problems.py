@@ -269,6 +269,7 @@ REQUIRED = {
     "ask": {"name", "model", "dataset.train", "checkpoints", "task", "estimator.name"},
     "finalize": {"name", "estimator.name"},
     "score": {"name", "estimator.name"},
+    "compress": {"name", "estimator.name"},
     "refine": {"name", "model", "dataset.train", "checkpoints", "task", "estimator.name"},
     "eval-lds": {"name", "estimator.name"},
     "tune": {"name", "estimator.name"},

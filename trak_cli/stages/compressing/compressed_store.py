@@ -1,4 +1,4 @@
-"""Compressed copies of the training features in a store: one basis of each checkpoint, and parts of many rows.
+"""Compressed copies of the training features in a store: for each checkpoint, one basis and parts of many rows.
 
 The copy belongs to the features, and serves every estimator. It can be deleted at any time: nothing else needs it.
 """
@@ -11,18 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from trak_cli.attribution.compressed import (
-    COMPRESSION_VERSION,
-    PER_BYTE,
-    Basis,
-    CompressedRows,
-    compress,
-    make_basis,
-    unit_gram,
-)
+from trak_cli.attribution.compressed import COMPRESSION_VERSION, Basis, make_basis, unit_gram
 from trak_cli.errors import Problem, StoreError
+from trak_cli.stages.compressing.compressed_part import CompressedPart, part_arrays, part_of
 from trak_cli.stages.index.inventory import Inventory
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.work_parts import parts_of_shards
@@ -34,31 +26,12 @@ from trak_cli.store.fingerprint import canonical
 from trak_cli.store.header import FORMAT_VERSION
 from trak_cli.store.publish import write_image
 from trak_cli.store.safety.records import is_count, require_fields, require_shapes
-from trak_cli.store.single_rows import PlaceInFile, row_digests
-from trak_cli.types import TRAIN, AnyArray, Float32, Json, Rows, evenly_spaced
+from trak_cli.types import TRAIN, Float32, Json, Rows, evenly_spaced
 
 #: The basis is computed from about this many rows for each feature, of evenly spaced shards.
 _SAMPLE_ROWS, _SAMPLE_SHARDS = 16, 512
 
-_PART, _BASIS = "a part of compressed features", "the basis of compressed features"
-_ROWS = {"scales": "float32", "lengths": "float32", "out_to_loss": "float32", "row_digests": "uint64"}
-
-
-@dataclass(frozen=True)
-class CompressedPart:
-    """Some training rows under one checkpoint.
-
-    Attributes:
-        out_to_loss: (r,) float32, q, as the shards have it.
-        row_digests: (r,) of the features of each row.
-        places: of the features in each shard.
-    """
-
-    rows: Rows
-    compressed: CompressedRows
-    out_to_loss: Float32
-    row_digests: npt.NDArray[np.uint64]
-    places: list[PlaceInFile]
+_BASIS = "the basis of compressed features"
 
 
 @dataclass(frozen=True)
@@ -112,7 +85,7 @@ class CompressedStore:
         """
         path = self.inventory.layout.compressed_part(checkpoint, number)
         image = self._current(path, checkpoint, self._part(checkpoint, number))
-        return _part_of(path, image, self.parts[number], (self.inventory.plan.shard_rows, self.inventory.dim))
+        return part_of(path, image, self.parts[number], (self.inventory.plan.shard_rows, self.inventory.dim))
 
     def prepare(self, checkpoint: str) -> None:
         """Compute and store the basis of a checkpoint, if it is not there: the first worker does it for all.
@@ -135,7 +108,8 @@ class CompressedStore:
         if _is_stored(path, fingerprint):
             return False
         with unit_of_work():
-            write_image(path, self._compressed(checkpoint, number), fingerprint, provenance(), overwrite=path.exists())
+            shards = self.inventory.read_range(checkpoint, TRAIN, self.parts[number])
+            write_image(path, part_arrays(self.basis(checkpoint), shards), fingerprint, provenance(), overwrite=path.exists())
         return True
 
     def fingerprint(self) -> list[str]:
@@ -171,20 +145,6 @@ class CompressedStore:
         each = math.ceil(_SAMPLE_ROWS * self.inventory.dim / len(chosen))
         for shard in self.inventory.read_some(checkpoint, TRAIN, [shards[index] for index in chosen.tolist()]):
             yield shard.features[evenly_spaced(len(shard.rows), each)]
-
-    def _compressed(self, checkpoint: str, number: int) -> dict[str, AnyArray]:
-        """The datasets of a part."""
-        basis, parts, places = self.basis(checkpoint), [], []
-        for shard in self.inventory.read_range(checkpoint, TRAIN, self.parts[number]):
-            parts.append((*compress(basis, shard.features), shard.out_to_loss, row_digests(shard.features)))
-            places.append(shard.place)
-        names = (*CompressedRows._fields, "out_to_loss", "row_digests")
-        arrays: dict[str, AnyArray] = {
-            name: np.concatenate(columns) for name, columns in zip(names, zip(*parts, strict=True), strict=True)
-        }
-        arrays["shard_digests"] = np.array([list(bytes.fromhex(place.digest)) for place in places], np.uint8)
-        arrays["shard_starts"] = np.array([(place.start, place.scales) for place in places], np.int64)
-        return arrays
 
     def _common(self, checkpoint: str, kind: str) -> Json:
         return {
@@ -237,21 +197,3 @@ def _is_stored(path: Path, fingerprint: Json) -> bool:
     except DamagedError:
         remove(path)
         return False
-
-
-def _part_of(path: Path, image: Image, rows: Rows, sizes: tuple[int, int]) -> CompressedPart:
-    """A part, once its values fit together; ``sizes``: rows of a shard, and k."""
-    shards, width = math.ceil(len(rows) / sizes[0]), math.ceil(sizes[1] / PER_BYTE)
-    expected: dict[str, tuple[int | None, ...]] = dict.fromkeys(_ROWS, (len(rows),))
-    expected |= {"codes": (len(rows), width), "shard_digests": (shards, 32), "shard_starts": (shards, 2)}
-    require_shapes(path, image.shapes, expected, _PART)
-    arrays = image.arrays
-    dtypes = _ROWS | {"codes": "uint8", "shard_digests": "uint8", "shard_starts": "int64"}
-    fits = all(image.dtypes[name] == dtype for name, dtype in dtypes.items())
-    if not fits or not all(np.isfinite(arrays[name]).all() for name, dtype in _ROWS.items() if dtype == "float32"):
-        raise foreign(path, f"dtypes {image.dtypes}, or values that are not finite", _PART)
-    starts = arrays["shard_starts"].tolist()
-    digests = [bytes(digest).hex() for digest in arrays["shard_digests"]]
-    places = [PlaceInFile(digest, *start) for digest, start in zip(digests, starts, strict=True)]
-    compressed = CompressedRows(*(arrays[name] for name in CompressedRows._fields))
-    return CompressedPart(rows, compressed, arrays["out_to_loss"], arrays["row_digests"], places)
