@@ -46,7 +46,7 @@ class CompressSummary:
     Attributes:
         rows: number of training rows.
         parts: of all checkpoints; ``written`` by this call; ``missing``: of other workers that have not finished.
-        row_bytes, feature_bytes: of a row in the compressed copy, and in the shards, under one checkpoint.
+        copy_bytes, feature_bytes: of the compressed copy as far as it is stored, and of the features alone.
         split: whose targets the recall was measured with; None as long as parts are missing.
         targets: at most this many of them.
         recall: by number of candidates; empty if there are too few training rows for a choice.
@@ -59,7 +59,7 @@ class CompressSummary:
     parts: int
     written: int
     missing: int
-    row_bytes: int
+    copy_bytes: int
     feature_bytes: int
     split: str | None
     targets: int
@@ -95,7 +95,8 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
         sweep(layout.compressed_folder(checkpoint))
     missing = sum(map(store.missing, inventory.checkpoints))
     recall = None if missing else _recall(store, estimator, reporter)
-    part = layout.compressed_part(inventory.checkpoints[0], 0)
+    paths = [path for checkpoint in inventory.checkpoints for path in layout.compressed_files(checkpoint)]
+    dtype = str(inventory.features[inventory.checkpoints[0]]["dtype"])
     return CompressSummary(
         store=layout.root,
         estimator=estimator.name,
@@ -104,8 +105,8 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
         parts=len(units),
         written=written,
         missing=missing,
-        row_bytes=round(part.stat().st_size / len(store.parts[0])) if part.exists() else 0,
-        feature_bytes=row_bytes(str(inventory.features[inventory.checkpoints[0]]["dtype"]), inventory.dim),
+        copy_bytes=sum(path.stat().st_size for path in paths),
+        feature_bytes=len(inventory.checkpoints) * inventory.rows * row_bytes(dtype, inventory.dim),
         split=recall.split if recall else None,
         targets=len(recall.ranks) if recall else TARGETS,
         recall=_table(recall, inventory.rows) if recall else [],

@@ -248,6 +248,12 @@ class Layout:
         """Numbers of the stored parts of compressed features."""
         return sorted(_shard_sizes(self.compressed_folder(checkpoint)))
 
+    def compressed_files(self, checkpoint: str) -> list[Path]:
+        """The stored basis and parts of compressed features."""
+        basis = self.compressed_basis(checkpoint)
+        parts = [self.compressed_part(checkpoint, part) for part in self.compressed_parts(checkpoint)]
+        return [*([basis] if basis.exists() else []), *parts]
+
     def estimators(self) -> list[str]:
         """Estimators that have a scores folder."""
         return _folders(self._inside("scores"))

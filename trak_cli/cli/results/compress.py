@@ -27,13 +27,15 @@ EXAMPLES = """Examples:
 
 
 def show(summary: CompressSummary, console: Results) -> None:
-    share = f"{summary.row_bytes / summary.feature_bytes:.0%}" if summary.row_bytes else "unknown"
+    share = summary.copy_bytes / summary.feature_bytes
     console.print(
         f"{counted(summary.rows, 'training row')} under {counted(len(summary.checkpoints), 'checkpoint')}:"
-        f" {summary.written} of {counted(summary.parts, 'part')} written, {summary.row_bytes} bytes a row"
-        f" ({share} of the features)",
+        f" {summary.written} of {counted(summary.parts, 'part')} written; the copy has {summary.copy_bytes / 1e6:,.1f} MB,"
+        f" {share:.0%} of the features",
         soft_wrap=True,
     )
+    if share > 1:
+        console.print("the copy is larger than the features: with so few rows, ask without --candidates", soft_wrap=True)
     if summary.missing:
         missing = counted(summary.missing, "part")
         console.print(f"{missing} of other workers missing; the last worker measures the recall", soft_wrap=True)

@@ -11,7 +11,8 @@ from trak_cli.attribution.compressed import CompressedTargets
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.scores import combine, sample_weight
 from trak_cli.attribution.topk import TopK
-from trak_cli.stages.compressing.compressed_store import CompressedPart, CompressedStore
+from trak_cli.stages.compressing.compressed_part import CompressedPart
+from trak_cli.stages.compressing.compressed_store import CompressedStore
 from trak_cli.stages.inputs.reading_ahead import in_order
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
 from trak_cli.types import Float32, FloatArray, IntArray, Meter, Rows

@@ -16,7 +16,8 @@ import numpy as np
 from trak_cli.attribution.estimator.threshold import reference_rows, soften, thresholds
 from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.errors import Problem
-from trak_cli.stages.compressing.compressed_store import CompressedPart, CompressedStore
+from trak_cli.stages.compressing.compressed_part import CompressedPart
+from trak_cli.stages.compressing.compressed_store import CompressedStore
 from trak_cli.stages.inputs.reading_ahead import in_order
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
 from trak_cli.store.failures import DamagedError

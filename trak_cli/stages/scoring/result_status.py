@@ -68,9 +68,7 @@ def compressed_files(layout: Layout) -> list[Path]:
     """The files of compressed features, and of their recall."""
     files = [layout.compressed_recall(estimator) for estimator in layout.compressed_recalls()]
     for checkpoint in layout.compressed_checkpoints():
-        basis = layout.compressed_basis(checkpoint)
-        files += [basis] if basis.exists() else []
-        files += [layout.compressed_part(checkpoint, part) for part in layout.compressed_parts(checkpoint)]
+        files += layout.compressed_files(checkpoint)
     return files
 
 
