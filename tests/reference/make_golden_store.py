@@ -2,8 +2,9 @@
 
     python tests/reference/make_golden_store.py
 
-It has features in float32, float16 and int8, Gram matrices, dense scores, top-k scores and compressed features. ``golden_store.npz`` holds the
-values that a reader must get. Run this only for a new format version, and keep the stores of the older ones.
+It has features in float32, float16 and int8, Gram matrices, dense scores, top-k scores and compressed features.
+``golden_store.npz`` holds the values that a reader must get. Run this only for a new format version, and keep the stores of the
+older ones.
 """
 
 from __future__ import annotations

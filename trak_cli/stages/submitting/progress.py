@@ -20,8 +20,8 @@ from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.stages.index.split_sizes import rows_of, split_shards
-from trak_cli.stages.inputs.checkpoints import members_of
 from trak_cli.stages.index.work_parts import parts_of_shards
+from trak_cli.stages.inputs.checkpoints import members_of
 from trak_cli.stages.scoring.gram_store import gram_path
 from trak_cli.stages.scoring.result_status import list_scores
 from trak_cli.store.fingerprint import differences
