@@ -16,7 +16,7 @@ from trak_cli.store.dtypes import FEATURE_DTYPES, SCALED_DTYPES, EncodedRows, ch
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
 from trak_cli.store.fingerprint import problems_between
 from trak_cli.store.publish import write_image
-from trak_cli.store.single_rows import PlaceInFile
+from trak_cli.store.safety.single_rows import PlaceInFile
 from trak_cli.types import AnyArray, Float32, Json, Rows
 
 #: Datasets of every shard.
