@@ -15,8 +15,8 @@ from trak_cli.store.container import Image, read_image
 from trak_cli.store.dtypes import FEATURE_DTYPES, SCALED_DTYPES, EncodedRows, check_values, decode_rows, encode_rows
 from trak_cli.store.failures import DamagedError, ForeignError, MissingError, foreign
 from trak_cli.store.fingerprint import problems_between
+from trak_cli.store.partial.single_rows import PlaceInFile
 from trak_cli.store.publish import write_image
-from trak_cli.store.safety.single_rows import PlaceInFile
 from trak_cli.types import AnyArray, Float32, Json, Rows
 
 #: Datasets of every shard.

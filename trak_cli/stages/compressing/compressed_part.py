@@ -13,8 +13,8 @@ import numpy.typing as npt
 from trak_cli.attribution.compressed import PER_BYTE, Basis, CompressedRows, compress
 from trak_cli.store.container import Image
 from trak_cli.store.failures import foreign
+from trak_cli.store.partial.single_rows import PlaceInFile, row_digests
 from trak_cli.store.safety.records import require_shapes
-from trak_cli.store.safety.single_rows import PlaceInFile, row_digests
 from trak_cli.store.shards import FeatureShard
 from trak_cli.types import AnyArray, Float32, Rows
 

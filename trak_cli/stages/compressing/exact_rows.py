@@ -21,7 +21,7 @@ from trak_cli.stages.compressing.compressed_store import CompressedStore
 from trak_cli.stages.inputs.reading_ahead import in_order
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
 from trak_cli.store.failures import DamagedError
-from trak_cli.store.safety.single_rows import read_single_rows, row_digests
+from trak_cli.store.partial.single_rows import read_single_rows, row_digests
 from trak_cli.types import TRAIN, Float32, FloatArray, IntArray, Meter
 
 #: Rows that are scored at a time.

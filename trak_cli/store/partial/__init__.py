@@ -1,0 +1,1 @@
+"""Reading a part of a file whose digest covers all of it."""
