@@ -39,7 +39,7 @@ def dense(source: ScoreSource) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize("block", [(1, 1), (2, 5), (3, 36), (50, 50)])
+@pytest.mark.parametrize("block", [(1, 1), (2, 5), (2, 50), (3, 36), (50, 50)])
 @pytest.mark.parametrize("rows", [(4,), (1, 8), (0, 1, 4, 8, 9)])
 def test_highest_scores_and_sums_are_those_of_the_whole_matrix(rows: tuple[int, ...], block: tuple[int, int]) -> None:
     source = make_source([9, 4, 0, 8, 1], block=block)
