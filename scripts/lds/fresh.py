@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def _of_setting(setting: Setting, checkpoint: int, member: int) -> Features:
     return _store(setting).features(f"{name}{_member(member).suffix}" if member else name)
 
 
+@lru_cache(maxsize=2)  # the checkpoint, for its members
 def _of_reference(reference: Reference, checkpoint: int, member: int) -> Features:
     model, task, batches, files = reference.parts()
     path = files[checkpoint]
