@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -14,38 +14,54 @@ from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 FILLED = {"cpu": 2**22, "cuda": 2**27}
 
 
-def checked(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block | RowBlock]:
-    """The same blocks, detached and with factors multiplied out.
+def checked(
+    blocks: Iterable[AnyBlock], job: ProjectionJob, reads: Callable[[FactorBlock], bool] = lambda _: False
+) -> Iterator[AnyBlock]:
+    """The same blocks, detached, and with factors multiplied out unless ``reads`` accepts them.
 
     Raises:
         ValueError: there is no block, or one does not fit (see :meth:`Projector.project`).
     """
     batch = None
     for block in blocks:
-        block = _detached(block)
         if block.name not in job.sizes:
             raise ValueError(f"a gradient block names {block.name!r}, which is no parameter of this projection")
+        if batch is not None and block.batch != batch:
+            raise ValueError(f"{block.name}: {counted(block.batch, 'sample')} in this block, {batch} in the previous one")
+        batch = block.batch
+        if isinstance(block, FactorBlock):
+            factors = FactorBlock(block.name, block.left.detach(), block.right.detach())
+            _check_factors(factors, job)
+            yield from [factors] if reads(factors) else multiplied(factors)
+            continue
+        block = _detached(block)
         values = block.gradient if isinstance(block, Block) else block.values
         if values.ndim != 2 or not values.dtype.is_floating_point:
             raise ValueError(f"{block.name}: a block is a (B, d) floating tensor, not {_kind_of(values)}")
-        if batch is not None and block.batch != batch:
-            raise ValueError(f"{block.name}: {counted(block.batch, 'sample')} in this block, {batch} in the previous one")
-        if values.device.type != job.device.type:
-            raise ValueError(f"{block.name}: gradient on {values.device}, projector on {job.device}")
+        _check_device(block.name, values, job)
         _check_place(block, job.sizes[block.name])
-        batch = block.batch
         yield block
     if batch is None:
         raise ValueError("there is no gradient block to project")
 
 
+def multiplied(block: FactorBlock) -> Iterator[Block]:
+    """The same gradients as dense blocks, each of some rows of the weight."""
+    rows, width = block.left.shape[2], block.right.shape[2]
+    height = max(FILLED[block.left.device.type] // max(block.batch * width, 1), 1)
+    for start in range(0, rows, height):
+        gradient = block.left[:, :, start : start + height].transpose(1, 2).bmm(block.right)
+        yield Block(block.name, gradient.flatten(1), start * width)
+
+
 def dense(blocks: Iterable[AnyBlock], job: ProjectionJob) -> Iterator[Block]:
     """The same gradients, checked, with a :class:`RowBlock` written into dense blocks of zeros."""
     for block in checked(blocks, job):
-        if isinstance(block, Block):
-            yield block
-        else:
+        if isinstance(block, RowBlock):
             yield from filled(block, job.sizes[block.name])
+        else:
+            assert isinstance(block, Block)
+            yield block
 
 
 def filled(block: RowBlock, size: int, numbers: int | None = None) -> Iterator[Block]:
@@ -69,8 +85,7 @@ def filled(block: RowBlock, size: int, numbers: int | None = None) -> Iterator[B
         yield Block(block.name, block.values.new_zeros(block.batch, 0))
 
 
-def _detached(block: AnyBlock) -> Block | RowBlock:
-    block = block.dense() if isinstance(block, FactorBlock) else block
+def _detached(block: Block | RowBlock) -> Block | RowBlock:
     if isinstance(block, Block):
         return Block(block.name, block.gradient.detach(), block.offset)
     return RowBlock(block.name, block.batch, block.sample, block.row, block.values.detach())
@@ -90,6 +105,22 @@ def _check_place(block: Block | RowBlock, size: int) -> None:
     for what, index, limit in (("sample", block.sample, block.batch), ("row", block.row, size // block.values.shape[1])):
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < limit:
             raise ValueError(f"{block.name}: {what} {int(index.max())} of {limit}")
+
+
+def _check_factors(block: FactorBlock, job: ProjectionJob) -> None:
+    """Refuse factors whose product is not the gradient of the complete parameter."""
+    left, right = block.left, block.right
+    fits = left.ndim == right.ndim == 3 and left.shape[:2] == right.shape[:2] and left.dtype == right.dtype
+    if not fits or not left.dtype.is_floating_point or left.shape[2] * right.shape[2] != job.sizes[block.name]:
+        size = f"{job.sizes[block.name]} coordinates"
+        raise ValueError(f"{block.name}: factors {_kind_of(left)} and {_kind_of(right)} of {size}")
+    for values in (left, right):
+        _check_device(block.name, values, job)
+
+
+def _check_device(name: str, values: torch.Tensor, job: ProjectionJob) -> None:
+    if values.device.type != job.device.type:
+        raise ValueError(f"{name}: gradient on {values.device}, projector on {job.device}")
 
 
 def _kind_of(gradient: torch.Tensor) -> str:

@@ -15,12 +15,12 @@ import torch
 
 from trak_cli.projection.blocks import checked, pieces
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.projection.cpu.ctypes_binding import CJob, library
+from trak_cli.projection.cpu.ctypes_binding import CFactors, CJob, library
 from trak_cli.projection.cpu.thread_pool import ThreadPool
-from trak_cli.projection.definition import stream_key, tensor_key
+from trak_cli.projection.definition import BLOCK, stream_key, tensor_key
 from trak_cli.projection.gaussian_table import GAUSSIAN_TABLE
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import AnyBlock, Block, RowBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock, RowBlock
 
 #: Coordinates that are converted to float32 at once if a gradient has another dtype; a multiple of every block size.
 CONVERTED = 16384
@@ -54,12 +54,16 @@ class CompiledProjector:
         dense_shares: list[_Share] = []
         row_shares: list[_Share] = []
         batch = 0
-        for block in checked(blocks, self._job):
+        for block in checked(blocks, self._job, self._reads):
             batch = block.batch
             stream = stream_key(tensor_key(spec.seed, self._job.checkpoint, block.name), spec.kind)
             if isinstance(block, RowBlock):
                 row_shares = row_shares or self._begin(self._single, batch, [range(row, row + 1) for row in range(batch)])
                 self._run([partial(share.add_rows, block, stream) for share in row_shares], block.values.numel())
+            elif isinstance(block, FactorBlock):
+                dense_shares = dense_shares or self._begin(self._shares, batch, self._rows(batch))
+                work = block.left.numel() * block.right.shape[2]
+                self._run([partial(share.add_factors, block, stream) for share in dense_shares], work)
             elif block.gradient.numel() > 0:
                 dense_shares = dense_shares or self._begin(self._shares, batch, self._rows(batch))
                 self._run([partial(share.add, block, stream) for share in dense_shares], block.gradient.numel())
@@ -68,6 +72,10 @@ class CompiledProjector:
         for share in (*dense_shares, *row_shares):
             share.read(factor, features)
         return features
+
+    def _reads(self, block: FactorBlock) -> bool:
+        """Whether a kernel reads these factors; otherwise their product is projected."""
+        return self._job.spec.kind == "sjlt" and block.right.shape[2] % BLOCK["sjlt"] == 0
 
     def _begin(self, kept: dict[int, list[_Share]], batch: int, rows: list[range]) -> list[_Share]:
         """Rectangles over these rows of the result, all zero; those of the last batch are reused if it had the same size."""
@@ -142,6 +150,26 @@ class _Share:
             self._job.offset = offset
             self._job.length = gradient.shape[1]
             self._handle.trak_project(*self._key, self._job)
+
+    def add_factors(self, block: FactorBlock, stream: int) -> None:
+        """Add the product of these rows of the gradient, which is not formed, and the matrix."""
+        left = block.left[self._rows.start : self._rows.stop].float()
+        right = block.right[self._rows.start : self._rows.stop].float()
+        right = right if right.stride(2) == 1 else right.contiguous()
+        factors = CFactors(
+            left=left.data_ptr(),
+            right=right.data_ptr(),
+            terms=left.shape[1],
+            rows=left.shape[2],
+            columns=right.shape[2],
+            left_sample=left.stride(0),
+            left_term=left.stride(1),
+            left_row=left.stride(2),
+            right_sample=right.stride(0),
+            right_term=right.stride(1),
+        )
+        self._job.stream = stream
+        self._handle.trak_project_factors(self._key[0], self._job, factors)
 
     def add_rows(self, block: RowBlock, stream: int) -> None:
         """Add the product of the non-zero rows of the gradient of this one sample."""

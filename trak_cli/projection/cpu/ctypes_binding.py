@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 
 #: The result of ``trak_interface`` in a library built from the C files of this version.
-INTERFACE = 2
+INTERFACE = 3
 
 _KIND = {"rademacher": 0, "gaussian": 1, "sjlt": 2}
 
@@ -35,6 +35,23 @@ class CJob(ctypes.Structure):
         ("partial", c_void_p),
         ("total", c_void_p),
         ("scratch", c_void_p),
+    )
+
+
+class CFactors(ctypes.Structure):
+    """``struct factors`` of kernels/job.h, field by field."""
+
+    _fields_ = (
+        ("left", c_void_p),
+        ("right", c_void_p),
+        ("terms", c_int64),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("left_sample", c_int64),
+        ("left_term", c_int64),
+        ("left_row", c_int64),
+        ("right_sample", c_int64),
+        ("right_term", c_int64),
     )
 
 
@@ -95,7 +112,7 @@ def _declare(handle: ctypes.CDLL) -> None:
 
     ``trak_floats`` gives the number of running sums of a job of some rows and columns. ``trak_project`` adds the gradient of a
     job to its sums, ``trak_project_rows`` one gradient of ``job.length`` coordinates for each of m rows (int64) of a matrix.
-    ``trak_read`` adds the sums times a factor to float32 rows with a stride.
+    ``trak_project_factors`` (sjlt only) adds the gradients of a weight that are given as factors. ``trak_read`` adds the sums times a factor to float32 rows with a stride.
     """
     number, job = c_int64, POINTER(CJob)
     for name, result, arguments in (
@@ -106,6 +123,7 @@ def _declare(handle: ctypes.CDLL) -> None:
         ("trak_floats", number, (number, number, number, number)),
         ("trak_project", None, (number, number, job)),
         ("trak_project_rows", None, (number, number, job, c_void_p, number)),
+        ("trak_project_factors", None, (number, job, POINTER(CFactors))),
         ("trak_read", None, (number, number, job, c_double, c_void_p, number)),
     ):
         function = getattr(handle, name)

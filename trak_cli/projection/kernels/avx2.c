@@ -46,12 +46,12 @@ static int supported(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 }
 
-const struct variant avx2_variant = {"c-avx2", supported, {project_rademacher, project_gaussian, project_sjlt}, ROWWISE};
+const struct variant avx2_variant = {"c-avx2", supported, {project_rademacher, project_gaussian, project_sjlt}, project_sjlt_factors, ROWWISE};
 #else
 static int supported(void)
 {
     return 0;
 }
 
-const struct variant avx2_variant = {"c-avx2", supported, {0, 0, 0}, 0};
+const struct variant avx2_variant = {"c-avx2", supported, {0, 0, 0}, 0, 0};
 #endif

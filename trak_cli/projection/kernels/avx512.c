@@ -230,12 +230,12 @@ static int supported(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 }
 
-const struct variant avx512_variant = {"c-avx512", supported, {project_rademacher, project_gaussian, project_sjlt}, ROWWISE};
+const struct variant avx512_variant = {"c-avx512", supported, {project_rademacher, project_gaussian, project_sjlt}, project_sjlt_factors, ROWWISE};
 #else
 static int supported(void)
 {
     return 0;
 }
 
-const struct variant avx512_variant = {"c-avx512", supported, {0, 0, 0}, 0};
+const struct variant avx512_variant = {"c-avx512", supported, {0, 0, 0}, 0, 0};
 #endif

@@ -31,6 +31,22 @@ struct job {
     void *scratch; /* SCRATCH bytes, aligned to 64 */
 };
 
+/* Gradients of a weight (rows, columns) as sums of outer products, Σ_t left_t right_tᵀ for each sample. Entry r of left_t of sample b
+ * is at left + b * left_sample + t * left_term + r * left_row, and right_t begins at right + b * right_sample + t * right_term.
+ * `columns` is a multiple of 16. Declared again in cpu/ctypes_binding.py. */
+struct factors {
+    const float *left;
+    const float *right;
+    int64_t terms;
+    int64_t rows;
+    int64_t columns;
+    int64_t left_sample;
+    int64_t left_term;
+    int64_t left_row;
+    int64_t right_sample;
+    int64_t right_term;
+};
+
 /* The most columns of a dense job: their words for a few blocks fit into the second-level cache. */
 #define MAX_COLUMNS 4096
 
@@ -51,6 +67,7 @@ struct variant {
     const char *name;
     int (*supported)(void);
     void (*project[3])(struct job *);
+    void (*project_factors)(struct job *, const struct factors *); /* sjlt only */
     int64_t rowwise;
 };
 

@@ -8,7 +8,7 @@
 #endif
 
 /* Raised with every change of struct job or of these functions, so that a stale build is refused. */
-#define INTERFACE 2
+#define INTERFACE 3
 
 static const struct variant *const variants[] = {&avx512_variant, &avx2_variant, &portable_variant};
 
@@ -59,6 +59,12 @@ EXPORT void trak_project_rows(int64_t variant, int64_t kind, struct job *job, co
         variants[variant]->project[kind](job);
         job->gradient += job->length;
     }
+}
+
+/* Adds gradients that are given as factors to the sums of a job of kind sjlt. */
+EXPORT void trak_project_factors(int64_t variant, struct job *job, const struct factors *factors)
+{
+    variants[variant]->project_factors(job, factors);
 }
 
 /* Adds the sums times `factor` to out: (rows, columns), row r at out + r * stride. The job can continue afterwards. */

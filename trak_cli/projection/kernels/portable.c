@@ -35,4 +35,4 @@ static int supported(void)
     return 1;
 }
 
-const struct variant portable_variant = {"c-portable", supported, {project_rademacher, project_gaussian, project_sjlt}, ROWWISE};
+const struct variant portable_variant = {"c-portable", supported, {project_rademacher, project_gaussian, project_sjlt}, project_sjlt_factors, ROWWISE};

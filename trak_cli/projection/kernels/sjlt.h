@@ -17,10 +17,17 @@
 #define AHEAD 32
 #define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address)))
 
+/* Groups of a gradient that are computed at once from its factors, and how many of them are neighbours in a row of the weight:
+ * tiles and sums of two samples fit into the first-level cache, and the factors of all samples, for these columns, into the
+ * second. */
+#define TILE_GROUPS 64
+#define TILE_WIDTH 16
+
 struct sjlt_scratch {
     uint32_t low[CHUNK], high[CHUNK];
     uint32_t w1[PLAN], place[PLAN]; /* [r * groups + g]; places in units of 8 bytes, so that 32 bits suffice */
     float edge[16];
+    float tile[2][16 * TILE_GROUPS] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct sjlt_scratch) <= SCRATCH, "scratch is too small");
 
@@ -51,16 +58,22 @@ static inline __attribute__((always_inline)) void sjlt_words(
     }
 }
 
-/* Hashes groups [g, g + groups) for the non-zeros [first, last). */
-static inline __attribute__((always_inline)) void sjlt_hash(
-    const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
+/* The keys of groups [g, g + groups), from place `at` on. */
+static inline __attribute__((always_inline)) void sjlt_keys(
+    const struct job *job, int64_t g, int64_t groups, int64_t at, struct sjlt_scratch *plan)
 {
-    const uint32_t n = (uint32_t)(job->columns / (16 * job->nonzeros));
     for (int64_t i = 0; i < groups; i++) {
         const uint64_t key = block_key(job->stream, (uint64_t)(g + i));
-        plan->low[i] = (uint32_t)key;
-        plan->high[i] = (uint32_t)(key >> 32);
+        plan->low[at + i] = (uint32_t)key;
+        plan->high[at + i] = (uint32_t)(key >> 32);
     }
+}
+
+/* Hashes the groups with these keys for the non-zeros [first, last). */
+static inline __attribute__((always_inline)) void sjlt_hash(
+    const struct job *job, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
+{
+    const uint32_t n = (uint32_t)(job->columns / (16 * job->nonzeros));
     for (int64_t r = first; r < last; r++)
         switch (bucket_way(n)) { /* each with its own loop */
         case SHIFTED_BUCKET: sjlt_words(plan, groups, (uint32_t)r, n, (r - first) * groups, SHIFTED_BUCKET); break;
@@ -69,12 +82,19 @@ static inline __attribute__((always_inline)) void sjlt_hash(
         }
 }
 
+static inline __attribute__((always_inline)) void sjlt_keys_and_words(
+    const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
+{
+    sjlt_keys(job, g, groups, 0, plan);
+    sjlt_hash(job, groups, first, last, plan);
+}
+
 static void sjlt_plan(const struct job *job, int64_t g, int64_t groups, int64_t first, int64_t last, struct sjlt_scratch *plan)
 {
     switch (groups) { /* a constant lets the compiler unroll */
-    case SINGLE_ONE: sjlt_hash(job, g, SINGLE_ONE, first, last, plan); break;
-    case SINGLE_MORE: sjlt_hash(job, g, SINGLE_MORE, first, last, plan); break;
-    default: sjlt_hash(job, g, groups, first, last, plan);
+    case SINGLE_ONE: sjlt_keys_and_words(job, g, SINGLE_ONE, first, last, plan); break;
+    case SINGLE_MORE: sjlt_keys_and_words(job, g, SINGLE_MORE, first, last, plan); break;
+    default: sjlt_keys_and_words(job, g, groups, first, last, plan);
     }
 }
 
@@ -173,5 +193,87 @@ static void project_sjlt(struct job *job)
         }
         job->pending += next - at;
         at = next;
+    }
+}
+
+/* The product of `rows` rows of the left factor of a sample and `vectors` vectors of the right one, both constants. Each entry is
+ * summed in the order of the terms. */
+static inline __attribute__((always_inline)) void outer_block(
+    const struct factors *f, const float *left, const float *right, float *restrict tile, int64_t stride, const int rows,
+    const int vectors)
+{
+    vector a[4][2];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            a[r][v] = (vector){0};
+    for (int64_t t = 0; t < f->terms; t++, left += f->left_term, right += f->right_term) {
+        vector x[2];
+        for (int v = 0; v < vectors; v++)
+            x[v] = *(const loose_vector *)(right + W * v);
+        for (int r = 0; r < rows; r++) {
+            const vector g = left[r * f->left_row] - (vector){0}; /* in all lanes */
+            for (int v = 0; v < vectors; v++)
+                a[r][v] = MULTIPLY_ADD(a[r][v], g, x[v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            *(vector *)(tile + r * stride + W * v) = a[r][v];
+}
+
+static inline __attribute__((always_inline)) void outer_rows(
+    const struct factors *f, const float *left, const float *right, int64_t floats, float *restrict tile, const int rows)
+{
+    int64_t c = 0;
+    for (; c + 2 * W <= floats; c += 2 * W)
+        outer_block(f, left, right + c, tile + c, floats, rows, 2);
+    for (; c < floats; c += W)
+        outer_block(f, left, right + c, tile + c, floats, rows, 1);
+}
+
+/* Entries of the gradient of a sample: `rows` rows of the weight from `row` on, `floats` of each from `column` on. */
+static void outer_tile(
+    const struct factors *f, int64_t sample, int64_t row, int64_t rows, int64_t column, int64_t floats, float *restrict tile)
+{
+    const float *left = f->left + sample * f->left_sample + row * f->left_row;
+    const float *right = f->right + sample * f->right_sample + column;
+    for (; rows >= 4; rows -= 4, left += 4 * f->left_row, tile += 4 * floats)
+        outer_rows(f, left, right, floats, tile, 4);
+    for (; rows > 0; rows--, left += f->left_row, tile += floats)
+        outer_rows(f, left, right, floats, tile, 1);
+}
+
+/* Adds the gradients Σ_t left_t right_tᵀ of a weight whose rows consist of complete groups. They exist one tile at a time. The
+ * order of the tiles depends on the shape of the weight alone. */
+static void project_sjlt_factors(struct job *job, const struct factors *f)
+{
+    struct sjlt_scratch *plan = job->scratch;
+    const int64_t width = row_width(SJLT, job->columns), groups_of_row = f->columns / 16;
+    const int64_t tile_groups = most(1, least(TILE_GROUPS, PLAN / job->nonzeros));
+    const int64_t segment = SJLT_ADDITIONS * (job->columns / job->nonzeros);
+    for (int64_t g = 0, wide; g < groups_of_row; g += wide) {
+        wide = least(least(TILE_WIDTH, tile_groups), groups_of_row - g);
+        for (int64_t row = 0, rows; row < f->rows; row += rows) {
+            rows = least(tile_groups / wide, f->rows - row);
+            const int64_t groups = rows * wide;
+            if (job->pending >= segment)
+                flush(job, job->rows * width);
+            for (int64_t r = 0; r < rows; r++)
+                sjlt_keys(job, (row + r) * groups_of_row + g, wide, r * wide, plan);
+            for (int64_t first = 0; first < job->nonzeros; first += PLAN) {
+                const int64_t last = least(first + PLAN, job->nonzeros);
+                if (groups == TILE_GROUPS) /* a constant lets the compiler unroll */
+                    sjlt_hash(job, TILE_GROUPS, first, last, plan);
+                else
+                    sjlt_hash(job, groups, first, last, plan);
+                for (int64_t sample = 0; sample < job->rows; sample += 2) {
+                    const int64_t count = least(2, job->rows - sample);
+                    for (int64_t i = 0; i < count; i++)
+                        outer_tile(f, sample + i, row, rows, 16 * g, 16 * wide, plan->tile[i]);
+                    sjlt_rows(job, plan->tile[0], 16 * TILE_GROUPS, sample, count, groups, last - first, plan);
+                }
+            }
+            job->pending += 16 * groups;
+        }
     }
 }
