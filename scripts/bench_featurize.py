@@ -35,6 +35,7 @@ from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.strategies import Strategies, outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
@@ -45,7 +46,7 @@ from trak_cli.gradients.tuning.clock import clock_of
 from trak_cli.gradients.tuning.forms import fastest_forms
 from trak_cli.plugins.samples import collate
 from trak_cli.projection.contract import ProjectionJob
-from trak_cli.projection.registry import make_projector
+from trak_cli.projection.registry import make_projector, most_terms
 from trak_cli.projection.spec import ProjectionSpec
 from trak_cli.stages.featurizing.featurizer import Featurizer
 from trak_cli.stages.inputs.split import Split
@@ -233,7 +234,8 @@ def featurizer(
     projector = make_projector(
         ProjectionJob(spec, CHECKPOINT, sizes, device=next(model.parameters()).device, matrices=matrices)
     )
-    gradient_engine = make_engine(engine, model, function or task, parameters, strategies, matrices)
+    factoring = Factoring(matrices, most_terms(spec, next(model.parameters()).device.type, "auto"))
+    gradient_engine = make_engine(engine, model, function or task, parameters, strategies, factoring)
     return Featurizer(model, task, gradient_engine, projector, sum(sizes.values()), size)
 
 

@@ -11,12 +11,12 @@ from trak_cli.errors import ConfigError, MachineError, Problem
 from trak_cli.projection.concatenate import Concatenator
 from trak_cli.projection.contract import ProjectionJob, Projector
 from trak_cli.projection.cpu import ctypes_binding as library
-from trak_cli.projection.cpu.compiled import CompiledProjector
+from trak_cli.projection.cpu.compiled import TERMS, CompiledProjector
 from trak_cli.projection.cpu.torch_dense import DenseProjector
 from trak_cli.projection.cpu.torch_sparse import SparseProjector
 from trak_cli.projection.factored import FactoredProjector, last_step
 from trak_cli.projection.gpu import cuda
-from trak_cli.projection.spec import KINDS, Kind, spec_problems
+from trak_cli.projection.spec import KINDS, Kind, ProjectionSpec, spec_problems
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Kernel:
         devices: the device types whose gradients it accepts.
         missing: returns why it cannot run on this machine, or None if it can.
         build: makes the projector.
+        terms: returns the most outer products per sample of which it reads a gradient faster as factors than as dense blocks
+            (kind ``sjlt`` only).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Kernel:
     devices: tuple[str, ...]
     missing: Callable[[], str | None]
     build: Callable[[ProjectionJob], Projector]
+    terms: Callable[[], int] = int
 
 
 def _nothing() -> None:
@@ -48,7 +51,11 @@ def _cpu_projector(job: ProjectionJob) -> Projector:
 
 def _compiled(job: ProjectionJob) -> Projector:
     """The compiled kernel for the best instruction set of this processor."""
-    return CompiledProjector(job, next(iter(library.library().variants)))
+    return CompiledProjector(job, _best())
+
+
+def _best() -> str:
+    return next(iter(library.library().variants))
 
 
 _RANDOM = ("rademacher", "gaussian", "sjlt")
@@ -57,11 +64,18 @@ _RANDOM = ("rademacher", "gaussian", "sjlt")
 KERNELS: list[Kernel] = [
     Kernel("concatenate", ("none",), ("cpu", "cuda"), _nothing, Concatenator),
     Kernel("cuda", _RANDOM, ("cuda",), cuda.missing, cuda.CudaProjector),
-    Kernel("c", _RANDOM, ("cpu",), library.missing, _compiled),
+    Kernel("c", _RANDOM, ("cpu",), library.missing, _compiled, lambda: TERMS[_best()]),
     Kernel("blas", _RANDOM, ("cpu",), _nothing, _cpu_projector),
     *(
-        Kernel(name, _RANDOM, ("cpu",), partial(library.missing, name), partial(CompiledProjector, variant=name))
-        for name in ("c-avx512", "c-avx2", "c-portable")
+        Kernel(
+            name,
+            _RANDOM,
+            ("cpu",),
+            partial(library.missing, name),
+            partial(CompiledProjector, variant=name),
+            partial(TERMS.__getitem__, name),
+        )
+        for name in TERMS
     ),
 ]
 
@@ -119,6 +133,15 @@ def choose(kernels: Sequence[Kernel], kind: str, device: str, name: str) -> Kern
     names = ", ".join(kernel.name for kernel in usable)
     expected = f"auto or a kernel for kind {kind} on {device} here: {names}"
     raise ConfigError(Problem("projection.kernel", found, expected, "auto takes the first of these"))
+
+
+def most_terms(spec: ProjectionSpec, device: str, kernel: str) -> int:
+    """The most outer products per sample of which this projection reads a gradient faster as factors than as dense blocks.
+
+    Raises:
+        ConfigError, MachineError: as :func:`choose`.
+    """
+    return choose(KERNELS, spec.kind, device, kernel).terms() if spec.kind == "sjlt" else 0
 
 
 def make_projector(job: ProjectionJob, kernel: str = "auto") -> Projector:

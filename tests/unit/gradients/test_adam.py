@@ -13,6 +13,7 @@ from trak_cli.gradients.contract import PerSample
 from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.adam import OverlappingBlocksError, Scale, ScaledEngine, SecondMoments, scaled
@@ -82,9 +83,9 @@ def test_every_engine_gives_the_same_scales(engine: str, factored: bool) -> None
     net = model()
     parameters = select(net, ["*"])
     matrices = outer_products(net, parameters) if factored else {}
-    strategies = find_strategies(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
+    strategies = find_strategies(net, Sum(), parameters, BATCH, Factoring(matrices)) if engine == "hooks" else None
     moments = SecondMoments(parameters)
-    moments.add(make_engine(engine, net, Sum(), parameters, strategies, matrices).per_sample(BATCH))
+    moments.add(make_engine(engine, net, Sum(), parameters, strategies, Factoring(matrices)).per_sample(BATCH))
     for name, scale in moments_of(net, BATCH).scales().items():
         torch.testing.assert_close(moments.scales()[name].rows, scale.rows, rtol=1e-4, atol=0)
         torch.testing.assert_close(moments.scales()[name].columns, scale.columns, rtol=1e-4, atol=0)
@@ -166,8 +167,8 @@ def test_every_engine_gives_the_gradients_times_the_scales(engine: str, factored
     net = model()
     parameters = select(net, ["*"])
     matrices = outer_products(net, parameters) if factored else {}
-    strategies = find_strategies(net, Sum(), parameters, BATCH, matrices) if engine == "hooks" else None
-    made = make_engine(engine, net, Sum(), parameters, strategies, matrices)
+    strategies = find_strategies(net, Sum(), parameters, BATCH, Factoring(matrices)) if engine == "hooks" else None
+    made = make_engine(engine, net, Sum(), parameters, strategies, Factoring(matrices))
     scales = moments_of(net, BATCH).scales()
     result = ScaledEngine(made, scales).per_sample(BATCH)
     dense = [one.dense() if isinstance(one, FactorBlock) else one for one in result.blocks]

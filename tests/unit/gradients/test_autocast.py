@@ -15,6 +15,7 @@ from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import Autocast, with_autocast
 from trak_cli.gradients.tuning.memory import GradientWork, activation_bytes, choose_microbatch
@@ -117,7 +118,9 @@ def test_factors_are_float32() -> None:
     task = with_autocast(Classification(), model, CPU, "bfloat16")
     parameters = select(model, ["*"])
     matrices = outer_products(model, parameters)
-    blocks: list[AnyBlock] = list(make_engine("hooks", model, task, parameters, None, matrices).per_sample(batch).blocks)
+    blocks: list[AnyBlock] = list(
+        make_engine("hooks", model, task, parameters, None, Factoring(matrices)).per_sample(batch).blocks
+    )
     factors = [block for block in blocks if isinstance(block, FactorBlock)]
     assert len(factors) == 2
     assert {block.left.dtype for block in factors} | {block.right.dtype for block in factors} == {torch.float32}

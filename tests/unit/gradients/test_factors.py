@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.rules import pieces as rule_pieces
@@ -32,8 +33,8 @@ def features(model: nn.Module, batch: Tensor, engine: str, spec: ProjectionSpec 
     model.eval()
     parameters, task = select(model, ["*"]), Sum()
     matrices = outer_products(model, parameters)
-    strategies = find_strategies(model, task, parameters, batch, matrices) if engine == "hooks" else None
-    made = make_engine(engine, model, task, parameters, strategies, matrices)
+    strategies = find_strategies(model, task, parameters, batch, Factoring(matrices)) if engine == "hooks" else None
+    made = make_engine(engine, model, task, parameters, strategies, Factoring(matrices))
     sizes = {name: one.numel() for name, one in parameters.items()}
     projector = make_projector(ProjectionJob(spec, CHECKPOINT, sizes, threads=1, matrices=matrices))
     return projector.project(made.per_sample(batch).blocks)
@@ -186,7 +187,7 @@ def test_every_weight_of_a_layer_is_factored() -> None:
     parameters, batch = select(model, ["*"]), torch.randint(0, 7, (3, 4))
     matrices = outer_products(model, parameters)
     assert matrices == {"2.weight": (6, 5), "3.weight": (3, 8)}
-    blocks = list(make_engine("hooks", model, Sum(), parameters, None, matrices).per_sample(batch).blocks)
+    blocks = list(make_engine("hooks", model, Sum(), parameters, None, Factoring(matrices)).per_sample(batch).blocks)
     assert {block.name for block in blocks if isinstance(block, FactorBlock)} == {"2.weight", "3.weight"}
     assert {block.name for block in blocks if isinstance(block, RowBlock)} == {"0.weight"}
     whole = {block.name for block in blocks if isinstance(block, Block) and block.gradient.shape[1]}
@@ -198,7 +199,9 @@ def test_a_transposed_weight_is_factored_too() -> None:
     parameters = select(model, ["*"])
     matrices = outer_products(model, parameters)
     assert matrices == {"0.weight": (9, 8)}
-    blocks = list(make_engine("hooks", model, Sum(), parameters, None, matrices).per_sample(torch.randn(2, 3, 9)).blocks)
+    blocks = list(
+        make_engine("hooks", model, Sum(), parameters, None, Factoring(matrices)).per_sample(torch.randn(2, 3, 9)).blocks
+    )
     (factors,) = [block for block in blocks if isinstance(block, FactorBlock)]
     assert (factors.left.shape, factors.right.shape) == ((2, 3, 9), (2, 3, 8))
 

@@ -15,6 +15,7 @@ from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.strategies import FORM, materialized_parameters
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.rules import register_gradient_rule
 from trak_cli.gradients.tuning.forms import fastest_forms
@@ -63,7 +64,7 @@ def scale(machine: Machine, rule: float, **forms: Any) -> type[nn.Module]:
 
 def chosen(machine: Machine, model: nn.Module, factored: tuple[str, ...] = ()) -> dict[str, str]:
     model.eval()
-    engine = HooksEngine(model, Sum(), select(model, ["*"]), factored=factored)
+    engine = HooksEngine(model, Sum(), select(model, ["*"]), factoring=Factoring(factored))
     return fastest_forms(engine, torch.rand(5, 4) + 1, machine.clock)
 
 

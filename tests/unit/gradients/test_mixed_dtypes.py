@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.hooks.strategy_search import find_strategies
 from trak_cli.gradients.engines.registry import make_engine
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.options import ENGINES
 from trak_cli.gradients.parameters import select
 from trak_cli.projection.contract import ProjectionJob
@@ -64,8 +65,8 @@ def test_features_of_every_kind_agree_between_engines(kind: str) -> None:
     projector = make_projector(ProjectionJob(spec, "00" * 32, sizes, threads=1, matrices=matrices))
     found = {}
     for engine in ENGINES:
-        strategies = find_strategies(model, task, parameters, batch, matrices) if engine == "hooks" else None
-        made = make_engine(engine, model, task, parameters, strategies, matrices)
+        strategies = find_strategies(model, task, parameters, batch, Factoring(matrices)) if engine == "hooks" else None
+        made = make_engine(engine, model, task, parameters, strategies, Factoring(matrices))
         found[engine] = projector.project(made.per_sample(batch).blocks)
         assert found[engine].dtype == torch.float32
     for engine in ("hooks", "vmap"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from trak_cli.gradients.contract import Engine, ModelOutput
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.strategies import Strategies
 from trak_cli.gradients.engines.vmap import VmapEngine
+from trak_cli.gradients.factoring import NONE, Factoring
 from trak_cli.gradients.loop import LoopEngine
 from trak_cli.gradients.options import ENGINES
 
@@ -21,7 +22,7 @@ def make_engine(
     task: ModelOutput,
     parameters: Mapping[str, Tensor],
     strategies: Strategies | None = None,
-    factored: Collection[str] = (),
+    factoring: Factoring = NONE,
 ) -> Engine:
     """The engine ``name`` for ``parameters`` (as :func:`~trak_cli.gradients.parameters.select` gives them).
 
@@ -29,7 +30,7 @@ def make_engine(
 
     Args:
         strategies: for ``hooks``, the result of :func:`~trak_cli.gradients.engines.hooks.strategy_search.find_strategies`.
-        factored: for ``hooks``, the parameters whose gradients may come as factors; other engines give dense gradients only.
+        factoring: for ``hooks``, which gradients may come as factors; other engines give dense gradients only.
 
     Raises:
         ConfigError: no such engine.
@@ -40,5 +41,5 @@ def make_engine(
     if model.training:  # a module may merge weights each time it is put into evaluation mode
         model.eval()
     if name == "hooks":
-        return HooksEngine(model, task, parameters, strategies, factored)
+        return HooksEngine(model, task, parameters, strategies, factoring)
     return VmapEngine(model, task, parameters) if name == "vmap" else LoopEngine(model, task, parameters)

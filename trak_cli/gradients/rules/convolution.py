@@ -18,6 +18,9 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 #: Channels that the kernels of oneDNN compute together.
 _ALIGNED = 16
 
+#: With at most this many positions, a patch is copied as a row: outer products then need no other copy of it.
+_FEW = 32
+
 
 def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
     """Weight (C', C · kernel): Σ over positions of g ⊗ patch. x (B, c, C, *in), g (B, c, C', *out); some patches at a time."""
@@ -25,6 +28,11 @@ def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[Fac
     batch, c, outputs = g.shape[:3]
     windows = _patches(module, x.flatten(0, 1), g.shape[3:])  # (B · c, C, *kernel, *out)
     axis = 2 + len(module.kernel_size)
+    if math.prod(g.shape[3:]) <= _FEW and windows.numel() * x.element_size() <= MOST_BYTES[x.device.type]:
+        rows = windows.movedim(tuple(range(axis, windows.dim())), tuple(range(1, windows.dim() - axis + 1)))
+        left = g.flatten(3).transpose(2, 3).flatten(1, 2)
+        yield FactorBlock(name, left, rows.reshape(batch, left.shape[1], module.weight[0].numel()))
+        return
     bytes_each = windows.numel() // max(g.shape[3], 1) * x.element_size()
     for run in runs(g.shape[3], bytes_each, UNFOLDED_BYTES[x.device.type]):
         right = windows.narrow(axis, run.start, run.stop - run.start).reshape(batch, c, module.weight[0].numel(), -1)

@@ -111,8 +111,9 @@ def _declare(handle: ctypes.CDLL) -> None:
     """Argument and result types of every function of kernels/library.c.
 
     ``trak_floats`` gives the number of running sums of a job of some rows and columns. ``trak_project`` adds the gradient of a
-    job to its sums, ``trak_project_rows`` one gradient of ``job.length`` coordinates for each of m rows (int64) of a matrix.
-    ``trak_project_factors`` (sjlt only) adds the gradients of a weight that are given as factors. ``trak_read`` adds the sums times a factor to float32 rows with a stride.
+    job to its sums, ``trak_project_rows`` one gradient of ``job.length`` coordinates for each of m rows (int64) of a matrix,
+    and ``trak_project_factors`` (kind sjlt only) gradients that are given as factors. ``trak_read`` adds the sums times a
+    number to float32 rows with a stride.
     """
     number, job = c_int64, POINTER(CJob)
     for name, result, arguments in (

@@ -152,9 +152,9 @@ class EngineSelector:
             check_agreement(build_engine(setup, engine, {}), setup.model, setup.function, setup.selected, batch)
             return {}
         batch = self._compared(STRATEGY_SAMPLES)
-        strategies = dict(find_strategies(setup.model, setup.function, setup.selected, batch, setup.matrices))
+        strategies = dict(find_strategies(setup.model, setup.function, setup.selected, batch, setup.factoring))
         if not setup.gradients.microbatch and self.samples >= LEAST_SAMPLES:
-            built = HooksEngine(setup.model, setup.function, setup.selected, strategies, setup.matrices)
+            built = HooksEngine(setup.model, setup.function, setup.selected, strategies, setup.factoring)
             size = min(SIZES[0], self._largest_microbatch(engine, strategies))
             strategies |= fastest_forms(built, self._typical_batch(size), clock_of(setup.device.type))
         self.reporter.log(f"gradients=hooks: {describe_strategies(setup.selected, strategies)}")

@@ -79,7 +79,7 @@ def build_projector(setup: FeatureSetup, checkpoint: Checkpoint) -> Projector:
 
 def _gradient_engine(setup: FeatureSetup, name: str, strategies: Strategies, function: ModelOutput) -> Engine:
     selected = select(setup.model, setup.patterns.include, setup.patterns.exclude)
-    return _with_outputs(setup, make_engine(name, setup.model, function, selected, strategies, setup.matrices), function)
+    return _with_outputs(setup, make_engine(name, setup.model, function, selected, strategies, setup.factoring), function)
 
 
 def _with_outputs(setup: FeatureSetup, engine: Engine, function: ModelOutput) -> Engine:

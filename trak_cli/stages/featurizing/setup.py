@@ -13,9 +13,11 @@ from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.contract import ModelOutput, coordinates
 from trak_cli.gradients.engines.hooks.strategies import outer_products
 from trak_cli.gradients.engines.representation import Place, represented
+from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.transforms.autocast import with_autocast
+from trak_cli.projection.registry import most_terms
 from trak_cli.projection.spec import KINDS, Kind, ProjectionSpec, spec_problems
 from trak_cli.stages.featurizing.optimizer_choice import OptimizerChoice, choose_optimizer
 from trak_cli.stages.inputs.plugins import Components
@@ -77,6 +79,12 @@ class FeatureSetup:
     def uses_gradients(self) -> bool:
         """Whether features are projected gradients; otherwise they are projected representations."""
         return self.gradients.engine != REPRESENTATION
+
+    @property
+    def factoring(self) -> Factoring:
+        """Which gradients ``hooks`` gives as factors. Adam's scales multiply single entries, so they need dense gradients."""
+        terms = 0 if self.optimizer.scaled else most_terms(self.spec, self.device.type, self.kernel)
+        return Factoring(self.matrices, terms)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from trak_cli.gradients.engines.hooks.shares import check_shares, joined, rule_a
 from trak_cli.gradients.engines.hooks.strategies import LOOP, UNUSED, VMAP, Strategies, first_strategies, forms_in, owners
 from trak_cli.gradients.engines.hooks.vmap_submodule import submodule_blocks
 from trak_cli.gradients.engines.vmap import VmapEngine
+from trak_cli.gradients.factoring import NONE, Factoring
 from trak_cli.gradients.loop import LoopEngine, one_microbatch
 from trak_cli.gradients.numerics import computing, exact
 from trak_cli.gradients.parameters import only
@@ -39,7 +40,7 @@ class HooksEngine:
 
     Args:
         strategies: the result of :func:`find_strategies`; None takes the first strategy of each parameter, unchecked.
-        factored: parameters whose gradients are given as factors (:class:`FactorBlock`) by layers that support it.
+        factoring: which gradients are given as factors.
     """
 
     name = "hooks"
@@ -50,12 +51,12 @@ class HooksEngine:
         task: ModelOutput,
         parameters: Mapping[str, Tensor],
         strategies: Strategies | None = None,
-        factored: Collection[str] = (),
+        factoring: Factoring = NONE,
     ) -> None:
         self._model = model
         self._task = task
         self._parameters = dict(parameters)
-        self._factored = frozenset(factored)
+        self._factoring = factoring
         chosen = first_strategies(model, parameters) if strategies is None else strategies
         self._forms = forms_in(chosen)
         self.strategies = {name: strategy for name, strategy in chosen.items() if name not in self._forms}
@@ -97,11 +98,11 @@ class HooksEngine:
         while recorder.calls:
             call = recorder.calls.pop()
             rule, names = rule_of(call.module), self._by_rule.get(call.site[0], {})
-            names = {local: name for local, name in names.items() if name not in self._factored}
             if rule is not None and rule.forms and names:
                 with suppress(NotSeparableError):
                     for x, g in self._rule_arguments([call], rule, batch_size(batch)):
-                        yield RuleCall(call.module, rule, x, g, names)
+                        if dense := self._dense(rule, g, names):
+                            yield RuleCall(call.module, rule, x, g, dense)
 
     def escaping(self, batch: Any) -> set[str]:
         """The parameters that reach the outputs by a path that the recorded calls do not cover.
@@ -216,13 +217,20 @@ class HooksEngine:
     def _by_one_rule(
         self, module: nn.Module, rule: GradientRule, x: Tensor, g: Tensor, names: Mapping[str, str]
     ) -> Iterator[AnyBlock]:
-        if rule.factors is not None and names.get("weight") in self._factored:
+        dense = self._dense(rule, g, names)
+        if len(dense) < len(names) and rule.factors is not None:
             yield from rule.factors(module, x, g, names["weight"])
-            names = {local: name for local, name in names.items() if local != "weight"}
-        form = next((self._forms[name] for name in names.values() if name in self._forms), None)
-        for block in rule.form(form)(module, x, g, names):
-            check_block(block, rule, {name: self._parameters[name].numel() for name in names.values()})
+        form = next((self._forms[name] for name in dense.values() if name in self._forms), None)
+        for block in rule.form(form)(module, x, g, dense) if dense else ():
+            check_block(block, rule, {name: self._parameters[name].numel() for name in dense.values()})
             yield block
+
+    def _dense(self, rule: GradientRule, g: Tensor, names: Mapping[str, str]) -> Mapping[str, str]:
+        """The parameters of a layer, (name in it -> canonical name), whose gradients are not given as factors."""
+        weight = names.get("weight")
+        if weight is None or not self._factoring.applies(rule, g, weight, self._parameters[weight]):
+            return names
+        return {local: name for local, name in names.items() if name != weight}
 
     def _axes(self, call: Call) -> Axes:
         """The batch axes of a call.

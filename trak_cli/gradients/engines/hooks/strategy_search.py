@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,18 +16,19 @@ from trak_cli.gradients.contract import ModelOutput
 from trak_cli.gradients.engines.hooks.engine import HooksEngine
 from trak_cli.gradients.engines.hooks.recorder import NotSeparableError
 from trak_cli.gradients.engines.hooks.strategies import Strategies, first_strategies, next_strategy
+from trak_cli.gradients.factoring import NONE, Factoring
 
 #: How many samples of the batch are compared.
 SAMPLES = 3
 
 
 def find_strategies(
-    model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, factored: Collection[str] = ()
+    model: nn.Module, task: ModelOutput, parameters: Mapping[str, Tensor], batch: Any, factoring: Factoring = NONE
 ) -> Strategies:
     """A strategy for every parameter whose gradients equal the loop's for the first samples of ``batch``.
 
     Args:
-        factored: the parameters whose gradients the engine will give as factors; their factors are compared.
+        factoring: which gradients the engine will give as factors; these factors are compared.
 
     Raises:
         InputError: the model breaks the contract, or even the loop's gradients differ from those in a batch.
@@ -36,7 +37,7 @@ def find_strategies(
     samples = _first(batch, min(batch_size(batch), SAMPLES))
     reached = reached_parameters(model, task, samples, parameters)
     strategies = first_strategies(model, parameters, parameters.keys() - reached)
-    while wrong := _wrong(HooksEngine(model, task, parameters, strategies, factored), model, task, parameters, samples):
+    while wrong := _wrong(HooksEngine(model, task, parameters, strategies, factoring), model, task, parameters, samples):
         if wrong == [OUTPUT]:
             raise disagreement("gradients=hooks", "outputs")
         for name in wrong:
