@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -62,9 +63,9 @@ def scale(machine: Machine, rule: float, **forms: Any) -> type[nn.Module]:
     return Scale
 
 
-def chosen(machine: Machine, model: nn.Module, factored: tuple[str, ...] = ()) -> dict[str, str]:
+def chosen(machine: Machine, model: nn.Module) -> dict[str, str]:
     model.eval()
-    engine = HooksEngine(model, Sum(), select(model, ["*"]), factoring=Factoring(factored))
+    engine = HooksEngine(model, Sum(), select(model, ["*"]))
     return fastest_forms(engine, torch.rand(5, 4) + 1, machine.clock)
 
 
@@ -94,11 +95,6 @@ def test_layers_of_one_shape_are_measured_once_and_get_the_same_form() -> None:
     assert len(machine.calls) == calls
 
 
-def test_a_weight_that_is_given_as_factors_needs_no_form() -> None:
-    machine = Machine()
-    assert chosen(machine, nn.Sequential(scale(machine, 5.0, fast=1.0)()), factored=("0.weight",)) == {}
-
-
 def test_the_engine_uses_the_form_of_its_strategies() -> None:
     machine = Machine()
     model, batch = nn.Sequential(scale(machine, 5.0, fast=1.0)()).eval(), torch.rand(5, 4)
@@ -120,18 +116,24 @@ def test_a_form_that_the_rule_does_not_have_is_refused_by_name() -> None:
         list(engine.per_sample(batch).blocks)
 
 
+def ever_faster() -> Callable[[], tuple[float, float]]:
+    """A clock by which each form is faster than the previous one."""
+    readings = accumulate(1 / (i + 1) for i in range(10**6))
+    return lambda: (now := next(readings), now)
+
+
 def test_every_form_of_a_convolution_passes_the_comparison() -> None:
     """With a clock that stands still nothing is faster, and with one that prefers the last form this one is chosen."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 4, 1, stride=2)).eval()
     engine, batch = HooksEngine(model, Sum(), select(model, ["*"])), torch.rand(4, 3, 6, 7)
     assert fastest_forms(engine, batch, lambda: (0.0, 0.0)) == {}
-    readings = iter(1 / (i + 1) for i in range(10**6))
-    passed = 0.0
+    assert set(fastest_forms(engine, batch, ever_faster()).values()) == {FORM + "library"}
 
-    def ever_faster() -> tuple[float, float]:
-        nonlocal passed
-        passed += next(readings)
-        return passed, passed
 
-    assert set(fastest_forms(engine, batch, ever_faster).values()) == {FORM + "library"}
+@pytest.mark.parametrize("factoring", [Factoring(("weight",)), Factoring((), 24)])
+def test_a_weight_that_is_given_as_factors_needs_no_form(factoring: Factoring) -> None:
+    model, batch = nn.Conv2d(3, 5, 3, bias=False).eval(), torch.rand(4, 3, 6, 8)
+    parameters = select(model, ["*"])
+    assert fastest_forms(HooksEngine(model, Sum(), parameters), batch, ever_faster()) == {"weight": FORM + "library"}
+    assert fastest_forms(HooksEngine(model, Sum(), parameters, factoring=factoring), batch, ever_faster()) == {}
