@@ -103,7 +103,8 @@ def register_gradient_rule(
             module that ``where`` accepts.
         parameters: the parameters that the rule can compute, by their names in the layer.
         where: restricts the rule to layers for which this function returns True.
-        factors: the weight's gradient as a sum of outer products, for ``projection=factored``.
+        factors: the weight's gradient as a sum of outer products, for ``projection=factored``, and for ``projection=sjlt`` if
+            they are few. Outputs of the layer are the last axis of g, with ``batch_first`` the third.
         forms: other functions for the same gradients, by name. ``trak featurize`` times all of them for each layer, and the run
             plan names the one to use if it is faster than the decorated function.
         batch_first: the rule needs samples along the first axis of the layer's own input. By default another batch axis is
