@@ -18,21 +18,22 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 #: Channels that the kernels of oneDNN compute together.
 _ALIGNED = 16
 
-#: With at most this many positions, a patch is copied as a row: outer products then need no other copy of it.
-_FEW = 32
+#: With at most this many positions, a patch is copied as a row: outer products then need no other copy of it. With more than
+#: ``_VERY_FEW``, copying all channels of a pixel together is faster, although the patches are transposed afterwards.
+_FEW, _VERY_FEW = 64, 8
 
 
 def _factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
     """Weight (C', C · kernel): Σ over positions of g ⊗ patch. x (B, c, C, *in), g (B, c, C', *out); some patches at a time."""
     assert isinstance(module, nn.modules.conv._ConvNd)
     batch, c, outputs = g.shape[:3]
+    positions, size = math.prod(g.shape[3:]), module.weight[0].numel()
+    if positions <= _FEW and batch * c * positions * size * x.element_size() <= MOST_BYTES[x.device.type]:
+        left = g.flatten(3).transpose(2, 3).flatten(1, 2)
+        yield FactorBlock(name, left, _rows(module, x.flatten(0, 1), g.shape[3:]).reshape(batch, c * positions, size))
+        return
     windows = _patches(module, x.flatten(0, 1), g.shape[3:])  # (B · c, C, *kernel, *out)
     axis = 2 + len(module.kernel_size)
-    if math.prod(g.shape[3:]) <= _FEW and windows.numel() * x.element_size() <= MOST_BYTES[x.device.type]:
-        rows = windows.movedim(tuple(range(axis, windows.dim())), tuple(range(1, windows.dim() - axis + 1)))
-        left = g.flatten(3).transpose(2, 3).flatten(1, 2)
-        yield FactorBlock(name, left, rows.reshape(batch, left.shape[1], module.weight[0].numel()))
-        return
     bytes_each = windows.numel() // max(g.shape[3], 1) * x.element_size()
     for run in runs(g.shape[3], bytes_each, UNFOLDED_BYTES[x.device.type]):
         right = windows.narrow(axis, run.start, run.stop - run.start).reshape(batch, c, module.weight[0].numel(), -1)
@@ -177,6 +178,23 @@ def _padded(module: nn.modules.conv._ConvNd, x: Tensor) -> Tensor:
 def _patches(module: nn.modules.conv._ConvNd, x: Tensor, area: torch.Size) -> Tensor:
     """The patch of the input (N, C, *in) that each output depends on: a view (N, C, *kernel, *out)."""
     x = _padded(module, x).contiguous()
-    inside = [step * by for step, by in zip(x.stride()[2:], module.dilation, strict=True)]
-    between = [step * by for step, by in zip(x.stride()[2:], module.stride, strict=True)]
+    inside, between = _steps(module, x.stride()[2:])
     return x.as_strided((*x.shape[:2], *module.kernel_size, *area), (*x.stride()[:2], *inside, *between))
+
+
+def _rows(module: nn.modules.conv._ConvNd, x: Tensor, area: torch.Size) -> Tensor:
+    """The same patches of the input (N, C, *in) as rows: a copy (N · positions, C · kernel)."""
+    axes = len(area)
+    if math.prod(area) <= _VERY_FEW:
+        windows = _patches(module, x, area)
+        return windows.movedim(tuple(range(2 + axes, 2 + 2 * axes)), tuple(range(1, 1 + axes))).flatten(0, axes).flatten(1)
+    x = _padded(module, x).movedim(1, -1).contiguous()
+    inside, between = _steps(module, x.stride()[1:-1])
+    pixels = x.as_strided((len(x), *area, *module.kernel_size, x.shape[-1]), (x.stride(0), *between, *inside, 1))
+    return pixels.reshape(len(x) * math.prod(area), -1, x.shape[-1]).transpose(1, 2).flatten(1)
+
+
+def _steps(module: nn.modules.conv._ConvNd, strides: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """From one entry of a patch to the next along each axis, and from one patch to the next, for these strides of the input."""
+    inside = [step * by for step, by in zip(strides, module.dilation, strict=True)]
+    return inside, [step * by for step, by in zip(strides, module.stride, strict=True)]

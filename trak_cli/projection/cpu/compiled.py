@@ -33,7 +33,7 @@ WORTH_THREADS = 500_000
 
 #: By instruction set, best first: the most outer products of which ``sjlt`` reads a gradient as factors faster than a library
 #: computes it and ``sjlt`` reads the result (measured for weights of 512 × 4608 and 1000 × 2048, batch 16).
-TERMS = {"c-avx512": 32, "c-avx2": 32, "c-portable": 8}
+TERMS = {"c-avx512": 64, "c-avx2": 32, "c-portable": 8}
 
 
 class CompiledProjector:

@@ -17,11 +17,11 @@
 #define AHEAD 32
 #define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address)))
 
-/* Groups of a gradient that are computed at once from its factors, and how many of them are neighbours in a row of the weight:
- * tiles and sums of two samples fit into the first-level cache, and the factors of all samples, for these columns, into the
- * second. */
+/* Groups of a gradient that are computed at once from its factors; how many of them are neighbours in a row of the weight; and how
+ * many groups of a right factor are needed for it: tiles, sums and right factors of two samples fit into the first-level cache. */
 #define TILE_GROUPS 64
 #define TILE_WIDTH 16
+#define TILE_FACTORS 256
 
 struct sjlt_scratch {
     uint32_t low[CHUNK], high[CHUNK];
@@ -244,15 +244,16 @@ static void outer_tile(
 }
 
 /* Adds the gradients Σ_t left_t right_tᵀ of a weight whose rows consist of complete groups. They exist one tile at a time. The
- * order of the tiles depends on the shape of the weight alone. */
+ * order of the tiles depends on the shape of the weight and the number of terms alone. */
 static void project_sjlt_factors(struct job *job, const struct factors *f)
 {
     struct sjlt_scratch *plan = job->scratch;
     const int64_t width = row_width(SJLT, job->columns), groups_of_row = f->columns / 16;
     const int64_t tile_groups = most(1, least(TILE_GROUPS, PLAN / job->nonzeros));
     const int64_t segment = SJLT_ADDITIONS * (job->columns / job->nonzeros);
+    const int64_t widest = least(most(2, least(TILE_WIDTH, TILE_FACTORS / most(1, f->terms))), tile_groups);
     for (int64_t g = 0, wide; g < groups_of_row; g += wide) {
-        wide = least(least(TILE_WIDTH, tile_groups), groups_of_row - g);
+        wide = least(widest, groups_of_row - g);
         for (int64_t row = 0, rows; row < f->rows; row += rows) {
             rows = least(tile_groups / wide, f->rows - row);
             const int64_t groups = rows * wide;
