@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +108,15 @@ def finalize(loaded: Loaded, reporter: Reporter) -> FinalizeSummary:
 def _file(
     config: TrakConfig, inventory: Inventory, estimator: EstimatorSpec, reporter: Reporter
 ) -> tuple[list[GramSummary], dict[str, int]]:
-    """The Gram matrices of which this worker has a part, in the order of checkpoints, and those that lack parts."""
+    """The Gram matrices of which this worker has a part, in the order of the inventory, and those that lack parts."""
     parts = GramParts(inventory, estimator, part_rows(config.worker.part_rows, inventory.dim))
-    mine = sorted(worker_share(config.worker, reporter).of(parts.units()), key=lambda unit: unit.checkpoint)
-    shares = {name: list(units) for name, units in groupby(mine, lambda unit: unit.checkpoint)}
+    share = worker_share(config.worker, reporter)
+    shares: dict[str, list[GramUnit]] = {}
+    for unit in share.of(parts.units()):
+        shares.setdefault(unit.checkpoint, []).append(unit)
+    # Workers begin with different checkpoints: the first one under each checkpoint computes the weighting for the others.
+    names = [*shares][share.index % max(len(shares), 1) :]
+    shares = {name: shares[name] for name in [*names, *shares]}
     problems: list[Problem] = []
     grams, incomplete = [], {}
     for name, found, reused in _grams(parts, shares, reporter):

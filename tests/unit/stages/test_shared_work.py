@@ -128,6 +128,12 @@ def test_parts_change_a_gram_matrix_by_rounding_only(tmp_path: Path, estimator: 
         assert matrices[0].shape == (DIM, DIM)
 
 
+def test_workers_of_finalize_begin_with_different_checkpoints(tmp_path: Path) -> None:
+    """So that each weighting is computed once and found by the others, rather than by all at the same time."""
+    order = [list(Run(tmp_path / str(worker)).finalize((worker, 3)).incomplete) for worker in range(3)]
+    assert order == [["c0", "c1"], ["c1", "c0"], ["c0", "c1"]]
+
+
 def test_what_lacks_parts_is_named_and_the_last_worker_merges(tmp_path: Path) -> None:
     run = Run(tmp_path / "store")  # 5 parts under each of two checkpoints
     first, last = workers(2)
