@@ -104,6 +104,14 @@ def test_features_are_gradients_over_the_root_of_the_optimizers_own_moments(proj
     check_features(project, scales)
 
 
+def test_the_sparse_projection_gets_gradients_with_a_scale_for_each_coordinate(project: Project) -> None:
+    """They are no outer products any more, as the gradients of these layers are."""
+    write(project, a=trained(3))
+    sparse = ("projection.kind=sjlt", "projection.dim=64", "projection.nonzeros=1")
+    project.done("featurize", *sparse, "gradients.engine=hooks")
+    assert_close(elsewhere(project, *sparse, "gradients.engine=loop"), read_store(project.store), 1e-4)
+
+
 def layout_trainer(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> str:
     target = folder / "out" / "checkpoint-8"
     target.mkdir(parents=True)
