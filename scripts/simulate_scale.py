@@ -87,6 +87,7 @@ class Rates:
     merge: float
     shard_seconds: float
     eigen_flops: float
+    simulation_seconds: float
     start_seconds: float
     shard_rows_measured: float
     cores_per_gpu: float
@@ -270,13 +271,13 @@ def finalize_seconds(work: Work, plan: Plan, rates: Rates) -> float:
     summing = rows * work.features * K * K / (rates.finalize_flops * rates.cores_per_gpu)  # half of the matrix: k² operations
     size = K * (K + 1) / 2 * 8
     names = plan.shards(work) / workers if plan.changed else plan.shards(work) + parts * work.checkpoints
-    # Every process needs the sampled rows of each checkpoint that it has parts of before the first one stores the result.
+    # Processes begin with different checkpoints, and find what the others have stored under those that follow.
     sampled = 0 if plan.changed else min(work.samples, SAMPLED_ROWS * plan.shard_rows) * K * FEATURE_BYTES
     each = math.ceil(work.checkpoints / workers)
     return (
         rates.start_seconds
         + workers * names / rates.listing
-        + min(own, work.checkpoints) * sampled / bandwidth
+        + each * (sampled / bandwidth + rates.simulation_seconds)
         + max(summing, rows * work.row_bytes / bandwidth)
         + (own * size / rates.part_write if parts > 1 else 0.0)
         + (each * merge_seconds(size, parts, rates, plan.changed) if parts > 1 else 0.0)
