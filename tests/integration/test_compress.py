@@ -102,12 +102,14 @@ def rows_of(few: NewScores) -> list[list[int]]:
 def test_the_command_tells_the_recall_on_stderr_and_in_json(finalized: Project) -> None:
     text = finalized.done("compress").stdout
     assert "of the top 10" in text
-    asked = finalized.done("ask", *ROW, "-k", "2", "--candidates", "5", "--json")
+    asked = finalized.done("ask", *ROW, "-k", "2", "--candidates", "5", "--json", "--report", "page.html")
     answer = json.loads(asked.stdout)
     assert (
         f"{answer['candidates']['recall']:.1%} of the 2 highest and lowest scores of {TARGETS} targets of test" in asked.stderr
     )
     assert 5 <= answer["candidates"]["scored"] <= 10
+    page = (finalized.folder / "page.html").read_text()
+    assert f"Only {answer['candidates']['scored']} of {ROWS} training samples were scored" in page
     assert json.loads(finalized.done("ask", *ROW, "--json").stdout)["candidates"] is None
     other = finalized.done("ask", *ROW, "estimator=dot", "--candidates", "5")
     assert "not measured for this estimator" in other.stderr
@@ -175,6 +177,25 @@ def test_a_row_that_changed_after_it_was_compressed_is_refused(finalized: Projec
     finalized.refused(3, "ask", *ROW, "-k", "1", "--candidates", "1", says=(shard.name, "after trak compress"))
 
 
+def test_a_shard_that_was_written_again_is_compressed_again(finalized: Project) -> None:
+    finalized.done("compress", *PARTS)
+    recall = finalized.done("compress", *PARTS, "--json").stdout
+    asked = ("ask", *ROW, "-k", "1", "--candidates", "59", "--json")
+    image = read_image(finalized.shard(index=3))
+    write_image(image.path, image.arrays, image.fingerprint, {"program": "another"}, overwrite=True)
+    assert "run trak compress\n" in finalized.refused(3, *asked, says=(image.path.name, "after trak compress"))
+    again = json.loads(finalized.done("compress", *PARTS, "--json").stdout)
+    assert (again["written"], again["recall"]) == (1, json.loads(recall)["recall"])
+    finalized.done(*asked)
+
+
+def test_a_copy_without_its_target_split_is_refused_before_it_is_written(finalized: Project) -> None:
+    path = finalized.shard("test")
+    path.unlink()
+    finalized.refused(3, "compress", says=(str(path.relative_to(finalized.store)), "run trak featurize"))
+    assert not (finalized.store / "compressed").exists()
+
+
 LIES = {
     "far start": ("shard_starts", lambda array: array + (1 << 40)),
     "negative start": ("shard_starts", lambda array: array - (1 << 40)),
@@ -203,14 +224,16 @@ def rewrite(path: Path, name: str, change: object) -> None:
 def test_status_lists_the_copy_and_its_damage(finalized: Project) -> None:
     finalized.done("compress", *PARTS)
     assert "compressed features: 4 parts under 2 checkpoints\n" in finalized.done("status").stdout
-    for path in ((finalized.store / "compressed").rglob("basis.h5"), (finalized.store / "compressed").glob("*.recall.h5")):
-        file = next(path)
-        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    recall = finalized.store / "compressed" / "early_training.recall.h5"
+    for path in (next((finalized.store / "compressed").rglob("basis.h5")), recall):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
     damaged = json.loads(finalized.done("status", "--verify", "--json").stdout)["compressed"]["damaged"]
     assert sorted(Path(path).name for path in damaged) == ["basis.h5", "early_training.recall.h5"]
     finalized.refused(3, "ask", *ROW, "--candidates", "5", says=("basis.h5",))
     assert json.loads(finalized.done("compress", *PARTS, "--json").stdout)["recall"]
-    finalized.done("ask", *ROW, "--candidates", "5")
+    assert " highest and lowest scores" in finalized.done("ask", *ROW, "--candidates", "5").stderr
+    recall.write_bytes(recall.read_bytes()[:-1] + b"x")
+    assert "run trak compress" in finalized.done("ask", *ROW, "--candidates", "5").stderr
 
 
 def test_the_copy_can_be_deleted(finalized: Project) -> None:

@@ -47,6 +47,11 @@ class Share:
         random.Random(seed).shuffle(order)
         return order
 
+    def rotated(self, units: Sequence[Unit]) -> list[Unit]:
+        """The same units, from another one on in each process: for work that the first process does for all."""
+        first = self.index % max(len(units), 1)
+        return [*units[first:], *units[:first]]
+
     def __str__(self) -> str:
         if self.shuffle is not None:
             return f"all shards in a random order, shared with the other workers ({self.source})"

@@ -140,7 +140,7 @@ def _about(candidates: CandidateSummary, rows: int, k: int) -> str:
     """What is known about the candidates, in a sentence."""
     scored = f"{candidates.scored:,} of {rows:,} training rows scored, the {candidates.count:,} best candidates of each end"
     if candidates.recall is None:
-        return f"{scored}; their recall was not measured for this estimator: run trak compress with the same options"
+        return f"{scored}; their recall was not measured for this estimator: run trak compress with the same configuration"
     extremes = f"the {min(k, MOST)} highest and lowest scores of {counted(candidates.targets or 0, 'target')}"
     return f"{scored}; trak compress found {candidates.recall:.1%} of {extremes} of {candidates.split} among so many"
 

@@ -12,7 +12,7 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.samples import Indexed
 from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
-from trak_cli.stages.compressing.compressed_store import open_compressed
+from trak_cli.stages.compressing.compressed_store import CompressedStore, open_compressed
 from trak_cli.stages.compressing.exact_rows import ExactRows
 from trak_cli.stages.compressing.recall import Recall, find_recall
 from trak_cli.stages.featurizing.new_targets import ModelOutputs, compute_new_targets
@@ -79,8 +79,8 @@ def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int, *, c
         expected = f"at least {k}, as many as are shown of each end (-k)"
         raise ConfigError(Problem("--candidates", str(candidates), expected, f"give --candidates {max(10 * k, 1000)}"))
     new = open_new(loaded, reporter, samples, candidates)
-    if candidates is not None and candidates < new.inventory.rows:
-        return _among_candidates(new, reporter, k, candidates)
+    if candidates is not None and new.compressed is not None:
+        return _among_candidates(new, new.compressed, reporter, k, candidates)
     best = TopK(new.model.outputs.shape[1], min(k, new.inventory.rows))
     with reporter.meter("scores", new.inventory.rows, "training rows") as meter:
         for rows, scores in new.blocks():
@@ -89,8 +89,7 @@ def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int, *, c
     return NewScores(new.inventory, new.estimator, new.model, best.result())
 
 
-def _among_candidates(new: NewTargetScorer, reporter: Reporter, k: int, count: int) -> NewScores:
-    store = open_compressed(new.inventory)
+def _among_candidates(new: NewTargetScorer, store: CompressedStore, reporter: Reporter, k: int, count: int) -> NewScores:
     scorer = CompressedScorer.of(new.targets, store)
     with reporter.meter("candidates", new.inventory.rows, "training rows") as meter:
         rows = find_candidates(scorer, count, new.threads, meter)
@@ -108,6 +107,7 @@ class NewTargetScorer:
         estimator: its name.
         model: what the model says about the targets.
         threads: shards that are read at a time.
+        compressed: the features from which candidates are chosen; None if all rows are scored.
     """
 
     inventory: Inventory
@@ -115,6 +115,7 @@ class NewTargetScorer:
     model: ModelOutputs
     targets: PreparedTargets
     threads: int
+    compressed: CompressedStore | None = None
 
     def blocks(self) -> Iterator[tuple[Rows, Float32]]:
         """The scores (t, rows of a shard) of every shard, in the order of the training rows.
@@ -142,9 +143,10 @@ def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed, candidates: i
     inventory = take_inventory(Layout(Path(config.store)), config.estimator.average_over).first(count)
     if estimator.needs_gram:
         require_grams(inventory, estimator)
+    compressed = None
     if candidates is not None and candidates < inventory.rows:
-        open_compressed(inventory)
+        compressed = open_compressed(inventory)
     new = compute_new_targets(loaded, inventory, samples, reporter)
     targets = prepare_targets(inventory, estimator, new.features.__getitem__)
     threads = config.threads or os.cpu_count() or 1
-    return NewTargetScorer(inventory, name, new.outputs, targets, min(threads, 4))
+    return NewTargetScorer(inventory, name, new.outputs, targets, min(threads, 4), compressed)

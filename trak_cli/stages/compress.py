@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
-from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.config.load import Loaded
 from trak_cli.stages.compressing.compressed_store import CompressedStore
-from trak_cli.stages.compressing.recall import TARGETS, Recall, find_recall, measure_recall
+from trak_cli.stages.compressing.recall import TARGETS, Recall, find_recall, measure_recall, measured_split
 from trak_cli.stages.index.inventory import require_stored, take_inventory
 from trak_cli.stages.index.work_parts import part_rows
 from trak_cli.stages.inputs.device import use_threads
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.store.dtypes import row_bytes
-from trak_cli.store.failures import DamagedError
 from trak_cli.store.layout import Layout
 from trak_cli.store.temp_files import sweep
 from trak_cli.types import TRAIN, Reporter
@@ -80,13 +76,16 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
     inventory = take_inventory(layout, config.estimator.average_over).first(count)
     if estimator.needs_gram:
         require_grams(inventory, estimator)
-    require_stored(inventory, [TRAIN])
+    require_stored(inventory, sorted({TRAIN, measured_split(layout)}))
     store = CompressedStore(inventory, part_rows(config.worker.part_rows, inventory.dim))
     units = [(name, number) for name in inventory.checkpoints for number in range(len(store.parts))]
-    mine = worker_share(config.worker, reporter).of(units)
+    share = worker_share(config.worker, reporter)
+    mine: dict[str, list[int]] = {}
+    for checkpoint, number in share.of(units):
+        mine.setdefault(checkpoint, []).append(number)
     written = 0
-    for checkpoint, share in groupby(sorted(mine), lambda unit: unit[0]):
-        numbers = [number for _, number in share]
+    for checkpoint in share.rotated([*mine]):  # the first worker under each checkpoint computes the basis for the others
+        numbers = mine[checkpoint]
         store.prepare(checkpoint)
         with reporter.meter(f"compress {checkpoint}", sum(len(store.parts[number]) for number in numbers), "rows") as meter:
             for number in numbers:
@@ -94,7 +93,7 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
                 meter.advance(len(store.parts[number]))
         sweep(layout.compressed_folder(checkpoint))
     missing = sum(map(store.missing, inventory.checkpoints))
-    recall = None if missing else _recall(store, estimator, reporter)
+    recall = None if missing else find_recall(store, estimator) or measure_recall(store, estimator, reporter)
     paths = [path for checkpoint in inventory.checkpoints for path in layout.compressed_files(checkpoint)]
     dtype = str(inventory.features[inventory.checkpoints[0]]["dtype"])
     return CompressSummary(
@@ -111,14 +110,6 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
         targets=len(recall.ranks) if recall else TARGETS,
         recall=_table(recall, inventory.rows) if recall else [],
     )
-
-
-def _recall(store: CompressedStore, estimator: EstimatorSpec, reporter: Reporter) -> Recall:
-    """The recall, which is measured again if its file is damaged."""
-    with suppress(DamagedError):
-        if (found := find_recall(store, estimator)) is not None:
-            return found
-    return measure_recall(store, estimator, reporter)
 
 
 def _table(recall: Recall, rows: int) -> list[CandidateRecall]:

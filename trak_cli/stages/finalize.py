@@ -115,8 +115,7 @@ def _file(
     for unit in share.of(parts.units()):
         shares.setdefault(unit.checkpoint, []).append(unit)
     # Workers begin with different checkpoints: the first one under each checkpoint computes the weighting for the others.
-    names = [*shares][share.index % max(len(shares), 1) :]
-    shares = {name: shares[name] for name in [*names, *shares]}
+    shares = {name: shares[name] for name in share.rotated([*shares])}
     problems: list[Problem] = []
     grams, incomplete = [], {}
     for name, found, reused in _grams(parts, shares, reporter):

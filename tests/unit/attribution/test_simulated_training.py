@@ -55,6 +55,18 @@ def test_it_is_gradient_flow(n, k, margin):
     np.testing.assert_allclose(found.mean_q(X), mean_q, rtol=0.1)
 
 
+def test_its_steps_are_those_of_direct_solutions_for_any_number_of_features():
+    X, f = _data(500, 290, 3.0)
+    found, v, before = simulate(X, f, 500), np.zeros(290), 0.0
+    inside = found.times[:-1]  # the last one is interpolated
+    for time, expected in zip(inside[1:], found.parameters.T[1:-1], strict=True):
+        q = _sigmoid(-(X @ v))
+        system = np.eye(290) + (time - before) * (X.T * (q * (1 - q))) @ X
+        v, before = v + (time - before) * np.linalg.solve(system, X.T @ q), time
+        np.testing.assert_allclose(expected, v, rtol=0, atol=1e-8 * np.abs(v).max())
+    assert len(inside) > 5
+
+
 def test_short_training_weights_samples_equally_and_long_training_the_hard_ones():
     X, _ = _data(200, 6)
     X[:10] = -X[:10].mean(axis=0) + 0.1 * X[:10]  # ten samples against the rest

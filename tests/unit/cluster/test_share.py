@@ -40,6 +40,12 @@ def test_half_a_division_is_refused(index: int | None, count: int | None) -> Non
         share_from(index, count, {})
 
 
+def test_every_process_begins_with_another_unit() -> None:
+    rotated = [share_from(index, 4, {}).rotated([7, 8, 9]) for index in range(4)]
+    assert rotated == [[7, 8, 9], [8, 9, 7], [9, 7, 8], [7, 8, 9]]
+    assert share_from(1, 4, {}).rotated([]) == []
+
+
 @settings(deadline=None, max_examples=40)
 @given(low=st.integers(0, 50), step=st.integers(1, 7), count=st.integers(1, 9), ranks=st.integers(1, 3))
 def test_regular_arrays_with_ranks_partition_the_units(low: int, step: int, count: int, ranks: int) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from synthetic_store import ROWS, TARGETS, make_store
 
+from trak_cli.attribution.compressed import Basis, make_basis
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.topk import TopK
 from trak_cli.config.load import load
 from trak_cli.stages.compress import compress
+from trak_cli.stages.compressing import compressed_store
 from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
 from trak_cli.stages.compressing.compressed_store import CompressedStore, open_compressed
 from trak_cli.stages.compressing.exact_rows import ExactRows
@@ -20,7 +22,7 @@ from trak_cli.stages.finalize import finalize
 from trak_cli.stages.index.inventory import take_inventory
 from trak_cli.stages.scoring.block_scorer import PreparedTargets, prepare_targets
 from trak_cli.store.layout import Layout
-from trak_cli.types import Silent
+from trak_cli.types import Float64, Silent
 
 KINDS = {
     "default": ([], {}),
@@ -97,3 +99,38 @@ def test_recall_counts_ranks_below_the_number_of_candidates() -> None:
     assert recall.of(1, 1) == pytest.approx(0.5)
     assert recall.of(2, 3) == pytest.approx(0.75)
     assert recall.of(100, 4) == pytest.approx(5 / 6)
+
+
+def test_a_worker_that_another_one_overtakes_keeps_its_basis_and_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path / "store")
+    inventory = take_inventory(Layout(tmp_path / "store"), ["*"])
+    checkpoint = inventory.checkpoints[0]
+    slow, fast = CompressedStore(inventory, 32), CompressedStore(inventory, 32)
+
+    def overtaken(gram: Float64, rows: int) -> Basis:
+        monkeypatch.undo()
+        fast.prepare(checkpoint)
+        fast.add(checkpoint, 0)
+        basis = make_basis(gram, rows)
+        return Basis(-basis.forward, -basis.backward)  # as on another machine
+
+    monkeypatch.setattr(compressed_store, "make_basis", overtaken)
+    slow.prepare(checkpoint)
+    assert slow.missing(checkpoint) == len(slow.parts) - 1
+    assert not slow.add(checkpoint, 0)
+    assert slow.add(checkpoint, 1)
+    assert fast.read(checkpoint, 1).rows == fast.parts[1]
+
+
+def test_the_parts_of_another_training_set_are_removed_with_its_basis(tmp_path: Path) -> None:
+    make_store(tmp_path / "store")
+    inventory = take_inventory(Layout(tmp_path / "store"), ["*"])
+    checkpoint = inventory.checkpoints[0]
+    for part_rows in (32, 64):
+        store = CompressedStore(inventory, part_rows)
+        store.prepare(checkpoint)
+        assert store.missing(checkpoint) == len(store.parts)
+        for number in range(len(store.parts)):
+            assert store.add(checkpoint, number)

@@ -67,7 +67,7 @@ def write_page(
         subtitle=f"Training samples behind the model outputs. Estimator {found.estimator},"
         f" {counted(inventory.rows, 'training sample')}.",
         train=TRAIN,
-        notes=[f"New targets, made by the data set of split {made.split}; they are in no split of the store."],
+        notes=[f"New targets, made by the data set of split {made.split}; they are in no split of the store.", *_chosen(found)],
         warnings=[],
         reliability={NEW: of_any_scores(len(inventory.checkpoints))},
         facts={
@@ -82,6 +82,14 @@ def write_page(
         no_suspects=["trak report lists them"],
     )
     replace(path, render(page, payload.json()).encode())
+
+
+def _chosen(found: NewScores) -> list[str]:
+    """What the page says if not all training rows were scored."""
+    if found.candidates is None:
+        return []
+    scored = f"Only {found.candidates.scored:,} of {found.inventory.rows:,} training samples were scored"
+    return [f"{scored}: candidates that compressed features chose (trak ask --candidates). Others may have higher scores."]
 
 
 class _Shown:

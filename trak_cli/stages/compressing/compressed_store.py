@@ -22,8 +22,8 @@ from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.atomic_write import remove
 from trak_cli.store.container import Image, read_image
 from trak_cli.store.failures import DamagedError, MissingError, foreign
-from trak_cli.store.fingerprint import canonical
-from trak_cli.store.header import FORMAT_VERSION
+from trak_cli.store.fingerprint import canonical, differences
+from trak_cli.store.header import FORMAT_VERSION, read_header
 from trak_cli.store.publish import write_image
 from trak_cli.store.safety.records import is_count, require_fields, require_shapes
 from trak_cli.types import TRAIN, Float32, Json, Rows, evenly_spaced
@@ -44,7 +44,8 @@ class CompressedStore:
 
     inventory: Inventory
     part_rows: int
-    _bases: dict[str, tuple[Basis, str]] = field(default_factory=dict, repr=False)
+    _latest: dict[str, Basis] = field(default_factory=dict, repr=False)
+    _digests: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def parts(self) -> Sequence[Rows]:
@@ -70,12 +71,22 @@ class CompressedStore:
         )
 
     def basis(self, checkpoint: str) -> Basis:
-        """The stored basis of a checkpoint.
+        """The stored basis of a checkpoint. Only the one that was read last stays in memory.
 
         Raises:
             StoreError: it is missing, damaged, or of other features.
         """
-        return self._basis(checkpoint)[0]
+        if checkpoint in self._latest:
+            return self._latest[checkpoint]
+        self._latest.clear()
+        path, k = self.inventory.layout.compressed_basis(checkpoint), self.inventory.dim
+        image = self._current(path, checkpoint, self._common(checkpoint, "basis"))
+        require_shapes(path, image.shapes, dict.fromkeys(Basis._fields, (k, k)), _BASIS)
+        basis = Basis(*(image.arrays[name] for name in Basis._fields))
+        if not all(one.dtype == np.float32 and np.isfinite(one).all() for one in basis):
+            raise foreign(path, "matrices that are not finite float32", _BASIS)
+        self._latest[checkpoint], self._digests[checkpoint] = basis, image.content
+        return basis
 
     def read(self, checkpoint: str, number: int) -> CompressedPart:
         """One part.
@@ -90,22 +101,23 @@ class CompressedStore:
     def prepare(self, checkpoint: str) -> None:
         """Compute and store the basis of a checkpoint, if it is not there: the first worker does it for all.
 
-        Parts of another basis, as before the training set grew, are removed.
+        Parts of other features or rows, as before the training set grew, are removed.
         """
         path, fingerprint = self.inventory.layout.compressed_basis(checkpoint), self._common(checkpoint, "basis")
-        if not _is_stored(path, fingerprint):
-            gram = np.zeros((self.inventory.dim, self.inventory.dim))
-            for rows in self._sample(checkpoint):
-                gram += unit_gram(rows)
-            for number in self.inventory.layout.compressed_parts(checkpoint):
-                remove(self.inventory.layout.compressed_part(checkpoint, number))
-            arrays = make_basis(gram, self.inventory.rows)._asdict()
-            write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
+        if _is_stored(path, fingerprint):
+            return
+        self._remove_other_parts(checkpoint)
+        gram = np.zeros((self.inventory.dim, self.inventory.dim))
+        for rows in self._sample(checkpoint):
+            gram += unit_gram(rows)
+        basis = make_basis(gram, self.inventory.rows)
+        if not _is_stored(path, fingerprint):  # the basis of another worker may have parts by now, and differ in its last bits
+            write_image(path, basis._asdict(), fingerprint, provenance(), overwrite=path.exists())
 
     def add(self, checkpoint: str, number: int) -> bool:
-        """Compress and store one part; False if it was there."""
+        """Compress and store one part; False if it was there, and its shards have not been written again since."""
         path, fingerprint = self.inventory.layout.compressed_part(checkpoint, number), self._part(checkpoint, number)
-        if _is_stored(path, fingerprint):
+        if _is_stored(path, fingerprint, shard_digests=self._shard_digests(checkpoint, self.parts[number])):
             return False
         with unit_of_work():
             shards = self.inventory.read_range(checkpoint, TRAIN, self.parts[number])
@@ -114,19 +126,27 @@ class CompressedStore:
 
     def fingerprint(self) -> list[str]:
         """What identifies the bases of all checkpoints."""
-        return [self._basis(name)[1] for name in self.inventory.checkpoints]
+        return list(map(self._digest, self.inventory.checkpoints))
 
-    def _basis(self, checkpoint: str) -> tuple[Basis, str]:
-        """The basis, and the digest of its content."""
-        if checkpoint not in self._bases:
-            path, k = self.inventory.layout.compressed_basis(checkpoint), self.inventory.dim
-            image = self._current(path, checkpoint, self._common(checkpoint, "basis"))
-            require_shapes(path, image.shapes, dict.fromkeys(Basis._fields, (k, k)), _BASIS)
-            basis = Basis(*(image.arrays[name] for name in Basis._fields))
-            if not all(one.dtype == np.float32 and np.isfinite(one).all() for one in basis):
-                raise foreign(path, "matrices that are not finite float32", _BASIS)
-            self._bases[checkpoint] = basis, image.content
-        return self._bases[checkpoint]
+    def _digest(self, checkpoint: str) -> str:
+        """The digest of the content of a basis."""
+        if checkpoint not in self._digests:
+            self.basis(checkpoint)
+        return self._digests[checkpoint]
+
+    def _shard_digests(self, checkpoint: str, rows: Rows) -> bytes:
+        """The digests in the headers of the shards with these training rows."""
+        layout, length = self.inventory.layout, self.inventory.plan.shard_rows
+        paths = [layout.features(checkpoint, TRAIN, shard.start // length) for shard in self.inventory.shards_in(TRAIN, rows)]
+        return bytes.fromhex("".join(read_header(path).digest for path in paths))
+
+    def _remove_other_parts(self, checkpoint: str) -> None:
+        expected = self._common(checkpoint, "part")
+        for number in self.inventory.layout.compressed_parts(checkpoint):
+            path = self.inventory.layout.compressed_part(checkpoint, number)
+            image = _intact(path)
+            if image is not None and differences({key: image.fingerprint.get(key) for key in expected}, expected):
+                remove(path)
 
     def _current(self, path: Path, checkpoint: str, fingerprint: Json) -> Image:
         """The file with this fingerprint."""
@@ -158,7 +178,7 @@ class CompressedStore:
 
     def _part(self, checkpoint: str, number: int) -> Json:
         rows = self.parts[number]
-        part = {"part": [rows.start, rows.stop], "basis": self._basis(checkpoint)[1]}
+        part = {"part": [rows.start, rows.stop], "basis": self._digest(checkpoint)}
         return self._common(checkpoint, "part") | part
 
 
@@ -182,18 +202,26 @@ def open_compressed(inventory: Inventory) -> CompressedStore:
 
 def _incomplete(inventory: Inventory, checkpoint: str, found: str) -> Problem:
     expected = f"a copy of all {inventory.rows:,} training rows, as the store has them"
-    remedy = "run trak compress with the same options, or ask without --candidates"
+    remedy = "run trak compress with the same configuration, or ask without --candidates"
     return Problem(f"compressed features of {checkpoint}", found, expected, remedy)
 
 
-def _is_stored(path: Path, fingerprint: Json) -> bool:
-    """Whether an intact file with this fingerprint is there; a damaged one is removed."""
+def _is_stored(path: Path, fingerprint: Json, **arrays: bytes) -> bool:
+    """Whether an intact file with this fingerprint and these arrays is there; a damaged one is removed."""
+    image = _intact(path, *arrays)
+    if image is None or canonical(image.fingerprint) != canonical(fingerprint):
+        return False
+    return all(image.arrays[name].tobytes() == values for name, values in arrays.items())
+
+
+def _intact(path: Path, *arrays: str) -> Image | None:
+    """A file with these of its arrays; None if there is none. A damaged one is removed."""
     if not path.exists():
-        return False
+        return None
     try:
-        return canonical(read_image(path, only=()).fingerprint) == canonical(fingerprint)
+        return read_image(path, only=arrays)
     except MissingError:
-        return False
+        return None
     except DamagedError:
         remove(path)
-        return False
+        return None

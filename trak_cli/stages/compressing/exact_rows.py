@@ -2,7 +2,7 @@
 
 A shard is checked by one digest of the whole file, which single rows cannot be compared with. So the compressed copy has a
 digest of every row, taken when the whole shard was checked, and the digest that the shard had. A row that is read here is the
-row that was compressed; nothing is said about the bytes between the rows (``trak status --verify`` reads all of them).
+row that was compressed; other bytes of the shard are not checked (``trak status --verify`` reads all of them).
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ class ExactRows:
         features = read_single_rows(path, place, rows - shard * length, dtype, inventory.dim)
         changed = rows[row_digests(features) != part.row_digests[rows - part.rows.start]]
         if len(changed):
-            remedy = "run trak status --verify; if this shard is damaged, delete it, and run trak featurize and trak compress"
+            remedy = (
+                "run trak status --verify; if this file is damaged, delete it and run trak featurize, otherwise delete the "
+                "folder compressed of the store; then run trak compress"
+            )
             expected = "the bytes that trak compress read"
             raise DamagedError(Problem(str(path), f"other bytes of training row {changed[0]}", expected, remedy))
         return features

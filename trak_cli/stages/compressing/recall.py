@@ -21,8 +21,9 @@ from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.stages.scoring.block_scorer import prepare_targets
 from trak_cli.store.container import read_image
-from trak_cli.store.failures import MissingError, foreign
+from trak_cli.store.failures import DamagedError, MissingError, foreign
 from trak_cli.store.fingerprint import canonical
+from trak_cli.store.layout import Layout
 from trak_cli.store.publish import write_image
 from trak_cli.store.safety.records import require_shapes
 from trak_cli.types import TRAIN, Float32, IntArray, Json, Reporter, Rows, evenly_spaced
@@ -48,16 +49,22 @@ class Recall:
         return float((self.ranks[:, :, :k] < candidates).mean())
 
 
+def measured_split(layout: Layout) -> str:
+    """The split whose targets the recall is measured with: the first target split of the store, or the training set."""
+    return next((name for name in layout.described_splits() if name != TRAIN), TRAIN)
+
+
 def find_recall(store: CompressedStore, estimator: EstimatorSpec) -> Recall | None:
-    """The stored measurement for an estimator; None if there is none of these features.
+    """The stored measurement for an estimator; None if there is none of these features, or a damaged file.
 
     Raises:
-        StoreError: the file is damaged.
+        ForeignError: the file holds something else.
     """
-    path, split = store.inventory.layout.compressed_recall(estimator.name), _split(store.inventory)
+    layout = store.inventory.layout
+    path, split = layout.compressed_recall(estimator.name), measured_split(layout)
     try:
         image = read_image(path)
-    except MissingError:
+    except (MissingError, DamagedError):
         return None
     if canonical(image.fingerprint) != canonical(_fingerprint(store, estimator, split)):
         return None
@@ -73,7 +80,7 @@ def measure_recall(store: CompressedStore, estimator: EstimatorSpec, reporter: R
     Raises:
         StoreError: features, Gram matrices or compressed features are missing, damaged or another run's.
     """
-    inventory, split = store.inventory, _split(store.inventory)
+    inventory, split = store.inventory, measured_split(store.inventory.layout)
     chosen = evenly_spaced(rows_of(inventory.layout, split), TARGETS)
     plain = replace(estimator, soft_threshold=0.0)  # which would make many scores equal
     targets = prepare_targets(inventory, plain, lambda name: _features(inventory, name, split, chosen))
@@ -139,11 +146,6 @@ def _features(inventory: Inventory, checkpoint: str, split: str, rows: IntArray)
     return np.concatenate(
         [shard.features[rows[(rows >= shard.rows.start) & (rows < shard.rows.stop)] - shard.rows.start] for shard in shards]
     )
-
-
-def _split(inventory: Inventory) -> str:
-    """The first target split of the store, or the training set."""
-    return next((name for name in inventory.layout.described_splits() if name != TRAIN), TRAIN)
 
 
 def _fingerprint(store: CompressedStore, estimator: EstimatorSpec, split: str) -> Json:

@@ -1,7 +1,7 @@
 """Single rows of a feature shard, without reading the whole file.
 
-The digest of a file covers all of it, so it says nothing about some of its bytes. A reader of single rows needs a digest of
-each row that was taken when the whole file was checked, and the place of its features, which is noted at the same time.
+The digest of a file covers all of it, so a part of the bytes cannot be checked with it. A reader of single rows needs a
+digest of each row, taken when the whole file was checked, and the place of its features, noted at the same time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trak_cli.errors import Problem
 from trak_cli.store.dtypes import SCALED_DTYPES, STORED_AS, EncodedRows, decode_rows
-from trak_cli.store.failures import damaged, foreign
+from trak_cli.store.failures import ForeignError, damaged
 from trak_cli.store.header import HEADER_BYTES, read_header
 from trak_cli.store.safety.visibility import open_stored
 from trak_cli.types import Float32, IntArray
@@ -64,7 +65,8 @@ def read_single_rows(path: Path, place: PlaceInFile, rows: IntArray, dtype: str,
     """
     header = read_header(path)
     if header.digest != place.digest:
-        raise foreign(path, "a file that was written after trak compress read it", "the file that was compressed")
+        found = "a file that was written after trak compress read it"
+        raise ForeignError(Problem(str(path), found, "the file that was compressed", "run trak compress"))
     stored = STORED_AS[dtype]
     with open_stored(path) as file:
         values = _read(path, file.fileno(), (place.start, stored.itemsize * k, header.length), rows)
@@ -78,7 +80,9 @@ def _read(path: Path, descriptor: int, extent: tuple[int, int, int], rows: IntAr
     """The bytes of some rows, (m, bytes of a row); ``extent``: start, bytes of a row, bytes of the file after its header."""
     start, size, length = extent
     if start < HEADER_BYTES or start + (int(rows.max()) + 1) * size > HEADER_BYTES + length:
-        raise foreign(path, f"no {size} bytes of row {rows.max()} after byte {start}", "the place of the features in this file")
+        found = f"row {rows.max()} of {size} bytes, counted from byte {start}, as the compressed features say"
+        remedy = "delete the folder compressed of the store, and run trak compress"
+        raise ForeignError(Problem(str(path), found, f"a row within the {HEADER_BYTES + length} bytes of the file", remedy))
     pieces = [os.pread(descriptor, size, start + row * size) for row in rows.tolist()]
     if any(len(piece) < size for piece in pieces):
         raise damaged(path, "a file that was cut short while it was read")
