@@ -93,6 +93,23 @@ def test_blends_need_weights_that_training_starts_from(project: Project) -> None
     project.refused(2, *fresh, "device_map=auto", says=("ensemble.kind", "device_map", "ensemble.kind=mask"))
 
 
+def test_blends_need_a_plugin_that_gives_random_weights(project: Project) -> None:
+    plugin = project.folder / "tiny_plugin.py"
+    plugin.write_text(plugin.read_text() + "\n\ndef trained():\n    torch.manual_seed(0)\n    return Net()\n")
+    fresh = ("featurize", "ensemble.members=1", "ensemble.kind=fresh", "model._target_=tiny_plugin.trained")
+    project.refused(4, *fresh, says=("ensemble.kind", "the same weights each time", "ensemble.kind=mask"))
+
+
+def test_refine_takes_no_blended_members(featurized: Project) -> None:
+    """Its curvature would be that of the outputs of half random weights."""
+    fresh = ("ensemble.members=1", "ensemble.kind=fresh")
+    featurized.done("featurize", *fresh)
+    featurized.refused(2, "refine", "estimator=dot", *fresh, says=("+fresh0.5.0.1", "estimator.average_over=[*-????????]"))
+    without = ("estimator.average_over=[*-????????]", "refine.targets=[0]")
+    told = json.loads(featurized.done("refine", "estimator=dot", *fresh, *without, "--json").stdout)
+    assert [one["checkpoint"].partition("-")[0] for one in told["reports"]] == ["a", "b"]
+
+
 def test_bad_scales_are_refused(project: Project) -> None:
     noise = ("ensemble.members=1", "ensemble.kind=noise")
     project.refused(2, "featurize", *noise, "ensemble.scale=0", says=("ensemble.scale", "above 0"))

@@ -155,6 +155,20 @@ def test_classes_without_a_list_are_named_by_the_labels_of_rows_that_are_predict
     assert asked["predicted"]["correct"] == (asked["predicted"]["label"] == "cat")
 
 
+def test_a_new_target_is_compared_with_its_class_although_training_labels_are_not_described(scored: Project) -> None:
+    plugin = scored.folder / "tiny_plugin.py"
+    plugin.write_text(
+        plugin.read_text()
+        + '\n    classes = ["dog", "cat", "cow"]\n\n    def describe(self, row):\n        return {"row": row}\n'
+    )
+    found = [
+        json.loads(scored.done("ask", "--row", "1,2,3,4,5,6,7,8", "--label", str(label), "--json").stdout)["targets"][0]
+        for label in range(3)
+    ]
+    assert {one["predicted"]["label"] for one in found} <= {"dog", "cat", "cow"}
+    assert [one["predicted"]["correct"] for one in found].count(True) == 1
+
+
 def test_a_prediction_is_repeated_only_where_it_is_another_class_than_the_label() -> None:
     assert (str(Prediction("cat", 0.931, True)), Prediction("cat", 0.931, True).clause()) == (
         "as labelled (0.93)",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trak_cli.api.html import show_summaries
@@ -91,6 +92,8 @@ def test_an_unknown_or_impossible_argument_is_refused(kind: type[Any], given: di
 def test_one_value_stands_for_a_list_of_one() -> None:
     options = options_of(ReportOptions, {"out": "a.html", "targets": 3, "splits": "test"})
     assert (options.targets, options.splits) == ((3,), ("test",))
+    assert options_of(ReportOptions, {"out": "a.html", "targets": np.int64(3)}).targets == (3,)
+    assert options_of(ReportOptions, {"out": "a.html", "targets": {3}}).targets == {3}
 
 
 @pytest.mark.parametrize(("count", "refused"), [(1, False), (0, True), (-2, True), (2.5, True), ("3", True), (True, True)])
@@ -102,6 +105,7 @@ def test_numbers_of_samples_are_whole_and_positive(count: Any, refused: bool) ->
 class Part:
     name: str
     share: float | None
+    formula: str = "x = y"
 
 
 @dataclass(frozen=True)
@@ -128,3 +132,4 @@ def test_a_notebook_shows_a_summary_as_tables() -> None:
     assert "12,000" in html
     assert "0.1235" in html
     assert "warnings" not in html
+    assert "formula" not in html

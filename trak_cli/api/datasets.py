@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from trak_cli.errors import Problem
 from trak_cli.plugins.samples import Indexed
-from trak_cli.types import TRAIN
+from trak_cli.types import TRAIN, listed
 
 #: Name of the split of targets that are given without one.
 TARGETS = "targets"
@@ -106,10 +106,9 @@ def _is_sample(data: Any) -> bool:
 def _refusal(data: Any, key: str) -> Problem | None:
     kind = type(data).__name__
     if _is_sample(data):
-        what = (
-            f"a {kind} of {', '.join(type(value).__name__ for value in (data.values() if isinstance(data, Mapping) else data))}"
-        )
-        return Problem(key, f"{what}, which is one sample", _EXPECTED, "give a list: [SAMPLE] for one sample")
+        values = data.values() if isinstance(data, Mapping) else data
+        found = f"a {kind} of {listed([type(value).__name__ for value in values])}, which is one sample"
+        return Problem(key, found, _EXPECTED, "give a list: [SAMPLE] for one sample")
     if isinstance(data, DataLoader):
         found = f"a {kind}, whose order and batches may differ from those of its data set"
         return Problem(key, found, _EXPECTED, "give LOADER.dataset, and collate=LOADER.collate_fn")

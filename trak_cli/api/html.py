@@ -30,13 +30,12 @@ def html_of(value: Any) -> str:
     What is None or empty is left out, as are formulas, and the items of a list after the first :data:`_MOST`.
     """
     if isinstance(value, Mapping):
-        kept = {name: item for name, item in value.items() if item not in (None, "", [], {})}
         lines = [
-            f"<tr><th {_LEFT}>{escape(str(name))}</th><td {_LEFT}>{html_of(item)}</td></tr>" for name, item in kept.items()
+            f"<tr><th {_LEFT}>{escape(str(name))}</th><td {_LEFT}>{html_of(value[name])}</td></tr>" for name in _shown(value)
         ]
         return f"<table>{''.join(lines)}</table>"
     if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        names = list(dict.fromkeys(name for item in value for name, held in item.items() if held not in (None, "", [], {})))
+        names = list(dict.fromkeys(name for item in value for name in _shown(item)))
         head = "".join(f"<th {_LEFT}>{escape(str(name))}</th>" for name in names)
         rows = ["".join(f"<td {_LEFT}>{html_of(item.get(name))}</td>" for name in names) for item in value[:_MOST]]
         rows += [f"<td>and {len(value) - _MOST} more</td>"] if len(value) > _MOST else []
@@ -44,6 +43,10 @@ def html_of(value: Any) -> str:
     if isinstance(value, list):
         return escape(listed([_text(item) for item in value], _MOST))
     return escape(_text(value))
+
+
+def _shown(value: Mapping[str, Any]) -> list[str]:
+    return [name for name, held in value.items() if name not in _LONG and held not in (None, "", [], {})]
 
 
 def show_summaries(kind: type[Any]) -> None:

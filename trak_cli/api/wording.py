@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -14,7 +14,10 @@ from trak_cli.errors import ConfigError, Problem, TrakError
 Options = TypeVar("Options")
 
 #: An option of a command, with its value if there is one.
-_OPTION = re.compile(r"(?<![\w-])--?([a-z]+(?:-[a-z]+)*)(?: (?!or |and )(-?[\w.]+(?:-[\w.]+)*))?(?![\w-])")
+_OPTION = re.compile(r"(?<![\w-])--?([a-z]+(?:-[a-z]+)*)(?: (?!(?:or|and|from|with) )(-?[\w.]+(?:-[\w.]+)*))?(?![\w-])")
+
+#: A command with its options, which stays as it is.
+_COMMAND = re.compile(r"\bpython -c .*|\btrak [a-z-]+(?: --?[a-z-]+ [^\s,;]+)+")
 
 #: A dotted key with its value.
 _KEY = re.compile(r"'?(?<![\w./-])([a-z]\w*(?:\.\w+)+)=(\[[^\]]*\]|\{[^}]*\}|[^\s,;:)']+)'?")
@@ -72,10 +75,13 @@ def _in_python(text: str) -> str:
     text = _CHOICE.sub(lambda key: f"{key.group(1)} {key.group(2)}={_literal(key.group(3))}", text)
     text = _STAGES.sub(r"call trak.attribute, or trak.\1,", text)
     text = text.replace("dataset.collate a function", "collate=FUNCTION")
-    return _BETWEEN.sub(", ", _KEY.sub(_keyword, _OPTION.sub(_argument, text)))
+    text = re.sub(f"{_COMMAND.pattern}|{_OPTION.pattern}", _argument, text)
+    return _BETWEEN.sub(", ", _KEY.sub(_keyword, text))
 
 
 def _argument(option: re.Match[str]) -> str:
+    if option.group(1) is None:
+        return option.group()
     name, value = option.group(1).replace("-", "_"), option.group(2)
     return (f"{name}=True" if name in _FLAGS else name) if value is None else f"{name}={_literal(value)}"
 
@@ -117,5 +123,9 @@ def options_of(kind: type[Options], given: Any) -> Options:
     ConfigError.raise_for(
         [*problems, *count_problems(**{name: given[name] for name in _COUNTS if given.get(name) is not None})]
     )
-    single = {name for name, item in known.items() if item.default == () and isinstance(given.get(name), str | int)}
-    return kind(**{name: (value,) if name in single else value for name, value in given.items()})
+    several = {name for name, item in known.items() if item.default == ()}
+    return kind(**{name: (value,) if name in several and _is_one(value) else value for name, value in given.items()})
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(value, str) or not (value is None or isinstance(value, Iterable))

@@ -149,8 +149,9 @@ def _predicted(model: ModelOutputs, names: ClassNames, asked: Samples) -> dict[i
     """The most probable class of each target, by number of the target; empty if the task has no classes."""
     found = {}
     for place, row in enumerate(() if model.probabilities is None else model.probabilities):
-        label, given = names.of_class(int(row.argmax())), asked.label(place)
-        found[place] = Prediction(label, float(row.max()), None if given is None else names.shown(given) == label)
+        number, given = int(row.argmax()), asked.label(place)
+        correct = None if given is None else names.agree(names.shown(given), number)
+        found[place] = Prediction(names.of_class(number), float(row.max()), correct)
     return found
 
 

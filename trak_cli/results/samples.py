@@ -60,8 +60,8 @@ class Samples:
         dataset, place = _origin(self.dataset, row)
         if not hasattr(dataset, "describe"):
             sample = self.sample(row)
-            shown = {name: value for name, value in values_of_sample(sample).items() if name not in LABELS}
-            label = _label_of(sample)
+            shown = {name: value for name, value in values_of_sample(sample).items() if name not in self.label_names}
+            label = _label_of(sample, self.label_names)
             return {**({} if label is None else {"label": label}), **shown} if shown else {}
         with report_user_errors(f"{self._key}: describe({row})", any_code=True):
             described = dataset.describe(place)
@@ -109,7 +109,7 @@ class Samples:
     def label(self, row: int) -> str | int | float | None:
         """The label: of the description, else of a sample (input, label) or with a key such as "label"; None without one."""
         described = _named_label(self.description(row), self.label_names)
-        return _label_of(self.sample(row)) if described is None else described
+        return _label_of(self.sample(row), self.label_names) if described is None else described
 
 
 class SampleSets:
@@ -141,10 +141,10 @@ def dataset_key(split: str) -> str:
     return "dataset.train" if split == TRAIN else f"dataset.targets.{split}"
 
 
-def _label_of(sample: Any) -> str | int | float | None:
-    """The label of a sample: (input, label), or a mapping with a key such as "label"; None without one."""
+def _label_of(sample: Any, names: tuple[str, ...]) -> str | int | float | None:
+    """The label of a sample: (input, label), or a mapping with one of these names; None without one."""
     if isinstance(sample, Mapping):
-        return _named_label(sample)
+        return _named_label(sample, names)
     return _number(sample[1]) if isinstance(sample, tuple | list) and len(sample) == 2 else None
 
 
@@ -155,7 +155,7 @@ def _origin(dataset: Any, row: int) -> tuple[Any, int]:
     return dataset, row
 
 
-def _named_label(values: Mapping[str, Any], names: tuple[str, ...] = LABELS) -> str | int | float | None:
+def _named_label(values: Mapping[str, Any], names: tuple[str, ...]) -> str | int | float | None:
     for name in names:
         if (found := _number(values.get(name))) is not None:
             return found

@@ -26,6 +26,10 @@ from trak_cli.errors import ConfigError, Problem, StoreError
         ("predict numbers; give task=regression", "predict numbers; give task='regression'"),
         ("give another, or --overwrite", "give another, or overwrite=True"),
         ("give dataset.collate a function that pads", "give collate=FUNCTION that pads"),
+        ("choose --split from test", "choose split from test"),
+        ("-k with --features", "k with features=True"),
+        ("run trak import --file a.npz --name mine", "run trak import --file a.npz --name mine"),
+        ("give lds.rows=[1, 2], made by: python -c 'print(-1)'", "give lds__rows=[1, 2], made by: python -c 'print(-1)'"),
         ("see /a.b/c.d=e.pt -- or not, e-mail, 1 -2", "see /a.b/c.d=e.pt -- or not, e-mail, 1 -2"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import projection_oracle as oracle
 import pytest
@@ -17,10 +17,12 @@ from trak_cli.gradients.engines.registry import make_engine
 from trak_cli.gradients.factoring import Factoring
 from trak_cli.gradients.parameters import select
 from trak_cli.gradients.rules import pieces as rule_pieces
+from trak_cli.gradients.rules import register_gradient_rule
+from trak_cli.gradients.rules.registry import Names
 from trak_cli.projection.contract import ProjectionJob
 from trak_cli.projection.registry import make_projector
 from trak_cli.projection.spec import ProjectionSpec
-from trak_cli.types import AnyBlock, FactorBlock
+from trak_cli.types import AnyBlock, Block, FactorBlock
 
 CHECKPOINT = "31" * 32
 SPEC = ProjectionSpec("sjlt", 128, 2, nonzeros=2)
@@ -151,6 +153,30 @@ def test_features_are_those_of_plain_autograd(
     blocks = blocks_of(model, batch)
     assert factored(blocks) == names
     assert_exact(model, batch, blocks)
+
+
+class Scaled(nn.Linear):
+    """A layer of its own class, for a rule whose dense gradients are wrong."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(2 * x, self.weight, self.bias)
+
+
+def test_dense_gradients_are_checked_too_because_larger_batches_have_them() -> None:
+    def factors(module: nn.Module, x: Tensor, g: Tensor, name: str) -> Iterator[FactorBlock]:
+        yield FactorBlock(name, g.flatten(1, -2), 2 * x.flatten(1, -2))
+
+    def wrong(module: nn.Module, x: Tensor, g: Tensor, names: Names) -> Iterator[Block]:
+        if "weight" in names:
+            yield Block(names["weight"], (g.flatten(1, -2).transpose(1, 2) @ x.flatten(1, -2)).flatten(1))
+        if "bias" in names:
+            yield Block(names["bias"], g.flatten(1, -2).sum(1))
+
+    torch.manual_seed(2)
+    model, batch = nn.Sequential(Scaled(5, 16), nn.Tanh(), nn.Linear(16, 3)).eval(), torch.randn(4, 5)
+    parameters, factoring = select(model, ["*"]), Factoring((), 6)
+    register_gradient_rule(Scaled, factors=factors)(wrong)
+    assert find_strategies(model, Sum(), parameters, batch, factoring).keys() == {"0.weight"}
 
 
 def test_the_rest_of_the_batch_does_not_change_a_sample() -> None:

@@ -1,5 +1,9 @@
 """Derived checkpoints: what each kind does to weights, and that a member is a function of its identity."""
 
+import copy
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,14 +102,39 @@ def test_fresh_leaves_frozen_weights_and_buffers():
     assert changed == {"2.weight", "2.bias"}
 
 
+def drawn_everywhere():
+    """A layer whose initial weights are from all three global generators."""
+    layer = nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight += torch.from_numpy(np.random.randn(2, 3)).float()  # noqa: NPY002
+        layer.bias += random.random()
+    return layer
+
+
 def test_fresh_leaves_the_random_numbers_of_the_caller_alone():
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
+    def numbers():
+        return torch.rand(4).tolist(), np.random.rand(4).tolist(), random.random()  # noqa: NPY002
+
+    def seed():
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        random.seed(3)
+
+    seed()
+    expected = numbers()
     model = nn.Linear(3, 2)
-    torch.manual_seed(3)
-    derive(model, Member("fresh", 0.5, 0, 1), DIGEST, lambda: nn.Linear(3, 2))
-    assert torch.equal(torch.rand(4), expected)
+    seed()
+    derive(model, Member("fresh", 0.5, 0, 1), DIGEST, drawn_everywhere)
+    assert numbers() == expected
+
+
+def test_fresh_weights_are_a_function_of_the_member_whatever_draws_them():
+    model = drawn_everywhere()
+    again = copy.deepcopy(model)
+    for one in (model, again):
+        derive(one, Member("fresh", 0.5, 0, 1), DIGEST, drawn_everywhere)
+    assert torch.equal(model.weight, again.weight)
+    assert torch.equal(model.bias, again.bias)
 
 
 @pytest.mark.parametrize("kind", ["noise", "dropout", "mask", "fresh"])

@@ -85,6 +85,17 @@ def test_a_data_set_may_name_its_label() -> None:
     assert samples.record(1) == {"review": "a fine film", "sentiment": "good"}
 
 
+@pytest.mark.parametrize("label", [3, "good"])
+def test_a_data_set_that_describes_nothing_may_name_its_label(label: Any) -> None:
+    class Named(list[Any]):
+        label_name = "sentiment"
+
+    samples = Samples("train", Named([{"review": "a fine film", "sentiment": label}]))
+    assert samples.label(0) == label
+    assert samples.words(0) == f"label {label}, review a fine film"
+    assert samples.words(0, labelled=False) == "review a fine film"
+
+
 def test_a_subset_is_described_by_its_data_set() -> None:
     samples = Samples("train", Subset(Subset(Reviews(), [1, 0]), [0]))  # type: ignore[arg-type]
     assert samples.words(0) == "review a fine film, sentiment good"

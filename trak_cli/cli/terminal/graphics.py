@@ -24,15 +24,15 @@ _PIXELS = 12
 def drawing() -> Any:
     """The class of textual-image that draws in this terminal; None if the package is not installed, or the terminal draws none.
 
-    The terminal is asked, which needs both its input and its output, and has a tenth of a second for each protocol to answer.
+    The package queries the terminal, whose input and output it needs, and waits at most a tenth of a second for each protocol.
     """
     if importlib.util.find_spec("textual_image") is None or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
     if 0 in os.get_terminal_size(sys.stdout.fileno()):  # the package divides by it
         return None
     try:
-        from textual_image.renderable import Image, SixelImage, TGPImage  # asks when it is imported
-    except Exception:  # a terminal that answers otherwise than the package expects
+        from textual_image.renderable import Image, SixelImage, TGPImage  # queries when it is imported
+    except Exception:  # the answer of the terminal is not one that the package knows
         return None
     return Image if Image in (SixelImage, TGPImage) else None
 

@@ -20,6 +20,7 @@ Every random number is a function of the checkpoint's digest, the member and, ex
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -35,7 +36,7 @@ def derive(model: nn.Module, member: Member, digest: str, build: Callable[[], nn
 
     Args:
         digest: the result of :meth:`Member.digest` for that checkpoint.
-        build: returns a new model, initialised with PyTorch's random numbers; called for ``fresh`` only.
+        build: returns a new model, initialised with the global random numbers; called for ``fresh`` only.
     """
     with torch.no_grad():
         if member.kind == "fresh":
@@ -62,18 +63,27 @@ def _blend(model: nn.Module, scale: float, digest: str, build: Callable[[], nn.M
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad and weight.is_floating_point()}
     blended = {name: kept * weight.double() for name, weight in weights.items()}
     for number, share in enumerate(((1 - kept + spread) / 2, (1 - kept - spread) / 2)):
-        initial = dict(_initialised(build, int(_generator(digest, f"fresh {number}").integers(2**63))).named_parameters())
+        initial = dict(initialised(build, int(_generator(digest, f"fresh {number}").integers(2**63))).named_parameters())
         for name, total in blended.items():
             total.add_(initial[name].double(), alpha=share)
     for name, weight in weights.items():
         weight.copy_(blended[name])
 
 
-def _initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A new model with these random numbers; the state of PyTorch's generators is restored."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        return build()
+def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A new model with the random numbers of a seed; the states of PyTorch, NumPy and Python are restored."""
+    states = np.random.get_state(), random.getstate()  # noqa: NPY002 (initial weights may come from the global state)
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count() if used else 0)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            random.seed(seed)
+            return build()
+    finally:
+        np.random.set_state(states[0])  # noqa: NPY002
+        random.setstate(states[1])
 
 
 def _drop_units(model: nn.Module, scale: float, digest: str) -> None:

@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.derived import derive
+from trak_cli.plugins.checkpoints.fresh_weights import require_fresh_weights
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.plugins.placement import Placement, empty_parameters
 from trak_cli.stages.inputs.checkpoints import Checkpoint
@@ -102,7 +103,7 @@ class Models:
         """Refuse checkpoints that do not fit the model, before any features are computed.
 
         Raises:
-            InputError: each file that does not fit.
+            InputError: each file that does not fit; members need fresh weights that the plugin does not give.
         """
         self.checkpoints = checkpoints
         files = [checkpoint for checkpoint in checkpoints if checkpoint.member is None]
@@ -112,6 +113,8 @@ class Models:
             raise InputError(problems)
         if problems and not self._fit_after_a_call(set(model.state_dict()), files):
             raise InputError(problems)
+        if any(checkpoint.member is not None and checkpoint.member.blended for checkpoint in checkpoints):
+            require_fresh_weights(self.build)
         if len(files) == 1 and not problems:
             self._checked = files[0], model
 

@@ -68,6 +68,7 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     inventory = take_inventory(layout, config.estimator.average_over)
     inputs = with_checkpoints(open_inputs(config, loaded.base), inventory)
+    _require_own_outputs(inputs)
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
     _require_gradients(setup)
@@ -109,6 +110,16 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
         for number, systems in enumerate(settings.blocks)
     ]
     return RefineRun(inputs, setup, cache, inventory, config.estimator.spec, settings, files, units, candidates)
+
+
+def _require_own_outputs(inputs: RunInputs) -> None:
+    """Raise ConfigError for blended members: the curvature would be that of the outputs under their half random weights."""
+    blended = [one.name for one in inputs.checkpoints if one.member is not None and one.member.blended]
+    if blended:
+        found = f"{listed(blended)}, with weights that are blended with fresh ones"
+        expected = "checkpoints whose own outputs are those of a trained model"
+        remedy = "give 'estimator.average_over=[*-????????]', the checkpoints without their members"
+        raise ConfigError(Problem("estimator.average_over", found, expected, remedy))
 
 
 def _require_gradients(setup: FeatureSetup) -> None:

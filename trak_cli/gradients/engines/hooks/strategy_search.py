@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ def find_strategies(
     """A strategy for every parameter whose gradients equal the loop's for the first samples of ``batch``.
 
     Args:
-        factoring: which gradients the engine will give as factors; these factors are compared.
+        factoring: which gradients the engine will give as factors. Both these factors and the dense gradients are compared,
+            because a larger batch has dense gradients where its factors do not fit into one piece.
 
     Raises:
         InputError: the model breaks the contract, or even the loop's gradients differ from those in a batch.
@@ -37,7 +39,13 @@ def find_strategies(
     samples = _first(batch, min(batch_size(batch), SAMPLES))
     reached = reached_parameters(model, task, samples, parameters)
     strategies = first_strategies(model, parameters, parameters.keys() - reached)
-    while wrong := _wrong(HooksEngine(model, task, parameters, strategies, factoring), model, task, parameters, samples):
+    forms = [factoring, replace(factoring, terms=0)] if factoring.terms else [factoring]
+
+    def wrong_parameters() -> list[str]:
+        engines = (HooksEngine(model, task, parameters, strategies, form) for form in forms)
+        return next(filter(None, (_wrong(engine, model, task, parameters, samples) for engine in engines)), [])
+
+    while wrong := wrong_parameters():
         if wrong == [OUTPUT]:
             raise disagreement("gradients=hooks", "outputs")
         for name in wrong:
