@@ -24,3 +24,9 @@ def test_paragraphs_have_no_line_ends_of_the_source(name: str) -> None:
     """Rich would print them, whatever the width of the terminal is."""
     paragraphs = get_command(app).commands[name].help.split("\n\n")  # type: ignore[attr-defined]
     assert not [paragraph for paragraph in paragraphs if "\n" in paragraph.strip()]
+
+
+def test_the_option_for_formulas_is_where_formulas_are_printed() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    found = {name for name, command in commands.items() if any("--verbose" in option.opts for option in command.params)}
+    assert found == {"run", "finalize", "score"}

@@ -85,4 +85,4 @@ def _explain(summary: FinalizeSummary, simulated: bool, console: Results) -> Non
     console.print(summary.ridge_rule, soft_wrap=True)
 
 
-command = stage_command(NAME, show)
+command = stage_command(NAME, show, formulas=True)

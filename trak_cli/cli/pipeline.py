@@ -44,4 +44,4 @@ def show(summary: PipelineSummary, console: Results) -> None:
         console.print("finalize and score are left to the process that finishes featurize last", soft_wrap=True)
 
 
-command = stage_command(NAME, show)
+command = stage_command(NAME, show, formulas=True)

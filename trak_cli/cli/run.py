@@ -96,10 +96,18 @@ def imported(name: str, package: str = "stages", **options: Any) -> Stage[Any]:
     return partial(getattr(importlib.import_module(f"trak_cli.{package}.{function}"), function), **options)
 
 
-def stage_command(name: str, show: Callable[[Any, Results], None]) -> Callable[..., None]:
-    """The command of a stage that has no options of its own; ``show`` prints its summary."""
+def stage_command(name: str, show: Callable[[Any, Results], None], formulas: bool = False) -> Callable[..., None]:
+    """The command of a stage that has no options of its own; ``show`` prints its summary, on request with ``formulas``."""
 
     def command(
+        overrides: Overrides = None,
+        config_name: ConfigName = None,
+        config_dir: ConfigDir = None,
+        as_json: AsJson = False,
+    ) -> None:
+        run(name, Call(overrides, config_name, config_dir, as_json), partial(imported, name), show)
+
+    def with_formulas(
         overrides: Overrides = None,
         config_name: ConfigName = None,
         config_dir: ConfigDir = None,
@@ -108,7 +116,7 @@ def stage_command(name: str, show: Callable[[Any, Results], None]) -> Callable[.
     ) -> None:
         run(name, Call(overrides, config_name, config_dir, as_json, verbose), partial(imported, name), show)
 
-    return command
+    return with_formulas if formulas else command
 
 
 def run(name: str, call: Call, stage: Callable[[], Stage[Summary]], show: Callable[[Summary, Results], None]) -> Summary:

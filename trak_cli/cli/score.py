@@ -47,4 +47,4 @@ def show(summary: ScoreSummary, console: Results) -> None:
         console.print(str(split.path) if split.complete else left, soft_wrap=True)
 
 
-command = stage_command(NAME, show)
+command = stage_command(NAME, show, formulas=True)
