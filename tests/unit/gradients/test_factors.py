@@ -228,7 +228,7 @@ def test_factors_that_disagree_with_the_loop_use_another_strategy() -> None:
     make, data = CASES["a weight that a function uses"]
     model, batch = make().eval(), data(4)
     parameters = select(model, ["*"])
-    strategies = find_strategies(model, Sum(), parameters, batch, outer_products(model, parameters))
+    strategies = find_strategies(model, Sum(), parameters, batch, Factoring(outer_products(model, parameters)))
     assert strategies == {"layer.weight": ":vmap"}
 
 
