@@ -161,6 +161,29 @@ def test_labels_on_the_page_have_the_form_of_those_of_the_training_set(scored: P
     assert {sample["l"] for sample in page["samples"]} <= {"dog", "cat", "cow"}
 
 
+@pytest.mark.parametrize(
+    "given", [["--sample", '{"row": [1,2,3,4,5,6,7,8], "animal": "cat"}'], ["--sample", "[[1,2,3,4,5,6,7,8],1]"]]
+)
+def test_labels_with_a_name_of_their_own_have_that_form_too(scored: Project, given: list[str]) -> None:
+    pytest.importorskip("jinja2")
+    plugin = scored.folder / "tiny_plugin.py"
+    more = """
+    classes, label_name = ["dog", "cat", "cow"], "animal"
+
+    def sample_from(self, record):
+        return torch.tensor(record["row"], dtype=torch.float32), self.classes.index(record["animal"])
+
+    def describe(self, row):
+        return {"animal": self.classes[self[row][1]]}
+"""
+    plugin.write_text(plugin.read_text() + more)
+    found = json.loads(scored.done("ask", *given, "--report", "page.html", "--json").stdout)["targets"][0]["predicted"]
+    page = data(scored, "page.html")
+    assert page["samples"][page["targets"][0]["i"]]["l"] == "cat"
+    assert {sample["l"] for sample in page["samples"]} <= {"dog", "cat", "cow"}
+    assert found["correct"] == (found["label"] == "cat")
+
+
 def test_an_image_is_shown_on_the_page_and_named_in_the_terminal(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     image.new("L", (8, 8), 200).save(tmp_path / "dark.png")

@@ -23,10 +23,12 @@ class NewSamples:
 
     Attributes:
         split: whose data set made them.
+        label_name: the name of the label in a record.
     """
 
-    def __init__(self, split: str, samples: Sequence[Any], records: Sequence[Any]) -> None:
+    def __init__(self, split: str, samples: Sequence[Any], records: Sequence[Any], label_name: str = "label") -> None:
         self.split = split
+        self.label_name = label_name
         self._samples = list(samples)
         self._records = list(records)
 
@@ -75,7 +77,7 @@ def make_samples(like: Samples, records: Sequence[Any]) -> NewSamples:
         except InputError as error:
             problems += [Problem(f"{where}: {one.where}", one.found, one.expected, one.remedy) for one in error.problems]
     InputError.raise_for(problems)
-    return NewSamples(like.split, made, records)
+    return NewSamples(like.split, made, records, like.label_names[0])
 
 
 def read_records(path: str) -> list[Any]:

@@ -19,7 +19,7 @@ from trak_cli.results.outputs.predictions import ClassNames, named_predictions
 from trak_cli.results.reporting.describing import Describer
 from trak_cli.results.reporting.facts import config_text, facts_of_features
 from trak_cli.results.reporting.reliability import of_any_scores
-from trak_cli.results.samples import LABELS, Samples
+from trak_cli.results.samples import Samples
 from trak_cli.store.atomic_write import replace
 from trak_cli.types import TRAIN
 
@@ -93,10 +93,11 @@ def _chosen(found: NewScores) -> list[str]:
 
 
 class _Shown:
-    """The new targets as a data set that describes them for a page."""
+    """The new targets as a data set that describes them for a page, with labels in the form of those of the training set."""
 
     def __init__(self, samples: NewSamples, labels: ClassNames) -> None:
         self._samples, self._labels = samples, labels
+        self._named = Samples(samples.split, samples)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -105,5 +106,6 @@ class _Shown:
         return self._samples[i]
 
     def describe(self, i: int) -> dict[str, Any]:
-        shown = self._samples.shown(i)
-        return {name: self._labels.shown(value) if name in LABELS else value for name, value in shown.items()}
+        shown = {name: value for name, value in self._samples.shown(i).items() if name not in self._named.label_names}
+        label = self._named.label(i)
+        return shown if label is None else {**shown, "label": self._labels.shown(label)}
