@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trak_cli.cli.doctor import size
 from trak_cli.cli.run import Results, stage_command, table
 from trak_cli.cli.terminal.tables import show_table
 from trak_cli.plurals import counted
@@ -28,10 +29,10 @@ EXAMPLES = """Examples:
 
 def show(summary: CompressSummary, console: Results) -> None:
     share = summary.copy_bytes / summary.feature_bytes
+    copy = f"the copy has {size(summary.copy_bytes)}" + ("" if summary.missing else f", {share:.0%} of the features")
     console.print(
         f"{counted(summary.rows, 'training row')} under {counted(len(summary.checkpoints), 'checkpoint')}:"
-        f" {summary.written} of {counted(summary.parts, 'part')} written; the copy has {summary.copy_bytes / 1e6:,.1f} MB,"
-        f" {share:.0%} of the features",
+        f" {summary.written} of {counted(summary.parts, 'part')} written; {copy}",
         soft_wrap=True,
     )
     if share > 1:
