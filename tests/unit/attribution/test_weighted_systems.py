@@ -17,11 +17,11 @@ def _direct(rows, weights, right):
 
 
 def _assert_solved(rows, weights, right, found):
-    """The error in the norm of the system."""
+    """The error in the norm of the system is a few times 1e-9 at most."""
     expected = _direct(rows, weights, right)
     error = found - expected
     size = expected @ right
-    assert error @ error + weights @ (rows @ error) ** 2 <= 1e-14 * size
+    assert error @ error + weights @ (rows @ error) ** 2 <= 1e-16 * size
 
 
 @pytest.mark.parametrize(("m", "k"), [(40, 7), (300, 259), (411, 300), (301, 520)])
