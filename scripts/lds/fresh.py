@@ -1,11 +1,12 @@
 """The default with members that are blended from a checkpoint and fresh initial weights (``ensemble.kind=fresh``).
 
-python scripts/lds/fresh.py [SETTING ...] [--checkpoints 10] [--starts 3] [--most 16]      after `make lds`
+python scripts/lds/fresh.py [SETTING ...] [--share 0.25] [--checkpoints 10] [--starts 3] [--most 16]      after `make lds`
 
-Writes docs/results/fresh_members.csv, one row for each setting: the LDS of the first checkpoint, without members and with 4
-and 16; the means over the first three checkpoints, each with its own members; and all checkpoints together, without members and
-with four each. ``ekfac``: EK-FAC with ten checkpoints and the best of three dampings, as `make lds` measured it. Empty cells
-were not measured (``--checkpoints 0``, ``--most 4``). What a setting lacks is computed once and kept in runs/lds/fresh.
+Updates docs/results/fresh_members.csv, one row for each setting and share of fresh variance: the LDS of the first checkpoint,
+without members and with 4 and 16; the means over the first three checkpoints, each with its own members; and all checkpoints
+together, without members and with four each. ``ekfac``: EK-FAC with ten checkpoints and the best of three dampings, as
+`make lds` measured it. Empty cells were not measured (``--checkpoints 0``, ``--most 4``). What a setting lacks is computed once
+and kept in runs/lds/fresh.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from choose import CHOICE
 from kernels import open_any, truth
 from ours import Part, part, together
 from projected import projected
 from reference import Reference, reference_settings
 from setting import FOLDER, HALVES, UNTUNED, Features, Setting, names
+from tables import read_csv
 
 from trak_cli.attribution.estimator.weights import ClassRows
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
@@ -47,13 +48,14 @@ CACHE = Path("runs/lds/fresh")
 SPEC = shipped_estimators()["early_training"]
 FEW, MANY = 4, 16
 ROWS = ("alone", "few", "many", "together", "together_few")
-COLUMNS = ("setting", "group", "ekfac", "first", "first_few", "first_many", *ROWS)
+COLUMNS = ("setting", "share", "ekfac", "first", "first_few", "first_many", *ROWS)
 
 
 class Bench:
     """One setting, with the parts of every checkpoint and member that were needed so far."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, share: float) -> None:
+        self.share = share
         self.of = open_any(name)
         self.masks, self.outputs = truth(name)
         self._known: dict[tuple[int, int], Part] = {}
@@ -66,29 +68,29 @@ class Bench:
     def _part(self, checkpoint: int, member: int) -> Part:
         if (checkpoint, member) not in self._known:
             features = _of_reference if isinstance(self.of, Reference) else _of_setting
-            self._known[checkpoint, member] = part(features(self.of, checkpoint, member), SPEC)  # type: ignore[arg-type]
+            self._known[checkpoint, member] = part(features(self.of, checkpoint, member, self.share), SPEC)  # type: ignore[arg-type]
         return self._known[checkpoint, member]
 
     def make(self, checkpoints: int, members: int) -> None:
         """Compute the features of a setting that are missing."""
         if isinstance(self.of, Setting):
             files = ",".join(str(self.of.checkpoint_file(name).absolute()) for name in self.of.checkpoints[:checkpoints])
-            options = [f"store={_store(self.of).root}", f"checkpoints=[{files}]"]
-            ensemble = [f"ensemble.members={members}", "ensemble.kind=fresh"]
+            options = [f"store={_store(self.of, self.share).root}", f"checkpoints=[{files}]"]
+            ensemble = [f"ensemble.members={members}", "ensemble.kind=fresh", f"ensemble.scale={self.share}"]
             featurize(load_config("featurize", self.of.name, FOLDER, [*options, *ensemble]), Silent())
 
 
-def _store(setting: Setting) -> Setting:
-    return Setting(setting.name, setting.root.absolute() / "fresh")
+def _store(setting: Setting, share: float) -> Setting:
+    return Setting(setting.name, setting.root.absolute() / f"fresh_{share:g}")
 
 
-def _of_setting(setting: Setting, checkpoint: int, member: int) -> Features:
+def _of_setting(setting: Setting, checkpoint: int, member: int, share: float) -> Features:
     name = setting.checkpoints[checkpoint]
-    return _store(setting).features(f"{name}{_member(member).suffix}" if member else name)
+    return _store(setting, share).features(f"{name}{_member(member, share).suffix}" if member else name)
 
 
 @lru_cache(maxsize=2)  # the checkpoint, for its members
-def _of_reference(reference: Reference, checkpoint: int, member: int) -> Features:
+def _of_reference(reference: Reference, checkpoint: int, member: int, share: float) -> Features:
     model, task, batches, files = reference.parts()
     path = files[checkpoint]
     apply(model, load(path), path)
@@ -96,8 +98,8 @@ def _of_reference(reference: Reference, checkpoint: int, member: int) -> Feature
     kinds = [(default.kind, default.dim, default.nonzeros)]
     if not member:
         return next(projected(model, task, batches, digest, kinds, 1))[1]
-    own = _of_reference(reference, checkpoint, 0)
-    chosen = _member(member)
+    own = _of_reference(reference, checkpoint, 0, share)
+    chosen = _member(member, share)
     derive(model, chosen, chosen.digest(digest), type(model))
     ((_, found),) = projected(model.eval(), task, batches, chosen.digest(digest), kinds, 1)
     assert isinstance(found.curvature, ClassRows)
@@ -106,16 +108,16 @@ def _of_reference(reference: Reference, checkpoint: int, member: int) -> Feature
     return replace(found, out_to_loss=own.out_to_loss, outputs=own.outputs, curvature=curvature)
 
 
-def _member(index: int) -> Member:
-    return Member("fresh", SCALES["fresh"], 0, index)
+def _member(index: int, share: float) -> Member:
+    return Member("fresh", share, 0, index)
 
 
-def measured(name: str, checkpoints: int, starts: int, most: int) -> dict[str, list[float]]:
+def measured(name: str, share: float, checkpoints: int, starts: int, most: int) -> dict[str, list[float]]:
     """LDS of every row, for each starting checkpoint or of all checkpoints; no row without its checkpoints or members."""
-    path = CACHE / f"{name}.json"
+    path = CACHE / f"{name}-{share:g}.json"
     if not path.exists():
         print(name, file=sys.stderr, flush=True)
-        bench = Bench(name)
+        bench = Bench(name, share)
         bench.make(max(checkpoints, starts), FEW)
         bench.make(starts, most)
         rows = {
@@ -144,20 +146,25 @@ def ekfac() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", default=[*names(), *reference_settings(), *UNTUNED])
+    parser.add_argument("--share", type=float, default=SCALES["fresh"])
     parser.add_argument("--checkpoints", type=int, default=10)
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--most", type=int, default=MANY, choices=(FEW, MANY))
     arguments = parser.parse_args()
-    best = ekfac()
-    with (RESULTS / "fresh_members.csv").open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(COLUMNS)
-        for name in arguments.settings:
-            rows = measured(name, arguments.checkpoints, arguments.starts, arguments.most)
-            numbers = [best.get(name), *(rows.get(label, [None])[0] for label in ROWS[:3])]
-            numbers += [float(np.mean(rows[label])) if label in rows else None for label in ROWS]
-            shown = ["" if number is None else f"{number:.3f}" for number in numbers]
-            out.writerow([name, "choice" if name in CHOICE else "test", *shown])
+    best, path = ekfac(), RESULTS / "fresh_members.csv"
+    asked = {(name, f"{arguments.share:g}") for name in arguments.settings}
+    rows = [row for row in read_csv(path) if (row["setting"], row["share"]) not in asked] if path.exists() else []
+    for name in arguments.settings:
+        found = measured(name, arguments.share, arguments.checkpoints, arguments.starts, arguments.most)
+        numbers = [best.get(name), *(found.get(label, [None])[0] for label in ROWS[:3])]
+        numbers += [float(np.mean(found[label])) if label in found else None for label in ROWS]
+        shown = ["" if number is None else f"{number:.3f}" for number in numbers]
+        of = [name, f"{arguments.share:g}"]
+        rows.append(dict(zip(COLUMNS, [*of, *shown], strict=True)))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        out.writeheader()
+        out.writerows(rows)
 
 
 if __name__ == "__main__":

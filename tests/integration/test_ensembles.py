@@ -46,7 +46,7 @@ def test_scores_of_fewer_checkpoints_are_shown_with_a_note(featurized: Project) 
     featurized.refused(3, "score", *TWO, says=("a list of", "score.overwrite=true"))
 
 
-@pytest.mark.parametrize(("kind", "scale"), [("noise", 0.05), ("fresh", 0.5)])
+@pytest.mark.parametrize(("kind", "scale"), [("noise", 0.05), ("fresh", 0.25)])
 def test_a_member_has_the_features_of_the_weights_it_stands_for(project: Project, kind: str, scale: float) -> None:
     """The same weights, written as a checkpoint file: up to the random matrix, which is the checkpoint's own."""
     project.done("featurize", "ensemble.members=1", f"ensemble.kind={kind}", f"ensemble.scale={scale}", "projection.kind=none")
@@ -75,7 +75,7 @@ def test_a_blended_member_has_the_outputs_of_its_checkpoint(project: Project, en
     """Under its own weights, which are half random, f and q would say nothing about the model."""
     project.done("featurize", "ensemble.members=1", "ensemble.kind=fresh", f"gradients.engine={engine}")
     shards = read_store(project.store)
-    members = [(name, split) for name, split in shards if "+fresh0.5.0.1" in name]
+    members = [(name, split) for name, split in shards if "+fresh0.25.0.1" in name]
     assert len(members) == 4
     for name, split in members:
         member, checkpoint = shards[name, split], shards[name.partition("+")[0], split]
@@ -104,7 +104,7 @@ def test_refine_takes_no_blended_members(featurized: Project) -> None:
     """Its curvature would be that of the outputs of half random weights."""
     fresh = ("ensemble.members=1", "ensemble.kind=fresh")
     featurized.done("featurize", *fresh)
-    featurized.refused(2, "refine", "estimator=dot", *fresh, says=("+fresh0.5.0.1", "estimator.average_over=[*-????????]"))
+    featurized.refused(2, "refine", "estimator=dot", *fresh, says=("+fresh0.25.0.1", "estimator.average_over=[*-????????]"))
     without = ("estimator.average_over=[*-????????]", "refine.targets=[0]")
     told = json.loads(featurized.done("refine", "estimator=dot", *fresh, *without, "--json").stdout)
     assert [one["checkpoint"].partition("-")[0] for one in told["reports"]] == ["a", "b"]

@@ -149,7 +149,7 @@ class EnsembleConfig:
         None,
         "mask and dropout: the share that is zeroed; "
         "noise: standard deviation relative to the root mean square of each weight tensor; "
-        "fresh: the share of the variance that is new; null: 0.5 for fresh, otherwise 0.1",
+        "fresh: the share of the variance that is new; null: 0.25 for fresh, otherwise 0.1",
     )
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 #: Value of ``ensemble.kind`` -> the scale that it has unless ``ensemble.scale`` is set.
-SCALES = {"noise": 0.1, "dropout": 0.1, "mask": 0.1, "fresh": 0.5}
+SCALES = {"noise": 0.1, "dropout": 0.1, "mask": 0.1, "fresh": 0.25}
 KINDS = tuple(SCALES)
 
 #: Version of the derivation: increase it when the same member would get different weights.
