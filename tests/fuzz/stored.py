@@ -14,6 +14,7 @@ from mutations import lying, mutated
 from readers import damage_bytes
 
 from trak_cli.config.load import Loaded, load
+from trak_cli.errors import InputError
 from trak_cli.results.top import top
 from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
 from trak_cli.stages.compressing.compressed_store import open_compressed
@@ -127,7 +128,9 @@ def _candidates(root: Path) -> Any:
     targets = prepare_targets(inventory, estimator, lambda name: inventory.read(name, "test", 0).features)
     rows = find_candidates(CompressedScorer.of(targets, store), 2, 1, Silent())
     best, recall = ExactRows(targets, store, 1).best(rows, 1, Silent()), find_recall(store, estimator)
-    return rows, best.arrays(), None if recall is None else recall.ranks
+    if recall is None:
+        raise InputError("a damaged measurement counts as none, and `trak ask` says so")
+    return rows, best.arrays(), recall.ranks
 
 
 _known: dict[str, Loaded] = {}
