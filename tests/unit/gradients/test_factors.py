@@ -7,7 +7,7 @@ from collections.abc import Callable
 import projection_oracle as oracle
 import pytest
 import torch
-from gathering import Net, Sum
+from gathering import Conv1D, Net, Sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -81,20 +81,6 @@ def siblings() -> nn.Module:
     model = Net(lambda net, x: net.second(net.first(x).tanh()), first=nn.Linear(6, 6), second=nn.Linear(6, 6))
     model.second.weight = model.first.weight
     return model
-
-
-class Conv1D(nn.Module):
-    """A stand-in for the layer of this name in transformers, which is recognised by its module: weight (in, out)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
-
-
-Conv1D.__module__ = "transformers.pytorch_utils"
 
 
 def twice() -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import projection_oracle as oracle
 import pytest
 import torch
-from gathering import Net, Sum
+from gathering import Conv1D, Net, Sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -96,19 +96,6 @@ def test_convolutions_of_every_shape(
         assert factored(blocks_of(model, x, positions - 1)) == set()
     assert_exact(model, x, blocks)
 
-
-class Conv1D(nn.Module):
-    """A stand-in for the layer of this name in transformers, which is recognised by its module: weight (in, out)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
-
-
-Conv1D.__module__ = "transformers.pytorch_utils"
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor], set[str]]] = {
     "one position": (
