@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from trak_cli.store.atomic_write import replace, write_once
-from trak_cli.store.container import build_image, read_image
-from trak_cli.store.failures import MissingError
+from trak_cli.store.atomic_write import remove, replace, write_once
+from trak_cli.store.container import Image, build_image, read_image
+from trak_cli.store.failures import DamagedError, MissingError
 from trak_cli.store.fingerprint import require_same
 from trak_cli.types import AnyArray, Json
 
@@ -57,3 +57,23 @@ def is_stored(path: Path, fingerprint: Json) -> bool:
         require_same(path, read_image(path, only=()).fingerprint, fingerprint)
         return True
     return False
+
+
+def read_or_remove(path: Path, only: Collection[str] | None = None) -> Image | None:
+    """A file that can be computed again; None if there is none. A damaged one is removed.
+
+    Args:
+        path: the file.
+        only: as for :func:`~trak_cli.store.container.read_image`.
+
+    Raises:
+        ForeignError: it is intact, but holds something that a store does not, or lacks one of ``only``.
+        MachineError: it cannot be read or removed.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read_image(path, only)
+    except (DamagedError, MissingError):
+        remove(path)
+        return None

@@ -21,10 +21,10 @@ from trak_cli.stages.index.work_parts import parts_of_shards
 from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.atomic_write import remove
 from trak_cli.store.container import Image, read_image
-from trak_cli.store.failures import DamagedError, MissingError, foreign
+from trak_cli.store.failures import MissingError, foreign
 from trak_cli.store.fingerprint import canonical, differences
 from trak_cli.store.header import FORMAT_VERSION, read_header
-from trak_cli.store.publish import write_image
+from trak_cli.store.publish import read_or_remove, write_image
 from trak_cli.store.safety.records import is_count, require_fields, require_shapes
 from trak_cli.types import TRAIN, Float32, Json, Rows, evenly_spaced
 
@@ -144,7 +144,7 @@ class CompressedStore:
         expected = self._common(checkpoint, "part")
         for number in self.inventory.layout.compressed_parts(checkpoint):
             path = self.inventory.layout.compressed_part(checkpoint, number)
-            image = _intact(path)
+            image = read_or_remove(path, only=())
             if image is not None and differences({key: image.fingerprint.get(key) for key in expected}, expected):
                 remove(path)
 
@@ -208,20 +208,7 @@ def _incomplete(inventory: Inventory, checkpoint: str, found: str) -> Problem:
 
 def _is_stored(path: Path, fingerprint: Json, **arrays: bytes) -> bool:
     """Whether an intact file with this fingerprint and these arrays is there; a damaged one is removed."""
-    image = _intact(path, *arrays)
+    image = read_or_remove(path, only=arrays)
     if image is None or canonical(image.fingerprint) != canonical(fingerprint):
         return False
     return all(image.arrays[name].tobytes() == values for name, values in arrays.items())
-
-
-def _intact(path: Path, *arrays: str) -> Image | None:
-    """A file with these of its arrays; None if there is none. A damaged one is removed."""
-    if not path.exists():
-        return None
-    try:
-        return read_image(path, only=arrays)
-    except MissingError:
-        return None
-    except DamagedError:
-        remove(path)
-        return None

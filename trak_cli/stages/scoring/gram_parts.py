@@ -25,9 +25,9 @@ from trak_cli.stages.scoring.gram_sums import Weighting, estimate_weighting, fac
 from trak_cli.stop_signals import unit_of_work
 from trak_cli.store.atomic_write import remove, remove_empty_folders, sync_folder
 from trak_cli.store.container import Image, read_image
-from trak_cli.store.failures import DamagedError, MissingError
+from trak_cli.store.failures import MissingError
 from trak_cli.store.fingerprint import canonical
-from trak_cli.store.publish import write_image
+from trak_cli.store.publish import read_or_remove, write_image
 from trak_cli.types import AnyArray, Float32, Float64, Json, Rows, shards_of
 
 _OVER = ("samples", "terms", "classes")
@@ -133,14 +133,8 @@ class GramParts:
 
     def _stored(self, path: Path, fingerprint: Json) -> Image | None:
         """A file of these values, or None: one that is damaged or of other values is computed again."""
-        if not path.exists():
-            return None
-        try:
-            image = read_image(path)
-        except (DamagedError, MissingError):
-            remove(path)
-            return None
-        return image if canonical(image.fingerprint) == canonical(fingerprint) else None
+        image = read_or_remove(path)
+        return image if image is not None and canonical(image.fingerprint) == canonical(fingerprint) else None
 
     def _write(self, path: Path, arrays: dict[str, AnyArray], fingerprint: Json) -> None:
         write_image(path, arrays, fingerprint, provenance(), overwrite=path.exists())
