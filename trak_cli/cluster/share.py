@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -47,10 +47,15 @@ class Share:
         random.Random(seed).shuffle(order)
         return order
 
-    def rotated(self, units: Sequence[Unit]) -> list[Unit]:
-        """The same units, from another one on in each process: for work that the first process does for all."""
-        first = self.index % max(len(units), 1)
-        return [*units[first:], *units[:first]]
+    def grouped(self, units: Sequence[Unit], group: Callable[[Unit], str]) -> dict[str, list[Unit]]:
+        """The units of this process by group. Each process begins with another group, because the first one in a group does
+        some work for the others."""
+        found: dict[str, list[Unit]] = {}
+        for unit in self.of(units):
+            found.setdefault(group(unit), []).append(unit)
+        names = [*found]
+        first = self.index % max(len(names), 1)
+        return {name: found[name] for name in [*names[first:], *names[:first]]}
 
     def __str__(self) -> str:
         if self.shuffle is not None:

@@ -79,16 +79,12 @@ def compress(loaded: Loaded, reporter: Reporter) -> CompressSummary:
     require_stored(inventory, sorted({TRAIN, measured_split(layout)}))
     store = CompressedStore(inventory, part_rows(config.worker.part_rows, inventory.dim))
     units = [(name, number) for name in inventory.checkpoints for number in range(len(store.parts))]
-    share = worker_share(config.worker, reporter)
-    mine: dict[str, list[int]] = {}
-    for checkpoint, number in share.of(units):
-        mine.setdefault(checkpoint, []).append(number)
+    mine = worker_share(config.worker, reporter).grouped(units, lambda unit: unit[0])
     written = 0
-    for checkpoint in share.rotated([*mine]):  # the first worker under each checkpoint computes the basis for the others
-        numbers = mine[checkpoint]
-        store.prepare(checkpoint)
-        with reporter.meter(f"compress {checkpoint}", sum(len(store.parts[number]) for number in numbers), "rows") as meter:
-            for number in numbers:
+    for checkpoint, own in mine.items():
+        store.prepare(checkpoint)  # the first worker under each checkpoint computes the basis for the others
+        with reporter.meter(f"compress {checkpoint}", sum(len(store.parts[number]) for _, number in own), "rows") as meter:
+            for _, number in own:
                 written += store.add(checkpoint, number)
                 meter.advance(len(store.parts[number]))
         sweep(layout.compressed_folder(checkpoint))

@@ -110,12 +110,8 @@ def _file(
 ) -> tuple[list[GramSummary], dict[str, int]]:
     """The Gram matrices of which this worker has a part, in the order of the inventory, and those that lack parts."""
     parts = GramParts(inventory, estimator, part_rows(config.worker.part_rows, inventory.dim))
-    share = worker_share(config.worker, reporter)
-    shares: dict[str, list[GramUnit]] = {}
-    for unit in share.of(parts.units()):
-        shares.setdefault(unit.checkpoint, []).append(unit)
-    # Workers begin with different checkpoints: the first one under each checkpoint computes the weighting for the others.
-    shares = {name: shares[name] for name in share.rotated([*shares])}
+    # The first worker under each checkpoint computes the weighting for the others.
+    shares = worker_share(config.worker, reporter).grouped(parts.units(), lambda unit: unit.checkpoint)
     problems: list[Problem] = []
     grams, incomplete = [], {}
     for name, found, reused in _grams(parts, shares, reporter):

@@ -40,10 +40,12 @@ def test_half_a_division_is_refused(index: int | None, count: int | None) -> Non
         share_from(index, count, {})
 
 
-def test_every_process_begins_with_another_unit() -> None:
-    rotated = [share_from(index, 4, {}).rotated([7, 8, 9]) for index in range(4)]
-    assert rotated == [[7, 8, 9], [8, 9, 7], [9, 7, 8], [7, 8, 9]]
-    assert share_from(1, 4, {}).rotated([]) == []
+def test_every_process_begins_with_another_group() -> None:
+    units = [(name, number) for name in "abc" for number in range(4)]
+    found = [share_from(index, 4, {}).grouped(units, lambda unit: unit[0]) for index in range(4)]
+    assert ["".join(groups) for groups in found] == ["abc", "bca", "cab", "abc"]
+    assert [groups["b"] for groups in found] == [[("b", index)] for index in range(4)]
+    assert share_from(1, 4, {}).grouped([], str) == {}
 
 
 @settings(deadline=None, max_examples=40)
