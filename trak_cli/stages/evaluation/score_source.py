@@ -67,13 +67,12 @@ class ScoreSource:
         for at, rows, block in self.blocks():
             if at not in order:
                 order[at] = [index for index, position in enumerate(positions) if position in at]
-                collected[at] = TopK(len(order[at]), k)
-            if not order[at]:
-                continue
-            collected[at].update(block[[positions[index] - at.start for index in order[at]]], rows.start)
+            if order[at]:
+                best = collected.setdefault(at, TopK(len(order[at]), k))
+                best.update(block[[positions[index] - at.start for index in order[at]]], rows.start)
         top = np.empty((len(positions), k), np.int64)
-        for at, indices in ((at, indices) for at, indices in order.items() if indices):
-            top[indices] = collected[at].result().top.indices
+        for at, best in collected.items():
+            top[order[at]] = best.result().top.indices
         return top
 
     def _positions(self, targets: EvaluatedTargets) -> list[int]:
