@@ -27,9 +27,12 @@ class Prediction:
 
     def __str__(self) -> str:
         """For a table in which the label stands too: "as labelled (0.93)", "dog (0.80), wrong"."""
+        return self.short() + (", wrong" if self.correct is False else "")
+
+    def short(self) -> str:
+        """Where a reader sees whether it is wrong: "as labelled (0.93)", "dog (0.80)"."""
         label = f"{self.label:.6g}" if isinstance(self.label, float) else self.label
-        wrong = ", wrong" if self.correct is False else ""
-        return f"{'as labelled' if self.correct else label} ({self.probability:.2f}){wrong}"
+        return f"{'as labelled' if self.correct else label} ({self.probability:.2f})"
 
     def clause(self) -> str:
         """To follow the label in a sentence: "predicted with 0.93", "predicted as dog (0.80), wrong"."""

@@ -82,7 +82,7 @@ def _table(summary: SuspectsSummary, criteria: Sequence[str]) -> Table:
     rows = table("#row", "label", *known, "proposed", *(f"#{_SHORT.get(name, name)}" for name in criteria), "description")
     for one in summary.suspects:
         values = [f"{one.values[name]:.0f}" if name == "harm_count" else f"{one.values[name]:.3g}" for name in criteria]
-        predicted = [str(one.predicted or "").removesuffix(", wrong")] if known else []
+        predicted = ["" if one.predicted is None else one.predicted.short()] if known else []
         rows.add_row(str(one.row), _shown(one.label), *predicted, _shown(one.proposed), *values, one.description)
     return rows
 

@@ -54,7 +54,7 @@ class Suspicion:
             (
                 place,
                 [
-                    *([None if one.predicted is None else str(one.predicted).removesuffix(", wrong")] if predicted else []),
+                    *([None if one.predicted is None else one.predicted.short()] if predicted else []),
                     *([one.proposed] if proposed else []),
                     *one.values.values(),
                 ],
