@@ -10,7 +10,7 @@ from trak_cli.api.live import is_object, node_of, same
 from trak_cli.api.store import Store
 from trak_cli.config.compose.plugin_import import use_folder
 from trak_cli.config.stored import read_stored
-from trak_cli.config.validate.plugins import instantiate
+from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.errors import ConfigError, InputError, Problem, StoreError
 from trak_cli.results.samples import dataset_key
 from trak_cli.store.layout import Layout
@@ -50,7 +50,7 @@ def open_store(path: str | Path, *, datasets: bool | Mapping[str, Any] = False, 
         nodes = {TRAIN: section.get("train"), **(section.get("targets") or {})}
         nodes = {split: node for split, node in nodes.items() if node is not None}
         _refuse_objects(nodes)
-        given = {split: instantiate(node, dataset_key(split)) for split, node in nodes.items()}
+        given = {split: instantiate_repeatable(node, dataset_key(split)) for split, node in nodes.items()}
     ConfigError.raise_for(
         Problem("datasets", f"the split {split!r}", f"splits of the store: {', '.join(splits)}", "correct the name")
         for split in given

@@ -12,6 +12,7 @@ from trak_cli.api.html import show_summaries
 from trak_cli.api.live import Make, holding
 from trak_cli.api.progress import reporter_of
 from trak_cli.config.load import load
+from trak_cli.random_states import random_states_kept
 from trak_cli.types import Reporter
 from trak_cli.user_errors import report_user_errors
 
@@ -95,7 +96,7 @@ class Stage(Generic[Summary]):
         with report_user_errors("your code"):
             loaded = load(self.name, config_name, folder, overrides, values)
             function = self._function
-            with with_gradients():
+            with with_gradients(), random_states_kept():
                 summary: Summary = function(loaded, reporter_of(progress))
         show_summaries(type(summary))
         return summary

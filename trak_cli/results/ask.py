@@ -9,7 +9,7 @@ from typing import Any
 
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.plugins import instantiate
+from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError
 from trak_cli.plurals import counted
@@ -161,5 +161,5 @@ def _like(config: TrakConfig, split: str | None) -> Samples:
     if split is not None and split not in known:
         raise ConfigError(unknown("--split", split, known))
     chosen = split or known[0]
-    key = dataset_key(chosen)
-    return Samples(chosen, instantiate(config.dataset.train if chosen == TRAIN else config.dataset.targets[chosen], key))
+    node = config.dataset.train if chosen == TRAIN else config.dataset.targets[chosen]
+    return Samples(chosen, instantiate_repeatable(node, dataset_key(chosen)))

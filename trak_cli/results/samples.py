@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.plugins import instantiate
+from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.report.values import Value, value_of, values_of_sample
 from trak_cli.types import TRAIN
 from trak_cli.user_errors import report_user_errors
@@ -133,7 +133,7 @@ def open_samples(config: TrakConfig, split: str) -> Samples | None:
         ConfigError, InputError: the data set cannot be built.
     """
     node = config.dataset.train if split == TRAIN else config.dataset.targets.get(split)
-    return None if node is None else Samples(split, instantiate(node, dataset_key(split)))
+    return None if node is None else Samples(split, instantiate_repeatable(node, dataset_key(split)))
 
 
 def dataset_key(split: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from trak_cli.config.compose.plugin_import import locate
@@ -56,6 +58,22 @@ def instantiate(node: Any, key: str, **extra: Any) -> Any:
         found = f"{node[TARGET]} raised {error_summary(error)}" + (f" ({location})" if location else "")
         remedy = f"check the arguments of {key}, or fix the plugin"
         raise InputError(Problem(key, found, "an object built from the arguments given", remedy)) from error
+
+
+def instantiate_repeatable(node: Any, key: str) -> Any:
+    """Build the object as :func:`instantiate` does, with global random states that are a function of the node.
+
+    So a data set that draws its samples from the states of PyTorch, NumPy or Python is the same in every process. The states
+    are restored.
+    """
+    from trak_cli.random_states import random_states_kept, set_random_states  # here, because `trak config` needs no NumPy
+
+    if _is_node(node):
+        locate(node[TARGET], join(key, TARGET))  # this imports PyTorch where the plugin needs it
+    with random_states_kept():
+        text = json.dumps(target_of(node), sort_keys=True)
+        set_random_states(int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little"))
+        return instantiate(node, key)
 
 
 def target_of(node: Any) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from trak_cli.gradients.loop import backward
 from trak_cli.gradients.numerics import exact
 from trak_cli.gradients.parameters import only
 from trak_cli.gradients.refusals import checked_vector
+from trak_cli.random_states import random_states_kept, set_random_states
 
 #: Attributes that every module has.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -90,19 +90,10 @@ def observed_outputs(model: nn.Module, task: ModelOutput, singles: Sequence[Any]
 @contextmanager
 def _repeatable(model: nn.Module) -> Iterator[None]:
     """Inside, the global random generators start from fixed seeds; afterwards they are restored."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)):
-        torch.default_generator.manual_seed(0)  # torch.manual_seed also formats a traceback for each kind of GPU there is not
-        if devices:
-            torch.cuda.manual_seed_all(0)
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+    devices = {parameter.device for parameter in model.parameters()}
+    with random_states_kept(devices):
+        set_random_states(0, devices)
+        yield
 
 
 def digests(model: nn.Module) -> dict[str, int]:

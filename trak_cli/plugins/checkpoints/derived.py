@@ -20,7 +20,6 @@ Every random number is a function of the checkpoint's digest, the member and, ex
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from trak_cli.plugins.checkpoints.member import Member
+from trak_cli.random_states import random_states_kept, set_random_states
 from trak_cli.types import Float64
 
 
@@ -72,18 +72,9 @@ def _blend(model: nn.Module, scale: float, digest: str, build: Callable[[], nn.M
 
 def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A new model with the random numbers of a seed; the states of PyTorch, NumPy and Python are restored."""
-    states = np.random.get_state(), random.getstate()  # noqa: NPY002 (initial weights may come from the global state)
-    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count() if used else 0)
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            random.seed(seed)
-            return build()
-    finally:
-        np.random.set_state(states[0])  # noqa: NPY002
-        random.setstate(states[1])
+    with random_states_kept():
+        set_random_states(seed)
+        return build()
 
 
 def _drop_units(model: nn.Module, scale: float, digest: str) -> None:

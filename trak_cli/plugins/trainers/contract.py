@@ -38,8 +38,9 @@ class Trainer(Protocol):
     The class attribute ``optimizer`` ("sgd" or "adam") is the default of ``gradients.optimizer``; if it is missing, "sgd" is.
     With ``train.snapshots``, ``train`` gets one more argument, ``after_epoch`` (:data:`AfterEpoch`), and where samples are
     weighted (``retrain.same_seed``), the argument ``weights``. A trainer without the argument is refused there.
-    The model is on ``device``, with initial weights that depend on the seed. With ``train.start`` or ``train.only_parameters``,
-    weights come from a file, and parameters that require no gradient must not be changed.
+    The model is on ``device``, with initial weights that depend on the seed, and so do the global random states of PyTorch,
+    NumPy and Python. With ``train.start`` or ``train.only_parameters``, weights come from a file, and parameters that require
+    no gradient must not be changed.
     """
 
     def train(

@@ -1,13 +1,10 @@
-"""Which samples are in the batch of each step, and the random states of each step."""
+"""Which samples are in the batch of each step, and the seed of each step."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from hashlib import blake2b
 
-import numpy as np
 import torch
 
 
@@ -55,24 +52,6 @@ class BatchPlan(Sequence[Sequence[int]]):
         return self._order
 
 
-@contextmanager
-def random_states_kept(device: torch.device) -> Iterator[None]:
-    """Inside, the global random states may change; afterwards those of PyTorch, NumPy and Python are as before."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-
-
-def set_random_states(seed: int, step: int, device: torch.device) -> None:
-    """Set the global random states of PyTorch, NumPy and Python to a pure function of seed and step."""
-    value = int.from_bytes(blake2b(f"{seed} {step}".encode(), digest_size=8).digest(), "little")
-    torch.default_generator.manual_seed(value)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002 (data sets use the global state)
-    random.seed(value)
+def step_seed(seed: int, step: int) -> int:
+    """The seed of the random states of a step, from that of the training."""
+    return int.from_bytes(blake2b(f"{seed} {step}".encode(), digest_size=8).digest(), "little")

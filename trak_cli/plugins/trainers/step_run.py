@@ -14,10 +14,11 @@ from trak_cli.batches import to_device
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.samples import Indexed
 from trak_cli.plugins.trainers.contract import Augment, Collate, Loss
-from trak_cli.plugins.trainers.plan import random_states_kept, set_random_states
+from trak_cli.plugins.trainers.plan import step_seed
 from trak_cli.plugins.trainers.pullbacks import pull_clipped, pullback_maker
 from trak_cli.plugins.trainers.reading import reader
 from trak_cli.plugins.trainers.schedules import clipped
+from trak_cli.random_states import random_states_kept, set_random_states
 
 _State = Mapping[str, list[Tensor]]
 _Pullback = Callable[[Sequence[Tensor], _State], list[Tensor | None]]
@@ -72,14 +73,14 @@ class StepRun:
         self.rows = len(data.indices)
         self._plan = trainer.plan(self.rows, seed)
         self.steps = len(self._plan)
-        with random_states_kept(device):
+        with random_states_kept([device]):
             self._read = reader(data.dataset, data.indices, data.cache_mb)
 
     @contextmanager
     def session(self) -> Iterator[None]:
         """Inside, steps can be made: the model is in training mode, and the random states of the caller are kept."""
         self.model.train()
-        with random_states_kept(self._device), torch.enable_grad():
+        with random_states_kept([self._device]), torch.enable_grad():
             yield
 
     def batch(self, index: int, most: int | None = None) -> tuple[Sequence[int], Any]:
@@ -88,7 +89,7 @@ class StepRun:
         Args:
             most: of the samples, the first ones; None: all.
         """
-        set_random_states(self._seed, index, self._device)
+        set_random_states(step_seed(self._seed, index), [self._device])
         positions = self._plan[index][:most]
         batch = to_device(self._data.collate([self._read(position) for position in positions]), self._device)
         return positions, batch if self._trainer.augment is None else self._trainer.augment(batch)

@@ -12,7 +12,7 @@ from torch import nn
 
 from trak_cli.batches import to_device
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.plugins import instantiate
+from trak_cli.config.validate.plugins import instantiate, instantiate_repeatable
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.placement import Placement
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
@@ -84,7 +84,7 @@ def make_task(config: TrakConfig) -> Task:
     Raises:
         InputError: the plugin is not a :class:`~trak_cli.tasks.Task`.
     """
-    task = instantiate(config.task, "task")
+    task = instantiate_repeatable(config.task, "task")
     if not isinstance(task, Task):
         remedy = "derive the class from trak_cli.tasks.Task and define output(model, batch)"
         raise InputError(Problem("task", type(task).__name__, "a trak_cli.tasks.Task", remedy))
@@ -97,9 +97,9 @@ def make_splits(config: TrakConfig) -> dict[str, Any]:
     Raises:
         InputError: a data set without a length, an empty one, or one that returns different values for the same sample.
     """
-    splits = {TRAIN: instantiate(config.dataset.train, "dataset.train")}
+    splits = {TRAIN: instantiate_repeatable(config.dataset.train, "dataset.train")}
     for name, node in config.dataset.targets.items():
-        splits[name] = instantiate(node, f"dataset.targets.{name}")
+        splits[name] = instantiate_repeatable(node, f"dataset.targets.{name}")
     problems: list[Problem] = []
     cause: BaseException | None = None
     for name, dataset in splits.items():
@@ -120,5 +120,5 @@ def make_collate(config: TrakConfig) -> Callable[[list[Any]], Any]:
     """The function that collates samples to a batch; PyTorch's default unless the config names another."""
     if config.dataset.collate is None:
         return collate
-    configured: Callable[[list[Any]], Any] = instantiate(config.dataset.collate, "dataset.collate")
+    configured: Callable[[list[Any]], Any] = instantiate_repeatable(config.dataset.collate, "dataset.collate")
     return configured

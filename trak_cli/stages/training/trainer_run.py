@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.config.schema import TrakConfig
-from trak_cli.config.validate.plugins import instantiate
+from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.plugins.trainers.contract import AfterEpoch, Trainer
 from trak_cli.plugins.trainers.step_run import StepRun
 from trak_cli.plugins.trainers.step_trainer import StepTrainer
+from trak_cli.random_states import random_states_kept, set_random_states
 from trak_cli.stages.featurizing.task_context import make_context
 from trak_cli.stages.inputs.models import evaluated
 from trak_cli.stages.inputs.plugins import make_components
@@ -46,7 +47,7 @@ class Training:
         self._components = make_components(config, device)
         self._task, self._collate = self._components.task, self._components.collate
         self.splits = self._components.splits
-        trainer = instantiate(config.trainer, "trainer")
+        trainer = instantiate_repeatable(config.trainer, "trainer")
         if not hasattr(trainer, "train"):
             expected = "train(model, task, dataset, indices, seed, collate, device)"
             remedy = "define the method as trak_cli.plugins.Trainer describes it"
@@ -105,17 +106,20 @@ class Training:
     def _prepared(self, seed: int, weighted: bool) -> Iterator[nn.Module]:
         """A fresh model, in a context in which only the chosen parameters can change.
 
+        The global random states stay as they are after the model was built with ``seed``, so that a trainer may draw from them.
+
         Raises:
             ConfigError, InputError: errors of :func:`prepared`; with ``weighted``, a task without the losses of single samples.
         """
-        torch.manual_seed(seed)
+        set_random_states(seed)
         model = self._components.models.build()
         with prepared(model, self._config.train, self._config.parameters):
-            self._validate(model)
-            if weighted:
-                some = self.split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES)))
-                with as_in_evaluation(model), report_user_errors("task", library=True):
-                    check_losses(self._task, model, some)
+            with random_states_kept():  # only some trainings are checked
+                self._validate(model)
+                if weighted:
+                    some = self.split(TRAIN).take(Rows(0, min(self.rows, CHECKED_LOSSES)))
+                    with as_in_evaluation(model), report_user_errors("task", library=True):
+                        check_losses(self._task, model, some)
             yield model
 
     def outputs(self, model: nn.Module, split: str) -> Float32:
