@@ -21,6 +21,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,11 @@ from bench_scale import drawn, size_of, write_store
 
 from trak_cli.attribution.topk import TopK
 from trak_cli.config.load import load
+from trak_cli.results.candidates import Candidates
 from trak_cli.results.new_scores import NewTargetScorer
 from trak_cli.stages.compress import compress
 from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
 from trak_cli.stages.compressing.compressed_store import open_compressed
-from trak_cli.stages.compressing.exact_rows import ExactRows
 from trak_cli.stages.compressing.recall import find_recall
 from trak_cli.stages.featurizing.new_targets import ModelOutputs
 from trak_cli.stages.finalize import finalize
@@ -91,7 +92,7 @@ def measure(layout: Layout, rows: int, options: argparse.Namespace) -> list[dict
         targets = prepare_targets(inventory, estimator, dict.fromkeys(inventory.checkpoints, features).__getitem__)
         outputs = ModelOutputs(*np.zeros((2, 1, count), np.float32), None)
         scorer = NewTargetScorer(inventory, estimator.name, outputs, targets, options.threads)
-        works: dict[str, Callable[[], object]] = {"read_s": partial(read, inventory), "ask_s": partial(best, scorer, count)}
+        works: dict[str, Callable[[], object]] = {"read_s": partial(read, inventory), "ask_s": partial(best, scorer)}
         row = {**common, "targets": count}
         if options.candidates is not None:
             works["candidates_s"] = partial(among, scorer, options.candidates)
@@ -110,7 +111,7 @@ def compared(scorer: NewTargetScorer, candidates: int, layout: Layout) -> dict[s
     recall = find_recall(store, scorer.targets.estimator)
     assert recall is not None
     rows = find_candidates(CompressedScorer.of(scorer.targets, store), candidates, 1, Silent())
-    whole, some = best(scorer, len(scorer.model.outputs[0])).result(), among(scorer, candidates)
+    whole, some = best(scorer).result(), among(scorer, candidates).result()
     found = [np.isin(a.indices, b.indices).mean() for a, b in ((whole.top, some.top), (whole.bottom, some.bottom))]
     pages = 2 * PAGE  # a row of 1 KiB may cross the end of a page
     read_bytes = size_of(layout.root / "compressed") + len(rows) * pages
@@ -179,19 +180,18 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def best(scorer: NewTargetScorer, count: int) -> TopK:
-    """The highest and lowest scores of so many targets, as `trak ask` collects them."""
-    found = TopK(count, K)
-    for rows, scores in scorer.blocks():
-        found.update(scores, rows.start)
+def best(scorer: NewTargetScorer, chosen: Candidates | None = None) -> TopK:
+    """The highest and lowest scores of all targets, as `trak ask` collects them."""
+    found = TopK(scorer.model.outputs.shape[1], K)
+    for rows, scores in scorer.scores(chosen, Silent()):
+        found.update(scores, rows)
     return found
 
 
-def among(scorer: NewTargetScorer, candidates: int) -> Any:
+def among(scorer: NewTargetScorer, candidates: int) -> TopK:
     """The same with candidates."""
-    store = open_compressed(scorer.inventory)
-    rows = find_candidates(CompressedScorer.of(scorer.targets, store), candidates, scorer.threads, Silent())
-    return ExactRows(scorer.targets, store, scorer.threads).best(rows, K, Silent())
+    with_copy = replace(scorer, compressed=open_compressed(scorer.inventory))
+    return best(with_copy, with_copy.choose(candidates, Silent()))
 
 
 def add(path: Path, row: dict[str, Any]) -> None:

@@ -127,10 +127,10 @@ def _candidates(root: Path) -> Any:
     store = open_compressed(inventory)
     targets = prepare_targets(inventory, estimator, lambda name: inventory.read(name, "test", 0).features)
     rows = find_candidates(CompressedScorer.of(targets, store), 2, 1, Silent())
-    best, recall = ExactRows(targets, store, 1).best(rows, 1, Silent()), find_recall(store, estimator)
+    blocks, recall = list(ExactRows(targets, store, 1).final_scores(rows)), find_recall(store, estimator)
     if recall is None:
         raise InputError("a damaged measurement counts as none, and `trak ask` says so")
-    return rows, best.arrays(), recall.ranks
+    return rows, blocks, recall.ranks
 
 
 _known: dict[str, Loaded] = {}

@@ -41,7 +41,7 @@ def asked(project: Project, *overrides: str) -> Float32:
     with project.monkeypatch.context() as context:
         context.chdir(project.folder)
         new = open_new(loaded(project, *overrides), Silent(), samples_of_the_split(project))
-        return np.concatenate([scores for _, scores in new.blocks()], axis=1)
+        return np.concatenate([scores for _, scores in new.scores(None, Silent())], axis=1)
 
 
 @pytest.mark.parametrize("estimator", ["early_training", "trak", "trak_soft", "cosine", "dot", "balanced"])

@@ -31,7 +31,7 @@ def all_scores(project: Project, *overrides: str) -> Float32:
     with project.monkeypatch.context() as context:
         context.chdir(project.folder)
         new = open_new(loaded(project, *overrides), Silent(), samples_of_the_split(project))
-        return np.concatenate([scores for _, scores in new.blocks()], axis=1)
+        return np.concatenate([scores for _, scores in new.scores(None, Silent())], axis=1)
 
 
 def same(one: TopBottom, other: TopBottom) -> bool:
@@ -54,7 +54,7 @@ def test_rows_that_are_found_have_the_scores_of_the_full_pass(finalized: Project
         np.testing.assert_allclose(end.values, wanted, rtol=2e-5, atol=2e-5 * np.abs(expected).max())
     assert few.candidates is not None
     assert few.candidates.recall is not None
-    assert 2 * 6 <= few.candidates.scored <= ROWS
+    assert 2 * 6 <= len(few.candidates.rows) <= ROWS
 
 
 @pytest.mark.parametrize("choice", ["estimator.averaging=scores", "estimator=cosine", "estimator.checkpoint_counts=[1]"])

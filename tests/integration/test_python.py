@@ -17,6 +17,7 @@ from torch import nn
 import trak_cli as trak
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
+from trak_cli.types import Silent
 
 #: The choices of the tiny project that are not defaults.
 CHOICES: dict[str, Any] = {
@@ -233,6 +234,51 @@ def test_new_targets_have_the_scores_of_a_target_split(result: trak.Store) -> No
         result.score(torch.utils.data.DataLoader(TEST), progress=False)
     with pytest.raises(trak.ConfigError, match="trak ask"):
         trak.open_store(result.path).score(TEST)
+
+
+def test_candidates_have_the_scores_of_the_full_pass(tmp_path: Path) -> None:
+    result, new = attribute(store=tmp_path / "store"), (TEST.inputs[:3], TEST.labels[:3])
+    full = result.score(new, progress=False)
+    assert full.train_rows.tolist() == list(range(ROWS))
+    assert "train_rows" not in repr(full)
+    with pytest.raises(trak.StoreError, match=r"(?s)none.*call trak.compress with the same .*ask without candidates"):
+        result.score(new, candidates=5, progress=False)
+    with pytest.raises(trak.ConfigError, match="a whole number of at least 1"):
+        result.score(new, candidates=0, progress=False)
+    trak.compress(store=result.path, worker__part_rows=2 * SHARD_ROWS, progress=False)
+    said = Lines()
+    few = result.score(new, candidates=5, progress=said)
+    assert few.shape == (3, len(few.train_rows))
+    assert 10 <= len(few.train_rows) < ROWS
+    assert np.allclose(few[:], full[:, few.train_rows], rtol=2e-5, atol=2e-5 * np.abs(full[:]).max())
+    assert said.lines[-1] in repr(few)
+    scored = f"{len(few.train_rows)} of {ROWS} training rows scored, the 5 best candidates of each end"
+    assert said.lines[-1].startswith(f"{scored}; trak compress found ")
+    assert f"of the 5 highest and lowest scores of {TARGETS} targets of test" in said.lines[-1]
+    assert few.of(2).tolist() == few[2].tolist()
+    everything = result.score(new, candidates=ROWS, progress=False)
+    assert np.array_equal(everything[:], full[:])
+
+
+def test_candidates_are_named_in_an_array_with_labels(tmp_path: Path) -> None:
+    pytest.importorskip("xarray")
+    result = attribute(store=tmp_path / "store")
+    trak.compress(store=result.path, progress=False)
+    few = result.score((TEST.inputs[:2], TEST.labels[:2]), candidates=3, progress=False)
+    array = few.to_xarray(targets=1)
+    assert array["train"].values.tolist() == few.train_rows.tolist()
+    row = int(few.train_rows[-1])
+    assert float(array.sel(train=row, target=1)) == few[1, -1]
+
+
+class Lines(Silent):
+    """A reporter that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def test_samples_are_selected_by_their_mean_score(result: trak.Store, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Scores:
         estimator, split: what was scored.
         shape: (targets, n).
         target_rows: (targets,) the row of the split at each position. For scores of a group: its rows; there is one position.
+        train_rows: (n,) the training row at each position: all rows in their order, unless candidates were chosen.
         group: whether the scores have one row, of the mean of f over ``target_rows``.
         warnings: about the scores, by the command that wrote them.
     """
@@ -46,7 +47,13 @@ class Scores:
         self.group: bool = about.get("group", False)
         self.warnings: list[str] = list(about.get("warnings", ()))
         self.shape = (1 if self.group else len(self.target_rows), rows)
+        self._train_rows: IntArray | None = about.get("train_rows")
+        self._candidates: str | None = about.get("candidates")
         self._pick, self._owner = pick, about.get("owner")  # a temporary store lives as long as its object
+
+    @property
+    def train_rows(self) -> IntArray:
+        return np.arange(self.shape[1]) if self._train_rows is None else self._train_rows
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -85,7 +92,8 @@ class Scores:
         """
         module = needed("xarray", "tables", "to_xarray")
         positions, rows = (np.atleast_1d(places) for places in self._positions(targets, train))
-        coordinates = {"train": rows} if self.group else {"target": self.target_rows[positions], "train": rows}
+        train_rows = rows if self._train_rows is None else self._train_rows[rows]
+        coordinates = {"train": train_rows} if self.group else {"target": self.target_rows[positions], "train": train_rows}
         attributes = {"estimator": self.estimator, "split": self.split, "warnings": self.warnings}
         return module.DataArray(self[positions, rows], coordinates, ("target", "train"), self.estimator, attributes)
 
@@ -107,4 +115,6 @@ class Scores:
         described = {"estimator": self.estimator, "split": self.split, "sign": "positive helps the target, negative harms it"}
         if self.group:
             described["scores of"] = f"the mean over {counted(len(self.target_rows), 'target')}"
+        if self._candidates is not None:
+            described["training samples"] = f"those of train_rows: {self._candidates}"
         return described | {f"warning {number}": text for number, text in enumerate(self.warnings, 1)}

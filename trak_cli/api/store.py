@@ -158,11 +158,13 @@ class Store(StoreContent):
         with self._reading(estimator) as loaded:
             return metrics_table(evaluate(loaded, reporter_of(True), inputs=options_of(Inputs, given), split=split))
 
-    def score(self, targets: Any, *, progress: bool | Reporter = True) -> Scores:
+    def score(self, targets: Any, *, candidates: int | None = None, progress: bool | Reporter = True) -> Scores:
         """The scores of new targets against the finished store, which is not changed.
 
         Args:
             targets: samples like those of the target splits: a data set, a list of samples, or a tuple or mapping of columns.
+            candidates: score only so many training samples of each end of every target, which compressed features choose (see
+                :func:`trak_cli.compress`); ``train_rows`` of the result are their rows. None: all.
             progress: as for the stages.
 
         Raises:
@@ -171,6 +173,7 @@ class Store(StoreContent):
         """
         from trak_cli.api.datasets import as_dataset
         from trak_cli.results.new_scores import open_new
+        from trak_cli.stages.compressing.recall import MOST
 
         if "model" not in self._objects:
             remedy = "call trak.attribute(..., store=PATH) again, which resumes, or run trak ask"
@@ -178,10 +181,18 @@ class Store(StoreContent):
         problems: list[Problem] = []
         samples = as_dataset(targets, "targets", problems)
         InputError.raise_for(problems)
+        ConfigError.raise_for(count_problems(candidates=candidates) if candidates is not None else [])
+        reporter = reporter_of(progress)
         with as_arguments(), holding(self._objects), report_user_errors("your code"), with_gradients():
-            new = open_new(load("ask", None, None, (), self._values), reporter_of(progress), samples)
-            found = np.concatenate([block for _, block in new.blocks()], axis=1)
-        return Scores((new.estimator, "new targets"), range(len(found)), found.shape[1], lambda *rows: found[np.ix_(*rows)])
+            new = open_new(load("ask", None, None, (), self._values), reporter, samples, candidates)
+            chosen = new.choose(candidates, reporter)
+            found = np.concatenate([block for _, block in new.scores(chosen, reporter)], axis=1)
+        about: dict[str, Any] = {}
+        if chosen is not None:
+            about = {"train_rows": chosen.rows, "candidates": chosen.sentence(new.inventory.rows, min(chosen.count, MOST))}
+            reporter.log(about["candidates"])
+        names = (new.estimator, "new targets")
+        return Scores(names, range(len(found)), found.shape[1], lambda *rows: found[np.ix_(*rows)], **about)
 
     @contextmanager
     def _reading(self, estimator: str | None) -> Iterator[Loaded]:

@@ -73,7 +73,7 @@ def _with_arguments(problem: Problem) -> Problem:
 def _in_python(text: str) -> str:
     text = _MEANT.sub(lambda key: key.group().replace(".", "__"), _TRAIN.sub("", text))
     text = _CHOICE.sub(lambda key: f"{key.group(1)} {key.group(2)}={_literal(key.group(3))}", text)
-    text = _STAGES.sub(r"call trak.attribute, or trak.\1,", text)
+    text = _STAGES.sub(r"call trak.attribute, or trak.\1,", text).replace("run trak compress", "call trak.compress")
     text = text.replace("dataset.collate a function", "collate=FUNCTION")
     text = re.sub(f"{_COMMAND.pattern}|{_OPTION.pattern}", _argument, text)
     return _BETWEEN.sub(", ", _KEY.sub(_keyword, text))

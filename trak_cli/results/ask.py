@@ -12,16 +12,15 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.config.wording import unknown
 from trak_cli.errors import ConfigError
-from trak_cli.plurals import counted
 from trak_cli.report.page import require_packages
 from trak_cli.report.payload import Prediction
+from trak_cli.results.candidates import CandidateSummary
 from trak_cli.results.neighbours import TargetTop, describer, target_top, with_predictions
 from trak_cli.results.new_samples import make_samples
-from trak_cli.results.new_scores import Candidates, score_new
+from trak_cli.results.new_scores import score_new
 from trak_cli.results.outputs.predictions import ClassNames, class_names, read_predictions, stored_names
 from trak_cli.results.reporting.new_targets import write_page
 from trak_cli.results.samples import Samples, dataset_key, open_samples
-from trak_cli.stages.compressing.recall import MOST
 from trak_cli.stages.featurizing.new_targets import ModelOutputs
 from trak_cli.types import TRAIN, Reporter
 
@@ -47,26 +46,6 @@ class AskSummary:
     targets: list[TargetTop]
     report: Path | None
     candidates: CandidateSummary | None
-
-
-@dataclass(frozen=True)
-class CandidateSummary:
-    """The training rows that were scored.
-
-    Attributes:
-        count: rows of each end of every target that approximate scores chose.
-        scored: how many rows these are together.
-        recall: the share of the highest and lowest scores, as many as are shown (at most 100), that this many candidates
-            contained when `trak compress` measured it; None if it did not, for this estimator.
-        targets: how many targets it was measured with; None likewise.
-        split: whose targets these were; None likewise.
-    """
-
-    count: int
-    scored: int
-    recall: float | None
-    targets: int | None
-    split: str | None
 
 
 @dataclass(frozen=True)
@@ -99,9 +78,8 @@ def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: st
     like = _like(loaded.config, split)
     made = make_samples(like, records)
     found = score_new(loaded, reporter, made, shown.k, candidates=shown.candidates)
-    candidates = None if found.candidates is None else _candidates(found.candidates, shown.k)
-    if candidates is not None:
-        reporter.log(_about(candidates, found.inventory.rows, shown.k))
+    if found.candidates is not None:
+        reporter.log(found.candidates.sentence(found.inventory.rows, shown.k))
     words, training = Samples(made.split, made), open_samples(loaded.config, TRAIN)
     described = describer(training)
     inventory = found.inventory
@@ -125,24 +103,8 @@ def ask(loaded: Loaded, reporter: Reporter, *, records: Sequence[Any], split: st
         outputs=found.model.outputs.mean(axis=0).tolist(),
         targets=[with_predictions(target, known) for target in targets],
         report=shown.report,
-        candidates=candidates,
+        candidates=None if found.candidates is None else found.candidates.summary(shown.k),
     )
-
-
-def _candidates(found: Candidates, k: int) -> CandidateSummary:
-    recall = found.recall
-    if recall is None:
-        return CandidateSummary(found.count, found.scored, None, None, None)
-    return CandidateSummary(found.count, found.scored, recall.of(k, found.count), len(recall.ranks), recall.split)
-
-
-def _about(candidates: CandidateSummary, rows: int, k: int) -> str:
-    """What is known about the candidates, in a sentence."""
-    scored = f"{candidates.scored:,} of {rows:,} training rows scored, the {candidates.count:,} best candidates of each end"
-    if candidates.recall is None:
-        return f"{scored}; their recall was not measured for this estimator: run trak compress with the same configuration"
-    extremes = f"the {min(k, MOST)} highest and lowest scores of {counted(candidates.targets or 0, 'target')}"
-    return f"{scored}; trak compress found {candidates.recall:.1%} of {extremes} of {candidates.split} among so many"
 
 
 def _predicted(model: ModelOutputs, names: ClassNames, asked: Samples) -> dict[int, Prediction]:

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.plugins.samples import Indexed
+from trak_cli.results.candidates import Candidates
 from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
 from trak_cli.stages.compressing.compressed_store import CompressedStore, open_compressed
 from trak_cli.stages.compressing.exact_rows import ExactRows
-from trak_cli.stages.compressing.recall import Recall, find_recall
+from trak_cli.stages.compressing.recall import find_recall
 from trak_cli.stages.featurizing.new_targets import ModelOutputs, compute_new_targets
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.inputs.device import use_threads
@@ -22,22 +25,7 @@ from trak_cli.stages.inputs.reading_ahead import in_order
 from trak_cli.stages.scoring.block_scorer import PreparedTargets, prepare_targets
 from trak_cli.stages.scoring.gram_store import require_grams
 from trak_cli.store.layout import Layout
-from trak_cli.types import TRAIN, Float32, Reporter, Rows
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The training rows that were scored, where not all of them were.
-
-    Attributes:
-        count: rows with the highest approximate scores, and as many with the lowest, of every target.
-        scored: how many rows these are together.
-        recall: measured by `trak compress`; None if it was not measured for this estimator.
-    """
-
-    count: int
-    scored: int
-    recall: Recall | None
+from trak_cli.types import TRAIN, Float32, IntArray, Reporter
 
 
 @dataclass(frozen=True)
@@ -79,24 +67,11 @@ def score_new(loaded: Loaded, reporter: Reporter, samples: Indexed, k: int, *, c
         expected = f"at least {k}, as many as are shown of each end (-k)"
         raise ConfigError(Problem("--candidates", str(candidates), expected, f"give --candidates {max(10 * k, 1000)}"))
     new = open_new(loaded, reporter, samples, candidates)
-    if candidates is not None and new.compressed is not None:
-        return _among_candidates(new, new.compressed, reporter, k, candidates)
+    chosen = new.choose(candidates, reporter)
     best = TopK(new.model.outputs.shape[1], min(k, new.inventory.rows))
-    with reporter.meter("scores", new.inventory.rows, "training rows") as meter:
-        for rows, scores in new.blocks():
-            best.update(scores, rows.start)
-            meter.advance(len(rows))
-    return NewScores(new.inventory, new.estimator, new.model, best.result())
-
-
-def _among_candidates(new: NewTargetScorer, store: CompressedStore, reporter: Reporter, k: int, count: int) -> NewScores:
-    scorer = CompressedScorer.of(new.targets, store)
-    with reporter.meter("candidates", new.inventory.rows, "training rows") as meter:
-        rows = find_candidates(scorer, count, new.threads, meter)
-    with reporter.meter("scores", len(rows), "training rows") as meter:
-        extremes = ExactRows(new.targets, store, new.threads).best(rows, k, meter)
-    recall = find_recall(store, replace(new.targets.estimator, name=new.estimator))
-    return NewScores(new.inventory, new.estimator, new.model, extremes, Candidates(count, len(rows), recall))
+    for rows, scores in new.scores(chosen, reporter):
+        best.update(scores, rows)
+    return NewScores(new.inventory, new.estimator, new.model, best.result(), chosen)
 
 
 @dataclass(frozen=True)
@@ -117,15 +92,43 @@ class NewTargetScorer:
     threads: int
     compressed: CompressedStore | None = None
 
-    def blocks(self) -> Iterator[tuple[Rows, Float32]]:
-        """The scores (t, rows of a shard) of every shard, in the order of the training rows.
+    def choose(self, count: int | None, reporter: Reporter) -> Candidates | None:
+        """The training rows with the ``count`` highest or lowest approximate scores of any target; None: all are to be scored.
+
+        Raises:
+            StoreError: compressed features are missing, damaged, or of other features.
+        """
+        if count is None or self.compressed is None:
+            return None
+        scorer = CompressedScorer.of(self.targets, self.compressed)
+        with reporter.meter("candidates", self.inventory.rows, "training rows") as meter:
+            rows = find_candidates(scorer, count, self.threads, meter)
+        recall = find_recall(self.compressed, replace(self.targets.estimator, name=self.estimator))
+        return Candidates(count, rows, recall)
+
+    def scores(self, candidates: Candidates | None, reporter: Reporter) -> Iterator[tuple[IntArray, Float32]]:
+        """(training rows, their scores (t, m)), block by block in the order of the rows: of candidates, or None for all.
 
         Raises:
             StoreError: a shard is missing, damaged or another run's.
         """
+        count = self.inventory.rows if candidates is None else len(candidates.rows)
+        with reporter.meter("scores", count, "training rows") as meter:
+            for rows, scores in self._all_scores() if candidates is None else self._some_scores(candidates.rows):
+                yield rows, scores
+                meter.advance(len(rows))
+
+    def _all_scores(self) -> Iterator[tuple[IntArray, Float32]]:
         shards = self.inventory.shards(TRAIN)
         _ = self.targets.thresholds  # computed before the threads ask for it
-        yield from zip(shards, in_order(self.targets.final_scores, range(len(shards)), self.threads), strict=True)
+        blocks = in_order(self.targets.final_scores, range(len(shards)), self.threads)
+        for rows, scores in zip(shards, blocks, strict=True):
+            yield np.arange(rows.start, rows.stop), scores
+
+    def _some_scores(self, rows: IntArray) -> Iterator[tuple[IntArray, Float32]]:
+        if self.compressed is None:
+            raise RuntimeError("candidates without compressed features")
+        return ExactRows(self.targets, self.compressed, self.threads).final_scores(rows)
 
 
 def open_new(loaded: Loaded, reporter: Reporter, samples: Indexed, candidates: int | None = None) -> NewTargetScorer:

@@ -88,7 +88,7 @@ def _chosen(found: NewScores) -> list[str]:
     """What the page says if not all training rows were scored."""
     if found.candidates is None:
         return []
-    scored = f"Only {found.candidates.scored:,} of {found.inventory.rows:,} training samples were scored"
+    scored = f"Only {len(found.candidates.rows):,} of {found.inventory.rows:,} training samples were scored"
     return [f"{scored}: candidates that compressed features chose (trak ask --candidates). Others may have higher scores."]
 
 

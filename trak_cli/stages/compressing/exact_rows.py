@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 
 from trak_cli.attribution.estimator.threshold import reference_rows, soften, thresholds
-from trak_cli.attribution.topk import TopBottom, TopK
 from trak_cli.errors import Problem
 from trak_cli.stages.compressing.compressed_part import CompressedPart
 from trak_cli.stages.compressing.compressed_store import CompressedStore
@@ -22,7 +21,7 @@ from trak_cli.stages.inputs.reading_ahead import in_order
 from trak_cli.stages.scoring.block_scorer import PreparedTargets
 from trak_cli.store.failures import DamagedError
 from trak_cli.store.partial.single_rows import read_single_rows, row_digests
-from trak_cli.types import TRAIN, Float32, FloatArray, IntArray, Meter
+from trak_cli.types import TRAIN, Float32, FloatArray, IntArray
 
 #: Rows that are scored at a time.
 _BLOCK = 4096
@@ -40,8 +39,8 @@ class ExactRows:
     store: CompressedStore
     threads: int
 
-    def best(self, rows: IntArray, k: int, meter: Meter) -> TopBottom:
-        """The k highest and lowest final scores among some training rows, given in ascending order.
+    def final_scores(self, rows: IntArray) -> Iterator[tuple[IntArray, Float32]]:
+        """(training rows, their final scores (targets, m)), for rows in ascending order.
 
         Raises:
             StoreError: a row is not the one that was compressed.
@@ -51,11 +50,8 @@ class ExactRows:
         if share:
             reference = [scores for _, scores in self.blocks(reference_rows(self.store.inventory.rows))]
             limits = thresholds(np.concatenate(reference, axis=1), share)
-        best = TopK(len(self.targets.factors[0].scale), k)
         for some, scores in self.blocks(rows):
-            best.update(scores if limits is None else soften(scores, limits), some)
-            meter.advance(len(some))
-        return best.result()
+            yield some, scores if limits is None else soften(scores, limits)
 
     def blocks(self, rows: IntArray) -> Iterator[tuple[IntArray, Float32]]:
         """(training rows, their scores (targets, m) before any threshold), for rows in ascending order."""
