@@ -137,6 +137,51 @@ def test_submit_counts_the_parts_and_the_recall(finalized: Project) -> None:
     assert json.loads(finalized.done(*asked).stdout)["complete"] == ["compress"]
 
 
+CHANGES = {
+    "parts of another length": ((), ("worker.part_rows=16",), 9),
+    "another estimator": ((), (*PARTS, "estimator=trak"), 1),
+    "other settings of the estimator": ((), (*PARTS, "estimator.soft_threshold=0.1"), 1),
+    "more training rows": (("featurize", "finalize"), (*PARTS, "dataset.train.rows=80"), 7),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_submit_counts_what_compress_would_write(finalized: Project, change: str) -> None:
+    pytest.importorskip("submitit", reason="pip install 'trak-cli[slurm]'")
+    finalized.done("compress", *PARTS)
+    stages, options, missing = CHANGES[change]
+    for stage in (*stages, "finalize"):
+        finalized.done(stage, *options)
+    asked = ("submit", "--dry-run", "--json", *options, "compress")
+    (job,) = json.loads(finalized.done(*asked).stdout)["jobs"]
+    assert (job["stage"], job["missing"]) == ("compress", missing)
+    written = json.loads(finalized.done("compress", *options, "--json").stdout)["written"]
+    assert written == missing - 1, "and the recall"
+    assert json.loads(finalized.done(*asked).stdout)["complete"] == ["compress"]
+
+
+def test_submit_counts_a_part_whose_shard_was_written_again(finalized: Project) -> None:
+    pytest.importorskip("submitit", reason="pip install 'trak-cli[slurm]'")
+    finalized.done("compress", *PARTS)
+    image = read_image(finalized.shard(index=3))
+    write_image(image.path, image.arrays, image.fingerprint, {"program": "another"}, overwrite=True)
+    asked = ("submit", "--dry-run", "--json", *PARTS, "compress")
+    assert [job["missing"] for job in json.loads(finalized.done(*asked).stdout)["jobs"]] == [1]
+    assert json.loads(finalized.done("compress", *PARTS, "--json").stdout)["written"] == 1
+    assert json.loads(finalized.done(*asked).stdout)["complete"] == ["compress"]
+
+
+def test_status_tells_that_a_copy_is_unfinished(finalized: Project) -> None:
+    finalized.done("compress", *PARTS)
+    finalized.done("compress", "worker.part_rows=16", "worker.index=0", "worker.count=4")
+    assert "under 2 checkpoints, unfinished or of fewer rows: run trak compress\n" in finalized.done("status").stdout
+    finalized.done("compress", "worker.part_rows=16")
+    assert "compressed features: 8 parts under 2 checkpoints\n" in finalized.done("status").stdout
+    finalized.done("featurize", "dataset.train.rows=80")
+    told = finalized.done("status", "--verify").stdout
+    assert "8 parts under 2 checkpoints, unfinished or of fewer rows: run trak compress\n" in told
+
+
 def test_candidates_without_compressed_features_are_refused_with_the_command_that_makes_them(finalized: Project) -> None:
     asked = ("ask", *ROW, "--candidates", "5")
     finalized.refused(3, *asked, says=("compressed features of a-", "none", "run trak compress"))

@@ -51,6 +51,7 @@ def show(summary: StatusSummary, console: Console) -> None:
         )
     if copies := summary.compressed.checkpoints:
         about = f"{counted(summary.compressed.parts, 'part')} under {counted(len(copies), 'checkpoint')}"
+        about += "" if summary.compressed.measured else ", unfinished or of fewer rows: run trak compress"
         console.print(f"compressed features: {about}{_damaged(summary.compressed.damaged)}", soft_wrap=True)
     for scores in summary.scores:
         state = "complete" if scores.complete else "incomplete"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class CompressedStore:
             StoreError: it is missing, damaged, or of other features.
         """
         path = self.inventory.layout.compressed_part(checkpoint, number)
-        image = self._current(path, checkpoint, self._part(checkpoint, number))
+        image = self._current(path, checkpoint, self.part_fingerprint(checkpoint, number))
         return part_of(path, image, self.parts[number], (self.inventory.plan.shard_rows, self.inventory.dim))
 
     def prepare(self, checkpoint: str) -> None:
@@ -116,13 +117,34 @@ class CompressedStore:
 
     def add(self, checkpoint: str, number: int) -> bool:
         """Compress and store one part; False if it was there, and its shards have not been written again since."""
-        path, fingerprint = self.inventory.layout.compressed_part(checkpoint, number), self._part(checkpoint, number)
-        if _is_stored(path, fingerprint, shard_digests=self._shard_digests(checkpoint, self.parts[number])):
+        path, fingerprint = self.inventory.layout.compressed_part(checkpoint, number), self.part_fingerprint(checkpoint, number)
+        if _is_stored(path, fingerprint, shard_digests=self.shard_digests(checkpoint, number)):
             return False
         with unit_of_work():
             shards = self.inventory.read_range(checkpoint, TRAIN, self.parts[number])
             write_image(path, part_arrays(self.basis(checkpoint), shards), fingerprint, provenance(), overwrite=path.exists())
         return True
+
+    def part_fingerprint(self, checkpoint: str, number: int) -> Json:
+        """The fingerprint of a part.
+
+        Raises:
+            StoreError: the checkpoint has no basis.
+        """
+        rows = self.parts[number]
+        part = {"part": [rows.start, rows.stop], "basis": self._digest(checkpoint)}
+        return self._common(checkpoint, "part") | part
+
+    def shard_digests(self, checkpoint: str, number: int) -> bytes:
+        """The digests in the headers of the shards of a part, which it stores as ``shard_digests``.
+
+        Raises:
+            StoreError: a shard is missing or was cut short.
+        """
+        layout, length = self.inventory.layout, self.inventory.plan.shard_rows
+        shards = self.inventory.shards_in(TRAIN, self.parts[number])
+        paths = [layout.features(checkpoint, TRAIN, shard.start // length) for shard in shards]
+        return bytes.fromhex("".join(read_header(path).digest for path in paths))
 
     def fingerprint(self) -> list[str]:
         """What identifies the bases of all checkpoints."""
@@ -133,12 +155,6 @@ class CompressedStore:
         if checkpoint not in self._digests:
             self.basis(checkpoint)
         return self._digests[checkpoint]
-
-    def _shard_digests(self, checkpoint: str, rows: Rows) -> bytes:
-        """The digests in the headers of the shards with these training rows."""
-        layout, length = self.inventory.layout, self.inventory.plan.shard_rows
-        paths = [layout.features(checkpoint, TRAIN, shard.start // length) for shard in self.inventory.shards_in(TRAIN, rows)]
-        return bytes.fromhex("".join(read_header(path).digest for path in paths))
 
     def _remove_other_parts(self, checkpoint: str) -> None:
         expected = self._common(checkpoint, "part")
@@ -176,11 +192,6 @@ class CompressedStore:
             "part_rows": self.part_rows,
         }
 
-    def _part(self, checkpoint: str, number: int) -> Json:
-        rows = self.parts[number]
-        part = {"part": [rows.start, rows.stop], "basis": self._digest(checkpoint)}
-        return self._common(checkpoint, "part") | part
-
 
 def open_compressed(inventory: Inventory) -> CompressedStore:
     """The compressed features of an inventory, all parts of which are there by their names.
@@ -198,6 +209,15 @@ def open_compressed(inventory: Inventory) -> CompressedStore:
     store.basis(first)  # of these rows
     store.require()
     return store
+
+
+def known_by_headers(inventory: Inventory, part_rows: int) -> CompressedStore:
+    """A copy whose bases are not read before they are needed: the headers of their files identify them."""
+    digests = {}
+    for name in inventory.checkpoints:
+        with suppress(StoreError):
+            digests[name] = read_header(inventory.layout.compressed_basis(name)).content
+    return CompressedStore(inventory, part_rows, _digests=digests)
 
 
 def _incomplete(inventory: Inventory, checkpoint: str, found: str) -> Problem:

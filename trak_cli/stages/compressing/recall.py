@@ -66,7 +66,7 @@ def find_recall(store: CompressedStore, estimator: EstimatorSpec) -> Recall | No
         image = read_image(path)
     except (MissingError, DamagedError):
         return None
-    if canonical(image.fingerprint) != canonical(_fingerprint(store, estimator, split)):
+    if canonical(image.fingerprint) != canonical(recall_fingerprint(store, estimator, split)):
         return None
     require_shapes(path, image.shapes, {"ranks": (None, 2, None)}, "ranks of scores")
     if image.dtypes["ranks"] != "int64":
@@ -94,7 +94,7 @@ def measure_recall(store: CompressedStore, estimator: EstimatorSpec, reporter: R
         scorer = CompressedScorer.of(targets, store)
         ranks = _ranks(scorer, [_without(end, own) for end in (ends.top, ends.bottom)], own, meter.advance)
     path = inventory.layout.compressed_recall(estimator.name)
-    write_image(path, {"ranks": ranks}, _fingerprint(store, estimator, split), provenance(), overwrite=path.exists())
+    write_image(path, {"ranks": ranks}, recall_fingerprint(store, estimator, split), provenance(), overwrite=path.exists())
     return Recall(split, ranks)
 
 
@@ -148,7 +148,12 @@ def _features(inventory: Inventory, checkpoint: str, split: str, rows: IntArray)
     )
 
 
-def _fingerprint(store: CompressedStore, estimator: EstimatorSpec, split: str) -> Json:
+def recall_fingerprint(store: CompressedStore, estimator: EstimatorSpec, split: str) -> Json:
+    """The fingerprint of a measurement; ``split``: :func:`measured_split`.
+
+    Raises:
+        StoreError: a checkpoint has no basis.
+    """
     inventory = store.inventory
     features, targets = list(inventory.features.values()), rows_of(inventory.layout, split)
     scores = scores_fingerprint(estimator, features, inventory.rows, split, targets, MOST)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trak_cli.errors import StoreError
+from trak_cli.stages.index.split_sizes import rows_of
 from trak_cli.store.chosen_targets import ChosenTargets
-from trak_cli.store.header import LEAST_BYTES, verify
+from trak_cli.store.container import read_image
+from trak_cli.store.header import LEAST_BYTES, read_header, verify
 from trak_cli.store.layout import Layout
+from trak_cli.types import TRAIN
 
 #: Called after each file that is verified.
 Advance = Callable[[], None]
@@ -26,10 +30,16 @@ class GramStatus:
 
 @dataclass(frozen=True)
 class CompressedStatus:
-    """Compressed copies of the training features; ``damaged``: paths inside the store."""
+    """Compressed copies of the training features.
+
+    Attributes:
+        measured: estimators whose recall `trak compress` has measured with these copies, which it does once they are complete.
+        damaged: paths inside the store.
+    """
 
     checkpoints: list[str]
     parts: int
+    measured: list[str]
     damaged: list[str]
 
 
@@ -76,7 +86,25 @@ def compressed_status(layout: Layout, advance: Advance | None = None) -> Compres
     """The status by names and sizes, or with every byte checked and ``advance`` called after each file."""
     checkpoints = layout.compressed_checkpoints()
     parts = sum(len(layout.compressed_parts(checkpoint)) for checkpoint in checkpoints)
-    return CompressedStatus(checkpoints, parts, _inside(layout, _damaged(compressed_files(layout), advance)))
+    damaged = _inside(layout, _damaged(compressed_files(layout), advance))
+    return CompressedStatus(checkpoints, parts, _measured(layout, checkpoints), damaged)
+
+
+def _measured(layout: Layout, checkpoints: Sequence[str]) -> list[str]:
+    """The estimators whose recall was measured with the stored bases, and with as many training rows as there are."""
+    bases: set[str] = set()
+    for checkpoint in checkpoints:
+        with suppress(StoreError):
+            bases.add(read_header(layout.compressed_basis(checkpoint)).content)
+    measured = []
+    for estimator in layout.compressed_recalls():
+        with suppress(StoreError):
+            found = read_image(layout.compressed_recall(estimator), only=()).fingerprint
+            own = found.get("bases")
+            complete = isinstance(own, list) and bool(own) and all(one in bases for one in own)
+            if complete and found.get("rows") == rows_of(layout, TRAIN):
+                measured.append(estimator)
+    return measured
 
 
 def score_files(layout: Layout, estimator: str, split: str) -> list[Path]:

@@ -20,14 +20,14 @@ from trak_cli.stages.index.fingerprints import scores_fingerprint
 from trak_cli.stages.index.inventory import Inventory, take_inventory
 from trak_cli.stages.index.run_plan import read_plan
 from trak_cli.stages.index.split_sizes import rows_of, split_shards
-from trak_cli.stages.index.work_parts import parts_of_shards
+from trak_cli.stages.index.work_parts import part_rows
 from trak_cli.stages.inputs.checkpoints import members_of
 from trak_cli.stages.scoring.gram_store import gram_path
 from trak_cli.stages.scoring.result_status import list_scores
-from trak_cli.store.fingerprint import differences
+from trak_cli.stages.submitting.compressed_copy import copy_files
+from trak_cli.stages.submitting.fingerprints import has_fingerprint
 from trak_cli.store.layout import Layout
-from trak_cli.store.virtual import read_fingerprint
-from trak_cli.types import TRAIN, Json
+from trak_cli.types import TRAIN
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def _finalize(loaded: Loaded) -> Progress:
     if inventory is None:
         return Progress("Gram matrices", None)
     paths = [gram_path(inventory, estimator, checkpoint) for checkpoint in inventory.checkpoints]
-    return Progress("Gram matrices", len(paths), [path for path in paths if not _has(path, {"rows": inventory.rows})])
+    return Progress(
+        "Gram matrices", len(paths), [path for path in paths if not has_fingerprint(path, {"rows": inventory.rows})]
+    )
 
 
 def _score(loaded: Loaded) -> Progress:
@@ -164,25 +166,8 @@ def _incomplete_scores(config: TrakConfig, inventory: Inventory, splits: Sequenc
             path = (layout.scores if top_k is None else layout.scores_top)(name, split)
             targets, features = rows_of(layout, split), list(average.features.values())
             expected = scores_fingerprint(spec, features, average.rows, split, targets, top_k)
-            if not _has(path, expected) or not list_scores(layout, name, split, average.rows).complete:
+            if not has_fingerprint(path, expected) or not list_scores(layout, name, split, average.rows).complete:
                 yield path
-
-
-def _has(path: Path, expected: Json) -> bool:
-    """Whether a file is there whose fingerprint has these values."""
-    try:
-        status = path.stat()
-        found = _fingerprint(path, (status.st_ino, status.st_size, status.st_mtime_ns))
-    except (OSError, StoreError):
-        return False
-    return not differences({key: found.get(key) for key in expected}, expected)
-
-
-@cache
-def _fingerprint(path: Path, stamp: tuple[int, ...]) -> Json:
-    """The fingerprint in a file, which is read once for each state of the file."""
-    del stamp
-    return read_fingerprint(path)
 
 
 def _compress(loaded: Loaded) -> Progress:
@@ -190,11 +175,9 @@ def _compress(loaded: Loaded) -> Progress:
     if inventory is None:
         return Progress("parts and recall", None)
     name, count = config.estimator.shown
-    inventory, layout = inventory.first(count), inventory.layout
-    numbers = range(len(parts_of_shards(config.worker.part_rows, inventory)))
-    paths = [layout.compressed_part(checkpoint, number) for checkpoint in inventory.checkpoints for number in numbers]
-    paths.append(layout.compressed_recall(name))
-    return Progress("parts and recall", len(paths), [path for path in paths if not _has(path, {"rows": inventory.rows})])
+    estimator, rows = replace(config.estimator.spec, name=name), part_rows(config.worker.part_rows, inventory.dim)
+    files = copy_files(inventory.first(count), estimator, rows)
+    return Progress("parts and recall", len(files), [path for path, stored in files.items() if not stored])
 
 
 def _refine(loaded: Loaded) -> Progress:
