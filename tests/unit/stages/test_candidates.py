@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from trak_cli.config.load import load
 from trak_cli.stages.compress import compress
 from trak_cli.stages.compressing import compressed_store
 from trak_cli.stages.compressing.candidates import CompressedScorer, find_candidates
+from trak_cli.stages.compressing.compressed_part import CompressedPart
 from trak_cli.stages.compressing.compressed_store import CompressedStore, open_compressed
 from trak_cli.stages.compressing.exact_rows import ExactRows
 from trak_cli.stages.compressing.recall import Recall, find_recall
@@ -74,6 +76,44 @@ def test_all_rows_as_candidates_are_the_full_pass_and_fewer_are_a_part_of_it(tmp
         found = extremes(exact, rows, 1).top
         expected = np.take_along_axis(scores, found.indices, 1)
         np.testing.assert_allclose(found.values, expected, rtol=2e-5, atol=1e-6 * np.abs(scores).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_little_memory_changes_neither_candidates_nor_their_scores(tmp_path: Path, kind: str) -> None:
+    store, targets, _ = compressed(tmp_path / "store", kind)
+    scorer = CompressedScorer.of(targets, store)
+    rows = find_candidates(scorer, 6, 4, Silent())
+    for memory, threads in ((1, 4), (scorer.part_bytes, 4), (2 * scorer.part_bytes, 3), (1, 1)):
+        assert find_candidates(scorer, 6, threads, Silent(), memory).tolist() == rows.tolist()
+    floats = 5 * len(store.inventory.checkpoints) * store.inventory.dim
+    few, many = ExactRows(targets, store, 2, most_floats=floats), ExactRows(targets, store, 2)
+    sizes = [len(some) for some, _ in few.final_scores(rows)]
+    assert max(sizes) == 5
+    assert len(list(many.final_scores(rows))) < len(sizes)
+    one, other = (np.concatenate([scores for _, scores in exact.final_scores(rows)], axis=1) for exact in (few, many))
+    np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_threads_share_a_part_if_their_own_do_not_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    store, targets, _ = compressed(tmp_path / "store", "default")
+    scorer, read, events = CompressedScorer.of(targets, store), CompressedStore.read, list[int]()
+    meeting = Barrier(len(store.parts))
+
+    def watched(self: CompressedStore, checkpoint: str, number: int) -> CompressedPart:
+        if fits and checkpoint == store.inventory.checkpoints[0]:
+            meeting.wait(10)  # raises an exception if not all parts are read at a time
+        events.append(number)
+        part = read(self, checkpoint, number)
+        events.append(number)
+        return part
+
+    monkeypatch.setattr(CompressedStore, "read", watched)
+    find_candidates(scorer, 6, 4, Silent(), memory=10 * scorer.part_bytes if fits else 1)
+    assert len(events) == 2 * len(store.parts) * len(store.inventory.checkpoints)
+    assert fits or events == sorted(events)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["targets", "training rows"])

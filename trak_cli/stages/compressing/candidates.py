@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from trak_cli.attribution.compressed import CompressedTargets
+from trak_cli.attribution.compressed import PER_BYTE, CompressedTargets
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.scores import combine, sample_weight
 from trak_cli.attribution.topk import TopK
@@ -19,6 +21,9 @@ from trak_cli.types import Float32, FloatArray, IntArray, Meter, Rows
 
 #: Rows that are scored at a time, so that memory does not grow with the length of a part.
 _BLOCK = 4096
+
+#: Bytes of the parts that are in memory at a time, if one has less.
+_MEMORY = 2**28
 
 
 @dataclass(frozen=True)
@@ -41,27 +46,32 @@ class CompressedScorer:
         targets = [CompressedTargets.of(factor, store.basis(name)) for factor, name in pairs]
         return CompressedScorer(store, prepared.estimator, targets, prepared.sample_weights)
 
-    def blocks(self, number: int) -> Iterator[tuple[Rows, Float32]]:
-        """The scores of one part: (training rows, (targets, rows) float32)."""
-        parts, rows = self._read(number), self.store.parts[number]
-        for start in range(0, len(rows), _BLOCK):
-            stop = min(start + _BLOCK, len(rows))
-            yield Rows(rows.start + start, rows.start + stop), self._scores(parts, rows, slice(start, stop))
+    @property
+    def part_bytes(self) -> int:
+        """About the memory of one part, under all checkpoints."""
+        return len(self.store.inventory.checkpoints) * len(self.store.parts[0]) * math.ceil(self.store.inventory.dim / PER_BYTE)
+
+    def blocks(self, number: int, threads: int = 1) -> Iterator[tuple[Rows, Float32]]:
+        """The scores of one part, by so many threads: (training rows, (targets, rows) float32)."""
+        parts, rows = self._read(number, threads), self.store.parts[number]
+        some = [slice(start, min(start + _BLOCK, len(rows))) for start in range(0, len(rows), _BLOCK)]
+        for block, scores in zip(some, in_order(partial(self._scores, parts, rows), some, threads), strict=True):
+            yield Rows(rows.start + block.start, rows.start + block.stop), scores
 
     def scores(self, number: int, rows: IntArray) -> Float32:
         """The scores of some training rows of one part, (targets, m) float32."""
         whole = self.store.parts[number]
         return self._scores(self._read(number), whole, rows - whole.start)
 
-    def best(self, number: int, count: int) -> TopK:
+    def best(self, number: int, count: int, threads: int) -> TopK:
         """The ``count`` rows of one part with the highest, and with the lowest, scores."""
         best = TopK(len(self.targets[0].factor.scale), count)
-        for rows, scores in self.blocks(number):
+        for rows, scores in self.blocks(number, threads):
             best.update(scores, rows.start)
         return best
 
-    def _read(self, number: int) -> list[CompressedPart]:
-        return [self.store.read(name, number) for name in self.store.inventory.checkpoints]
+    def _read(self, number: int, threads: int = 1) -> list[CompressedPart]:
+        return list(in_order(partial(self.store.read, number=number), self.store.inventory.checkpoints, threads))
 
     def _scores(self, parts: Sequence[CompressedPart], rows: Rows, some: slice | IntArray) -> Float32:
         q = [
@@ -74,15 +84,20 @@ class CompressedScorer:
         return combine(self.estimator, [one.factor for one in self.targets], products, sample_weight(self.estimator, q))
 
 
-def find_candidates(scorer: CompressedScorer, count: int, threads: int, meter: Meter) -> IntArray:
+def find_candidates(scorer: CompressedScorer, count: int, threads: int, meter: Meter, memory: int = _MEMORY) -> IntArray:
     """The rows with the ``count`` highest or lowest approximate scores of any target, (m,) ascending.
+
+    Args:
+        threads: that read and score. They share a part if parts of their own do not fit into ``memory`` bytes.
 
     Raises:
         StoreError: a part is missing, damaged, or of other features.
     """
     parts = scorer.store.parts
     best = TopK(len(scorer.targets[0].factor.scale), count)
-    for number, found in enumerate(in_order(lambda number: scorer.best(number, count), range(len(parts)), threads)):
+    at_once = min(max(memory // scorer.part_bytes, 1), threads)
+    found_in = partial(scorer.best, count=count, threads=threads // at_once)
+    for number, found in enumerate(in_order(found_in, range(len(parts)), at_once)):
         best.merge(found)
         meter.advance(len(parts[number]))
     ends = best.result()

@@ -23,8 +23,8 @@ from trak_cli.store.failures import DamagedError
 from trak_cli.store.partial.single_rows import read_single_rows, row_digests
 from trak_cli.types import TRAIN, Float32, FloatArray, IntArray
 
-#: Rows that are scored at a time.
-_BLOCK = 4096
+#: Rows that are scored at a time, and the most float32 numbers that their features have under all checkpoints: 64 MiB.
+_MOST_ROWS, _MOST_FLOATS = 4096, 2**24
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class ExactRows:
 
     Attributes:
         threads: shards from which rows are read at a time.
+        most_floats: of the features of rows that are in memory at a time, under all checkpoints.
     """
 
     targets: PreparedTargets
     store: CompressedStore
     threads: int
+    most_floats: int = _MOST_FLOATS
 
     def final_scores(self, rows: IntArray) -> Iterator[tuple[IntArray, Float32]]:
         """(training rows, their final scores (targets, m)), for rows in ascending order.
@@ -55,12 +57,14 @@ class ExactRows:
 
     def blocks(self, rows: IntArray) -> Iterator[tuple[IntArray, Float32]]:
         """(training rows, their scores (targets, m) before any threshold), for rows in ascending order."""
+        inventory = self.store.inventory
+        step = min(max(self.most_floats // (len(inventory.checkpoints) * inventory.dim), 1), _MOST_ROWS)
         for number, part in enumerate(self.store.parts):
             inside = rows[(rows >= part.start) & (rows < part.stop)]
             if len(inside):
-                read = [self.store.read(name, number) for name in self.store.inventory.checkpoints]
-                for start in range(0, len(inside), _BLOCK):
-                    some = inside[start : start + _BLOCK]
+                read = [self.store.read(name, number) for name in inventory.checkpoints]
+                for start in range(0, len(inside), step):
+                    some = inside[start : start + step]
                     yield some, self.targets.scores_of([self._values(place, part, some) for place, part in enumerate(read)])
 
     def _values(self, place: int, part: CompressedPart, rows: IntArray) -> tuple[Float32, FloatArray]:
