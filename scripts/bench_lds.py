@@ -1,6 +1,6 @@
 """The quality benchmark: the LDS of every method on 24 settings under two protocols, from raw data to tables and plots.
 
-python scripts/bench_lds.py [SETTING ...] [--protocol "this run"] [--workers 2] [--no-peers]      (make lds)
+python scripts/bench_lds.py [SETTING ...] [--all] [--protocol "this run"] [--workers 2] [--no-peers]    (make lds: 20 settings)
 
 The protocols ask different questions (docs/protocols.md): "halves" retrains models of other seeds on random halves of the
 training set; "this run" repeats the run of one checkpoint, with its own seed, without 1 % of the samples.
@@ -31,9 +31,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "lds"))
 
 from costs import known_costs
-from measure import CHOSEN_TARGETS, ESTIMATORS, MASKS, Line, lines
+from measure import BLENDS, CHOSEN_TARGETS, ESTIMATORS, Line, lines
 from picture import draw
-from setting import HALVES, LARGE, THIS_RUN, Setting, make_data, missing_data, names, prepare, this_run
+from setting import HALVES, LARGE, SLOW, THIS_RUN, Setting, make_data, missing_data, names, prepare, this_run
 from tables import overview, show, show_comparisons, show_times, write_csv
 
 from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, compare
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = _arguments()
     start = time.perf_counter()
     make_data()
-    chosen = _with_data(arguments.settings)
+    chosen = _with_data(arguments.settings, [name for name in names() if arguments.all or name not in SLOW])
     by_name = {}
     at_once = min(arguments.workers, len(chosen))
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
@@ -75,7 +75,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: all of {', '.join(names())}")
+    usual = ", ".join(name for name in names() if name not in SLOW)
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: {usual}")
+    parser.add_argument("--all", action="store_true", help=f"also {', '.join(SLOW)}")
     parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
     parser.add_argument("--protocol", choices=(HALVES, THIS_RUN), help="default: both")
     parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
@@ -83,14 +85,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _with_data(named: list[str]) -> list[str]:
-    """Return the settings to measure: those that are named, or all that have their data."""
-    missing = [name for name in named or names() if missing_data(name)]
+def _with_data(named: list[str], usual: list[str]) -> list[str]:
+    """Return the settings to measure: those that are named, or the usual ones that have their data."""
+    missing = [name for name in named or usual if missing_data(name)]
     if missing and named:
         raise SystemExit(f"no data for {', '.join(missing)}")
     if missing:
         print(f"left out, because their data are missing: {', '.join(missing)}", file=sys.stderr, flush=True)
-    return named or [name for name in names() if name not in missing]
+    return named or [name for name in usual if name not in missing]
 
 
 def _setting(name: str, protocol: str | None, peers: bool, resamples: int, workers: int) -> list[dict[str, Any]]:
@@ -148,13 +150,13 @@ def _comparisons(protocol: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Me
     """Yield our method, the other method, and the name of the other in the summary."""
     default, best = ESTIMATORS[0], f"best {EKFAC}"
     if protocol == HALVES:
-        masked, ekfac = f"{default} + {MASKS} masks", _best(rows, 10, EKFAC)
+        blends, ekfac = f"{default} + {BLENDS} blends", _best(rows, 10, EKFAC)
         yield (default, 1), ("traker", 10), "traker"
         yield (default, 1), (ekfac, 10), best
         yield (default, 5), (ekfac, 10), best
         yield (default, 5), ("cosine", 10), "cosine"
-        yield (masked, 1), ("traker", 10), "traker"
-        yield (masked, 1), (ekfac, 10), best
+        yield (blends, 1), ("traker", 10), "traker"
+        yield (blends, 1), (ekfac, 10), best
         return
     yield ("unroll", 1), (_best(rows, 1, "", but=("unroll",)), 1), "best of all others"
     for label in ("unroll", "refine"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import ours
 import peers
-from measure import ESTIMATORS, MASKS
+from measure import BLENDS, ESTIMATORS
 from setting import FOLDER, Setting
 
 from trak_cli.config.estimators import shipped_estimators
@@ -36,7 +36,7 @@ def known_costs(setting: Setting, with_peers: bool) -> Costs:
 
 
 def _ours(setting: Setting) -> Costs:
-    """Costs of training, and of features and scores of a checkpoint and its masked members."""
+    """Costs of training, and of features and scores of a checkpoint and its blends."""
     with tempfile.TemporaryDirectory() as folder:
         asked = [f"name={setting.name}", "train.count=1", "gradients=hooks", "gradients.microbatch=64"]
         trained = [f"store={folder}", f"checkpoints={folder}/checkpoints/*.safetensors"]
@@ -46,11 +46,14 @@ def _ours(setting: Setting) -> Costs:
             without = [f"gradients.terms={second}", f"gradients.classes={second}"]
             loaded = load("featurize", setting.name, FOLDER, [*asked, f"store={folder}/{second}", trained[1], *without])
             features[second] = _cpu(lambda o=loaded: featurize(o, Silent()))
+        ensemble = [f"store={folder}/null", trained[1], "ensemble.kind=fresh", "ensemble.members=1"]
+        one_blend = _cpu(lambda: featurize(load("featurize", setting.name, FOLDER, [*asked, *ensemble]), Silent()))
     for name in ESTIMATORS:
         spec = shipped_estimators()[name]
         made = features["null" if spec.uses_curvature else "false"]
         costs[name] = made + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
-    costs[f"{ESTIMATORS[0]} + {MASKS} masks"] = (1 + MASKS) * costs[ESTIMATORS[0]]
+    scoring = costs[ESTIMATORS[0]] - features["null"]
+    costs[f"{ESTIMATORS[0]} + {BLENDS} blends"] = costs[ESTIMATORS[0]] + BLENDS * (one_blend + scoring)
     return costs
 
 

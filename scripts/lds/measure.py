@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import ours
 import peers
-from setting import THIS_RUN, Setting, masked, scores_of_targets
+from setting import THIS_RUN, Setting, blended, scores_of_targets
 
 from trak_cli import attribution
 from trak_cli.attribution.estimator.spec import EstimatorSpec
@@ -29,8 +29,8 @@ ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 #: Stages whose scores are for chosen targets, under the protocol "this run".
 CHOSEN_TARGETS = ("unroll", "refine")
 
-#: How many masked members are derived from a checkpoint.
-MASKS = 4
+#: How many blends with fresh weights are derived from a checkpoint.
+BLENDS = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
             lines += _cached(setting, name, _made(setting), lambda n=name: _of_chosen_targets(setting, n))
     else:
         spec = shipped_estimators()[ESTIMATORS[0]]
-        lines += _cached(setting, f"{spec.name} + {MASKS} masks", _features(setting), lambda: _masked(setting, spec))
+        lines += _cached(setting, f"{spec.name} + {BLENDS} blends", _features(setting), lambda: _blended(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
@@ -83,12 +83,10 @@ def _predictions(setting: Setting, scores: Array) -> Array:
     return subset_predictions(scores[setting.target_rows], masks)
 
 
-def _masked(setting: Setting, spec: EstimatorSpec) -> list[Line]:
-    """The default with members derived from each of one and of two checkpoints."""
-    size = 1 + MASKS
-    scores_by_count = ours.scores(masked(setting, 2, MASKS), spec, (size, 2 * size))
-    predictions = {count // size: _predictions(setting, scores) for count, scores in scores_by_count}
-    return [Line(f"{spec.name} + {MASKS} masks", predictions)]
+def _blended(setting: Setting, spec: EstimatorSpec) -> list[Line]:
+    """The default with one checkpoint and its blends."""
+    ((_, scores),) = ours.scores(blended(setting, BLENDS), spec, (1 + BLENDS,))
+    return [Line(f"{spec.name} + {BLENDS} blends", {1: _predictions(setting, scores)})]
 
 
 def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int]) -> list[Line]:

@@ -21,7 +21,7 @@ COLOURS = {
     "unroll": "#000000",
     "refine": "#dd77cc",
     "early_training": "#c1272d",
-    "early_training with 4 masks": "#e6a0a0",
+    "early_training with 4 blends": "#e6a0a0",
     "balanced": "#ee8866",
     "trak": "#4477aa",
     "cosine": "#228833",

@@ -125,15 +125,15 @@ class Setting:
         return evenly_spaced(rows, RUN_TARGETS if self.protocol == THIS_RUN else rows)
 
 
-#: Settings that run only if they are named.
-LARGE = ("cifar10",)
+#: Settings that run only if they are named; SLOW ones also with --all. LARGE ones have one protocol.
+SLOW, LARGE = ("patches", "vit", "noisy", "source"), ("cifar10",)
 
 #: Settings that no choice of the default was made on (stand_ins.py); they run only if they are named.
 UNTUNED = ("bn_resnet", "bn_deep", "fitted_countries", "fitted_functions", "adamw_text", "adamw_names")
 
 
 def names() -> list[str]:
-    """The settings of the small tier, in the order of their cost."""
+    """The settings of the small tier and the slow ones, in the order of their cost."""
     tables = ["iris", "wine", "travel", "schools", "eights", "cancer", "votes", "affairs", "visits", "functions", "lines"]
     order = [*tables, "words", "diabetes", "digits_mlp", "digits_cnn", "patches", "docstrings", "vit", "noisy", "source"]
     order += ["mnist_lenet", "reviews", "chorales", "mnist_mlp"]
@@ -189,14 +189,13 @@ def _subsets(name: str, protocol: str) -> int:
     return RUN_SUBSETS if protocol == THIS_RUN else load_config("retrain", name, FOLDER, []).config.retrain.subsets
 
 
-def masked(setting: Setting, bases: int, members: int) -> Setting:
-    """A store with the first ``bases`` checkpoints and ``members`` masked members derived from each."""
-    root = setting.root / "masked"
-    files = ",".join(str(setting.checkpoint_file(name)) for name in setting.checkpoints[:bases])
-    derived = Setting(setting.name, root)
-    if len(derived.layout.checkpoints()) < bases * (1 + members):
-        ensemble = (f"ensemble.members={members}", "ensemble.kind=mask", "ensemble.scale=0.1")
-        _trak("featurize", setting.name, options=(f"store={root}", f"checkpoints=[{files}]", *ensemble))
+def blended(setting: Setting, members: int) -> Setting:
+    """A store with the first checkpoint and ``members`` blends of it with fresh weights."""
+    derived = Setting(setting.name, setting.root / "blended")
+    if len(derived.layout.checkpoints()) < 1 + members:
+        file = setting.checkpoint_file(setting.checkpoints[0])
+        options = (f"store={derived.root}", f"checkpoints={file}", f"ensemble.members={members}", "ensemble.kind=fresh")
+        _trak("featurize", setting.name, options=options)
     return derived
 
 

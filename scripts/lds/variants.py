@@ -13,9 +13,9 @@ Array = np.ndarray[Any, Any]
 
 #: λ in units of the mean ‖x‖², a factor of 2 apart.
 GRID = tuple(float(value) for value in np.geomspace(0.005, 40.96, 14))
-FITS, CAPS, SHRINKAGES = (0.3, 0.4, 0.5, 0.6), (0.0, 0.3, 1.0), (0.0, 0.1, 0.2)
+FITS, CAPS, SHRINKAGES = (0.3, 0.4, 0.45, 0.5, 0.6), (0.0, 0.3, 1.0), (0.0, 0.1, 0.2)
 #: Over all classes, a rule explains this much less of the variance, and its bound is half as large.
-LESS = 0.2
+LESS = 0.15
 
 
 class Weighting(NamedTuple):
@@ -38,10 +38,10 @@ def fit(share: float, cap: float) -> str:
 
 
 BASE = Weighting(0.15, 1.5)
-DEFAULT = Rule(BASE, fit(0.5, 0.3), 0.1)
+DEFAULT = Rule(BASE, fit(0.45, 0.3), 0.1)
 OLD = ("max(2w, 0.3n)", "2w", "1w", "0.3n", "1n")
 #: v / (v + λ/2)² instead of 1 / (v + λ) for an eigenvalue v: directions whose noise exceeds their signal count less.
-WIENER = tuple(f"Wiener filter, {fit(share, 0.3)}" for share in (0.4, 0.5))
+WIENER = tuple(f"Wiener filter, {fit(share, 0.3)}" for share in (0.4, 0.45))
 WEIGHTINGS = [BASE, *(Weighting(window, 1.5) for window in (0.05, 0.3, 1.0)), Weighting(0.15, 0.0)]
 
 
