@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_project import read_store, stamps
 from tiny_project import ROWS, TARGETS, Project, weights
 
@@ -137,3 +137,53 @@ def test_a_trainer_that_takes_no_snapshots_says_so(project: Project) -> None:
     plain = ["trainer._target_=tiny_plugin.Plain", "train.count=1"]
     project.refused(4, "train", *plain, "train.snapshots=1", says=("train.snapshots", "after_epoch"))
     project.done("train", *plain)
+
+
+NORMED = """
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+"""
+
+
+@pytest.fixture
+def normed(project: Project) -> Project:
+    """A project whose model has batch normalisation, with one trained checkpoint."""
+    plugin = project.folder / "tiny_plugin.py"
+    plugin.write_text(plugin.read_text() + NORMED)
+    project.done("train", "model._target_=tiny_plugin.Normed", "train.count=1", "trainer.epochs=3")
+    return project
+
+
+@pytest.mark.parametrize("kind", ["fresh", "mask"])
+def test_a_member_has_batch_statistics_of_its_own(normed: Project, kind: str) -> None:
+    """Its features are those of a checkpoint with the same weights and the statistics of the whole training set under them."""
+    own = ("model._target_=tiny_plugin.Normed", "projection.kind=none")
+    file = "checkpoints=runs/tiny/checkpoints/full_0.safetensors"
+    normed.done("featurize", *own, file, "ensemble.members=1", f"ensemble.kind={kind}")
+    layout = Layout(normed.store)
+    (name,) = [one for one in layout.checkpoints() if "+" in one]
+    digest = json.loads(layout.fingerprint(name).read_text())["checkpoint"]
+
+    def build() -> torch.nn.Sequential:
+        return torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+
+    model = build()
+    model.load_state_dict(load_file(normed.folder / "runs/tiny/checkpoints/full_0.safetensors"))
+    derive(model, Member(kind, 0.25 if kind == "fresh" else 0.1, 0, 1), digest, build)
+    samples = torch.stack([training_inputs(row) for row in range(ROWS)])
+    normal = model[1]
+    assert isinstance(normal, torch.nn.BatchNorm1d)
+    given = model[0](samples).detach()
+    normal.running_mean, normal.running_var = given.mean(0), given.var(0)
+    save_file(model.state_dict(), normed.folder / "written.safetensors")
+    normed.done("featurize", *own, "checkpoints=written.safetensors", "store=runs/other")
+    ((_, expected),) = [item for item in read_store(normed.folder / "runs" / "other").items() if item[0][1] == "train"]
+    found = read_store(normed.store)[name, "train"].features
+    np.testing.assert_allclose(found, expected.features, rtol=1e-4, atol=1e-5)
+
+
+def training_inputs(row: int) -> torch.Tensor:
+    """The inputs of a sample of the training set of the project."""
+    return torch.randn(8, generator=torch.Generator().manual_seed(1000 + row))

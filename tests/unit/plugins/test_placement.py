@@ -17,6 +17,7 @@ from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.plugins.placement import Placement, auto_map, empty_parameters
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.device import choose_device
+from trak_cli.stages.inputs.microbatches import TrainingBatches
 from trak_cli.stages.inputs.models import Models
 from trak_cli.tasks import Classification
 
@@ -66,9 +67,8 @@ def sharded(tmp_path: Path) -> tuple[Path, Net]:
 
 
 def loaded(path: Path, device_map: Any, plugin: Any = Net) -> nn.Module:
-    models = Models(
-        plugin, Classification(), lambda: None, CPU, Placement(device_map, CPU, partial(choose_device, key="device_map"))
-    )
+    placement = Placement(device_map, CPU, partial(choose_device, key="device_map"))
+    models = Models(plugin, Classification(), TrainingBatches(lambda rows: None, 0), CPU, placement)
     checkpoint = Checkpoint(path, "0" * 64, "a")
     models.check([checkpoint])
     models.load(checkpoint)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 SCALES = {"noise": 0.1, "dropout": 0.1, "mask": 0.1, "fresh": 0.25}
 KINDS = tuple(SCALES)
 
-#: Version of the derivation: increase it when the same member would get different weights.
-_VERSION = 1
+#: Version of the derivation: increase it when the same member would get different weights or statistics.
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,20 @@ by size, and M neighbours in that order form a microbatch, so that little is com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from trak_cli.stages.inputs.split import Split
-from trak_cli.types import Rows
+from trak_cli.types import Rows, evenly_spaced
 
 #: Numbers, over all samples, that are held in memory while samples are ordered by size: 128 MiB of token numbers.
 HELD_NUMBERS = 2**24
+
+#: Samples from which a member's statistics of batch normalisation are computed, and how many are in a batch.
+STATISTICS_SAMPLES, STATISTICS_BATCH = 512, 64
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,22 @@ def _held_samples(split: Split, rows: Iterable[int], size: int) -> Iterator[list
             held, count = [], 0
     if held:
         yield held
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Batches of the training set, on the device: ``of`` collates the given rows, out of ``rows``."""
+
+    of: Callable[[Sequence[int]], Any]
+    rows: int
+
+    def first(self) -> Any:
+        """Two samples, or the only one."""
+        return self.of(range(min(2, self.rows)))
+
+    def spread(self) -> Iterator[Any]:
+        """Evenly spaced samples in batches of about one size, each from the whole set; none of a training set of one sample."""
+        chosen = evenly_spaced(self.rows, STATISTICS_SAMPLES).tolist()
+        count = math.ceil(len(chosen) / STATISTICS_BATCH) if len(chosen) > 1 else 0
+        for number in range(count):
+            yield self.of(chosen[number::count])

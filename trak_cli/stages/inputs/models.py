@@ -21,11 +21,13 @@ from torch.nn.parameter import is_lazy
 
 from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.batch_statistics import recompute_statistics
 from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.fresh_weights import require_fresh_weights
 from trak_cli.plugins.checkpoints.state import apply, load
 from trak_cli.plugins.placement import Placement, empty_parameters
 from trak_cli.stages.inputs.checkpoints import Checkpoint
+from trak_cli.stages.inputs.microbatches import TrainingBatches
 from trak_cli.tasks import Task
 from trak_cli.user_errors import report_user_errors
 
@@ -36,7 +38,7 @@ class Models:
     Args:
         plugin: returns a model as the plugin of the config builds it.
         task: calls the model, when modules are lazy.
-        batch: returns a small training batch on the device, for lazy modules.
+        batches: of the training set, for lazy modules and for statistics under the weights of members.
         device: where models are.
         placement: where their parts are instead; None: all on ``device``.
 
@@ -51,13 +53,13 @@ class Models:
         self,
         plugin: Callable[[], nn.Module],
         task: Task,
-        batch: Callable[[], Any],
+        batches: TrainingBatches,
         device: torch.device,
         placement: Placement | None = None,
     ) -> None:
         self._plugin = plugin
         self._task = task
-        self._batch = batch
+        self._batches = batches
         self._device = device
         self._placement = placement
         self._current: nn.Module | None = None
@@ -96,7 +98,7 @@ class Models:
             remedy = "remove device_map, or give the layers their sizes"
             raise InputError(Problem("device_map", "a model with lazy modules", "a model whose weights have shapes", remedy))
         if self._created_by_call or uninitialised(model):
-            _call_once(model, self._task, self._batch())
+            _call_once(model, self._task, self._batches.first())
         return model
 
     def check(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -136,9 +138,12 @@ class Models:
         known, self._checked = self._checked, None
         model = known[1] if known is not None and known[0] is checkpoint else self._loaded(checkpoint)
         del known
-        model = self._evaluated(model)
         if self._placement is not None:
             self._placement.place(model)
+        if checkpoint.member is not None:
+            with report_user_errors("model, called with samples of train", library=True):
+                recompute_statistics(evaluated(model), partial(_call, model, self._task), self._batches.spread())
+        model = self._evaluated(model)
         if checkpoint.member is not None and checkpoint.member.blended:
             self.unblended = self._evaluated(self._loaded(replace(checkpoint, member=None)))
         self._current, self._checkpoint = model, checkpoint
@@ -230,15 +235,19 @@ def _call_once(model: nn.Module, task: Task, batch: Any) -> None:
     """Give the parameters and buffers of lazy modules their shapes, and let a model create its modules."""
     where = "model, called once because it has lazy modules"
     with report_user_errors(where, library=True), as_in_evaluation(model), torch.no_grad():
-        if task.context_rows(1):  # the task has no output before its context
-            task.context(model, [batch])
-        else:
-            task.output(model, batch)
+        _call(model, task, batch)
     names = uninitialised(model)
     if names:
         found = f"{', '.join(names[:3])}, uninitialised after one batch"
         remedy = "remove the lazy modules that the task does not use, or give them their sizes"
         raise InputError(Problem("model", found, "parameters with shapes", remedy))
+
+
+def _call(model: nn.Module, task: Task, batch: Any) -> None:
+    if task.context_rows(1):  # the task has no output before its context
+        task.context(model, [batch])
+    else:
+        task.output(model, batch)
 
 
 def uninitialised(model: nn.Module) -> list[str]:

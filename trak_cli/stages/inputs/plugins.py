@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from trak_cli.plugins.placement import Placement
 from trak_cli.plugins.samples import check_length, check_repeatable, collate
 from trak_cli.stages.inputs.device import choose_device
 from trak_cli.stages.inputs.joined import JoinedCollate, joined_task, joins
+from trak_cli.stages.inputs.microbatches import TrainingBatches
 from trak_cli.stages.inputs.models import Models
 from trak_cli.stages.inputs.probes import spread_rows
 from trak_cli.tasks import Task
@@ -56,14 +57,15 @@ def make_components(config: TrakConfig, device: torch.device) -> Components:
     if joins(together, train):
         task, together = joined_task(task), JoinedCollate(together)
 
-    def batch() -> Any:
-        with report_user_errors("collating the first samples of train", any_code=True):
-            return to_device(together([train[row] for row in range(min(2, len(train)))]), device)
+    def batch(rows: Sequence[int]) -> Any:
+        with report_user_errors("collating samples of train", any_code=True):
+            return to_device(together([train[row] for row in rows]), device)
 
     placement = (
         None if config.device_map is None else Placement(config.device_map, device, partial(choose_device, key="device_map"))
     )
-    return Components(Models(lambda: make_model(config), task, batch, device, placement), task, splits, together)
+    models = Models(lambda: make_model(config), task, TrainingBatches(batch, len(train)), device, placement)
+    return Components(models, task, splits, together)
 
 
 def make_model(config: TrakConfig) -> nn.Module:
