@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -53,12 +53,17 @@ def twice_differentiable() -> Iterator[None]:
     try:
         for place, name, function in changes:
             setattr(place, name, function)
-        compiler = sys.modules.get("torch._dynamo")  # slow to import, and there if something is compiled
-        with nullcontext() if compiler is None else torch.compiler.set_stance("force_eager"):
+        with as_written():
             yield
     finally:
         for (place, name, _), function in zip(changes, before, strict=True):
             setattr(place, name, function)
+
+
+def as_written() -> AbstractContextManager[Any]:
+    """Inside, compiled models run as they were written."""
+    compiler = sys.modules.get("torch._dynamo")  # slow to import, and there if something is compiled
+    return nullcontext() if compiler is None else torch.compiler.set_stance("force_eager")
 
 
 def _nothing_kept(*_: Any, **__: Any) -> Iterator[None]:

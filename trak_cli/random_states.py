@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,13 +51,22 @@ def random_states_kept(devices: Collection[torch.device] | None = None) -> Itera
         random.setstate(python_state)
 
 
-def _torch_state_kept(devices: Collection[torch.device] | None) -> AbstractContextManager[None]:
+@contextmanager
+def _torch_state_kept(devices: Collection[torch.device] | None) -> Iterator[None]:
     import torch
 
     if devices is not None:
-        return torch.random.fork_rng(devices=_gpus(devices))
+        with torch.random.fork_rng(devices=_gpus(devices)):
+            yield
+        return
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return torch.random.fork_rng(devices=range(torch.cuda.device_count() if in_use else 0))
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count() if in_use else 0)):
+            yield
+    finally:
+        if not in_use and torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+            # GPUs that nobody has used yet have no state to keep, only the last seed that torch.manual_seed was given.
+            torch.cuda.manual_seed_all(torch.initial_seed())
 
 
 def _gpus(devices: Collection[torch.device]) -> list[torch.device]:

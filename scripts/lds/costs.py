@@ -27,7 +27,8 @@ def known_costs(setting: Setting, with_peers: bool) -> Costs:
     """CPU seconds by label (and "train"), from the file of the setting; missing ones are measured."""
     path = setting.root / "bench" / "costs.json"
     costs: Costs = json.loads(path.read_text()) if path.exists() else {}
-    missing = "train" not in costs or (with_peers and not set(peers.available()) <= {label.split(",")[0] for label in costs})
+    missing = not {"train", f"{ESTIMATORS[0]} + {BLENDS} blends"} <= costs.keys()
+    missing |= with_peers and not set(peers.available()) <= {label.split(",")[0] for label in costs}
     if missing:
         print(f"{setting.name}: costs", file=sys.stderr, flush=True)
         costs |= _ours(setting) | (_peers(setting) if with_peers else {})

@@ -69,17 +69,7 @@ def test_scores_of_new_targets_follow_the_choices_of_the_estimator(finalized: Pr
     np.testing.assert_allclose(asked(finalized, *choices), expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max())
 
 
-NORMED = """
-
-class Normed(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
-"""
-
-
 def test_new_targets_see_the_batch_statistics_of_the_members(project: Project) -> None:
-    plugin = project.folder / "tiny_plugin.py"
-    plugin.write_text(plugin.read_text() + NORMED)
     model = ("model._target_=tiny_plugin.Normed", "checkpoints=runs/tiny/checkpoints/*")
     chosen = (*model, "ensemble.members=2", "ensemble.kind=fresh")
     project.done("train", model[0], "train.count=1", "trainer.epochs=2")

@@ -139,29 +139,26 @@ def test_a_trainer_that_takes_no_snapshots_says_so(project: Project) -> None:
     project.done("train", *plain)
 
 
-NORMED = """
-
-class Normed(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
-"""
-
-
 @pytest.fixture
 def normed(project: Project) -> Project:
     """A project whose model has batch normalisation, with one trained checkpoint."""
-    plugin = project.folder / "tiny_plugin.py"
-    plugin.write_text(plugin.read_text() + NORMED)
     project.done("train", "model._target_=tiny_plugin.Normed", "train.count=1", "trainer.epochs=3")
     return project
 
 
-@pytest.mark.parametrize("kind", ["fresh", "mask"])
-def test_a_member_has_batch_statistics_of_its_own(normed: Project, kind: str) -> None:
-    """Its features are those of a checkpoint with the same weights and the statistics of the whole training set under them."""
+GROWN = f"dataset.train.rows={ROWS + 20}"
+
+
+@pytest.mark.parametrize(("kind", "grown"), [("fresh", ()), ("mask", ()), ("mask", (GROWN,))])
+def test_a_member_has_batch_statistics_of_its_own(normed: Project, kind: str, grown: tuple[str, ...]) -> None:
+    """Its features are those of a checkpoint with the same weights and the statistics of the whole training set under them.
+
+    Samples that are appended later change no statistics.
+    """
     own = ("model._target_=tiny_plugin.Normed", "projection.kind=none")
     file = "checkpoints=runs/tiny/checkpoints/full_0.safetensors"
-    normed.done("featurize", *own, file, "ensemble.members=1", f"ensemble.kind={kind}")
+    for more in dict.fromkeys([(), grown]):
+        normed.done("featurize", *own, file, "ensemble.members=1", f"ensemble.kind={kind}", *more)
     layout = Layout(normed.store)
     (name,) = [one for one in layout.checkpoints() if "+" in one]
     digest = json.loads(layout.fingerprint(name).read_text())["checkpoint"]
@@ -178,9 +175,10 @@ def test_a_member_has_batch_statistics_of_its_own(normed: Project, kind: str) ->
     given = model[0](samples).detach()
     normal.running_mean, normal.running_var = given.mean(0), given.var(0)
     save_file(model.state_dict(), normed.folder / "written.safetensors")
-    normed.done("featurize", *own, "checkpoints=written.safetensors", "store=runs/other")
+    normed.done("featurize", *own, "checkpoints=written.safetensors", "store=runs/other", *grown)
     ((_, expected),) = [item for item in read_store(normed.folder / "runs" / "other").items() if item[0][1] == "train"]
     found = read_store(normed.store)[name, "train"].features
+    assert len(found) == ROWS + 20 * len(grown)
     np.testing.assert_allclose(found, expected.features, rtol=1e-4, atol=1e-5)
 
 

@@ -271,6 +271,18 @@ def test_candidates_are_named_in_an_array_with_labels(tmp_path: Path) -> None:
     assert float(array.sel(train=row, target=1)) == few[1, -1]
 
 
+def drawing(samples: list[Any]) -> Any:
+    """A collate function that draws random numbers, which it does not use."""
+    torch.rand(3)
+    return torch.utils.data.default_collate(samples)
+
+
+def test_scores_of_new_targets_leave_the_random_states_of_the_caller(tmp_path: Path) -> None:
+    result, before = attribute(store=tmp_path / "store", collate=drawing), torch.get_rng_state()
+    result.score((TEST.inputs[:3], TEST.labels[:3]), progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 class Lines(Silent):
     """A reporter that keeps what is said."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +225,29 @@ def test_what_a_plugin_draws_is_a_function_of_its_node_and_the_states_are_restor
     assert after == [float(torch.rand(())), np.random.rand(), random.random()]  # noqa: NPY002
     assert drawn(0.0) == first
     assert drawn(1.0) != pytest.approx(first + 1)
+
+
+LATE = """
+def late():
+    import torch
+    return float(torch.rand(()))
+"""
+
+
+def test_a_plugin_that_is_the_first_to_import_pytorch_draws_what_it_draws_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late_plugin.py").write_text(LATE)
+    node = {"_target_": "late_plugin.late"}
+    script = f"""
+import sys
+from trak_cli.config.validate.plugins import instantiate_repeatable
+assert "torch" not in sys.modules
+print(instantiate_repeatable({node}, "dataset.train"))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert ended.stdout.split() == [str(instantiate_repeatable(node, "dataset.train"))], ended.stderr
 
 
 def retrained(store: Path) -> dict[str, bytes]:

@@ -36,6 +36,13 @@ class Net(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
+class Normed(nn.Sequential):
+    """A model with batch normalisation."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+
 class Data:
     """Rows that depend on ``seed`` and the row number alone, unless a fault is requested.
 

@@ -17,6 +17,7 @@ from trak_cli.api.stages import with_gradients
 from trak_cli.api.wording import as_arguments, count_problems, options_of
 from trak_cli.config.load import Loaded, load
 from trak_cli.errors import ConfigError, InputError, Problem
+from trak_cli.random_states import random_states_kept
 from trak_cli.results.samples import SampleSets
 from trak_cli.types import TRAIN, Reporter
 from trak_cli.user_errors import report_user_errors
@@ -183,7 +184,7 @@ class Store(StoreContent):
         InputError.raise_for(problems)
         ConfigError.raise_for(count_problems(candidates=candidates) if candidates is not None else [])
         reporter = reporter_of(progress)
-        with as_arguments(), holding(self._objects), report_user_errors("your code"), with_gradients():
+        with as_arguments(), holding(self._objects), report_user_errors("your code"), with_gradients(), random_states_kept():
             new = open_new(load("ask", None, None, (), self._values), reporter, samples, candidates)
             chosen = new.choose(candidates, reporter)
             found = np.concatenate([block for _, block in new.scores(chosen, reporter)], axis=1)

@@ -31,7 +31,7 @@ from trak_cli.stages.featurizing.units import Unit, Work, list_work
 from trak_cli.stages.index.fingerprints import check_fingerprints, record_fingerprint
 from trak_cli.stages.index.provenance import provenance
 from trak_cli.stages.index.run_plan import RunPlan
-from trak_cli.stages.index.split_sizes import check_rows, lengths_recorded
+from trak_cli.stages.index.split_sizes import check_rows, first_rows, lengths_recorded
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
@@ -42,7 +42,7 @@ from trak_cli.store.atomic_write import write_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, write_features
 from trak_cli.store.temp_files import sweep
-from trak_cli.types import Meter, Reporter
+from trak_cli.types import TRAIN, Meter, Reporter
 from trak_cli.user_errors import report_user_errors
 
 
@@ -94,7 +94,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     share = worker_share(config.worker, reporter)
-    inputs = open_inputs(config, loaded.base)
+    inputs = open_inputs(config, loaded.base, first_rows(layout, TRAIN))
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}

@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -70,10 +71,15 @@ def instantiate_repeatable(node: Any, key: str) -> Any:
 
     if _is_node(node):
         locate(node[TARGET], join(key, TARGET))  # this imports PyTorch where the plugin needs it
-    with random_states_kept():
-        text = json.dumps(target_of(node), sort_keys=True)
-        set_random_states(int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little"))
-        return instantiate(node, key)
+    text = json.dumps(target_of(node), sort_keys=True)
+    seed = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+    while True:
+        known = "torch" in sys.modules
+        with random_states_kept():
+            set_random_states(seed)
+            built = instantiate(node, key)
+        if known or "torch" not in sys.modules:
+            return built  # otherwise it has imported PyTorch, whose state was not set
 
 
 def target_of(node: Any) -> Json:

@@ -24,6 +24,7 @@ from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.featurizing.units import Unit
 from trak_cli.stages.index.fingerprints import check_fingerprints, shard_fingerprint
 from trak_cli.stages.index.inventory import Inventory
+from trak_cli.stages.index.split_sizes import first_rows
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.microbatches import microbatches
 from trak_cli.stages.inputs.prefetch import read_batches
@@ -76,7 +77,8 @@ def compute_new_targets(loaded: Loaded, inventory: Inventory, samples: Indexed, 
     """
     config, layout = loaded.config, inventory.layout
     rows = Rows(0, check_length(samples, NEW))
-    inputs = with_checkpoints(open_inputs(replace(config, dataset=replace(config.dataset, targets={})), loaded.base), inventory)
+    without_targets = replace(config, dataset=replace(config.dataset, targets={}))
+    inputs = with_checkpoints(open_inputs(without_targets, loaded.base, first_rows(layout, TRAIN)), inventory)
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
     fingerprints = {checkpoint.name: features_fingerprint(config, setup, checkpoint) for checkpoint in inputs.checkpoints}

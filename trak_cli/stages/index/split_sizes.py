@@ -17,7 +17,7 @@ from trak_cli.store.layout import Layout
 from trak_cli.store.safety.records import is_count, require_fields
 from trak_cli.store.safety.visibility import wait_until_visible
 from trak_cli.store.shards import inspect_features
-from trak_cli.types import TRAIN, Rows, shards_of
+from trak_cli.types import TRAIN, Json, Rows, shards_of
 
 #: Shards of a split, at most: a number of rows in a store of somebody else may be anything.
 MOST_SHARDS = 1 << 24
@@ -56,16 +56,32 @@ def lengths_recorded(layout: Layout, lengths: Mapping[str, int]) -> Iterator[Non
             check_rows(layout, split, rows)
             write_json_once(layout.split(split), {"rows": rows})
             if rows != rows_of(layout, split):
-                replace_json(layout.split(split), {"rows": rows})
+                replace_json(layout.split(split), _description(layout, split, rows))
         yield
     except TrakError:
         for split, rows in before.items():
             if rows < lengths[split] and held_rows(layout, split) <= rows:
                 if rows:
-                    replace_json(layout.split(split), {"rows": rows})
+                    replace_json(layout.split(split), _description(layout, split, rows))
                 else:
                     remove(layout.split(split))
         raise
+
+
+def _description(layout: Layout, split: str, rows: int) -> Json:
+    """What is recorded of a split that has another length than before."""
+    first = first_rows(layout, split)
+    return {"rows": rows} if first in (None, rows) else {"rows": rows, "first_rows": first}
+
+
+def first_rows(layout: Layout, split: str) -> int | None:
+    """How many rows a split had when its length was first recorded; None if none is recorded."""
+    path = layout.split(split)
+    if not path.exists():
+        return None
+    described = read_json(path)
+    key = "first_rows" if "first_rows" in described else "rows"
+    return int(require_fields(path, described, {key: is_count}, "the description of a split")[key])
 
 
 def held_rows(layout: Layout, split: str) -> int:

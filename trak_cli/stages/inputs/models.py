@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
+from trak_cli.gradients.numerics import exact
 from trak_cli.plugins.checkpoints.batch_statistics import recompute_statistics
 from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.fresh_weights import require_fresh_weights
@@ -140,12 +141,15 @@ class Models:
         del known
         if self._placement is not None:
             self._placement.place(model)
+        evaluated(model)
         if checkpoint.member is not None:
-            with report_user_errors("model, called with samples of train", library=True):
-                recompute_statistics(evaluated(model), partial(_call, model, self._task), self._batches.spread())
-        model = self._evaluated(model)
+            call, frozen = partial(_call, model, self._task), not checkpoint.member.blended  # blends keep frozen weights
+            with report_user_errors("model, called with samples of train", library=True), exact():
+                recompute_statistics(model, call, self._batches.spread(), frozen=frozen)
+        self._restore(model)
         if checkpoint.member is not None and checkpoint.member.blended:
-            self.unblended = self._evaluated(self._loaded(replace(checkpoint, member=None)))
+            self.unblended = evaluated(self._loaded(replace(checkpoint, member=None)))
+            self._restore(self.unblended)
         self._current, self._checkpoint = model, checkpoint
 
     def reload(self) -> None:
@@ -180,14 +184,12 @@ class Models:
                 problems += error.problems
         return problems
 
-    def _evaluated(self, model: nn.Module) -> nn.Module:
-        """The model in evaluation mode, with the buffers of :meth:`restore_buffers`."""
-        evaluated(model)
+    def _restore(self, model: nn.Module) -> None:
+        """Make the model restore the buffers of :meth:`restore_buffers`."""
         for name, module in model.named_modules():
             own = {local: value for local, value in module.named_buffers(name, recurse=False) if local in self._restored}
             if own:
                 module.register_forward_pre_hook(partial(_put_back, {key: value.clone() for key, value in own.items()}))
-        return model
 
     def in_training_mode(self) -> nn.Module:
         """A new model with the weights of the same checkpoint, in training mode; the model in use is released."""

@@ -50,8 +50,11 @@ class Components:
         return self.models.current
 
 
-def make_components(config: TrakConfig, device: torch.device) -> Components:
-    """Task, data sets and collate function of the config, and the model factory. No model is built yet."""
+def make_components(config: TrakConfig, device: torch.device, first_rows: int | None = None) -> Components:
+    """Task, data sets and collate function of the config, and the model factory. No model is built yet.
+
+    ``first_rows``: as for :func:`trak_cli.stages.inputs.run_inputs.open_inputs`.
+    """
     task, splits, together = make_task(config), make_splits(config), make_collate(config)
     train = splits[TRAIN]
     if joins(together, train):
@@ -64,7 +67,8 @@ def make_components(config: TrakConfig, device: torch.device) -> Components:
     placement = (
         None if config.device_map is None else Placement(config.device_map, device, partial(choose_device, key="device_map"))
     )
-    models = Models(lambda: make_model(config), task, TrainingBatches(batch, len(train)), device, placement)
+    batches = TrainingBatches(batch, min(len(train), first_rows or len(train)))
+    models = Models(lambda: make_model(config), task, batches, device, placement)
     return Components(models, task, splits, together)
 
 

@@ -49,14 +49,18 @@ def _require_single_samples(config: TrakConfig, components: Components) -> None:
         raise ConfigError(Problem("ensemble.kind", found, expected, "give ensemble.kind=mask"))
 
 
-def open_inputs(config: TrakConfig, base: Path) -> RunInputs:
+def open_inputs(config: TrakConfig, base: Path, first_rows: int | None = None) -> RunInputs:
     """Build the plugins and check that every checkpoint fits the model. Relative paths start at ``base``.
+
+    Args:
+        first_rows: how many training samples the store had at first, among which are those that statistics of members are
+            computed from: appended samples leave members as they are. None: all that there are.
 
     Raises:
         ConfigError, InputError, MachineError: a plugin, a data set, a checkpoint or the device cannot be used.
     """
     device, name = set_up_device(config.device, config.threads)
-    components = make_components(config, device)
+    components = make_components(config, device, first_rows)
     readers = config.features.readers
     if readers is None:
         readers = int(device.type != "cpu")

@@ -19,6 +19,7 @@ from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.featurizing.units import list_work
 from trak_cli.stages.index.fingerprints import check_fingerprints
 from trak_cli.stages.index.inventory import Inventory, require_shards, take_inventory
+from trak_cli.stages.index.split_sizes import first_rows
 from trak_cli.stages.inputs.microbatches import largest
 from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
 from trak_cli.stages.inputs.split import Split
@@ -67,7 +68,7 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
     inventory = take_inventory(layout, config.estimator.average_over)
-    inputs = with_checkpoints(open_inputs(config, loaded.base), inventory)
+    inputs = with_checkpoints(open_inputs(config, loaded.base, first_rows(layout, TRAIN)), inventory)
     _require_own_outputs(inputs)
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
