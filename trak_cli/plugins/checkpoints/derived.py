@@ -32,7 +32,9 @@ from trak_cli.types import Float64
 
 
 def derive(model: nn.Module, member: Member, digest: str, build: Callable[[], nn.Module]) -> None:
-    """Turn a model with the weights of a checkpoint into a member, in place. Buffers are unchanged: batch_statistics.py follows.
+    """Turn a model with the weights of a checkpoint into a member, in place.
+
+    Buffers stay: batch_statistics.py computes those that the new weights need.
 
     Args:
         digest: the result of :meth:`Member.digest` for that checkpoint.
