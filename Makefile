@@ -11,7 +11,7 @@ KERNELS := $(wildcard trak_cli/projection/kernels/*.[ch])
 
 help:
 	@echo "make demo    train, attribute and evaluate on handwritten digits; draws runs/digits/attributions.png"
-	@echo "make lds     measure the quality of the scores on 24 settings, compared with other libraries (pip install .[peers]); an hour on 2 cores"
+	@echo "make lds     measure the quality of the scores on 20 settings, compared with other libraries (pip install .[peers]); an hour on 2 cores"
 	@echo "make experiments  small models of every kind: train, attribute, evaluate; prints the figures (minutes each)"
 	@echo "make test    run the test suite on all cores"
 	@echo "make browser  test the pages of trak report in a headless Chromium (installed by apt-get if you are root)"
