@@ -51,7 +51,7 @@ def main() -> None:
     arguments = _arguments()
     start = time.perf_counter()
     make_data()
-    chosen = _with_data(arguments.settings, [name for name in names() if arguments.all or name not in SLOW])
+    chosen = _with_data(arguments.settings, names(slow=arguments.all))
     by_name = {}
     at_once = min(arguments.workers, len(chosen))
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
@@ -75,8 +75,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    usual = ", ".join(name for name in names() if name not in SLOW)
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: {usual}")
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: {', '.join(names(slow=False))}")
     parser.add_argument("--all", action="store_true", help=f"also {', '.join(SLOW)}")
     parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
     parser.add_argument("--protocol", choices=(HALVES, THIS_RUN), help="default: both")

@@ -132,12 +132,12 @@ SLOW, LARGE = ("patches", "vit", "noisy", "source"), ("cifar10",)
 UNTUNED = ("bn_resnet", "bn_deep", "fitted_countries", "fitted_functions", "adamw_text", "adamw_names")
 
 
-def names() -> list[str]:
-    """The settings of the small tier and the slow ones, in the order of their cost."""
+def names(slow: bool = True) -> list[str]:
+    """The settings of the small tier, with or without the slow ones, in the order of their cost."""
     tables = ["iris", "wine", "travel", "schools", "eights", "cancer", "votes", "affairs", "visits", "functions", "lines"]
     order = [*tables, "words", "diabetes", "digits_mlp", "digits_cnn", "patches", "docstrings", "vit", "noisy", "source"]
     order += ["mnist_lenet", "reviews", "chorales", "mnist_mlp"]
-    present = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE, *UNTUNED}
+    present = {path.stem for path in FOLDER.glob("*.yaml")} - {"common", *LARGE, *UNTUNED, *(() if slow else SLOW)}
     return [name for name in order if name in present] + sorted(present - set(order))
 
 

@@ -38,7 +38,7 @@ class Models:
 
     Args:
         plugin: returns a model as the plugin of the config builds it.
-        task: calls the model, when modules are lazy.
+        task: calls the model, where modules are lazy or a member needs statistics.
         batches: of the training set, for lazy modules and for statistics under the weights of members.
         device: where models are.
         placement: where their parts are instead; None: all on ``device``.
