@@ -23,7 +23,8 @@ import scipy.stats
 from suspects_data import SETTINGS, Array, write_project
 
 from trak_cli.config.load import load
-from trak_cli.results.suspects import rank, suspects
+from trak_cli.results.suspects import suspects
+from trak_cli.results.suspicion.ranking import rank
 from trak_cli.stages.featurize import featurize
 from trak_cli.stages.finalize import finalize
 from trak_cli.stages.score import score

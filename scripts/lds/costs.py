@@ -11,7 +11,7 @@ from typing import Any
 
 import ours
 import peers
-from measure import BLENDS, ESTIMATORS
+from measure import BLENDS, ESTIMATORS, with_blends
 from setting import FOLDER, Setting
 
 from trak_cli.config.estimators import shipped_estimators
@@ -27,7 +27,7 @@ def known_costs(setting: Setting, with_peers: bool) -> Costs:
     """CPU seconds by label (and "train"), from the file of the setting; missing ones are measured."""
     path = setting.root / "bench" / "costs.json"
     costs: Costs = json.loads(path.read_text()) if path.exists() else {}
-    missing = not {"train", f"{ESTIMATORS[0]} + {BLENDS} blends"} <= costs.keys()
+    missing = not {"train", *(with_blends(ESTIMATORS[0], number) for number in BLENDS)} <= costs.keys()
     missing |= with_peers and not set(peers.available()) <= {label.split(",")[0] for label in costs}
     if missing:
         print(f"{setting.name}: costs", file=sys.stderr, flush=True)
@@ -54,7 +54,8 @@ def _ours(setting: Setting) -> Costs:
         made = features["null" if spec.uses_curvature else "false"]
         costs[name] = made + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
     scoring = costs[ESTIMATORS[0]] - features["null"]
-    costs[f"{ESTIMATORS[0]} + {BLENDS} blends"] = costs[ESTIMATORS[0]] + BLENDS * (one_blend + scoring)
+    for number in BLENDS:
+        costs[with_blends(ESTIMATORS[0], number)] = costs[ESTIMATORS[0]] + number * (one_blend + scoring)
     return costs
 
 

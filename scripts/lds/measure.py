@@ -29,8 +29,8 @@ ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 #: Stages whose scores are for chosen targets, under the protocol "this run".
 CHOSEN_TARGETS = ("unroll", "refine")
 
-#: How many blends with fresh weights are derived from a checkpoint.
-BLENDS = 4
+#: How many blends with fresh weights are derived from a checkpoint, in two lines of the table.
+BLENDS = (4, 8)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
             lines += _cached(setting, name, _made(setting), lambda n=name: _of_chosen_targets(setting, n))
     else:
         spec = shipped_estimators()[ESTIMATORS[0]]
-        lines += _cached(setting, f"{spec.name} + {BLENDS} blends", _features(setting), lambda: _blended(setting, spec))
+        lines += _cached(setting, f"{spec.name} + blends", _features(setting), lambda: _blended(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):
@@ -84,9 +84,15 @@ def _predictions(setting: Setting, scores: Array) -> Array:
 
 
 def _blended(setting: Setting, spec: EstimatorSpec) -> list[Line]:
-    """The default with one checkpoint and its blends."""
-    ((_, scores),) = ours.scores(blended(setting, BLENDS), spec, (1 + BLENDS,))
-    return [Line(f"{spec.name} + {BLENDS} blends", {1: _predictions(setting, scores)})]
+    """The default with one checkpoint and its blends, one line for each number of blends."""
+    made = blended(setting, max(BLENDS))
+    scores = ours.scores(made, spec, [1 + number for number in BLENDS])
+    return [Line(with_blends(spec.name, members - 1), {1: _predictions(setting, of)}) for members, of in scores]
+
+
+def with_blends(name: str, number: int) -> str:
+    """The label of an estimator whose checkpoint has this many blends."""
+    return f"{name} + {number} blends"
 
 
 def _theirs(setting: Setting, name: str, run: peers.Peer, counts: Sequence[int]) -> list[Line]:

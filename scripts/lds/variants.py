@@ -14,8 +14,9 @@ Array = np.ndarray[Any, Any]
 #: λ in units of the mean ‖x‖², a factor of 2 apart.
 GRID = tuple(float(value) for value in np.geomspace(0.005, 40.96, 14))
 FITS, CAPS, SHRINKAGES = (0.3, 0.4, 0.45, 0.5, 0.6), (0.0, 0.3, 1.0), (0.0, 0.1, 0.2)
-#: Over all classes, a rule explains this much less of the variance, and its bound is half as large.
-LESS = 0.15
+#: Over all classes, a rule explains this share of what it says, and its bound is this much of what it says.
+#: w, the mean of q ‖x‖², is halved first, because it includes the rows of the other classes.
+CLASSES_EXPLAIN, CLASSES_BOUND = 2 / 3, 3 / 4
 
 
 class Weighting(NamedTuple):
@@ -82,15 +83,16 @@ class Problem:
 
     def ridge(self, rule: str) -> float:
         n, w = self.mean_square, self.weighted / (2 if self.classes else 1)
-        named = {"max(2w, 0.3n)": max(2 * w, 0.3 * n), "2w": 2 * w, "1w": w, "0.3n": 0.3 * n, "1n": n}
+        of_bound = CLASSES_BOUND if self.classes else 1.0
+        named = {"max(2w, 0.3n)": of_bound * max(2 * w, 0.3 * n), "2w": 2 * w, "1w": w, "0.3n": 0.3 * n, "1n": n}
         if rule in named:
             return named[rule]
         rule = rule.removeprefix("Wiener filter, ")
         if not rule.startswith("R²"):
             return float(rule) * n
         share, cap = (float(part.split()[-1].rstrip("n)")) for part in (rule.split(", ")[0], rule))
-        share -= LESS if self.classes else 0.0
-        low, high = 1e-8 * float(self.values[-1]), max(2 * w, cap * n)
+        share *= CLASSES_EXPLAIN if self.classes else 1.0
+        low, high = 1e-8 * float(self.values[-1]), of_bound * max(2 * w, cap * n)
         if self.explained(high) >= share:
             return high
         for _ in range(60):

@@ -13,7 +13,7 @@ from small_project import read_store
 from tiny_project import ROWS, TARGETS, Project
 
 from trak_cli.config.load import load
-from trak_cli.results.suspects import Ranking, rank
+from trak_cli.results.suspicion.ranking import Ranking, rank
 from trak_cli.store.layout import Layout
 from trak_cli.store.virtual import read_scores
 from trak_cli.types import Silent

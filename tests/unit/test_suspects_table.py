@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from trak_cli.cli.results.suspects import show
-from trak_cli.results.suspects import CRITERIA, Suspect, SuspectsSummary
+from trak_cli.results.suspects import Suspect, SuspectsSummary
+from trak_cli.results.suspicion.ranking import CRITERIA
 
 FILE = "data/train/triangle/img0123.png"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trak_cli.errors import InputError, Problem
 from trak_cli.plugins.checkpoints.state import apply, dump
-from trak_cli.stages.inputs.models import uninitialised
+from trak_cli.plugins.model_state import uninitialised
 from trak_cli.store.atomic_write import write_once
 from trak_cli.user_errors import error_summary, report_user_errors
 

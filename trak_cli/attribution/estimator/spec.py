@@ -156,7 +156,7 @@ class EstimatorSpec:
             return Ridge(1.0)
         if over == "terms":
             return Ridge(5.0)
-        return Ridge(1.0, floor=0.3, explained=0.3) if over == "classes" else Ridge(2.0, floor=0.3, explained=0.45)
+        return Ridge(0.75, floor=0.225, explained=0.3) if over == "classes" else Ridge(2.0, floor=0.3, explained=0.45)
 
     def ridge_rule(self, over: str = "samples") -> Ridge:
         """The rule for λ: as given, or automatic."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from trak_cli.attribution.metrics.detection import detection_auc, inspection_area
 from trak_cli.results.evaluation.contract import Evaluated, Metric, single
 from trak_cli.results.evaluation.row_files import read_flags
-from trak_cli.results.suspects import rank
 from trak_cli.results.suspicion.harm import harm_on
+from trak_cli.results.suspicion.ranking import rank
 from trak_cli.types import Float64
 
 

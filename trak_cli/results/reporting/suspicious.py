@@ -9,7 +9,8 @@ from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, StoreError
 from trak_cli.report import page
 from trak_cli.results.samples import Samples
-from trak_cli.results.suspects import CRITERIA, Suspect, describe_suspects, rank
+from trak_cli.results.suspects import Suspect, describe_suspects
+from trak_cli.results.suspicion.ranking import CRITERIA, rank
 from trak_cli.types import Float64, Reporter
 
 #: Training samples whose scores propose a label.

@@ -15,6 +15,7 @@ from typing import Any
 
 from trak_cli.stages.inputs.split import Split
 from trak_cli.types import Rows, evenly_spaced
+from trak_cli.user_errors import report_user_errors
 
 #: Numbers, over all samples, that are held in memory while samples are ordered by size: 128 MiB of token numbers.
 HELD_NUMBERS = 2**24
@@ -107,6 +108,10 @@ def _held_samples(split: Split, rows: Iterable[int], size: int) -> Iterator[list
         yield held
 
 
+#: Why samples are read for a checkpoint, as an error says it.
+FOR_MEMBERS = "for the statistics of batch normalisation under other weights (ensemble.members=0 needs none)"
+
+
 @dataclass(frozen=True)
 class TrainingBatches:
     """Batches of the training set, on the device: ``of`` collates the given rows, out of ``rows``."""
@@ -116,11 +121,14 @@ class TrainingBatches:
 
     def first(self) -> Any:
         """Two samples, or the only one."""
-        return self.of(range(min(2, self.rows)))
+        with report_user_errors("collating samples of train", any_code=True):
+            return self.of(range(min(2, self.rows)))
 
     def spread(self) -> Iterator[Any]:
         """Evenly spaced samples in batches of about one size, each from the whole set; none of a training set of one sample."""
         chosen = evenly_spaced(self.rows, STATISTICS_SAMPLES).tolist()
         count = math.ceil(len(chosen) / STATISTICS_BATCH) if len(chosen) > 1 else 0
         for number in range(count):
-            yield self.of(chosen[number::count])
+            with report_user_errors(f"collating several samples of train, {FOR_MEMBERS}", any_code=True):
+                batch = self.of(chosen[number::count])
+            yield batch

@@ -12,12 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from trak_cli.autograd_settings import as_in_evaluation
 from trak_cli.errors import InputError, Problem
@@ -26,9 +24,10 @@ from trak_cli.plugins.checkpoints.batch_statistics import recompute_statistics
 from trak_cli.plugins.checkpoints.derived import derive
 from trak_cli.plugins.checkpoints.fresh_weights import require_fresh_weights
 from trak_cli.plugins.checkpoints.state import apply, load
+from trak_cli.plugins.model_state import evaluated, uninitialised
 from trak_cli.plugins.placement import Placement, empty_parameters
 from trak_cli.stages.inputs.checkpoints import Checkpoint
-from trak_cli.stages.inputs.microbatches import TrainingBatches
+from trak_cli.stages.inputs.microbatches import FOR_MEMBERS, TrainingBatches
 from trak_cli.tasks import Task
 from trak_cli.user_errors import report_user_errors
 
@@ -144,7 +143,7 @@ class Models:
         evaluated(model)
         if checkpoint.member is not None:
             call, frozen = partial(_call, model, self._task), not checkpoint.member.blended  # blends keep frozen weights
-            with report_user_errors("model, called with samples of train", library=True), exact():
+            with report_user_errors(f"model, called with samples of train {FOR_MEMBERS}", library=True), exact():
                 recompute_statistics(model, call, self._batches.spread(), frozen=frozen)
         self._restore(model)
         if checkpoint.member is not None and checkpoint.member.blended:
@@ -219,20 +218,6 @@ def _put_back(buffers: Mapping[str, Tensor], module: nn.Module, _: Any) -> None:
         module._buffers[name.rpartition(".")[2]] = value.clone()
 
 
-def evaluated(model: nn.Module) -> nn.Module:
-    """The model, after ``model.eval()``.
-
-    Raises:
-        InputError: it raises an exception, or leaves the model in training mode.
-    """
-    with report_user_errors("model.eval()", library=True):
-        model.eval()
-    if model.training:
-        remedy = f"let {type(model).__name__}.train(mode) call super().train(mode)"
-        raise InputError(Problem("model", "training mode after model.eval()", "evaluation mode", remedy))
-    return model
-
-
 def _call_once(model: nn.Module, task: Task, batch: Any) -> None:
     """Give the parameters and buffers of lazy modules their shapes, and let a model create its modules."""
     where = "model, called once because it has lazy modules"
@@ -250,8 +235,3 @@ def _call(model: nn.Module, task: Task, batch: Any) -> None:
         task.context(model, [batch])
     else:
         task.output(model, batch)
-
-
-def uninitialised(model: nn.Module) -> list[str]:
-    """The parameters and buffers of lazy modules that have no shape yet."""
-    return [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]

@@ -61,8 +61,7 @@ def make_components(config: TrakConfig, device: torch.device, first_rows: int | 
         task, together = joined_task(task), JoinedCollate(together)
 
     def batch(rows: Sequence[int]) -> Any:
-        with report_user_errors("collating samples of train", any_code=True):
-            return to_device(together([train[row] for row in rows]), device)
+        return to_device(together([train[row] for row in rows]), device)
 
     placement = (
         None if config.device_map is None else Placement(config.device_map, device, partial(choose_device, key="device_map"))

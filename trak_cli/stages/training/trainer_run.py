@@ -16,12 +16,12 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import check_independence
+from trak_cli.plugins.model_state import evaluated
 from trak_cli.plugins.trainers.contract import AfterEpoch, Trainer
 from trak_cli.plugins.trainers.step_run import StepRun
 from trak_cli.plugins.trainers.step_trainer import StepTrainer
 from trak_cli.random_states import random_states_kept, set_random_states
 from trak_cli.stages.featurizing.task_context import make_context
-from trak_cli.stages.inputs.models import evaluated
 from trak_cli.stages.inputs.plugins import make_components
 from trak_cli.stages.inputs.probes import choose_probes
 from trak_cli.stages.inputs.split import Split
