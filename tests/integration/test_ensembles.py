@@ -182,6 +182,19 @@ def test_a_member_has_batch_statistics_of_its_own(normed: Project, kind: str, gr
     np.testing.assert_allclose(found, expected.features, rtol=1e-4, atol=1e-5)
 
 
+def test_a_collate_function_for_single_samples_needs_members_without_batch_statistics(project: Project) -> None:
+    with (project.folder / "tiny_plugin.py").open("a") as file:
+        file.write(
+            "\n\nclass Lone:\n    def __call__(self, samples):\n        (sample,) = samples\n"
+            "        return [torch.as_tensor(part).unsqueeze(0) for part in sample]\n"
+        )
+    project.done("train", "model._target_=tiny_plugin.Normed", "train.count=1", "trainer.epochs=1")
+    asked = ["model._target_=tiny_plugin.Normed", "dataset.collate={_target_: tiny_plugin.Lone}"]
+    asked += ["checkpoints=runs/tiny/checkpoints/full_0.safetensors", "gradients.engine=loop", "gradients.microbatch=1"]
+    project.refused(4, "featurize", *asked, "ensemble.members=1", says=("collating several samples", "ensemble.members=0"))
+    project.done("featurize", *asked, "ensemble.members=0")
+
+
 def training_inputs(row: int) -> torch.Tensor:
     """The inputs of a sample of the training set of the project."""
     return torch.randn(8, generator=torch.Generator().manual_seed(1000 + row))
