@@ -9,7 +9,9 @@ over up to five checkpoints, each alone: single ones differ much (default_checkp
 - default_settings.csv: for every setting, the default, the best ridge and the best member with q of the checkpoint;
 - default_checkpoints.csv: for every setting, the default with each checkpoint alone, and with all;
 - default_tried.csv: for every setting, rules that looked better on those of :data:`CHOICE`;
-- default_left_out.csv: rules chosen with one setting left out, and their relative LDS on that setting.
+- default_left_out.csv: rules chosen with one setting left out, and their relative LDS on that setting;
+- default_oracle.csv: with one checkpoint, the default, the best of all variants and members by the ground truth, and EK-FAC
+  with ten checkpoints.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fresh import ekfac
 from kernels import CACHE, Kernels, kernels, truth
 from reference import reference_settings
 from setting import UNTUNED, names
-from variants import BASE, DEFAULT, WEIGHTINGS, WIENER, Problem, Rule, Weighting, fit, rules
+from variants import BASE, BOUNDS, DEFAULT, WEIGHTINGS, WIENER, Problem, Rule, Weighting, fit, rules
 
 from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
@@ -146,7 +149,7 @@ def label_of(rule: Rule) -> str:
 def described(rule: Rule) -> str:
     """A rule in words, as the tables show it."""
     clip = f"clip {rule.weighting.clip:g}" if rule.weighting.clip else "not clipped"
-    ridge = rule.ridge if rule.ridge[-1] in "nw)" else f"{rule.ridge}n"
+    ridge = rule.ridge if rule.ridge in BOUNDS or rule.ridge[-1] in "nw)" else f"{rule.ridge}n"
     return f"first {rule.weighting.window:.0%}, {clip}, κ = {rule.shrinkage:g}, {ridge}".replace("%", " %")
 
 
@@ -245,6 +248,17 @@ def tried(results: Results) -> Iterator[list[str]]:
         yield row
 
 
+def oracle(results: Results) -> Iterator[list[str]]:
+    others = ekfac()
+    for name, result in results.items():
+        if name in others:
+            found = result["1"]
+            label = max(found, key=lambda one: found[one])
+            in_words = {label_of(rule): described(rule) for rule in rules()}
+            numbers = (found[label_of(DEFAULT)], found[label], others[name])
+            yield [name, *(f"{number:.3f}" for number in numbers), in_words.get(label, label)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", default=[*names(), *reference_settings(), *UNTUNED])
@@ -260,6 +274,7 @@ def main() -> None:
     columns = [f"{what}_{count}" for what in TRIED for count in (1, 10)]
     _write("default_tried", ["setting", "group", *columns], tried(results))
     _write("default_left_out", ["criterion", "rule", "mean", "worst", "left_mean", "left_worst", "where"], left_out(results))
+    _write("default_oracle", ["setting", "default", "best", "ekfac_10", "which"], oracle(results))
 
 
 def _write(name: str, header: Sequence[str], rows: Iterator[list[str]]) -> None:

@@ -43,6 +43,8 @@ DEFAULT = Rule(BASE, fit(0.45, 0.3), 0.1)
 OLD = ("max(2w, 0.3n)", "2w", "1w", "0.3n", "1n")
 #: v / (v + λ/2)² instead of 1 / (v + λ) for an eigenvalue v: directions whose noise exceeds their signal count less.
 WIENER = tuple(f"Wiener filter, {fit(share, 0.3)}" for share in (0.4, 0.45))
+#: The default with another :data:`CLASSES_BOUND`.
+BOUNDS = {f"{DEFAULT.ridge}, over classes times {part:g}": part for part in (0.5, 1.0)}
 WEIGHTINGS = [BASE, *(Weighting(window, 1.5) for window in (0.05, 0.3, 1.0)), Weighting(0.15, 0.0)]
 
 
@@ -51,7 +53,7 @@ def rules() -> Iterator[Rule]:
         yield Rule(BASE, fit(share, cap), shrinkage)
     for ridge in (*OLD, *(f"{value:g}" for value in GRID)):
         yield Rule(BASE, ridge, 0.1)
-    for ridge in WIENER:
+    for ridge in (*WIENER, *BOUNDS):
         yield Rule(BASE, ridge, 0.1)
     for weighting in WEIGHTINGS[1:]:
         yield Rule(weighting, DEFAULT.ridge, 0.1)
@@ -83,11 +85,11 @@ class Problem:
 
     def ridge(self, rule: str) -> float:
         n, w = self.mean_square, self.weighted / (2 if self.classes else 1)
-        of_bound = CLASSES_BOUND if self.classes else 1.0
+        of_bound = BOUNDS.get(rule, CLASSES_BOUND) if self.classes else 1.0
         named = {"max(2w, 0.3n)": of_bound * max(2 * w, 0.3 * n), "2w": 2 * w, "1w": w, "0.3n": 0.3 * n, "1n": n}
         if rule in named:
             return named[rule]
-        rule = rule.removeprefix("Wiener filter, ")
+        rule = DEFAULT.ridge if rule in BOUNDS else rule.removeprefix("Wiener filter, ")
         if not rule.startswith("R²"):
             return float(rule) * n
         share, cap = (float(part.split()[-1].rstrip("n)")) for part in (rule.split(", ")[0], rule))

@@ -150,7 +150,8 @@ class EstimatorSpec:
 
         Unlike final weights, those of a simulated training have a scale of their own (q is ½ at first), so that λ can have the
         scale of a sample or two, or of five terms. Over samples it is smaller if a ridge regression with it explains less than
-        45 % of the variance of the outputs; over all classes, less than 30 %. Measured in docs/default.md.
+        45 % of the variance of the outputs; over all classes, whose weights add up over the classes of a sample, less than
+        30 %. Measured in docs/default.md.
         """
         if not self.simulates_training:
             return Ridge(1.0)
