@@ -95,7 +95,7 @@ def test_formula_in_one_line():
     assert "; x clipped at 1.5 times their median length, q averaged" in describe_formula(MEMBERS["early_training"])
     assert (
         "λ = max(2 × mean weighted ‖x‖², 0.3 × mean ‖x‖²), or less, to explain 45% of the variance of the outputs "
-        "(5 × mean weighted ‖x‖² for sums over tokens, max(0.75 × mean weighted ‖x‖², 0.225 × mean ‖x‖²), or less, to "
+        "(5 × mean weighted ‖x‖² for sums over tokens, max(0.75 × mean weighted ‖x‖², 0.225 × mean ‖x‖²), or less, to explain "
         "30% of the variance of the outputs for three classes or more)"
     ) in describe_formula(MEMBERS["early_training"])
     assert "scores averaged" in describe_formula(EstimatorSpec("a", averaging="scores"))
