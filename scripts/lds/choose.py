@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fresh import ekfac
 from kernels import CACHE, Kernels, kernels, truth
 from reference import reference_settings
 from setting import UNTUNED, names
+from tables import best_ekfac
 from variants import BASE, BOUNDS, DEFAULT, WEIGHTINGS, WIENER, Problem, Rule, Weighting, fit, rules
 
 from trak_cli.attribution.estimator.shrinkage import shrinkage_factor
@@ -153,6 +153,11 @@ def described(rule: Rule) -> str:
     return f"first {rule.weighting.window:.0%}, {clip}, κ = {rule.shrinkage:g}, {ridge}".replace("%", " %")
 
 
+def in_words() -> dict[str, str]:
+    """Label -> the rule in words."""
+    return {label_of(rule): described(rule) for rule in rules()}
+
+
 def measured(name: str, checkpoints: int) -> dict[str, dict[str, float]]:
     path = CACHE.parent / f"{name}.json"
     if not path.exists():
@@ -191,7 +196,7 @@ def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
         return
     table = {label: values for label, values in every.items() if " | R² " in label}
     labels = list(table)
-    in_words = {label_of(rule): described(rule) for rule in rules()}
+    words = in_words()
     for criterion, judge in CRITERIA.items():
         chosen = max(labels, key=lambda label: judge(table[label]))
         there = []
@@ -201,7 +206,7 @@ def left_out(results: Results, count: int = 5) -> Iterator[list[str]]:
         worst = int(np.argmin(there))
         mean, least = table[chosen].mean(), table[chosen].min()
         numbers = [f"{mean:.3f}", f"{least:.3f}", f"{np.mean(there):.3f}", f"{there[worst]:.3f}"]
-        yield [criterion, in_words[chosen], *numbers, settings[worst]]
+        yield [criterion, words[chosen], *numbers, settings[worst]]
 
 
 def by_rule(results: Results) -> Iterator[list[str]]:
@@ -249,14 +254,13 @@ def tried(results: Results) -> Iterator[list[str]]:
 
 
 def oracle(results: Results) -> Iterator[list[str]]:
-    others = ekfac()
+    others, words = best_ekfac(RESULTS / "lds.csv"), in_words()
     for name, result in results.items():
         if name in others:
             found = result["1"]
             label = max(found, key=lambda one: found[one])
-            in_words = {label_of(rule): described(rule) for rule in rules()}
             numbers = (found[label_of(DEFAULT)], found[label], others[name])
-            yield [name, *(f"{number:.3f}" for number in numbers), in_words.get(label, label)]
+            yield [name, *(f"{number:.3f}" for number in numbers), words.get(label, label)]
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ from kernels import open_any, truth
 from ours import Part, part, together
 from projected import projected
 from reference import Reference, reference_settings
-from setting import FOLDER, HALVES, UNTUNED, Features, Setting, names
-from tables import read_csv
+from setting import FOLDER, UNTUNED, Features, Setting, names
+from tables import best_ekfac, read_csv
 
 from trak_cli.attribution.estimator.weights import ClassRows
 from trak_cli.attribution.lds.lds import lds_of_predictions, subset_predictions
@@ -133,16 +133,6 @@ def measured(name: str, share: float, checkpoints: int, starts: int, most: int) 
     return dict(json.loads(path.read_text()))
 
 
-def ekfac() -> dict[str, float]:
-    """Setting -> LDS of EK-FAC with ten checkpoints, the best of its dampings."""
-    best: dict[str, float] = {}
-    with (RESULTS / "lds.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["protocol"] == HALVES and row["method"].startswith("EK-FAC") and row["checkpoints"] == "10":
-                best[row["setting"]] = max(best.get(row["setting"], -1.0), float(row["lds"]))
-    return best
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", default=[*names(), *reference_settings(), *UNTUNED])
@@ -151,7 +141,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--most", type=int, default=MANY, choices=(FEW, MANY))
     arguments = parser.parse_args()
-    best, path = ekfac(), RESULTS / "fresh_members.csv"
+    best, path = best_ekfac(RESULTS / "lds.csv"), RESULTS / "fresh_members.csv"
     asked = {(name, f"{arguments.share:g}") for name in arguments.settings}
     rows = [row for row in read_csv(path) if (row["setting"], row["share"]) not in asked] if path.exists() else []
     for name in arguments.settings:

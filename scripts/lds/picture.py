@@ -16,7 +16,7 @@ from typing import Any
 from setting import HALVES, THIS_RUN
 from tables import read_csv
 
-#: The colour of every method. A number of a version may follow the name.
+#: The colour of every method that is drawn; the tables have more. A number of a version may follow the name.
 COLOURS = {
     "unroll": "#000000",
     "refine": "#dd77cc",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from comparison import holm, paired_summary
+from setting import HALVES
 
 from trak_cli.attribution.lds.bootstrap import PValue
 
@@ -141,6 +142,15 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV file, as text."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def best_ekfac(path: Path) -> dict[str, float]:
+    """Setting -> LDS of EK-FAC with ten checkpoints under halves, the best of its dampings, from lds.csv."""
+    best: dict[str, float] = {}
+    for row in read_csv(path):
+        if row["protocol"] == HALVES and row["method"].startswith("EK-FAC") and row["checkpoints"] == "10":
+            best[row["setting"]] = max(best.get(row["setting"], -1.0), float(row["lds"]))
+    return best
 
 
 def number(value: float, decimals: int = 3) -> str:

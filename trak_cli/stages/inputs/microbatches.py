@@ -108,7 +108,7 @@ def _held_samples(split: Split, rows: Iterable[int], size: int) -> Iterator[list
         yield held
 
 
-#: Why samples are read for a checkpoint, as an error says it.
+#: Why samples are read for a member, as an error says it.
 FOR_MEMBERS = "for the statistics of batch normalisation under other weights (ensemble.members=0 needs none)"
 
 
