@@ -159,7 +159,7 @@ def _comparisons(protocol: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Me
             yield (label, 1), (ekfac, 10), best
         return
     yield ("unroll", 1), (_best(rows, 1, "", but=("unroll",)), 1), "best of all others"
-    for label in ("unroll", "refine"):
+    for label in ("unroll", "refine", *(with_blends(default, number) for number in BLENDS)):
         yield (label, 1), (default, 1), default
     for label in (*CHOSEN_TARGETS, default):
         yield (label, 1), ("cosine", 1), "cosine"

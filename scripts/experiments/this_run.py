@@ -82,7 +82,7 @@ def main() -> None:
 def evaluate(name: str, experiment: Experiment, subsets: int, targets: int) -> dict[str, Any]:
     """Run all stages of one experiment; intervals by method and by difference."""
     store = ROOT / name
-    here = (*experiment.overrides, f"store={store}", "train.count=1")
+    here = (*experiment.overrides, f"store={store}", "train.count=1", "ensemble.members=0")
     loaded = load("train", experiment.config, FOLDER, here)
     if experiment.data and not (store / "data" / "tokenizer.json").exists():
         experiment.data(store / "data", loaded.config.model["config"]["vocab_size"])

@@ -80,6 +80,7 @@ def measured(name: str) -> list[dict[str, Any]]:
     """The LDS of every estimator on one setting."""
     targets = f"{list(range(TARGETS))}"
     run = ["device=cpu", "threads=1", "train.count=1", f"store=runs/unrolling/{name}", "projection.dim=1024", *SETTINGS[name]]
+    run += ["ensemble.members=0"]
     run += ["checkpoints=${store}/checkpoints/full_0.safetensors", *data_of(name)]
     same = ["retrain.same_seed=true", "retrain.drop=0.01", f"retrain.subsets={SUBSETS}"]
     train(load("train", None, None, run), Silent())

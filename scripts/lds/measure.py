@@ -20,6 +20,7 @@ from trak_cli import attribution
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.lds import subset_predictions
 from trak_cli.config.estimators import shipped_estimators
+from trak_cli.plugins.checkpoints.member import AUTOMATIC
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +30,8 @@ ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 #: Stages whose scores are for chosen targets, under the protocol "this run".
 CHOSEN_TARGETS = ("unroll", "refine")
 
-#: How many blends with fresh weights are derived from a checkpoint, in two lines of the table.
-BLENDS = (4, 8)
+#: How many blends with fresh weights are derived from a checkpoint, in two lines of the table: as many as by default, and more.
+BLENDS = (AUTOMATIC, 8)
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,11 @@ def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Lin
     lines = []
     for name in ESTIMATORS:
         lines += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
+    spec = shipped_estimators()[ESTIMATORS[0]]
+    lines += _cached(setting, f"{spec.name} + blends", _features(setting), lambda: _blended(setting, spec))
     if setting.protocol == THIS_RUN:
         for name in CHOSEN_TARGETS:
             lines += _cached(setting, name, _made(setting), lambda n=name: _of_chosen_targets(setting, n))
-    else:
-        spec = shipped_estimators()[ESTIMATORS[0]]
-        lines += _cached(setting, f"{spec.name} + blends", _features(setting), lambda: _blended(setting, spec))
     if with_peers:
         for name, run in peers.available().items():
             if not peers.takes(name, setting):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -133,3 +134,9 @@ def test_blends_with_fresh_weights_are_refused(project: Project) -> None:
     """The embeddings of other samples under such weights are not those that f compares with."""
     fresh = ("ensemble.members=1", "ensemble.kind=fresh")
     project.refused(2, "featurize", *fresh, says=("ensemble.kind", "compares a sample with others", "ensemble.kind=mask"))
+
+
+def test_a_trained_checkpoint_has_no_blends(project: Project) -> None:
+    project.done("train", "train.count=1", "trainer.epochs=1", "train.folder=made")
+    told = project.done("featurize", "checkpoints=made/*", "store=runs/trained", "--json")
+    assert len(json.loads(told.stdout)["checkpoints"]) == 1

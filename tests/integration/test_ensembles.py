@@ -104,10 +104,12 @@ def test_refine_takes_no_blended_members(featurized: Project) -> None:
     """Its curvature would be that of the outputs of half random weights."""
     fresh = ("ensemble.members=1", "ensemble.kind=fresh")
     featurized.done("featurize", *fresh)
-    featurized.refused(2, "refine", "estimator=dot", *fresh, says=("+fresh0.25.0.1", "estimator.average_over=[*-????????]"))
-    without = ("estimator.average_over=[*-????????]", "refine.targets=[0]")
-    told = json.loads(featurized.done("refine", "estimator=dot", *fresh, *without, "--json").stdout)
-    assert [one["checkpoint"].partition("-")[0] for one in told["reports"]] == ["a", "b"]
+    alone = ("refine", "estimator=dot", *fresh, "estimator.average_over=[*+fresh*]")
+    featurized.refused(2, *alone, says=("+fresh0.25.0.1", "estimator.average_over=[*-????????]"))
+    told = featurized.done("refine", "estimator=dot", *fresh, "refine.targets=[0]", "--json")
+    assert "2 members blended with fresh weights left out" in told.stderr
+    names = [one["checkpoint"] for one in json.loads(told.stdout)["reports"]]
+    assert [(name.partition("-")[0], "+" in name) for name in names] == [("a", False), ("b", False)]
 
 
 def test_bad_scales_are_refused(project: Project) -> None:

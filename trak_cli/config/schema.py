@@ -138,11 +138,16 @@ class ProjectionConfig:
 class EnsembleConfig:
     """Cheap members of an ensemble: checkpoints that are derived from each checkpoint in memory and averaged with it."""
 
-    members: int = key(0, "derived checkpoints for each checkpoint", at_least=0)
-    kind: str = key(
-        "mask",
+    members: int | None = key(
+        None,
+        "derived checkpoints for each checkpoint; null: 4 if there is only one checkpoint and the kind is fresh, otherwise 0",
+        at_least=0,
+    )
+    kind: str | None = key(
+        None,
         "mask (zeroes single weights), noise (added to the weights), dropout (zeroes units) or fresh (blends the weights with "
-        "new initial ones, for models that are trained from the random weights of the model plugin)",
+        "new initial ones, for models that are trained from the random weights of the model plugin); null: fresh if all "
+        "checkpoints are files of `trak train` that started so, otherwise mask",
         choices=KINDS,
     )
     scale: float | None = key(
@@ -152,10 +157,9 @@ class EnsembleConfig:
         "fresh: the share of the variance that is new; null: 0.25 for fresh, otherwise 0.1",
     )
 
-    @property
-    def scale_in_use(self) -> float:
+    def scale_of(self, kind: str) -> float:
         """``scale``, or that of the kind."""
-        return SCALES.get(self.kind, 0.0) if self.scale is None else self.scale
+        return SCALES[kind] if self.scale is None else self.scale
 
 
 @dataclass
@@ -488,3 +492,10 @@ class TrakConfig:
     unroll: UnrollConfig = field(default_factory=UnrollConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
+
+    @property
+    def against_blends(self) -> dict[str, object]:
+        """The keys that are set and rule out members that are blended with fresh weights, with their values."""
+        train = self.train
+        keys = {"train.start": train.start, "train.only_parameters": train.only_parameters, "device_map": self.device_map}
+        return {key: value for key, value in keys.items() if value}

@@ -11,6 +11,7 @@ from pathlib import Path
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import ClusterConfig, WorkerConfig
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
+from trak_cli.plugins.checkpoints.member import AUTOMATIC, checkpoint_of
 from trak_cli.plurals import counted
 from trak_cli.projection.factored import describe_factors
 from trak_cli.stages.diagnosis.checks import single_start
@@ -42,7 +43,7 @@ from trak_cli.store.atomic_write import write_once
 from trak_cli.store.layout import Layout
 from trak_cli.store.shards import Condition, write_features
 from trak_cli.store.temp_files import sweep
-from trak_cli.types import TRAIN, Meter, Reporter
+from trak_cli.types import TRAIN, Meter, Reporter, listed
 from trak_cli.user_errors import report_user_errors
 
 
@@ -122,11 +123,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         f"{counted(len(inputs.checkpoints), 'checkpoint')}, {counted(len(work.units), 'shard')}, {share};"
         f" {len(work.own) - len(work.pending)} already stored, {len(work.pending)} to compute on {inputs.device_name}"
     )
-    if len(inputs.checkpoints) == 1:
-        reporter.log(
-            "only one checkpoint: ensemble.members=4 usually improves scores, and takes five times as long to featurize; add "
-            "ensemble.kind=fresh if training starts from random weights that the model plugin returns"
-        )
+    _log_members(config.ensemble.members, inputs.checkpoints, layout, reporter)
     run = FeaturizeRun(inputs, setup, plan, selector, cache, work, config.features.dtype)
     with lengths_recorded(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
         kernel = _compute(run, reporter)
@@ -164,6 +161,27 @@ def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Report
     start = single_start(setup, probes)
     if not start.held:
         reporter.log(f"warning: {start.found}; {start.remedy}")
+
+
+def _log_members(asked: int | None, checkpoints: Sequence[Checkpoint], layout: Layout, reporter: Reporter) -> None:
+    """Say what was decided about the members of a single checkpoint, and which members in the store are of another decision."""
+    members = [checkpoint for checkpoint in checkpoints if checkpoint.member is not None]
+    if asked is None and members:
+        reporter.log(
+            f"only one checkpoint, trained from random weights: {len(members)} blends with new random weights are averaged with"
+            " it, which usually improves scores and takes five times as long to featurize; ensemble.members=0 leaves them out"
+        )
+    elif asked is None and len(checkpoints) == 1:
+        reporter.log(
+            f"only one checkpoint: ensemble.members={AUTOMATIC} usually improves scores, and takes five times as long to"
+            " featurize; add ensemble.kind=fresh if training starts from random weights that the model plugin returns"
+        )
+    names = {checkpoint.name for checkpoint in checkpoints}
+    if others := [name for name in layout.checkpoints() if name not in names and checkpoint_of(name) in names]:
+        reporter.log(
+            f"warning: the store also holds {listed(others)}, which this run leaves out and scores average too;"
+            " 'estimator.average_over=[*-????????]' in later stages chooses the checkpoints without members"
+        )
 
 
 def _compute(run: FeaturizeRun, reporter: Reporter) -> str | None:

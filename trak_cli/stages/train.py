@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from trak_cli.config.load import Loaded
-from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.trainers.contract import AfterEpoch
 from trak_cli.stages.inputs.device import refuse_device_map, set_up_device
 from trak_cli.stages.training.checkpoint_files import checkpoint_path
@@ -44,20 +44,21 @@ def train(loaded: Loaded, reporter: Reporter) -> TrainSummary:
     everything = range(training.rows)
     with reporter.meter("train", len(pending), "models") as meter:
         for seed in pending:
-            model = training.model(everything, seed, _snapshots(paths[seed], config.train.snapshots))
-            write_once(paths[seed], dump(model))
+            content = training.as_checkpoint
+            model = training.model(everything, seed, _snapshots(content, paths[seed], config.train.snapshots))
+            write_once(paths[seed], content(model))
             meter.advance()
     sweep(Path(config.train.folder))
     return TrainSummary(list(paths.values()), len(pending))
 
 
-def _snapshots(path: Path, every: int) -> AfterEpoch | None:
+def _snapshots(content: Callable[[nn.Module], bytes], path: Path, every: int) -> AfterEpoch | None:
     """A function that saves the model next to ``path`` after every ``every`` epochs; existing snapshots are kept."""
     if not every:
         return None
 
     def save(model: nn.Module, epoch: int) -> None:
         if epoch % every == 0:
-            write_once(path.with_name(f"{path.stem}_epoch_{epoch}{path.suffix}"), dump(model))
+            write_once(path.with_name(f"{path.stem}_epoch_{epoch}{path.suffix}"), content(model))
 
     return save

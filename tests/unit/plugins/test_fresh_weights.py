@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trak_cli.errors import InputError
-from trak_cli.plugins.checkpoints.fresh_weights import require_fresh_weights
+from trak_cli.plugins.checkpoints.fresh_weights import require_fresh_weights, starts_random
 
 TRAINED = nn.Linear(3, 2)
 
@@ -51,3 +51,27 @@ def test_weights_that_no_seed_determines_are_refused() -> None:
 
 def test_a_new_head_on_trained_weights_is_enough() -> None:
     require_fresh_weights(lambda: nn.Sequential(loaded(), nn.Linear(2, 2)))
+
+
+def with_normalisation() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+
+
+def with_small_new_head() -> nn.Module:
+    return nn.Sequential(loaded(), nn.Linear(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "random"),
+    [
+        (lambda: nn.Linear(3, 2), True),
+        (with_normalisation, True),
+        (with_small_new_head, False),
+        (loaded, False),
+        (drawn_outside, False),
+    ],
+)
+def test_training_starts_random_if_most_weights_are(build: Callable[[], nn.Module], random: bool) -> None:
+    before = torch.get_rng_state()
+    assert starts_random(build) is random
+    assert torch.equal(torch.get_rng_state(), before)

@@ -20,7 +20,7 @@ from trak_cli.config.validate.unrolling import unroll_problems
 from trak_cli.config.wording import one_of, shown
 from trak_cli.errors import ConfigError, Problem
 from trak_cli.gradients.options import REPRESENTATION
-from trak_cli.plugins.checkpoints.member import KINDS
+from trak_cli.plugins.checkpoints.member import FRESH, KINDS
 from trak_cli.projection.spec import spec_problems
 from trak_cli.store.layout import check_name
 
@@ -116,14 +116,13 @@ def _device_map(config: TrakConfig) -> Iterator[Problem]:
 def _ensemble(config: TrakConfig) -> Iterator[Problem]:
     ensemble = config.ensemble
     most = math.inf if ensemble.kind == "noise" else 1.0
-    if ensemble.kind in KINDS and not 0 < ensemble.scale_in_use < most:
+    if ensemble.kind in (None, *KINDS) and ensemble.scale is not None and not 0 < ensemble.scale < most:
         expected = "a number above 0" if ensemble.kind == "noise" else "a share between 0 and 1, both excluded"
         yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
-    if ensemble.members and ensemble.kind == "fresh":
-        for key in ("train.start", "train.only_parameters", "device_map"):
-            if value := get(config, key):
-                expected = "models that are trained from the weights of the model plugin, and fit on one device"
-                yield Problem("ensemble.kind", f"fresh, with {key}={shown(value)}", expected, "give ensemble.kind=mask")
+    if ensemble.members != 0 and ensemble.kind == FRESH:
+        for key, value in config.against_blends.items():
+            expected = "models that are trained from the weights of the model plugin, and fit on one device"
+            yield Problem("ensemble.kind", f"fresh, with {key}={shown(value)}", expected, "give ensemble.kind=mask")
 
 
 def _representation(config: TrakConfig) -> Iterator[Problem]:

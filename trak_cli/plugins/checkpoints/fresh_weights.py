@@ -1,4 +1,4 @@
-"""Whether a model plugin gives new random weights, as members that are blended with them need it."""
+"""Whether a model plugin gives new random weights, which members that are blended with them need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def require_fresh_weights(build: Callable[[], nn.Module]) -> None:
         InputError: they are the same for every seed, so that all members would be one, or differ for one seed, so that the
             workers of a run would not have the same members.
     """
-    first, remedy = _weights(build, 0), "give ensemble.kind=mask"
+    first, remedy = _weights(build, 0), "give ensemble.kind=mask, or ensemble.members=0"
     if not _equal(first, _weights(build, 0)):
         found = "fresh, with a model plugin that returns other weights for the same seed of PyTorch, NumPy and Python"
         expected = "initial weights that are drawn from the global random numbers"
@@ -27,6 +27,19 @@ def require_fresh_weights(build: Callable[[], nn.Module]) -> None:
         found = "fresh, with a model plugin that returns the same weights each time"
         expected = "new random weights, like those that the checkpoints were trained from"
         raise InputError(Problem("ensemble.kind", found, expected, remedy))
+
+
+def starts_random(build: Callable[[], nn.Module]) -> bool:
+    """Whether most of the numbers in a new model are random, and a function of the seed.
+
+    They are not if a plugin returns pretrained weights to which only a head or an adapter is added.
+    """
+    first = dict(initialised(build, 0).named_parameters())
+    if not _equal(first, dict(initialised(build, 0).named_parameters())):
+        return False
+    other = dict(initialised(build, 1).named_parameters())
+    random = sum(int((weight != other[name]).sum()) for name, weight in first.items())
+    return random > sum(weight.numel() for weight in first.values()) / 2
 
 
 def _weights(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 #: Value of ``ensemble.kind`` -> the scale that it has unless ``ensemble.scale`` is set.
 SCALES = {"noise": 0.1, "dropout": 0.1, "mask": 0.1, "fresh": 0.25}
 KINDS = tuple(SCALES)
+
+#: The kind whose weights are mixed with fresh ones, so that outputs under them say nothing about the checkpoint's.
+FRESH = "fresh"
+
+#: How many blends a single checkpoint has unless ``ensemble.members`` is set.
+AUTOMATIC = 4
 
 #: Version of the derivation: increase it when the same member would get different weights or statistics.
 _VERSION = 2
@@ -24,8 +31,8 @@ class Member:
 
     @property
     def blended(self) -> bool:
-        """Whether the weights are mixed with fresh ones, so that outputs under them say nothing about the checkpoint's."""
-        return self.kind == "fresh"
+        """Whether the weights are mixed with fresh ones."""
+        return self.kind == FRESH
 
     @property
     def suffix(self) -> str:
@@ -36,3 +43,13 @@ class Member:
         """The identity of this member, 64 hexadecimal digits, for a checkpoint with the given SHA-256."""
         text = f"member {_VERSION} {checkpoint} {self.kind} {self.scale!r} {self.seed} {self.index}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_blended(name: str) -> bool:
+    """Whether a folder of a store, by its name, belongs to a member whose weights are mixed with fresh ones."""
+    return re.search(rf"-[0-9a-f]{{8}}\+{FRESH}", name) is not None
+
+
+def checkpoint_of(name: str) -> str:
+    """The folder of the checkpoint from which the member with the folder ``name`` is derived."""
+    return re.sub(r"(?<=-[0-9a-f]{8})\+.*", "", name)

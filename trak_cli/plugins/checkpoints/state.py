@@ -51,10 +51,13 @@ def load(path: Path, allow: Sequence[str] = ()) -> NamedTensors:
     raise InputError(Problem(str(path), found, "names and tensors", "write it with torch.save(model.state_dict(), path)"))
 
 
-def dump(model: nn.Module) -> bytes:
+def dump(model: nn.Module, notes: dict[str, str] | None = None) -> bytes:
     """A model's weights as the bytes of a safetensors file; a tensor with several names is stored once, under the first.
 
     For a model with a PEFT adapter: the adapter's weights only, under the names that peft gives them.
+
+    Args:
+        notes: metadata of the file, such as those of notes.py.
 
     Raises:
         InputError: the format has no such numbers.
@@ -67,7 +70,7 @@ def dump(model: nn.Module) -> bytes:
     if wide := [name for name, tensor in unique.values() if tensor.dtype == torch.complex128]:
         remedy = "use complex64, or two real parameters, in the model"
         raise InputError(Problem("model", f"{wide[0]} in complex128", "numbers that a safetensors file can hold", remedy))
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()})
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in unique.values()}, notes or None)
 
 
 def saved_names(model: nn.Module) -> set[str]:

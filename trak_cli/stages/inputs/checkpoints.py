@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trak_cli.config.schema import TrakConfig
+from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.plugins.checkpoints.identity import name_of, sha256
-from trak_cli.plugins.checkpoints.member import Member
+from trak_cli.plugins.checkpoints.member import AUTOMATIC, FRESH, Member
+from trak_cli.plugins.checkpoints.notes import blends_suit
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,19 @@ class Checkpoint:
     allow: tuple[str, ...] = ()
 
 
-def members_of(config: TrakConfig) -> list[Member]:
-    """The members that are derived from each checkpoint."""
+def members_of(config: TrakConfig, files: Collection[Path]) -> list[Member]:
+    """The members that are derived from each of these checkpoints, none of which is there twice."""
     ensemble = config.ensemble
-    return [Member(ensemble.kind, ensemble.scale_in_use, config.seed, index) for index in range(1, ensemble.members + 1)]
+    kind = ensemble.kind or (FRESH if _blends_suit(config, files) else "mask")
+    count = ensemble.members
+    if count is None:
+        count = AUTOMATIC if kind == FRESH and len(files) == 1 else 0
+    return [Member(kind, ensemble.scale_of(kind), config.seed, index) for index in range(1, count + 1)]
+
+
+def _blends_suit(config: TrakConfig, files: Collection[Path]) -> bool:
+    """Whether members can be blends with fresh weights: of gradients only, and of checkpoints that say so."""
+    return config.gradients.engine != REPRESENTATION and not config.against_blends and all(map(blends_suit, files))
 
 
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
@@ -47,7 +59,7 @@ def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
     for path in find(chosen.files, base):
         digest = sha256(path, chosen.key)
         by_digest.setdefault(digest, Checkpoint(path, digest, name_of(path, digest), None, chosen.key, tuple(chosen.allow)))
-    members = members_of(config)
+    members = members_of(config, [file.path for file in by_digest.values()])
     checkpoints: list[Checkpoint] = []
     for digest, file in by_digest.items():
         checkpoints.append(file)

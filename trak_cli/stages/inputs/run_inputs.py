@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import torch
 
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import ConfigError, Problem
-from trak_cli.stages.inputs.checkpoints import Checkpoint, find_checkpoints, members_of
+from trak_cli.plugins.checkpoints.member import FRESH
+from trak_cli.stages.inputs.checkpoints import Checkpoint, find_checkpoints
 from trak_cli.stages.inputs.device import set_up_device
 from trak_cli.stages.inputs.plugins import Components, make_components
 from trak_cli.stages.inputs.split import Split
@@ -41,12 +43,13 @@ class RunInputs:
         return len(self.checkpoints) * sum(split.rows for split in self.splits)
 
 
-def _require_single_samples(config: TrakConfig, components: Components) -> None:
+def _require_single_samples(checkpoints: Sequence[Checkpoint], components: Components) -> None:
     """Raise if outputs compare a sample with others, whose embeddings under a blended member are not the checkpoint's."""
-    if any(member.blended for member in members_of(config)) and components.task.context_rows(len(components.splits[TRAIN])):
-        found = f"{config.ensemble.kind}, with the task {type(components.task).__name__}, which compares a sample with others"
+    blended = any(checkpoint.member is not None and checkpoint.member.blended for checkpoint in checkpoints)
+    if blended and components.task.context_rows(len(components.splits[TRAIN])):
+        found = f"{FRESH}, with the task {type(components.task).__name__}, which compares a sample with others"
         expected = "a task whose outputs depend on one sample"
-        raise ConfigError(Problem("ensemble.kind", found, expected, "give ensemble.kind=mask"))
+        raise ConfigError(Problem("ensemble.kind", found, expected, "give ensemble.kind=mask, or ensemble.members=0"))
 
 
 def open_inputs(config: TrakConfig, base: Path, first_rows: int | None = None) -> RunInputs:
@@ -67,8 +70,8 @@ def open_inputs(config: TrakConfig, base: Path, first_rows: int | None = None) -
     splits = [
         Split(name, dataset, len(dataset), components.collate, device, readers) for name, dataset in components.splits.items()
     ]
-    _require_single_samples(config, components)
     checkpoints = find_checkpoints(config, base)
+    _require_single_samples(checkpoints, components)
     components.models.check(checkpoints)
     components.models.load(checkpoints[0])
     return RunInputs(device, name, components, splits, checkpoints)

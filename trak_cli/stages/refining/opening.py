@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.plugins.checkpoints.member import is_blended
 from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.new_targets import with_checkpoints
@@ -67,9 +68,8 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
         ConfigError, InputError, StoreError, MachineError: see the classes.
     """
     config, layout = loaded.config, Layout(Path(loaded.config.store))
-    inventory = take_inventory(layout, config.estimator.average_over)
+    inventory = _with_own_outputs(take_inventory(layout, config.estimator.average_over), reporter)
     inputs = with_checkpoints(open_inputs(config, loaded.base, first_rows(layout, TRAIN)), inventory)
-    _require_own_outputs(inputs)
     with report_user_errors("model", library=True):
         setup = make_setup(config, inputs)
     _require_gradients(setup)
@@ -113,14 +113,21 @@ def open_run(loaded: Loaded, reporter: Reporter) -> RefineRun:
     return RefineRun(inputs, setup, cache, inventory, config.estimator.spec, settings, files, units, candidates)
 
 
-def _require_own_outputs(inputs: RunInputs) -> None:
-    """Raise ConfigError for blended members: the curvature would be that of the outputs under their half random weights."""
-    blended = [one.name for one in inputs.checkpoints if one.member is not None and one.member.blended]
-    if blended:
-        found = f"{listed(blended)}, with weights that are blended with fresh ones"
+def _with_own_outputs(inventory: Inventory, reporter: Reporter) -> Inventory:
+    """Without blended members, under whose half random weights the curvature would not be that of a trained model.
+
+    Raises:
+        ConfigError: there are no other checkpoints.
+    """
+    own = {name: features for name, features in inventory.features.items() if not is_blended(name)}
+    if not own:
+        found = f"{listed(inventory.checkpoints)}, with weights that are blended with fresh ones"
         expected = "checkpoints whose own outputs are those of a trained model"
         remedy = "give 'estimator.average_over=[*-????????]', the checkpoints without their members"
         raise ConfigError(Problem("estimator.average_over", found, expected, remedy))
+    if blended := len(inventory.features) - len(own):
+        reporter.log(f"{counted(blended, 'member')} blended with fresh weights left out: the outputs are not a trained model's")
+    return replace(inventory, features=own)
 
 
 def _require_gradients(setup: FeatureSetup) -> None:

@@ -100,9 +100,10 @@ def _featurize(loaded: Loaded) -> Progress:
 def _checkpoints(loaded: Loaded, layout: Layout) -> list[str] | None:
     """The folders in the store of the checkpoints in the configuration; None if one is missing."""
     config, stored = loaded.config, set(layout.checkpoints())
-    members = ["", *(member.suffix for member in members_of(config))]
-    files = [_stored_name(path, config.checkpoints.key, layout) for path in find(config.checkpoints.files, loaded.base)]
-    names = [f"{name}{member}" for name in dict.fromkeys(files) for member in members]
+    paths = find(config.checkpoints.files, loaded.base)
+    files = {_stored_name(path, config.checkpoints.key, layout): path for path in paths}
+    members = ["", *(member.suffix for member in members_of(config, files.values()))]
+    names = [f"{name}{member}" for name in files for member in members]
     return names if set(names) <= stored else None
 
 

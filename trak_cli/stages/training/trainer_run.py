@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from trak_cli.config.schema import TrakConfig
 from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import check_independence
+from trak_cli.plugins.checkpoints.fresh_weights import starts_random
+from trak_cli.plugins.checkpoints.notes import BLENDS_SUIT
+from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.model_state import evaluated
 from trak_cli.plugins.trainers.contract import AfterEpoch, Trainer
 from trak_cli.plugins.trainers.step_run import StepRun
@@ -84,6 +88,23 @@ class Training:
             if not model.training:  # weights are stored as training leaves them, and put into evaluation mode once loaded
                 model.train()
         return model
+
+    @cached_property
+    def as_checkpoint(self) -> Callable[[nn.Module], bytes]:
+        """A function that returns the content of the checkpoint file of a trained model, see :func:`dump`."""
+        return partial(dump, notes=BLENDS_SUIT if self._blends_suit() else {})
+
+    def _blends_suit(self) -> bool:
+        """Whether members of an ensemble can be blends of a trained model and new ones.
+
+        Training starts from random weights of the model plugin, which is certain of our own loop only, and an output depends on
+        one sample.
+        """
+        train, trainer = self._config.train, type(self._trainer)
+        if train.start is not None or train.only_parameters or list(self._task.context_rows(self.rows)):
+            return False
+        ours = issubclass(trainer, StepTrainer) and trainer.train is StepTrainer.train
+        return ours and starts_random(self._components.models.build)
 
     @contextmanager
     def steps(self, indices: Sequence[int], seed: int) -> Iterator[StepRun]:

@@ -1,0 +1,146 @@
+"""A single checkpoint that trak train made from random weights is averaged with blends; other checkpoints are not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from small_project import read_store
+from test_submit import work
+from tiny_project import Project
+
+from trak_cli.plugins.checkpoints.notes import blends_suit
+from trak_cli.store.layout import Layout
+
+OWN = "checkpoints=runs/tiny/checkpoints/*"
+SAID = "4 blends with new random weights"
+HINT = "only one checkpoint: ensemble.members=4 usually improves scores"
+
+
+@pytest.fixture
+def trained(project: Project) -> Project:
+    """The project with one trained checkpoint."""
+    project.done("train", "train.count=1", "trainer.epochs=2")
+    return project
+
+
+def members(project: Project, *arguments: str) -> list[str]:
+    """What the names of the checkpoints of a run end in, after the name of their file."""
+    told = json.loads(project.done("featurize", OWN, *arguments, "--json").stdout)
+    return [name.partition("+")[2] for name in told["checkpoints"]]
+
+
+BLENDS = ["", *(f"fresh0.25.0.{index}" for index in (1, 2, 3, 4))]
+
+
+def test_a_single_trained_checkpoint_has_four_blends(trained: Project) -> None:
+    told = trained.done("featurize", OWN)
+    assert SAID in told.stderr
+    assert "ensemble.members=0" in told.stderr
+    automatic = read_store(trained.store)
+    assert len(automatic) == 5 * 2
+    trained.done("featurize", OWN, "ensemble.members=4", "ensemble.kind=fresh", "store=runs/asked")
+    asked = read_store(trained.folder / "runs" / "asked")
+    assert automatic.keys() == asked.keys()
+    for key, shard in automatic.items():
+        assert shard.features.tobytes() == asked[key].features.tobytes()
+    assert work(trained, OWN, "featurize") == []
+    trained.done("finalize", OWN)
+    assert len(json.loads(trained.done("score", OWN, "--json").stdout)["checkpoints"]) == 5
+
+
+def test_members_can_be_left_out_and_chosen(trained: Project) -> None:
+    told = trained.done("featurize", OWN, "ensemble.members=0")
+    assert HINT not in told.stderr
+    assert SAID not in told.stderr
+    assert len(Layout(trained.store).checkpoints()) == 1
+    assert members(trained, "ensemble.members=2") == BLENDS[:3]
+    assert members(trained, "ensemble.scale=0.5")[1] == "fresh0.5.0.1"
+    assert members(trained, "ensemble.kind=mask") == [""]
+    assert members(trained, "ensemble.kind=mask", "ensemble.members=1") == ["", "mask0.1.0.1"]
+
+
+def test_several_checkpoints_and_files_of_others_have_no_members(trained: Project) -> None:
+    told = trained.done("featurize", "checkpoints=checkpoints/a.safetensors", "store=runs/other").stderr
+    assert HINT in told
+    assert "ensemble.kind=fresh" in told
+    assert len(Layout(trained.folder / "runs" / "other").checkpoints()) == 1
+    both = f"checkpoints=[checkpoints/a.safetensors,{OWN.partition('=')[2]}]"
+    told = trained.done("featurize", both, "store=runs/both").stderr
+    assert HINT not in told
+    assert SAID not in told
+    assert len(Layout(trained.folder / "runs" / "both").checkpoints()) == 2
+    foreign = ("checkpoints=checkpoints/a.safetensors", "store=runs/asked")
+    trained.done("featurize", *foreign, "ensemble.kind=fresh")  # the user knows what the file does not say
+    assert sum("+fresh" in name for name in Layout(trained.folder / "runs" / "asked").checkpoints()) == 4
+    trained.done("featurize", *foreign, "ensemble.members=1")
+    assert sum("+mask" in name for name in Layout(trained.folder / "runs" / "asked").checkpoints()) == 1
+
+
+def test_representations_and_models_in_parts_have_no_blends(trained: Project) -> None:
+    representation = ("gradients.engine=representation", "gradients.module=first", "projection.kind=none")
+    assert members(trained, *representation, "store=runs/represented") == [""]
+    assert members(trained, "device_map={second: cpu}", "store=runs/placed") == [""]
+
+
+def test_members_of_a_run_that_had_fewer_checkpoints_are_named(trained: Project) -> None:
+    trained.done("featurize", OWN)
+    trained.done("train", "train.count=2", "trainer.epochs=2")
+    told = trained.done("featurize", OWN).stderr
+    assert "warning: the store also holds full_0-" in told
+    assert "estimator.average_over=[*-????????]" in told
+    assert len(Layout(trained.store).checkpoints()) == 2 + 4
+    without = ("estimator.average_over=[*-????????]",)
+    trained.done("finalize", OWN, *without)
+    told = json.loads(trained.done("score", OWN, *without, "--json").stdout)
+    assert len(told["checkpoints"]) == 2
+
+
+def test_refine_works_on_the_checkpoint_alone(trained: Project) -> None:
+    for stage in ("featurize", "finalize"):
+        trained.done(stage, OWN)
+    told = trained.done("refine", OWN, "refine.targets=[0]", "--json")
+    assert [one["checkpoint"].partition("-")[0] for one in json.loads(told.stdout)["reports"]] == ["full_0"]
+    assert "+" not in json.loads(told.stdout)["reports"][0]["checkpoint"]
+    assert "4 members blended with fresh weights left out" in told.stderr
+
+
+OTHERS = """
+
+def trained():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Net()
+
+
+class Plain:
+    def train(self, model, task, dataset, indices, seed, collate, device):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        ["train.start=checkpoints/a.safetensors"],
+        ["train.only_parameters=true", "parameters.include=[second.*]"],
+        ["model._target_=tiny_plugin.trained"],
+        ["~trainer", "+trainer={_target_: tiny_plugin.Plain}"],
+    ],
+)
+def test_only_trainings_that_certainly_start_from_random_weights_are_noted(project: Project, training: list[str]) -> None:
+    with (project.folder / "tiny_plugin.py").open("a") as file:
+        file.write(OTHERS)
+    epochs = [] if "~trainer" in training else ["trainer.epochs=1"]
+    project.done("train", "train.count=1", *training, *epochs)
+    (file,) = (project.store / "checkpoints").iterdir()
+    assert not blends_suit(file)
+    chosen = [one for one in training if one.startswith("model")]
+    assert members(project, *chosen) == [""]
+
+
+def test_snapshots_are_noted_too(project: Project) -> None:
+    project.done("train", "train.count=1", "trainer.epochs=2", "train.snapshots=1")
+    assert all(map(blends_suit, (project.store / "checkpoints").iterdir()))
+    assert members(project) == ["", ""]
+    assert members(project, "ensemble.members=1") == ["", BLENDS[1]] * 2
