@@ -102,7 +102,7 @@ def test_refine_works_on_the_checkpoint_alone(trained: Project) -> None:
     told = trained.done("refine", OWN, "refine.targets=[0]", "--json")
     assert [one["checkpoint"].partition("-")[0] for one in json.loads(told.stdout)["reports"]] == ["full_0"]
     assert "+" not in json.loads(told.stdout)["reports"][0]["checkpoint"]
-    assert "4 members blended with fresh weights left out" in told.stderr
+    assert "left out: 4 members blended with fresh weights" in told.stderr
 
 
 OTHERS = """

@@ -107,7 +107,7 @@ def test_refine_takes_no_blended_members(featurized: Project) -> None:
     alone = ("refine", "estimator=dot", *fresh, "estimator.average_over=[*+fresh*]")
     featurized.refused(2, *alone, says=("+fresh0.25.0.1", "estimator.average_over=[*-????????]"))
     told = featurized.done("refine", "estimator=dot", *fresh, "refine.targets=[0]", "--json")
-    assert "2 members blended with fresh weights left out" in told.stderr
+    assert "left out: 2 members blended with fresh weights" in told.stderr
     names = [one["checkpoint"] for one in json.loads(told.stdout)["reports"]]
     assert [(name.partition("-")[0], "+" in name) for name in names] == [("a", False), ("b", False)]
 

@@ -24,6 +24,7 @@ from trak_cli.stages.featurizing.setup import FeatureSetup, make_setup
 from trak_cli.stages.featurizing.statistics_cache import StatisticsCache
 from trak_cli.stages.featurizing.task_context import bind_context
 from trak_cli.stages.index.run_plan import RunPlan, read_plan
+from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.probes import Probes, choose_probes
 from trak_cli.stages.inputs.run_inputs import open_inputs
 from trak_cli.store.layout import Layout
@@ -72,7 +73,7 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         bind_context(cache, inputs.components, first, store=False)
     probes = [choose_probes(split) for split in inputs.splits]
     checks = [
-        Check("checkpoints", True, f"{len(inputs.checkpoints)} that fit the model", "all of them", ""),
+        Check("checkpoints", True, f"{_counted(inputs.checkpoints)} that fit the model", "all of them", ""),
         *_optimizer_check(setup),
         *_model_checks(setup, probes, reporter),
     ]
@@ -106,6 +107,11 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
         costs,
         tips,
     )
+
+
+def _counted(checkpoints: Sequence[Checkpoint]) -> str:
+    files = sum(checkpoint.member is None for checkpoint in checkpoints)
+    return str(files) if files == len(checkpoints) else f"{files}, and {len(checkpoints) - files} members derived from them,"
 
 
 def _optimizer_check(setup: FeatureSetup) -> list[Check]:

@@ -171,7 +171,7 @@ class Models:
             if checkpoint.member is not None:
                 with as_in_evaluation(model):  # a parametrized weight may change when it is read in training mode
                     derive(model, checkpoint.member, checkpoint.sha256, self.build)
-        return place.key
+        return "." if all(own == name for own, name in place.names.items()) else place.key
 
     def _misfits(self, model: nn.Module, files: Sequence[Checkpoint]) -> list[Problem]:
         """The problems of all files that cannot be loaded into the model."""

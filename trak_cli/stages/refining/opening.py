@@ -126,7 +126,9 @@ def _with_own_outputs(inventory: Inventory, reporter: Reporter) -> Inventory:
         remedy = "give 'estimator.average_over=[*-????????]', the checkpoints without their members"
         raise ConfigError(Problem("estimator.average_over", found, expected, remedy))
     if blended := len(inventory.features) - len(own):
-        reporter.log(f"{counted(blended, 'member')} blended with fresh weights left out: the outputs are not a trained model's")
+        reporter.log(
+            f"left out: {counted(blended, 'member')} blended with fresh weights, whose outputs are not a trained model's"
+        )
     return replace(inventory, features=own)
 
 
