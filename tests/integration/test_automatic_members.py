@@ -9,7 +9,7 @@ from small_project import read_store
 from test_submit import work
 from tiny_project import Project
 
-from trak_cli.plugins.checkpoints.notes import blends_suit
+from trak_cli.plugins.checkpoints.notes import can_be_blended
 from trak_cli.store.layout import Layout
 
 OWN = "checkpoints=runs/tiny/checkpoints/*"
@@ -134,13 +134,13 @@ def test_only_trainings_that_certainly_start_from_random_weights_are_noted(proje
     epochs = [] if "~trainer" in training else ["trainer.epochs=1"]
     project.done("train", "train.count=1", *training, *epochs)
     (file,) = (project.store / "checkpoints").iterdir()
-    assert not blends_suit(file)
+    assert not can_be_blended(file)
     chosen = [one for one in training if one.startswith("model")]
     assert members(project, *chosen) == [""]
 
 
 def test_snapshots_are_noted_too(project: Project) -> None:
     project.done("train", "train.count=1", "trainer.epochs=2", "train.snapshots=1")
-    assert all(map(blends_suit, (project.store / "checkpoints").iterdir()))
+    assert all(map(can_be_blended, (project.store / "checkpoints").iterdir()))
     assert members(project) == ["", ""]
     assert members(project, "ensemble.members=1") == ["", BLENDS[1]] * 2

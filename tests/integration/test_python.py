@@ -408,3 +408,13 @@ def test_a_class_of_a_task_is_a_task() -> None:
         attribute(task="clasification")
     with pytest.raises(trak.InputError, match=r"derive its class from trak_cli.tasks.Task"):
         attribute(task=nn.CrossEntropyLoss())
+
+
+def test_a_checkpoint_of_trak_train_has_blends_only_with_a_function_that_builds_models(project: Project) -> None:
+    """Copies of a model have the same weights each time."""
+    project.done("train", "train.count=1", "trainer.epochs=1")
+    (file,) = (project.store / "checkpoints").iterdir()
+    assert len(attribute(checkpoints=file).checkpoints) == 1
+    assert len(attribute(model=Net, checkpoints=file).checkpoints) == 5
+    masked = attribute(checkpoints=file, ensemble={"members": 2})
+    assert [name.partition("+")[2][:4] for name in masked.checkpoints] == ["", "mask", "mask"]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from trak_cli.api.datasets import as_collate, as_dataset, as_splits, dtype_problems
 from trak_cli.api.identity import model_identity, object_identity
 from trak_cli.api.live import Make, node_of, same
@@ -73,6 +75,8 @@ def attribute(
         files = weight_files(checkpoints, model, build, Layout(root).trained)
         objects, values = _objects(build, splits, task, collate)
     values |= {"store": root, "checkpoints.files": files, "worker.index": 0, "worker.count": 1}
+    if isinstance(model, nn.Module):  # its copies are no new random weights, so checkpoints of trak train have no blends
+        values["ensemble.kind"] = "mask"
     values |= {key.replace("__", "."): value for key, value in choices.items()}
     with as_arguments():
         check_samples(Layout(root), splits, reporter_of(progress))

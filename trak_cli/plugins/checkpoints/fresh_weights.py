@@ -38,6 +38,8 @@ def starts_random(build: Callable[[], nn.Module]) -> bool:
     if not _equal(first, dict(initialised(build, 0).named_parameters())):
         return False
     other = dict(initialised(build, 1).named_parameters())
+    if {name: weight.shape for name, weight in first.items()} != {name: weight.shape for name, weight in other.items()}:
+        return False
     random = sum(int((weight != other[name]).sum()) for name, weight in first.items())
     return random > sum(weight.numel() for weight in first.values()) / 2
 

@@ -11,12 +11,12 @@ from trak_cli.plugins.checkpoints.member import FRESH
 
 _KIND = "trak.ensemble.kind"
 
-#: The notes of a checkpoint whose training started from random weights of the model plugin, with which it can be blended.
-BLENDS_SUIT = {_KIND: FRESH}
+#: The note of a checkpoint whose training started from random weights of the model plugin, with which it can be blended.
+CAN_BE_BLENDED = {_KIND: FRESH}
 
 
-def blends_suit(path: Path) -> bool:
-    """Whether a checkpoint has the note that members can be blends with fresh weights; files of others have none."""
+def can_be_blended(path: Path) -> bool:
+    """Whether a checkpoint has the note that it can be blended with fresh weights; files of other programs have none."""
     try:
         if not path.is_file() or format_of(path) is not Format.SAFETENSORS:
             return False

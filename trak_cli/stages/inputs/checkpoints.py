@@ -11,7 +11,7 @@ from trak_cli.gradients.options import REPRESENTATION
 from trak_cli.plugins.checkpoints.files import find
 from trak_cli.plugins.checkpoints.identity import name_of, sha256
 from trak_cli.plugins.checkpoints.member import AUTOMATIC, FRESH, Member
-from trak_cli.plugins.checkpoints.notes import blends_suit
+from trak_cli.plugins.checkpoints.notes import can_be_blended
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,18 @@ class Checkpoint:
 def members_of(config: TrakConfig, files: Collection[Path]) -> list[Member]:
     """The members that are derived from each of these checkpoints, none of which is there twice."""
     ensemble = config.ensemble
-    kind = ensemble.kind or (FRESH if _blends_suit(config, files) else "mask")
-    count = ensemble.members
-    if count is None:
-        count = AUTOMATIC if kind == FRESH and len(files) == 1 else 0
+    count = (AUTOMATIC if len(files) == 1 else 0) if ensemble.members is None else ensemble.members
+    if not count:
+        return []
+    kind = ensemble.kind or (FRESH if _can_be_blended(config, files) else "mask")
+    if ensemble.members is None and kind != FRESH:
+        return []
     return [Member(kind, ensemble.scale_of(kind), config.seed, index) for index in range(1, count + 1)]
 
 
-def _blends_suit(config: TrakConfig, files: Collection[Path]) -> bool:
-    """Whether members can be blends with fresh weights: of gradients only, and of checkpoints that say so."""
-    return config.gradients.engine != REPRESENTATION and not config.against_blends and all(map(blends_suit, files))
+def _can_be_blended(config: TrakConfig, files: Collection[Path]) -> bool:
+    """Whether members can be blends with fresh weights: for gradients only, and if all checkpoints have the note."""
+    return config.gradients.engine != REPRESENTATION and not config.against_blends and all(map(can_be_blended, files))
 
 
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:

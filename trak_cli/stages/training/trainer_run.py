@@ -18,7 +18,7 @@ from trak_cli.config.validate.plugins import instantiate_repeatable
 from trak_cli.errors import InputError, Problem
 from trak_cli.gradients.checks.independence import check_independence
 from trak_cli.plugins.checkpoints.fresh_weights import starts_random
-from trak_cli.plugins.checkpoints.notes import BLENDS_SUIT
+from trak_cli.plugins.checkpoints.notes import CAN_BE_BLENDED
 from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.plugins.model_state import evaluated
 from trak_cli.plugins.trainers.contract import AfterEpoch, Trainer
@@ -92,13 +92,13 @@ class Training:
     @cached_property
     def as_checkpoint(self) -> Callable[[nn.Module], bytes]:
         """A function that returns the content of the checkpoint file of a trained model, see :func:`dump`."""
-        return partial(dump, notes=BLENDS_SUIT if self._blends_suit() else {})
+        return partial(dump, notes=CAN_BE_BLENDED if self._can_be_blended() else {})
 
-    def _blends_suit(self) -> bool:
-        """Whether members of an ensemble can be blends of a trained model and new ones.
+    def _can_be_blended(self) -> bool:
+        """Whether a trained model can be blended with new ones for an ensemble.
 
-        Training starts from random weights of the model plugin, which is certain of our own loop only, and an output depends on
-        one sample.
+        Its training started from random weights of the model plugin, which is certain of our own loop only, and an output
+        depends on one sample.
         """
         train, trainer = self._config.train, type(self._trainer)
         if train.start is not None or train.only_parameters or list(self._task.context_rows(self.rows)):
