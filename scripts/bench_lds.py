@@ -1,6 +1,7 @@
 """The quality benchmark: the LDS of every method on 24 settings under two protocols, from raw data to tables and plots.
 
-python scripts/bench_lds.py [SETTING ...] [--all] [--protocol "this run"] [--workers 2] [--no-peers]    (make lds: 20 settings)
+python scripts/bench_lds.py [SETTING ...] [--all] [--protocol "this run"] [--blends 4 8] [--workers 2] [--no-peers]
+(make lds: 20 settings)
 
 The protocols ask different questions (docs/protocols.md): "halves" retrains models of other seeds on random halves of the
 training set; "this run" repeats the run of one checkpoint, with its own seed, without 1 % of the samples.
@@ -22,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,13 +32,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "lds"))
 
 from costs import known_costs
-from measure import BLENDS, CHOSEN_TARGETS, ESTIMATORS, Line, lines, with_blends
+from measure import CHOSEN_TARGETS, ESTIMATORS, Line, lines
 from picture import draw
 from setting import HALVES, LARGE, SLOW, THIS_RUN, Setting, make_data, missing_data, names, prepare, this_run
 from tables import overview, show, show_comparisons, show_times, write_csv
 
 from trak_cli.attribution.lds.bootstrap import Bootstrap, Difference, compare
 from trak_cli.attribution.lds.ceiling import noise_ceiling
+from trak_cli.plugins.checkpoints.member import AUTOMATIC
 
 COUNTS = (1, 2, 5, 10)
 FOLDER = Path("runs/lds")
@@ -56,7 +58,13 @@ def main() -> None:
     at_once = min(arguments.workers, len(chosen))
     with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
         # The most expensive settings are last in the list; they start first. Workers left over share the retraining.
-        options = (arguments.protocol, not arguments.no_peers, arguments.resamples, arguments.workers // at_once)
+        options = (
+            arguments.protocol,
+            not arguments.no_peers,
+            arguments.resamples,
+            arguments.workers // at_once,
+            arguments.blends,
+        )
         running = {pool.submit(_setting, name, *options): name for name in reversed(chosen)}
         for future in as_completed(running):
             by_name[running[future]] = future.result()
@@ -80,6 +88,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="how many settings are measured at the same time")
     parser.add_argument("--protocol", choices=(HALVES, THIS_RUN), help="default: both")
     parser.add_argument("--no-peers", action="store_true", help="leave out other libraries")
+    parser.add_argument(
+        "--blends",
+        nargs="*",
+        type=int,
+        metavar="N",
+        help="numbers of blends of one checkpoint, under every protocol; default: that of trak, under halves",
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over subsets and targets")
     return parser.parse_args()
 
@@ -94,7 +109,9 @@ def _with_data(named: list[str], usual: list[str]) -> list[str]:
     return named or [name for name in usual if name not in missing]
 
 
-def _setting(name: str, protocol: str | None, peers: bool, resamples: int, workers: int) -> list[dict[str, Any]]:
+def _setting(
+    name: str, protocol: str | None, peers: bool, resamples: int, workers: int, blends: Sequence[int] | None
+) -> list[dict[str, Any]]:
     """Measure one setting under one protocol or both, in a process of its own."""
     results = []
     protocols = {HALVES: prepare} if name in LARGE else {HALVES: prepare, THIS_RUN: this_run}
@@ -103,8 +120,9 @@ def _setting(name: str, protocol: str | None, peers: bool, resamples: int, worke
         setting = open_store(name, workers)
         prepared = _clock()
         halves = setting.protocol == HALVES
-        methods = lines(setting, COUNTS if halves else (1,), peers)
-        result = measured(setting, methods, known_costs(setting, peers) if halves else {}, resamples)
+        some = ((AUTOMATIC,) if halves else ()) if blends is None else blends
+        methods = lines(setting, COUNTS if halves else (1,), peers, some)
+        result = measured(setting, methods, known_costs(setting, peers, some) if halves else {}, resamples)
         results.append(result | {"seconds": {"models": prepared - start, "methods": _clock() - prepared}})
     return results
 
@@ -148,18 +166,19 @@ def measured(setting: Setting, methods: list[Line], costs: dict[str, float], res
 def _comparisons(protocol: str, rows: list[dict[str, Any]]) -> Iterator[tuple[Method, Method, str]]:
     """Yield our method, the other method, and the name of the other in the summary."""
     default, best = ESTIMATORS[0], f"best {EKFAC}"
+    blended = [row["label"] for row in rows if row["label"].startswith(f"{default} + ")]
     if protocol == HALVES:
         ekfac = _best(rows, 10, EKFAC)
         yield (default, 1), ("traker", 10), "traker"
         yield (default, 1), (ekfac, 10), best
         yield (default, 5), (ekfac, 10), best
         yield (default, 5), ("cosine", 10), "cosine"
-        for label in (with_blends(default, number) for number in BLENDS):
+        for label in blended:
             yield (label, 1), ("traker", 10), "traker"
             yield (label, 1), (ekfac, 10), best
         return
     yield ("unroll", 1), (_best(rows, 1, "", but=("unroll",)), 1), "best of all others"
-    for label in ("unroll", "refine", *(with_blends(default, number) for number in BLENDS)):
+    for label in ("unroll", "refine", *blended):
         yield (label, 1), (default, 1), default
     for label in (*CHOSEN_TARGETS, default):
         yield (label, 1), ("cosine", 1), "cosine"

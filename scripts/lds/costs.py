@@ -6,12 +6,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ours
 import peers
-from measure import BLENDS, ESTIMATORS, with_blends
+from measure import ESTIMATORS, with_blends
 from setting import FOLDER, Setting
 
 from trak_cli.config.estimators import shipped_estimators
@@ -23,17 +23,17 @@ from trak_cli.types import Silent
 Costs = dict[str, float]
 
 
-def known_costs(setting: Setting, with_peers: bool) -> Costs:
-    """CPU seconds by label (and "train"), from the file of the setting; missing ones are measured."""
+def known_costs(setting: Setting, with_peers: bool, blends: Sequence[int]) -> Costs:
+    """CPU seconds by label (and "train" and "blend"), from the file of the setting; missing ones are measured."""
     path = setting.root / "bench" / "costs.json"
     costs: Costs = json.loads(path.read_text()) if path.exists() else {}
-    missing = not {"train", *(with_blends(ESTIMATORS[0], number) for number in BLENDS)} <= costs.keys()
+    missing = not {"train", "blend"} <= costs.keys()
     missing |= with_peers and not set(peers.available()) <= {label.split(",")[0] for label in costs}
     if missing:
         print(f"{setting.name}: costs", file=sys.stderr, flush=True)
         costs |= _ours(setting) | (_peers(setting) if with_peers else {})
         path.write_text(json.dumps(costs, indent=1))
-    return costs
+    return costs | {with_blends(ESTIMATORS[0], number): costs[ESTIMATORS[0]] + number * costs["blend"] for number in blends}
 
 
 def _ours(setting: Setting) -> Costs:
@@ -53,10 +53,7 @@ def _ours(setting: Setting) -> Costs:
         spec = shipped_estimators()[name]
         made = features["null" if spec.uses_curvature else "false"]
         costs[name] = made + _cpu(lambda s=spec: list(ours.scores(setting, s, (1,))))
-    scoring = costs[ESTIMATORS[0]] - features["null"]
-    for number in BLENDS:
-        costs[with_blends(ESTIMATORS[0], number)] = costs[ESTIMATORS[0]] + number * (one_blend + scoring)
-    return costs
+    return costs | {"blend": one_blend + costs[ESTIMATORS[0]] - features["null"]}
 
 
 def _peers(setting: Setting) -> Costs:

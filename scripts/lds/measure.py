@@ -20,7 +20,6 @@ from trak_cli import attribution
 from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.attribution.lds.lds import subset_predictions
 from trak_cli.config.estimators import shipped_estimators
-from trak_cli.plugins.checkpoints.member import AUTOMATIC
 
 Array = np.ndarray[Any, Any]
 
@@ -29,9 +28,6 @@ ESTIMATORS = ("early_training", "balanced", "trak", "cosine", "dot")
 
 #: Stages whose scores are for chosen targets, under the protocol "this run".
 CHOSEN_TARGETS = ("unroll", "refine")
-
-#: How many blends with fresh weights are derived from a checkpoint, in two lines of the table: as many as by default, and more.
-BLENDS = (AUTOMATIC, 8)
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,19 @@ class Line:
     predictions: dict[int, Array]
 
 
-def lines(setting: Setting, counts: Sequence[int], with_peers: bool) -> list[Line]:
-    """Every method under the protocol of the setting. A cached result is used if code and data are unchanged."""
+def lines(setting: Setting, counts: Sequence[int], with_peers: bool, blends: Sequence[int]) -> list[Line]:
+    """Every method under the protocol of the setting. A cached result is used if code and data are unchanged.
+
+    Args:
+        blends: numbers of blends with fresh weights of the first checkpoint; a line for each.
+    """
     lines = []
     for name in ESTIMATORS:
         lines += _cached(setting, name, _features(setting), lambda n=name: _ours(setting, shipped_estimators()[n], counts))
     spec = shipped_estimators()[ESTIMATORS[0]]
-    lines += _cached(setting, f"{spec.name} + blends", _features(setting), lambda: _blended(setting, spec))
+    for number in blends:
+        label = with_blends(spec.name, number)
+        lines += _cached(setting, label, _features(setting), lambda n=number: [_blended(setting, spec, n)])
     if setting.protocol == THIS_RUN:
         for name in CHOSEN_TARGETS:
             lines += _cached(setting, name, _made(setting), lambda n=name: _of_chosen_targets(setting, n))
@@ -83,11 +85,10 @@ def _predictions(setting: Setting, scores: Array) -> Array:
     return subset_predictions(scores[setting.target_rows], masks)
 
 
-def _blended(setting: Setting, spec: EstimatorSpec) -> list[Line]:
-    """The default with one checkpoint and its blends, one line for each number of blends."""
-    made = blended(setting, max(BLENDS))
-    scores = ours.scores(made, spec, [1 + number for number in BLENDS])
-    return [Line(with_blends(spec.name, members - 1), {1: _predictions(setting, of)}) for members, of in scores]
+def _blended(setting: Setting, spec: EstimatorSpec, number: int) -> Line:
+    """The default with one checkpoint and this many blends of it."""
+    ((_, scores),) = ours.scores(blended(setting, number), spec, [1 + number])
+    return Line(with_blends(spec.name, number), {1: _predictions(setting, scores)})
 
 
 def with_blends(name: str, number: int) -> str:

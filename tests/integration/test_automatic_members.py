@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from small_project import read_store
+from test_ask import asked
 from test_submit import work
 from tiny_project import Project
 
@@ -94,6 +97,54 @@ def test_members_of_a_run_that_had_fewer_checkpoints_are_named(trained: Project)
     trained.done("finalize", OWN, *without)
     told = json.loads(trained.done("score", OWN, *without, "--json").stdout)
     assert len(told["checkpoints"]) == 2
+
+
+def test_a_run_without_members_refuses_those_that_an_earlier_run_began(trained: Project) -> None:
+    """It must not wait for features that nobody computes."""
+    trained.done("featurize", OWN)
+    for shard in trained.store.rglob("*.h5"):
+        if "+fresh" in str(shard):
+            shard.unlink()
+    leftover = ("ensemble.members=0", OWN)
+    says = ("+fresh0.25.0.1", "estimator.average_over=[*-????????]")
+    trained.refused(3, "run", *leftover, says=says)
+    told = json.loads(trained.done("run", *leftover, "estimator.average_over=[*-????????]", "--json").stdout)
+    assert len(told["score"]["checkpoints"]) == 1
+
+
+def test_new_targets_have_the_members_of_the_store_whatever_the_configuration_says(trained: Project) -> None:
+    for stage in ("featurize", "finalize", "score"):
+        trained.done(stage, OWN)
+    before = asked(trained, OWN)
+    np.testing.assert_array_equal(asked(trained, OWN, "ensemble.members=0"), before)
+    trained.done("train", "train.count=2", "trainer.epochs=2")
+    np.testing.assert_array_equal(asked(trained, OWN), before)
+
+
+def test_the_kind_of_members_that_are_not_made_may_be_any(project: Project) -> None:
+    fresh = ("ensemble.kind=fresh", "device_map={second: cpu}")
+    told = json.loads(project.done("featurize", *fresh, "--json").stdout)
+    assert len(told["checkpoints"]) == 2
+    project.refused(2, "featurize", *fresh, "ensemble.members=1", says=("ensemble.kind", "device_map"))
+    part = ("ensemble.kind=fresh", "train.only_parameters=true", "parameters.include=[second.*]")
+    project.done("train", *part, "train.count=1", "trainer.epochs=1")
+
+
+def test_a_checkpoint_without_the_note_is_the_same_run(trained: Project) -> None:
+    (file,) = (trained.store / "checkpoints").iterdir()
+    save_file(load_file(file), file)
+    assert not can_be_blended(file)
+    told = trained.done("retrain", "retrain.same_seed=true", "retrain.subsets=1", "trainer.epochs=2")
+    assert "warning" not in told.stderr
+
+
+def test_pages_and_doctor_count_members_apart(trained: Project) -> None:
+    assert "1, and 4 members derived from it, that fit" in " ".join(trained.done("doctor", OWN).stdout.split())
+    for stage in ("featurize", "finalize", "score"):
+        trained.done(stage, OWN)
+    trained.done("report", OWN, "--out", "page.html")
+    page = (trained.folder / "page.html").read_text()
+    assert "one checkpoint and 4 members derived from it" in page
 
 
 def test_refine_works_on_the_checkpoint_alone(trained: Project) -> None:

@@ -20,6 +20,8 @@ from trak_cli.api.stages import featurize, finalize, score
 from trak_cli.api.store import Store
 from trak_cli.api.wording import as_arguments
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.fresh_weights import starts_random
+from trak_cli.plugins.checkpoints.notes import can_be_blended
 from trak_cli.plugins.samples import Indexed
 from trak_cli.results.samples import dataset_key
 from trak_cli.store.layout import Layout
@@ -75,7 +77,7 @@ def attribute(
         files = weight_files(checkpoints, model, build, Layout(root).trained)
         objects, values = _objects(build, splits, task, collate)
     values |= {"store": root, "checkpoints.files": files, "worker.index": 0, "worker.count": 1}
-    if isinstance(model, nn.Module):  # its copies are no new random weights, so checkpoints of trak train have no blends
+    if isinstance(model, nn.Module) or (any(map(can_be_blended, files)) and not starts_random(build)):  # no new random weights
         values["ensemble.kind"] = "mask"
     values |= {key.replace("__", "."): value for key, value in choices.items()}
     with as_arguments():

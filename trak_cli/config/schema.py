@@ -146,8 +146,8 @@ class EnsembleConfig:
     kind: str | None = key(
         None,
         "mask (zeroes single weights), noise (added to the weights), dropout (zeroes units) or fresh (blends the weights with "
-        "new initial ones, for models that are trained from the random weights of the model plugin); null: fresh if all "
-        "checkpoints are files of `trak train` that started so, otherwise mask",
+        "new initial ones, for models that are trained from the random weights of the model plugin); null: fresh if "
+        "`trak train` made all checkpoints from such weights and features are gradients on one device, otherwise mask",
         choices=KINDS,
     )
     scale: float | None = key(

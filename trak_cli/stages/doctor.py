@@ -112,7 +112,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
 def _counted(checkpoints: Sequence[Checkpoint]) -> str:
     """How many files, and how many members derived from them."""
     files = sum(checkpoint.member is None for checkpoint in checkpoints)
-    return str(files) if files == len(checkpoints) else f"{files}, and {len(checkpoints) - files} members derived from them,"
+    members = counted(len(checkpoints) - files, "member")
+    return str(files) if files == len(checkpoints) else f"{files}, and {members} derived from {'it' if files == 1 else 'them'},"
 
 
 def _optimizer_check(setup: FeatureSetup) -> list[Check]:

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from trak_cli.config.load import Loaded
-from trak_cli.config.schema import ClusterConfig, WorkerConfig
+from trak_cli.config.schema import ClusterConfig, TrakConfig, WorkerConfig
 from trak_cli.gradients.tuning.clock import clock_of, timed, undisturbed
-from trak_cli.plugins.checkpoints.member import AUTOMATIC, checkpoint_of
+from trak_cli.plugins.checkpoints.member import AUTOMATIC, leftover_members
 from trak_cli.plurals import counted
 from trak_cli.projection.factored import describe_factors
 from trak_cli.stages.diagnosis.checks import single_start
@@ -35,7 +35,7 @@ from trak_cli.stages.index.run_plan import RunPlan
 from trak_cli.stages.index.split_sizes import check_rows, first_rows, lengths_recorded
 from trak_cli.stages.inputs.checkpoints import Checkpoint
 from trak_cli.stages.inputs.probes import Probes, choose_probes
-from trak_cli.stages.inputs.run_inputs import RunInputs, open_inputs
+from trak_cli.stages.inputs.run_inputs import RunInputs, can_have_blends, open_inputs
 from trak_cli.stages.inputs.split import Split
 from trak_cli.stages.inputs.worker import worker_share
 from trak_cli.stop_signals import unit_of_work
@@ -123,7 +123,7 @@ def featurize(loaded: Loaded, reporter: Reporter) -> FeaturizeSummary:
         f"{counted(len(inputs.checkpoints), 'checkpoint')}, {counted(len(work.units), 'shard')}, {share};"
         f" {len(work.own) - len(work.pending)} already stored, {len(work.pending)} to compute on {inputs.device_name}"
     )
-    _log_members(config.ensemble.members, inputs.checkpoints, layout, reporter)
+    _log_members(config, inputs, layout, reporter)
     run = FeaturizeRun(inputs, setup, plan, selector, cache, work, config.features.dtype)
     with lengths_recorded(layout, {split.name: split.rows for split in inputs.splits}):  # list_work has checked their samples
         kernel = _compute(run, reporter)
@@ -163,24 +163,24 @@ def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Report
         reporter.log(f"warning: {start.found}; {start.remedy}")
 
 
-def _log_members(asked: int | None, checkpoints: Sequence[Checkpoint], layout: Layout, reporter: Reporter) -> None:
+def _log_members(config: TrakConfig, inputs: RunInputs, layout: Layout, reporter: Reporter) -> None:
     """Say what was decided about the members of a single checkpoint, and which members in the store are of another decision."""
-    members = [checkpoint for checkpoint in checkpoints if checkpoint.member is not None]
-    if asked is None and members:
+    chosen, names = config.ensemble, [checkpoint.name for checkpoint in inputs.checkpoints]
+    if chosen.members is None and len(names) == 1 + AUTOMATIC and inputs.checkpoints[-1].member is not None:
         reporter.log(
-            f"only one checkpoint, trained from random weights: {len(members)} blends with new random weights are averaged with"
+            f"only one checkpoint, trained from random weights: {AUTOMATIC} blends with new random weights are averaged with"
             " it, which usually improves scores and takes five times as long to featurize; ensemble.members=0 leaves them out"
         )
-    elif asked is None and len(checkpoints) == 1:
+    elif chosen.members is None and len(names) == 1:
+        hint = "; add ensemble.kind=fresh if training starts from random weights that the model plugin returns"
         reporter.log(
             f"only one checkpoint: ensemble.members={AUTOMATIC} usually improves scores, and takes five times as long to"
-            " featurize; add ensemble.kind=fresh if training starts from random weights that the model plugin returns"
+            f" featurize{hint if chosen.kind is None and can_have_blends(config, inputs) else ''}"
         )
-    names = {checkpoint.name for checkpoint in checkpoints}
-    if others := [name for name in layout.checkpoints() if name not in names and checkpoint_of(name) in names]:
+    if leftover := leftover_members(layout.checkpoints(), names):
         reporter.log(
-            f"warning: the store also holds {listed(others)}, which this run leaves out and scores average too;"
-            " 'estimator.average_over=[*-????????]' in later stages chooses the checkpoints without members"
+            f"warning: the store also holds {listed(leftover)}, which this run leaves out; scores average them too, unless"
+            " later stages have 'estimator.average_over=[*-????????]', which chooses the checkpoints without members"
         )
 
 

@@ -14,6 +14,8 @@ from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.config.schema import TrakConfig
 from trak_cli.errors import InputError, Problem
+from trak_cli.plugins.checkpoints.notes import CAN_BE_BLENDED
+from trak_cli.plugins.checkpoints.state import dump
 from trak_cli.stages.evaluation.evaluated_targets import EvaluatedTargets
 from trak_cli.stages.evaluation.flips import FlipSearch, open_search
 from trak_cli.stages.evaluation.ground_truth import evaluated_split
@@ -241,7 +243,7 @@ class _Models:
     def _compare_with_checkpoint(self, model: torch.nn.Module, seed: int) -> None:
         """Log if the run, trained again, is not the checkpoint that `trak train` has stored."""
         path = checkpoint_path(self._config.train, seed)
-        if path.exists() and path.read_bytes() != self._training.as_checkpoint(model):
+        if path.exists() and path.read_bytes() not in (dump(model), dump(model, CAN_BE_BLENDED)):
             self._reporter.log(
                 f"warning: training with seed {seed} again does not give {path}: the trainer is not deterministic, or settings,"
                 " device or threads have changed since. The results are not of that checkpoint; to train it again, remove it"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from trak_cli.config.load import Loaded
 from trak_cli.errors import TrakError
+from trak_cli.plugins.checkpoints.member import leftover_members
 from trak_cli.stages.featurize import FeaturizeSummary, featurize
 from trak_cli.stages.finalize import FinalizeSummary, finalize
 from trak_cli.stages.index.inventory import take_inventory
@@ -35,7 +36,7 @@ def run(loaded: Loaded, reporter: Reporter) -> PipelineSummary:
         TrakError: of the first stage that refuses; its headline names the stage.
     """
     features = _named(featurize, loaded, reporter)
-    if _features_left(loaded):
+    if _features_left(loaded, features.checkpoints):
         return PipelineSummary(features)
     # By the process that finishes last, whatever its share: the others may have ended before there was anything to finalise.
     whole = replace(loaded, config=replace(loaded.config, worker=replace(loaded.config.worker, index=0, count=1)))
@@ -51,11 +52,16 @@ def _named(stage: Callable[[Loaded, Reporter], Summary], loaded: Loaded, reporte
         raise
 
 
-def _features_left(loaded: Loaded) -> bool:
-    """Whether shards of other processes are still missing, by their names."""
+def _features_left(loaded: Loaded, own: Sequence[str]) -> bool:
+    """Whether shards of other processes are still missing, by their names; ``own``: the checkpoints of this run.
+
+    Nobody computes members of these checkpoints that only an earlier run had; finalize refuses them.
+    """
     inventory = take_inventory(Layout(Path(loaded.config.store)), loaded.config.estimator.average_over)
+    leftover = leftover_members(inventory.checkpoints, own)
     return any(
         len(inventory.layout.shards(checkpoint, split)) < len(inventory.shards(split))
         for checkpoint in inventory.checkpoints
+        if checkpoint not in leftover
         for split in inventory.layout.described_splits()
     )

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
 from trak_cli.plugins.checkpoints.identity import name_of
-from trak_cli.plugins.checkpoints.member import KINDS, Member, checkpoint_of, is_blended
+from trak_cli.plugins.checkpoints.member import KINDS, Member, checkpoint_of, leftover_members, member_of
 from trak_cli.plugins.checkpoints.notes import CAN_BE_BLENDED, can_be_blended
 from trak_cli.plugins.checkpoints.state import dump, load
 
@@ -45,9 +47,20 @@ def test_other_formats_and_damaged_files_have_no_note(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["full_0.safetensors", "a+fresh.pt", "a-12345678+fresh0.25.0.1.pt"])
-def test_folders_of_members_are_known_by_their_names(file: str) -> None:
+@given(kind=st.sampled_from(KINDS), scale=st.floats(1e-9, 1), seed=st.integers(0, 2**40), index=st.integers(1, 10**6))
+def test_folders_of_members_are_known_by_their_names(file: str, kind: str, scale: float, seed: int, index: int) -> None:
     folder = name_of(Path(file), "0a1b2c3d" * 8)
-    assert (is_blended(folder), checkpoint_of(folder)) == (False, folder)
-    for kind in KINDS:
-        member = folder + Member(kind, 0.1, 7, 2).suffix
-        assert (is_blended(member), checkpoint_of(member)) == (kind == "fresh", folder)
+    assert (member_of(folder), checkpoint_of(folder)) == (None, folder)
+    member = Member(kind, scale, seed, index)
+    assert (member_of(folder + member.suffix), checkpoint_of(folder + member.suffix)) == (member, folder)
+
+
+@pytest.mark.parametrize("suffix", ["+fresh", "+fresh1e.0.1", "+other0.1.0.1", "+fresh0.1.0.1.h5", "+mask-.0.1", "mask0.1.0.1"])
+def test_other_names_are_of_no_member(suffix: str) -> None:
+    assert member_of(f"full_0-0a1b2c3d{suffix}") is None
+
+
+def test_leftover_members_are_of_the_files_of_a_run_and_not_in_it() -> None:
+    run = ["a-00000000", "a-00000000+mask0.1.0.1"]
+    others = ["a-00000000+fresh0.25.0.1", "b-00000000", "b-00000000+mask0.1.0.1"]
+    assert leftover_members([*run, *others], run) == others[:1]

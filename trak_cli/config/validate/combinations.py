@@ -119,7 +119,7 @@ def _ensemble(config: TrakConfig) -> Iterator[Problem]:
     if ensemble.kind in (None, *KINDS) and ensemble.scale is not None and not 0 < ensemble.scale < most:
         expected = "a number above 0" if ensemble.kind == "noise" else "a share between 0 and 1, both excluded"
         yield Problem("ensemble.scale", shown(ensemble.scale), expected, "give e.g. ensemble.scale=0.1")
-    if ensemble.members != 0 and ensemble.kind == FRESH:
+    if ensemble.members and ensemble.kind == FRESH:
         for key, value in config.against_blends.items():
             expected = "models that are trained from the weights of the model plugin, and fit on one device"
             yield Problem("ensemble.kind", f"fresh, with {key}={shown(value)}", expected, "give ensemble.kind=mask")

@@ -30,23 +30,24 @@ def require_fresh_weights(build: Callable[[], nn.Module]) -> None:
 
 
 def starts_random(build: Callable[[], nn.Module]) -> bool:
-    """Whether most of the numbers in a new model are random, and a function of the seed.
+    """Whether most of the numbers in a new model are random, a function of the seed, and changed by training.
 
     They are not if a plugin returns pretrained weights to which only a head or an adapter is added.
     """
-    first = dict(initialised(build, 0).named_parameters())
-    if not _equal(first, dict(initialised(build, 0).named_parameters())):
+    half = sum(weight.numel() for weight in initialised(build, 0).parameters()) / 2
+    first = _weights(build, 0)
+    if not _equal(first, _weights(build, 0)):
         return False
-    other = dict(initialised(build, 1).named_parameters())
+    other = _weights(build, 1)
     if {name: weight.shape for name, weight in first.items()} != {name: weight.shape for name, weight in other.items()}:
         return False
-    random = sum(int((weight != other[name]).sum()) for name, weight in first.items())
-    return random > sum(weight.numel() for weight in first.values()) / 2
+    return sum(int((weight != other[name]).sum()) for name, weight in first.items()) > half
 
 
 def _weights(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
+    """The weights that training changes, on the CPU, so that only one model at a time is on the device."""
     model = initialised(build, seed)
-    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

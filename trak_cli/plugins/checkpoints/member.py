@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: Value of ``ensemble.kind`` -> the scale that it has unless ``ensemble.scale`` is set.
@@ -45,11 +46,28 @@ class Member:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_blended(name: str) -> bool:
-    """Whether a folder of a store, by its name, belongs to a member whose weights are mixed with fresh ones."""
-    return re.search(rf"-[0-9a-f]{{8}}\+{FRESH}", name) is not None
+#: What follows the name of a checkpoint's folder in that of a member.
+_SUFFIX = re.compile(rf"(?<=-[0-9a-f]{{8}})\+({'|'.join(KINDS)})([0-9.e-]+)\.([0-9]+)\.([0-9]+)$")
 
 
 def checkpoint_of(name: str) -> str:
-    """The folder of the checkpoint from which the member with the folder ``name`` is derived."""
-    return re.sub(r"(?<=-[0-9a-f]{8})\+.*", "", name)
+    """The folder, in a store, of the checkpoint from which the member with the folder ``name`` is derived."""
+    return _SUFFIX.sub("", name)
+
+
+def member_of(name: str) -> Member | None:
+    """The member whose folder has this name; None for the folder of a checkpoint itself."""
+    match = _SUFFIX.search(name)
+    if match is None:
+        return None
+    kind, scale, seed, index = match.groups()
+    try:
+        return Member(kind, float(scale), int(seed), int(index))
+    except ValueError:  # the folder of somebody else
+        return None
+
+
+def leftover_members(names: Iterable[str], run: Iterable[str]) -> list[str]:
+    """Those of the folders ``names`` that belong to members of checkpoints of a run which the run itself does not have."""
+    own = set(run)
+    return [name for name in names if name not in own and checkpoint_of(name) in own]

@@ -69,7 +69,7 @@ def write_page(
         train=TRAIN,
         notes=[f"New targets, made by the data set of split {made.split}; they are in no split of the store.", *_chosen(found)],
         warnings=[],
-        reliability={NEW: of_any_scores(len(inventory.checkpoints))},
+        reliability={NEW: of_any_scores(inventory.checkpoints)},
         facts={
             NEW: [
                 ("store", str(layout.root)),

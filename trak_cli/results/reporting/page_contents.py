@@ -28,7 +28,7 @@ def page_of(parts: Sequence[Part], suspects: Suspects | None, notes: Sequence[st
         train=TRAIN,
         notes=[],
         warnings=list(dict.fromkeys(warning for part in parts for warning in part.scored.warnings)),
-        reliability={part.scored.split: sentences(part.scored, part.lds, len(part.checkpoints)) for part in parts},
+        reliability={part.scored.split: sentences(part.scored, part.lds, part.checkpoints) for part in parts},
         facts={part.scored.split: facts_of(part.scored, part.checkpoints) for part in parts},
         config=config_text(scored.layout),
         spread=_spread(parts),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trak_cli.plugins.checkpoints.member import checkpoint_of
 from trak_cli.plurals import counted
 from trak_cli.report.plots import Interval
 from trak_cli.results.scored import Scored
@@ -53,7 +54,7 @@ def _panel(scored: Scored, report: Json) -> LdsPanel:
     return LdsPanel(entries, report["noise_ceiling"], about)
 
 
-def sentences(scored: Scored, lds: LdsPanel | None, checkpoints: int) -> list[str]:
+def sentences(scored: Scored, lds: LdsPanel | None, checkpoints: Collection[str]) -> list[str]:
     """What a reader should know before acting on the scores."""
     said = [*_lds_sentences(scored, lds)]
     if not scored.dense:
@@ -63,13 +64,16 @@ def sentences(scored: Scored, lds: LdsPanel | None, checkpoints: int) -> list[st
     return [*said, *of_any_scores(checkpoints)]
 
 
-def of_any_scores(checkpoints: int) -> list[str]:
-    """How many checkpoints the scores average, and what a score means."""
+def of_any_scores(checkpoints: Collection[str]) -> list[str]:
+    """How many checkpoints the scores average, by their folders in the store, and what a score means."""
     said = []
-    if checkpoints == 1:
-        said.append("The scores come from one checkpoint. Averaging over several checkpoints usually makes them more reliable.")
-    elif checkpoints > 1:
-        said.append(f"The scores average {counted(checkpoints, 'checkpoint')}.")
+    files = {checkpoint_of(name) for name in checkpoints}
+    members = f" and {counted(len(checkpoints) - len(files), 'member')} derived from" if len(checkpoints) > len(files) else ""
+    if len(files) == 1:
+        more = "Averaging over several trained checkpoints usually makes them more reliable."
+        said.append(f"The scores come from one checkpoint{members and members + ' it'}. {more}")
+    elif files:
+        said.append(f"The scores average {counted(len(files), 'checkpoint')}{members and members + ' them'}.")
     said.append(
         "A positive score means that training on the sample raised the output on the target, a negative one that it lowered"
         " the output. The unit is arbitrary: compare scores of one target, not scores of different targets."

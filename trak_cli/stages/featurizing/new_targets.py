@@ -12,6 +12,7 @@ import torch
 from trak_cli.batches import to_device
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.plugins.checkpoints.member import checkpoint_of, leftover_members, member_of
 from trak_cli.plugins.samples import Indexed, check_length
 from trak_cli.stages.featurizing.adam_scales import scales_of, stored_scales
 from trak_cli.stages.featurizing.code_check import check_same_code
@@ -161,12 +162,15 @@ def _require_statistics(setup: FeatureSetup, inputs: RunInputs, layout: Layout) 
 
 
 def with_checkpoints(inputs: RunInputs, inventory: Inventory) -> RunInputs:
-    """The inputs with the checkpoints of the inventory only.
+    """The inputs with the checkpoints of the inventory only, and with its members, whatever members the config has.
 
     Raises:
         ConfigError: the config has no file for one of them.
     """
     known = {checkpoint.name: checkpoint for checkpoint in inputs.checkpoints}
+    for name in leftover_members(inventory.checkpoints, list(known)):
+        if (member := member_of(name)) is not None:
+            known[name] = known[checkpoint_of(name)].derived(member)
     if absent := [name for name in inventory.checkpoints if name not in known]:
         found = f"no file of {listed(absent)}, whose features are averaged over"
         remedy = "name the files in checkpoints, or choose checkpoints with estimator.average_over"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from trak_cli.errors import ConfigError, Problem, StoreError
+from trak_cli.plugins.checkpoints.member import checkpoint_of
 from trak_cli.plurals import counted
 from trak_cli.stages.index.feature_status import unfinished_shards
 from trak_cli.stages.index.fingerprint_differences import OF_CHECKPOINT
@@ -212,7 +213,7 @@ def _listed(inventory: Inventory, splits: Sequence[str]) -> Iterator[tuple[str, 
             sizes = layout.feature_sizes(checkpoint, split)
             lacking = len(inventory.shards(split)) - len(sizes)
             if lacking > _MOST_MISSING:
-                raise StoreError(_missing_shards(lacking, [str(layout.features_folder(checkpoint, split))]))
+                raise StoreError(_missing_shards(lacking, [str(layout.features_folder(checkpoint, split))], [checkpoint]))
             yield checkpoint, split, sizes
 
 
@@ -224,7 +225,7 @@ def _require(inventory: Inventory, shards: Iterable[_Shard]) -> None:
         missing = _missing(inventory, missing, problems)
     if missing:
         places = [str(inventory.layout.features(*shard)) for shard in missing]
-        problems.append(_missing_shards(len(missing), places))
+        problems.append(_missing_shards(len(missing), places, {checkpoint for checkpoint, _, _ in missing}))
     StoreError.raise_for(problems)
 
 
@@ -242,9 +243,11 @@ def _missing(inventory: Inventory, shards: Iterable[_Shard], problems: list[Prob
     return missing
 
 
-def _missing_shards(count: int, places: Sequence[str]) -> Problem:
+def _missing_shards(count: int, places: Sequence[str], checkpoints: Collection[str]) -> Problem:
     found = f"nothing (or too few rows) at {listed(places, SHOWN)}"
     remedy = "run trak featurize again, or choose checkpoints with estimator.average_over"
+    if all(checkpoint_of(name) != name for name in checkpoints):  # perhaps of members that the configuration no longer has
+        remedy = "run trak featurize with these members, or leave members out by 'estimator.average_over=[*-????????]'"
     return Problem(f"{counted(count, 'shard')} of features", found, "every shard of every checkpoint", remedy)
 
 

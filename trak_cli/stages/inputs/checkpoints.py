@@ -33,6 +33,10 @@ class Checkpoint:
     key: str | None = None
     allow: tuple[str, ...] = ()
 
+    def derived(self, member: Member) -> Checkpoint:
+        """A member that is derived from this file."""
+        return replace(self, sha256=member.digest(self.sha256), name=self.name + member.suffix, member=member)
+
 
 def members_of(config: TrakConfig, files: Collection[Path]) -> list[Member]:
     """The members that are derived from each of these checkpoints, none of which is there twice."""
@@ -40,15 +44,14 @@ def members_of(config: TrakConfig, files: Collection[Path]) -> list[Member]:
     count = (AUTOMATIC if len(files) == 1 else 0) if ensemble.members is None else ensemble.members
     if not count:
         return []
-    kind = ensemble.kind or (FRESH if _can_be_blended(config, files) else "mask")
-    if ensemble.members is None and kind != FRESH:
+    kind = ensemble.kind or (FRESH if all(map(can_be_blended, files)) and not _against_blends(config) else "mask")
+    if ensemble.members is None and (kind != FRESH or _against_blends(config)):
         return []
     return [Member(kind, ensemble.scale_of(kind), config.seed, index) for index in range(1, count + 1)]
 
 
-def _can_be_blended(config: TrakConfig, files: Collection[Path]) -> bool:
-    """Whether members can be blends with fresh weights: for gradients only, and if all checkpoints have the note."""
-    return config.gradients.engine != REPRESENTATION and not config.against_blends and all(map(can_be_blended, files))
+def _against_blends(config: TrakConfig) -> bool:
+    return bool(config.against_blends) or config.gradients.engine == REPRESENTATION
 
 
 def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
@@ -62,10 +65,4 @@ def find_checkpoints(config: TrakConfig, base: Path) -> list[Checkpoint]:
         digest = sha256(path, chosen.key)
         by_digest.setdefault(digest, Checkpoint(path, digest, name_of(path, digest), None, chosen.key, tuple(chosen.allow)))
     members = members_of(config, [file.path for file in by_digest.values()])
-    checkpoints: list[Checkpoint] = []
-    for digest, file in by_digest.items():
-        checkpoints.append(file)
-        checkpoints += [
-            replace(file, sha256=member.digest(digest), name=file.name + member.suffix, member=member) for member in members
-        ]
-    return checkpoints
+    return [one for file in by_digest.values() for one in (file, *map(file.derived, members))]

@@ -43,10 +43,19 @@ class RunInputs:
         return len(self.checkpoints) * sum(split.rows for split in self.splits)
 
 
+def can_have_blends(config: TrakConfig, inputs: RunInputs) -> bool:
+    """Whether ``ensemble.kind=fresh`` would be accepted, but for the weights that the model plugin returns."""
+    return not config.against_blends and not _compares_samples(inputs.components)
+
+
+def _compares_samples(components: Components) -> bool:
+    """Whether outputs compare a sample with others, whose embeddings under a blended member are not the checkpoint's."""
+    return bool(list(components.task.context_rows(len(components.splits[TRAIN]))))
+
+
 def _require_single_samples(checkpoints: Sequence[Checkpoint], components: Components) -> None:
-    """Raise if outputs compare a sample with others, whose embeddings under a blended member are not the checkpoint's."""
     blended = any(checkpoint.member is not None and checkpoint.member.blended for checkpoint in checkpoints)
-    if blended and components.task.context_rows(len(components.splits[TRAIN])):
+    if blended and _compares_samples(components):
         found = f"{FRESH}, with the task {type(components.task).__name__}, which compares a sample with others"
         expected = "a task whose outputs depend on one sample"
         raise ConfigError(Problem("ensemble.kind", found, expected, "give ensemble.kind=mask, or ensemble.members=0"))

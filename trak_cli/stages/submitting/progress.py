@@ -1,4 +1,4 @@
-"""How much of a stage is stored, by the files of the store alone: no model, data set or checkpoint is opened."""
+"""How much of a stage is stored, by the files of the store alone: no model or data set is opened, no checkpoint loaded."""
 
 from __future__ import annotations
 
