@@ -22,5 +22,5 @@ def can_be_blended(path: Path) -> bool:
             return False
         with safe_open(path, framework="numpy") as file:
             return (file.metadata() or {}).get(_KIND) == FRESH
-    except (OSError, SafetensorError):  # whoever reads the weights says what is wrong with the file
+    except (OSError, SafetensorError):  # reading the weights says what is wrong with the file
         return False
