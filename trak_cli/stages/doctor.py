@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trak_cli.config.load import Loaded
 from trak_cli.gradients.contract import Engine
+from trak_cli.plugins.checkpoints.member import members_in_words
 from trak_cli.plurals import counted
 from trak_cli.stages.diagnosis.advice import advice
 from trak_cli.stages.diagnosis.checks import Check, attempt, engine_and_loop, features_fit, has_tokens, passed, single_start
@@ -112,8 +113,8 @@ def doctor(loaded: Loaded, reporter: Reporter) -> DoctorSummary:
 def _counted(checkpoints: Sequence[Checkpoint]) -> str:
     """How many files, and how many members derived from them."""
     files = sum(checkpoint.member is None for checkpoint in checkpoints)
-    members = counted(len(checkpoints) - files, "member")
-    return str(files) if files == len(checkpoints) else f"{files}, and {members} derived from {'it' if files == 1 else 'them'},"
+    members = members_in_words([checkpoint.name for checkpoint in checkpoints])
+    return f"{files}, and {members}," if members else str(files)
 
 
 def _optimizer_check(setup: FeatureSetup) -> list[Check]:

@@ -166,7 +166,7 @@ def _log_quality(setup: FeatureSetup, probes: Sequence[Probes], reporter: Report
 def _log_members(config: TrakConfig, inputs: RunInputs, layout: Layout, reporter: Reporter) -> None:
     """Say what was decided about the members of a single checkpoint, and which members in the store are of another decision."""
     chosen, names = config.ensemble, [checkpoint.name for checkpoint in inputs.checkpoints]
-    if chosen.members is None and len(names) == 1 + AUTOMATIC and inputs.checkpoints[-1].member is not None:
+    if chosen.members is None and inputs.checkpoints[-1].member is not None:
         reporter.log(
             f"only one checkpoint, trained from random weights: {AUTOMATIC} blends with new random weights are averaged with"
             " it, which usually improves scores and takes five times as long to featurize; ensemble.members=0 leaves them out"

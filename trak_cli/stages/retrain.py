@@ -243,7 +243,8 @@ class _Models:
     def _compare_with_checkpoint(self, model: torch.nn.Module, seed: int) -> None:
         """Log if the run, trained again, is not the checkpoint that `trak train` has stored."""
         path = checkpoint_path(self._config.train, seed)
-        if path.exists() and path.read_bytes() not in (dump(model), dump(model, CAN_BE_BLENDED)):
+        stored = path.read_bytes() if path.exists() else None
+        if stored is not None and all(stored != dump(model, notes) for notes in (CAN_BE_BLENDED, {})):
             self._reporter.log(
                 f"warning: training with seed {seed} again does not give {path}: the trainer is not deterministic, or settings,"
                 " device or threads have changed since. The results are not of that checkpoint; to train it again, remove it"

@@ -34,8 +34,9 @@ def starts_random(build: Callable[[], nn.Module]) -> bool:
 
     They are not if a plugin returns pretrained weights to which only a head or an adapter is added.
     """
-    half = sum(weight.numel() for weight in initialised(build, 0).parameters()) / 2
-    first = _weights(build, 0)
+    model = initialised(build, 0)
+    half, first = sum(weight.numel() for weight in model.parameters()) / 2, _trained(model)
+    del model
     if not _equal(first, _weights(build, 0)):
         return False
     other = _weights(build, 1)
@@ -45,8 +46,11 @@ def starts_random(build: Callable[[], nn.Module]) -> bool:
 
 
 def _weights(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
+    return _trained(initialised(build, seed))
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
     """The weights that training changes, on the CPU, so that only one model at a time is on the device."""
-    model = initialised(build, seed)
     return {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
 
 

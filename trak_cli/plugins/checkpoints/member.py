@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+from trak_cli.plurals import counted
 
 #: Value of ``ensemble.kind`` -> the scale that it has unless ``ensemble.scale`` is set.
 SCALES = {"noise": 0.1, "dropout": 0.1, "mask": 0.1, "fresh": 0.25}
@@ -47,7 +49,7 @@ class Member:
 
 
 #: What follows the name of a checkpoint's folder in that of a member.
-_SUFFIX = re.compile(rf"(?<=-[0-9a-f]{{8}})\+({'|'.join(KINDS)})([0-9.e-]+)\.([0-9]+)\.([0-9]+)$")
+_SUFFIX = re.compile(rf"(?<=-[0-9a-f]{{8}})\+({'|'.join(KINDS)})([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\.([0-9]+)\.([0-9]+)$")
 
 
 def checkpoint_of(name: str) -> str:
@@ -61,10 +63,20 @@ def member_of(name: str) -> Member | None:
     if match is None:
         return None
     kind, scale, seed, index = match.groups()
-    try:
-        return Member(kind, float(scale), int(seed), int(index))
-    except ValueError:  # the folder of somebody else
-        return None
+    return Member(kind, float(scale), int(seed), int(index))
+
+
+def is_blended(name: str) -> bool:
+    """Whether the folder belongs to a member whose weights are mixed with fresh ones."""
+    member = member_of(name)
+    return member is not None and member.blended
+
+
+def members_in_words(names: Collection[str]) -> str:
+    """The members among these folders, such as "4 members derived from it"; "" if there are none."""
+    checkpoints = {checkpoint_of(name) for name in names}
+    members = len(names) - len(checkpoints)
+    return f"{counted(members, 'member')} derived from {'it' if len(checkpoints) == 1 else 'them'}" if members else ""
 
 
 def leftover_members(names: Iterable[str], run: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trak_cli.plugins.checkpoints.member import checkpoint_of
+from trak_cli.plugins.checkpoints.member import checkpoint_of, members_in_words
 from trak_cli.plurals import counted
 from trak_cli.report.plots import Interval
 from trak_cli.results.scored import Scored
@@ -68,12 +68,13 @@ def of_any_scores(checkpoints: Collection[str]) -> list[str]:
     """How many checkpoints the scores average, by their folders in the store, and what a score means."""
     said = []
     files = {checkpoint_of(name) for name in checkpoints}
-    members = f" and {counted(len(checkpoints) - len(files), 'member')} derived from" if len(checkpoints) > len(files) else ""
+    members = members_in_words(checkpoints)
+    derived = f" and {members}" if members else ""
     if len(files) == 1:
         more = "Averaging over several trained checkpoints usually makes them more reliable."
-        said.append(f"The scores come from one checkpoint{members and members + ' it'}. {more}")
+        said.append(f"The scores come from one checkpoint{derived}. {more}")
     elif files:
-        said.append(f"The scores average {counted(len(files), 'checkpoint')}{members and members + ' them'}.")
+        said.append(f"The scores average {counted(len(files), 'checkpoint')}{derived}.")
     said.append(
         "A positive score means that training on the sample raised the output on the target, a negative one that it lowered"
         " the output. The unit is arbitrary: compare scores of one target, not scores of different targets."

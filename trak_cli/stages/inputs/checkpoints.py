@@ -33,6 +33,11 @@ class Checkpoint:
     key: str | None = None
     allow: tuple[str, ...] = ()
 
+    @property
+    def blended(self) -> bool:
+        """Whether the weights are mixed with fresh ones."""
+        return self.member is not None and self.member.blended
+
     def derived(self, member: Member) -> Checkpoint:
         """A member that is derived from this file."""
         return replace(self, sha256=member.digest(self.sha256), name=self.name + member.suffix, member=member)

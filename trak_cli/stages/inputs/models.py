@@ -115,7 +115,7 @@ class Models:
             raise InputError(problems)
         if problems and not self._fit_after_a_call(set(model.state_dict()), files):
             raise InputError(problems)
-        if any(checkpoint.member is not None and checkpoint.member.blended for checkpoint in checkpoints):
+        if any(checkpoint.blended for checkpoint in checkpoints):
             require_fresh_weights(self.build)
         if len(files) == 1 and not problems:
             self._checked = files[0], model
@@ -146,7 +146,7 @@ class Models:
             with report_user_errors(f"model, called with samples of train {FOR_MEMBERS}", library=True), exact():
                 recompute_statistics(model, call, self._batches.spread(), frozen=frozen)
         self._restore(model)
-        if checkpoint.member is not None and checkpoint.member.blended:
+        if checkpoint.blended:
             self.unblended = evaluated(self._loaded(replace(checkpoint, member=None)))
             self._restore(self.unblended)
         self._current, self._checkpoint = model, checkpoint

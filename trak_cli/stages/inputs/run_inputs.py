@@ -54,8 +54,7 @@ def _compares_samples(components: Components) -> bool:
 
 
 def _require_single_samples(checkpoints: Sequence[Checkpoint], components: Components) -> None:
-    blended = any(checkpoint.member is not None and checkpoint.member.blended for checkpoint in checkpoints)
-    if blended and _compares_samples(components):
+    if any(checkpoint.blended for checkpoint in checkpoints) and _compares_samples(components):
         found = f"{FRESH}, with the task {type(components.task).__name__}, which compares a sample with others"
         expected = "a task whose outputs depend on one sample"
         raise ConfigError(Problem("ensemble.kind", found, expected, "give ensemble.kind=mask, or ensemble.members=0"))

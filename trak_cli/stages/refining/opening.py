@@ -10,7 +10,7 @@ from trak_cli.attribution.estimator.spec import EstimatorSpec
 from trak_cli.cluster.share import Share
 from trak_cli.config.load import Loaded
 from trak_cli.errors import ConfigError, Problem, StoreError
-from trak_cli.plugins.checkpoints.member import member_of
+from trak_cli.plugins.checkpoints.member import is_blended
 from trak_cli.plurals import counted
 from trak_cli.stages.featurizing.fingerprint import features_fingerprint
 from trak_cli.stages.featurizing.new_targets import with_checkpoints
@@ -119,12 +119,7 @@ def _with_own_outputs(inventory: Inventory, reporter: Reporter) -> Inventory:
     Raises:
         ConfigError: there are no other checkpoints.
     """
-    members = {name: member_of(name) for name in inventory.checkpoints}
-    own = {
-        name: features
-        for name, features in inventory.features.items()
-        if (member := members[name]) is None or not member.blended
-    }
+    own = {name: features for name, features in inventory.features.items() if not is_blended(name)}
     if not own:
         found = f"{listed(inventory.checkpoints)}, with weights that are blended with fresh ones"
         expected = "checkpoints whose own outputs are those of a trained model"

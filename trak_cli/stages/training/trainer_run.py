@@ -100,9 +100,9 @@ class Training:
         Its training started from random weights of the model plugin, which is certain of our own loop only, and an output
         depends on one sample.
         """
-        train, trainer = self._config.train, type(self._trainer)
-        if train.start is not None or train.only_parameters or list(self._task.context_rows(self.rows)):
+        if self._config.against_blends or list(self._task.context_rows(self.rows)):
             return False
+        trainer = type(self._trainer)
         ours = issubclass(trainer, StepTrainer) and trainer.train is StepTrainer.train
         return ours and starts_random(self._components.models.build)
 
